@@ -1,0 +1,66 @@
+"""Blocks that experiments share, and the parser of the text behind the colon."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kdpose_jax.errors import UserError
+
+
+def parse_preset(text: str, presets: tuple[str, ...], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Splits `h36m,frames=81,r=9` into the preset and its options.
+
+    Args:
+      text: what stands behind the colon; empty is the first preset.
+      presets: allowed presets.
+      options: allowed options with their defaults; a default's type is the option's type.
+
+    Returns:
+      The preset and all options.
+
+    Raises:
+      UserError: an unknown preset or option, or a value of another type.
+    """
+    words = [word.strip() for word in text.split(",")] if text else [presets[0]]
+    preset, chosen = words[0], dict(options)
+    if preset not in presets:
+        raise UserError(f"'{preset}' is no preset of this config: use one of {', '.join(presets)}.")
+    for word in words[1:]:
+        name, equals, value = word.partition("=")
+        if name not in options or not equals:
+            known = ", ".join(f"{key}={default}" for key, default in options.items())
+            raise UserError(f"'{word}' is no option of preset '{preset}': the options are {known}.")
+        try:
+            chosen[name] = type(options[name])(value)
+        except ValueError:
+            raise UserError(
+                f"'{word}' gives preset '{preset}' no {type(options[name]).__name__}: write {name}={options[name]}."
+            ) from None
+    return preset, chosen
+
+
+def require(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Refuses a value that is not one of the allowed ones."""
+    if value not in allowed:
+        raise UserError(f"{what} is '{value}': use one of {', '.join(str(one) for one in allowed)}.")
+
+
+def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> ConfigDict:
+    """AdamW with a rate that falls by 1 % per epoch: `schedule` may be `epoch_decay` or `cosine`."""
+    return ConfigDict({
+        "learning_rate": learning_rate,
+        "schedule": "epoch_decay",
+        "decay_per_epoch": 0.99,  # MixSTE, HoT: run.py
+        "final_learning_rate": 1e-6,  # of `cosine`
+        "warmup_epochs": 0.0,
+        "weight_decay": weight_decay,
+        "beta1": 0.9,  # torch's defaults
+        "beta2": 0.999,
+        "epsilon": 1e-8,
+        "clip_norm": clip_norm,  # 0 switches clipping off
+    })
+
+
+def checkpoint() -> ConfigDict:
+    """What is kept on disk."""
+    return ConfigDict({"keep_latest": 2, "keep_best": 1, "asynchronous": True})

@@ -1,0 +1,220 @@
+"""SCJD: 3D pose lifting, a sparse student from a dense MixSTE teacher.
+
+Source: "SCJD: Sparse Correlation and Joint Distillation for Efficient 3D Human Pose Estimation", arXiv 2503.14097. Only
+its abstract was available: the forms and weights of the distillation terms are this project's design and are marked
+"inferred" below; everything about MixSTE is from its released code.
+
+  python launch.py --config configs/scjd.py                 demo: generated motion, tiny networks, minutes on 2 cores.
+                                                            Its numbers mean nothing beside any data set's.
+  python launch.py --config configs/scjd.py:mocap --config.data.source=DIR
+                                                            17-joint motion files with their own cameras.
+  python launch.py --config configs/scjd.py:h36m --config.data.source=DIR
+                                                            Human3.6M in VideoPose3D's files, full size. Options:
+                                                            frames=243|81|27, student=S-B|S-S|S-M|S-XS, r=3|5|9,
+                                                            recipe=parity|recommended, teacher=new|PATH.
+                                                            Published: MixSTE, 243 frames, CPN input, 40.9 mm MPJPE.
+                                                            Not run by us: we had no Human3.6M licence.
+                                                            Hours (arithmetic, not measured): teacher about 1.3 EFLOP,
+                                                            4 h at 100 TFLOP/s sustained; student about half of it.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from kdpose_jax.skeletons import H36M_17
+
+STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}  # width, depth; spec 3.1
+
+
+def get_config(text: str = "") -> ConfigDict:
+    """The experiment behind `configs/scjd.py[:preset[,option=value...]]`."""
+    preset = text.split(",")[0]
+    options = {"demo": {}, "": {}, "mocap": {"frames": 27, "r": 3}}
+    options["h36m"] = {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"}
+    preset, chosen = common.parse_preset(text, ("demo", "mocap", "h36m"), options[preset] if preset in options else {})
+    config = base()
+    {"demo": demo, "mocap": mocap, "h36m": h36m}[preset](config, **chosen)
+    config.name = f"scjd_{preset}"
+    return config
+
+
+def base() -> ConfigDict:
+    """Every field with its default and its origin."""
+    config = ConfigDict()
+    config.name = ""
+    config.method = "scjd"
+    config.seed = 0
+    config.baseline = True  # also train the student with every distillation weight zero
+    config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
+    config.data = ConfigDict({
+        "reader": "sequences",
+        "records": "",  # folder of TFRecords; empty: made from `source` under the work directory
+        "source": "",  # raw files to convert first; empty for records that exist or for generated motion
+        "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
+        "skeleton": "h36m_17",
+        "joints": H36M_17.num_joints,
+        "must_fit": ("frames", "joints"),  # what teacher and student must have in common
+        "train_split": "train",
+        "test_split": "test",
+        "frames": 27,
+        "training": ConfigDict({
+            "stride": 0,  # frames between training windows; 0: end to end (MixSTE)
+            "flip": True,  # a mirrored copy of every window is a second example (MixSTE)
+        }),
+    })
+    config.teacher = ConfigDict({
+        "shape": ("network",),
+        "checkpoint": "",  # a run or an imported PyTorch file; empty: train it into <workdir>/teacher
+        "method": "supervised",
+        "network": network(512, 8, heads=8, drop_path=0.1),
+        "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),  # MixSTE run.py
+        "optim": common.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),  # MixSTE run.py
+        "train": train(batch=4, epochs=160.0, ema_decay=0.0),
+    })
+    config.student = ConfigDict({
+        "shape": ("network", "input"),  # the blocks that decide the parameters
+        "network": network(256, 8, heads=8, drop_path=0.1),
+        "input": ConfigDict({  # inferred, spec 3.2
+            "stride": 3,
+            "offset": -1,  # -1: the centred grid
+            "phase_augmentation": True,
+            "selection": "uniform",
+            "upsampling": "linear_pose",
+            "ends": "hold",
+        }),
+        "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),
+        "optim": common.adamw(2e-4, weight_decay=0.05, clip_norm=1.0),  # spec 6, recommended
+        "train": train(batch=16, epochs=120.0, ema_decay=0.999),
+    })
+    config.distill = ConfigDict({  # inferred, spec 3.5 to 3.8
+        "weights": ConfigDict({"embedding": 0.02, "attention": 1.0, "temporal": 1.0}),
+        "embedding": ConfigDict({
+            "context": "dynamic",
+            "reach": -1,  # w; -1: r
+            "temperature": 0.1,
+            "feature": "spatial",
+            "motion_weight": False,
+            "layers": (),  # 0-based; empty: the last third
+        }),
+        "attention": ConfigDict({"kind": "mse", "heads": "mean", "gather": "keyframe"}),
+        "temporal": ConfigDict({"velocity": 2.0, "correlation": 0.1, "correlation_joints": 0}),  # 0: all joints
+        "warmup_epochs": 5.0,  # of the embedding and attention terms
+        "decay_fraction": 0.0,
+        "flip_averaged_targets": False,
+        "cache_teacher_poses": False,
+    })
+    config.eval = ConfigDict({
+        "protocol": "pose3d",
+        "batch": 64,
+        "settings": ConfigDict({
+            "windows": "compat",  # what tables show; the results have `exact` too
+            "flip": True,  # flip test-time augmentation in tables; the results have both
+            "keyframe_stride": config.student.input.get_ref("stride"),
+            "keyframe_offset": config.student.input.get_ref("offset"),
+        }),
+        "latency_batches": (1, 64),  # the last one is the frames/s of the table
+        "latency_warmup": 5,
+        "latency_runs": 50,
+    })
+    config.checkpoint = common.checkpoint()
+    config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
+    return config
+
+
+def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDict:
+    """A MixSTE; `mlp_ratio` as released."""
+    return ConfigDict({
+        "name": "mixste",
+        "width": width,
+        "depth": depth,
+        "heads": heads,
+        "mlp_ratio": 2.0,
+        "drop_path": drop_path,
+        "compute": "float32",
+        "remat": False,
+    })
+
+
+def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
+    """The loop; `batch` counts windows."""
+    return ConfigDict({
+        "batch": batch,
+        "epochs": epochs,
+        "ema_decay": ema_decay,  # 0: none; otherwise the averaged weights are evaluated and shipped
+        "log_every_steps": 50,
+        "save_every_steps": 1000,
+        "evaluate_every_epochs": 1.0,
+        "evaluate_examples": 0,  # evenly spread test windows scored during training; 0: all
+    })
+
+
+def demo(config: ConfigDict) -> None:
+    """Generated motion and tiny networks."""
+    config.data.converter = ConfigDict({"name": "synthetic", "settings": ConfigDict({"seed": 0})})
+    config.teacher.network = network(48, 3, heads=4, drop_path=0.05)
+    config.teacher.optim = common.adamw(2e-3, weight_decay=0.01, clip_norm=1.0)
+    config.teacher.train = train(batch=32, epochs=10.0, ema_decay=0.99)
+    config.student.network = network(24, 2, heads=4, drop_path=0.0)
+    config.student.optim = common.adamw(2e-3, weight_decay=0.01, clip_norm=1.0)
+    config.student.train = train(batch=32, epochs=10.0, ema_decay=0.99)
+    for stage in (config.teacher, config.student):
+        stage.optim.schedule = "cosine"
+        stage.optim.warmup_epochs = 0.5
+        stage.train.save_every_steps = 200
+        stage.train.evaluate_every_epochs = 2.0
+        stage.train.evaluate_examples = 256
+    config.distill.warmup_epochs = 1.0
+    config.eval.latency_runs = 20
+    config.eval.latency_batches = (1, 16)
+
+
+def mocap(config: ConfigDict, *, frames: int, r: int) -> None:
+    """Motion files of 17 joints with their own cameras, in VideoPose3D's layout; sized for a few hours on 2 cores."""
+    config.data.converter = ConfigDict({
+        "name": "human36m",
+        "settings": ConfigDict({"keypoints": "det", "cameras_file": "", "test_subjects": ()}),
+    })
+    config.data.frames = frames
+    config.student.input.stride = r
+    config.teacher.network = network(64, 4, heads=4, drop_path=0.0)
+    config.teacher.optim = common.adamw(1e-3, weight_decay=0.01, clip_norm=1.0)
+    config.teacher.train = train(batch=16, epochs=1.0, ema_decay=0.999)
+    config.student.network = network(32, 2, heads=4, drop_path=0.0)
+    config.student.optim = common.adamw(1e-3, weight_decay=0.01, clip_norm=1.0)
+    config.student.train = train(batch=16, epochs=1.5, ema_decay=0.999)
+    for stage in (config.teacher, config.student):
+        stage.optim.schedule = "cosine"
+        stage.optim.warmup_epochs = 0.02
+        stage.train.save_every_steps = 500
+        stage.train.evaluate_every_epochs = 0.25
+        stage.train.evaluate_examples = 512
+    config.distill.warmup_epochs = 0.05
+
+
+def h36m(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str) -> None:
+    """Human3.6M at full size."""
+    for name, value, allowed in (
+        ("frames", frames, (243, 81, 27)),
+        ("student", student, tuple(STUDENTS)),
+        ("r", r, (3, 5, 9)),
+        ("recipe", recipe, ("parity", "recommended")),
+    ):
+        common.require(f"option {name} of preset h36m", value, allowed)
+    config.data.converter = ConfigDict({
+        "name": "human36m",
+        "settings": ConfigDict({"keypoints": "cpn_ft_h36m_dbb", "cameras_file": "", "test_subjects": ()}),
+    })
+    config.data.frames = frames
+    config.teacher.checkpoint = "" if teacher == "new" else teacher
+    config.teacher.train.batch = 1024 // frames  # MixSTE: 1024 frames a batch
+    width, depth = STUDENTS[student]
+    config.student.network = network(width, depth, heads=8, drop_path=0.1 if width > 128 else 0.05)
+    config.student.input.stride = r
+    config.student.input.phase_augmentation = frames % r == 0
+    config.student.train.batch = 16 * 243 // frames
+    config.student.optim.warmup_epochs = 2.0
+    if recipe == "parity":
+        config.student.optim = common.adamw(4e-5, weight_decay=0.1, clip_norm=1.0)
+        config.student.network.drop_path = 0.1
+        config.student.input.phase_augmentation = False
+        config.student.train = train(batch=1024 // frames, epochs=120.0, ema_decay=0.0)

@@ -1,0 +1,257 @@
+"""Writes a data set of sequence records: parallel over shards, restartable, the same bytes for the same input."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from data_prep import shards
+from kdpose_jax import skeletons
+from kdpose_jax.data import schema
+from kdpose_jax.errors import UserError
+
+# Says what a folder without metadata.json is being made from; deleted when the data set is whole.
+UNFINISHED_FILE = "unfinished.json"
+# At least this many shards per split, for as many workers and hosts; more when a shard would exceed about 35 MB.
+MIN_SHARDS = 8
+FRAMES_PER_SHARD = 100_000
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recordset:
+    """What is to be written.
+
+    Attributes:
+      skeleton: key of `skeletons.SKELETONS`.
+      keypoints: origin of the 2D joints ("gt", the detector's name).
+      generated: whether the motion was generated rather than recorded.
+      fps: frames per second.
+      items: split -> items, each with an attribute `frames`; their order is the order of the records.
+      make_record: item -> record of `schema.sequence_features`; a top-level function, since workers call it.
+      left_out: what of the input is not in the data set, and why.
+    """
+
+    skeleton: str
+    keypoints: str
+    generated: bool
+    fps: float
+    items: dict[str, list[Any]]
+    make_record: Callable[[Any], dict[str, Any]]
+    left_out: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What is in the folder now: split -> (records, frames), bytes, and the seconds it took (zero if nothing was written)."""
+
+    out: str
+    splits: dict[str, tuple[int, int]]
+    num_bytes: int
+    left_out: list[str]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    split: str
+    name: str
+    items: list[Any]
+
+    @property
+    def frames(self) -> int:
+        return sum(item.frames for item in self.items)
+
+
+def write_recordset(
+    out: str, sources: dict[str, str], settings: dict[str, Any], load: Callable[[], Recordset], workers: int
+) -> Summary:
+    """Writes `load()` into `out`; goes on where an earlier run stopped, and does nothing if it is done already.
+
+    Args:
+      out: folder, made if needed.
+      sources: file name -> sha256 of every input file.
+      settings: everything else that the records depend on, as JSON.
+      load: reads the input; called only if there is something to write.
+      workers: processes; the bytes do not depend on it.
+
+    Returns:
+      The summary.
+
+    Raises:
+      UserError: `out` holds something else, the disk is full or not writable, or a worker was killed.
+    """
+    started = time.monotonic()
+    identity = {"kind": schema.KIND, "schema_version": schema.SCHEMA_VERSION, "sources": sources, "settings": settings}
+    if _is_finished(out, identity):
+        return _summary(out, schema.read_metadata(out), 0.0)
+    recordset = load()
+    with _disk_errors(out):
+        os.makedirs(out, exist_ok=True)
+        _write_json(os.path.join(out, UNFINISHED_FILE), identity)
+        planned = [shard for split, items in recordset.items.items() for shard in _plan_shards(split, items)]
+        _write_shards(out, planned, recordset, workers)
+        metadata = _metadata(identity, recordset, planned)
+        _write_json(os.path.join(out, schema.METADATA_FILE), metadata)
+        _remove_leftovers(out)
+    return _summary(out, metadata, time.monotonic() - started)
+
+
+def _is_finished(out: str, identity: dict[str, Any]) -> bool:
+    """Whether `out` is this data set, whole; raises UserError if it is, or is becoming, anything else."""
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise UserError(f"'{out}' is a file and not a folder: give another --out.")
+    if not os.path.isdir(out) or all(map(_is_partial, os.listdir(out))):
+        return False
+    for name, finished in ((schema.METADATA_FILE, True), (UNFINISHED_FILE, False)):
+        path = os.path.join(out, name)
+        if not os.path.isfile(path):
+            continue
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)
+            different = [key for key in identity if found[key] != identity[key]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"'{path}' is damaged ({type(error).__name__}: {error}): delete '{out}' or give another --out.") from error
+        if different:
+            state = "already holds" if finished else "holds a part of"
+            raise UserError(
+                f"'{out}' {state} a data set made from other input (differs in {', '.join(different)}): give another --out or delete it."
+            )
+        return finished
+    raise UserError(f"'{out}' holds other files and no data set, and nothing is written among them: give another --out.")
+
+
+def _plan_shards(split: str, items: list[Any]) -> list[_Shard]:
+    """Cuts the items, in order, into shards of about equally many frames; depends on nothing but the items."""
+    ends = np.cumsum([item.frames for item in items])
+    count = min(len(items), max(MIN_SHARDS, math.ceil(ends[-1] / FRAMES_PER_SHARD)))
+    cuts = [0]
+    for index in range(1, count):
+        cut = int(np.searchsorted(ends, ends[-1] * index / count)) + 1
+        cuts.append(min(max(cut, cuts[-1] + 1), len(items) - (count - index)))  # no shard is empty
+    cuts.append(len(items))
+    return [
+        _Shard(split, schema.shard_name(split, index, count), items[start:end])
+        for index, (start, end) in enumerate(zip(cuts, cuts[1:]))
+    ]
+
+
+def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers: int) -> None:
+    """Writes the shards that are not there yet, then tfds's own metadata."""
+    num_joints = skeletons.SKELETONS[recordset.skeleton].num_joints
+    pending = [shard for shard in planned if not os.path.isfile(os.path.join(out, shard.name))]
+    total = sum(shard.frames for shard in planned)
+    done = total - sum(shard.frames for shard in pending)
+    if done:
+        print(f"{out}: {len(planned) - len(pending)} of {len(planned)} shards are there from an earlier run", flush=True)
+    calls = [(os.path.join(out, shard.name), shard.items, recordset.make_record, num_joints) for shard in pending]
+    finish = (out, num_joints, [(shard.split, shard.name, len(shard.items)) for shard in planned])
+    with _progress(total, done) as advance:
+        if min(workers, len(pending)) <= 1:  # needs no process of its own
+            for shard, call in zip(pending, calls):
+                shards.write_shard(*call)
+                advance(shard.frames)
+            shards.write_tfds_metadata(*finish)
+            return
+        # spawn: a forked copy of a process in which JAX or TensorFlow has started threads can hang.
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as executor:
+            writes = {executor.submit(shards.write_shard, *call): shard for shard, call in zip(pending, calls)}
+            try:
+                for write in concurrent.futures.as_completed(writes):
+                    write.result()
+                    advance(writes[write].frames)
+                executor.submit(shards.write_tfds_metadata, *finish).result()
+            except BaseException:
+                executor.shutdown(wait=True, cancel_futures=True)
+                raise
+
+
+def _metadata(identity: dict[str, Any], recordset: Recordset, planned: list[_Shard]) -> dict[str, Any]:
+    splits = {}
+    for split in recordset.items:
+        members = [shard for shard in planned if shard.split == split]
+        splits[split] = {
+            "records": sum(len(shard.items) for shard in members),
+            "frames": sum(shard.frames for shard in members),
+            "shards": {shard.name: len(shard.items) for shard in members},
+        }
+    described = {field: getattr(recordset, field) for field in ("skeleton", "keypoints", "generated", "fps", "left_out")}
+    return identity | described | {"splits": splits}
+
+
+def _write_json(path: str, content: dict[str, Any]) -> None:
+    """Writes under a temporary name and renames: the file is there whole or not at all."""
+    partial = shards.partial_name(path)
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+            file.write("\n")
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+
+
+def _remove_leftovers(out: str) -> None:
+    """Deletes what only an unfinished data set needs, and the partial files of killed runs."""
+    for name in os.listdir(out):
+        if name == UNFINISHED_FILE or _is_partial(name):
+            os.unlink(os.path.join(out, name))
+
+
+def _is_partial(name: str) -> bool:
+    """Whether a killed run left this file (`shards.partial_name`)."""
+    return name.startswith(".") and name.endswith(".partial")
+
+
+def _summary(out: str, metadata: dict[str, Any], seconds: float) -> Summary:
+    splits = {name: (split["records"], split["frames"]) for name, split in metadata["splits"].items()}
+    num_bytes = sum(os.path.getsize(os.path.join(out, name)) for name in os.listdir(out))
+    return Summary(out, splits, num_bytes, metadata["left_out"], seconds)
+
+
+@contextlib.contextmanager
+def _disk_errors(out: str) -> Iterator[None]:
+    """Turns what the file system or a dying worker raises into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"The disk is full at '{out}': make room and run the same command again (finished shards are kept), or give another --out."
+            ) from error
+        raise UserError(f"'{out}' cannot be written ({error.strerror or error}): give another --out.") from error
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise UserError(
+            "A worker process was ended from outside (out of memory?): run the same command again with fewer --workers."
+        ) from error
+
+
+@contextlib.contextmanager
+def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that takes frames: a bar on a terminal, otherwise a line now and then."""
+    with tqdm.tqdm(total=total, initial=done, unit="frame", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        state = {"done": done, "line": time.monotonic()}
+
+        def advance(frames: int) -> None:
+            state["done"] += frames
+            bar.update(frames)
+            if bar.disable and time.monotonic() - state["line"] > SECONDS_BETWEEN_LINES:
+                state["line"] = time.monotonic()
+                print(f"{state['done']:,} of {total:,} frames written", flush=True)
+
+        yield advance

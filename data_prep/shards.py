@@ -1,0 +1,91 @@
+"""What a worker process does: writes one shard, or the metadata of tfds. TensorFlow is imported here and only in workers' calls."""
+
+import contextlib
+import errno
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kdpose_jax.data import schema
+
+
+def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[str, Any]], num_joints: int) -> None:
+    """Writes one shard under a temporary name and renames it when it is whole.
+
+    Args:
+      path: of the shard.
+      items: in the order of the records.
+      make_record: item -> record of `schema.sequence_features`.
+      num_joints: J.
+
+    Raises:
+      OSError: ENOSPC if the disk is full, EIO for anything else that TensorFlow says of the file.
+    """
+    features = _features(num_joints)
+    import tensorflow as tf
+
+    partial = partial_name(path)
+    try:
+        with _file_errors(), tf.io.TFRecordWriter(partial) as writer:
+            for item in items:
+                example = tf.train.Example.FromString(features.serialize_example(make_record(item)))
+                # tfds leaves the order of the fields to chance; the same input shall give the same bytes.
+                writer.write(example.SerializeToString(deterministic=True))
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+
+
+def write_tfds_metadata(out: str, num_joints: int, shards: list[tuple[str, str, int]]) -> None:
+    """Writes features.json and dataset_info.json, so that `tfds.builder_from_directory(out)` opens the folder.
+
+    Args:
+      out: the folder.
+      num_joints: J.
+      shards: (split, file name, records) of every shard, in order.
+    """
+    features = _features(num_joints)
+    import tensorflow_datasets as tfds
+
+    infos = []
+    for split in dict.fromkeys(split for split, _, _ in shards):
+        members = [(name, records) for owner, name, records in shards if owner == split]
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=out, template=schema.FILENAME_TEMPLATE, split=split, filetype_suffix="tfrecord"
+        )
+        infos.append(tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[records for _, records in members],
+            num_bytes=sum(os.path.getsize(os.path.join(out, name)) for name, _ in members),
+            filename_template=template,
+        ))
+    with _file_errors():
+        tfds.folder_dataset.write_metadata(
+            data_dir=out, features=features, split_infos=infos, filename_template=schema.FILENAME_TEMPLATE, check_data=False
+        )
+
+
+def partial_name(path: str) -> str:
+    """The name under which a file is written until it is whole; two processes never share one."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{os.getpid()}.partial")
+
+
+@contextlib.contextmanager
+def _file_errors() -> Iterator[None]:
+    """TensorFlow's errors as OSError: they cannot cross a process boundary as they are."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        code = errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else errno.EIO
+        raise OSError(code, error.message) from None
+
+
+@functools.lru_cache(maxsize=1)
+def _features(num_joints: int) -> Any:
+    return schema.sequence_features(num_joints)

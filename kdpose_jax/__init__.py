@@ -1,0 +1,1 @@
+"""kdpose_jax: distillation of human-pose networks in JAX/Flax."""

@@ -1,0 +1,214 @@
+"""The checkpoints of one run, with Orbax: latest and best kept, any device topology, nothing half-written.
+
+Layout: `<run>/checkpoints/<step>/{state,meta,metrics}`: arrays, what they belong to, and the scores they reached.
+Orbax is named in this folder alone.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from kdpose_jax.checkpoint.stored import (
+    absolute_path, best_of, choose_step, damage_errors, leaves, one_line, ranking_key, read_meta, require_same_leaves, stored_leaves,
+)  # fmt: skip
+from kdpose_jax.errors import UserError
+
+# TensorStore reports a failed write as a ValueError that starts with the name of its status.
+_STORAGE_STATUS = re.compile(r"[A-Z_]{5,}: ")
+
+
+class Checkpoints:
+    """Saves and restores the state of one run.
+
+    Opening and reading change nothing on the disk, so that another process may look at a run that is still training; the folder is
+    made, and what a killed process left half-written is removed, at the first save. In a run of several processes every process
+    makes the same calls in the same order.
+
+    Args:
+      directory: the run's `checkpoints` folder; may be relative, `~` or `gs://`.
+      keep_latest: how many of the newest checkpoints to keep, at least 1.
+      keep_best: how many of the best checkpoints to keep beside them.
+      best_metric: key of `metrics` that ranks checkpoints.
+      best_is_lowest: True for an error, False for a score.
+      asynchronous: write in the background while training goes on.
+
+    Raises:
+      UserError: impossible numbers to keep, or a folder that cannot be read.
+    """
+
+    def __init__(
+        self,
+        directory: epath.PathLike,
+        *,
+        keep_latest: int,
+        keep_best: int,
+        best_metric: str,
+        best_is_lowest: bool,
+        asynchronous: bool,
+    ):
+        if keep_latest < 1 or keep_best < 0:
+            raise UserError(
+                f"A run cannot keep {keep_latest} latest and {keep_best} best checkpoints: keep at least 1 latest and 0 best."
+            )
+        self._directory = absolute_path(directory)
+        self._keep = (keep_latest, keep_best)
+        self._ranking = {"metric": best_metric, "lowest": best_is_lowest}
+        self._asynchronous = asynchronous
+        self._writes = False
+        self._in_flight: int | None = None
+        self._open()
+
+    def save(self, step: int, state: Any, meta: Mapping[str, Any], metrics: Mapping[str, float] | None) -> bool:
+        """Saves one step; returns at once if asynchronous, when the arrays have been copied to the host.
+
+        Args:
+          step: number of optimiser steps done; a step that is already saved is skipped.
+          state: tree of jax arrays; `None` marks what the run does not have (such as `ema`).
+          meta: JSON values that say what the state belongs to (config text, method, versions, teacher fingerprint).
+          metrics: scores of this step; None if it was not evaluated, which makes it restorable but never the best.
+
+        Returns:
+          True if it was saved, False if the step existed.
+
+        Raises:
+          UserError: this save, or the one before it in the background, could not be written.
+        """
+        self._open_for_writing(step)
+        if step in self._manager.all_steps():
+            return False
+        values = None if metrics is None else {name: float(value) for name, value in metrics.items()}
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({"run": dict(meta), "ranking": self._ranking})
+        )
+        with self._storage_errors():
+            self._manager.wait_until_finished()  # so that an error of the save before is reported under its own step
+            self._in_flight = step
+            # `force` only passes Orbax's own decision when to save, which is the caller's here.
+            self._manager.save(step, args=items, metrics=values, force=True)
+        self._metrics[step] = values
+        return True
+
+    def latest_step(self) -> int | None:
+        """The newest step that is saved or being saved, None if there is none."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The step with the best value of `best_metric`, None if no saved step has one."""
+        return best_of({step: self._metrics[step] for step in self._manager.all_steps()}, self._ranking)
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        """The scores that `step` was saved with, None if it was not evaluated or is not there."""
+        return self._metrics[step] if step in self._manager.all_steps() else None
+
+    def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """Restores the whole state onto the devices that `abstract_state` names.
+
+        Args:
+          abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, on any mesh; same tree as was saved.
+          step: which step, None for the newest.
+
+        Returns:
+          (state, meta): arrays in the tree and shardings of `abstract_state`, and the JSON values saved with them.
+
+        Raises:
+          UserError: no such checkpoint, a state of another model or optimiser, or damaged files.
+        """
+        self.wait()
+        step = self._existing(step)
+        place = f"The checkpoint of step {step} in {self._directory}"
+        with damage_errors(place):
+            stored = stored_leaves(self._directory / str(step))
+        require_same_leaves(stored, leaves(abstract_state), place)
+        meta = read_meta(self._directory / str(step))["run"]
+        with damage_errors(place):
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)))
+        return restored.state, meta
+
+    def read_meta(self, step: int | None = None) -> dict[str, Any]:
+        """The JSON values saved with a step (None: the newest), without touching its arrays."""
+        self.wait()
+        return read_meta(self._directory / str(self._existing(step)))["run"]
+
+    def wait(self) -> None:
+        """Returns when the save in the background is on the disk.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        with self._storage_errors():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and releases the threads; call it at the end of a run, so that no failed save passes in silence.
+
+        Raises:
+          UserError: the save in the background could not be written.
+        """
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def _open(self) -> None:
+        metric_value = ranking_key(self._ranking)
+        latest, best = self._keep
+        options = ocp.CheckpointManagerOptions(
+            create=False,
+            cleanup_tmp_directories=self._writes,
+            enable_async_checkpointing=self._asynchronous,
+            # A best function on its own would delete the newest checkpoint; here it only makes Orbax write the metrics.
+            best_fn=metric_value,
+            preservation_policy=preservation_policy.AnyPreservationPolicy([
+                preservation_policy.LatestN(latest),
+                preservation_policy.BestN(get_metric_fn=metric_value, n=best, keep_checkpoints_without_metrics=False),
+            ]),
+        )
+        with damage_errors(f"A checkpoint in {self._directory}"):
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
+            self._metrics = {step: self._manager.metrics(step) for step in self._manager.all_steps()}
+
+    def _open_for_writing(self, step: int) -> None:
+        if not self._writes:
+            self._in_flight = step
+            with self._storage_errors():
+                self._directory.mkdir(parents=True, exist_ok=True)
+            self._writes = True
+            self._manager.close()
+            self._open()
+
+    def _existing(self, step: int | None) -> int:
+        steps = self._manager.all_steps()
+        return choose_step(steps, max(steps, default=None) if step is None else step, self._directory)
+
+    @contextlib.contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        """Turns a failed write into one sentence; what is no failure of the storage stays a bug and passes."""
+        try:
+            yield
+        except Exception as error:
+            reason = _storage_failure(error)
+            if reason is None:
+                raise
+            self._manager.reload()  # Orbax has already forgotten the steps that this save would have replaced
+            raise UserError(
+                f"The checkpoint of step {self._in_flight} could not be written to {self._directory} ({reason}); the ones before it "
+                f"are intact (latest: step {self._manager.latest_step()}): make room there or remove the "
+                "cause, then run the same command again."
+            ) from error
+
+
+def _storage_failure(error: BaseException) -> str | None:
+    """Why a write failed, if the storage is to blame, else None."""
+    cause: BaseException | None = error
+    while cause is not None:
+        text = one_line(cause)
+        if isinstance(cause, OSError) or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text)):
+            full = "no space left" in str(cause).lower() or "quota exceeded" in str(cause).lower()
+            return "the disk is full: no space left on device" if full else text
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -1,0 +1,108 @@
+"""From a source of examples to global device arrays: training batches ahead of time, evaluation batches padded."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from kdpose_jax.data import order
+
+Batch = dict[str, np.ndarray]
+
+
+class Source(Protocol):
+    """Examples in host memory, picked by number.
+
+    `gather(examples [B])` returns named arrays whose first axis is B.
+    """
+
+    def __len__(self) -> int: ...
+
+    def gather(self, examples: np.ndarray) -> Batch: ...
+
+
+class TrainBatches:
+    """The batches of a run from a given step on, gathered and copied to the devices by a thread ahead of the loop.
+
+    Attributes:
+      waited: seconds that the last `next` call stood waiting for data.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        seed: int,
+        batch: int,
+        first_step: int,
+        sharding: jax.sharding.Sharding,
+        ahead: int = 2,
+    ):
+        self.waited = 0.0
+        self._ready: queue.Queue = queue.Queue(maxsize=ahead)
+        self._closed = threading.Event()
+
+        def fill() -> None:
+            step = first_step
+            while not self._closed.is_set():
+                try:
+                    examples = order.batch_examples(
+                        seed, step, batch, len(source), jax.process_index(), jax.process_count()
+                    )
+                    item = to_global({**source.gather(examples), "example": examples.astype(np.int32)}, sharding)
+                except Exception as error:  # handed to the loop, which must not wait for ever
+                    item = error
+                while not self._closed.is_set():
+                    try:
+                        self._ready.put(item, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if isinstance(item, Exception):
+                    return
+                step += 1
+
+        self._thread = threading.Thread(target=fill, daemon=True, name="train-batches")
+        self._thread.start()
+
+    def __next__(self) -> dict[str, jax.Array]:
+        start = time.perf_counter()
+        item = self._ready.get()
+        self.waited = time.perf_counter() - start
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stops the thread."""
+        self._closed.set()
+        self._thread.join()
+
+
+def evaluation_batches(source: Source, batch: int, sharding: jax.sharding.Sharding) -> Iterator[dict[str, jax.Array]]:
+    """All examples in order, each exactly once, in batches of one size.
+
+    Args:
+      source: the examples.
+      batch: global batch size.
+      sharding: of the batch axis.
+
+    Yields:
+      Global arrays, with `mask` `[batch]`: False where an example only fills up the last batch.
+    """
+    hosts, host = jax.process_count(), jax.process_index()
+    share = batch // hosts
+    for start in range(0, len(source), batch):
+        examples = start + host * share + np.arange(share)
+        mask = examples < len(source)
+        gathered = source.gather(np.minimum(examples, len(source) - 1))
+        yield to_global({**gathered, "example": examples.astype(np.int32), "mask": mask}, sharding)
+
+
+def to_global(batch: Batch, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
+    """This host's share of a batch -> arrays over all devices."""
+    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}

@@ -1,0 +1,143 @@
+"""Sequence records -> motion in host memory -> windows."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from kdpose_jax import codecs
+from kdpose_jax.data import schema
+from kdpose_jax.data.batches import Batch
+from kdpose_jax.data.tfrecords import read_records
+from kdpose_jax.data.windows import Windows, centred_starts
+from kdpose_jax.errors import UserError
+from kdpose_jax.skeletons import SKELETONS, Skeleton
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """Sequences end to end in flat arrays; one sequence is one camera's view of one take.
+
+    Attributes:
+      skeleton: the joints.
+      names: "subject/take/camera" of every sequence, S.
+      actions: what its scores are averaged over, S.
+      frames: its length, `[S]`.
+      offset: where it begins in the flat arrays, `[S]`.
+      keypoints_2d: screen units, `[N, J, 2]` float32.
+      pose_3d: metres, camera coordinates relative to the root, whose row is zero, `[N, J, 3]` float32.
+      frame_mask: frames that count in evaluation, `[N]`.
+    """
+
+    skeleton: Skeleton
+    names: tuple[str, ...]
+    actions: tuple[str, ...]
+    frames: np.ndarray
+    offset: np.ndarray
+    keypoints_2d: np.ndarray
+    pose_3d: np.ndarray
+    frame_mask: np.ndarray
+
+    def with_flips(self) -> "Motion":
+        """Every sequence twice, as it is and mirrored: the mirrored copies follow all the plain ones."""
+        flip = self.skeleton.flip_permutation
+        return dataclasses.replace(
+            self,
+            names=self.names + tuple(f"{name} flipped" for name in self.names),
+            actions=self.actions * 2,
+            frames=np.tile(self.frames, 2),
+            offset=np.concatenate([self.offset, self.offset + len(self.frame_mask)]),
+            keypoints_2d=np.concatenate([self.keypoints_2d, codecs.flip(self.keypoints_2d, flip)]),
+            pose_3d=np.concatenate([self.pose_3d, codecs.flip(self.pose_3d, flip)]),
+            frame_mask=np.tile(self.frame_mask, 2),
+        )
+
+
+def read_motion(records: str | pathlib.Path, split: str) -> Motion:
+    """Reads one split of a data set of sequence records into memory.
+
+    Args:
+      records: folder that `data_prep.convert` wrote.
+      split: `train` or `test`.
+
+    Returns:
+      The sequences, 2D in screen units and 3D relative to the root.
+
+    Raises:
+      UserError: no such data set, another schema version, or a damaged shard (named with its record).
+    """
+    metadata = schema.read_metadata(records)
+    if split not in metadata["splits"]:
+        raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
+    skeleton = SKELETONS[metadata["skeleton"]]
+    sequences = list(read_records(records, split, metadata))
+    if not sequences:
+        raise UserError(f"Split '{split}' of '{records}' holds no records: convert it again with subjects in it.")
+    frames = np.array([len(record["frame_mask"]) for record in sequences])
+    return Motion(
+        skeleton=skeleton,
+        names=tuple(f"{record['subject']}/{record['take']}/{record['camera']}" for record in sequences),
+        actions=tuple(record["action"] for record in sequences),
+        frames=frames,
+        offset=np.concatenate([[0], np.cumsum(frames)[:-1]]),
+        keypoints_2d=np.concatenate(
+            [codecs.normalize_screen(r["keypoints_2d"], r["width"], r["height"]) for r in sequences]
+        ),
+        pose_3d=np.concatenate([codecs.root_relative(r["pose_3d"], skeleton.root) for r in sequences]),
+        frame_mask=np.concatenate([record["frame_mask"] for record in sequences]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSource:
+    """Windows over motion as a source of examples: `keypoints_2d` `[B, F, J, 2]` and `pose_3d` `[B, F, J, 3]`."""
+
+    motion: Motion
+    windows: Windows
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def unit(self) -> tuple[str, int]:
+        """What an example consists of: so many frames."""
+        return "frames", self.windows.length
+
+    def gather(self, examples: np.ndarray) -> Batch:
+        rows = self.windows.rows(examples)
+        return {
+            "keypoints_2d": np.take(self.motion.keypoints_2d, rows, axis=0),
+            "pose_3d": np.take(self.motion.pose_3d, rows, axis=0),
+        }
+
+
+def windows_of(motion: Motion, starts: list[np.ndarray], length: int) -> Windows:
+    """Windows from the starts of every sequence, `starts[s]` `[W_s]`."""
+    counts = [len(start) for start in starts]
+    return Windows(
+        offset=np.repeat(motion.offset, counts),
+        frames=np.repeat(motion.frames, counts),
+        start=np.concatenate(starts),
+        length=length,
+    )
+
+
+def open_training(records: str, *, split: str, frames: int, stride: int, flip: bool) -> WindowSource:
+    """The training windows of a data set.
+
+    Args:
+      records: folder that `data_prep.convert` wrote.
+      split: its split.
+      frames: frames F of a window.
+      stride: frames between two windows; 0 stands for `frames`, MixSTE's end-to-end windows.
+      flip: a mirrored copy of every window is a second example.
+
+    Returns:
+      The source.
+    """
+    motion = read_motion(records, split)
+    if frames < 1 or stride < 0:
+        raise UserError(f"data.frames is {frames} and data.training.stride {stride}: use at least 1 and 0.")
+    motion = motion.with_flips() if flip else motion
+    starts = [centred_starts(int(count), frames, stride or frames) for count in motion.frames]
+    return WindowSource(motion, windows_of(motion, starts, frames))

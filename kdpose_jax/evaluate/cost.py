@@ -1,0 +1,190 @@
+"""What a network costs: parameters, multiply-adds (MACs) read off its jaxpr, and measured latency.
+
+Conventions: FLOPs = 2 x MACs; the lifting literature counts linear layers only (spec/scjd.md 2.3), so linear layers and
+attention products are kept apart. XLA's own estimate is not used: it counts a scan body once (spec/jax_stack.md 8).
+"""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.extend.core
+
+# Primitives whose bodies run a number of times (or on a number of devices) that the jaxpr does not state.
+_UNCOUNTABLE = ("while", "shard_map", "pallas_call")
+
+
+@dataclasses.dataclass(frozen=True)
+class Macs:
+    """Multiply-adds.
+
+    Attributes:
+      linear: of linear layers and convolutions (no batch dimension in the product).
+      attention: of products of activations with activations (with batch dimensions).
+    """
+
+    linear: int
+    attention: int
+
+    def __add__(self, other: "Macs") -> "Macs":
+        return Macs(self.linear + other.linear, self.attention + other.attention)
+
+    def times(self, count: int) -> "Macs":
+        return Macs(count * self.linear, count * self.attention)
+
+    @property
+    def total(self) -> int:
+        return self.linear + self.attention
+
+
+def count_parameters(tree: Any) -> int:
+    """Number of values in a tree of arrays or `jax.ShapeDtypeStruct`s."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def count_macs(function: Callable, *abstract_arguments: Any) -> Macs:
+    """Multiply-adds of one call, by tracing alone: nothing is computed.
+
+    A matrix product with batch dimensions is taken for attention, one without for a linear layer. `jnp.matmul` drops
+    batch dimensions of size 1, so one head over one group of tokens would pass for a linear layer: trace more.
+
+    Args:
+      function: any traceable function.
+      *abstract_arguments: arrays or `jax.ShapeDtypeStruct`s, or trees of them.
+
+    Returns:
+      The count; scans by their length, of conditionals the costliest branch.
+
+    Raises:
+      ValueError: a product inside a loop of unknown length, a `shard_map` or a Pallas kernel.
+    """
+    return _count_jaxpr(jax.make_jaxpr(function)(*abstract_arguments).jaxpr)
+
+
+def _count_jaxpr(jaxpr: Any) -> Macs:
+    return sum((_count_equation(equation) for equation in jaxpr.eqns), Macs(0, 0))
+
+
+def _count_equation(equation: Any) -> Macs:
+    name, parameters = equation.primitive.name, equation.params
+    if name == "dot_general":
+        return _count_dot(equation)
+    if name == "conv_general_dilated":
+        return _count_convolution(equation)
+    inner = [_count_jaxpr(jaxpr) for value in parameters.values() for jaxpr in _jaxprs(value)]
+    if not inner:
+        return Macs(0, 0)
+    if name == "cond":
+        return max(inner, key=lambda macs: macs.total)
+    count = sum(inner, Macs(0, 0))
+    if name in _UNCOUNTABLE and count.total:
+        raise ValueError(f"the multiply-adds inside '{name}' cannot be counted: its number of runs is not in the program")
+    return count.times(parameters["length"]) if name == "scan" else count
+
+
+def _jaxprs(value: Any) -> Iterator[Any]:
+    """The programs in one parameter of an equation: jit, remat, custom derivatives, scan, branches of cond."""
+    if isinstance(value, jax.extend.core.ClosedJaxpr):
+        yield value.jaxpr
+    elif isinstance(value, jax.extend.core.Jaxpr):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _jaxprs(item)
+
+
+def _count_dot(equation: Any) -> Macs:
+    """Size of the output times the length of the contracted dimensions."""
+    (contracted, _), (batch, _) = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    macs = math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+    return Macs(0, macs) if batch else Macs(macs, 0)
+
+
+def _count_convolution(equation: Any) -> Macs:
+    """Every output value sums over a kernel's inputs; transposed: every input value meets a kernel's outputs."""
+    picture, kernel = (variable.aval.shape for variable in equation.invars)
+    parameters = equation.params
+    outputs, inputs = (kernel[axis] for axis in parameters["dimension_numbers"].rhs_spec[:2])
+    if math.prod(parameters["lhs_dilation"]) == 1:
+        return Macs(math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // outputs, 0)
+    # The zeros that the dilation puts between the values are not multiplied by.
+    return Macs(math.prod(picture) * math.prod(kernel) // (inputs * parameters["feature_group_count"]), 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Wall-clock time of one synchronised call.
+
+    Attributes:
+      median_s, lowest_s, highest_s: seconds per call.
+      runs: timed calls.
+    """
+
+    median_s: float
+    lowest_s: float
+    highest_s: float
+    runs: int
+
+
+def measure_latency(function: Callable, *arguments: Any, warmup: int, runs: int) -> Latency:
+    """Times calls one by one, each waited for (spec/scjd.md 5.6: 50 warm-up and 200 timed runs).
+
+    Args:
+      function: a jitted function of device-ready arguments; compiled in the warm-up.
+      *arguments: its arguments.
+      warmup: calls before the timed ones, at least 1.
+      runs: timed calls, at least 1.
+
+    Raises:
+      ValueError: `warmup` or `runs` below 1.
+    """
+    if warmup < 1 or runs < 1:
+        raise ValueError(f"warmup {warmup} and runs {runs} must be 1 or more")
+    for _ in range(warmup):
+        jax.block_until_ready(function(*arguments))
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        seconds.append(time.perf_counter() - start)
+    return Latency(statistics.median(seconds), min(seconds), max(seconds), runs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one network costs.
+
+    Attributes:
+      parameters: trained values.
+      macs: multiply-adds of one window.
+      output_frames: frames that come out of one window.
+      latencies: windows per call -> time of the call.
+    """
+
+    parameters: int
+    macs: Macs
+    output_frames: int
+    latencies: dict[int, Latency]
+
+    def frames_per_second(self, batch: int) -> float:
+        """Output frames per second with `batch` windows per call (spec/scjd.md 5.6)."""
+        return batch * self.output_frames / self.latencies[batch].median_s
+
+    def as_dict(self) -> dict[str, Any]:
+        """A flat record for the results file; "flops" = 2 x MACs, "linear" without attention products."""
+        record: dict[str, Any] = {"parameters": self.parameters, "output_frames": self.output_frames}
+        counts = {"linear": self.macs.linear, "attention": self.macs.attention, "total": self.macs.total}
+        for kind, macs in counts.items():
+            record[f"macs_{kind}_per_window"] = macs
+            record[f"macs_{kind}_per_frame"] = macs / self.output_frames
+            record[f"flops_{kind}_per_window"] = 2 * macs
+            record[f"flops_{kind}_per_frame"] = 2 * macs / self.output_frames
+        for batch, latency in self.latencies.items():
+            record[f"latency_batch{batch}"] = dataclasses.asdict(latency)
+            record[f"frames_per_second_batch{batch}"] = self.frames_per_second(batch)
+        return record

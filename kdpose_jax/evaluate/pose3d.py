@@ -1,0 +1,203 @@
+"""The protocol of Human3.6M and of every set like it: windows over the test sequences, scores per action."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdpose_jax import codecs
+from kdpose_jax.data.sequences import Motion, WindowSource, read_motion, windows_of
+from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
+from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate.metrics_3d import Scores, SequencePoses, score_sequences
+from kdpose_jax.evaluate.runner import Predict
+
+WINDOWS = ("compat", "exact")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The test windows of a data set and how predictions on them are scored.
+
+    Attributes:
+      source: windows end to end over every test sequence (`windows.evaluation_starts`).
+      first: number of the first window of every sequence, `[S + 1]`.
+      windows: which frames count in the table, one of `WINDOWS`; the results have both.
+      flip: test-time flip in the table; the results have both.
+      keyframe_stride: frames o, o + r, ... of a window are scored alone too; 1: none.
+      keyframe_offset: o; -1 for the centred one.
+    """
+
+    source: WindowSource
+    first: np.ndarray
+    windows: str
+    flip: bool
+    keyframe_stride: int
+    keyframe_offset: int
+
+    best_metric = "mpjpe_mm"
+    best_is_lowest = True
+    columns = (
+        ("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
+        ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}".format),
+        ("mpjve_mm", "MPJVE mm", "{:.2f}".format),
+        ("keyframe_mpjpe_mm", "keyframes only, MPJPE mm", "{:.2f}".format),
+    )
+
+    @property
+    def unit(self) -> tuple[str, int]:
+        """What a prediction consists of: so many frames."""
+        return "frames", self.source.windows.length
+
+    @property
+    def motion(self) -> Motion:
+        """The test sequences."""
+        return self.source.motion
+
+    def quick(self, count: int) -> tuple[WindowSource, Callable[[np.ndarray], dict[str, float]]]:
+        """A light evaluation for use during training: MPJPE and MPJVE in mm over the frames of some windows.
+
+        Args:
+          count: evenly spread windows; 0 or more than there are: all of them.
+
+        Returns:
+          The windows, and the function that scores predictions on them, metres `[W, F, J, 3]`.
+        """
+        total = len(self.source)
+        chosen = np.unique(np.linspace(0, total - 1, min(count or total, total)).astype(int))
+        windows = self.source.windows
+        picked = dataclasses.replace(
+            windows, offset=windows.offset[chosen], frames=windows.frames[chosen], start=windows.start[chosen]
+        )
+        source = WindowSource(self.motion, picked)
+        target = source.gather(np.arange(len(source)))["pose_3d"]
+        everything = np.ones(windows.length, bool)
+
+        def score(predicted: np.ndarray) -> dict[str, float]:
+            poses = (SequencePoses("all", *pair, everything) for pair in zip(predicted, target, strict=True))
+            means = score_sequences(poses, metrics=("mpjpe", "mpjve"))["mean_over_frames"]
+            return {name: float(value) for name, value in means.items() if value is not None}
+
+        return source, score
+
+    def full(self, predict: Predict, run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
+        """The whole protocol: with and without test-time flip, `compat` and `exact`, all frames and keyframes.
+
+        Args:
+          predict: (params, model_state, batch) -> `[B, F, J, 3]` metres.
+          run: gives the predictions of such a function on `source`, `[W, F, J, 3]`.
+
+        Returns:
+          {"flip" and "plain": {"compat", "exact", "keyframes": Scores}}.
+        """
+        record = {}
+        for name, function in (("plain", predict), ("flip", flip_averaged(predict, self.motion.skeleton.flip_permutation))):
+            predicted = run(function)
+            record[name] = {windows: self.score(predicted, windows) for windows in WINDOWS}
+            if self.keyframe_stride > 1:
+                offset = (self.keyframe_stride - 1) // 2 if self.keyframe_offset == -1 else self.keyframe_offset
+                record[name]["keyframes"] = self.score_keyframes(predicted, self.keyframe_stride, offset)
+        return record
+
+    def row(self, record: dict[str, Any]) -> dict[str, float | None]:
+        """The figures of `columns` from a record of `full`, averaged over actions."""
+        chosen = record["flip" if self.flip else "plain"]
+        row = dict(chosen[self.windows]["mean_over_actions"])
+        row["keyframe_mpjpe_mm"] = chosen["keyframes"]["mean_over_actions"]["mpjpe_mm"] if "keyframes" in chosen else None
+        return row
+
+    def per_action(self, record: dict[str, Any]) -> dict[str, float | None]:
+        """MPJPE in mm of every action, as in `row`."""
+        scores = record["flip" if self.flip else "plain"][self.windows]["per_action"]
+        return {action: values["mpjpe_mm"] for action, values in scores.items()}
+
+    def score(self, predicted: np.ndarray, windows: str) -> Scores:
+        """All metrics, per action and averaged.
+
+        Args:
+          predicted: metres, root-relative, `[W, F, J, 3]`.
+          windows: `compat`, every frame of every window as MixSTE counts it, or `exact`, every real frame once.
+        """
+        return score_sequences(self._sequences(predicted, windows))
+
+    def score_keyframes(self, predicted: np.ndarray, stride: int, offset: int) -> Scores:
+        """The pose metrics on keyframes alone (frames o, o + r, ... of every window), each real frame at most once."""
+        keyframe = np.zeros(self.source.windows.length, bool)
+        keyframe[offset::stride] = True
+
+        def masked() -> Iterator[SequencePoses]:
+            for sequence, windows in self._blocks():
+                counts = evaluation_counts(int(self.motion.frames[sequence]), len(keyframe), "exact") & keyframe[None]
+                yield self._poses(sequence, predicted[windows], windows, counts)
+
+        return score_sequences(masked(), metrics=("mpjpe", "p_mpjpe"))
+
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        for sequence in range(len(self.motion.frames)):
+            yield sequence, np.arange(self.first[sequence], self.first[sequence + 1])
+
+    def _sequences(self, predicted: np.ndarray, mode: str) -> Iterator[SequencePoses]:
+        for sequence, windows in self._blocks():
+            counts = evaluation_counts(int(self.motion.frames[sequence]), predicted.shape[1], mode)
+            poses = self._poses(sequence, predicted[windows], windows, counts)
+            if mode == "exact":  # the frames of a sequence side by side again, so that its velocities are real ones
+                once = counts.reshape(-1)
+                poses = SequencePoses(
+                    poses.action, poses.predicted[once], poses.target[once], poses.frame_mask[once]
+                )
+            yield poses
+
+    def _poses(
+        self, sequence: int, predicted: np.ndarray, windows: np.ndarray, counts: np.ndarray
+    ) -> SequencePoses:
+        rows = self.source.windows.rows(windows)
+        joints = predicted.shape[2:]
+        return SequencePoses(
+            action=self.motion.actions[sequence],
+            predicted=predicted.reshape(-1, *joints),
+            target=self.motion.pose_3d[rows].reshape(-1, *joints),
+            frame_mask=(counts & self.motion.frame_mask[rows]).reshape(-1),
+        )
+
+
+def open_protocol(
+    records: str,
+    *,
+    split: str,
+    frames: int,
+    windows: str,
+    flip: bool,
+    keyframe_stride: int,
+    keyframe_offset: int,
+) -> Protocol:
+    """Reads the test split and lays the evaluation windows over it.
+
+    Args:
+      records: folder that `data_prep.convert` wrote.
+      split: its split.
+      frames: frames F of a window.
+      windows: see `Protocol`, as are the following.
+      flip: test-time flip in the table.
+      keyframe_stride: r.
+      keyframe_offset: o.
+    """
+    if windows not in WINDOWS:
+        raise UserError(f"eval.settings.windows is '{windows}': set it to one of {list(WINDOWS)}.")
+    motion = read_motion(records, split)
+    starts = [evaluation_starts(int(count), frames) for count in motion.frames]
+    first = np.concatenate([[0], np.cumsum([len(start) for start in starts])])
+    source = WindowSource(motion, windows_of(motion, starts, frames))
+    return Protocol(source, first, windows, flip, keyframe_stride, keyframe_offset)
+
+
+def flip_averaged(predict: Predict, flip_permutation: tuple[int, ...]) -> Predict:
+    """Test-time flip: the mean of the prediction and the un-flipped prediction on the flipped input (spec 5.2)."""
+
+    def averaged(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        mirrored = {**batch, "keypoints_2d": codecs.flip(batch["keypoints_2d"], flip_permutation)}
+        back = codecs.flip(predict(params, model_state, mirrored), flip_permutation)
+        return (predict(params, model_state, batch) + back) / 2
+
+    return averaged

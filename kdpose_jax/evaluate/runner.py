@@ -1,0 +1,38 @@
+"""Runs a network over every example of a source exactly once, on any number of devices and hosts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from kdpose_jax.data.batches import Source, evaluation_batches
+
+Predict = Callable[[Any, Any, dict[str, jax.Array]], jax.Array]
+
+
+def predict_all(
+    predict: Predict, params: Any, model_state: Any, source: Source, *, batch: int, sharding: jax.sharding.Sharding
+) -> np.ndarray:
+    """The predictions of all examples in their order.
+
+    Args:
+      predict: compiled (params, model_state, batch) -> `[batch, ...]`.
+      params: of the network.
+      model_state: of the network.
+      source: the examples, N.
+      batch: global batch size; the last batch is padded and the padding dropped.
+      sharding: of the batch axis.
+
+    Returns:
+      `[N, ...]` on every host.
+    """
+    collected = []
+    for arrays in evaluation_batches(source, batch, sharding):
+        mask = arrays.pop("mask")
+        outputs = predict(params, model_state, arrays)
+        if jax.process_count() > 1:
+            outputs, mask = multihost_utils.process_allgather((outputs, mask), tiled=True)
+        collected.append(np.asarray(outputs)[np.asarray(mask)])
+    return np.concatenate(collected)

@@ -1,0 +1,38 @@
+"""The data stage: records that exist, or made from raw files, or generated."""
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from data_prep import convert
+from kdpose_jax.errors import UserError
+
+
+def prepare_records(config: ConfigDict, workdir: epath.Path) -> str:
+    """The folder of records that a run reads, converted first where it must be.
+
+    Args:
+      config: reads `data.records`, `data.source` and `data.converter`.
+      workdir: records go to its `data` folder where the config names none.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UserError: there is nothing to read, or the conversion failed.
+    """
+    data = config.data
+    generated = data.converter.name == "synthetic"
+    if data.records and not data.source:
+        return data.records
+    if not data.source and not generated:
+        raise UserError(
+            f"Preset '{config.name}' needs motion files: give their folder with --config.data.source=DIR (data_3d_<name>.npz "
+            "and data_2d_<name>_<keypoints>.npz in VideoPose3D's layout, README section Data), or records that "
+            "`python -m data_prep.convert` wrote with --config.data.records=DIR."
+        )
+    settings = {name: value for name, value in data.converter.settings.items() if value not in ("", ())}
+    if data.source:
+        settings["source"] = data.source
+    out = data.records or str(workdir / "data")
+    convert.prepare(data.converter.name, out, **settings)
+    return out

@@ -1,0 +1,80 @@
+"""Scores and costs of one network, kept in its folder so that an interrupted run does not repeat them."""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from kdpose_jax.evaluate import cost, runner
+from kdpose_jax.experiment import networks, settings
+from kdpose_jax.experiment.training import Surroundings, build_method, plan_of, whole_batches
+from kdpose_jax.train import sharding
+
+
+def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) -> dict[str, Any]:
+    """The whole protocol and the cost of a trained network, in float32.
+
+    Args:
+      config: the network stands in its `student` block; not locked.
+      checkpoint: its run, or a PyTorch file.
+      around: protocol and devices.
+
+    Returns:
+      A record for `results.json`: `scores` and `cost`.
+
+    Raises:
+      UserError: the checkpoint holds another network.
+    """
+    source = around.protocol.source
+    method, config = build_method(config, plan_of(config, 1))
+    everywhere = sharding.replicated(around.mesh)
+    example = source.gather(np.arange(1))
+    params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), example)
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params["student"])
+    student = {"student": networks.load_network(checkpoint, target)}
+    predict = jax.jit(method.predict)
+
+    def run(function: runner.Predict) -> np.ndarray:
+        return runner.predict_all(
+            predict if function is method.predict else jax.jit(function),
+            student,
+            model_state,
+            source,
+            batch=whole_batches(config.eval.batch, around.mesh),
+            sharding=sharding.over_batch(around.mesh),
+        )
+
+    around.show(f"evaluating {checkpoint} on {len(source)} windows of {source.unit[1]} {source.unit[0]}")
+    with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
+        scores = around.protocol.full(method.predict, run)
+    return {"scores": scores, "cost": cost_of(method.predict, student, model_state, source, config)}
+
+
+def cost_of(predict: runner.Predict, params: Any, model_state: Any, source: Any, config: ConfigDict) -> dict[str, Any]:
+    """Parameters, multiply-adds, latency and rate of one network, without test-time flip, on one device."""
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    compiled = jax.jit(predict)
+    local = jax.device_put(jax.tree.map(np.asarray, params), device)
+    latencies = {}
+    for batch in config.eval.latency_batches:
+        arrays = jax.device_put(source.gather(np.arange(batch) % len(source)), device)
+        latencies[batch] = cost.measure_latency(
+            compiled, local, model_state, arrays, warmup=config.eval.latency_warmup, runs=config.eval.latency_runs
+        )
+    macs = cost.count_macs(predict, params, model_state, source.gather(np.arange(1)))
+    return cost.Cost(cost.count_parameters(params), macs, source.unit[1], latencies).as_dict()
+
+
+def evaluate_once(directory: epath.Path, config: ConfigDict, checkpoint: str, around: Surroundings) -> dict[str, Any]:
+    """`evaluate_network`, or what it gave the last time in this folder."""
+    path = directory / "evaluation.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    record = evaluate_network(config, checkpoint, around)
+    if jax.process_index() == 0:
+        directory.mkdir(parents=True, exist_ok=True)
+        settings.write_text(path, json.dumps(record, indent=1))
+    return record

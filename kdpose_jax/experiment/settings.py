@@ -1,0 +1,134 @@
+"""The config of a run: checked before anything starts, written beside what it made, compared when it goes on."""
+
+import importlib
+import json
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from kdpose_jax.errors import UserError
+
+# What may differ when a run goes on: nothing that its numbers depend on.
+MAY_CHANGE = ("platform", "eval.latency", "checkpoint.", "data.source", "data.records", ".train.log_every_steps")
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries -> {"a.b.c": value}; lists become tuples, as JSON knows no tuples."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = tuple(value) if isinstance(value, list) else value
+    return flat
+
+
+def as_dict(config: ConfigDict) -> dict[str, Any]:
+    """The resolved config as plain, JSON-ready values."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """The config that `as_dict` gave."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: tuples(entry) for name, entry in value.items()}
+        return tuple(tuples(entry) for entry in value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(values))
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Keys whose values differ, those in `MAY_CHANGE` left out, as "key: 1 became 2"."""
+    one, two = flatten(first), flatten(second)
+    keys = [key for key in sorted(one | two) if not any(part in key for part in MAY_CHANGE)]
+    absent = "absent"
+    return [
+        f"{key}: {one[key] if key in one else absent} became {two[key] if key in two else absent}"
+        for key in keys
+        if (key in one) != (key in two) or (key in one and one[key] != two[key])
+    ]
+
+
+def claim(workdir: epath.Path, config: ConfigDict) -> None:
+    """Writes `config.json` into the work directory, or checks that the one there is of the same run.
+
+    Raises:
+      UserError: the directory belongs to another config.
+    """
+    path = workdir / "config.json"
+    values = as_dict(config)
+    if path.exists():
+        changed = differences(json.loads(path.read_text()), values)
+        if changed:
+            raise UserError(
+                f"'{workdir}' holds a run of another config ({'; '.join(changed[:3])}"
+                f"{f' and {len(changed) - 3} more' if len(changed) > 3 else ''}): use another --workdir or the same config."
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(values, indent=1))
+
+
+def write_text(path: epath.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.parent / f"{path.name}.partial"
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def check(config: ConfigDict) -> None:
+    """Checks what can be checked without data: before the first device call.
+
+    Raises:
+      UserError: an unknown method or protocol, or a training length that is none.
+    """
+    load("methods", config.method, "method")
+    load("methods", config.teacher.method, "teacher.method")
+    load("evaluate", config.eval.protocol, "eval.protocol")
+    load("data", config.data.reader, "data.reader")
+    for name in ("teacher", "student"):
+        block = config[name].train
+        for field, value, lowest in (("batch", block.batch, 1), ("epochs", block.epochs, 0), ("log_every_steps", block.log_every_steps, 1)):
+            if value < lowest:
+                raise UserError(f"{name}.train.{field} is {value}: use at least {lowest}.")
+        if not 0 <= block.ema_decay < 1:
+            raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: use 0 to below 1.")
+    if config.eval.batch < 1:
+        raise UserError(f"eval.batch is {config.eval.batch}: use at least 1.")
+    if not config.eval.latency_batches:
+        raise UserError("eval.latency_batches is empty: name at least one batch size.")
+
+
+def load(room: str, name: str, field: str) -> Any:
+    """The module that a config names, such as `methods.scjd.method`."""
+    package = f"kdpose_jax.{room}.{name}" + (".method" if room == "methods" else "")
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is None or not package.startswith(error.name):
+            raise
+        raise UserError(f"{field} is '{name}', and there is no kdpose_jax/{room}/{name}: check its spelling.") from None
+
+
+def of_teacher(config: ConfigDict) -> ConfigDict:
+    """The config of the teacher's own training: its block in the student's place, under its own method."""
+    derived = ConfigDict(as_tuples(config.to_dict()))
+    derived.method = config.teacher.method
+    derived.student = ConfigDict(as_tuples(config.teacher.to_dict()))
+    return derived
+
+
+def of_baseline(config: ConfigDict) -> ConfigDict:
+    """The config of the student without distillation: every weight of `distill.weights` zero."""
+    derived = ConfigDict(as_tuples(config.to_dict()))
+    for name in derived.distill.weights:
+        derived.distill.weights[name] = 0.0
+    return derived
+
+
+def as_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """A deep copy of a config's dictionary without references to it."""
+    return {name: as_tuples(value) if isinstance(value, dict) else value for name, value in values.items()}

@@ -1,0 +1,71 @@
+"""Task losses shared by the methods. Every function returns one value per example; the caller averages."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def pose_distance(first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"]) -> Float[Array, "B F J"]:
+    """Euclidean distance of every joint, with a zero gradient (not NaN) where the two coincide."""
+    _check_same_shape(first, second)
+    squared = jnp.sum(jnp.square(first - second), axis=-1)
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def weighted_joint_error(
+    predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
+) -> Float[Array, "B"]:
+    """L_W: mean over frames and joints of the weighted distance (MixSTE, run.py; spec/scjd.md 2.4)."""
+    weights = _per_joint(joint_weights, predicted.dtype)
+    return jnp.mean(weights[None, None] * pose_distance(predicted, target), axis=(1, 2))
+
+
+def smoothness(predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]) -> Float[Array, "B"]:
+    """L_TC: weighted squared frame difference, mean over frames, joints and coordinates (MixSTE, run.py)."""
+    weights = _per_joint(joint_weights, predicted.dtype)
+    return jnp.mean(weights[None, None, :, None] * jnp.square(jnp.diff(predicted, axis=1)), axis=(1, 2, 3))
+
+
+def velocity_error(predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"]) -> Float[Array, "B"]:
+    """L_V: mean distance of the frame differences (MixSTE, common/loss.py: mean_velocity_error_train)."""
+    _check_same_shape(predicted, target)
+    return jnp.mean(pose_distance(jnp.diff(predicted, axis=1), jnp.diff(target, axis=1)), axis=(1, 2))
+
+
+def lifting_loss(
+    predicted: Float[Array, "B F J 3"],
+    target: Float[Array, "B F J 3"],
+    *,
+    joint_weights: Float[np.ndarray, "J"],
+    smoothness_weight: float,
+    velocity_weight: float,
+) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]]]:
+    """The three-term task loss of MixSTE: L_W + smoothness_weight L_TC + velocity_weight L_V.
+
+    Args:
+      predicted: metres.
+      target: metres, relative to the root.
+      joint_weights: `Skeleton.loss_weights`.
+      smoothness_weight: 0.5 in the released code.
+      velocity_weight: 2.0 in the released code.
+
+    Returns:
+      The total, and the three unweighted terms by name.
+    """
+    terms = {
+        "joint_error": weighted_joint_error(predicted, target, joint_weights),
+        "smoothness": smoothness(predicted, joint_weights),
+        "velocity_error": velocity_error(predicted, target),
+    }
+    total = terms["joint_error"] + smoothness_weight * terms["smoothness"] + velocity_weight * terms["velocity_error"]
+    return total, terms
+
+
+def _per_joint(joint_weights: np.ndarray, dtype: jnp.dtype) -> Array:
+    return jnp.asarray(np.asarray(joint_weights), dtype)
+
+
+def _check_same_shape(first: Array, second: Array) -> None:
+    if first.shape != second.shape:
+        raise ValueError(f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean")

@@ -1,0 +1,72 @@
+"""What a method is to the rest of the program: the contract of every folder beside this file.
+
+`kdpose_jax.methods.NAME.method.build(config)` takes the locked config and returns a `Method`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+Tree = Any
+Batch = dict[str, jax.Array]
+# name -> (sum over examples, number of examples): divided once, when they are reported.
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """An optimiser group: the parameters whose path matches a pattern.
+
+    Attributes:
+      pattern: regular expression, searched in paths such as `student/head/kernel`; the first match of a list wins.
+      learning_rate_factor: multiplies the learning rate.
+      weight_decay: replaces the run's weight decay; None keeps it.
+      plain_sgd: plain gradient descent in place of AdamW.
+    """
+
+    pattern: str
+    learning_rate_factor: float = 1.0
+    weight_decay: float | None = None
+    plain_sgd: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A network that teaches: where it stands in `frozen`, and the abstract parameters that must be put there."""
+
+    name: str
+    checkpoint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method, built from a config: pure functions over three kinds of variables.
+
+    Attributes:
+      init: (key, batch) -> (params, model_state, frozen). `params` is a dictionary with `student` and the adapters
+        that are trained beside it; `model_state` holds batch statistics; `frozen` holds the teachers by name, and is
+        never saved.
+      loss: (params, model_state, frozen, batch, key, step) -> (scalar, (metrics, new model_state)). Pure; `step` is
+        traced.
+      predict: (params, model_state, batch) -> the canonical prediction, by the student alone.
+      teachers: the networks in `frozen`.
+      groups: optimiser groups; parameters outside all of them are trained as the config says.
+      cached_targets: (frozen, batch) -> arrays per example that never change during training and that the loss then
+        finds in the batch; None where there is nothing to cache.
+      notes: what a user should be told before the run starts (one sentence each).
+    """
+
+    init: Callable[[jax.Array, Batch], tuple[Tree, Tree, Tree]]
+    loss: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], tuple[jax.Array, tuple[Metrics, Tree]]]
+    predict: Callable[[Tree, Tree, Batch], Any]
+    teachers: tuple[Teacher, ...] = ()
+    groups: tuple[Group, ...] = ()
+    cached_targets: Callable[[Tree, Batch], Batch] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def as_metrics(per_example: dict[str, jax.Array]) -> Metrics:
+    """Per-example values `[B]` -> (sum, count) pairs."""
+    return {name: (values.sum(), jax.numpy.asarray(values.size, values.dtype)) for name, values in per_example.items()}

@@ -1,0 +1,1 @@
+"""SCJD: a student on sparse keyframes learns from a dense teacher."""

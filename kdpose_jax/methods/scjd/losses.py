@@ -1,0 +1,171 @@
+"""The distillation terms of SCJD. Every function returns one value per example, `[B]`.
+
+The paper's equations were not available: each term is this project's design from the abstract (spec/scjd.md 3.4-3.7,
+inferred), with its alternatives as named options.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from kdpose_jax.losses import pose_distance, velocity_error, weighted_joint_error
+from kdpose_jax.models.sparse_mixste import take_frames
+
+CONTEXTS = ("dynamic", "mean", "keyframe")
+ATTENTION_KINDS = ("mse", "kl", "full", "hop2")
+
+
+def context_weights(
+    embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"], *, context: str, reach: int, temperature: float
+) -> Float[Array, "B K J D"]:
+    """How much each frame around a keyframe adds to the teacher's multi-frame context, per joint.
+
+    `dynamic`: softmax over the frames within `reach` of cos(E[s_k, j], E[m, j]) / temperature, so that a still joint
+    averages widely and a fast one keeps to its keyframe; `mean`: equal; `keyframe`: the keyframe alone.
+
+    Args:
+      embeddings: the teacher's, dense.
+      keyframes: s_k.
+      context: one of `CONTEXTS`.
+      reach: w, frames to either side.
+      temperature: of the softmax.
+
+    Returns:
+      Weights over the D = 2 w + 1 frames s_k - w .. s_k + w; zero outside the window; each row sums to 1.
+    """
+    frames = embeddings.shape[1]
+    shifts = np.arange(-reach, reach + 1)
+    position = keyframes[..., None] + jnp.asarray(shifts, jnp.int32)  # [..., K, D]
+    inside = (position >= 0) & (position < frames)
+    if position.ndim == 2:
+        inside = inside[None]
+    inside = inside[:, :, None]  # [B or 1, K, 1, D]
+    unit = embeddings / jnp.maximum(jnp.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
+    here = take_frames(unit, keyframes)
+    if context == "keyframe":
+        scores = jnp.where(jnp.asarray(shifts == 0), 0.0, -jnp.inf)[None, None, None]
+    elif context == "mean":
+        scores = jnp.zeros((1, 1, 1, len(shifts)))
+    else:
+        around = [jnp.sum(here * take_frames(unit, keyframes + int(shift)), axis=-1) for shift in shifts]
+        scores = jnp.stack(around, axis=-1) / temperature  # [B, K, J, D]
+    scores = jnp.broadcast_to(scores, here.shape[:3] + (len(shifts),)).astype(embeddings.dtype)
+    return jax.nn.softmax(jnp.where(inside, scores, -jnp.inf), axis=-1)
+
+
+def gather_context(
+    values: Float[Array, "B F J ..."], keyframes: Int[Array, "*B K"], weights: Float[Array, "B K J D"]
+) -> Float[Array, "B K J ..."]:
+    """Weighted sum of dense values around every keyframe, C_{k,j} = sum_m alpha_{k,m,j} E[m, j]."""
+    reach = weights.shape[-1] // 2
+    trailing = (1,) * (values.ndim - 3)
+    total = 0.0
+    for column in range(weights.shape[-1]):  # 2 w + 1 shifted gathers; XLA fuses them into one pass
+        share = weights[..., column].reshape(weights.shape[:3] + trailing)
+        total = total + share * take_frames(values, keyframes + (column - reach))
+    return total
+
+
+def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
+    """LN0: layer normalisation without affine parameters."""
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    centred = values - values.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
+
+
+def embedding_loss(
+    projected: Float[Array, "B K J C"], context: Float[Array, "B K J C"], joint_weights: Float[Array, "B K J"] | None
+) -> Float[Array, "B"]:
+    """DJED for one layer: mean squared difference after LN0, from 0 to 4, about 2 for unrelated features.
+
+    Args:
+      projected: the student's embeddings, brought to the teacher's width.
+      context: the teacher's multi-frame context.
+      joint_weights: optional motion weights with mean 1.
+    """
+    squared = jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1)
+    return (squared if joint_weights is None else squared * joint_weights).mean((1, 2))
+
+
+def motion_weights(
+    keypoints_2d: Float[Array, "B F J 2"], keyframes: Int[Array, "*B K"], reach: int
+) -> Float[Array, "B K J"]:
+    """omega_{k,j}: mean speed of the input around a keyframe, scaled to mean 1 over each window."""
+    speed = jnp.linalg.norm(jnp.diff(keypoints_2d, axis=1), axis=-1)  # [B, F - 1, J]
+    position = keyframes[..., None] + jnp.arange(-reach, reach + 1, dtype=jnp.int32)
+    inside = ((position >= 0) & (position < speed.shape[1])).astype(speed.dtype)
+    near = jnp.stack([take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1)
+    inside = (inside[None] if inside.ndim == 2 else inside)[:, :, None]
+    omega = jnp.sum(near * inside, axis=-1) / jnp.maximum(jnp.sum(inside, axis=-1), 1.0)
+    return omega / jnp.maximum(omega.mean((1, 2), keepdims=True), 1e-12)
+
+
+def adjacency(hops: np.ndarray, kind: str) -> np.ndarray:
+    """A~: weights of joint pairs, `[J, J]`, self loops included.
+
+    Args:
+      hops: `Skeleton.hops()`.
+      kind: `mse` and `kl`: bones and self loops; `hop2`: 0.5 for two bones apart; `full`: every pair.
+    """
+    if kind == "full":
+        return np.ones_like(hops, np.float64)
+    near = (hops <= 1).astype(np.float64)
+    return near + 0.5 * (hops == 2) if kind == "hop2" else near
+
+
+def attention_loss(
+    student: Float[Array, "B K A J J"], teacher: Float[Array, "B K A J J"], adjacent: Float[np.ndarray, "J J"], kind: str
+) -> Float[Array, "B"]:
+    """AJAD for one layer, mean over frames and (already averaged or matched) heads.
+
+    `mse`, `full`, `hop2`: sum of A~ times the squared difference, over sum A~. `kl`: rows restricted to the
+    neighbourhood and renormalised, KL(teacher || student) plus the squared difference of the restricted mass.
+
+    Args:
+      student: attention probabilities, rows are queries.
+      teacher: the same shape.
+      adjacent: A~.
+      kind: one of `ATTENTION_KINDS`.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(f"attention of shapes {student.shape} and {teacher.shape} cannot be compared")
+    near = jnp.asarray(adjacent, student.dtype)[None, None, None]
+    if kind != "kl":
+        return jnp.sum(near * jnp.square(student - teacher), axis=(3, 4)).mean((1, 2)) / adjacent.sum()
+    mass_student, mass_teacher = (jnp.sum(near * rows, axis=-1, keepdims=True) for rows in (student, teacher))
+    log_student = jnp.log(student + 1e-9) - jnp.log(mass_student + 1e-9)
+    log_teacher = jnp.log(teacher + 1e-9) - jnp.log(mass_teacher + 1e-9)
+    divergence = jnp.sum(near * jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1)
+    mass = jnp.square(mass_teacher - mass_student)[..., 0]
+    return (divergence + mass).mean((1, 2, 3))
+
+
+def correlation_loss(
+    student: Float[Array, "B F J C"], teacher: Float[Array, "B F J D"]
+) -> Float[Array, "B"]:
+    """Mean squared difference of Gamma(F)_{t,t'} = cos(F_t, F_t') per joint: temporal structure of any two widths."""
+
+    def gamma(features: Array) -> Array:
+        features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        unit = features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)
+        unit = unit.swapaxes(1, 2)  # [B, J, F, C]
+        return unit @ unit.swapaxes(2, 3)
+
+    return jnp.square(gamma(student) - gamma(teacher)).mean((1, 2, 3))
+
+
+def temporal_pose_loss(
+    student: Float[Array, "B F J 3"],
+    teacher: Float[Array, "B F J 3"],
+    joint_weights: Float[np.ndarray, "J"],
+    velocity_weight: float,
+) -> Float[Array, "B"]:
+    """TCD on dense poses: weighted distance to the teacher's pose plus that of its frame differences."""
+    pose = weighted_joint_error(student, teacher, joint_weights)
+    return pose + velocity_weight * velocity_error(student, teacher) if velocity_weight else pose
+
+
+def distance_to_teacher(student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"]) -> Float[Array, "B"]:
+    """Mean distance to the teacher's pose, metres: a metric, not a loss."""
+    return pose_distance(student, teacher).mean((1, 2))

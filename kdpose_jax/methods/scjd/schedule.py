@@ -1,0 +1,33 @@
+"""How strongly the distillation terms count at a step, and which layers they join. Inferred (spec/scjd.md 3.4, 6)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def ramp(step: Int[Array, ""], *, warmup_steps: int, steps: int, decay_fraction: float) -> Float[Array, ""]:
+    """Rises linearly from 0 to 1 over the warm-up, falls linearly to 0 over the last `decay_fraction` of the run.
+
+    Args:
+      step: steps taken so far.
+      warmup_steps: 0 for none.
+      steps: length of the run.
+      decay_fraction: 0 for none.
+    """
+    now = jnp.asarray(step, jnp.float32)
+    factor = jnp.ones((), jnp.float32)
+    if warmup_steps:
+        factor = factor * jnp.minimum(now / warmup_steps, 1.0)
+    if decay_fraction:
+        factor = factor * jnp.clip((steps - now) / (decay_fraction * steps), 0.0, 1.0)
+    return factor
+
+
+def layer_map(student_depth: int, teacher_depth: int) -> tuple[int, ...]:
+    """Teacher layer for every student layer, 0-based: l(m) = m L_T / L_S, rounded (1-based in the spec)."""
+    ratio = teacher_depth / student_depth
+    return tuple(max(1, int((layer + 1) * ratio + 0.5)) - 1 for layer in range(student_depth))
+
+
+def last_third(depth: int) -> tuple[int, ...]:
+    """The last third of the layers, at least the last one, 0-based."""
+    return tuple(range(depth - max(1, depth // 3), depth))

@@ -1,0 +1,1 @@
+"""Training on ground truth alone: teachers, and students without distillation."""

@@ -1,0 +1,1 @@
+"""Networks: Linen modules that return (prediction, features)."""

@@ -1,0 +1,96 @@
+"""Pre-norm transformer block with an explicit softmax, initialised and normalised as in PyTorch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Linear(nn.Dense):
+    """`nn.Dense` with PyTorch's default initialisation: kernel and bias uniform in +-1/sqrt(fan_in)."""
+
+    kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        bound = inputs.shape[-1] ** -0.5
+        kernel = self.param("kernel", self.kernel_init, (inputs.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", _uniform(bound), (self.features,), self.param_dtype)
+        inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
+
+
+def _uniform(bound: float) -> nn.initializers.Initializer:
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops the whole residual branch of an example, scaling the others up.
+
+    Attributes:
+      rate: probability of dropping.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, branch: Float[Array, "N S C"], deterministic: bool) -> Float[Array, "N S C"]:
+        if deterministic or self.rate == 0.0:
+            return branch
+        keep = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.rate, (branch.shape[0], 1, 1))
+        return jnp.where(keep, branch / jnp.asarray(1 - self.rate, branch.dtype), jnp.zeros((), branch.dtype))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention that also returns its probabilities (a caller that ignores them pays nothing).
+
+    Attributes:
+      heads: number of heads A; divides C.
+      dtype: compute type; the softmax is float32 or wider.
+    """
+
+    heads: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "N S C"]) -> tuple[Float[Array, "N S C"], Float[Array, "N A S S"]]:
+        count, length, width = tokens.shape
+        qkv = Linear(3 * width, dtype=self.dtype, name="qkv")(tokens)
+        qkv = qkv.reshape(count, length, 3, self.heads, width // self.heads)  # [N, S, 3C] -> [N, S, 3, A, C/A]
+        query, key, value = (qkv[:, :, part].swapaxes(1, 2) for part in range(3))  # each [N, A, S, C/A]
+        scale = (width // self.heads) ** -0.5
+        logits = (query @ key.swapaxes(2, 3)) * scale  # [N, A, S query, S key]
+        probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
+        mixed = probabilities.astype(value.dtype) @ value  # [N, A, S, C/A]
+        mixed = mixed.swapaxes(1, 2).reshape(count, length, width)
+        return Linear(width, dtype=self.dtype, name="out")(mixed), probabilities
+
+
+class TransformerBlock(nn.Module):
+    """`x + DropPath(attention(LN(x)))`, then `x + DropPath(MLP(LN(x)))`, with the exact (erf) GELU.
+
+    Attributes:
+      heads: number of heads A.
+      mlp_ratio: hidden width of the MLP over C.
+      drop_path: probability of dropping each of the two branches.
+      dtype: compute type.
+    """
+
+    heads: int
+    mlp_ratio: float
+    drop_path: float
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "N S C"], deterministic: bool
+    ) -> tuple[Float[Array, "N S C"], Float[Array, "N A S S"]]:
+        width = tokens.shape[-1]
+        normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_attention")(tokens)
+        mixed, probabilities = SelfAttention(self.heads, self.dtype, name="attention")(normed)
+        tokens = tokens + DropPath(self.drop_path)(mixed, deterministic)
+        hidden = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_mlp")(tokens)
+        hidden = Linear(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp_hidden")(hidden)
+        hidden = nn.gelu(hidden, approximate=False)
+        hidden = Linear(width, dtype=self.dtype, name="mlp_out")(hidden)
+        return tokens + DropPath(self.drop_path)(hidden, deterministic), probabilities

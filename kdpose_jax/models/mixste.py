@@ -1,0 +1,119 @@
+"""MixSTE: a sequence-to-sequence 2D-to-3D lifter of alternating spatial and temporal transformer blocks.
+
+Source: Zhang et al., MixSTE, CVPR 2022, and its released code (spec/scjd.md 2.2). Parameter names are ours;
+`torch_import` maps the published ones onto them.
+"""
+
+from typing import TypedDict
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from kdpose_jax.models.attention import Linear, TransformerBlock
+
+
+class MixSTEFeatures(TypedDict):
+    """What a forward pass shows beside its prediction, one entry per layer.
+
+    Attributes:
+      spatial: joint embeddings after spatial block l and its norm, L x `[B, F, J, C]`.
+      temporal: joint embeddings after temporal block l and its norm, L x `[B, F, J, C]`.
+      spatial_attention: probabilities of spatial block l, L x `[B, F, A, J, J]`, rows are queries.
+    """
+
+    spatial: tuple[Float[Array, "B F J C"], ...]
+    temporal: tuple[Float[Array, "B F J C"], ...]
+    spatial_attention: tuple[Float[Array, "B F A J J"], ...]
+
+
+class MixSTE(nn.Module):
+    """The network. Position terms are added once; one spatial and one temporal norm serve every depth.
+
+    Attributes:
+      joints: number of joints J.
+      frames: number of frames F.
+      width: channels C.
+      depth: number L of pairs of a spatial and a temporal block.
+      heads: attention heads A; divides C.
+      mlp_ratio: hidden width of the MLPs over C.
+      drop_path: drop probability of the last pair; the others rise linearly to it from 0.
+      dtype: compute type (parameters are float32, the head computes in float32).
+      remat: recompute every block in the backward pass in place of keeping its activations.
+    """
+
+    joints: int
+    frames: int
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    drop_path: float
+    dtype: jnp.dtype | None = None
+    remat: bool = False
+
+    def setup(self):
+        block = nn.remat(TransformerBlock, static_argnums=(2,)) if self.remat else TransformerBlock
+        rates = [float(rate) for rate in np.linspace(0, self.drop_path, self.depth)]
+        options = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
+        self.joint_embedding = Linear(self.width, dtype=self.dtype)
+        self.spatial_position = self.param("spatial_position", nn.initializers.zeros, (1, self.joints, self.width))
+        self.temporal_position = self.param("temporal_position", nn.initializers.zeros, (1, self.frames, self.width))
+        self.spatial_block = [block(drop_path=rate, **options) for rate in rates]
+        self.temporal_block = [block(drop_path=rate, **options) for rate in rates]
+        self.spatial_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)
+        self.temporal_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)
+        self.head_norm = nn.LayerNorm(epsilon=1e-5)  # torch's default here, unlike the norms above
+        self.head = Linear(3)
+
+    def encode(self, keypoints_2d: Float[Array, "B F J 2"], deterministic: bool = True) -> MixSTEFeatures:
+        """Runs all blocks.
+
+        Args:
+          keypoints_2d: joints in screen units.
+          deterministic: no stochastic depth; otherwise an rng named `drop_path` is read.
+
+        Returns:
+          The features; `temporal[-1]` is what `decode` takes.
+        """
+        batch, frames, joints, _ = keypoints_2d.shape
+        width = self.width
+        tokens = self.joint_embedding(keypoints_2d).reshape(batch * frames, joints, width)  # [BF, J, C]
+        tokens = tokens + self.spatial_position.astype(tokens.dtype)
+        spatial, temporal, spatial_attention = [], [], []
+        for layer in range(self.depth):
+            tokens, probabilities = self.spatial_block[layer](tokens, deterministic)
+            tokens = self.spatial_norm(tokens).reshape(batch, frames, joints, width)
+            spatial.append(tokens)
+            spatial_attention.append(probabilities.reshape(batch, frames, self.heads, joints, joints))
+            tokens = tokens.swapaxes(1, 2).reshape(batch * joints, frames, width)  # [B, F, J, C] -> [BJ, F, C]
+            if layer == 0:
+                tokens = tokens + self.temporal_position.astype(tokens.dtype)
+            tokens, _ = self.temporal_block[layer](tokens, deterministic)
+            tokens = self.temporal_norm(tokens).reshape(batch, joints, frames, width).swapaxes(1, 2)
+            temporal.append(tokens)  # [B, F, J, C]
+            tokens = tokens.reshape(batch * frames, joints, width)
+        return MixSTEFeatures(
+            spatial=tuple(spatial), temporal=tuple(temporal), spatial_attention=tuple(spatial_attention)
+        )
+
+    def decode(self, tokens: Float[Array, "B F J C"]) -> Float[Array, "B F J 3"]:
+        """The regression head: joint embeddings of any number of frames -> metres, relative to the root."""
+        dtype = jnp.promote_types(tokens.dtype, jnp.float32)
+        return self.head(self.head_norm(tokens.astype(dtype)))
+
+    def __call__(
+        self, keypoints_2d: Float[Array, "B F J 2"], deterministic: bool = True
+    ) -> tuple[Float[Array, "B F J 3"], MixSTEFeatures]:
+        """Lifts a window.
+
+        Args:
+          keypoints_2d: joints in screen units.
+          deterministic: no stochastic depth.
+
+        Returns:
+          The pose in metres, root-relative camera coordinates (the root is not forced to zero), and the features.
+        """
+        features = self.encode(keypoints_2d, deterministic)
+        return self.decode(features["temporal"][-1]), features

@@ -1,0 +1,167 @@
+"""The files a run leaves: results.json, and metrics.jsonl read back. Imports only `errors` of the package."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from kdpose_jax.errors import UserError
+
+SCHEMA_VERSION = 1
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def fingerprint(repository: str | os.PathLike, precision: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What a figure depends on beside the config: code, versions, devices, precision.
+
+    Args:
+      repository: root of the source tree; commit is None where it is no git checkout.
+      precision: compute type of the run, for example "bfloat16".
+      extra: further entries of the caller (global batch, teacher, hash of the config).
+
+    Returns:
+      A plain dictionary.
+    """
+    devices = jax.devices()
+    commit, changed = _git_state(os.fspath(repository))
+    return {
+        "commit": commit,
+        "uncommitted_changes": changed,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "process_count": jax.process_count(),
+        "precision": precision,
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        **extra,
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(root: str) -> tuple[str | None, bool | None]:
+    """(commit, whether tracked files differ from it); (None, None) if `root` is not itself the top of a checkout."""
+    try:
+        top = _git(root, "rev-parse", "--show-toplevel")
+        if not os.path.samefile(top, root):  # a checkout that merely surrounds the installed package
+            return None, None
+        return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(root: str, *arguments: str) -> str:
+    completed = subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True, text=True, timeout=30)
+    return completed.stdout.strip()
+
+
+def write_results(path: epath.PathLike, networks: Mapping[str, Mapping[str, Any]], origin: Mapping[str, Any]) -> None:
+    """Writes results.json whole or not at all.
+
+    Args:
+      path: the file; its folder exists. May be on a bucket.
+      networks: name -> its record (scores, cost, ...): dictionaries, lists, numbers, texts, numpy values. NaN and
+        infinity, which JSON lacks, become null.
+      origin: the fingerprint.
+
+    Raises:
+      UserError: the file cannot be written (full disk, no permission); an older one is then unharmed.
+    """
+    document = {"schema_version": SCHEMA_VERSION, "fingerprint": origin, "networks": networks}
+    text = json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, text.encode())
+
+
+def read_results(path: epath.PathLike) -> dict[str, Any]:
+    """Reads a results.json.
+
+    Returns:
+      {"schema_version", "fingerprint", "networks"}, as written.
+
+    Raises:
+      UserError: no such file, not JSON, or another schema version.
+    """
+    path = epath.Path(path)
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"There is no {path}: run the evaluation (--mode eval) first.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is no valid JSON ({error}): delete it and run the evaluation again.") from None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION or not {"fingerprint", "networks"} <= document.keys():
+        raise UserError(
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: run the evaluation again."
+        )
+    return document
+
+
+def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
+    """Reads a metrics.jsonl that a run may have been killed in, or resumed from an older checkpoint.
+
+    Returns:
+      The records in order of "step". Of two records of one step with the same keys the later stands: the run was
+      resumed and came by again.
+
+    Raises:
+      UserError: no such file, or a damaged line before the last.
+    """
+    path = epath.Path(path)
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        raise UserError(f"There is no {path}: train first, or name the folder of a run.") from None
+    records = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            records[record["step"], frozenset(record)] = record
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines):  # the run was killed while it wrote this line
+                break
+            raise UserError(f"{path}, line {number}, is no record with a step: delete that line.") from None
+    return sorted(records.values(), key=lambda record: record["step"])
+
+
+def write_atomically(path: epath.PathLike, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it.
+
+    Raises:
+      UserError: it cannot be written; an older file of this name is unharmed.
+    """
+    path = epath.Path(path)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} could not be written ({error.strerror or error}): free space or choose another folder.") from error
+
+
+def _plain(value: Any) -> Any:
+    """Numpy values and tuples -> what JSON knows; NaN and infinity -> None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""One loop and one step builder for every method."""

@@ -1,0 +1,104 @@
+"""Optimisers and learning-rate schedules from explicit settings."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.methods.api import Group
+
+SCHEDULES = ("epoch_decay", "cosine")
+
+
+def learning_rate(
+    *,
+    schedule: str,
+    learning_rate: float,
+    decay_per_epoch: float,
+    final_learning_rate: float,
+    warmup_epochs: float,
+    steps: int,
+    steps_per_epoch: float,
+) -> Callable[[Any], jax.Array]:
+    """The learning rate of a step.
+
+    Args:
+      schedule: `epoch_decay` multiplies the rate by `decay_per_epoch` after every epoch (MixSTE, HoT); `cosine` falls
+        to `final_learning_rate` at the end of the run. Both rise linearly over the warm-up.
+      learning_rate: the highest rate.
+      decay_per_epoch: of `epoch_decay`.
+      final_learning_rate: of `cosine`.
+      warmup_epochs: 0 for none.
+      steps: length of the run.
+      steps_per_epoch: need not be whole.
+
+    Returns:
+      A function of the number of steps taken, traced or not.
+    """
+    if schedule not in SCHEDULES:
+        raise UserError(f"optim.schedule is '{schedule}': set it to one of {list(SCHEDULES)}.")
+    warmup_steps = warmup_epochs * steps_per_epoch
+
+    def rate(step: Any) -> jax.Array:
+        now = jnp.asarray(step, jnp.float32)
+        if schedule == "epoch_decay":
+            value = learning_rate * decay_per_epoch ** jnp.floor(now / steps_per_epoch)
+        else:
+            progress = jnp.clip((now - warmup_steps) / max(1.0, steps - warmup_steps), 0.0, 1.0)
+            value = final_learning_rate + (learning_rate - final_learning_rate) * 0.5 * (1 + jnp.cos(np.pi * progress))
+        if warmup_steps:
+            value = value * jnp.minimum((now + 1) / warmup_steps, 1.0)
+        return value
+
+    return rate
+
+
+def build_optimizer(
+    rate: Callable[[Any], jax.Array],
+    *,
+    weight_decay: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    clip_norm: float,
+    groups: Sequence[Group],
+) -> optax.GradientTransformation:
+    """AdamW (decoupled decay on every parameter, as torch has it), clipped by global norm, with parameter groups.
+
+    Args:
+      rate: learning rate of a step.
+      weight_decay: of parameters outside the groups.
+      beta1: of the first moment.
+      beta2: of the second moment.
+      epsilon: added to the root of the second moment.
+      clip_norm: largest global gradient norm; 0 for no clipping.
+      groups: the method's, tried in order.
+
+    Returns:
+      The transformation.
+    """
+
+    def transform(group: Group) -> optax.GradientTransformation:
+        scaled = lambda step: rate(step) * group.learning_rate_factor  # noqa: E731
+        if group.plain_sgd:
+            return optax.sgd(scaled)
+        decay = weight_decay if group.weight_decay is None else group.weight_decay
+        return optax.adamw(scaled, b1=beta1, b2=beta2, eps=epsilon, weight_decay=decay)
+
+    def label(params: Any) -> Any:
+        return jax.tree.map_with_path(lambda path, _: _group_of(path, groups), params)
+
+    rest = Group(pattern="")
+    optimizer = optax.partition({str(i): transform(g) for i, g in enumerate([*groups, rest])}, label)
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer) if clip_norm else optimizer
+
+
+def _group_of(path: Any, groups: Sequence[Group]) -> str:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    matches = (str(number) for number, group in enumerate(groups) if re.search(group.pattern, name))
+    return next(matches, str(len(groups)))

@@ -1,0 +1,135 @@
+"""What happens every so many steps: when, and how it is written down."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from etils import epath
+from tensorboardX import SummaryWriter  # TensorBoard's files without TensorFlow
+
+
+def due(step: int, every: int, last: int) -> bool:
+    """Whether something periodic happens after `step` steps: at every multiple, and at the end. 0 is only the end."""
+    return step == last or (every > 0 and step % every == 0)
+
+
+class MetricsLog:
+    """`metrics.jsonl`, the record of a run (one object per interval, flushed), and TensorBoard's view of it.
+
+    Args:
+      directory: the run's folder.
+      first_step: steps that the run has taken already; lines of later steps, left by a run that was killed after its
+        last checkpoint, are dropped.
+      writes: False on all processes but one.
+    """
+
+    def __init__(self, directory: str, *, first_step: int, writes: bool):
+        self._path = epath.Path(directory) / "metrics.jsonl"
+        self._lines = _lines_until(self._path, first_step)
+        self._tensorboard = SummaryWriter(str(epath.Path(directory) / "tensorboard")) if writes else None
+        self._file = None
+        if writes:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self._path.parent / (self._path.name + ".partial")
+            partial.write_text("".join(self._lines))
+            partial.replace(self._path)
+            self._file = self._path.open("a")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends one line; a value that is not finite becomes null, as JSON has no NaN."""
+        if self._file is None:
+            return
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Closes both files."""
+        if self._file is not None:
+            self._file.close()
+            self._tensorboard.close()
+
+
+def _lines_until(path: epath.Path, step: int) -> list[str]:
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):  # the line that a kill cut off
+            continue
+    return kept
+
+
+class Progress:
+    """The progress line: step, epoch, rate, loss terms and time left.
+
+    Args:
+      name: of the run.
+      first_step: steps taken before this process started.
+      steps: steps in all.
+      steps_per_epoch: need not be whole.
+      unit: what the rate counts, and how many of it one step has (for example frames).
+      show: prints one line.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        first_step: int,
+        steps: int,
+        steps_per_epoch: float,
+        unit: tuple[str, int],
+        show: Callable[[str], None],
+    ):
+        self._name, self._steps, self._steps_per_epoch, self._unit, self._show = name, steps, steps_per_epoch, unit, show
+        self._last_step, self._last_time = first_step, time.perf_counter()
+        self._rate = 0.0  # steps per second, smoothed, so that the time left does not jump
+
+    def restart_clock(self) -> None:
+        """Leaves what was done since the last line (compiling, evaluating, saving) out of the rate."""
+        self._last_time = time.perf_counter()
+
+    def line(self, step: int, means: Mapping[str, float], waited: float) -> dict[str, float]:
+        """Shows a line.
+
+        Args:
+          step: steps taken.
+          means: mean of every metric since the last line.
+          waited: seconds that the loop stood waiting for data since then.
+
+        Returns:
+          The rate and the wait by name, for the log.
+        """
+        seconds = max(time.perf_counter() - self._last_time, 1e-9)
+        rate = (step - self._last_step) / seconds
+        self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
+        name, per_step = self._unit
+        terms = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+        left = (self._steps - step) / max(self._rate, 1e-9)
+        self._show(
+            f"{self._name}  step {step}/{self._steps}  epoch {step / self._steps_per_epoch:.2f}  "
+            f"{rate * per_step:,.0f} {name}/s  {terms}  {_clock(left)} left"
+        )
+        self._last_step, self._last_time = step, time.perf_counter()
+        return {f"{name}_per_second": rate * per_step, "data_wait_seconds": waited, "interval_seconds": seconds}
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def mean_metrics(collected: list[dict[str, Any]]) -> dict[str, float]:
+    """(sum, count) pairs of several steps -> means, divided once."""
+    names = collected[0] if collected else ()
+    return {
+        name: float(sum(metrics[name][0] for metrics in collected) / sum(metrics[name][1] for metrics in collected))
+        for name in names
+    }

@@ -1,0 +1,89 @@
+"""Trains, evaluates and reports: `python launch.py --config configs/scjd.py`.
+
+  --mode train   data, teacher, student without distillation, student, evaluation, table (the default)
+  --mode eval    scores of one checkpoint: --checkpoint RUN, or a MixSTE PyTorch file together with --config
+
+A run that was interrupted goes on when the same command is given again.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import flags  # noqa: E402
+from etils import epath  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+from kdpose_jax.errors import UserError  # noqa: E402
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written (default: runs/NAME of the config); may be gs://")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
+DISTRIBUTED = flags.DEFINE_enum(
+    "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs"
+)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; a mistake in it becomes one sentence."""
+    try:
+        return flags.FLAGS(argv)
+    except UserError:
+        raise
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+        raise UserError(" ".join(str(error.args[0] if error.args else error).split())) from error
+
+
+def start_distributed() -> None:
+    """Connects the processes; must come before anything touches a device."""
+    on_cloud_tpu = os.path.exists("/dev/accel0") or os.path.exists("/dev/vfio/0")
+    if DISTRIBUTED.value == "on" or (DISTRIBUTED.value == "auto" and on_cloud_tpu and "TPU_WORKER_ID" in os.environ):
+        import jax
+
+        # KDPOSE_COORDINATOR=host:8476 is the way out where a firewall closes the port that jax would pick.
+        jax.distributed.initialize(coordinator_address=os.environ["KDPOSE_COORDINATOR"] if "KDPOSE_COORDINATOR" in os.environ else None)
+
+
+def run(argv: list[str]) -> None:
+    """Checks the command line and runs the mode."""
+    rest = parse_flags(argv)[1:]
+    if rest:
+        raise UserError(f"'{rest[0]}' is no flag: write --config.{rest[0]} for a config field, or remove it (see --help).")
+    if MODE.value == "train" and CONFIG.value is None:
+        raise UserError("--config is missing: try --config configs/scjd.py.")
+    if MODE.value == "eval" and not CHECKPOINT.value:
+        raise UserError("--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student.")
+    if MODE.value == "train" and CHECKPOINT.value:
+        raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
+    start_distributed()
+    from kdpose_jax.experiment import pipeline
+
+    workdir = epath.Path(WORKDIR.value).expanduser().resolve() if WORKDIR.value else None
+    if MODE.value == "eval":
+        pipeline.evaluate_and_report(CONFIG.value, CHECKPOINT.value, workdir, show)
+    else:
+        pipeline.train_and_report(CONFIG.value, workdir or epath.Path("runs").resolve() / CONFIG.value.name, show)
+
+
+def show(line: str) -> None:
+    """Prints one line at once, also into a file or a pipe."""
+    print(line, flush=True)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the program; a user's mistake gives one line and exit code 2."""
+    try:
+        run(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
