@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import flags  # noqa: E402
 from etils import epath  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
+from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from kdpose_jax.errors import UserError  # noqa: E402
 
@@ -26,14 +26,22 @@ DISTRIBUTED = flags.DEFINE_enum(
 )
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; a mistake in it becomes one sentence."""
+def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
+    """Parses the command line and loads the config; a mistake in them becomes one sentence.
+
+    Returns:
+      The words that are no flags, and the config, None where none is named.
+    """
     try:
-        return flags.FLAGS(argv)
+        words, config = flags.FLAGS(argv)[1:], CONFIG.value
+        if config is not None:
+            _ = config.name  # a config file that could not be loaded raises only when it is used
+        return words, config
     except UserError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        raise UserError(" ".join(str(error.args[0] if error.args else error).split())) from error
+        said = " ".join(str(error.args[0] if error.args else error).split())
+        raise UserError(f"The command line cannot be used: {said} (fields: see the --config file; flags: --help).") from error
 
 
 def start_distributed() -> None:
@@ -48,10 +56,10 @@ def start_distributed() -> None:
 
 def run(argv: list[str]) -> None:
     """Checks the command line and runs the mode."""
-    rest = parse_flags(argv)[1:]
-    if rest:
-        raise UserError(f"'{rest[0]}' is no flag: write --config.{rest[0]} for a config field, or remove it (see --help).")
-    if MODE.value == "train" and CONFIG.value is None:
+    words, config = parse_flags(argv)
+    if words:
+        raise UserError(f"'{words[0]}' is no flag: write --config.{words[0]} for a config field, or remove it (see --help).")
+    if MODE.value == "train" and config is None:
         raise UserError("--config is missing: try --config configs/scjd.py.")
     if MODE.value == "eval" and not CHECKPOINT.value:
         raise UserError("--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student.")
@@ -62,9 +70,9 @@ def run(argv: list[str]) -> None:
 
     workdir = epath.Path(WORKDIR.value).expanduser().resolve() if WORKDIR.value else None
     if MODE.value == "eval":
-        pipeline.evaluate_and_report(CONFIG.value, CHECKPOINT.value, workdir, show)
+        pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show)
     else:
-        pipeline.train_and_report(CONFIG.value, workdir or epath.Path("runs").resolve() / CONFIG.value.name, show)
+        pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show)
 
 
 def show(line: str) -> None:

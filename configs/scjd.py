@@ -151,19 +151,19 @@ def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
 def demo(config: ConfigDict) -> None:
     """Generated motion and tiny networks."""
     config.data.converter = ConfigDict({"name": "synthetic", "settings": ConfigDict({"seed": 0})})
-    config.teacher.network = network(48, 3, heads=4, drop_path=0.05)
+    config.teacher.network = network(32, 2, heads=4, drop_path=0.0)
     config.teacher.optim = common.adamw(2e-3, weight_decay=0.01, clip_norm=1.0)
-    config.teacher.train = train(batch=32, epochs=10.0, ema_decay=0.99)
-    config.student.network = network(24, 2, heads=4, drop_path=0.0)
+    config.teacher.train = train(batch=16, epochs=4.0, ema_decay=0.99)
+    config.student.network = network(16, 2, heads=4, drop_path=0.0)
     config.student.optim = common.adamw(2e-3, weight_decay=0.01, clip_norm=1.0)
-    config.student.train = train(batch=32, epochs=10.0, ema_decay=0.99)
+    config.student.train = train(batch=16, epochs=4.0, ema_decay=0.99)
     for stage in (config.teacher, config.student):
         stage.optim.schedule = "cosine"
         stage.optim.warmup_epochs = 0.5
         stage.train.save_every_steps = 200
-        stage.train.evaluate_every_epochs = 2.0
+        stage.train.evaluate_every_epochs = 1.0
         stage.train.evaluate_examples = 256
-    config.distill.warmup_epochs = 1.0
+    config.distill.warmup_epochs = 0.5
     config.eval.latency_runs = 20
     config.eval.latency_batches = (1, 16)
 

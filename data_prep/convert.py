@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         generated.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{text} (default {default})")
     for kind in (files, generated):
         kind.add_argument("--out", required=True, help="folder for the records")
-        kind.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one per core)")
+        kind.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser
 
 

@@ -1,7 +1,9 @@
 """Pickles inside files that users hand us, read without running any code. Imports only `errors`."""
 
+import contextlib
 import pickle
-from collections.abc import Mapping
+import pickletools
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from kdpose_jax.errors import UserError
@@ -43,12 +45,31 @@ def load_pickle(
     Raises:
       UserError: a global that is not listed, or a damaged pickle.
     """
+    _refuse_memo_bomb(file, place)
     unpickler = _AllowedNamesUnpickler(file, allowed, place, **options)
     if persistent_load is not None:
         unpickler.persistent_load = persistent_load
-    try:
+    with _damage(place):
         return unpickler.load()
+
+
+def _refuse_memo_bomb(file: BinaryIO, place: str) -> None:
+    """Refuses a memo index that no pickle of this length needs: nine bytes could ask for gigabytes of memo table."""
+    start = file.tell()
+    with _damage(place):
+        for code, argument, position in pickletools.genops(file):
+            if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > position:
+                raise ValueError(f"memo index {argument} in its first {position} bytes")
+    file.seek(start)
+
+
+@contextlib.contextmanager
+def _damage(place: str) -> Iterator[None]:
+    """A malformed pickle can raise almost anything."""
+    try:
+        yield
     except UserError:
         raise
-    except Exception as error:  # a malformed pickle can raise almost anything
-        raise UserError(f"{place} is damaged ({type(error).__name__}: {error}): copy or download it again.") from error
+    except Exception as error:
+        what = " ".join(str(error).split())
+        raise UserError(f"{place} is damaged ({type(error).__name__}: {what}): copy or download it again.") from error

@@ -97,7 +97,8 @@ def read_metadata(directory: str) -> dict[str, Any]:
         for name in split["shards"]:
             if not os.path.isfile(os.path.join(directory, name)):
                 raise UserError(
-                    f"'{directory}' lacks '{name}', which its {METADATA_FILE} names: copy it again, or delete the folder and write it with {command}."
+                    f"'{directory}' lacks '{name}', which its {METADATA_FILE} names: copy it again, or delete the folder and write it "
+                    f"with {command}."
                 )
     return metadata
 

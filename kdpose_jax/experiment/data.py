@@ -25,10 +25,12 @@ def prepare_records(config: ConfigDict, workdir: epath.Path) -> str:
     if data.records and not data.source:
         return data.records
     if not data.source and not generated:
+        settings = data.converter.settings
         raise UserError(
-            f"Preset '{config.name}' needs motion files: give their folder with --config.data.source=DIR (data_3d_<name>.npz "
-            "and data_2d_<name>_<keypoints>.npz in VideoPose3D's layout, README section Data), or records that "
-            "`python -m data_prep.convert` wrote with --config.data.records=DIR."
+            f"'{config.name}' needs its raw files: give their folder with --config.data.source=DIR (expected there: "
+            f"data_3d_<name>.npz and data_2d_<name>_{settings.keypoints}.npz in VideoPose3D's layout; the README's section "
+            "Data says where to get them), or records written by `python -m data_prep.convert` with "
+            "--config.data.records=DIR."
         )
     settings = {name: value for name, value in data.converter.settings.items() if value not in ("", ())}
     if data.source:

@@ -34,7 +34,7 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     settings.check(config)
     config.teacher.checkpoint = networks.resolve(config.teacher.checkpoint)
     networks.adopt_teacher(config)
-    settings.claim(workdir, config)
+    settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
     check_before_data(runs)
     if (workdir / "results.json").exists():
@@ -45,6 +45,7 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     announce(config, workdir, runs, mesh, show)
     records = data.prepare_records(config, workdir)
     around = open_surroundings(config, records, workdir, mesh, show, training=True)
+    settings.claim(workdir, config)
     networks_done, teacher_run = {}, config.teacher.checkpoint
     for run in runs:
         if run.name == "teacher":

@@ -52,24 +52,28 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     ]
 
 
-def claim(workdir: epath.Path, config: ConfigDict) -> None:
-    """Writes `config.json` into the work directory, or checks that the one there is of the same run.
+def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
+    """Checks that a work directory, if it holds a run, holds one of this config.
 
     Raises:
       UserError: the directory belongs to another config.
     """
     path = workdir / "config.json"
-    values = as_dict(config)
-    if path.exists():
-        changed = differences(json.loads(path.read_text()), values)
-        if changed:
-            raise UserError(
-                f"'{workdir}' holds a run of another config ({'; '.join(changed[:3])}"
-                f"{f' and {len(changed) - 3} more' if len(changed) > 3 else ''}): use another --workdir or the same config."
-            )
+    if not path.exists():
         return
+    changed = differences(json.loads(path.read_text()), as_dict(config))
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(
+            f"'{workdir}' holds a run of another config ({'; '.join(changed[:3])}{more}): use another --workdir, or the "
+            "config of that run."
+        )
+
+
+def claim(workdir: epath.Path, config: ConfigDict) -> None:
+    """Writes the config into the work directory; done when everything that can be checked was found right."""
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(values, indent=1))
+    write_text(workdir / "config.json", json.dumps(as_dict(config), indent=1))
 
 
 def write_text(path: epath.Path, text: str) -> None:

@@ -90,7 +90,7 @@ class TransformerBlock(nn.Module):
         mixed, probabilities = SelfAttention(self.heads, self.dtype, name="attention")(normed)
         tokens = tokens + DropPath(self.drop_path)(mixed, deterministic)
         hidden = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_mlp")(tokens)
-        hidden = Linear(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp_hidden")(hidden)
+        hidden = Linear(round(width * self.mlp_ratio), dtype=self.dtype, name="mlp_hidden")(hidden)
         hidden = nn.gelu(hidden, approximate=False)
         hidden = Linear(width, dtype=self.dtype, name="mlp_out")(hidden)
         return tokens + DropPath(self.drop_path)(hidden, deterministic), probabilities

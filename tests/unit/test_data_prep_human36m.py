@@ -127,7 +127,7 @@ def test_another_set_with_17_joints_and_its_own_cameras(tmp_path):
     direct = synthetic.make_record(synthetic.View("A2", "Sitting", "Sitting", 3, 4, 0.01, 5))
     (same,) = [record for record in records["test"] if record["take"] == b"Sitting" and record["camera"] == 3]
     np.testing.assert_allclose(same["pose_3d"], direct["pose_3d"], atol=1e-6)
-    np.testing.assert_array_equal(same["keypoints_2d"], direct["keypoints_2d"])
+    np.testing.assert_allclose(same["keypoints_2d"], direct["keypoints_2d"], atol=1e-3)
 
     run(source, tmp_path / "option", keypoints="generated", test_subjects=("A1",))
     assert {record["subject"] for record in read(tmp_path / "option")["test"]} == {b"A1"}
@@ -145,7 +145,8 @@ def test_another_set_with_17_joints_and_its_own_cameras(tmp_path):
 
 
 def test_actions():
-    assert [human36m.action_of(take) for take in ("Sitting 1", "WalkDog", "walk_03", "lie_down_2")] == ["Sitting", "WalkDog", "walk", "lie_down"]
+    takes = {"Sitting 1": "Sitting", "WalkDog": "WalkDog", "walk_03": "walk", "lie_down_2": "lie_down"}
+    assert {take: human36m.action_of(take) for take in takes} == takes
 
 
 def pop(key, *path):
@@ -211,7 +212,8 @@ def test_a_take_without_3d_is_left_out_and_named(copied, tmp_path):
 
 
 def test_missing_files_are_listed(copied, tmp_path):
-    with pytest.raises(UserError, match="data_3d_h36m.npz, data_2d_h36m_cpn.npz; the 2D files there are data_2d_h36m_generated.npz, data_2d_h36m_gt.npz"):
+    there = "the 2D files there are data_2d_h36m_generated.npz, data_2d_h36m_gt.npz"
+    with pytest.raises(UserError, match=f"expected in .*: data_3d_h36m.npz, data_2d_h36m_cpn.npz; {there}"):
         run(copied, tmp_path / "out", keypoints="cpn")
     (copied / POSES).unlink()
     with pytest.raises(UserError, match="data_3d_h36m.npz' does not exist; expected in .*: data_3d_h36m.npz, data_2d_h36m_gt.npz"):

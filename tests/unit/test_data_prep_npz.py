@@ -37,10 +37,10 @@ def test_reads_what_numpy_1_and_2_write(tmp_path, protocol, core):
 
 def test_reads_what_python_2_wrote(tmp_path):
     values = np.asarray([-1.5, 3.25], "<f4")  # has bytes above 127, which Python 2 pickled as a string
-    text = "".join(f"\\x{byte:02x}" for byte in values.tobytes()).encode()
+    binary = b"T" + len(values.tobytes()).to_bytes(4, "little") + values.tobytes()
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\ntcnumpy\ndtype\n(S'f4'\nI0\nI1\ntR"
-        b"(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nS'" + text + b"'\ntb"
+        b"(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\n" + binary + b"tb"
     )
     (read,) = npz.read_pickled_npz(write_npz(tmp_path / "a.npz", b"(dS'S1'\n" + array + b"s."), ("positions_3d",))
     np.testing.assert_array_equal(read["S1"], values)

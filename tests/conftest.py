@@ -1,0 +1,13 @@
+"""Settings of the whole suite, made before jax starts: 8 fake CPU devices and strict array semantics."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+
+import jax  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_default_matmul_precision", "highest")
