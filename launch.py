@@ -6,6 +6,7 @@
 A run that was interrupted goes on when the same command is given again.
 """
 
+import errno
 import os
 import sys
 
@@ -24,6 +25,9 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run fol
 DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs"
 )
+
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
@@ -86,6 +90,15 @@ def main(argv: list[str]) -> int:
         run(argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        print(
+            f"error: The disk is full ({error.filename or 'while writing'}): free some space and give the same command "
+            "again; what was written before is whole.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -35,7 +35,7 @@ def adopt_teacher(config: ConfigDict) -> None:
         return
     if is_weight_file(path):
         _, found = torch_import.import_mixste(path)
-        config.teacher.network.update({name: found.pop(name) for name in ("width", "depth")})
+        config.teacher.network.update({name: found.pop(name) for name in ("width", "depth", "mlp_ratio")})
     else:
         trained = settings.from_dict(checkpoint_teacher.run_meta(path)["config"])
         if trained.method != config.teacher.method:

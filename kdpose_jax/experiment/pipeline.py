@@ -36,13 +36,15 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     networks.adopt_teacher(config)
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
-    check_before_data(runs)
+    notes = check_before_data(runs)
     if (workdir / "results.json").exists():
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         show((workdir / "results.md").read_text())
         return
     mesh = sharding.make_mesh()
     announce(config, workdir, runs, mesh, show)
+    for note in notes:
+        show(note)
     records = data.prepare_records(config, workdir)
     around = open_surroundings(config, records, workdir, mesh, show, training=True)
     settings.claim(workdir, config)
@@ -111,11 +113,14 @@ def planned_runs(config: ConfigDict) -> list[Run]:
     return [*runs, Run("student", f"student with {config.method.upper()}", copy_of(config))]
 
 
-def check_before_data(runs: list[Run]) -> None:
-    """Builds every method once on a guessed length, so that a bad option is found before any work."""
+def check_before_data(runs: list[Run]) -> list[str]:
+    """Builds every method once on a guessed length, so that a bad option is found before any work; returns their notes."""
+    notes = []
     for run in runs:
         trial = copy_of(run.config)
-        build_method(trial, plan_of(trial, 1))
+        method, _ = build_method(trial, plan_of(trial, 1))
+        notes += [note for note in method.notes if note not in notes]
+    return notes
 
 
 def copy_of(config: ConfigDict) -> ConfigDict:

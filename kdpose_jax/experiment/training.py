@@ -93,8 +93,6 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     method, config = build_method(run.config, plan)
     block = config.student.train
     sharding.check_batch("train.batch", block.batch, around.mesh)
-    for note in method.notes:
-        around.show(f"{run.name}  {note}")
     with closing(open_checkpoints(directory, config, around.protocol)) as checkpoints:
         if checkpoints.latest_step() == plan.steps:
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")

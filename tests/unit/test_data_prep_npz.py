@@ -98,7 +98,8 @@ def test_not_a_zip(tmp_path, content):
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_every_flipped_byte_and_every_cut_is_found(tmp_path, compression):
-    path = write_npz(tmp_path / "a.npz", pickle.dumps(np.array(POSITIONS, object), 4), compression=compression)
+    long = {"S1": {"Walking": np.random.default_rng(0).random((4000, 4, 3))}}  # longer than any buffer
+    path = write_npz(tmp_path / "a.npz", pickle.dumps(np.array(long, object), 4), compression=compression)
     whole = (tmp_path / "a.npz").read_bytes()
     name = len("positions_3d.npy")
     content = range(30 + name, whole.index(b"PK\x01\x02"))  # the member's bytes; the directory repeats its header

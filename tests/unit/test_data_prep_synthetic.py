@@ -53,6 +53,9 @@ def test_knees_bend_back_and_elbows_forward(pose):
         upper, lower = pose[:, elbow] - pose[:, shoulder], pose[:, wrist] - pose[:, elbow]
         bend = np.arccos(np.sum(upper * lower, axis=-1) / np.linalg.norm(upper, axis=-1) / np.linalg.norm(lower, axis=-1))
         assert (bend > 0.05).all() and (bend < 2.5).all()
+        forward = np.cross(across, [0, 0, 1])
+        folded = lower / np.linalg.norm(lower, axis=-1, keepdims=True) - upper / np.linalg.norm(upper, axis=-1, keepdims=True)
+        assert np.sum(folded * forward, axis=-1).mean() > 0  # the forearm is ahead of the upper arm's direction
 
 
 def test_actions_differ():

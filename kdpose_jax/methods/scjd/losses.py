@@ -36,7 +36,7 @@ def context_weights(
     """
     frames = embeddings.shape[1]
     shifts = np.arange(-reach, reach + 1)
-    position = keyframes[..., None] + jnp.asarray(shifts, jnp.int32)  # [..., K, D]
+    position = _around(keyframes, reach)  # [..., K, D]
     inside = (position >= 0) & (position < frames)
     if position.ndim == 2:
         inside = inside[None]
@@ -52,6 +52,11 @@ def context_weights(
         scores = jnp.stack(around, axis=-1) / temperature  # [B, K, J, D]
     scores = jnp.broadcast_to(scores, here.shape[:3] + (len(shifts),)).astype(embeddings.dtype)
     return jax.nn.softmax(jnp.where(inside, scores, -jnp.inf), axis=-1)
+
+
+def _around(keyframes: Int[Array, "*B K"], reach: int) -> Int[Array, "*B K D"]:
+    """Numbers of the frames s_k - reach .. s_k + reach, some of them outside the window."""
+    return keyframes[..., None] + jnp.arange(-reach, reach + 1, dtype=jnp.int32).reshape((1,) * keyframes.ndim + (-1,))
 
 
 def gather_context(
@@ -93,7 +98,7 @@ def motion_weights(
 ) -> Float[Array, "B K J"]:
     """omega_{k,j}: mean speed of the input around a keyframe, scaled to mean 1 over each window."""
     speed = jnp.linalg.norm(jnp.diff(keypoints_2d, axis=1), axis=-1)  # [B, F - 1, J]
-    position = keyframes[..., None] + jnp.arange(-reach, reach + 1, dtype=jnp.int32)
+    position = _around(keyframes, reach)  # [..., K, D]
     inside = ((position >= 0) & (position < speed.shape[1])).astype(speed.dtype)
     near = jnp.stack([take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1)
     inside = (inside[None] if inside.ndim == 2 else inside)[:, :, None]

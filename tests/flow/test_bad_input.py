@@ -1,0 +1,179 @@
+"""Every mistake on the way through launch.py gets one sentence, exit code 2, and harms nothing."""
+
+import errno
+import json
+import shutil
+
+import pytest
+import torch
+from launching import TINY, launch_main
+from torch_states import mixste_state
+
+from kdpose_jax.data.sequences import read_motion
+from kdpose_jax.errors import UserError
+
+CONFIG = ("--config", "configs/scjd.py")
+
+
+def refusal(capsys, *arguments: str) -> str:
+    """The one line that a refused command prints."""
+    capsys.readouterr()
+    assert launch_main(*arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1, message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*CONFIG, "--config.student.network.widht=3"), "widht"),
+        ((*CONFIG, "--config.student.network.width=wide"), "width=wide"),
+        ((*CONFIG, "--config.student.network.width=1.5"), "width=1.5"),
+        ((*CONFIG, "lr=3"), "'lr=3' is no flag"),
+        (("--config", "configs/scjd.py:h63m"), "'h63m' is no preset"),
+        (("--config", "configs/scjd.py:h36m,r=4"), "r of preset h36m"),
+        (("--config", "configs/scjd.py:h36m,depth=4"), "'depth=4' is no option"),
+        (("--config", "configs/absent.py"), "configs/absent.py"),
+        (("--confg", "configs/scjd.py"), "confg"),
+        ((), "--config is missing"),
+        (("--mode", "eval"), "--checkpoint"),
+        ((*CONFIG, "--checkpoint", "x"), "--mode eval"),
+        ((*CONFIG, "--config.method=scdj"), "'scdj'"),
+        ((*CONFIG, "--config.student.train.batch=0"), "student.train.batch is 0"),
+        ((*CONFIG, "--config.student.network.heads=3"), "student.network.heads 3"),
+        ((*CONFIG, "--config.student.input.stride=28"), "student.input.stride is 28"),
+        ((*CONFIG, "--config.student.input.upsampling=cubic"), "'cubic'"),
+        ((*CONFIG, "--config.student.input.stride=5"), "phase_augmentation"),
+        ((*CONFIG, "--config.distill.attention.kind=l1"), "'l1'"),
+        ((*CONFIG, "--config.platform=tpu"), "platform is 'tpu'"),
+    ],
+)
+def test_command_line(capsys, tmp_path, arguments, said):
+    assert said in refusal(capsys, *arguments, "--workdir", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_files_are_listed_with_the_remedy(capsys, tmp_path):
+    message = refusal(capsys, "--config", "configs/scjd.py:h36m", "--workdir", str(tmp_path / "run"))
+    assert "data_2d_<name>_cpn_ft_h36m_dbb.npz" in message and "--config.data.source=DIR" in message
+    message = refusal(
+        capsys, "--config", "configs/scjd.py:h36m", f"--config.data.source={tmp_path}", "--workdir", str(tmp_path / "run")
+    )
+    assert "data_3d_" in message
+    message = refusal(capsys, *CONFIG, f"--config.data.records={tmp_path / 'none'}", "--workdir", str(tmp_path / "run"))
+    assert "none" in message
+    assert not (tmp_path / "run" / "config.json").exists()  # so that the corrected command is not taken for another run
+
+
+def test_stride_that_does_not_divide_is_allowed_with_a_warning(capsys, tmp_path):
+    arguments = (*CONFIG, f"--config.data.records={tmp_path / 'none'}", "--workdir", str(tmp_path / "run"))
+    arguments += ("--config.student.input.phase_augmentation=False", "--config.data.frames=243")
+    launch_main(*arguments, "--config.student.input.stride=5")
+    assert "49 keyframes 2 to 242, and the centre frame 121 is not one of them" in capsys.readouterr().out
+    launch_main(*arguments, "--config.student.input.stride=9")
+    assert "warning" not in capsys.readouterr().out
+
+
+def damaged(records, tmp_path, change) -> str:
+    copy = tmp_path / "records"
+    shutil.copytree(records, copy)
+    change(copy)
+    return str(copy)
+
+
+def flip_a_bit(folder):
+    shard = sorted(folder.glob("train.tfrecord-*"))[0]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+
+
+def cut_off(folder):
+    shard = sorted(folder.glob("train.tfrecord-*"))[0]
+    shard.write_bytes(shard.read_bytes()[:-100])
+
+
+def other_version(folder):
+    metadata = json.loads((folder / "metadata.json").read_text())
+    (folder / "metadata.json").write_text(json.dumps({**metadata, "schema_version": 99}))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (flip_a_bit, ("train.tfrecord-00000", ", record ")),
+        (cut_off, ("train.tfrecord-00000", ", record ")),
+        (other_version, ("schema version 99",)),
+        (lambda folder: (folder / "metadata.json").unlink(), ("metadata.json",)),
+        (lambda folder: sorted(folder.glob("train.tfrecord-*"))[0].unlink(), ("train.tfrecord-00000",)),
+    ],
+)
+def test_damaged_records(records, tmp_path, change, said):
+    with pytest.raises(UserError) as refused:
+        read_motion(damaged(records, tmp_path, change), "train")
+    assert all(part in str(refused.value) for part in said)
+
+
+def test_damaged_records_through_launch(capsys, records, tmp_path):
+    folder = damaged(records, tmp_path, flip_a_bit)
+    message = refusal(capsys, *CONFIG, f"--config.data.records={folder}", *TINY, "--workdir", str(tmp_path / "run"))
+    assert ", record " in message
+
+
+def test_checkpoint_of_another_network_or_method(capsys, finished):
+    workdir, arguments = finished
+    before = sorted(str(path) for path in (workdir / "student").rglob("*"))
+    tiny = arguments[: arguments.index("--workdir")] + arguments[arguments.index("--workdir") + 2 :]
+    student = ("--mode", "eval", "--checkpoint", str(workdir / "student"))
+    assert "student.network.width 8" in refusal(capsys, *student, *tiny, "--config.student.network.width=16")
+    assert "method scjd" in refusal(capsys, *student, *tiny, "--config.method=supervised")
+    assert "There is no folder" in refusal(capsys, "--mode", "eval", "--checkpoint", str(workdir / "absent"))
+    message = refusal(capsys, *tiny, f"--config.teacher.checkpoint={workdir / 'student'}", "--workdir", str(workdir / "new"))
+    assert "method 'scjd'" in message
+    assert sorted(str(path) for path in (workdir / "student").rglob("*")) == before
+
+
+def test_teacher_that_does_not_fit(capsys, finished, tmp_path):
+    workdir, arguments = finished
+    tiny = arguments[: arguments.index("--workdir")] + ("--workdir", str(tmp_path / "run"))
+    message = refusal(capsys, *tiny, *TINY, f"--config.teacher.checkpoint={workdir / 'teacher'}", "--config.data.frames=27")
+    assert "frames 9" in message and "data.frames is 27" in message
+    for name, state, said in (
+        ("frames", mixste_state(frames=5, joints=17), "frames 5"),
+        ("joints", mixste_state(frames=9, joints=16), "joints 16"),
+    ):
+        torch.save(state, tmp_path / f"{name}.bin")
+        assert said in refusal(capsys, *tiny, *TINY, f"--config.teacher.checkpoint={tmp_path / name}.bin")
+
+
+def test_pytorch_teacher_is_evaluated_and_taught_from(capsys, records, tmp_path):
+    weights = tmp_path / "mixste.bin"
+    torch.save({"model_pos": {f"module.{name}": value for name, value in mixste_state(frames=9, joints=17).items()}}, weights)
+    arguments = (*CONFIG, f"--config.data.records={records}", *TINY)
+    assert launch_main(*arguments, "--mode", "eval", "--checkpoint", str(weights), "--workdir", str(tmp_path / "eval")) == 0
+    scored = json.loads((tmp_path / "eval" / "eval" / "results.json").read_text())["networks"]["mixste.bin"]
+    student = (*arguments, f"--config.teacher.checkpoint={weights}", "--config.baseline=False")
+    student += ("--config.distill.cache_teacher_poses=True", "--config.distill.flip_averaged_targets=True")
+    assert launch_main(*student, "--workdir", str(tmp_path / "run")) == 0
+    assert "caching teacher_pose" in capsys.readouterr().out
+    taught = json.loads((tmp_path / "run" / "results.json").read_text())["networks"]
+    assert set(taught) == {"teacher", "student"}
+    assert taught["teacher"]["scores"] == scored["scores"]
+
+
+def test_nan_stops_with_its_step_and_keeps_the_checkpoint(capsys, records, tmp_path):
+    arguments = (*CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
+    message = refusal(capsys, *arguments, "--config.teacher.optim.learning_rate=1e38", "--config.teacher.optim.clip_norm=0.0")
+    assert "is not finite at step" in message
+
+
+def test_full_disk(capsys, records, tmp_path, monkeypatch):
+    from kdpose_jax.experiment import settings
+
+    def full(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(settings, "write_text", full)
+    message = refusal(capsys, *CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
+    assert "disk is full" in message

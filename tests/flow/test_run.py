@@ -1,0 +1,123 @@
+"""A whole run: what it leaves, that it is done when it is done, and that a killed one ends up the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from launching import launch_main
+
+from kdpose_jax.checkpoint.teacher import load_params, run_meta
+from kdpose_jax.experiment import pipeline, settings
+from kdpose_jax.methods.scjd.method import build
+from golden import REPOSITORY
+
+NETWORKS = ("teacher", "baseline", "student")
+
+
+def final_params(run):
+    """The last parameters of a run, averaged ones included."""
+    config = settings.from_dict(run_meta(run)["config"])
+    method = settings.load("methods", config.method, "method").build(config.lock())
+    batch = {"keypoints_2d": np.zeros((1, config.data.frames, 17, 2), np.float32)}
+    params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
+    everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params)
+    return [load_params(run, target, which="latest", prefer_ema=ema)[0] for ema in (False, True)]
+
+
+def test_everything_is_left_behind(finished):
+    workdir, _ = finished
+    results = json.loads((workdir / "results.json").read_text())
+    assert set(results["networks"]) == set(NETWORKS)
+    table = (workdir / "results.md").read_text()
+    assert "student with SCJD" in table and "Generated motion" in table
+    for figure in ("training", "error_against_cost", "per_action"):
+        assert (workdir / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    for name in NETWORKS:
+        scores = results["networks"][name]["scores"]
+        for flip in ("plain", "flip"):
+            # 24 test sequences of 60 frames: 7 windows of 9 in `compat`, every frame once in `exact`.
+            assert scores[flip]["compat"]["frames"] == 24 * 7 * 9
+            assert scores[flip]["exact"]["frames"] == 24 * 60
+        lines = [json.loads(line) for line in (workdir / name / "metrics.jsonl").read_text().splitlines()]
+        steps = [line["step"] for line in lines if "loss" in line]
+        assert steps == sorted(set(steps)) and "data_wait_seconds" in lines[0]
+        assert any((workdir / name / "tensorboard").iterdir())
+
+
+def test_student_checkpoint_holds_no_teacher(finished):
+    workdir, _ = finished
+    plain, averaged = final_params(workdir / "student")
+    assert set(plain) == set(averaged) == {"student", "projectors"}
+    meta = run_meta(workdir / "student")
+    assert set(meta["teachers"]) == {"teacher"} and len(meta["teachers"]["teacher"]) == 16
+
+
+def test_the_same_command_again_is_done_at_once(finished, capsys):
+    _, arguments = finished
+    start = time.perf_counter()
+    assert launch_main(*arguments) == 0
+    assert "done already" in capsys.readouterr().out
+    assert time.perf_counter() - start < 20
+
+
+def test_another_config_in_the_same_folder_is_refused(finished, capsys):
+    _, arguments = finished
+    assert launch_main(*arguments, "--config.student.network.width=16") == 2
+    message = capsys.readouterr().err
+    assert "student.network.width: 8 became 16" in message and message.count("\n") == 1
+
+
+def test_killed_run_ends_with_the_same_parameters(finished, tmp_path):
+    whole, arguments = finished
+    killed = tmp_path / "killed"
+    arguments = [word if word != str(whole) else str(killed) for word in arguments]
+    command = [sys.executable, "launch.py", *arguments]
+    # Once in the teacher, once in the student: a checkpoint is there, and the run is in the middle of things.
+    for run in ("teacher", "student"):
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 240
+        while not (killed / run / "checkpoints" / "5").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert launch_main(*arguments) == 0
+    for run in NETWORKS:
+        for expected, found in zip(final_params(whole / run), final_params(killed / run), strict=True):
+            jax.tree.map(np.testing.assert_array_equal, expected, found)
+        expected, found = (
+            [line for line in map(json.loads, (folder / run / "metrics.jsonl").read_text().splitlines())]
+            for folder in (whole, killed)
+        )
+        assert [line["step"] for line in expected] == [line["step"] for line in found]
+        assert [line["loss"] for line in expected if "loss" in line] == [line["loss"] for line in found if "loss" in line]
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_evaluation_repeats_on_any_number_of_devices(finished, devices, monkeypatch):
+    workdir, _ = finished
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("data",))
+    monkeypatch.setattr(pipeline.sharding, "make_mesh", lambda: mesh)
+    home = workdir.parent / f"eval{devices}"
+    assert launch_main("--mode", "eval", "--checkpoint", str(workdir / "student"), "--workdir", str(home)) == 0
+    expected = json.loads((workdir / "results.json").read_text())["networks"]["student"]["scores"]
+    found = json.loads((home / "eval" / "results.json").read_text())["networks"]["student"]["scores"]
+    expected, found = settings.flatten(expected), settings.flatten(found)
+    assert set(expected) == set(found)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+
+
+def test_builder_reads_the_config_it_stored(finished):
+    workdir, _ = finished
+    config = settings.from_dict(run_meta(workdir / "student")["config"])
+    assert build(config.lock()).teachers[0].checkpoint == str(workdir / "teacher")
