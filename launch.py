@@ -12,7 +12,7 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from absl import flags  # noqa: E402
+from absl import flags, logging  # noqa: E402
 from etils import epath  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
@@ -69,6 +69,7 @@ def run(argv: list[str]) -> None:
         raise UserError("--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student.")
     if MODE.value == "train" and CHECKPOINT.value:
         raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
+    logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
     start_distributed()
     from kdpose_jax.experiment import pipeline
 

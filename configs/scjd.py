@@ -105,7 +105,7 @@ def base() -> ConfigDict:
     })
     config.eval = ConfigDict({
         "protocol": "pose3d",
-        "batch": 64,
+        "batch": 64,  # windows per device
         "settings": ConfigDict({
             "windows": "compat",  # what tables show; the results have `exact` too
             "flip": True,  # flip test-time augmentation in tables; the results have both

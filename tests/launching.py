@@ -3,9 +3,12 @@
 import sys
 from unittest import mock
 
+import jax
 from absl.testing import flagsaver
+from jax.sharding import AxisType
 
 import launch
+from kdpose_jax.train import sharding
 
 TINY = (
     "--config.data.frames=9",
@@ -17,14 +20,14 @@ TINY = (
     "--config.student.network.heads=2",
     "--config.teacher.train.batch=8",
     "--config.student.train.batch=8",
-    "--config.teacher.train.epochs=0.2",
-    "--config.student.train.epochs=0.2",
+    "--config.teacher.train.epochs=0.4",
+    "--config.student.train.epochs=0.4",
     "--config.teacher.train.save_every_steps=5",
     "--config.student.train.save_every_steps=5",
     "--config.teacher.train.log_every_steps=5",
     "--config.student.train.log_every_steps=5",
-    "--config.teacher.train.evaluate_every_epochs=0.1",
-    "--config.student.train.evaluate_every_epochs=0.1",
+    "--config.teacher.train.evaluate_every_epochs=0.2",
+    "--config.student.train.evaluate_every_epochs=0.2",
     "--config.eval.batch=16",
     "--config.eval.latency_runs=1",
     "--config.eval.latency_warmup=1",
@@ -32,8 +35,11 @@ TINY = (
 )
 
 
-def launch_main(*arguments: str) -> int:
-    """Exit code of `python launch.py ARGUMENTS`; what it prints is captured by pytest's `capsys`."""
+def launch_main(*arguments: str, devices: int = 1) -> int:
+    """Exit code of `python launch.py ARGUMENTS` on some of the devices; what it prints is captured by `capsys`."""
     words = ["launch.py", *arguments]
-    with flagsaver.flagsaver(), mock.patch.object(sys, "argv", words):
-        return launch.main(words)
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    # optax mixes integers and floats, which the suite's strict promotion refuses.
+    with flagsaver.flagsaver(), jax.numpy_dtype_promotion("standard"):
+        with mock.patch.object(sys, "argv", words), mock.patch.object(sharding, "make_mesh", lambda: mesh):
+            return launch.main(words)

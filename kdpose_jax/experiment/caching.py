@@ -39,14 +39,13 @@ def with_cached_targets(method: Method, frozen: Any, around: Any, config: Config
     compute = jax.jit(method.cached_targets)
     names = sorted(jax.eval_shape(method.cached_targets, frozen, around.source.gather(np.arange(1))))
     around.show(f"caching {', '.join(names)} of {len(around.source)} training examples")
-    batch = -(-config.eval.batch // around.mesh.size) * around.mesh.size
     targets = {
         name: runner.predict_all(
             lambda params, _, arrays, name=name: compute(params, arrays)[name],
             frozen,
             {},
             around.source,
-            batch=batch,
+            batch=config.eval.batch * around.mesh.size,
             sharding=sharding.over_batch(around.mesh),
         )
         for name in names

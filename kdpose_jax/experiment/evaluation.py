@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from kdpose_jax.evaluate import cost, runner
 from kdpose_jax.experiment import networks, settings
-from kdpose_jax.experiment.training import Surroundings, build_method, plan_of, whole_batches
+from kdpose_jax.experiment.training import Surroundings, build_method, global_batch, plan_of
 from kdpose_jax.train import sharding
 
 
@@ -43,7 +43,7 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
             student,
             model_state,
             source,
-            batch=whole_batches(config.eval.batch, around.mesh),
+            batch=global_batch(config, around.mesh),
             sharding=sharding.over_batch(around.mesh),
         )
 

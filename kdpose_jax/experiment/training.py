@@ -172,7 +172,6 @@ def quick_evaluation(
     """The light evaluation during training: state -> scores."""
     source, score = around.protocol.quick(config.student.train.evaluate_examples)
     predict = jax.jit(method.predict)
-    batch = whole_batches(config.eval.batch, around.mesh)
 
     def evaluate(current: state.TrainState) -> Mapping[str, float]:
         predicted = runner.predict_all(
@@ -180,7 +179,7 @@ def quick_evaluation(
             current.evaluated_params,
             current.model_state,
             source,
-            batch=batch,
+            batch=global_batch(config, around.mesh),
             sharding=sharding.over_batch(around.mesh),
         )
         return score(predicted)
@@ -188,6 +187,7 @@ def quick_evaluation(
     return evaluate
 
 
-def whole_batches(batch: int, mesh: jax.sharding.Mesh) -> int:
-    """The evaluation batch, rounded up to a multiple of the devices: padding is masked, so it changes no score."""
-    return -(-batch // mesh.size) * mesh.size
+def global_batch(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
+    """The evaluation batch of all devices together: the same share for each, so that every device runs the same
+    program and scores do not depend on how many there are."""
+    return config.eval.batch * mesh.size

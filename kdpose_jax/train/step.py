@@ -37,7 +37,7 @@ def build_step(method: Method, optimizer: optax.GradientTransformation, *, ema_d
             taken = (state.step + 1).astype(jnp.float32)
             decay = jnp.minimum(ema_decay, taken / (taken + 10))  # an early average must not keep the initialisation
             ema = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, ema, params)
-        metrics["gradient_norm"] = (optax.global_norm(grads), jnp.ones((), jnp.float32))
+        metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones((), jnp.float32))
         return TrainState(state.step + 1, params, model_state, opt_state, ema), metrics
 
     return jax.jit(step, donate_argnums=0)

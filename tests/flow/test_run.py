@@ -13,7 +13,7 @@ import pytest
 from launching import launch_main
 
 from kdpose_jax.checkpoint.teacher import load_params, run_meta
-from kdpose_jax.experiment import pipeline, settings
+from kdpose_jax.experiment import settings
 from kdpose_jax.methods.scjd.method import build
 from golden import REPOSITORY
 
@@ -82,7 +82,7 @@ def test_killed_run_ends_with_the_same_parameters(finished, tmp_path):
     # Once in the teacher, once in the student: a checkpoint is there, and the run is in the middle of things.
     for run in ("teacher", "student"):
         process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, cwd=REPOSITORY, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 240
         while not (killed / run / "checkpoints" / "5").exists() and time.monotonic() < deadline:
@@ -103,12 +103,11 @@ def test_killed_run_ends_with_the_same_parameters(finished, tmp_path):
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_evaluation_repeats_on_any_number_of_devices(finished, devices, monkeypatch):
+def test_evaluation_repeats_on_any_number_of_devices(finished, devices):
     workdir, _ = finished
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("data",))
-    monkeypatch.setattr(pipeline.sharding, "make_mesh", lambda: mesh)
     home = workdir.parent / f"eval{devices}"
-    assert launch_main("--mode", "eval", "--checkpoint", str(workdir / "student"), "--workdir", str(home)) == 0
+    arguments = ("--mode", "eval", "--checkpoint", str(workdir / "student"), "--workdir", str(home))
+    assert launch_main(*arguments, devices=devices) == 0
     expected = json.loads((workdir / "results.json").read_text())["networks"]["student"]["scores"]
     found = json.loads((home / "eval" / "results.json").read_text())["networks"]["student"]["scores"]
     expected, found = settings.flatten(expected), settings.flatten(found)

@@ -1,5 +1,6 @@
 """Our MixSTE with imported weights against the released network (files mixste_* of the golden folder that hold a network)."""
 
+import contextlib
 import functools
 import json
 
@@ -24,6 +25,7 @@ FLOAT64_RELATIVE = 1e-9
 FLOAT32_RELATIVE = 1.2e-5
 GRADIENT_RELATIVE = 5.4e-6
 LOSS_RELATIVE = 2.2e-6
+TRAINED_LOSS_RELATIVE = 1e-5  # "good to 1e-6 over all steps", ten times; 1 - 0.999 in float32, as optax takes it, costs 6e-6 of a step
 TRAINED_RELATIVE = 2.9e-6
 
 
@@ -32,6 +34,13 @@ def close(ours, reference, relative, name, absolute=0.0):
     ours, reference = np.asarray(ours), np.asarray(reference)
     assert ours.shape == reference.shape, name
     np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max() + absolute, err_msg=name)
+
+
+@contextlib.contextmanager
+def precision(dtype):
+    """Computes in this type, with numpy's promotions: flax's norms and optax's Adam fail under the suite's strict ones."""
+    with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 class Reference:
@@ -72,7 +81,7 @@ class Reference:
             averaged = flip_averaged(predict, self.flip_permutation)(params, {}, batch)
             return pose, averaged, features, state["intermediates"]
 
-        with jax.enable_x64(dtype == np.float64):
+        with precision(dtype):
             return jax.tree.map(np.asarray, jax.jit(run)(*self.inputs(dtype, "pose2d")))
 
     def inputs(self, dtype, *names):
@@ -177,7 +186,7 @@ def training(golden, dtype):
         return optax.apply_updates(params, updates), opt_state, total, terms, gradient
 
     runs = {}
-    with jax.enable_x64(dtype == np.float64):
+    with precision(dtype):
         compiled = jax.jit(step)
         for kind in ("plain", "scaled"):
             params, *batch = golden.inputs(dtype, "pose2d", "pose3d")
@@ -197,7 +206,8 @@ def test_losses_and_gradients(reference, path, dtype):
     runs, terms, gradient = training(golden, dtype)
     recorded, relative = ("train64", FLOAT64_RELATIVE) if dtype == np.float64 else ("train", LOSS_RELATIVE)
     ours = {"loss_total": runs["plain"][0][0], "loss_weighted_mpjpe": terms["joint_error"]}
-    ours |= {"loss_smoothness": terms["smoothness"], "loss_diff": terms["velocity_error"]}
+    ours["loss_smoothness"] = terms["smoothness"]
+    ours["loss_diff"] = 0.5 * terms["smoothness"] + 2.0 * terms["velocity_error"]  # run.py's name for all that is not loss_3d_pos
     for name, value in ours.items():
         close(value, golden.arrays[f"{recorded}/{name}"], relative, name)
 
@@ -216,7 +226,7 @@ def test_losses_and_gradients(reference, path, dtype):
 def test_six_steps_of_adamw(reference, path, dtype, kind):
     golden = reference(path)
     losses, params = training(golden, dtype)[0][kind]
-    recorded, relatives = "train", (LOSS_RELATIVE, TRAINED_RELATIVE)
+    recorded, relatives = "train", (TRAINED_LOSS_RELATIVE, TRAINED_RELATIVE)
     if dtype == np.float64:
         recorded, relatives = "train64", (FLOAT64_RELATIVE, FLOAT64_RELATIVE)
     wanted = golden.arrays[f"{recorded}/losses_adamw_{kind}"]

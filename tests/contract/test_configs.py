@@ -1,0 +1,247 @@
+"""Every config in configs/, found by itself: its presets build, lock, survive JSON, and take their first steps."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from tiny import EXPERIMENTS, RUNS, example_batch, first_steps, get_config, prediction_shape, quick_compiles  # noqa: F401
+
+from configs import common, scjd
+from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate.cost import count_macs, count_parameters
+from kdpose_jax.experiment import pipeline, settings, training
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+experiments = pytest.mark.parametrize(("file", "preset"), EXPERIMENTS)
+runs = pytest.mark.parametrize(("file", "preset", "name"), RUNS)
+
+
+def one_sentence(error: UserError) -> bool:
+    text = str(error)
+    return "\n" not in text and text.endswith(".") and ". " not in text
+
+
+@experiments
+def test_is_checked_locked_and_written(file, preset):
+    config = get_config(file, preset)
+    settings.check(config)
+    for run in pipeline.planned_runs(config):
+        _, locked = training.build_method(run.config, training.plan_of(run.config, 1000))
+        assert locked.is_locked
+        with pytest.raises((AttributeError, KeyError)):
+            locked.student.no_such_field = 1
+        values = settings.as_dict(locked)
+        back = settings.from_dict(json.loads(json.dumps(values)))
+        assert settings.flatten(back.to_dict()) == settings.flatten(locked.to_dict())
+        assert settings.differences(values, settings.as_dict(back)) == []
+
+
+@experiments
+def test_every_field_can_be_given_on_the_command_line(file, preset):
+    """ml_collections takes a field's type from its value: None or a list could not be overridden, a tuple can."""
+    allowed = (bool, int, float, str, tuple)
+    bad = {name: value for name, value in settings.flatten(get_config(file, preset).to_dict()).items() if not isinstance(value, allowed)}
+    assert not bad
+
+
+@experiments
+def test_default_preset_is_the_first(file, preset):
+    assert settings.as_dict(get_config(file, "")) == settings.as_dict(get_config(file, EXPERIMENTS[0][1]))
+    assert get_config(file, preset).name == f"{file}_{preset}"
+
+
+@experiments
+@pytest.mark.parametrize("leftover", ["nothing", "nothing=1", "frames", "=", ""])
+def test_leftovers_behind_the_colon_are_refused(file, preset, leftover):
+    with pytest.raises(UserError, match="is no option of preset") as caught:
+        get_config(file, f"{preset},{leftover}")
+    assert one_sentence(caught.value)
+
+
+def test_parse_preset():
+    presets, options = ("small", "large"), {"frames": 243, "student": "S-B", "rate": 0.5}
+    assert common.parse_preset("", presets, {}) == ("small", {})
+    assert common.parse_preset("large", presets, options) == ("large", options)
+    chosen = common.parse_preset("large, frames=81 ,student=S-S", presets, options)
+    assert chosen == ("large", {"frames": 81, "student": "S-S", "rate": 0.5})
+    assert options["frames"] == 243
+    for text, message in (
+        ("huge", "'huge' is no preset of this config: use one of small, large."),
+        ("large,frame=81", "'frame=81' is no option of preset 'large': the options are frames=243, student=S-B, rate=0.5."),
+        ("large,frames", "'frames' is no option of preset 'large': the options are frames=243, student=S-B, rate=0.5."),
+        ("large,frames=8.1", "'frames=8.1' gives preset 'large' no int: write frames=243."),
+        ("large,rate=x", "'rate=x' gives preset 'large' no float: write rate=0.5."),
+    ):
+        with pytest.raises(UserError) as caught:
+            common.parse_preset(text, presets, options)
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("text", ["frames=242", "student=S-L", "r=4", "recipe=best"])
+def test_values_that_human36m_has_not_are_refused(text):
+    with pytest.raises(UserError, match="option .* of preset h36m is .*: use one of") as caught:
+        get_config("scjd", f"h36m,{text}")
+    assert "\n" not in str(caught.value)
+
+
+def size_of(text: str, teacher: bool = False):
+    """Parameters and multiply-adds of a full-size network, by shapes alone."""
+    runs = pipeline.planned_runs(get_config("scjd", text))
+    config = (runs[0] if teacher else runs[-1]).config
+    method, config = training.build_method(config, training.plan_of(config, 1000))
+    joints, frames = config.data.joints, config.data.frames
+    batch = {
+        "keypoints_2d": jax.ShapeDtypeStruct((1, frames, joints, 2), np.float32),
+        "pose_3d": jax.ShapeDtypeStruct((1, frames, joints, 3), np.float32),
+    }
+    params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
+    student = {"student": params["student"]}
+    return count_parameters(student), count_macs(method.predict, student, model_state, batch), frames
+
+
+@pytest.mark.parametrize(
+    ("frames", "parameters", "gflops", "with_attention"),
+    [(243, "33.78", "277.25", "294.8"), (81, "33.70", "92.42", "94.6"), (27, "33.67", "30.81", "31.1")],
+)
+def test_teacher_sizes(frames, parameters, gflops, with_attention):
+    """Spec 2.3, to its printed digits."""
+    count, macs, _ = size_of(f"h36m,frames={frames}", teacher=True)
+    assert frames != 243 or count == 33_783_811
+    assert f"{count / 1e6:.2f}" == parameters
+    assert f"{2 * macs.linear / 1e9:.2f}" == gflops
+    assert f"{2 * macs.total / 1e9:.1f}" == with_attention
+    assert f"{2 * macs.linear / frames / 1e6:.1f}" == "1140.9"
+
+
+@pytest.mark.parametrize(
+    ("text", "parameters", "gflops", "per_frame"),
+    [
+        ("student=S-B", "8.46", "23.1", "95.1"),
+        ("student=S-M", "4.24", "11.6", "47.6"),
+        ("student=S-S", "2.13", "5.78", "23.8"),
+        ("student=S-XS", "1.07", "2.89", "11.9"),
+        ("student=S-B,r=9", "8.45", "7.70", "31.7"),
+        ("student=S-B,frames=27", "8.44", "2.57", "95.1"),
+        ("student=S-S,frames=27", "2.12", "0.642", "23.8"),
+    ],
+)
+def test_student_sizes(text, parameters, gflops, per_frame):
+    """Spec 3.1, to its printed digits (its 4.25 and 2.13 M are 4,244,995 and 2,124,547 by its own formula, 2.3)."""
+    count, macs, frames = size_of(f"h36m,{text}")
+    assert f"{count / 1e6:.2f}" == parameters
+    assert f"{2 * macs.linear / 1e9:.{len(gflops.split('.')[1])}f}" == gflops
+    assert f"{2 * macs.linear / frames / 1e6:.1f}" == per_frame
+
+
+def test_recipes_of_human36m():
+    """Spec 2.4 and 6: the released recipe, and the recommended one."""
+    parity, recommended = (get_config("scjd", f"h36m,recipe={name}") for name in ("parity", "recommended"))
+    for config in (parity, recommended):
+        assert (config.teacher.optim.learning_rate, config.teacher.optim.weight_decay, config.teacher.train.batch) == (4e-5, 0.1, 4)
+        assert (config.teacher.optim.schedule, config.teacher.optim.decay_per_epoch) == ("epoch_decay", 0.99)
+        assert (config.student.loss.smoothness, config.student.loss.velocity) == (0.5, 2.0)
+        assert config.distill.weights.to_dict() == {"embedding": 0.02, "attention": 1.0, "temporal": 1.0}
+    student = parity.student
+    assert (student.optim.learning_rate, student.optim.weight_decay, student.optim.warmup_epochs) == (4e-5, 0.1, 0.0)
+    assert (student.train.batch, student.train.epochs, student.network.drop_path) == (4, 120.0, 0.1)
+    student = recommended.student
+    assert (student.optim.learning_rate, student.optim.weight_decay, student.optim.warmup_epochs) == (2e-4, 0.05, 2.0)
+    assert (student.train.batch, student.train.ema_decay, student.input.phase_augmentation) == (16, 0.999, True)
+    assert get_config("scjd", "h36m,r=5").student.input.phase_augmentation is False
+    assert get_config("scjd", "h36m,frames=27").teacher.train.batch == 37
+    assert get_config("scjd", "h36m,teacher=/runs/t").teacher.checkpoint == "/runs/t"
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("method", "scjdd", "method is 'scjdd'"),
+    ("teacher.method", "scjdd", "teacher.method is 'scjdd'"),
+    ("eval.protocol", "none", "eval.protocol is 'none'"),
+    ("data.reader", "none", "data.reader is 'none'"),
+    ("student.train.batch", 0, "student.train.batch is 0"),
+    ("teacher.train.epochs", -1.0, "teacher.train.epochs is -1"),
+    ("student.train.ema_decay", 1.0, "student.train.ema_decay is 1.0"),
+    ("eval.batch", 0, "eval.batch is 0"),
+    ("eval.latency_batches", (), "eval.latency_batches is empty"),
+])  # fmt: skip
+def test_values_refused_before_anything_starts(key, value, message):
+    config = scjd.get_config("demo")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as caught:
+        settings.check(config)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_configs_of_the_three_runs():
+    config = scjd.get_config("demo")
+    teacher, baseline, student = (run.config for run in pipeline.planned_runs(config))
+    assert teacher.method == config.teacher.method and student.method == baseline.method == config.method
+    assert teacher.student.network.to_dict() == config.teacher.network.to_dict()
+    assert set(baseline.distill.weights.values()) == {0.0}
+    changed = settings.differences(settings.as_dict(student), settings.as_dict(baseline))
+    assert sorted(line.split(":")[0] for line in changed) == [f"distill.weights.{name}" for name in sorted(config.distill.weights)]
+    assert settings.as_dict(config) == settings.as_dict(scjd.get_config("demo")), "deriving configs changes the original"
+
+
+@runs
+def test_first_steps_are_finite(file, preset, name):
+    started = first_steps(file, preset, name)
+    assert [int(one.step) for one in started.states] == [0, 1, 2]
+    for metrics in started.metrics:
+        assert "loss" in metrics and "gradient_norm" in metrics
+        for total, count in metrics.values():
+            assert np.isfinite(total) and count >= 1 and total.shape == count.shape == ()
+    assert started.metrics[0]["loss"][0] != started.metrics[1]["loss"][0]
+
+
+@runs
+def test_everything_declared_is_trained(file, preset, name):
+    started = first_steps(file, preset, name)
+    before, after = (jax.tree.leaves_with_path(one.params) for one in started.states[:2])
+    gradients = jax.tree.leaves(started.gradients)
+    assert len(before) == len(gradients)
+    for (where, old), (_, new), gradient in zip(before, after, gradients, strict=True):
+        path = jax.tree_util.keystr(where, simple=True, separator="/")
+        assert np.abs(gradient).max() > 0, f"{path} has no gradient"
+        assert (old != new).any(), f"{path} does not change"
+
+
+@runs
+def test_second_step_is_not_compiled_again(file, preset, name):
+    assert first_steps(file, preset, name).traces == (1, 1)
+
+
+@runs
+def test_prediction(file, preset, name):
+    started = first_steps(file, preset, name)
+    assert started.prediction.shape == prediction_shape(started.config, started.batch)
+    assert started.prediction.dtype == np.float32 and np.isfinite(started.prediction).all()
+
+
+@runs
+def test_teachers_stay_as_they_are(file, preset, name):
+    """They are given back untouched (not donated), and are no part of what is saved."""
+    started = first_steps(file, preset, name)
+    assert {teacher.name for teacher in started.method.teachers} == set(started.frozen)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(started.frozen))
+    saved = {field.name for field in dataclasses.fields(started.states[0])}
+    assert "frozen" not in saved and "student" in started.states[0].params
+
+
+@pytest.mark.parametrize(("file", "preset"), [case for case in EXPERIMENTS if get_config(*case).baseline])
+def test_without_weights_it_is_the_task(file, preset):
+    """The baseline needs no teacher, and its loss is the task's part of the student's, from the same parameters."""
+    baseline, student = (first_steps(file, preset, name) for name in ("baseline", "student"))
+    assert baseline.method.teachers == () and baseline.frozen == {}
+    assert set(baseline.states[0].params) == {"student"} < set(student.states[0].params)
+    jax.tree.map(np.testing.assert_array_equal, baseline.states[0].params["student"], student.states[0].params["student"])
+    loss, task = baseline.metrics[0]["loss"], student.metrics[0]["task"]
+    np.testing.assert_allclose(loss[0] / loss[1], task[0] / task[1], rtol=1e-6)
+    assert student.metrics[0]["loss"][0] > 1.01 * task[0], "the distillation terms weigh nothing"
+
+
+def test_example_batches_are_of_the_configs_size():
+    config = ConfigDict(scjd.get_config("demo").to_dict())
+    assert example_batch(config)["pose_3d"].shape == (2, 27, 17, 3)

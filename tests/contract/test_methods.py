@@ -1,0 +1,172 @@
+"""Every folder of kdpose_jax/methods with a method.py, found by itself, keeps the contract of methods/api.py."""
+
+import dataclasses
+import functools
+import importlib
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import RUNS, first_steps, quick_compiles, run_of, shrink  # noqa: F401
+
+from kdpose_jax import methods
+from kdpose_jax.experiment import pipeline, training
+from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+METHODS = sorted(path.parent.name for path in pathlib.Path(methods.__path__[0]).glob("*/method.py"))
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@functools.cache
+def run_with(name):
+    """The first run of any experiment that trains with a method, with its distillation where it has any: its key in `RUNS`."""
+    for wanted in ("student", "teacher", "baseline"):
+        for file, preset, run in (parameter.values for parameter in RUNS):
+            if run == wanted and run_of(file, preset, run).config.method == name:
+                return file, preset, run
+    raise AssertionError(f"no config in configs/ uses method '{name}', so nothing tests it")
+
+
+@pytest.fixture
+def started(name):
+    return first_steps(*run_with(name))
+
+
+@functools.cache
+def compiled_loss(name):
+    started = first_steps(*run_with(name))
+    return jax.jit(started.method.loss)
+
+
+def arguments(started, key=1, step=3):
+    first = jax.tree.map(jnp.asarray, (started.states[0].params, started.states[0].model_state))
+    return *first, started.frozen, started.batch, jax.random.key(key), jnp.asarray(step, jnp.int32)
+
+
+def test_some_methods_are_found():
+    assert {"supervised", "scjd"} <= set(METHODS)
+
+
+@every_method
+def test_module(name):
+    """One builder, and one line that says what the method is."""
+    module = importlib.import_module(f"kdpose_jax.methods.{name}.method")
+    assert callable(module.build) and module.__doc__ and importlib.import_module(f"kdpose_jax.methods.{name}").__doc__
+
+
+@every_method
+def test_record(name, started):
+    method = started.method
+    assert isinstance(method, Method)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        method.loss = None
+    assert all(isinstance(teacher, Teacher) for teacher in method.teachers)
+    assert all(isinstance(note, str) and note.endswith(".") for note in method.notes)
+    paths = [jax.tree_util.keystr(where, simple=True, separator="/") for where, _ in jax.tree.leaves_with_path(started.states[0].params)]
+    for group in method.groups:
+        assert isinstance(group, Group) and any(re.search(group.pattern, path) for path in paths), group.pattern
+
+
+@every_method
+def test_variables(name, started):
+    """Parameters are float32 and have a `student`; init is a function of the key alone."""
+    params = started.states[0].params
+    assert "student" in params
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, started.frozen))} == {np.dtype(np.float32)}
+    init = jax.jit(started.method.init)
+    first, again, other = (init(jax.random.key(seed), started.batch) for seed in (started.config.seed, started.config.seed, 7))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    jax.tree.map(np.testing.assert_array_equal, first[0], params)
+    changed = [np.any(one != two) for one, two in zip(jax.tree.leaves(first[0]), jax.tree.leaves(other[0]), strict=True)]
+    assert any(changed)
+
+
+@every_method
+def test_loss_is_pure_and_counts(name, started):
+    """Called twice it gives the same; another key gives another loss only through randomness; metrics are (sum, count)."""
+    loss = compiled_loss(name)
+    value, (metrics, model_state) = loss(*arguments(started))
+    again, _ = loss(*arguments(started))
+    assert value.shape == () and value.dtype == jnp.float32 and np.isfinite(value) and value == again
+    assert jax.tree.structure(model_state) == jax.tree.structure(started.states[0].model_state)
+    examples = len(jax.tree.leaves(started.batch)[0])
+    for total, count in metrics.values():
+        assert total.shape == count.shape == () and count == examples
+    np.testing.assert_allclose(metrics["loss"][0] / metrics["loss"][1], value, rtol=1e-6)
+
+
+@every_method
+def test_loss_is_a_mean_over_examples(name):
+    """Without stochastic depth, the loss and every metric of a batch are the means of those of its examples."""
+    run = run_of(*run_with(name))
+    config = shrink(run.config, {"drop_path": 0.0})
+    method, _ = training.build_method(config, training.plan_of(config, 64))
+    started = first_steps(*run_with(name))
+    params, model_state, frozen, batch, key, step = arguments(started)
+    loss = jax.jit(method.loss)
+    value, (metrics, _) = loss(params, model_state, frozen, batch, key, step)
+    alone = []
+    for example in range(len(jax.tree.leaves(batch)[0])):
+        copies = {entry: jnp.stack([array[example]] * len(array)) for entry, array in batch.items()}
+        alone.append(loss(params, model_state, frozen, copies, key, step))
+    np.testing.assert_allclose(value, np.mean([own for own, _ in alone]), rtol=1e-5)
+    for entry, (total, count) in metrics.items():
+        means = [own[entry][0] / own[entry][1] for _, (own, _) in alone]
+        np.testing.assert_allclose(total / count, np.mean(means), rtol=1e-4, atol=1e-6, err_msg=entry)
+    assert np.ptp([own for own, _ in alone]) > 1e-4 * value, "the examples are alike: the test shows nothing"
+
+
+@every_method
+def test_no_gradient_reaches_a_teacher(name, started):
+    if not started.method.teachers:
+        assert started.frozen == {}
+        return
+    params, model_state, frozen, *rest = arguments(started)
+    gradient = jax.jit(jax.grad(lambda frozen: started.method.loss(params, model_state, frozen, *rest)[0]))(frozen)
+    assert jax.tree.leaves(gradient)
+    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(gradient))
+    noisy = jax.tree.map(lambda leaf: leaf * 1.1 + 0.01, frozen)
+    loss = compiled_loss(name)
+    assert loss(*arguments(started))[0] != loss(params, model_state, noisy, *rest)[0], "the teacher is not used at all"
+
+
+@every_method
+def test_prediction_is_the_students_alone(name, started):
+    """No adapter and no teacher is read, and the same input gives the same prediction."""
+    last = started.states[2]
+    params = {"student": last.evaluated_params["student"]}
+    predict = jax.jit(started.method.predict)
+    np.testing.assert_array_equal(predict(params, last.model_state, started.batch), started.prediction)
+
+
+@every_method
+def test_average_follows_the_parameters(name, started):
+    """The average after two steps, by the formula of train/step.py; without one the parameters are evaluated."""
+    decay = started.config.student.train.ema_decay
+    states = started.states
+    if decay == 0:
+        assert states[2].ema is None and states[2].evaluated_params is states[2].params
+        return
+    mean = states[0].params
+    jax.tree.map(np.testing.assert_array_equal, states[0].ema, mean)
+    for taken in (1, 2):
+        share = min(decay, taken / (taken + 10))
+        mean = jax.tree.map(lambda old, new, share=share: share * old + (1 - share) * new, mean, states[taken].params)
+        jax.tree.map(lambda ours, wanted: np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-7), states[taken].ema, mean)
+    assert states[2].evaluated_params is states[2].ema
+
+
+def test_metrics_are_sums():
+    metrics = as_metrics({"one": jnp.asarray([1.0, 2.0, 6.0])})
+    assert [float(value) for value in metrics["one"]] == [9.0, 3.0]
+
+
+def test_shrinking_leaves_the_weights():
+    file, preset, _ = run_with("scjd")
+    run = pipeline.planned_runs(shrink(importlib.import_module(f"configs.{file}").get_config(preset)))[-1]
+    assert run.config.teacher.network.width == 2 * run.config.student.network.width == 16
+    assert run.config.distill.weights.embedding > 0

@@ -1,0 +1,180 @@
+"""Who may import whom, read off the syntax trees (DESIGN.md, "Allowed imports"), and what some rooms never mention."""
+
+import ast
+import pathlib
+import re
+import sys
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+ROOTS = ("kdpose_jax", "data_prep", "configs", "launch")
+EVERYBODY = ("kdpose_jax.errors", "kdpose_jax.untrusted")
+# Room -> what it may import beside itself and EVERYBODY; a name stands for everything below it.
+ALLOWED = {
+    "kdpose_jax.errors": (),
+    "kdpose_jax.untrusted": (),
+    "kdpose_jax.skeletons": (),
+    "kdpose_jax.losses": (),
+    "kdpose_jax.codecs": ("kdpose_jax.skeletons",),
+    "kdpose_jax.data": ("kdpose_jax.skeletons", "kdpose_jax.codecs"),
+    "data_prep": ("kdpose_jax.data.schema", "kdpose_jax.skeletons"),
+    "kdpose_jax.models": (),
+    "kdpose_jax.methods": ("kdpose_jax.models", "kdpose_jax.losses", "kdpose_jax.codecs", "kdpose_jax.skeletons"),
+    "kdpose_jax.checkpoint": (),
+    "kdpose_jax.report": (),
+    "kdpose_jax.train": (
+        "kdpose_jax.methods.api", "kdpose_jax.data", "kdpose_jax.checkpoint", "kdpose_jax.evaluate.runner", "kdpose_jax.report",
+    ),
+    "kdpose_jax.evaluate": ("kdpose_jax.codecs", "kdpose_jax.skeletons", "kdpose_jax.data", "kdpose_jax.report"),
+    "kdpose_jax.export": ("kdpose_jax.methods", "kdpose_jax.codecs", "kdpose_jax.checkpoint", "kdpose_jax.data"),
+    "kdpose_jax.predict": ("kdpose_jax.methods", "kdpose_jax.codecs", "kdpose_jax.checkpoint", "kdpose_jax.data"),
+    "kdpose_jax.experiment": ("kdpose_jax", "data_prep.convert"),
+    "configs": ("kdpose_jax.skeletons",),
+    "launch": ROOTS,
+}  # fmt: skip
+# Rooms that know the config: library code takes explicit arguments.
+LIGHT = {"kdpose_jax.skeletons": ("numpy",), "kdpose_jax.codecs": ("numpy", "jax"), "kdpose_jax.losses": ("numpy", "jax", "jaxtyping")}
+TENSORFLOW_ROOMS = ("kdpose_jax.data", "data_prep", "kdpose_jax.export")
+WITHOUT_A_TASK = ("launch", "kdpose_jax.train", "kdpose_jax.checkpoint", "kdpose_jax.experiment")
+
+
+def module_name(path: pathlib.Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources() -> dict[str, pathlib.Path]:
+    found = [path for root in ROOTS for path in sorted((REPOSITORY / root).rglob("*.py"))]
+    return {module_name(path): path for path in [*found, REPOSITORY / "launch.py"]}
+
+
+SOURCES = sources()
+every_module = pytest.mark.parametrize("module", SOURCES)
+
+
+def below(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def room_of(module: str) -> str:
+    return next((room for room in ALLOWED if below(module, room)), "")
+
+
+def imports(module: str, tree: ast.AST) -> set[str]:
+    """Every module that a file imports, anywhere in it; `from package import module` counts as the module."""
+    package = module if SOURCES[module].name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base]).rstrip(".")
+            found |= {name if (name := f"{base}.{alias.name}") in SOURCES else base for alias in node.names}
+    return found
+
+
+def parse(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text())
+
+
+def test_the_files_are_found():
+    assert {"launch", "configs.scjd", "data_prep.convert", "kdpose_jax.train.loop", "kdpose_jax.methods.scjd.method"} <= SOURCES.keys()
+    tree = ast.parse("from kdpose_jax.train import loop\nfrom . import optim\nfrom ..data.order import x\ndef f():\n    import kdpose_jax.codecs")
+    assert imports("kdpose_jax.train.step", tree) == {
+        "kdpose_jax.train.loop", "kdpose_jax.train.optim", "kdpose_jax.data.order", "kdpose_jax.codecs",
+    }  # fmt: skip
+
+
+@every_module
+def test_imports_follow_the_data(module):
+    if module == "kdpose_jax":
+        assert not [name for name in imports(module, parse(module)) if name.split(".")[0] in ROOTS]
+        return
+    room = room_of(module)
+    assert room, f"{module} lies in no room of DESIGN.md: add it to the design and to this table, or move it"
+    allowed = (room, *EVERYBODY, *ALLOWED[room])
+    if module == "kdpose_jax.untrusted" or module == "kdpose_jax.errors":
+        allowed = ("kdpose_jax.errors",)
+    ours = [name for name in imports(module, parse(module)) if name.split(".")[0] in ROOTS]
+    bad = [name for name in ours if not any(below(name, one) for one in allowed)]
+    assert not bad, f"{module} may not import {bad}"
+
+
+@every_module
+def test_nobody_imports_the_entry_points(module):
+    found = imports(module, parse(module))
+    assert "launch" not in found
+    if not below(module, "launch") and not below(module, "configs"):
+        assert not any(below(name, "configs") for name in found), "only launch.py reads configs/, through its flag"
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_plain_modules_need_little(module):
+    others = {name.split(".")[0] for name in imports(module, parse(module))} - set(ROOTS) - set(sys.stdlib_module_names)
+    assert others <= set(LIGHT[module])
+
+
+@every_module
+def test_tensorflow_stays_where_records_are(module):
+    if any(below(module, room) for room in TENSORFLOW_ROOMS):
+        return
+    assert not [name for name in imports(module, parse(module)) if name.split(".")[0] in ("tensorflow", "tensorflow_datasets")]
+
+
+@every_module
+def test_no_torch_at_run_time(module):
+    assert not [name for name in imports(module, parse(module)) if name.split(".")[0] in ("torch", "timm", "torchvision")]
+
+
+def names_in(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} | {
+        part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)
+    }
+
+
+def fallback_reads(tree: ast.AST) -> list[int]:
+    """Lines with `X.get(key, default)` or `getattr(X, key, default)` where X has to do with a config."""
+    lines = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            subject = node.func.value
+            fallback = len(node.args) > 1 or any(keyword.arg == "default" for keyword in node.keywords)
+        elif isinstance(node.func, ast.Name) and node.func.id == "getattr" and node.args:
+            subject, fallback = node.args[0], len(node.args) > 2
+        else:
+            continue
+        if fallback and any("config" in name.lower() for name in names_in(subject)):
+            lines.append(node.lineno)
+    return lines
+
+
+def test_fallback_reads_are_recognised():
+    for line in ("config.get('a', 1)", "config.student.get('a', default=1)", "getattr(run.config, 'a', None)", "my_config.data.get(k, ())"):
+        assert fallback_reads(ast.parse(line)) == [1], line
+    for line in ("config.get_ref('a')", "table.get('a', 1)", "getattr(config, 'a')"):
+        assert fallback_reads(ast.parse(line)) == [], line
+
+
+@every_module
+def test_no_hidden_defaults(module):
+    """A field that a config lacks is an error, not a default of the code that reads it."""
+    assert fallback_reads(parse(module)) == []
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if any(below(name, room) for room in WITHOUT_A_TASK)])
+def test_the_trainer_knows_no_task(module):
+    """The loop and all that is around it serve every method, so no word of a task occurs in them, comments included."""
+    lines = SOURCES[module].read_text().splitlines()
+    found = [f"{number}: {line.strip()}" for number, line in enumerate(lines, 1) if re.search(r"joint|simdr|image", line, re.IGNORECASE)]
+    assert not found
+
+
+@every_module
+def test_no_room_for_odds_and_ends(module):
+    assert module.split(".")[-1] not in ("utils", "util", "helpers", "misc", "common_utils")

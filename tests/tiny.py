@@ -1,0 +1,190 @@
+"""Every experiment there is, shrunk until it compiles in seconds: `from tiny import EXPERIMENTS, first_steps`."""
+
+import dataclasses
+import functools
+import importlib
+import pathlib
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.experiment import pipeline, training
+from kdpose_jax.methods.api import Method
+from kdpose_jax.skeletons import SKELETONS
+from kdpose_jax.train import optim, state
+from kdpose_jax.train.step import build_step
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+BATCH = 2
+# New value of every field of this name, wherever it stands; the teacher is wider, so that nothing fits by accident.
+SMALL = {"width": 8, "depth": 1, "heads": 2, "frames": 9, "batch": BATCH, "warmup_epochs": 0.0}
+SMALL_TEACHER = {"width": 16}
+
+
+@pytest.fixture(scope="module")
+def quick_compiles():
+    """Halves the compile times of a module that compiles much and computes little."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def config_files() -> list[str]:
+    """Names of the modules in configs/ that define experiments."""
+    return sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if "def get_config(" in path.read_text())
+
+
+def get_config(file: str, text: str) -> ConfigDict:
+    """The experiment `configs/FILE.py:TEXT`, unchanged."""
+    return importlib.import_module(f"configs.{file}").get_config(text)
+
+
+def presets(file: str) -> list[str]:
+    """The presets of a config, which it names when it refuses another one."""
+    try:
+        get_config(file, "no such preset")
+    except UserError as error:
+        return re.search(r"use one of (.*)\.$", str(error))[1].split(", ")
+    raise AssertionError(f"configs/{file}.py takes any preset")
+
+
+EXPERIMENTS = [(file, preset) for file in config_files() for preset in presets(file)]
+
+
+def shrink(config: ConfigDict, sizes: dict[str, Any] | None = None) -> ConfigDict:
+    """Replaces sizes by their field names, whatever the block they stand in."""
+    sizes = SMALL if sizes is None else sizes
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            shrink(value, sizes | SMALL_TEACHER if name == "teacher" else sizes)
+        elif name in sizes and type(value) is type(sizes[name]):  # a name such as `heads` may also be a mode
+            config[name] = sizes[name]
+    return config
+
+
+def example_batch(config: ConfigDict, count: int = BATCH, seed: int = 0) -> dict[str, jax.Array]:
+    """A batch as the reader of the config would give it; a new reader needs its lines here."""
+    generator = np.random.default_rng(seed)
+    if config.data.reader == "sequences":
+        shape = (count, config.data.frames, config.data.joints)
+        pose_3d = np.cumsum(generator.normal(size=(*shape, 3)), axis=1) * 0.1
+        pose_3d[:, :, SKELETONS[config.data.skeleton].root] = 0
+        batch = {"keypoints_2d": pose_3d[..., :2] + 0.01 * generator.normal(size=(*shape, 2)), "pose_3d": pose_3d}
+        return {name: jnp.asarray(array, jnp.float32) for name, array in batch.items()}
+    raise AssertionError(f"tests/tiny.py knows no batch of reader '{config.data.reader}'")
+
+
+def prediction_shape(config: ConfigDict, batch: dict[str, jax.Array]) -> tuple[int, ...]:
+    """The canonical prediction of the config's protocol; a new protocol needs its line here."""
+    return {"pose3d": lambda: batch["pose_3d"].shape}[config.eval.protocol]()
+
+
+def run_of(file: str, preset: str, name: str) -> training.Run:
+    """One run (teacher, baseline or student) of a shrunk experiment."""
+    return {run.name: run for run in pipeline.planned_runs(shrink(get_config(file, preset)))}[name]
+
+
+RUNS = [
+    pytest.param(file, preset, run.name, id=f"{file}-{preset}-{run.name}")
+    for file, preset in EXPERIMENTS
+    for run in pipeline.planned_runs(get_config(file, preset))
+]
+
+
+def mesh_of(devices: int) -> Mesh:
+    """A mesh like the trainer's on some of the devices."""
+    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+
+def recording() -> optax.GradientTransformation:
+    """Hands gradients on and keeps the last ones as its state."""
+    return optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params), lambda updates, _, params=None: (updates, updates)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """A run after two steps.
+
+    Attributes:
+      config: locked.
+      method: as built, its loss counting how often it is traced.
+      batch: of both steps.
+      frozen: the teachers.
+      states: before, after one step and after two, numpy.
+      gradients: of the first step.
+      metrics: of both steps, (sum, count).
+      traces: how often the loss was traced, and how many programs the step has, after the second step.
+      prediction: of the student after two steps.
+    """
+
+    config: ConfigDict
+    method: Method
+    batch: dict[str, jax.Array]
+    frozen: Any
+    states: list[state.TrainState]
+    gradients: Any
+    metrics: list[dict[str, tuple[np.ndarray, np.ndarray]]]
+    traces: tuple[int, int]
+    prediction: np.ndarray
+
+
+def build_run(config: ConfigDict) -> tuple[Method, ConfigDict, optax.GradientTransformation]:
+    """The method, the locked config and the optimiser of a run of 64 examples, as the trainer makes them."""
+    plan = training.plan_of(config, 64)
+    method, config = training.build_method(config, plan)
+    rate = optim.learning_rate(
+        **{name: config.student.optim[name] for name in training.RATE_SETTINGS},
+        steps=plan.steps,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+    options = {name: config.student.optim[name] for name in training.OPTIMIZER_SETTINGS}
+    return method, config, optim.build_optimizer(rate, **options, groups=method.groups)
+
+
+@functools.cache
+def first_steps(file: str, preset: str, name: str) -> Started:
+    """Two training steps of a run, shared by all tests of a session."""
+    method, config, optimizer = build_run(run_of(file, preset, name).config)
+    traced, loss = [], method.loss
+
+    def counted(*arguments):
+        traced.append(1)
+        return loss(*arguments)
+
+    method = dataclasses.replace(method, loss=counted)
+    optimizer = optax.chain(recording(), optimizer)
+    everywhere = NamedSharding(mesh_of(1), PartitionSpec())
+    batch = jax.device_put(example_batch(config), NamedSharding(mesh_of(1), PartitionSpec("data")))
+    key = jax.device_put(jax.random.key(config.seed), everywhere)
+    decay = config.student.train.ema_decay
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
+        current = state.create(method, optimizer, batch, key, with_ema=decay > 0, sharding=everywhere)
+        frozen = jax.device_put(jax.jit(lambda: method.init(key, batch)[2])(), everywhere) if method.teachers else {}
+        step = build_step(method, optimizer, ema_decay=decay)
+        states, metrics = [jax.tree.map(np.asarray, current)], []
+        for _ in range(2):
+            current, values = step(current, frozen, batch, key)
+            states.append(jax.tree.map(np.asarray, current))
+            metrics.append(jax.tree.map(np.asarray, values))
+    prediction = jax.jit(method.predict)(current.evaluated_params, current.model_state, batch)
+    return Started(
+        config=config,
+        method=method,
+        batch=batch,
+        frozen=frozen,
+        states=states,
+        gradients=states[1].opt_state[0],
+        metrics=metrics,
+        traces=(len(traced), step._cache_size()),
+        prediction=np.asarray(prediction),
+    )
