@@ -15,7 +15,7 @@ from data_prep.cameras import Camera
 from data_prep.takes import Takes2D, Takes3D, read_detections, read_positions
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.skeletons import H36M_17, H36M_32_TO_17
+from kdpose_jax.skeletons import H36M_17
 
 H36M = "h36m"
 H36M_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
@@ -178,7 +178,7 @@ def _views(
             )
     return [
         View(subject, take, index, fps, None if view is None else view[: len(pose)], pose, camera)
-        for index, (view, camera) in enumerate(zip(views, table))
+        for index, (view, camera) in enumerate(zip(views, table, strict=True))
     ]
 
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import errno
+import itertools
 import json
 import math
 import multiprocessing
@@ -144,7 +145,7 @@ def _plan_shards(split: str, items: list[Any]) -> list[_Shard]:
     cuts.append(len(items))
     return [
         _Shard(split, schema.shard_name(split, index, count), items[start:end])
-        for index, (start, end) in enumerate(zip(cuts, cuts[1:]))
+        for index, (start, end) in enumerate(itertools.pairwise(cuts))
     ]
 
 
@@ -160,7 +161,7 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
     finish = (out, num_joints, [(shard.split, shard.name, len(shard.items)) for shard in planned])
     with _progress(total, done) as advance:
         if min(workers, len(pending)) <= 1:  # needs no process of its own
-            for shard, call in zip(pending, calls):
+            for shard, call in zip(pending, calls, strict=True):
                 shards.write_shard(*call)
                 advance(shard.frames)
             shards.write_tfds_metadata(*finish)
@@ -168,7 +169,7 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
         # spawn: a forked copy of a process in which JAX or TensorFlow has started threads can hang.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as executor:
-            writes = {executor.submit(shards.write_shard, *call): shard for shard, call in zip(pending, calls)}
+            writes = {executor.submit(shards.write_shard, *call): shard for shard, call in zip(pending, calls, strict=True)}
             try:
                 for write in concurrent.futures.as_completed(writes):
                     write.result()

@@ -137,8 +137,8 @@ def write_videopose3d_files(
             world = world_pose(view).astype(np.float32)
             poses = [cameras.world_to_camera(world.astype(np.float64), camera.orientation, camera.translation) for camera in placed]
             views = [dataclasses.replace(view, index=index) for index in range(len(placed))]
-            exact[subject][view.take] = [_detect(dataclasses.replace(view, noise=0.0), *parts) for parts in zip(poses, placed)]
-            noisy[subject][view.take] = [_detect(*parts) for parts in zip(views, poses, placed)]
+            exact[subject][view.take] = [_detect(dataclasses.replace(view, noise=0.0), *parts) for parts in zip(poses, placed, strict=True)]
+            noisy[subject][view.take] = [_detect(*parts) for parts in zip(views, poses, placed, strict=True)]
             positions[subject][view.take] = world
             if num_joints == 32:
                 positions[subject][view.take] = np.zeros((frames, 32, 3), np.float32)

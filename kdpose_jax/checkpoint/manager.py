@@ -14,7 +14,16 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from kdpose_jax.checkpoint.stored import (
-    absolute_path, best_of, choose_step, damage_errors, leaves, one_line, ranking_key, read_meta, require_same_leaves, stored_leaves,
+    absolute_path,
+    best_of,
+    choose_step,
+    damage_errors,
+    leaves,
+    one_line,
+    ranking_key,
+    read_meta,
+    require_same_leaves,
+    stored_leaves,
 )  # fmt: skip
 from kdpose_jax.errors import UserError
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from typing import Any
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath

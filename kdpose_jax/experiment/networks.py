@@ -28,7 +28,7 @@ def adopt_teacher(config: ConfigDict) -> None:
       config: `teacher.network` is replaced where `teacher.checkpoint` is given.
 
     Raises:
-      UserError: no such checkpoint, or one whose windows or joints do not fit the student's.
+      UserError: no such checkpoint, or one whose sizes do not fit the student's.
     """
     path = config.teacher.checkpoint
     if not path:

@@ -80,7 +80,9 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
     checkpoint = networks.resolve(checkpoint)
     if networks.is_weight_file(checkpoint):
         if config is None:
-            raise UserError(f"'{checkpoint}' says nothing of its data: give its experiment with --config, for example configs/scjd.py:h36m.")
+            raise UserError(
+                f"'{checkpoint}' says nothing of its data: give its experiment with --config, for example configs/scjd.py:h36m."
+            )
         config.teacher.checkpoint = checkpoint
         networks.adopt_teacher(config)
         config = settings.of_teacher(config)

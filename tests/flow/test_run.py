@@ -10,12 +10,12 @@ import time
 import jax
 import numpy as np
 import pytest
+from golden import REPOSITORY
 from launching import launch_main
 
 from kdpose_jax.checkpoint.teacher import load_params, run_meta
 from kdpose_jax.experiment import settings
 from kdpose_jax.methods.scjd.method import build
-from golden import REPOSITORY
 
 NETWORKS = ("teacher", "baseline", "student")
 

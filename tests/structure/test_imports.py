@@ -33,7 +33,7 @@ ALLOWED = {
     "configs": ("kdpose_jax.skeletons",),
     "launch": ROOTS,
 }  # fmt: skip
-# Rooms that know the config: library code takes explicit arguments.
+# What the plain modules may import beside the standard library.
 LIGHT = {"kdpose_jax.skeletons": ("numpy",), "kdpose_jax.codecs": ("numpy", "jax"), "kdpose_jax.losses": ("numpy", "jax", "jaxtyping")}
 TENSORFLOW_ROOMS = ("kdpose_jax.data", "data_prep", "kdpose_jax.export")
 WITHOUT_A_TASK = ("launch", "kdpose_jax.train", "kdpose_jax.checkpoint", "kdpose_jax.experiment")

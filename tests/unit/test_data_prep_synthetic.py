@@ -27,8 +27,8 @@ def pose(action):
 def test_bones_are_rigid_symmetric_and_of_human_length(pose):
     lengths = np.stack([np.linalg.norm(pose[:, child] - pose[:, parent], axis=-1) for parent, child in H36M_17.bones])
     np.testing.assert_allclose(lengths, np.repeat(lengths[:, :1], FRAMES, axis=1), rtol=1e-9)
-    by_joint = dict(zip((child for _, child in H36M_17.bones), lengths[:, 0]))
-    for left, right in zip(H36M_17.left, H36M_17.right):
+    by_joint = dict(zip((child for _, child in H36M_17.bones), lengths[:, 0], strict=True))
+    for left, right in zip(H36M_17.left, H36M_17.right, strict=True):
         np.testing.assert_allclose(by_joint[left], by_joint[right], rtol=1e-9)
     assert 0.35 < by_joint[2] < 0.55 and 0.2 < by_joint[12] < 0.36 and 0.08 < by_joint[1] < 0.18
 

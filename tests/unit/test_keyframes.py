@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.models import keyframes as grid
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import UPSAMPLINGS, SparseMixSTE, take_frames
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 B, F, J, C, STRIDE = 2, 9, 3, 8, 3
 PHASES = tuple((frames, stride, offset) for frames in (11,) for stride in (1, 2, 3, 5) for offset in range(stride))
 

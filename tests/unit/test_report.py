@@ -1,5 +1,6 @@
 """The files a run leaves: results, metrics, tables and figures."""
 
+import itertools
 import json
 import resource
 import subprocess
@@ -254,7 +255,7 @@ def test_cost_axis_is_labelled_without_overlap(costs, tmp_path, drawn):
     assert len(labels) >= 2
     renderer = FigureCanvasAgg(drawn[0]).get_renderer()
     boxes = sorted((label.get_window_extent(renderer) for label in labels), key=lambda box: box.x0)
-    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_points_and_bars_show_what_was_given(tmp_path, drawn):

@@ -1,0 +1,179 @@
+"""MixSTE and its blocks: sizes, initialisation, stochastic depth, compute types and rematerialisation."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import quick_compiles  # noqa: F401
+
+from kdpose_jax.evaluate.cost import count_parameters
+from kdpose_jax.models.attention import DropPath, Linear, SelfAttention
+from kdpose_jax.models.mixste import MixSTE
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+B, F, J, C, L, A = 2, 4, 5, 8, 2, 2
+NETWORK = MixSTE(joints=J, frames=F, width=C, depth=L, heads=A, mlp_ratio=2.0, drop_path=0.4)
+
+
+@pytest.fixture(scope="module")
+def keypoints_2d():
+    return jnp.asarray(np.random.default_rng(0).normal(size=(B, F, J, 2)), jnp.float32)
+
+
+@functools.cache
+def params():
+    """Away from the initialisation, so that position terms and norms count."""
+    initial = jax.jit(NETWORK.init)(jax.random.key(0), jnp.zeros((B, F, J, 2)))["params"]
+    generator = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.1 * generator.normal(size=leaf.shape).astype(np.float32), initial)
+
+
+@pytest.fixture(scope="module")
+def forward(keypoints_2d):
+    pose, features = jax.jit(lambda params: NETWORK.apply({"params": params}, keypoints_2d))(params())
+    return np.asarray(pose), jax.tree.map(np.asarray, features)
+
+
+def test_shapes_and_names_of_features(forward):
+    pose, features = forward
+    assert pose.shape == (B, F, J, 3)
+    assert {name: [entry.shape for entry in entries] for name, entries in features.items()} == {
+        "spatial": [(B, F, J, C)] * L,
+        "temporal": [(B, F, J, C)] * L,
+        "spatial_attention": [(B, F, A, J, J)] * L,
+    }
+
+
+def test_attention_rows_sum_to_one(forward):
+    for attention in forward[1]["spatial_attention"]:
+        assert attention.dtype == np.float32 and (attention > 0).all()
+        np.testing.assert_allclose(attention.sum(-1), 1, atol=1e-6)
+        assert np.ptp(attention) > 0.1, "uniform attention would hide a wrong axis"
+
+
+def test_attention_against_loops():
+    """Queries, keys and values per head, rows are queries, scale by the root of the head's width."""
+    module, size = SelfAttention(heads=A), C // A
+    tokens = np.random.default_rng(2).normal(size=(3, J, C)).astype(np.float32)
+    weights = module.init(jax.random.key(1), tokens)["params"]
+    mixed, probabilities = jax.jit(module.apply)({"params": weights}, tokens)
+    weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights)
+    for n in range(3):
+        qkv = tokens[n] @ weights["qkv"]["kernel"] + weights["qkv"]["bias"]
+        together = np.zeros((J, C))
+        for head in range(A):
+            query, key, value = (qkv[:, part * C + head * size :][:, :size] for part in range(3))
+            for i in range(J):
+                share = np.exp([query[i] @ key[j] / np.sqrt(size) for j in range(J)])
+                share /= share.sum()
+                np.testing.assert_allclose(probabilities[n, head, i], share, atol=1e-6)
+                together[i, head * size : (head + 1) * size] = share @ value
+        np.testing.assert_allclose(mixed[n], together @ weights["out"]["kernel"] + weights["out"]["bias"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("frames", "width", "depth"), [(243, 512, 8), (27, 64, 2), (9, 16, 1)])
+def test_number_of_parameters(frames, width, depth):
+    """2 L (8 C^2 + 11 C) + 3 C + (J + T) C + 4 C + 2 C + 3 C + 3 (spec 2.3)."""
+    network = MixSTE(joints=17, frames=frames, width=width, depth=depth, heads=8, mlp_ratio=2.0, drop_path=0.0)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32))
+    blocks = 2 * depth * (8 * width**2 + 11 * width)
+    assert count_parameters(shapes["params"]) == blocks + (3 + 17 + frames + 4 + 2 + 3) * width + 3
+
+
+def test_initialisation_is_torchs():
+    """Kernels and biases uniform within 1 / sqrt(fan in), norms one and zero, position terms zero."""
+    wide = dataclasses.replace(NETWORK, width=64, depth=1)
+    tree = jax.jit(wide.init)(jax.random.key(2), jnp.zeros((1, F, J, 2)))["params"]
+    assert not tree.pop("spatial_position").any() and not tree.pop("temporal_position").any()
+    checked = 0
+    for where, leaf in jax.tree.leaves_with_path(tree):
+        path, leaf = jax.tree_util.keystr(where, simple=True, separator="/"), np.asarray(leaf)
+        if "norm" in path:
+            assert (leaf == (1 if path.endswith("scale") else 0)).all(), path
+            continue
+        fan_in = {"joint_embedding": 2, "mlp_out": 128}
+        bound = next((size for name, size in fan_in.items() if name in path), 64) ** -0.5
+        assert np.abs(leaf).max() <= bound, path
+        if leaf.size >= 64:  # a uniform law: reaches its bounds, and its deviation is the bound over sqrt(3)
+            assert np.abs(leaf).max() > 0.9 * bound, path
+            np.testing.assert_allclose(leaf.std(), bound / np.sqrt(3), rtol=0.25, err_msg=path)
+            checked += 1
+    assert checked == 2 + 2 * 4 * 2 + 1  # embedding, four linear layers of both blocks, kernel of the head
+
+
+def test_linear_is_affine():
+    inputs = np.random.default_rng(3).normal(size=(2, 3, 4)).astype(np.float32)
+    module = Linear(6)
+    weights = module.init(jax.random.key(0), inputs)["params"]
+    expected = inputs @ np.asarray(weights["kernel"]) + np.asarray(weights["bias"])
+    np.testing.assert_allclose(module.apply({"params": weights}, inputs), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(4, [0.0, 0.1, 0.2, 0.3]), (2, [0.0, 0.3]), (1, [0.0])])
+def test_drop_rates_rise_linearly(depth, expected):
+    """From 0 to the rate of the config, the same for both blocks of a pair."""
+    positions = {"spatial_position": np.zeros((1, J, C)), "temporal_position": np.zeros((1, F, C))}
+    bound = dataclasses.replace(NETWORK, depth=depth, drop_path=0.3).bind({"params": positions})
+    for blocks in (bound.spatial_block, bound.temporal_block):
+        np.testing.assert_allclose([block.drop_path for block in blocks], expected, atol=1e-7)
+
+
+def test_drop_path_drops_whole_examples():
+    """A branch is kept, scaled up, or dropped for all tokens of an example at once; its mean stays."""
+    rate, count = 0.25, 4000
+    module, branch = DropPath(rate), jnp.ones((count, 3, 2))
+    apply = functools.partial(module.apply, {}, branch)
+    dropped = np.asarray(apply(False, rngs={"drop_path": jax.random.key(0)}))
+    kept = dropped[:, 0, 0] != 0
+    np.testing.assert_array_equal(dropped, np.broadcast_to(kept[:, None, None] / np.float32(1 - rate), dropped.shape))
+    assert abs(kept.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / count)
+    np.testing.assert_array_equal(apply(False, rngs={"drop_path": jax.random.key(0)}), dropped)
+    assert (np.asarray(apply(False, rngs={"drop_path": jax.random.key(1)})) != dropped).any()
+    np.testing.assert_array_equal(apply(True), branch)
+    np.testing.assert_array_equal(DropPath(0.0).apply({}, branch, False), branch)  # and needs no key
+
+
+@functools.cache
+def gradient_function(remat):
+    network = dataclasses.replace(NETWORK, remat=remat)
+
+    def loss(params, keypoints_2d, key):
+        pose, features = network.apply({"params": params}, keypoints_2d, deterministic=False, rngs={"drop_path": key})
+        return jnp.square(pose).sum() + jnp.square(features["spatial_attention"][-1]).sum()
+
+    return jax.jit(jax.value_and_grad(loss))
+
+
+def test_remat_changes_nothing_but_memory(keypoints_2d):
+    """The same loss and gradients, stochastic depth included; and the recomputation is really in the program."""
+    key = jax.random.key(5)
+    (plain_loss, plain), (loss, gradient) = (gradient_function(remat)(params(), keypoints_2d, key) for remat in (False, True))
+    np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain))
+    jax.tree.map(lambda ours, wanted: np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5 * largest), gradient, plain)
+    traces = [str(gradient_function(remat).trace(params(), keypoints_2d, key).jaxpr) for remat in (False, True)]
+    assert "remat" not in traces[0] and traces[1].count("remat") >= 2 * L
+
+
+def test_stochastic_depth_is_on_only_in_training(keypoints_2d, forward):
+    other = gradient_function(False)(params(), keypoints_2d, jax.random.key(6))[0]
+    assert other != gradient_function(False)(params(), keypoints_2d, jax.random.key(5))[0]
+    still = np.square(forward[0]).sum() + np.square(forward[1]["spatial_attention"][-1]).sum()
+    assert abs(other - still) > 1e-4 * still
+
+
+def test_bfloat16_computes_only(keypoints_2d, forward):
+    """Parameters, pose and attention are float32, the blocks are bfloat16, and the result is near the float32 one."""
+    network = dataclasses.replace(NETWORK, dtype=jnp.bfloat16)
+    with jax.numpy_dtype_promotion("standard"):  # flax's norms promote bfloat16 to float32 by themselves
+        shapes = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)["params"]
+        pose, features = jax.jit(lambda params: network.apply({"params": params}, keypoints_2d))(params())
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
+    assert pose.dtype == jnp.float32
+    assert {leaf.dtype for leaf in features["spatial"] + features["temporal"]} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in features["spatial_attention"]} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(pose, forward[0], atol=0.05 * np.abs(forward[0]).max())
+    assert (np.asarray(pose) != forward[0]).any()
