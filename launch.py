@@ -81,8 +81,11 @@ def run(argv: list[str]) -> None:
 
 
 def show(line: str) -> None:
-    """Prints one line at once, also into a file or a pipe."""
-    print(line, flush=True)
+    """Prints one line at once, on the first process alone."""
+    import jax  # not at the top: the first question to it starts the devices, and mistakes are found before that
+
+    if jax.process_index() == 0:
+        print(line, flush=True)
 
 
 def main(argv: list[str]) -> int:

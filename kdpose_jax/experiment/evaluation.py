@@ -69,10 +69,10 @@ def cost_of(predict: runner.Predict, params: Any, model_state: Any, source: Any,
 
 
 def evaluate_once(directory: epath.Path, config: ConfigDict, checkpoint: str, around: Surroundings) -> dict[str, Any]:
-    """`evaluate_network`, or what it gave the last time in this folder."""
+    """`evaluate_network`, or what it gave the last time in this folder; only process 0 need see the folder."""
     path = directory / "evaluation.json"
-    if path.exists():
-        return json.loads(path.read_text())
+    if sharding.first_process_says(path.exists()):
+        return json.loads(path.read_text()) if path.exists() else {}
     record = evaluate_network(config, checkpoint, around)
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)

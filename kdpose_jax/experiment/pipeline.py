@@ -37,17 +37,20 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
     notes = check_before_data(runs)
-    if (workdir / "results.json").exists():
+    if sharding.first_process_says((workdir / "results.json").exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
-        show((workdir / "results.md").read_text())
+        if jax.process_index() == 0:
+            show((workdir / "results.md").read_text())
         return
     mesh = sharding.make_mesh()
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
-    records = data.prepare_records(config, workdir)
+    with sharding.first_process_first():
+        records = data.prepare_records(config, workdir)
     around = open_surroundings(config, records, workdir, mesh, show, training=True)
-    settings.claim(workdir, config)
+    if jax.process_index() == 0:
+        settings.claim(workdir, config)
     networks_done, teacher_run = {}, config.teacher.checkpoint
     for run in runs:
         if run.name == "teacher":

@@ -1,6 +1,11 @@
 """The mesh and where arrays lie on it."""
 
+import contextlib
+from collections.abc import Iterator
+
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kdpose_jax.errors import UserError
@@ -28,3 +33,20 @@ def check_batch(name: str, batch: int, mesh: Mesh) -> None:
     """Refuses a global batch that the devices cannot share equally."""
     if batch < 1 or batch % mesh.size:
         raise UserError(f"{name} is {batch}, and {mesh.size} devices share it: use a multiple of {mesh.size}.")
+
+
+def first_process_says(value: bool) -> bool:
+    """Process 0's answer, on every process: what only one of them can see must not send them different ways."""
+    if jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+@contextlib.contextmanager
+def first_process_first() -> Iterator[None]:
+    """Runs a block on process 0 before the others, which then find its files where the disk is shared."""
+    if jax.process_index() > 0:
+        multihost_utils.sync_global_devices("first process is done")
+    yield
+    if jax.process_index() == 0 and jax.process_count() > 1:
+        multihost_utils.sync_global_devices("first process is done")

@@ -89,6 +89,8 @@ def embedding_loss(
       context: the teacher's multi-frame context.
       joint_weights: optional motion weights with mean 1.
     """
+    if projected.shape != context.shape:
+        raise ValueError(f"embeddings of shapes {projected.shape} and {context.shape} cannot be compared")
     squared = jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1)
     return (squared if joint_weights is None else squared * joint_weights).mean((1, 2))
 
@@ -157,6 +159,8 @@ def correlation_loss(
         unit = unit.swapaxes(1, 2)  # [B, J, F, C]
         return unit @ unit.swapaxes(2, 3)
 
+    if student.shape[:3] != teacher.shape[:3]:
+        raise ValueError(f"features of shapes {student.shape} and {teacher.shape} differ in more than their width")
     return jnp.square(gamma(student) - gamma(teacher)).mean((1, 2, 3))
 
 
