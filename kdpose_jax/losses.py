@@ -9,8 +9,8 @@ def pose_distance(first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"
     """Euclidean distance of every joint, with a zero gradient (not NaN) where the two coincide."""
     _check_same_shape(first, second)
     squared = jnp.sum(jnp.square(first - second), axis=-1)
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+    zero = squared == 0  # not "above zero", so that NaN stays NaN
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
 def weighted_joint_error(

@@ -66,7 +66,7 @@ H36M_17 = Skeleton(
     right=(1, 2, 3, 14, 15, 16),
     root=0,
     # MixSTE, run.py: w_mpjpe (spec/scjd.md 2.4).
-    loss_weights=(1, 1, 2.5, 2.5, 1, 2.5, 2.5, 1, 1, 1, 1.5, 1.5, 4, 4, 1.5, 4, 4),
+    loss_weights=(1.0, 1.0, 2.5, 2.5, 1.0, 2.5, 2.5, 1.0, 1.0, 1.0, 1.5, 1.5, 4.0, 4.0, 1.5, 4.0, 4.0),
 )
 
 SKELETONS = {skeleton.name: skeleton for skeleton in (H36M_17,)}

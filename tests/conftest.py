@@ -7,6 +7,10 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
 import jax  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Every annotated shape of the networks and methods is checked at every call.
+install_import_hook(["kdpose_jax.models", "kdpose_jax.methods"], "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -28,7 +28,7 @@ def write(
       show: prints the table.
     """
     (directory / "figures").mkdir(parents=True, exist_ok=True)
-    dataset = "generated motion" if metadata["generated"] else f"{', '.join(sorted(metadata['sources'])[:1])}"
+    dataset = "generated motion" if metadata["generated"] else metadata["settings"]["name"]
     table = comparison_table(networks, protocol)
     per_action = {record["title"]: protocol.per_action(record["scores"]) for record in networks.values()}
     averages = {record["title"]: protocol.row(record["scores"])[protocol.best_metric] for record in networks.values()}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from kdpose_jax.errors import UserError
 from kdpose_jax.models.mixste import MixSTE
 
-COMPUTE_TYPES = {"float32": None, "bfloat16": jnp.bfloat16}
+COMPUTE_TYPES = {"float32": None, "bfloat16": jnp.dtype(jnp.bfloat16)}
 
 
 def build_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> MixSTE:

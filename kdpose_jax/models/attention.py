@@ -6,22 +6,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-class Linear(nn.Dense):
-    """`nn.Dense` with PyTorch's default initialisation: kernel and bias uniform in +-1/sqrt(fan_in)."""
+class Linear(nn.Module):
+    """A dense layer with PyTorch's default initialisation: kernel and bias uniform in +-1/sqrt(fan_in).
 
-    kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    Attributes:
+      features: output channels.
+      dtype: compute type; None promotes from the parameters (float32) and the input.
+    """
+
+    features: int
+    dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, inputs: Array) -> Array:
+    def __call__(self, inputs: Float[Array, "*S C"]) -> Float[Array, "*S D"]:
         bound = inputs.shape[-1] ** -0.5
-        kernel = self.param("kernel", self.kernel_init, (inputs.shape[-1], self.features), self.param_dtype)
-        bias = self.param("bias", _uniform(bound), (self.features,), self.param_dtype)
+
+        def uniform(key: Array, shape: tuple[int, ...]) -> Array:
+            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+        kernel = self.param("kernel", uniform, (inputs.shape[-1], self.features))
+        bias = self.param("bias", uniform, (self.features,))
         inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
-
-
-def _uniform(bound: float) -> nn.initializers.Initializer:
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class DropPath(nn.Module):

@@ -51,7 +51,7 @@ def most_correlated(keypoints_2d: Float[Array, "B F J 2"], stride: int, offset: 
     return jnp.take_along_axis(jnp.asarray(members)[None], choice[..., None], axis=-1)[..., 0]
 
 
-def interpolation_matrix(keyframes: Int[Array, "*B K"], frames: int, ends: str) -> Float[Array, "*B F K"]:
+def interpolation_matrix(keyframes: Int[Array | np.ndarray, "*B K"], frames: int, ends: str) -> Float[Array, "*B F K"]:
     """The linear operator U from values at keyframes to values at all frames of a window.
 
     Between two keyframes the value is interpolated by time; rows sum to 1.

@@ -58,7 +58,7 @@ def test_grid_that_does_not_fit():
 def test_matrix_of_every_phase(ends):
     for frames, stride, offset in PHASES:
         keyframes = grid.uniform_grid(frames, stride, offset)
-        matrix = np.asarray(grid.interpolation_matrix(keyframes, frames, ends))
+        matrix = np.asarray(grid.interpolation_matrix(jnp.asarray(keyframes), frames, ends))
         assert matrix.shape == (frames, len(keyframes))
         np.testing.assert_allclose(matrix, interpolation_oracle(keyframes, frames, ends), atol=1e-6)
         np.testing.assert_allclose(matrix.sum(-1), 1, atol=1e-6)

@@ -57,10 +57,10 @@ def test_attention_rows_sum_to_one(forward):
 def test_attention_against_loops():
     """Queries, keys and values per head, rows are queries, scale by the root of the head's width."""
     module, size = SelfAttention(heads=A), C // A
-    tokens = np.random.default_rng(2).normal(size=(3, J, C)).astype(np.float32)
+    tokens = jnp.asarray(np.random.default_rng(2).normal(size=(3, J, C)), jnp.float32)
     weights = module.init(jax.random.key(1), tokens)["params"]
     mixed, probabilities = jax.jit(module.apply)({"params": weights}, tokens)
-    weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights)
+    tokens, weights = np.asarray(tokens), jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights)
     for n in range(3):
         qkv = tokens[n] @ weights["qkv"]["kernel"] + weights["qkv"]["bias"]
         together = np.zeros((J, C))
@@ -105,10 +105,10 @@ def test_initialisation_is_torchs():
 
 
 def test_linear_is_affine():
-    inputs = np.random.default_rng(3).normal(size=(2, 3, 4)).astype(np.float32)
+    inputs = jnp.asarray(np.random.default_rng(3).normal(size=(2, 3, 4)), jnp.float32)
     module = Linear(6)
     weights = module.init(jax.random.key(0), inputs)["params"]
-    expected = inputs @ np.asarray(weights["kernel"]) + np.asarray(weights["bias"])
+    expected = np.asarray(inputs) @ np.asarray(weights["kernel"]) + np.asarray(weights["bias"])
     np.testing.assert_allclose(module.apply({"params": weights}, inputs), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -167,7 +167,7 @@ def test_stochastic_depth_is_on_only_in_training(keypoints_2d, forward):
 
 def test_bfloat16_computes_only(keypoints_2d, forward):
     """Parameters, pose and attention are float32, the blocks are bfloat16, and the result is near the float32 one."""
-    network = dataclasses.replace(NETWORK, dtype=jnp.bfloat16)
+    network = dataclasses.replace(NETWORK, dtype=jnp.dtype(jnp.bfloat16))
     with jax.numpy_dtype_promotion("standard"):  # flax's norms promote bfloat16 to float32 by themselves
         shapes = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)["params"]
         pose, features = jax.jit(lambda params: network.apply({"params": params}, keypoints_2d))(params())

@@ -1,5 +1,6 @@
 """SCJD put together: its invariants (spec 6), every option against a numpy oracle, and the options it refuses."""
 
+import copy
 import functools
 
 import jax
@@ -13,6 +14,7 @@ from kdpose_jax import codecs
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.pose3d import flip_averaged
 from kdpose_jax.experiment import training
+from kdpose_jax.losses import lifting_loss
 from kdpose_jax.methods.scjd import losses, method
 from kdpose_jax.skeletons import H36M_17
 
@@ -36,10 +38,6 @@ def build(**changes):
     return training.build_method(config, training.plan_of(config, 64))
 
 
-def distillation_with(**changes):
-    return method.build_distillation(config_with(**changes), H36M_17)
-
-
 class Scene:
     """One batch with random networks, and what student and teacher show of it, numpy."""
 
@@ -50,28 +48,37 @@ class Scene:
         self.student = method.build_student(self.config, H36M_17, training=True)
         self.distillation = method.build_distillation(self.config, H36M_17)
         generator = np.random.default_rng(4)
-        shaken = lambda leaf: leaf + 0.2 * generator.normal(size=leaf.shape).astype(np.float32)  # noqa: E731
-        params, _, frozen = jax.tree.map(shaken, jax.tree.map(np.asarray, jax.jit(self.method.init)(KEY, self.batch)))
+
+        def drawn(path, leaf):  # norms about one, everything else about zero
+            return (0.3 * generator.normal(size=leaf.shape) + ("scale" in str(path[-1]))).astype(np.float32)
+
+        params, _, frozen = jax.tree.map_with_path(drawn, jax.eval_shape(self.method.init, KEY, self.batch))
         self.params, self.frozen = params, frozen
-        run = jax.jit(lambda params, frozen, points: (
-            self.student.apply({"params": params["student"]}, points),
-            self.distillation.teacher.apply({"params": frozen["teacher"]}, points),
-            self.distillation.teacher.apply({"params": frozen["teacher"]}, codecs.flip(points, FLIP))[0],
-        ))  # fmt: skip
-        (self.predicted, features), (self.pose, self.taught), self.pose_of_flipped = jax.tree.map(
-            np.asarray, run(params, frozen, self.batch["keypoints_2d"])
-        )
+        points = self.batch["keypoints_2d"]
+        both = jnp.concatenate([points, codecs.flip(points, FLIP)])
+        run = jax.jit(lambda params, frozen: (self.lift(params), self.distillation.teacher.apply({"params": frozen["teacher"]}, both)))
+        (self.predicted, features), (poses, taught) = jax.tree.map(np.asarray, run(params, frozen))
+        self.pose, self.pose_of_flipped = poses[:2], poses[2:]
+        self.taught = jax.tree.map(lambda array: array[:2], taught)
+        self.predict = jax.jit(self.method.predict)
         self.keyframes, self.network, self.matrix = features["keyframes"], features["network"], features["matrix"]
         self.features = features
 
+    def lift(self, params):
+        """Pose and features of the student, in training form."""
+        return self.student.apply({"params": params["student"]}, self.batch["keypoints_2d"])
+
     def terms(self, key=KEY, batch=None, frozen=None, **changes):
         """The terms that the options ask for, by our code, `[B]` each."""
-        distillation = distillation_with(**{**self.changes, **changes})
-        frozen = self.frozen if frozen is None else frozen
-        compute = jax.jit(lambda params, frozen, batch, predicted, features: method.distillation_terms(
-            distillation, params, frozen, batch, predicted, features, key
-        ))  # fmt: skip
-        return compute(self.params, frozen, self.batch if batch is None else batch, self.predicted, self.features)
+        compute = compiled_terms(tuple(sorted({**self.changes, **changes}.items())))
+        frozen, batch = (self.frozen if frozen is None else frozen), (self.batch if batch is None else batch)
+        return compute(self.params, frozen, batch, self.predicted, self.features, key)
+
+
+@functools.cache
+def compiled_terms(changes):
+    distillation = method.build_distillation(config_with(**dict(changes)), H36M_17)
+    return jax.jit(functools.partial(method.distillation_terms, distillation))
 
 
 @pytest.fixture(scope="module")
@@ -242,65 +249,89 @@ def test_loss_is_the_weighted_sum(scene):
         np.testing.assert_allclose(value, expected / 2, rtol=1e-5)
 
 
-@functools.cache
-def copied(context, reach):
-    """Invariant (i): r = 1, the student a copy of the teacher, identity projections; the terms and the scene."""
-    scene = Scene(student__input__stride=1, student__network__width=16, student__network__depth=3)
-    scene.params = {
-        "student": {"network": scene.frozen["teacher"]},
-        "projectors": {f"layer_{layer}": {"kernel": np.eye(16, dtype=np.float32), "bias": np.zeros(16, np.float32)} for layer in range(3)},
-    }
-    predicted, features = jax.jit(lambda params: scene.student.apply({"params": params["student"]}, scene.batch["keypoints_2d"]))(scene.params)
-    scene.predicted, scene.features = predicted, features
-    return scene, scene.terms(distill__embedding__context=context, distill__embedding__reach=reach)
+def test_phases_are_drawn_in_training(scene):
+    """With phase augmentation every step lifts the keyframes of one offset, another one with another key; its loss is the task's."""
+    scjd, config = build(
+        **{f"distill__weights__{name}": 0.0 for name in ONLY},
+        student__input__phase_augmentation=True,
+        student__loss__smoothness=0.3,
+        student__loss__velocity=1.7,
+    )
+    student = method.build_student(config, H36M_17, training=True)
+    lift = jax.jit(lambda offset: student.apply({"params": scene.params["student"]}, scene.batch["keypoints_2d"], offset)[0])
+    expected = []
+    for offset in range(3):
+        options = {"joint_weights": np.asarray(H36M_17.loss_weights), "smoothness_weight": 0.3, "velocity_weight": 1.7}
+        expected.append(float(lifting_loss(lift(offset), scene.batch["pose_3d"], **options)[0].mean()))
+    assert np.diff(sorted(expected)).min() > 1e-4
+    loss, seen = jax.jit(scjd.loss), set()
+    for seed in range(12):
+        value, _ = loss(scene.params, {}, {}, scene.batch, jax.random.key(seed), jnp.asarray(0))
+        matching = [offset for offset in range(3) if np.isclose(value, expected[offset], rtol=1e-5)]
+        assert len(matching) == 1
+        seen |= set(matching)
+    assert seen == {0, 1, 2}
 
 
-def test_a_copy_of_the_teacher_has_no_loss():
-    scene, terms = copied("keyframe", 0)
-    np.testing.assert_allclose(scene.predicted, scene.pose, atol=1e-6)
-    assert scene.features["keyframes"].tolist() == list(range(9))
+@pytest.fixture(scope="module")
+def wide():
+    """r = 1, and a student of the teacher's size with other parameters."""
+    return Scene(student__input__stride=1, student__network__width=16, student__network__depth=3)
+
+
+@pytest.fixture(scope="module")
+def copied(wide):
+    """Invariant (i): r = 1, the student a copy of the teacher, identity projections."""
+    scene = copy.copy(wide)
+    projector = {"kernel": np.eye(16, dtype=np.float32), "bias": np.zeros(16, np.float32)}
+    scene.params = {"student": {"network": wide.frozen["teacher"]}, "projectors": {"layer_2": projector}}
+    scene.predicted, scene.features = jax.jit(wide.lift)(scene.params)
+    return scene
+
+
+def test_a_copy_of_the_teacher_has_no_loss(copied):
+    np.testing.assert_allclose(copied.predicted, copied.pose, atol=1e-6)
+    assert copied.features["keyframes"].tolist() == list(range(9))
+    terms = copied.terms(distill__embedding__context="keyframe", distill__embedding__reach=0)
     for name in ("embedding", "attention", "temporal"):
         assert terms[name].shape == (2,)
         np.testing.assert_allclose(terms[name], 0, atol=2e-6, err_msg=name)
 
 
-def test_a_copy_of_the_teacher_has_its_context_gap():
+def test_a_copy_of_the_teacher_has_its_context_gap(copied):
     """With a context of several frames DJED is the distance between an embedding and its own context, and nothing else."""
-    scene, terms = copied("dynamic", 2)
-    embeddings = scene.taught["spatial"][2].astype(np.float64)
+    terms = copied.terms(distill__embedding__reach=2)
+    embeddings = copied.taught["spatial"][2].astype(np.float64)
     target = np.einsum("bkjm,bmjc->bkjc", alpha_oracle(embeddings, np.arange(9), "dynamic", 2), embeddings)
     gap = ((normed(embeddings) - normed(target)) ** 2).mean((1, 2, 3))
-    assert gap.min() > 1e-3
+    assert gap.min() > 5e-4
     np.testing.assert_allclose(terms["embedding"], gap, rtol=1e-3)
     np.testing.assert_allclose(terms["attention"], 0, atol=1e-6)
 
 
-def test_attention_head_by_head():
-    """With equal heads and widths the maps may be compared per head: zero for a copy, and no less than that of the means."""
-    scene = Scene(student__network__width=16)
-    each, mean = (np.asarray(scene.terms(**ONLY["attention"], distill__attention__heads=heads)["attention"]) for heads in ("each", "mean"))
+def test_attention_head_by_head(wide):
+    """With equal heads and widths the maps may be compared per head, which is more than that of their means."""
+    each, mean = (np.asarray(wide.terms(**ONLY["attention"], distill__attention__heads=heads)["attention"]) for heads in ("each", "mean"))
     adjacent, expected = losses.adjacency(H36M_17.hops(), "mse"), 0.0
-    for layer, teacher_layer in ((0, 1), (1, 2)):
-        target = scene.taught["spatial_attention"][teacher_layer][:, scene.keyframes]
-        squared = (scene.network["spatial_attention"][layer] - target) ** 2
-        expected = expected + (adjacent * squared).sum((3, 4)).mean((1, 2)) / adjacent.sum() / 2
+    for ours, target in zip(wide.network["spatial_attention"], wide.taught["spatial_attention"], strict=True):
+        expected = expected + (adjacent * (ours - target) ** 2).sum((3, 4)).mean((1, 2)) / adjacent.sum() / 3
     np.testing.assert_allclose(each, expected, rtol=1e-4)
     assert (each > mean).all()
 
 
 def test_flip_averaging_is_equivariant(scene):
     """Invariant (iv): the averaged prediction of the mirrored input is the mirrored averaged prediction."""
-    averaged = jax.jit(flip_averaged(scene.method.predict, FLIP))
+    averaged = flip_averaged(scene.predict, FLIP)
     mirrored = {"keypoints_2d": codecs.flip(scene.batch["keypoints_2d"], FLIP)}
     plain, other = averaged(scene.params, {}, scene.batch), averaged(scene.params, {}, mirrored)
     np.testing.assert_allclose(other, codecs.flip(plain, FLIP), atol=1e-5)
-    single = scene.method.predict(scene.params, {}, scene.batch), scene.method.predict(scene.params, {}, mirrored)
+    single = scene.predict(scene.params, {}, scene.batch), scene.predict(scene.params, {}, mirrored)
     assert np.abs(single[1] - codecs.flip(single[0], FLIP)).max() > 1e-2
 
 
 def test_prediction_is_relative_to_the_root(scene):
     """The student's own pose on the centred grid with the root at zero; its parameters hold no projector (invariant ix)."""
-    found = scene.method.predict({"student": scene.params["student"]}, {}, scene.batch)
+    found = jax.jit(scene.method.predict)({"student": scene.params["student"]}, {}, scene.batch)
     np.testing.assert_allclose(found[:, :, 1:], scene.predicted[:, :, 1:], atol=1e-5)
     assert (np.asarray(found[:, :, 0]) == 0).all() and np.abs(scene.predicted[:, :, 0]).max() > 0
     paths = [jax.tree_util.keystr(where) for where, _ in jax.tree.leaves_with_path(scene.params["student"])]
