@@ -120,7 +120,7 @@ class Started:
       method: as built, its loss counting how often it is traced.
       batch: of both steps.
       frozen: the teachers.
-      states: before, after one step and after two, numpy.
+      states: before, after one step and after two.
       gradients: of the first step.
       metrics: of both steps, (sum, count).
       traces: how often the loss was traced, and how many programs the step has, after the second step.
@@ -171,10 +171,10 @@ def first_steps(file: str, preset: str, name: str) -> Started:
         current = state.create(method, optimizer, batch, key, with_ema=decay > 0, sharding=everywhere)
         frozen = jax.device_put(jax.jit(lambda: method.init(key, batch)[2])(), everywhere) if method.teachers else {}
         step = build_step(method, optimizer, ema_decay=decay)
-        states, metrics = [jax.tree.map(np.asarray, current)], []
+        states, metrics = [jax.tree.map(jnp.copy, current)], []
         for _ in range(2):
             current, values = step(current, frozen, batch, key)
-            states.append(jax.tree.map(np.asarray, current))
+            states.append(jax.tree.map(jnp.copy, current))
             metrics.append(jax.tree.map(np.asarray, values))
     prediction = jax.jit(method.predict)(current.evaluated_params, current.model_state, batch)
     return Started(

@@ -30,7 +30,10 @@ def train(devices):
     collected = []
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
         current = state.create(method, optimizer, batches[0], key, with_ema=True, sharding=everywhere)
-        frozen = jax.device_put(jax.jit(lambda: method.init(key, batches[0])[2])(), everywhere)
+        generator = np.random.default_rng(0)
+        shapes = jax.eval_shape(method.init, key, batches[0])[2]
+        teacher = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+        frozen = jax.device_put(teacher, everywhere)
         step = build_step(method, optimizer, ema_decay=0.9)
         for batch in batches:
             current, metrics = step(current, frozen, batch, key)

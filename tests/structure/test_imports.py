@@ -83,7 +83,9 @@ def parse(module: str) -> ast.Module:
 
 def test_the_files_are_found():
     assert {"launch", "configs.scjd", "data_prep.convert", "kdpose_jax.train.loop", "kdpose_jax.methods.scjd.method"} <= SOURCES.keys()
-    tree = ast.parse("from kdpose_jax.train import loop\nfrom . import optim\nfrom ..data.order import x\ndef f():\n    import kdpose_jax.codecs")
+    lines = ["from kdpose_jax.train import loop", "from . import optim", "from ..data.order import x"]
+    lines += ["def late():", "    import kdpose_jax.codecs"]
+    tree = ast.parse("\n".join(lines))
     assert imports("kdpose_jax.train.step", tree) == {
         "kdpose_jax.train.loop", "kdpose_jax.train.optim", "kdpose_jax.data.order", "kdpose_jax.codecs",
     }  # fmt: skip

@@ -27,7 +27,8 @@ def test_positions_run_on():
     """Step s reads positions s b to s b + b - 1, position p is entry p % n of epoch p // n."""
     count, batch, seed = 10, 4, 5
     for step in range(12):
-        expected = [order.epoch_order(seed, position // count, count)[position % count] for position in range(step * batch, (step + 1) * batch)]
+        positions = range(step * batch, (step + 1) * batch)
+        expected = [order.epoch_order(seed, position // count, count)[position % count] for position in positions]
         assert order.batch_examples(seed, step, batch, count).tolist() == expected
 
 

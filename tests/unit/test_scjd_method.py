@@ -1,223 +1,32 @@
-"""SCJD put together: its invariants (spec 6), every option against a numpy oracle, and the options it refuses."""
+"""SCJD put together: its invariants (spec 6), its weighted sum, and the options that it refuses."""
 
 import copy
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import example_batch, quick_compiles, shrink  # noqa: F401
+from scjd_scene import FLIP, KEY, ONLY, alpha_oracle, build, dense_scene, normed, sparse_scene
+from tiny import quick_compiles  # noqa: F401
 
-from configs import scjd as config_file
 from kdpose_jax import codecs
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.pose3d import flip_averaged
-from kdpose_jax.experiment import training
 from kdpose_jax.losses import lifting_loss
-from kdpose_jax.methods.scjd import losses, method
+from kdpose_jax.methods.scjd import student as student_module
 from kdpose_jax.skeletons import H36M_17
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
-KEY = jax.random.key(11)
-J, FLIP = 17, H36M_17.flip_permutation
-
-
-def config_with(**changes):
-    """The tiny experiment: 9 frames, r = 3, student of 2 layers and width 8, teacher of 3 and width 16."""
-    config = shrink(config_file.get_config("demo"))
-    config.student.network.depth, config.teacher.network.depth = 2, 3
-    config.student.network.drop_path = config.teacher.network.drop_path = 0.0
-    config.student.input.phase_augmentation = False
-    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
-    return config
-
-
-def build(**changes):
-    config = config_with(**changes)
-    return training.build_method(config, training.plan_of(config, 64))
-
-
-class Scene:
-    """One batch with random networks, and what student and teacher show of it, numpy."""
-
-    def __init__(self, **changes):
-        self.changes = changes
-        self.method, self.config = build(**changes)
-        self.batch = example_batch(self.config, seed=3)
-        self.student = method.build_student(self.config, H36M_17, training=True)
-        self.distillation = method.build_distillation(self.config, H36M_17)
-        generator = np.random.default_rng(4)
-
-        def drawn(path, leaf):  # norms about one, everything else about zero
-            return (0.3 * generator.normal(size=leaf.shape) + ("scale" in str(path[-1]))).astype(np.float32)
-
-        params, _, frozen = jax.tree.map_with_path(drawn, jax.eval_shape(self.method.init, KEY, self.batch))
-        self.params, self.frozen = params, frozen
-        points = self.batch["keypoints_2d"]
-        both = jnp.concatenate([points, codecs.flip(points, FLIP)])
-        run = jax.jit(lambda params, frozen: (self.lift(params), self.distillation.teacher.apply({"params": frozen["teacher"]}, both)))
-        (self.predicted, features), (poses, taught) = jax.tree.map(np.asarray, run(params, frozen))
-        self.pose, self.pose_of_flipped = poses[:2], poses[2:]
-        self.taught = jax.tree.map(lambda array: array[:2], taught)
-        self.predict = jax.jit(self.method.predict)
-        self.keyframes, self.network, self.matrix = features["keyframes"], features["network"], features["matrix"]
-        self.features = features
-
-    def lift(self, params):
-        """Pose and features of the student, in training form."""
-        return self.student.apply({"params": params["student"]}, self.batch["keypoints_2d"])
-
-    def terms(self, key=KEY, batch=None, frozen=None, **changes):
-        """The terms that the options ask for, by our code, `[B]` each."""
-        compute = compiled_terms(tuple(sorted({**self.changes, **changes}.items())))
-        frozen, batch = (self.frozen if frozen is None else frozen), (self.batch if batch is None else batch)
-        return compute(self.params, frozen, batch, self.predicted, self.features, key)
-
-
-@functools.cache
-def compiled_terms(changes):
-    distillation = method.build_distillation(config_with(**dict(changes)), H36M_17)
-    return jax.jit(functools.partial(method.distillation_terms, distillation))
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return Scene()
+    return sparse_scene()
 
 
-ONLY = {
-    name: {f"distill__weights__{other}": float(other == name) for other in ("embedding", "attention", "temporal")}
-    for name in ("embedding", "attention", "temporal")
-}
-
-
-def alpha_oracle(embeddings, keyframes, context, reach):
-    frames = embeddings.shape[1]
-    alpha = np.zeros((*embeddings.shape[:1], len(keyframes), J, frames))  # over all frames
-    unit = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
-    for k, middle in enumerate(keyframes):
-        near = slice(max(0, middle - reach), middle + reach + 1)
-        cosine = (unit[:, middle, None] * unit[:, near]).sum(-1)  # [B, N, J]
-        score = {"dynamic": np.exp(cosine / 0.1), "mean": np.ones_like(cosine)}[context]
-        alpha[:, k, :, near] = (score / score.sum(1, keepdims=True)).transpose(0, 2, 1)
-    return alpha
-
-
-def normed(values):
-    centred = values - values.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
-
-
-@pytest.mark.parametrize("changes", [
-    {},
-    {"distill__embedding__context": "mean"},
-    {"distill__embedding__context": "keyframe"},
-    {"distill__embedding__feature": "temporal", "distill__embedding__reach": 1},
-    {"distill__embedding__motion_weight": True},
-    {"distill__embedding__layers": (1,), "distill__embedding__reach": 0},
-])  # fmt: skip
-def test_embedding_term(scene, changes):
-    """DJED of the last student layer with teacher layer 3, context over one stride to either side."""
-    found = scene.terms(**ONLY["embedding"], **changes)
-    assert found.keys() == {"embedding"}
-    feature = changes.get("distill__embedding__feature", "spatial")
-    embeddings = scene.taught[feature][2].astype(np.float64)
-    context = changes.get("distill__embedding__context", "dynamic")
-    reach = 0 if context == "keyframe" else changes.get("distill__embedding__reach", 3)
-    alpha = alpha_oracle(embeddings, scene.keyframes, "mean" if context == "keyframe" else context, reach)
-    target = np.einsum("bkjm,bmjc->bkjc", alpha, embeddings)
-    projector = scene.params["projectors"]["layer_1"]
-    projected = scene.network[feature][1] @ projector["kernel"].astype(np.float64) + projector["bias"]
-    squared = ((normed(projected) - normed(target)) ** 2).mean(-1)
-    if "distill__embedding__motion_weight" in changes:
-        squared = squared * losses.motion_weights(scene.batch["keypoints_2d"], jnp.asarray(scene.keyframes), 3)
-    np.testing.assert_allclose(found["embedding"], squared.mean((1, 2)), rtol=1e-4)
-
-
-@pytest.mark.parametrize("kind", ["mse", "full"])
-@pytest.mark.parametrize("gather", ["keyframe", "context"])
-def test_attention_term(scene, kind, gather):
-    """AJAD: all student layers, 1 with teacher layer 2 and 2 with 3, heads averaged."""
-    found = scene.terms(**ONLY["attention"], distill__attention__kind=kind, distill__attention__gather=gather)
-    assert found.keys() == {"attention"}
-    adjacent, expected = losses.adjacency(H36M_17.hops(), kind), 0.0
-    for layer, teacher_layer in ((0, 1), (1, 2)):
-        target = scene.taught["spatial_attention"][teacher_layer].mean(2).astype(np.float64)  # [B, F, J, J]
-        if gather == "context":
-            alpha = alpha_oracle(scene.taught["spatial"][teacher_layer].astype(np.float64), scene.keyframes, "dynamic", 3)
-            target = np.einsum("bkim,bmij->bkij", alpha, target)  # the weights of the query joint
-            np.testing.assert_allclose(target.sum(-1), 1, atol=1e-5)
-        else:
-            target = target[:, scene.keyframes]
-        ours = scene.network["spatial_attention"][layer].mean(2)
-        expected = expected + (adjacent * (ours - target) ** 2).sum((2, 3)).mean(1) / adjacent.sum() / 2
-    np.testing.assert_allclose(found["attention"], expected, rtol=1e-4)
-
-
-def gamma(features):
-    unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
-    return np.einsum("btjc,bsjc->bjts", unit, unit)
-
-
-def temporal_oracle(scene, pose, velocity, correlation):
-    distance = np.linalg.norm(scene.predicted - pose, axis=-1)
-    value = (distance * np.asarray(H36M_17.loss_weights)).mean((1, 2))
-    steps = np.diff(scene.predicted, axis=1) - np.diff(pose, axis=1)
-    return value + velocity * np.linalg.norm(steps, axis=-1).mean((1, 2)) + correlation * correlation_oracle(scene).mean(1)
-
-
-def correlation_oracle(scene):
-    """Per joint, `[B, J]`."""
-    dense = np.einsum("fk,bkjc->bfjc", scene.matrix, scene.network["temporal"][-1])
-    return ((gamma(dense) - gamma(scene.taught["temporal"][-1])) ** 2).mean((2, 3))
-
-
-@pytest.mark.parametrize(("velocity", "correlation"), [(2.0, 0.1), (0.0, 0.1), (1.5, 0.0)])
-def test_temporal_term(scene, velocity, correlation):
-    found = scene.terms(**ONLY["temporal"], distill__temporal__velocity=velocity, distill__temporal__correlation=correlation)
-    assert found.keys() == {"temporal"}
-    np.testing.assert_allclose(found["temporal"], temporal_oracle(scene, scene.pose, velocity, correlation), rtol=1e-4)
-
-
-def test_correlation_of_some_joints(scene):
-    """With 2 of 17 joints the term is the mean over some pair of joints, and another pair with another key."""
-    options = {**ONLY["temporal"], "distill__temporal__velocity": 0.0}
-    without = np.asarray(scene.terms(**options, distill__temporal__correlation=0.0)["temporal"])
-    per_joint = correlation_oracle(scene)
-    seen = set()
-    for seed in range(3):
-        value = scene.terms(jax.random.key(seed), **options, distill__temporal__correlation=100.0, distill__temporal__correlation_joints=2)
-        part = (np.asarray(value["temporal"]) - without) / 100
-        pairs = {(i, j) for i in range(J) for j in range(i) if np.allclose(per_joint[:, [i, j]].mean(1), part, rtol=1e-4)}
-        assert len(pairs) == 1
-        seen |= pairs
-    assert len(seen) > 1
-    everything = scene.terms(**options, distill__temporal__correlation=100.0, distill__temporal__correlation_joints=40)
-    np.testing.assert_allclose((everything["temporal"] - without) / 100, per_joint.mean(1), rtol=1e-3)
-
-
-def test_flip_averaged_targets(scene):
-    averaged = (scene.pose + codecs.flip(scene.pose_of_flipped, FLIP)) / 2
-    options = {**ONLY["temporal"], "distill__flip_averaged_targets": True}
-    expected = temporal_oracle(scene, averaged, 2.0, 0.1)
-    np.testing.assert_allclose(scene.terms(**options)["temporal"], expected, rtol=1e-4)
-    assert np.abs(expected - temporal_oracle(scene, scene.pose, 2.0, 0.1)).min() > 1e-3
-
-    cached = build(**options, distill__cache_teacher_poses=True)[0].cached_targets
-    targets = jax.jit(cached)(scene.frozen, {"keypoints_2d": scene.batch["keypoints_2d"]})
-    assert targets.keys() == {"teacher_pose"}
-    np.testing.assert_allclose(targets["teacher_pose"], averaged, atol=1e-5)
-
-
-def test_cached_poses_spare_the_teacher(scene):
-    """Where nothing but its poses is asked for, the teacher is not run: it may as well be no numbers at all."""
-    options = {**ONLY["temporal"], "distill__temporal__correlation": 0.0}
-    batch = {**scene.batch, "teacher_pose": jnp.asarray(scene.pose)}
-    broken = jax.tree.map(lambda leaf: leaf * np.nan, scene.frozen)
-    expected = temporal_oracle(scene, scene.pose, 2.0, 0.0)
-    np.testing.assert_allclose(scene.terms(batch=batch, frozen=broken, **options)["temporal"], expected, rtol=1e-4)
-    assert np.isnan(scene.terms(frozen=broken, **options)["temporal"]).all()
+@pytest.fixture(scope="module")
+def wide():
+    return dense_scene()
 
 
 @pytest.mark.parametrize(("changes", "caches"), [
@@ -257,7 +66,7 @@ def test_phases_are_drawn_in_training(scene):
         student__loss__smoothness=0.3,
         student__loss__velocity=1.7,
     )
-    student = method.build_student(config, H36M_17, training=True)
+    student = student_module.build_student(config, H36M_17, training=True)
     lift = jax.jit(lambda offset: student.apply({"params": scene.params["student"]}, scene.batch["keypoints_2d"], offset)[0])
     expected = []
     for offset in range(3):
@@ -271,12 +80,6 @@ def test_phases_are_drawn_in_training(scene):
         assert len(matching) == 1
         seen |= set(matching)
     assert seen == {0, 1, 2}
-
-
-@pytest.fixture(scope="module")
-def wide():
-    """r = 1, and a student of the teacher's size with other parameters."""
-    return Scene(student__input__stride=1, student__network__width=16, student__network__depth=3)
 
 
 @pytest.fixture(scope="module")
@@ -307,16 +110,6 @@ def test_a_copy_of_the_teacher_has_its_context_gap(copied):
     assert gap.min() > 5e-4
     np.testing.assert_allclose(terms["embedding"], gap, rtol=1e-3)
     np.testing.assert_allclose(terms["attention"], 0, atol=1e-6)
-
-
-def test_attention_head_by_head(wide):
-    """With equal heads and widths the maps may be compared per head, which is more than that of their means."""
-    each, mean = (np.asarray(wide.terms(**ONLY["attention"], distill__attention__heads=heads)["attention"]) for heads in ("each", "mean"))
-    adjacent, expected = losses.adjacency(H36M_17.hops(), "mse"), 0.0
-    for ours, target in zip(wide.network["spatial_attention"], wide.taught["spatial_attention"], strict=True):
-        expected = expected + (adjacent * (ours - target) ** 2).sum((3, 4)).mean((1, 2)) / adjacent.sum() / 3
-    np.testing.assert_allclose(each, expected, rtol=1e-4)
-    assert (each > mean).all()
 
 
 def test_flip_averaging_is_equivariant(scene):

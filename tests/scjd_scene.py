@@ -1,0 +1,108 @@
+"""SCJD on one tiny batch with random networks: `from scjd_scene import dense_scene, sparse_scene`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tiny import example_batch, shrink
+
+from configs import scjd as config_file
+from kdpose_jax import codecs
+from kdpose_jax.experiment import training
+from kdpose_jax.methods.scjd import student, terms
+from kdpose_jax.skeletons import H36M_17
+
+KEY = jax.random.key(11)
+J, FLIP = 17, H36M_17.flip_permutation
+ONLY = {
+    name: {f"distill__weights__{other}": float(other == name) for other in ("embedding", "attention", "temporal")}
+    for name in ("embedding", "attention", "temporal")
+}
+
+
+def config_with(**changes):
+    """The tiny experiment: 9 frames, r = 3, student of 2 layers and width 8, teacher of 3 and width 16."""
+    config = shrink(config_file.get_config("demo"))
+    config.student.network.depth, config.teacher.network.depth = 2, 3
+    config.student.network.drop_path = config.teacher.network.drop_path = 0.0
+    config.student.input.phase_augmentation = False
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    return config
+
+
+def build(**changes):
+    config = config_with(**changes)
+    return training.build_method(config, training.plan_of(config, 64))
+
+
+class Scene:
+    """One batch with random networks, and what student and teacher show of it, numpy."""
+
+    def __init__(self, **changes):
+        self.changes = changes
+        self.method, self.config = build(**changes)
+        self.batch = example_batch(self.config, seed=3)
+        self.student = student.build_student(self.config, H36M_17, training=True)
+        self.distillation = terms.build_distillation(self.config, H36M_17)
+        generator = np.random.default_rng(4)
+
+        def drawn(path, leaf):  # norms about one, everything else about zero
+            return (0.3 * generator.normal(size=leaf.shape) + ("scale" in str(path[-1]))).astype(np.float32)
+
+        params, _, frozen = jax.tree.map_with_path(drawn, jax.eval_shape(self.method.init, KEY, self.batch))
+        self.params, self.frozen = params, frozen
+        points = self.batch["keypoints_2d"]
+        both = jnp.concatenate([points, codecs.flip(points, FLIP)])
+        run = jax.jit(lambda params, frozen: (self.lift(params), self.distillation.teacher.apply({"params": frozen["teacher"]}, both)))
+        (self.predicted, features), (poses, taught) = jax.tree.map(np.asarray, run(params, frozen))
+        self.pose, self.pose_of_flipped = poses[:2], poses[2:]
+        self.taught = jax.tree.map(lambda array: array[:2], taught)
+        self.predict = jax.jit(self.method.predict)
+        self.keyframes, self.network, self.matrix = features["keyframes"], features["network"], features["matrix"]
+        self.features = features
+
+    def lift(self, params):
+        """Pose and features of the student, in training form."""
+        return self.student.apply({"params": params["student"]}, self.batch["keypoints_2d"])
+
+    def terms(self, key=KEY, batch=None, frozen=None, **changes):
+        """The terms that the options ask for, by our code, `[B]` each."""
+        compute = compiled_terms(tuple(sorted({**self.changes, **changes}.items())))
+        frozen, batch = (self.frozen if frozen is None else frozen), (self.batch if batch is None else batch)
+        return compute(self.params, frozen, batch, self.predicted, self.features, key)
+
+
+@functools.cache
+def compiled_terms(changes):
+    distillation = terms.build_distillation(config_with(**dict(changes)), H36M_17)
+    return jax.jit(functools.partial(terms.distillation_terms, distillation))
+
+
+@functools.cache
+def sparse_scene():
+    """r = 3, a student narrower and shallower than its teacher."""
+    return Scene()
+
+
+@functools.cache
+def dense_scene():
+    """r = 1, and a student of the teacher's size with other parameters."""
+    return Scene(student__input__stride=1, student__network__width=16, student__network__depth=3)
+
+
+def alpha_oracle(embeddings, keyframes, context, reach):
+    frames = embeddings.shape[1]
+    alpha = np.zeros((*embeddings.shape[:1], len(keyframes), J, frames))  # over all frames
+    unit = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    for k, middle in enumerate(keyframes):
+        near = slice(max(0, middle - reach), middle + reach + 1)
+        cosine = (unit[:, middle, None] * unit[:, near]).sum(-1)  # [B, N, J]
+        score = {"dynamic": np.exp(cosine / 0.1), "mean": np.ones_like(cosine)}[context]
+        alpha[:, k, :, near] = (score / score.sum(1, keepdims=True)).transpose(0, 2, 1)
+    return alpha
+
+
+def normed(values):
+    centred = values - values.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)

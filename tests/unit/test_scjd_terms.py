@@ -1,0 +1,145 @@
+"""The terms of SCJD as the method wires them: every option against a numpy oracle on the networks' own features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scjd_scene import FLIP, ONLY, J, alpha_oracle, build, dense_scene, normed, sparse_scene
+from tiny import quick_compiles  # noqa: F401
+
+from kdpose_jax import codecs
+from kdpose_jax.methods.scjd import losses
+from kdpose_jax.skeletons import H36M_17
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return sparse_scene()
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return dense_scene()
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"distill__embedding__context": "mean"},
+    {"distill__embedding__context": "keyframe"},
+    {"distill__embedding__feature": "temporal", "distill__embedding__reach": 1},
+    {"distill__embedding__motion_weight": True},
+    {"distill__embedding__layers": (1,), "distill__embedding__reach": 0},
+])  # fmt: skip
+def test_embedding_term(scene, changes):
+    """DJED of the last student layer with teacher layer 3, context over one stride to either side."""
+    found = scene.terms(**ONLY["embedding"], **changes)
+    assert found.keys() == {"embedding"}
+    feature = changes.get("distill__embedding__feature", "spatial")
+    embeddings = scene.taught[feature][2].astype(np.float64)
+    context = changes.get("distill__embedding__context", "dynamic")
+    reach = 0 if context == "keyframe" else changes.get("distill__embedding__reach", 3)
+    alpha = alpha_oracle(embeddings, scene.keyframes, "mean" if context == "keyframe" else context, reach)
+    target = np.einsum("bkjm,bmjc->bkjc", alpha, embeddings)
+    projector = scene.params["projectors"]["layer_1"]
+    projected = scene.network[feature][1] @ projector["kernel"].astype(np.float64) + projector["bias"]
+    squared = ((normed(projected) - normed(target)) ** 2).mean(-1)
+    if "distill__embedding__motion_weight" in changes:
+        squared = squared * losses.motion_weights(scene.batch["keypoints_2d"], jnp.asarray(scene.keyframes), 3)
+    np.testing.assert_allclose(found["embedding"], squared.mean((1, 2)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mse", "full"])
+@pytest.mark.parametrize("gather", ["keyframe", "context"])
+def test_attention_term(scene, kind, gather):
+    """AJAD: all student layers, 1 with teacher layer 2 and 2 with 3, heads averaged."""
+    found = scene.terms(**ONLY["attention"], distill__attention__kind=kind, distill__attention__gather=gather)
+    assert found.keys() == {"attention"}
+    adjacent, expected = losses.adjacency(H36M_17.hops(), kind), 0.0
+    for layer, teacher_layer in ((0, 1), (1, 2)):
+        target = scene.taught["spatial_attention"][teacher_layer].mean(2).astype(np.float64)  # [B, F, J, J]
+        if gather == "context":
+            alpha = alpha_oracle(scene.taught["spatial"][teacher_layer].astype(np.float64), scene.keyframes, "dynamic", 3)
+            target = np.einsum("bkim,bmij->bkij", alpha, target)  # the weights of the query joint
+            np.testing.assert_allclose(target.sum(-1), 1, atol=1e-5)
+        else:
+            target = target[:, scene.keyframes]
+        ours = scene.network["spatial_attention"][layer].mean(2)
+        expected = expected + (adjacent * (ours - target) ** 2).sum((2, 3)).mean(1) / adjacent.sum() / 2
+    np.testing.assert_allclose(found["attention"], expected, rtol=1e-4)
+
+
+def gamma(features):
+    unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    return np.einsum("btjc,bsjc->bjts", unit, unit)
+
+
+def temporal_oracle(scene, pose, velocity, correlation):
+    distance = np.linalg.norm(scene.predicted - pose, axis=-1)
+    value = (distance * np.asarray(H36M_17.loss_weights)).mean((1, 2))
+    steps = np.diff(scene.predicted, axis=1) - np.diff(pose, axis=1)
+    return value + velocity * np.linalg.norm(steps, axis=-1).mean((1, 2)) + correlation * correlation_oracle(scene).mean(1)
+
+
+def correlation_oracle(scene):
+    """Per joint, `[B, J]`."""
+    dense = np.einsum("fk,bkjc->bfjc", scene.matrix, scene.network["temporal"][-1])
+    return ((gamma(dense) - gamma(scene.taught["temporal"][-1])) ** 2).mean((2, 3))
+
+
+@pytest.mark.parametrize(("velocity", "correlation"), [(2.0, 0.1), (0.0, 0.1), (1.5, 0.0)])
+def test_temporal_term(scene, velocity, correlation):
+    found = scene.terms(**ONLY["temporal"], distill__temporal__velocity=velocity, distill__temporal__correlation=correlation)
+    assert found.keys() == {"temporal"}
+    np.testing.assert_allclose(found["temporal"], temporal_oracle(scene, scene.pose, velocity, correlation), rtol=1e-4)
+
+
+def test_correlation_of_some_joints(scene):
+    """With 2 of 17 joints the term is the mean over some pair of joints, and another pair with another key."""
+    options = {**ONLY["temporal"], "distill__temporal__velocity": 0.0}
+    without = np.asarray(scene.terms(**options, distill__temporal__correlation=0.0)["temporal"])
+    per_joint = correlation_oracle(scene)
+    seen = set()
+    for seed in range(3):
+        value = scene.terms(jax.random.key(seed), **options, distill__temporal__correlation=100.0, distill__temporal__correlation_joints=2)
+        part = (np.asarray(value["temporal"]) - without) / 100
+        pairs = {(i, j) for i in range(J) for j in range(i) if np.allclose(per_joint[:, [i, j]].mean(1), part, rtol=1e-4)}
+        assert len(pairs) == 1
+        seen |= pairs
+    assert len(seen) > 1
+    everything = scene.terms(**options, distill__temporal__correlation=100.0, distill__temporal__correlation_joints=40)
+    np.testing.assert_allclose((everything["temporal"] - without) / 100, per_joint.mean(1), rtol=1e-3)
+
+
+def test_flip_averaged_targets(scene):
+    averaged = (scene.pose + codecs.flip(scene.pose_of_flipped, FLIP)) / 2
+    options = {**ONLY["temporal"], "distill__flip_averaged_targets": True}
+    expected = temporal_oracle(scene, averaged, 2.0, 0.1)
+    np.testing.assert_allclose(scene.terms(**options)["temporal"], expected, rtol=1e-4)
+    assert np.abs(expected - temporal_oracle(scene, scene.pose, 2.0, 0.1)).min() > 1e-3
+
+    cached = build(**options, distill__cache_teacher_poses=True)[0].cached_targets
+    targets = jax.jit(cached)(scene.frozen, {"keypoints_2d": scene.batch["keypoints_2d"]})
+    assert targets.keys() == {"teacher_pose"}
+    np.testing.assert_allclose(targets["teacher_pose"], averaged, atol=1e-5)
+
+
+def test_cached_poses_spare_the_teacher(scene):
+    """Where nothing but its poses is asked for, the teacher is not run: it may as well be no numbers at all."""
+    options = {**ONLY["temporal"], "distill__temporal__correlation": 0.0}
+    batch = {**scene.batch, "teacher_pose": jnp.asarray(scene.pose)}
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, scene.frozen)
+    expected = temporal_oracle(scene, scene.pose, 2.0, 0.0)
+    np.testing.assert_allclose(scene.terms(batch=batch, frozen=broken, **options)["temporal"], expected, rtol=1e-4)
+    assert np.isnan(scene.terms(frozen=broken, **options)["temporal"]).all()
+
+
+def test_attention_head_by_head(wide):
+    """With equal heads and widths the maps may be compared per head, which is more than that of their means."""
+    each, mean = (np.asarray(wide.terms(**ONLY["attention"], distill__attention__heads=heads)["attention"]) for heads in ("each", "mean"))
+    adjacent, expected = losses.adjacency(H36M_17.hops(), "mse"), 0.0
+    for ours, target in zip(wide.network["spatial_attention"], wide.taught["spatial_attention"], strict=True):
+        expected = expected + (adjacent * (ours - target) ** 2).sum((3, 4)).mean((1, 2)) / adjacent.sum() / 3
+    np.testing.assert_allclose(each, expected, rtol=1e-4)
+    assert (each > mean).all()
