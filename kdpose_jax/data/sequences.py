@@ -136,8 +136,8 @@ def open_training(records: str, *, split: str, frames: int, stride: int, flip: b
       The source.
     """
     motion = read_motion(records, split)
-    if frames < 1 or stride < 0:
-        raise UserError(f"data.frames is {frames} and data.training.stride {stride}: use at least 1 and 0.")
+    if frames < 2 or stride < 0:
+        raise UserError(f"data.frames is {frames} and data.training.stride {stride}: use at least 2, which a velocity needs, and 0.")
     motion = motion.with_flips() if flip else motion
     starts = [centred_starts(int(count), frames, stride or frames) for count in motion.frames]
     return WindowSource(motion, windows_of(motion, starts, frames))

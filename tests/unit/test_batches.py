@@ -1,0 +1,73 @@
+"""Batches ahead of the loop and padded evaluation batches."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from kdpose_jax.data import order
+from kdpose_jax.data.batches import TrainBatches, evaluation_batches
+from kdpose_jax.evaluate.runner import predict_all
+
+
+class Numbers:
+    """A source whose example n is the number 10 n."""
+
+    def __init__(self, count, broken_at=None):
+        self.count, self.broken_at = count, broken_at
+
+    def __len__(self):
+        return self.count
+
+    def gather(self, examples):
+        if self.broken_at in examples:
+            raise OSError("the source broke")
+        return {"value": 10.0 * np.asarray(examples, np.float32)}
+
+
+def over_batch(devices):
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+@pytest.mark.parametrize("first_step", [0, 5])
+def test_training_batches_follow_the_order_from_any_step(first_step):
+    batches = TrainBatches(Numbers(7), seed=3, batch=4, first_step=first_step, sharding=over_batch(2))
+    try:
+        for step in range(first_step, first_step + 6):
+            batch = next(batches)
+            expected = order.batch_examples(3, step, 4, 7)
+            np.testing.assert_array_equal(batch["example"], expected)
+            np.testing.assert_array_equal(batch["value"], 10.0 * expected)
+            assert batches.waited >= 0
+    finally:
+        batches.close()
+
+
+def test_an_error_of_the_source_reaches_the_loop():
+    batches = TrainBatches(Numbers(5, broken_at=2), seed=0, batch=5, first_step=0, sharding=over_batch(1))
+    with pytest.raises(OSError, match="the source broke"):
+        next(batches)
+    batches.close()
+
+
+def test_close_ends_a_thread_that_waits_for_room():
+    batches = TrainBatches(Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), ahead=1)
+    next(batches)
+    batches.close()
+    assert not batches._thread.is_alive()
+
+
+@pytest.mark.parametrize(("count", "batch", "devices"), [(1, 4, 4), (8, 4, 2), (9, 4, 2), (13, 8, 8)])
+def test_evaluation_sees_every_example_once_in_order(count, batch, devices):
+    seen = []
+    for arrays in evaluation_batches(Numbers(count), batch, over_batch(devices)):
+        assert arrays["value"].shape == (batch,)
+        seen.append(np.asarray(arrays["example"])[np.asarray(arrays["mask"])])
+    np.testing.assert_array_equal(list(itertools.chain(*seen)), np.arange(count))
+    predicted = predict_all(
+        lambda params, state, arrays: arrays["value"] + params, 1.0, {}, Numbers(count), batch=batch, sharding=over_batch(devices)
+    )
+    np.testing.assert_array_equal(predicted, 10.0 * np.arange(count) + 1)
