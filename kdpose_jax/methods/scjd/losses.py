@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from kdpose_jax.losses import pose_distance, velocity_error, weighted_joint_error
+from kdpose_jax.losses import pose_distance, weighted_joint_error
 from kdpose_jax.models.sparse_mixste import take_frames
 
 CONTEXTS = ("dynamic", "mean", "keyframe")
@@ -169,12 +169,30 @@ def temporal_pose_loss(
     teacher: Float[Array, "B F J 3"],
     joint_weights: Float[np.ndarray, "J"],
     velocity_weight: float,
+    truth: Float[Array, "B F J 3"] | None = None,
 ) -> Float[Array, "B"]:
-    """TCD on dense poses: weighted distance to the teacher's pose plus that of its frame differences."""
-    pose = weighted_joint_error(student, teacher, joint_weights)
-    return pose + velocity_weight * velocity_error(student, teacher) if velocity_weight else pose
+    """TCD on dense poses: weighted distance to the teacher's pose plus that of its frame differences.
+
+    Args:
+      student: all frames, after upsampling.
+      teacher: all frames.
+      joint_weights: `Skeleton.loss_weights`.
+      velocity_weight: beta_v.
+      truth: if given, only joints and differences count in which the teacher is nearer to it than the student.
+    """
+    pairs = [(student, teacher, truth)]
+    if velocity_weight:
+        pairs.append(tuple(None if pose is None else jnp.diff(pose, axis=1) for pose in pairs[0]))
+    pairs = [(one, other if true is None else where_nearer(one, other, true)) for one, other, true in pairs]
+    total = weighted_joint_error(*pairs[0], joint_weights)
+    if velocity_weight:
+        total = total + velocity_weight * pose_distance(*pairs[1]).mean((1, 2))
+    return total
 
 
-def distance_to_teacher(student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"]) -> Float[Array, "B"]:
-    """Mean distance to the teacher's pose, metres: a metric, not a loss."""
-    return pose_distance(student, teacher).mean((1, 2))
+def where_nearer(
+    student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"], truth: Float[Array, "B F J 3"]
+) -> Float[Array, "B F J 3"]:
+    """The teacher where it is nearer to the truth than the student; elsewhere the student itself, without gradient."""
+    nearer = pose_distance(teacher, truth) < pose_distance(student, truth)
+    return jnp.where(nearer[..., None], teacher, jax.lax.stop_gradient(student))

@@ -111,7 +111,8 @@ def distillation_terms(
         elif options.flip_averaged_targets:
             pose = teacher_pose(distillation, frozen, batch["keypoints_2d"], pose)
         joint_weights = np.asarray(distillation.skeleton.loss_weights)
-        term = losses.temporal_pose_loss(predicted, pose, joint_weights, options.temporal.velocity)
+        truth = batch["pose_3d"] if options.temporal.gate else None
+        term = losses.temporal_pose_loss(predicted, pose, joint_weights, options.temporal.velocity, truth)
         if options.temporal.correlation:
             last = grid.upsample(features["matrix"], student["temporal"][-1])
             target = taught["temporal"][-1]
