@@ -7,12 +7,13 @@ A run that was interrupted goes on when the same command is given again.
 """
 
 import errno
+import importlib.util
 import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from absl import flags, logging  # noqa: E402
+from absl import app, flags, logging  # noqa: E402
 from etils import epath  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
@@ -20,7 +21,7 @@ from kdpose_jax.errors import UserError  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written (default: runs/NAME of the config); may be gs://")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written (default: runs/NAME of the config)")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
 DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs"
@@ -36,6 +37,7 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
     Returns:
       The words that are no flags, and the config, None where none is named.
     """
+    app.define_help_flags()
     try:
         words, config = flags.FLAGS(argv)[1:], CONFIG.value
         if config is not None:
@@ -50,8 +52,9 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
 
 def start_distributed() -> None:
     """Connects the processes; must come before anything touches a device."""
-    on_cloud_tpu = os.path.exists("/dev/accel0") or os.path.exists("/dev/vfio/0")
-    if DISTRIBUTED.value == "on" or (DISTRIBUTED.value == "auto" and on_cloud_tpu and "TPU_WORKER_ID" in os.environ):
+    has_tpu = any(os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0"))
+    on_cloud_tpu = has_tpu and importlib.util.find_spec("libtpu") is not None
+    if DISTRIBUTED.value == "on" or (DISTRIBUTED.value == "auto" and on_cloud_tpu):
         import jax
 
         # KDPOSE_COORDINATOR=host:8476 is the way out where a firewall closes the port that jax would pick.
@@ -73,6 +76,8 @@ def run(argv: list[str]) -> None:
     start_distributed()
     from kdpose_jax.experiment import pipeline
 
+    if WORKDIR.value and "://" in WORKDIR.value:
+        raise UserError(f"--workdir {WORKDIR.value} is no folder of a disk, and buckets are not supported yet: use a disk.")
     workdir = epath.Path(WORKDIR.value).expanduser().resolve() if WORKDIR.value else None
     if MODE.value == "eval":
         pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show)
@@ -97,7 +102,10 @@ def main(argv: list[str]) -> int:
         return 2
     except OSError as error:
         if error.errno not in DISK_FULL:
-            raise
+            if not error.filename:
+                raise
+            print(f"error: '{error.filename}' cannot be used: {error.strerror}; check the path and its rights.", file=sys.stderr)
+            return 2
         print(
             f"error: The disk is full ({error.filename or 'while writing'}): free some space and give the same command "
             "again; what was written before is whole.",

@@ -18,7 +18,8 @@ STATE, META, METRICS = "state", "meta", "metrics"
 
 def absolute_path(directory: epath.PathLike) -> epath.Path:
     """An absolute path, as Orbax needs it: a relative one fails only after `save` has reported success."""
-    return epath.Path(directory).expanduser().absolute()
+    path = epath.Path(directory)
+    return path if "://" in str(path) else path.expanduser().absolute()  # `absolute` would make gs:// a local path
 
 
 def leaves(tree: Any) -> dict[str, Any]:

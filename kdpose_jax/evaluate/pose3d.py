@@ -101,6 +101,12 @@ class Protocol:
                 record[name]["keyframes"] = self.score_keyframes(predicted, self.keyframe_stride, offset)
         return record
 
+    @property
+    def conditions(self) -> str:
+        """How the figures of `columns` were obtained, as a sentence."""
+        flip = "with" if self.flip else "without"
+        return f"Scores: unweighted means over actions, {flip} test-time flip, windows counted as `{self.windows}`, in float32."
+
     def row(self, record: dict[str, Any]) -> dict[str, float | None]:
         """The figures of `columns` from a record of `full`, averaged over actions."""
         chosen = record["flip" if self.flip else "plain"]
@@ -162,6 +168,21 @@ class Protocol:
         )
 
 
+def check_settings(*, windows: str, flip: bool, keyframe_stride: int, keyframe_offset: int) -> None:
+    """Checks what `open_protocol` takes from the config, before any data is read.
+
+    Raises:
+      UserError: a value that it does not take.
+    """
+    if windows not in WINDOWS:
+        raise UserError(f"eval.settings.windows is '{windows}': set it to one of {list(WINDOWS)}.")
+    if keyframe_stride < 1 or not -1 <= keyframe_offset < keyframe_stride:
+        raise UserError(
+            f"eval.settings.keyframe_stride is {keyframe_stride} and keyframe_offset {keyframe_offset}: use a stride of at "
+            "least 1, and an offset below it or -1 for the centre."
+        )
+
+
 def open_protocol(
     records: str,
     *,
@@ -183,8 +204,7 @@ def open_protocol(
       keyframe_stride: r.
       keyframe_offset: o.
     """
-    if windows not in WINDOWS:
-        raise UserError(f"eval.settings.windows is '{windows}': set it to one of {list(WINDOWS)}.")
+    check_settings(windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset)
     motion = read_motion(records, split)
     starts = [evaluation_starts(int(count), frames) for count in motion.frames]
     first = np.concatenate([[0], np.cumsum([len(start) for start in starts])])

@@ -24,6 +24,8 @@ def prepare_records(config: ConfigDict, workdir: epath.Path) -> str:
     generated = data.converter.name == "synthetic"
     if data.records and not data.source:
         return data.records
+    if data.converter.name not in ("synthetic", "human36m"):
+        raise UserError(f"data.converter.name is '{data.converter.name}': use synthetic or human36m.")
     if not data.source and not generated:
         settings = data.converter.settings
         raise UserError(

@@ -72,7 +72,7 @@ def evaluate_once(directory: epath.Path, config: ConfigDict, checkpoint: str, ar
     """`evaluate_network`, or what it gave the last time in this folder; only process 0 need see the folder."""
     path = directory / "evaluation.json"
     if sharding.first_process_says(path.exists()):
-        return json.loads(path.read_text()) if path.exists() else {}
+        return settings.read_json(path) if path.exists() else {}
     record = evaluate_network(config, checkpoint, around)
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import data, networks, settings, summary
 from kdpose_jax.experiment.evaluation import evaluate_network, evaluate_once
-from kdpose_jax.experiment.training import Run, Surroundings, build_method, plan_of, train_run
+from kdpose_jax.experiment.training import Run, Surroundings, build_method, build_optimizer, plan_of, train_run
 from kdpose_jax.report import results
 from kdpose_jax.train import sharding
 
@@ -32,7 +32,7 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
       UserError: any mistake of the user's, as one sentence.
     """
     settings.check(config)
-    config.teacher.checkpoint = networks.resolve(config.teacher.checkpoint)
+    resolve_paths(config)
     networks.adopt_teacher(config)
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
@@ -42,15 +42,18 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         if jax.process_index() == 0:
             show((workdir / "results.md").read_text())
         return
-    mesh = sharding.make_mesh()
+    mesh = start_devices(config)
+    for run in runs:
+        sharding.check_batch(f"train.batch of the {run.name}", run.config.student.train.batch, mesh)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
     with sharding.first_process_first():
         records = data.prepare_records(config, workdir)
     around = open_surroundings(config, records, workdir, mesh, show, training=True)
+    metadata = schema.read_metadata(records)
     if jax.process_index() == 0:
-        settings.claim(workdir, config)
+        settings.claim(workdir, config, metadata)
     networks_done, teacher_run = {}, config.teacher.checkpoint
     for run in runs:
         if run.name == "teacher":
@@ -63,7 +66,6 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         record = evaluate_once(workdir / run.name, copy_of(run.config), checkpoint, around)
         networks_done[run.name] = {"title": run.title, "checkpoint": checkpoint, **record}
     if jax.process_index() == 0:
-        metadata = schema.read_metadata(records)
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around))
         summary.write(workdir, networks_done, origin, around.protocol, metadata, show)
 
@@ -81,6 +83,8 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
       UserError: the checkpoint is of another model or method, or any other mistake of the user's.
     """
     checkpoint = networks.resolve(checkpoint)
+    if config is not None:
+        resolve_paths(config)
     if networks.is_weight_file(checkpoint):
         if config is None:
             raise UserError(
@@ -97,9 +101,10 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
             stored.eval = ConfigDict(settings.as_tuples(config.eval.to_dict()))
         config = stored
     settings.check(config)
-    home = workdir if workdir is not None else epath.Path(checkpoint if epath.Path(checkpoint).is_dir() else epath.Path(checkpoint).parent)
-    mesh = sharding.make_mesh()
-    records = data.prepare_records(config, home if workdir is not None else home.parent)
+    home = run_folder(checkpoint) if workdir is None else workdir
+    mesh = start_devices(config)
+    with sharding.first_process_first():
+        records = data.prepare_records(config, home.parent if workdir is None else home)
     around = open_surroundings(config, records, home, mesh, show, training=False)
     record = evaluate_network(config, checkpoint, around)
     if jax.process_index() == 0:
@@ -108,6 +113,15 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
         origin = results.fingerprint(REPOSITORY, "float32", origin_of(config, metadata, around))
         name = pathlib.Path(checkpoint).name
         summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, around.protocol, metadata, show)
+
+
+def run_folder(checkpoint: str) -> epath.Path:
+    """The folder of the run that a checkpoint belongs to; for a PyTorch file one under `runs`, as it has none."""
+    path = epath.Path(checkpoint)
+    if networks.is_weight_file(checkpoint):
+        return epath.Path("runs").resolve() / path.name / "imported"
+    parts = path.parts
+    return epath.Path(*parts[: parts.index("checkpoints")]) if "checkpoints" in parts else path
 
 
 def planned_runs(config: ConfigDict) -> list[Run]:
@@ -123,7 +137,9 @@ def check_before_data(runs: list[Run]) -> list[str]:
     notes = []
     for run in runs:
         trial = copy_of(run.config)
-        method, _ = build_method(trial, plan_of(trial, 1))
+        plan = plan_of(trial, 1)
+        method, _ = build_method(trial, plan)
+        build_optimizer(method, trial, plan)
         notes += [note for note in method.notes if note not in notes]
     return notes
 
@@ -140,6 +156,9 @@ def open_surroundings(
     reader = settings.load("data", config.data.reader, "data.reader")
     protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
     source = None
+    skeleton = schema.read_metadata(records)["skeleton"]
+    if skeleton != config.data.skeleton:
+        raise UserError(f"'{records}' has skeleton {skeleton}, and data.skeleton is {config.data.skeleton}: give other records.")
     if training:
         source = reader.open_training(
             records, split=config.data.train_split, frames=config.data.frames, **config.data.training
@@ -151,27 +170,48 @@ def open_surroundings(
     return Surroundings(workdir, source, opened, mesh, show)
 
 
-def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:
-    """Says in a few lines what will be done, and on which devices; refuses the wrong platform."""
-    devices = jax.devices()
-    if config.platform and devices[0].platform != config.platform:
+def resolve_paths(config: ConfigDict) -> None:
+    """Makes paths absolute, so that what a run stores of them is true from any folder."""
+    config.teacher.checkpoint = networks.resolve(config.teacher.checkpoint)
+    for name in ("records", "source"):
+        config.data[name] = networks.resolve(config.data[name])
+
+
+def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
+    """The mesh of all devices; the first question to them.
+
+    Raises:
+      UserError: they are not of the platform that the config asks for.
+    """
+    found = jax.devices()[0].platform
+    if config.platform and found != config.platform:
         raise UserError(
-            f"platform is '{config.platform}' and jax found {devices[0].platform}: install the jax of that platform, "
-            "or leave platform empty."
+            f"platform is '{config.platform}' and jax found {found}: install the jax of that platform, or leave it empty."
         )
+    return sharding.make_mesh()
+
+
+def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:
+    """Says in a few lines what will be done, and on which devices."""
+    devices = jax.devices()
     show(f"{config.name}  method {config.method}, seed {config.seed}, into {workdir}")
     show(f"devices  {len(devices)} x {devices[0].device_kind} ({devices[0].platform}), {jax.process_count()} process(es)")
     for run in runs:
         network, block = run.config.student.network, run.config.student.train
         given = config.teacher.checkpoint if run.name == "teacher" else ""
         how = f"from {given}" if given else f"{block.epochs:g} epochs in batches of {block.batch}"
-        show(f"{run.name:9s} {network.name}, width {network.width}, depth {network.depth}: {how}")
+        show(f"{run.name:9s} {network.name}, width {network.width}, depth {network.depth}, {network.heads} heads: {how}")
 
 
 def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str) -> None:
     """Compares what decides the network: method, student block and windows."""
-    pairs = [("method", config.method, stored.method)]
-    pairs += [("student." + part, config.student[part].to_dict(), stored.student[part].to_dict()) for part in config.student.shape]
+
+    if config.method != stored.method:  # another method has other blocks, which cannot be compared
+        raise UserError(
+            f"'{checkpoint}' has method {stored.method} and the config says {config.method}: give the config it was trained "
+            "with, or no --config."
+        )
+    pairs = [("student." + part, config.student[part].to_dict(), stored.student[part].to_dict()) for part in config.student.shape]
     pairs += [(f"data.{name}", config.data[name], stored.data[name]) for name in config.data.must_fit]
     for name, asked, found in pairs:
         if asked == found:

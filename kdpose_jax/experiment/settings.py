@@ -11,6 +11,8 @@ from kdpose_jax.errors import UserError
 
 # What may differ when a run goes on: nothing that its numbers depend on.
 MAY_CHANGE = ("platform", "eval.latency", "checkpoint.", "data.source", "data.records", ".train.log_every_steps")
+# What of a data set's metadata says that it is the same one, wherever it lies now.
+DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -61,7 +63,7 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    changed = differences(json.loads(path.read_text()), as_dict(config))
+    changed = differences(read_json(path), as_dict(config))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
@@ -70,10 +72,31 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
         )
 
 
-def claim(workdir: epath.Path, config: ConfigDict) -> None:
-    """Writes the config into the work directory; done when everything that can be checked was found right."""
+def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:
+    """Writes config and data identity into the work directory; done when all that can be checked was found right.
+
+    Raises:
+      UserError: the run there was begun with other data.
+    """
+    identity = {name: metadata[name] for name in DATA_IDENTITY}
+    path = workdir / "data.json"
+    if path.exists() and read_json(path) != json.loads(json.dumps(identity)):
+        raise UserError(f"'{workdir}' holds a run on other data ({path.name} says which): use another --workdir, or that data.")
     workdir.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(identity, indent=1))
     write_text(workdir / "config.json", json.dumps(as_dict(config), indent=1))
+
+
+def read_json(path: epath.Path) -> Any:
+    """A JSON file of a work directory.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"'{path}' is damaged ({error}): use another --workdir, or delete that folder.") from error
 
 
 def write_text(path: epath.Path, text: str) -> None:
@@ -91,19 +114,23 @@ def check(config: ConfigDict) -> None:
     """
     load("methods", config.method, "method")
     load("methods", config.teacher.method, "teacher.method")
-    load("evaluate", config.eval.protocol, "eval.protocol")
+    load("evaluate", config.eval.protocol, "eval.protocol").check_settings(**config.eval.settings)
     load("data", config.data.reader, "data.reader")
     for name in ("teacher", "student"):
         block = config[name].train
-        for field, value, lowest in (("batch", block.batch, 1), ("epochs", block.epochs, 0), ("log_every_steps", block.log_every_steps, 1)):
+        for field, lowest in (("batch", 1), ("epochs", 1e-9), ("log_every_steps", 1)):
+            value = block[field]
             if value < lowest:
                 raise UserError(f"{name}.train.{field} is {value}: use at least {lowest}.")
         if not 0 <= block.ema_decay < 1:
             raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: use 0 to below 1.")
-    if config.eval.batch < 1:
-        raise UserError(f"eval.batch is {config.eval.batch}: use at least 1.")
-    if not config.eval.latency_batches:
-        raise UserError("eval.latency_batches is empty: name at least one batch size.")
+    if config.seed < 0:
+        raise UserError(f"seed is {config.seed}: use 0 or more.")
+    for field in ("batch", "latency_warmup", "latency_runs"):
+        if config.eval[field] < 1:
+            raise UserError(f"eval.{field} is {config.eval[field]}: use at least 1.")
+    if not config.eval.latency_batches or min(config.eval.latency_batches) < 1:
+        raise UserError(f"eval.latency_batches is {config.eval.latency_batches}: name at least one batch size, all at least 1.")
 
 
 def load(room: str, name: str, field: str) -> Any:

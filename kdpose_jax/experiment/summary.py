@@ -8,6 +8,8 @@ from etils import epath
 from kdpose_jax.experiment import settings
 from kdpose_jax.report import figures, results, tables
 
+RATE = "frames_per_second_batch"  # the keys of `evaluate.cost.Cost.as_dict`
+
 
 def write(
     directory: epath.Path,
@@ -32,7 +34,7 @@ def write(
     table = comparison_table(networks, protocol)
     per_action = {record["title"]: protocol.per_action(record["scores"]) for record in networks.values()}
     averages = {record["title"]: protocol.row(record["scores"])[protocol.best_metric] for record in networks.values()}
-    text = f"# Results on {dataset}\n\n{caption(origin, metadata)}\n\n{table}\n"
+    text = f"# Results on {dataset}\n\n{caption(origin, metadata, protocol)}\n\n{table}\n"
     text += f"## {protocol.columns[0][1]} by action\n\n"
     text += tables.per_action_table(per_action, {"mean over actions": averages}, protocol.columns[0][2])
     draw(directory, networks, per_action, protocol, dataset, metadata["generated"])
@@ -48,10 +50,11 @@ def write(
 def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -> str:
     """One line per network: the protocol's columns, then the cost per output unit."""
     unit = protocol.unit[0]
+    first = next(iter(networks.values()))
+    batch = max(int(key.removeprefix(RATE)) for key in first["cost"] if key.startswith(RATE))
     rows = []
     for record in networks.values():
         cost = record["cost"]
-        batch = max(int(key.removeprefix(RATE)) for key in cost if key.startswith(RATE))
         rows.append({
             **protocol.row(record["scores"]),
             "title": record["title"],
@@ -71,17 +74,15 @@ def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -
     return tables.markdown_table(rows, columns)
 
 
-RATE = "frames_per_second_batch"
-
-
-def caption(origin: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+def caption(origin: Mapping[str, Any], metadata: Mapping[str, Any], protocol: Any) -> str:
     """Where the numbers come from, as a sentence."""
-    test = metadata["splits"]["test"]
+    test = metadata["splits"][origin["config"]["data"]["test_split"]]
     kind = "Generated motion: these numbers say nothing about any real data set. " if metadata["generated"] else ""
     changed = " with uncommitted changes" if origin["uncommitted_changes"] else ""
     return (
         f"{kind}2D input: {metadata['keypoints']}. Test split: {test['records']:,} sequences, {test['frames']:,} frames. "
-        f"Scores are unweighted means over actions, in float32. Seed {origin['seed']}, commit {origin['commit']}{changed}, "
+        f"{protocol.conditions} The checkpoint of each network is its best on the test split, as in the literature. {protocol.unit[0]}/s "
+        f"without flip. Seed {origin['seed']}, commit {origin['commit']}{changed}, "
         f"{origin['device_count']} x {origin['device_kind']}, jax {origin['versions']['jax']}."
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -19,6 +20,9 @@ from kdpose_jax.methods.api import Method
 from kdpose_jax.train import loop, optim, sharding, state
 from kdpose_jax.train.periodic import MetricsLog
 from kdpose_jax.train.step import build_step
+
+RATE_SETTINGS = ("schedule", "learning_rate", "decay_per_epoch", "final_learning_rate", "warmup_epochs")
+OPTIMIZER_SETTINGS = ("weight_decay", "beta1", "beta2", "epsilon", "clip_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +79,17 @@ def build_method(config: ConfigDict, plan: loop.Plan) -> tuple[Method, ConfigDic
     return settings.load("methods", config.method, "method").build(config), config
 
 
+def build_optimizer(
+    method: Method, config: ConfigDict, plan: loop.Plan
+) -> tuple[Callable[[Any], Any], optax.GradientTransformation]:
+    """The learning rate of a run, and its optimiser."""
+    block = config.student.optim
+    rate = optim.learning_rate(
+        **{name: block[name] for name in RATE_SETTINGS}, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch
+    )
+    return rate, optim.build_optimizer(rate, **{name: block[name] for name in OPTIMIZER_SETTINGS}, groups=method.groups)
+
+
 def train_run(run: Run, around: Surroundings) -> epath.Path:
     """Trains a run, from its last checkpoint where it has one.
 
@@ -92,26 +107,18 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     plan = plan_of(run.config, len(around.source))
     method, config = build_method(run.config, plan)
     block = config.student.train
-    sharding.check_batch("train.batch", block.batch, around.mesh)
     with closing(open_checkpoints(directory, config, around.protocol)) as checkpoints:
         if checkpoints.latest_step() == plan.steps:
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
-        root_key = jax.device_put(jax.random.key(config.seed), everywhere)
-        rate = optim.learning_rate(
-            **{name: config.student.optim[name] for name in RATE_SETTINGS},
-            steps=plan.steps,
-            steps_per_epoch=plan.steps_per_epoch,
-        )
-        optimizer = optim.build_optimizer(
-            rate, **{name: config.student.optim[name] for name in OPTIMIZER_SETTINGS}, groups=method.groups
-        )
+        first_key, root_key = jax.device_put(jax.random.split(jax.random.key(config.seed)), everywhere)
+        rate, optimizer = build_optimizer(method, config, plan)
         shapes = to_global(around.source.gather(np.arange(block.batch // jax.process_count()) % len(around.source)), over_batch)
         current = state.create(
-            method, optimizer, shapes, root_key, with_ema=block.ema_decay > 0, sharding=everywhere
+            method, optimizer, shapes, first_key, with_ema=block.ema_decay > 0, sharding=everywhere
         )
-        frozen, fingerprints = networks.load_frozen(method, shapes, root_key, around.mesh)
+        frozen, fingerprints = networks.load_frozen(method, shapes, first_key, around.mesh)
         if checkpoints.latest_step() is not None:
             restored, _ = checkpoints.restore(vars(state.abstract(current)))
             current = state.TrainState(**restored)
@@ -143,10 +150,6 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
             batches.close()
             log.close()
     return directory
-
-
-RATE_SETTINGS = ("schedule", "learning_rate", "decay_per_epoch", "final_learning_rate", "warmup_epochs")
-OPTIMIZER_SETTINGS = ("weight_decay", "beta1", "beta2", "epsilon", "clip_norm")
 
 
 def meta_of(config: ConfigDict, fingerprints: Mapping[str, str]) -> dict[str, Any]:

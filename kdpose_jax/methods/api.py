@@ -34,7 +34,12 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A network that teaches: where it stands in `frozen`, and the abstract parameters that must be put there."""
+    """A network that teaches.
+
+    Attributes:
+      name: where it stands in `frozen`.
+      checkpoint: its run, or a file of PyTorch weights.
+    """
 
     name: str
     checkpoint: str

@@ -95,7 +95,7 @@ def train(
         if not compiled:
             jax.block_until_ready(metrics)
             show(f"{name}  compiled and took the first step in {time.perf_counter() - started:.1f} s")
-            progress.restart_clock()
+            progress.restart_clock(step)
             compiled, waited = True, 0.0
         evaluates, saves = due(step, plan.evaluate_every, plan.steps), due(step, plan.save_every, plan.steps)
         if due(step, plan.log_every, plan.steps) or evaluates or saves:
@@ -111,7 +111,7 @@ def train(
             show(f"{name}  step {step}  test " + "  ".join(f"{key} {value:.2f}" for key, value in scores.items()))
         if evaluates or saves:
             checkpoints.save(step, vars(state), meta, scores)
-            progress.restart_clock()
+            progress.restart_clock(step)
     checkpoints.wait()
     return state
 
@@ -125,7 +125,7 @@ def _read(name: str, pending: list[tuple[int, Any]], checkpoints: Checkpoints) -
             kept = checkpoints.latest_step()
             remedy = "no checkpoint was made yet" if kept is None else f"the checkpoint of step {kept} is kept"
             raise UserError(
-                f"{name}: {', '.join(bad)} is not finite at step {step}, so training stopped; {remedy}: lower "
-                "optim.learning_rate, set optim.clip_norm, or look at the data around that step."
+                f"{name}: {', '.join(bad)} is not finite at step {step}, so training stopped; {remedy}: start again in "
+                "another --workdir with a lower optim.learning_rate or with optim.clip_norm set."
             )
     return mean_metrics(collected)

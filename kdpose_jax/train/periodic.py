@@ -91,9 +91,9 @@ class Progress:
         self._last_step, self._last_time = first_step, time.perf_counter()
         self._rate = 0.0  # steps per second, smoothed, so that the time left does not jump
 
-    def restart_clock(self) -> None:
-        """Leaves what was done since the last line (compiling, evaluating, saving) out of the rate."""
-        self._last_time = time.perf_counter()
+    def restart_clock(self, step: int) -> None:
+        """Leaves what was done until now (compiling, evaluating, saving) out of the rate."""
+        self._last_step, self._last_time = step, time.perf_counter()
 
     def line(self, step: int, means: Mapping[str, float], waited: float) -> dict[str, float]:
         """Shows a line.

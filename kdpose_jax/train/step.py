@@ -22,7 +22,7 @@ def build_step(method: Method, optimizer: optax.GradientTransformation, *, ema_d
     Args:
       method: what is trained.
       optimizer: its optimiser.
-      ema_decay: of the moving average, where the state has one; it starts at a plain mean and reaches this value.
+      ema_decay: of the moving average, where the state has one; it rises to this value from below, as t / (t + 10).
     """
 
     def step(state: TrainState, frozen: Any, batch: Batch, root_key: jax.Array) -> tuple[TrainState, Metrics]:

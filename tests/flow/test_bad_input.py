@@ -44,7 +44,13 @@ def refusal(capsys, *arguments: str) -> str:
         ((*CONFIG, "--config.student.network.heads=3"), "student.network.heads 3"),
         ((*CONFIG, "--config.student.input.stride=28"), "student.input.stride is 28"),
         ((*CONFIG, "--config.student.input.upsampling=cubic"), "'cubic'"),
-        ((*CONFIG, "--config.student.input.stride=5"), "phase_augmentation"),
+        ((*CONFIG, "--config.student.input.upsampling=cross_attn"), "phase_augmentation=False"),
+        ((*CONFIG, "--config.student.optim.schedule=cosin"), "'cosin'"),
+        ((*CONFIG, "--config.eval.settings.windows=exat"), "'exat'"),
+        ((*CONFIG, "--config.eval.latency_runs=0"), "eval.latency_runs is 0"),
+        ((*CONFIG, "--config.student.train.epochs=0"), "student.train.epochs is 0"),
+        ((*CONFIG, "--config.distill.layer_map=(7,)"), "distill.layer_map is (7,)"),
+        ((*CONFIG, "--config.seed=-1"), "seed is -1"),
         ((*CONFIG, "--config.distill.attention.kind=l1"), "'l1'"),
         ((*CONFIG, "--config.platform=tpu"), "platform is 'tpu'"),
     ],
@@ -68,9 +74,10 @@ def test_missing_files_are_listed_with_the_remedy(capsys, tmp_path):
 
 def test_stride_that_does_not_divide_is_allowed_with_a_warning(capsys, tmp_path):
     arguments = (*CONFIG, f"--config.data.records={tmp_path / 'none'}", "--workdir", str(tmp_path / "run"))
-    arguments += ("--config.student.input.phase_augmentation=False", "--config.data.frames=243")
+    arguments += ("--config.data.frames=243",)
     launch_main(*arguments, "--config.student.input.stride=5")
-    assert "49 keyframes 2 to 242, and the centre frame 121 is not one of them" in capsys.readouterr().out
+    expected = "49 keyframes 2 to 242, and the centre frame 121 is not one of them, and phase augmentation is off."
+    assert expected in capsys.readouterr().out
     launch_main(*arguments, "--config.student.input.stride=9")
     assert "warning" not in capsys.readouterr().out
 
@@ -166,6 +173,26 @@ def test_nan_stops_with_its_step_and_keeps_the_checkpoint(capsys, records, tmp_p
     arguments = (*CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
     message = refusal(capsys, *arguments, "--config.teacher.optim.learning_rate=1e38", "--config.teacher.optim.clip_norm=0.0")
     assert "is not finite at step" in message
+
+
+def test_folder_that_cannot_be_made(capsys, records, tmp_path):
+    (tmp_path / "file").write_text("")
+    arguments = (*CONFIG, f"--config.data.records={records}", *TINY)
+    assert "'" + str(tmp_path / "file") in refusal(capsys, *arguments, "--workdir", str(tmp_path / "file" / "run"))
+    assert "buckets are not supported" in refusal(capsys, *arguments, "--workdir", "gs://bucket/run")
+
+
+def test_other_data_in_the_same_folder(capsys, finished, tmp_path):
+    from data_prep import convert
+
+    workdir, arguments = finished
+    other = str(tmp_path / "other")
+    convert.prepare("synthetic", other, train_subjects=1, test_subjects=1, takes=1, frames=60, seed=1, workers=1)
+    (workdir / "results.json").rename(tmp_path / "results.json")  # as if the run had not ended
+    try:
+        assert "other data" in refusal(capsys, *arguments, f"--config.data.records={other}")
+    finally:
+        (tmp_path / "results.json").rename(workdir / "results.json")
 
 
 def test_full_disk(capsys, records, tmp_path, monkeypatch):

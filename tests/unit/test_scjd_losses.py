@@ -226,8 +226,33 @@ def test_temporal_pose_loss(wrap, velocity_weight):
             steps = [pose[b, t, j] - pose[b, t - 1, j] for pose in (student, teacher)]
             expected[b] += velocity_weight * np.linalg.norm(steps[0] - steps[1]) / ((F - 1) * J)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    distance = np.linalg.norm(student - teacher, axis=-1).mean((1, 2))
-    np.testing.assert_allclose(losses.distance_to_teacher(jnp.asarray(student), jnp.asarray(teacher)), distance, rtol=1e-5)
+
+
+@wraps
+@pytest.mark.parametrize("velocity_weight", [0.0, 2.0])
+def test_gate_counts_only_where_the_teacher_is_nearer_to_the_truth(wrap, velocity_weight):
+    student, teacher, truth = draw(B, F, J, 3), draw(B, F, J, 3, seed=1), draw(B, F, J, 3, seed=2)
+    weights = np.array([1, 2.5, 0, 4, 1.5])
+
+    def gated(student, teacher, truth):
+        return losses.temporal_pose_loss(student, teacher, weights, velocity_weight, truth)
+
+    found = wrap(gated)(*map(jnp.asarray, (student, teacher, truth)))
+    expected, counted = np.zeros(B), np.zeros((B, F, J), bool)
+    for b, t, j in np.ndindex(B, F, J):
+        one, other, true = student[b, t, j], teacher[b, t, j], truth[b, t, j]
+        counted[b, t, j] = np.linalg.norm(other - true) < np.linalg.norm(one - true)
+        expected[b] += counted[b, t, j] * weights[j] * np.linalg.norm(one - other) / (F * J)
+        if t:
+            one, other, true = (pose[b, t, j] - pose[b, t - 1, j] for pose in (student, teacher, truth))
+            nearer = np.linalg.norm(other - true) < np.linalg.norm(one - true)
+            expected[b] += velocity_weight * nearer * np.linalg.norm(one - other) / ((F - 1) * J)
+    assert 0 < counted.sum() < counted.size
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    gradient = jax.grad(lambda pose: gated(pose, jnp.asarray(teacher), jnp.asarray(truth)).sum())(jnp.asarray(student))
+    if not velocity_weight:
+        assert not np.any(np.asarray(gradient)[~counted])
+        assert np.all(np.any(np.asarray(gradient)[counted & (weights > 0)], axis=-1))
 
 
 @pytest.mark.parametrize(("function", "shapes"), [
@@ -238,7 +263,6 @@ def test_temporal_pose_loss(wrap, velocity_weight):
     (losses.correlation_loss, [(B, F, J, C), (B, 1, J, C)]),
     (losses.correlation_loss, [(B, F, J, C), (B, F, 1, C)]),
     (lambda a, b: losses.temporal_pose_loss(a, b, np.ones(J), 0.0), [(B, F, J, 3), (B, 1, J, 3)]),
-    (losses.distance_to_teacher, [(B, F, J, 3), (1, F, J, 3)]),
 ])  # fmt: skip
 def test_shapes_that_would_broadcast_raise(function, shapes):
     with pytest.raises((ValueError, TypeError)):

@@ -41,6 +41,7 @@ def context_weights(
     if position.ndim == 2:
         inside = inside[None]
     inside = inside[:, :, None]  # [B or 1, K, 1, D]
+    embeddings = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
     unit = embeddings / jnp.maximum(jnp.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
     here = take_frames(unit, keyframes)
     if context == "keyframe":
@@ -64,6 +65,7 @@ def gather_context(
 ) -> Float[Array, "B K J ..."]:
     """Weighted sum of dense values around every keyframe, C_{k,j} = sum_m alpha_{k,m,j} E[m, j]."""
     reach = weights.shape[-1] // 2
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     trailing = (1,) * (values.ndim - 3)
     total = 0.0
     for column in range(weights.shape[-1]):  # 2 w + 1 shifted gathers; XLA fuses them into one pass

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdpose_jax import codecs
 from kdpose_jax.losses import lifting_loss
-from kdpose_jax.methods.api import Method, Teacher, as_metrics
+from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
 from kdpose_jax.methods.scjd import schedule
 from kdpose_jax.methods.scjd.student import build_student, keyframe_notes
 from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms, teacher_pose
@@ -33,27 +33,26 @@ def build(config: Any) -> Method:
     skeleton = SKELETONS[config.data.skeleton]
     trained, evaluated = (build_student(config, skeleton, training=training) for training in (True, False))
     distillation = build_distillation(config, skeleton)
-    options, stages = config.distill, config.student
+    options, student = config.distill, config.student
     joint_weights = np.asarray(skeleton.loss_weights)
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
 
     def init(key, batch):
         keys = jax.random.split(key, 3)
-        student = trained.init(keys[0], batch["keypoints_2d"])["params"]
-        params = {"student": student}
+        params = {"student": trained.init(keys[0], batch["keypoints_2d"])["params"]}
         frozen = {}
         if distillation.active:
             frozen = {"teacher": distillation.teacher.init(keys[1], batch["keypoints_2d"])["params"]}
         if options.weights.embedding:
-            width = config.student.network.width
+            width = student.network.width
             embeddings = {layer: jnp.zeros((1, 1, 1, width)) for layer in distillation.embedding_layers}
             params["projectors"] = distillation.projectors.init(keys[2], embeddings)["params"]
         return params, {}, frozen
 
     def loss(params, model_state, frozen, batch, key, step):
         offset = None
-        if stages.input.phase_augmentation:
-            offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, stages.input.stride)
+        if len(trained.offsets) > 1:
+            offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, trained.stride)
         predicted, features = trained.apply(
             {"params": params["student"]},
             batch["keypoints_2d"],
@@ -65,8 +64,8 @@ def build(config: Any) -> Method:
             predicted,
             batch["pose_3d"],
             joint_weights=joint_weights,
-            smoothness_weight=stages.loss.smoothness,
-            velocity_weight=stages.loss.velocity,
+            smoothness_weight=student.loss.smoothness,
+            velocity_weight=student.loss.velocity,
         )
         terms = {"task": total, **terms}
         if distillation.active:
@@ -93,6 +92,8 @@ def build(config: Any) -> Method:
         loss=loss,
         predict=predict,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
+        # Decay would pull the rows of a learned matrix below the sum 1 that they start with, and so shrink poses.
+        groups=(Group("student/upsampler/matrix", weight_decay=0.0),) if student.input.upsampling == "learned" else (),
         cached_targets=cached_targets if caches else None,
-        notes=keyframe_notes(config.data.frames, stages.input),
+        notes=keyframe_notes(config.data.frames, student.input),
     )

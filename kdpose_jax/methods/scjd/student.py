@@ -23,17 +23,16 @@ def build_student(config: Any, skeleton: Skeleton, *, training: bool) -> SparseM
         if value not in allowed:
             raise UserError(f"{place}.{name} is '{value}': set it to one of {list(allowed)}.")
     offsets = (offset,)
-    if chosen.phase_augmentation:
-        if frames % chosen.stride:
-            raise UserError(
-                f"{place}.phase_augmentation needs windows that {place}.stride {chosen.stride} divides, "
-                f"and data.frames is {frames}: switch it off or change one of the two."
-            )
+    if has_phases(frames, chosen):
         if chosen.selection == "correlated":
             raise UserError(f"{place}.phase_augmentation has no meaning for correlated keyframes: switch it off.")
         offsets += tuple(o for o in range(chosen.stride) if o != offset)
-    if chosen.selection == "correlated" and chosen.upsampling == "learned":
-        raise UserError(f"{place}.upsampling 'learned' needs {place}.selection 'uniform': its matrix has no time stamps.")
+    if chosen.upsampling in ("learned", "cross_attn") and chosen.selection == "correlated":
+        raise UserError(f"{place}.upsampling '{chosen.upsampling}' needs {place}.selection 'uniform': it has no time stamps.")
+    if chosen.upsampling == "cross_attn" and len(offsets) > 1:
+        raise UserError(
+            f"{place}.upsampling 'cross_attn' is not told the phase of its keyframes: set {place}.phase_augmentation=False."
+        )
     network = build_mixste(
         config.student.network,
         joints=skeleton.num_joints,
@@ -52,6 +51,11 @@ def build_student(config: Any, skeleton: Skeleton, *, training: bool) -> SparseM
     )
 
 
+def has_phases(frames: int, chosen: Any) -> bool:
+    """Whether training draws the offset: only where every phase has equally many keyframes."""
+    return chosen.phase_augmentation and frames % chosen.stride == 0
+
+
 def first_offset(frames: int, chosen: Any) -> int:
     """The offset o for evaluation: as configured, or the centred one where it is -1."""
     if not 1 <= chosen.stride <= frames:
@@ -68,7 +72,8 @@ def keyframe_notes(frames: int, chosen: Any) -> tuple[str, ...]:
         return ()
     keyframes = grid.uniform_grid(frames, chosen.stride, first_offset(frames, chosen))
     centre = "is" if (frames - 1) // 2 in keyframes else "is not"
+    phases = ", and phase augmentation is off" if chosen.phase_augmentation and frames % chosen.stride else ""
     return (
         f"warning: student.input.stride {chosen.stride} is even or does not divide data.frames {frames}: {len(keyframes)} "
-        f"keyframes {keyframes[0]} to {keyframes[-1]}, and the centre frame {(frames - 1) // 2} {centre} one of them.",
+        f"keyframes {keyframes[0]} to {keyframes[-1]}, and the centre frame {(frames - 1) // 2} {centre} one of them{phases}.",
     )

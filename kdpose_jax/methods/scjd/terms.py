@@ -83,11 +83,24 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         teacher=build_mixste(
             teacher, joints=skeleton.num_joints, frames=config.data.frames, training=True, place="teacher.network"
         ),
-        layers=schedule.layer_map(network.depth, teacher.depth),
+        layers=teacher_layers(config),
         embedding_layers=layers,
         reach=reach,
         projectors=EmbeddingProjectors(teacher.width, layers),
     )
+
+
+def teacher_layers(config: Any) -> tuple[int, ...]:
+    """Teacher layer of every student layer: as configured, or in proportion."""
+    student, teacher, chosen = config.student.network.depth, config.teacher.network.depth, tuple(config.distill.layer_map)
+    if not chosen:
+        return schedule.layer_map(student, teacher)
+    if len(chosen) != student or not all(0 <= layer < teacher for layer in chosen):
+        raise UserError(
+            f"distill.layer_map is {chosen}: name one of the teacher's layers 0 to {teacher - 1} for each of the student's "
+            f"{student} layers, or leave it empty."
+        )
+    return chosen
 
 
 def distillation_terms(
