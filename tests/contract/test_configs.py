@@ -13,6 +13,7 @@ from configs import common, scjd
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
 from kdpose_jax.experiment import pipeline, settings, training
+from kdpose_jax.methods.scjd.student import has_phases
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 experiments = pytest.mark.parametrize(("file", "preset"), EXPERIMENTS)
@@ -150,7 +151,8 @@ def test_recipes_of_human36m():
     student = recommended.student
     assert (student.optim.learning_rate, student.optim.weight_decay, student.optim.warmup_epochs) == (2e-4, 0.05, 2.0)
     assert (student.train.batch, student.train.ema_decay, student.input.phase_augmentation) == (16, 0.999, True)
-    assert get_config("scjd", "h36m,r=5").student.input.phase_augmentation is False
+    assert has_phases(243, get_config("scjd", "h36m,r=9").student.input)
+    assert not has_phases(243, get_config("scjd", "h36m,r=5").student.input)
     assert get_config("scjd", "h36m,frames=27").teacher.train.batch == 37
     assert get_config("scjd", "h36m,teacher=/runs/t").teacher.checkpoint == "/runs/t"
 
@@ -164,7 +166,7 @@ def test_recipes_of_human36m():
     ("teacher.train.epochs", -1.0, "teacher.train.epochs is -1"),
     ("student.train.ema_decay", 1.0, "student.train.ema_decay is 1.0"),
     ("eval.batch", 0, "eval.batch is 0"),
-    ("eval.latency_batches", (), "eval.latency_batches is empty"),
+    ("eval.latency_batches", (), "name at least one batch size"),
 ])  # fmt: skip
 def test_values_refused_before_anything_starts(key, value, message):
     config = scjd.get_config("demo")

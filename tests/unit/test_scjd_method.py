@@ -147,7 +147,7 @@ def test_terms_without_a_weight_are_not_computed(scene):
     ({"student__input__stride": 0}, "student.input.stride is 0"),
     ({"student__input__stride": 10}, "student.input.stride is 10"),
     ({"student__input__offset": 3}, "student.input.offset is 3"),
-    ({"student__input__stride": 4, "student__input__phase_augmentation": True}, "stride 4 divides"),
+    ({"student__input__upsampling": "cross_attn", "student__input__phase_augmentation": True}, "is not told the phase"),
     ({"student__input__selection": "correlated", "student__input__phase_augmentation": True}, "no meaning for correlated"),
     ({"student__input__selection": "correlated", "student__input__upsampling": "learned"}, "needs student.input.selection 'uniform'"),
     ({"distill__embedding__context": "none"}, "distill.embedding.context is 'none'"),
