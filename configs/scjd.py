@@ -162,10 +162,10 @@ def demo(config: ConfigDict) -> None:
     """Generated motion and tiny networks."""
     config.data.converter = ConfigDict({"name": "synthetic", "settings": ConfigDict({"seed": 0})})
     config.teacher.network = network(32, 2, heads=4, drop_path=0.0)
-    config.teacher.optim = common.adamw(2e-3, weight_decay=0.01, clip_norm=1.0)
+    config.teacher.optim = common.adamw(5e-3, weight_decay=0.01, clip_norm=1.0)
     config.teacher.train = train(batch=16, epochs=4.0, ema_decay=0.99)
     config.student.network = network(16, 2, heads=4, drop_path=0.0)
-    config.student.optim = common.adamw(2e-3, weight_decay=0.01, clip_norm=1.0)
+    config.student.optim = common.adamw(5e-3, weight_decay=0.01, clip_norm=1.0)
     config.student.train = train(batch=16, epochs=4.0, ema_decay=0.99)
     for stage in (config.teacher, config.student):
         stage.optim.schedule = "cosine"
