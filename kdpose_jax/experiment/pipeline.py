@@ -205,7 +205,6 @@ def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any
 
 def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str) -> None:
     """Compares what decides the network: method, student block and windows."""
-
     if config.method != stored.method:  # another method has other blocks, which cannot be compared
         raise UserError(
             f"'{checkpoint}' has method {stored.method} and the config says {config.method}: give the config it was trained "
