@@ -8,7 +8,7 @@ import numpy as np
 from tiny import example_batch, shrink
 
 from configs import scjd as config_file
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.experiment import training
 from kdpose_jax.methods.scjd import student, terms
 from kdpose_jax.skeletons import H36M_17
@@ -53,10 +53,10 @@ class Scene:
         params, _, frozen = jax.tree.map_with_path(drawn, jax.eval_shape(self.method.init, KEY, self.batch))
         self.params, self.frozen = params, frozen
         points = self.batch["keypoints_2d"]
-        both = jnp.concatenate([points, codecs.flip(points, FLIP)])
+        both = jnp.concatenate([points, poses.flip(points, FLIP)])
         run = jax.jit(lambda params, frozen: (self.lift(params), self.distillation.teacher.apply({"params": frozen["teacher"]}, both)))
-        (self.predicted, features), (poses, taught) = jax.tree.map(np.asarray, run(params, frozen))
-        self.pose, self.pose_of_flipped = poses[:2], poses[2:]
+        (self.predicted, features), (both, taught) = jax.tree.map(np.asarray, run(params, frozen))
+        self.pose, self.pose_of_flipped = both[:2], both[2:]
         self.taught = jax.tree.map(lambda array: array[:2], taught)
         self.predict = jax.jit(self.method.predict)
         self.keyframes, self.network, self.matrix = features["keyframes"], features["network"], features["matrix"]

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.data import schema
 from kdpose_jax.data.batches import Batch
 from kdpose_jax.data.tfrecords import read_records
@@ -47,8 +47,8 @@ class Motion:
             actions=self.actions * 2,
             frames=np.tile(self.frames, 2),
             offset=np.concatenate([self.offset, self.offset + len(self.frame_mask)]),
-            keypoints_2d=np.concatenate([self.keypoints_2d, codecs.flip(self.keypoints_2d, flip)]),
-            pose_3d=np.concatenate([self.pose_3d, codecs.flip(self.pose_3d, flip)]),
+            keypoints_2d=np.concatenate([self.keypoints_2d, poses.flip(self.keypoints_2d, flip)]),
+            pose_3d=np.concatenate([self.pose_3d, poses.flip(self.pose_3d, flip)]),
             frame_mask=np.tile(self.frame_mask, 2),
         )
 
@@ -81,9 +81,9 @@ def read_motion(records: str | pathlib.Path, split: str) -> Motion:
         frames=frames,
         offset=np.concatenate([[0], np.cumsum(frames)[:-1]]),
         keypoints_2d=np.concatenate(
-            [codecs.normalize_screen(r["keypoints_2d"], r["width"], r["height"]) for r in sequences]
+            [poses.normalize_screen(r["keypoints_2d"], r["width"], r["height"]) for r in sequences]
         ),
-        pose_3d=np.concatenate([codecs.root_relative(r["pose_3d"], skeleton.root) for r in sequences]),
+        pose_3d=np.concatenate([poses.root_relative(r["pose_3d"], skeleton.root) for r in sequences]),
         frame_mask=np.concatenate([record["frame_mask"] for record in sequences]),
     )
 

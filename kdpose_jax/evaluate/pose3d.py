@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.data.sequences import Motion, WindowSource, read_motion, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError
@@ -76,8 +76,8 @@ class Protocol:
         everything = np.ones(windows.length, bool)
 
         def score(predicted: np.ndarray) -> dict[str, float]:
-            poses = (SequencePoses("all", *pair, everything) for pair in zip(predicted, target, strict=True))
-            means = score_sequences(poses, metrics=("mpjpe", "mpjve"))["mean_over_frames"]
+            chosen_poses = (SequencePoses("all", *pair, everything) for pair in zip(predicted, target, strict=True))
+            means = score_sequences(chosen_poses, metrics=("mpjpe", "mpjve"))["mean_over_frames"]
             return {name: float(value) for name, value in means.items() if value is not None}
 
         return source, score
@@ -147,13 +147,13 @@ class Protocol:
     def _sequences(self, predicted: np.ndarray, mode: str) -> Iterator[SequencePoses]:
         for sequence, windows in self._blocks():
             counts = evaluation_counts(int(self.motion.frames[sequence]), predicted.shape[1], mode)
-            poses = self._poses(sequence, predicted[windows], windows, counts)
+            scored = self._poses(sequence, predicted[windows], windows, counts)
             if mode == "exact":  # the frames of a sequence side by side again, so that its velocities are real ones
                 once = counts.reshape(-1)
-                poses = SequencePoses(
-                    poses.action, poses.predicted[once], poses.target[once], poses.frame_mask[once]
+                scored = SequencePoses(
+                    scored.action, scored.predicted[once], scored.target[once], scored.frame_mask[once]
                 )
-            yield poses
+            yield scored
 
     def _poses(
         self, sequence: int, predicted: np.ndarray, windows: np.ndarray, counts: np.ndarray
@@ -216,8 +216,8 @@ def flip_averaged(predict: Predict, flip_permutation: tuple[int, ...]) -> Predic
     """Test-time flip: the mean of the prediction and the un-flipped prediction on the flipped input (spec 5.2)."""
 
     def averaged(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        mirrored = {**batch, "keypoints_2d": codecs.flip(batch["keypoints_2d"], flip_permutation)}
-        back = codecs.flip(predict(params, model_state, mirrored), flip_permutation)
+        mirrored = {**batch, "keypoints_2d": poses.flip(batch["keypoints_2d"], flip_permutation)}
+        back = poses.flip(predict(params, model_state, mirrored), flip_permutation)
         return (predict(params, model_state, batch) + back) / 2
 
     return averaged

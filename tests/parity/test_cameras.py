@@ -7,7 +7,7 @@ import pytest
 from golden import golden_files
 
 from data_prep import cameras
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 
 FILES = golden_files("camera_*")
 NAMES = (
@@ -26,10 +26,10 @@ def compute(golden, dtype) -> dict[str, np.ndarray]:
         )
         width, height = (int(size) for size in source["resolution"][index])
         in_camera = cameras.world_to_camera(world, quaternion, translation)
-        screen = codecs.normalize_screen(pixel, width, height)
+        screen = poses.normalize_screen(pixel, width, height)
         values = (
             in_camera, cameras.camera_to_world(in_camera, quaternion, translation), screen,
-            codecs.denormalize_screen(screen, width, height), cameras.project_to_2d(space, intrinsic),
+            poses.denormalize_screen(screen, width, height), cameras.project_to_2d(space, intrinsic),
             cameras.project_to_2d_linear(space, intrinsic), cameras.rotate(space, quaternion), cameras.inverse(quaternion),
         )
         for name, value in zip(NAMES, values, strict=True):

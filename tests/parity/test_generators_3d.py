@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from golden import golden_files
 
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.data.sequences import Motion, windows_of
 from kdpose_jax.data.windows import Windows, centred_starts, evaluation_starts
 from kdpose_jax.skeletons import H36M_17, Skeleton
@@ -53,7 +53,7 @@ def motion_of(arrays: dict[str, np.ndarray], skeleton: Skeleton) -> Motion:
 def cameras_of(arrays: dict[str, np.ndarray], augment: bool) -> np.ndarray:
     """The camera vector of every sequence, those of the mirrored copies after all others, as `Motion.with_flips` has it."""
     plain = np.stack([arrays[name] for name in arrays if name.startswith("input/camera/")])
-    return np.concatenate([plain, codecs.flip_intrinsics(plain)]) if augment else plain
+    return np.concatenate([plain, poses.flip_intrinsics(plain)]) if augment else plain
 
 
 def batches_of(case: dict, motion: Motion, sequences: int):

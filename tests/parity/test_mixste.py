@@ -12,7 +12,7 @@ import pytest
 from golden import golden_files
 
 from kdpose_jax.evaluate.pose3d import flip_averaged
-from kdpose_jax.losses import lifting_loss
+from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.torch_import import convert_mixste_state
 from kdpose_jax.skeletons import H36M_17

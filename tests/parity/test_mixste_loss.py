@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from golden import golden_files
 
-from kdpose_jax.losses import lifting_loss
+from kdpose_jax.losses.lifting import lifting_loss
 
 FILES = golden_files("mixste_loss*")
 # float64 as the README asks, float32 to ten times what the reference is off its own float64 twin, by the README's table.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep import cameras
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.skeletons import H36M_17
 
 KINDS = pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
@@ -21,10 +21,10 @@ def test_screen_units_by_hand(convert):
     """Corners and centre of a 1000 x 800 picture: x over [-1, 1], y by the same scale (spec 4.3)."""
     pixels = convert(np.array([[0, 0], [1000, 0], [0, 800], [1000, 800], [500, 400], [250, 100]], np.float32))
     expected = [[-1, -0.8], [1, -0.8], [-1, 0.8], [1, 0.8], [0, 0], [-0.5, -0.6]]
-    points = codecs.normalize_screen(pixels, 1000, 800)
+    points = poses.normalize_screen(pixels, 1000, 800)
     assert points.dtype == np.float32
     np.testing.assert_allclose(points, expected, atol=1e-7)
-    np.testing.assert_allclose(codecs.denormalize_screen(points, 1000, 800), pixels, atol=1e-4)
+    np.testing.assert_allclose(poses.denormalize_screen(points, 1000, 800), pixels, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1000, 1002), (1920, 1080), (64, 64)])
@@ -32,8 +32,8 @@ def test_screen_units_of_any_shape(size):
     width, height = size
     pixels = np.random.default_rng(1).uniform(0, 1000, (3, 4, 17, 2))
     expected = np.stack([2 * pixels[..., 0] / width - 1, 2 * pixels[..., 1] / width - height / width], -1)
-    np.testing.assert_allclose(codecs.normalize_screen(pixels, width, height), expected, atol=1e-12)
-    back = codecs.denormalize_screen(codecs.normalize_screen(pixels, width, height), width, height)
+    np.testing.assert_allclose(poses.normalize_screen(pixels, width, height), expected, atol=1e-12)
+    back = poses.denormalize_screen(poses.normalize_screen(pixels, width, height), width, height)
     np.testing.assert_allclose(back, pixels, atol=1e-9)
 
 
@@ -41,8 +41,8 @@ def test_screen_units_of_any_shape(size):
 @KINDS
 def test_roots(convert, root):
     pose = random_poses(2, 5, 4, 3)
-    relative = np.asarray(codecs.root_relative(convert(pose), root))
-    zeroed = np.asarray(codecs.zero_root(convert(pose), root))
+    relative = np.asarray(poses.root_relative(convert(pose), root))
+    zeroed = np.asarray(poses.zero_root(convert(pose), root))
     for joint in range(4):
         np.testing.assert_allclose(relative[:, :, joint], pose[:, :, joint] - pose[:, :, root], atol=1e-6)
         np.testing.assert_array_equal(zeroed[:, :, joint], 0 if joint == root else pose[:, :, joint])
@@ -54,13 +54,13 @@ def test_roots(convert, root):
 @KINDS
 def test_flip(convert, coordinates):
     pose = random_poses(2, 5, 17, coordinates)
-    flipped = np.asarray(codecs.flip(convert(pose), H36M_17.flip_permutation))
+    flipped = np.asarray(poses.flip(convert(pose), H36M_17.flip_permutation))
     partner = dict(zip(H36M_17.left + H36M_17.right, H36M_17.right + H36M_17.left, strict=True))
     for joint in range(17):
         other = pose[:, :, partner.get(joint, joint)]
         np.testing.assert_array_equal(flipped[:, :, joint, 0], -other[..., 0])
         np.testing.assert_array_equal(flipped[:, :, joint, 1:], other[..., 1:])
-    np.testing.assert_array_equal(codecs.flip(flipped, H36M_17.flip_permutation), pose)
+    np.testing.assert_array_equal(poses.flip(flipped, H36M_17.flip_permutation), pose)
 
 
 def test_flip_names_the_other_side():
@@ -72,8 +72,8 @@ def test_flip_names_the_other_side():
 
 def test_flip_and_root_relative_commute():
     pose, permutation = random_poses(3, 17, 3), H36M_17.flip_permutation
-    first = codecs.root_relative(codecs.flip(pose, permutation), 0)
-    np.testing.assert_allclose(first, codecs.flip(codecs.root_relative(pose, 0), permutation), atol=1e-6)
+    first = poses.root_relative(poses.flip(pose, permutation), 0)
+    np.testing.assert_allclose(first, poses.flip(poses.root_relative(pose, 0), permutation), atol=1e-6)
 
 
 @KINDS
@@ -82,19 +82,19 @@ def test_flipped_camera_sees_the_flipped_picture(convert):
     intrinsics = generator.uniform(0.05, 0.3, 9)
     intrinsics[:2] = 2.3, 2.2
     space = generator.normal(size=(6, 17, 3)) * 0.3 + [0.2, 0.1, 5.0]
-    flipped = np.asarray(codecs.flip_intrinsics(convert(intrinsics)), np.float64)
+    flipped = np.asarray(poses.flip_intrinsics(convert(intrinsics)), np.float64)
     np.testing.assert_allclose(flipped, intrinsics * [1, 1, -1, 1, 1, 1, 1, -1, 1], rtol=1e-6)
-    mirrored = cameras.project_to_2d(codecs.flip(space, H36M_17.flip_permutation), flipped)
-    expected = codecs.flip(cameras.project_to_2d(space, intrinsics), H36M_17.flip_permutation)
+    mirrored = cameras.project_to_2d(poses.flip(space, H36M_17.flip_permutation), flipped)
+    expected = poses.flip(cameras.project_to_2d(space, intrinsics), H36M_17.flip_permutation)
     np.testing.assert_allclose(mirrored, expected, atol=1e-6)
     assert np.abs(expected).min() > 0
 
 
 def test_flip_intrinsics_of_several_cameras():
     intrinsics = random_poses(4, 9)
-    np.testing.assert_array_equal(codecs.flip_intrinsics(codecs.flip_intrinsics(intrinsics)), intrinsics)
+    np.testing.assert_array_equal(poses.flip_intrinsics(poses.flip_intrinsics(intrinsics)), intrinsics)
     with pytest.raises(ValueError):
-        codecs.flip_intrinsics(intrinsics[:, :8])
+        poses.flip_intrinsics(intrinsics[:, :8])
 
 
 def test_jitted_equals_numpy():
@@ -102,11 +102,11 @@ def test_jitted_equals_numpy():
 
     def all_of(pose, points):
         return (
-            codecs.normalize_screen(points, 640, 480),
-            codecs.denormalize_screen(points, 640, 480),
-            codecs.root_relative(pose, 0),
-            codecs.zero_root(pose, 0),
-            codecs.flip(pose, H36M_17.flip_permutation),
+            poses.normalize_screen(points, 640, 480),
+            poses.denormalize_screen(points, 640, 480),
+            poses.root_relative(pose, 0),
+            poses.zero_root(pose, 0),
+            poses.flip(pose, H36M_17.flip_permutation),
         )
 
     for jitted, eager in zip(jax.jit(all_of)(pose, points), all_of(pose, points), strict=True):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdpose_jax import losses
+from kdpose_jax.losses import lifting as losses
 from kdpose_jax.skeletons import H36M_17
 
 B, F, J = 3, 5, 4

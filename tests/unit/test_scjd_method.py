@@ -9,10 +9,10 @@ import pytest
 from scjd_scene import FLIP, KEY, ONLY, alpha_oracle, build, dense_scene, normed, sparse_scene
 from tiny import quick_compiles  # noqa: F401
 
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.pose3d import flip_averaged
-from kdpose_jax.losses import lifting_loss
+from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.scjd import student as student_module
 from kdpose_jax.skeletons import H36M_17
 
@@ -115,11 +115,11 @@ def test_a_copy_of_the_teacher_has_its_context_gap(copied):
 def test_flip_averaging_is_equivariant(scene):
     """Invariant (iv): the averaged prediction of the mirrored input is the mirrored averaged prediction."""
     averaged = flip_averaged(scene.predict, FLIP)
-    mirrored = {"keypoints_2d": codecs.flip(scene.batch["keypoints_2d"], FLIP)}
+    mirrored = {"keypoints_2d": poses.flip(scene.batch["keypoints_2d"], FLIP)}
     plain, other = averaged(scene.params, {}, scene.batch), averaged(scene.params, {}, mirrored)
-    np.testing.assert_allclose(other, codecs.flip(plain, FLIP), atol=1e-5)
+    np.testing.assert_allclose(other, poses.flip(plain, FLIP), atol=1e-5)
     single = scene.predict(scene.params, {}, scene.batch), scene.predict(scene.params, {}, mirrored)
-    assert np.abs(single[1] - codecs.flip(single[0], FLIP)).max() > 1e-2
+    assert np.abs(single[1] - poses.flip(single[0], FLIP)).max() > 1e-2
 
 
 def test_prediction_is_relative_to_the_root(scene):

@@ -7,7 +7,7 @@ import pytest
 from scjd_scene import FLIP, ONLY, J, alpha_oracle, build, dense_scene, normed, sparse_scene
 from tiny import quick_compiles  # noqa: F401
 
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.methods.scjd import losses
 from kdpose_jax.skeletons import H36M_17
 
@@ -113,7 +113,7 @@ def test_correlation_of_some_joints(scene):
 
 
 def test_flip_averaged_targets(scene):
-    averaged = (scene.pose + codecs.flip(scene.pose_of_flipped, FLIP)) / 2
+    averaged = (scene.pose + poses.flip(scene.pose_of_flipped, FLIP)) / 2
     options = {**ONLY["temporal"], "distill__flip_averaged_targets": True}
     expected = temporal_oracle(scene, averaged, 2.0, 0.1)
     np.testing.assert_allclose(scene.terms(**options)["temporal"], expected, rtol=1e-4)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import Windows, centred_starts, evaluation_counts, evaluation_starts
 from kdpose_jax.skeletons import H36M_17
@@ -121,8 +121,8 @@ def test_flipped_copies_follow_all_others(motion):
     assert both.actions == motion.actions * 2
     assert both.offset.tolist() == [0, 7, 10, 20, 27, 30] and both.frames.tolist() == [7, 3, 10] * 2
     np.testing.assert_array_equal(both.keypoints_2d[:20], motion.keypoints_2d)
-    np.testing.assert_array_equal(both.keypoints_2d[20:], codecs.flip(motion.keypoints_2d, H36M_17.flip_permutation))
-    np.testing.assert_array_equal(both.pose_3d[20:], codecs.flip(motion.pose_3d, H36M_17.flip_permutation))
+    np.testing.assert_array_equal(both.keypoints_2d[20:], poses.flip(motion.keypoints_2d, H36M_17.flip_permutation))
+    np.testing.assert_array_equal(both.pose_3d[20:], poses.flip(motion.pose_3d, H36M_17.flip_permutation))
     np.testing.assert_array_equal(both.frame_mask, np.concatenate([motion.frame_mask] * 2))
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from kdpose_jax.losses import pose_distance, weighted_joint_error
+from kdpose_jax.losses.lifting import pose_distance, weighted_joint_error
 from kdpose_jax.models.sparse_mixste import take_frames
 
 CONTEXTS = ("dynamic", "mean", "keyframe")

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdpose_jax import codecs
-from kdpose_jax.losses import lifting_loss
+from kdpose_jax.codecs import poses
+from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
 from kdpose_jax.methods.scjd import schedule
 from kdpose_jax.methods.scjd.student import build_student, keyframe_notes
@@ -81,7 +81,7 @@ def build(config: Any) -> Method:
 
     def predict(params, model_state, batch):
         predicted, _ = evaluated.apply({"params": params["student"]}, batch["keypoints_2d"])
-        return codecs.zero_root(predicted, skeleton.root)
+        return poses.zero_root(predicted, skeleton.root)
 
     def cached_targets(frozen, batch):
         return {"teacher_pose": teacher_pose(distillation, frozen, batch["keypoints_2d"])}

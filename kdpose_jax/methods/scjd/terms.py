@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdpose_jax import codecs
+from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.networks import build_mixste
 from kdpose_jax.methods.scjd import losses, schedule
@@ -194,6 +194,6 @@ def teacher_pose(
     plain = lift(keypoints_2d) if plain is None else plain
     if distillation.options.flip_averaged_targets:
         permutation = distillation.skeleton.flip_permutation
-        mirrored = codecs.flip(lift(codecs.flip(keypoints_2d, permutation)), permutation)
+        mirrored = poses.flip(lift(poses.flip(keypoints_2d, permutation)), permutation)
         plain = (plain + mirrored) / 2
     return jax.lax.stop_gradient(plain)

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from kdpose_jax import codecs
-from kdpose_jax.losses import lifting_loss
+from kdpose_jax.codecs import poses
+from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.api import Method, as_metrics
 from kdpose_jax.methods.networks import build_mixste
 from kdpose_jax.skeletons import SKELETONS
@@ -44,6 +44,6 @@ def build(config: Any) -> Method:
 
     def predict(params, model_state, batch):
         predicted, _ = evaluated.apply({"params": params["student"]}, batch["keypoints_2d"])
-        return codecs.zero_root(predicted, skeleton.root)
+        return poses.zero_root(predicted, skeleton.root)
 
     return Method(init=init, loss=loss, predict=predict)

@@ -1,4 +1,4 @@
-"""Task losses shared by the methods. Every function returns one value per example; the caller averages."""
+"""Task losses of 3D pose lifting. Every function returns one value per example; the caller averages."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Coordinates as the networks see them and their inverses; every function takes numpy or jax arrays."""
+"""Poses as lifting networks see them: screen units, root-relative metres, mirrored. Every function takes numpy or jax arrays."""
 
 from collections.abc import Sequence
 

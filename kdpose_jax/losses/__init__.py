@@ -1,0 +1,1 @@
+"""Task losses shared by the methods, one file per task. Every function returns one value per example."""
