@@ -192,11 +192,11 @@ def mocap(config: ConfigDict, *, frames: int, r: int, test: str) -> None:
     config.data.frames = frames
     config.student.input.stride = r
     config.teacher.network = network(64, 4, heads=4, drop_path=0.0)
-    config.teacher.optim = common.adamw(1e-3, weight_decay=0.01, clip_norm=1.0)
-    config.teacher.train = train(batch=16, epochs=1.0, ema_decay=0.999)
+    config.teacher.optim = common.adamw(3e-3, weight_decay=0.01, clip_norm=1.0)
+    config.teacher.train = train(batch=16, epochs=1.25, ema_decay=0.999)
     config.student.network = network(32, 2, heads=4, drop_path=0.0)
-    config.student.optim = common.adamw(1e-3, weight_decay=0.01, clip_norm=1.0)
-    config.student.train = train(batch=16, epochs=0.75, ema_decay=0.999)
+    config.student.optim = common.adamw(3e-3, weight_decay=0.01, clip_norm=1.0)
+    config.student.train = train(batch=16, epochs=1.0, ema_decay=0.999)
     for stage in (config.teacher, config.student):
         stage.optim.schedule = "cosine"
         stage.optim.warmup_epochs = 0.02
