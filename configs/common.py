@@ -46,11 +46,13 @@ def require(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 
 def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> ConfigDict:
-    """AdamW with a rate that falls by 1 % per epoch: `schedule` may be `epoch_decay` or `cosine`."""
+    """AdamW with a rate that falls by 1 % per epoch: `schedule` may be `epoch_decay`, `cosine` or `steps`."""
     return ConfigDict({
         "learning_rate": learning_rate,
         "schedule": "epoch_decay",
         "decay_per_epoch": 0.99,  # MixSTE, HoT: run.py
+        "drop_epochs": (170.0, 200.0),  # of `steps`: HRNet, SimCC
+        "drop_factor": 0.1,  # of `steps`
         "final_learning_rate": 1e-6,  # of `cosine`
         "warmup_epochs": 0.0,
         "weight_decay": weight_decay,
@@ -58,6 +60,51 @@ def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> Con
         "beta2": 0.999,
         "epsilon": 1e-8,
         "clip_norm": clip_norm,  # 0 switches clipping off
+    })
+
+
+def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
+    """The loop; `batch` counts examples of all devices together."""
+    return ConfigDict({
+        "batch": batch,
+        "epochs": epochs,
+        "ema_decay": ema_decay,  # 0: none; otherwise the averaged weights are evaluated and shipped
+        "log_every_steps": 50,
+        "save_every_steps": 1000,
+        "evaluate_every_epochs": 1.0,
+        "evaluate_examples": 0,  # evenly spread test examples scored during training; 0: all
+    })
+
+
+def quick_stage(
+    stage: ConfigDict,
+    learning_rate: float,
+    *,
+    epochs: float,
+    warmup_epochs: float,
+    ema_decay: float,
+    evaluate_every_epochs: float,
+    evaluate_examples: int,
+) -> None:
+    """Optimiser and loop of a network that is trained on a small machine: high rate, cosine, batches of 16."""
+    stage.optim = adamw(learning_rate, weight_decay=0.01, clip_norm=1.0)
+    stage.optim.schedule = "cosine"
+    stage.optim.warmup_epochs = warmup_epochs
+    stage.train = train(batch=16, epochs=epochs, ema_decay=ema_decay)
+    stage.train.save_every_steps = 200
+    stage.train.evaluate_every_epochs = evaluate_every_epochs
+    stage.train.evaluate_examples = evaluate_examples
+
+
+def evaluation(protocol: str, *, batch: int, settings: dict[str, Any]) -> ConfigDict:
+    """How networks are scored (`settings` are the protocol's) and timed."""
+    return ConfigDict({
+        "protocol": protocol,
+        "batch": batch,  # examples per device
+        "settings": ConfigDict(settings),
+        "latency_batches": (1, 64),  # examples per call; the largest gives the rate of the table
+        "latency_warmup": 5,
+        "latency_runs": 50,
     })
 
 

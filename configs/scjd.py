@@ -46,6 +46,7 @@ def base() -> ConfigDict:
     config = ConfigDict()
     config.name = ""
     config.method = "scjd"
+    config.task = "lifting"
     config.seed = 0
     config.baseline = True  # also train the student with every distillation weight zero
     config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
@@ -70,13 +71,15 @@ def base() -> ConfigDict:
         "checkpoint": "",  # a run or an imported PyTorch file; empty: train it into <workdir>/teacher
         "method": "supervised",
         "network": network(512, 8, heads=8, drop_path=0.1),
+        "pretrained": "",  # PyTorch weights that training starts from
         "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),  # MixSTE run.py
         "optim": common.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),  # MixSTE run.py
-        "train": train(batch=4, epochs=160.0, ema_decay=0.0),
+        "train": common.train(batch=4, epochs=160.0, ema_decay=0.0),
     })
     config.student = ConfigDict({
         "shape": ("network", "input"),  # the blocks that decide the parameters
         "network": network(256, 8, heads=8, drop_path=0.1),
+        "pretrained": "",
         "input": ConfigDict({  # inferred, spec 3.2
             "stride": 3,
             "offset": -1,  # -1: the centred grid
@@ -87,7 +90,7 @@ def base() -> ConfigDict:
         }),
         "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),
         "optim": common.adamw(2e-4, weight_decay=0.05, clip_norm=1.0),  # spec 6, recommended
-        "train": train(batch=16, epochs=120.0, ema_decay=0.999),
+        "train": common.train(batch=16, epochs=120.0, ema_decay=0.999),
     })
     config.distill = ConfigDict({  # inferred, spec 3.5 to 3.8
         "weights": ConfigDict({"embedding": 0.02, "attention": 1.0, "temporal": 1.0}),  # magnitude argument, spec 3.8
@@ -112,21 +115,19 @@ def base() -> ConfigDict:
         "flip_averaged_targets": False,
         "cache_teacher_poses": False,
     })
-    config.eval = ConfigDict({
-        "protocol": "pose3d",
-        "batch": 64,  # windows per device
-        "settings": ConfigDict({
+    config.eval = common.evaluation(
+        "pose3d",
+        batch=64,  # windows per device
+        settings={
             "windows": "compat",  # what tables show; the results have `exact` too
             "flip": True,  # flip test-time augmentation in tables; the results have both
             # Keyframes scored alone; 1: none (with `correlated` keyframes, which lie on no grid).
             "keyframe_stride": config.student.input.get_ref("stride"),
             "keyframe_offset": config.student.input.get_ref("offset"),
-        }),
-        "latency_batches": (1, 64),  # windows; the largest gives the frames/s of the table
-        "latency_warmup": 5,
-        "latency_runs": 50,
-    })
+        },
+    )
     config.checkpoint = common.checkpoint()
+    config.gradient_report = False  # gradients.json of the student: the norm of each term's gradient at the start and the end
     config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
     return config
 
@@ -145,34 +146,13 @@ def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDi
     })
 
 
-def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
-    """The loop; `batch` counts windows."""
-    return ConfigDict({
-        "batch": batch,
-        "epochs": epochs,
-        "ema_decay": ema_decay,  # 0: none; otherwise the averaged weights are evaluated and shipped
-        "log_every_steps": 50,
-        "save_every_steps": 1000,
-        "evaluate_every_epochs": 1.0,
-        "evaluate_examples": 0,  # evenly spread test windows scored during training; 0: all
-    })
-
-
 def demo(config: ConfigDict) -> None:
     """Generated motion and tiny networks."""
     config.data.converter = ConfigDict({"name": "synthetic", "settings": ConfigDict({"seed": 0})})
     config.teacher.network = network(32, 2, heads=4, drop_path=0.0)
-    config.teacher.optim = common.adamw(5e-3, weight_decay=0.01, clip_norm=1.0)
-    config.teacher.train = train(batch=16, epochs=4.0, ema_decay=0.99)
     config.student.network = network(16, 2, heads=4, drop_path=0.0)
-    config.student.optim = common.adamw(5e-3, weight_decay=0.01, clip_norm=1.0)
-    config.student.train = train(batch=16, epochs=4.0, ema_decay=0.99)
     for stage in (config.teacher, config.student):
-        stage.optim.schedule = "cosine"
-        stage.optim.warmup_epochs = 0.5
-        stage.train.save_every_steps = 200
-        stage.train.evaluate_every_epochs = 1.0
-        stage.train.evaluate_examples = 256
+        common.quick_stage(stage, 5e-3, epochs=4.0, warmup_epochs=0.5, ema_decay=0.99, evaluate_every_epochs=1.0, evaluate_examples=256)
     config.distill.warmup_epochs = 0.5
     config.distill.weights.temporal = 0.3  # of the grid of spec 3.8; docs/scjd_ablation.md
     config.eval.latency_runs = 20
@@ -192,17 +172,11 @@ def mocap(config: ConfigDict, *, frames: int, r: int, test: str) -> None:
     config.data.frames = frames
     config.student.input.stride = r
     config.teacher.network = network(64, 4, heads=4, drop_path=0.0)
-    config.teacher.optim = common.adamw(3e-3, weight_decay=0.01, clip_norm=1.0)
-    config.teacher.train = train(batch=16, epochs=1.25, ema_decay=0.999)
     config.student.network = network(32, 2, heads=4, drop_path=0.0)
-    config.student.optim = common.adamw(3e-3, weight_decay=0.01, clip_norm=1.0)
-    config.student.train = train(batch=16, epochs=1.0, ema_decay=0.999)
-    for stage in (config.teacher, config.student):
-        stage.optim.schedule = "cosine"
-        stage.optim.warmup_epochs = 0.02
-        stage.train.save_every_steps = 500
-        stage.train.evaluate_every_epochs = 0.25
-        stage.train.evaluate_examples = 512
+    for stage, epochs in ((config.teacher, 1.25), (config.student, 1.0)):
+        common.quick_stage(
+            stage, 3e-3, epochs=epochs, warmup_epochs=0.02, ema_decay=0.999, evaluate_every_epochs=0.25, evaluate_examples=512
+        )
     config.distill.warmup_epochs = 0.05
     config.distill.weights.temporal = 0.3  # of the grid of spec 3.8; docs/scjd_ablation.md
 
@@ -233,4 +207,4 @@ def h36m(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, 
         config.student.optim = common.adamw(4e-5, weight_decay=0.1, clip_norm=1.0)
         config.student.network.drop_path = 0.1
         config.student.input.phase_augmentation = False
-        config.student.train = train(batch=1024 // frames, epochs=120.0, ema_decay=0.0)
+        config.student.train = common.train(batch=1024 // frames, epochs=120.0, ema_decay=0.0)

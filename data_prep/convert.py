@@ -1,21 +1,26 @@
-"""Raw files -> records: `python -m data_prep.convert human36m --source DIR --out DIR`, or `synthetic --out DIR`."""
+"""Raw files -> records: `python -m data_prep.convert human36m --source DIR --out DIR`; also mpii, coco; synthetic, people without files."""
 
 import argparse
 import os
 import sys
 from typing import Any
 
-from data_prep import human36m, records, synthetic
+from data_prep import annotations, coco, human36m, mpii, people, records, synthetic
 from kdpose_jax.errors import UserError
+
+CONVERTERS = {
+    "human36m": human36m.convert, "synthetic": synthetic.convert, "mpii": mpii.convert, "coco": coco.convert, "people": people.convert,
+}  # fmt: skip
+WITHOUT_SOURCE = ("synthetic", "people")
 
 
 def prepare(name: str, out: str, **settings: Any) -> records.Summary:
     """Converts one data set; what the command line does, for callers in Python.
 
     Args:
-      name: "human36m" or "synthetic".
+      name: one of CONVERTERS.
       out: folder for the records.
-      **settings: keyword arguments of `human36m.convert` or `synthetic.convert`; those left out have the command line's defaults.
+      **settings: keyword arguments of its `convert`; those left out have the command line's defaults.
 
     Returns:
       The summary, printed as well.
@@ -23,33 +28,69 @@ def prepare(name: str, out: str, **settings: Any) -> records.Summary:
     Raises:
       UserError: bad input, or `out` cannot be used.
     """
-    defaults = vars(_parser().parse_args([name, "--out", out] + (["--source", ""] if name == "human36m" else [])))
-    unknown = sorted(set(settings) - set(defaults))
-    if unknown:
-        raise UserError(f"Data set '{name}' has no setting '{unknown[0]}': the settings are {', '.join(sorted(set(defaults) - {'name'}))}.")
-    arguments = defaults | settings
-    convert = {"human36m": human36m.convert, "synthetic": synthetic.convert}[arguments.pop("name")]
+    arguments = _with_defaults(name, settings | {"out": out})
     if arguments["workers"] < 1:
         raise UserError(f"--workers {arguments['workers']} must be at least 1.")
-    summary = convert(**arguments)
+    summary = CONVERTERS[name](**arguments)
     _print(summary)
     return summary
+
+
+def needs_source(name: str) -> bool:
+    """Whether a converter reads raw files; UserError if there is no such converter."""
+    if name not in CONVERTERS:
+        raise UserError(f"There is no converter '{name}': use {', '.join(CONVERTERS)}.")
+    return name not in WITHOUT_SOURCE
+
+
+def expected_files(name: str, settings: dict[str, Any]) -> str:
+    """The raw files that a converter reads, in words, for the message that they are wanted.
+
+    Args:
+      name: one of CONVERTERS.
+      settings: keyword arguments of its `convert`; those left out have the command line's defaults.
+
+    Returns:
+      A list of files, relative to the folder that is to be given.
+    """
+    if not needs_source(name):
+        return "no files"
+    used = _with_defaults(name, settings)
+    if name == "human36m":
+        return f"data_3d_<name>.npz and data_2d_<name>_{used['keypoints']}.npz in VideoPose3D's layout"
+    parts = [f"{used[f'{split}_annotations']} with the photographs in {used[f'{split}_images']}/" for split in used["splits"]]
+    if name == "mpii":
+        return f"{', '.join(parts)}, and {used['head_boxes'] or mpii.HEAD_BOXES} for PCKh, in HRNet's layout of MPII"
+    return f"{', '.join(parts)}{', and ' + used['detections'] if used['detections'] else ''}, in COCO's layout"
+
+
+def _with_defaults(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the command line's defaults for those left out; UserError for one that is none."""
+    wanted = ["--source", ""] if needs_source(name) else []
+    defaults = vars(_parser().parse_args([name, "--out", "", *wanted]))
+    del defaults["name"]
+    unknown = sorted(set(settings) - set(defaults))
+    if unknown:
+        raise UserError(f"Data set '{name}' has no setting '{unknown[0]}': the settings are {', '.join(sorted(defaults))}.")
+    return defaults | settings
 
 
 def _print(summary: records.Summary) -> None:
     if summary.seconds == 0:
         print(f"{summary.out} is complete already, from the same input and settings; nothing to do")
-    for split, (count, frames) in summary.splits.items():
-        print(f"{split}: {count:,} records, {frames:,} frames")
+    for split, (count, size) in summary.splits.items():
+        print(f"{split}: {count:,} persons" if summary.unit == "persons" else f"{split}: {count:,} records, {size:,} {summary.unit}")
     for reason in summary.left_out:
         print(f"left out: {reason}")
+    for note in summary.notes:
+        print(f"note: {note}")
     if summary.seconds:
         print(f"{summary.num_bytes / 1e6:,.1f} MB in {summary.out}, {summary.seconds:.1f} s", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep.convert", description=__doc__)
-    kinds = parser.add_subparsers(dest="name", required=True, metavar="human36m | synthetic")
+    kinds = parser.add_subparsers(dest="name", required=True, metavar=" | ".join(CONVERTERS))
     files = kinds.add_parser("human36m", help="VideoPose3D's npz files, of Human3.6M or of another set")
     files.add_argument("--source", required=True, help="folder with data_3d_<name>.npz and data_2d_<name>_<keypoints>.npz")
     files.add_argument("--keypoints", default="gt", help="2D file to use, e.g. cpn_ft_h36m_dbb; gt is computed if it has no file")
@@ -58,9 +99,17 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--test-subjects", type=_names, help="for example S9,S11 (the default for Human3.6M)")
     files.add_argument("--fps", type=float, default=50.0, help="frames per second of the files")
     generated = kinds.add_parser("synthetic", help="generated motion, needs no files")
-    for name, default, text in synthetic.ARGUMENTS:
-        generated.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{text} (default {default})")
-    for kind in (files, generated):
+    painted = kinds.add_parser("people", help="generated photographs of people, needs no files; they stay in OUT.raw")
+    for kind, settings in ((generated, synthetic.ARGUMENTS), (painted, people.ARGUMENTS)):
+        for name, default, text in settings:
+            kind.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{text} (default {default})")
+    single = kinds.add_parser("mpii", help="MPII's annotations as HRNet has them, and its photographs")
+    annotations.add_options(single, mpii.LAYOUT, mpii.REACH)
+    single.add_argument("--head-boxes", metavar="PATH", help=f"for PCKh (default {mpii.HEAD_BOXES}, if it is there); none: no head sizes")
+    keypoints = kinds.add_parser("coco", help="COCO's keypoint annotations and photographs")
+    annotations.add_options(keypoints, coco.LAYOUT, coco.REACH)
+    keypoints.add_argument("--detections", metavar="PATH", help="a detector's boxes on the test photographs: a further split")
+    for kind in (files, generated, painted, single, keypoints):
         kind.add_argument("--out", required=True, help="folder for the records")
         kind.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser

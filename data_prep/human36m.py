@@ -1,7 +1,6 @@
 """Human3.6M, or any other set in VideoPose3D's npz layout, -> sequence records (spec/scjd.md 4.1-4.3)."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -76,12 +75,12 @@ def convert(
     """
     files = _find_files(source, keypoints, cameras_file, test_subjects)
     paths = [path for path in (files.positions, files.keypoints, files.cameras) if path is not None]
-    sources = {os.path.basename(path): _sha256(path) for path in paths}
+    sources = {os.path.basename(path): records.sha256(path) for path in paths}
     settings = {
         "name": files.name, "keypoints": keypoints, "fps": fps,
         "test_subjects": None if files.test_subjects is None else list(files.test_subjects),
     }
-    return records.write_recordset(out, sources, settings, lambda: _load(files, keypoints, fps), workers)
+    return records.write_recordset(out, schema.SEQUENCES, sources, settings, lambda: _load(files, keypoints, fps), workers)
 
 
 def _find_files(source: str, keypoints: str, cameras_file: str | None, test_subjects: tuple[str, ...] | None) -> _Source:
@@ -157,7 +156,7 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
                 f"{', '.join(test_subjects)}): give other --test-subjects."
             )
     _warn_of_misfit(files, items)
-    return records.Recordset(H36M_17.name, keypoints, False, fps, items, make_record, left_out)
+    return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, False, items, make_record, left_out, {"fps": fps}, {})
 
 
 def _views(
@@ -271,8 +270,3 @@ def _check_pairs(files: _Source, poses: Takes3D, detections: Takes2D) -> list[st
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sorts S5 before S11."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

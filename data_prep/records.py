@@ -1,9 +1,10 @@
-"""Writes a data set of sequence records: parallel over shards, restartable, the same bytes for the same input."""
+"""Writes a data set of records: parallel over shards, restartable, the same bytes for the same input."""
 
 import concurrent.futures
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import itertools
 import json
 import math
@@ -26,7 +27,7 @@ from kdpose_jax.errors import UserError
 UNFINISHED_FILE = "unfinished.json"
 # At least this many shards per split, for as many workers and hosts; more when a shard would exceed about 35 MB.
 MIN_SHARDS = 8
-FRAMES_PER_SHARD = 100_000
+PER_SHARD = {schema.SEQUENCES.name: 100_000, schema.PERSONS.name: 500}
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -35,32 +36,42 @@ class Recordset:
     """What is to be written.
 
     Attributes:
+      kind: of the records.
       skeleton: key of `skeletons.SKELETONS`.
-      keypoints: origin of the 2D joints ("gt", the detector's name).
-      generated: whether the motion was generated rather than recorded.
-      fps: frames per second.
-      items: split -> items, each with an attribute `frames`; their order is the order of the records.
-      make_record: item -> record of `schema.sequence_features`; a top-level function, since workers call it.
+      keypoints: origin of the 2D joints ("gt", "annotations", the detector's name).
+      generated: whether the input was generated rather than recorded.
+      items: split -> items, one per record, in the order of the records; an item of sequences has an attribute `frames`.
+      make_record: item -> record of `schema.features_of`; a top-level function, since workers call it.
       left_out: what of the input is not in the data set, and why.
+      described: further entries of the metadata, those of `kind.keys`; the writer fills in "files".
+      files: name -> content of what lies beside the shards.
     """
 
+    kind: schema.Kind
     skeleton: str
     keypoints: str
     generated: bool
-    fps: float
     items: dict[str, list[Any]]
     make_record: Callable[[Any], dict[str, Any]]
     left_out: list[str]
+    described: dict[str, Any]
+    files: dict[str, bytes]
+
+    def size(self, item: Any) -> int:
+        """How much of the kind's unit an item is."""
+        return item.frames if self.kind is schema.SEQUENCES else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What is in the folder now: split -> (records, frames), bytes, and the seconds it took (zero if nothing was written)."""
+    """What is in the folder now: split -> (records, size in `unit`), bytes, and the seconds it took (zero if nothing was written)."""
 
     out: str
+    unit: str
     splits: dict[str, tuple[int, int]]
     num_bytes: int
     left_out: list[str]
+    notes: list[str]
     seconds: float
 
 
@@ -69,19 +80,23 @@ class _Shard:
     split: str
     name: str
     items: list[Any]
+    size: int
 
-    @property
-    def frames(self) -> int:
-        return sum(item.frames for item in self.items)
+
+def sha256(path: str) -> str:
+    """The checksum of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_recordset(
-    out: str, sources: dict[str, str], settings: dict[str, Any], load: Callable[[], Recordset], workers: int
+    out: str, kind: schema.Kind, sources: dict[str, str], settings: dict[str, Any], load: Callable[[], Recordset], workers: int
 ) -> Summary:
     """Writes `load()` into `out`; goes on where an earlier run stopped, and does nothing if it is done already.
 
     Args:
       out: folder, made if needed.
+      kind: of the records.
       sources: file name -> sha256 of every input file.
       settings: everything else that the records depend on, as JSON.
       load: reads the input; called only if there is something to write.
@@ -94,19 +109,25 @@ def write_recordset(
       UserError: `out` holds something else, the disk is full or not writable, or a worker was killed.
     """
     started = time.monotonic()
-    identity = {"kind": schema.KIND, "schema_version": schema.SCHEMA_VERSION, "sources": sources, "settings": settings}
+    identity = {"kind": kind.name, "schema_version": schema.SCHEMA_VERSION, "sources": sources, "settings": settings}
     if _is_finished(out, identity):
-        return _summary(out, schema.read_metadata(out), 0.0)
+        return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
     recordset = load()
     with _disk_errors(out):
         os.makedirs(out, exist_ok=True)
         _write_json(os.path.join(out, UNFINISHED_FILE), identity)
-        planned = [shard for split, items in recordset.items.items() for shard in _plan_shards(split, items)]
+        planned = [
+            shard
+            for split, items in recordset.items.items()
+            for shard in _plan_shards(split, items, [recordset.size(item) for item in items], PER_SHARD[kind.name])
+        ]
         _write_shards(out, planned, recordset, workers)
+        for name, content in recordset.files.items():
+            _write_file(os.path.join(out, name), content)
         metadata = _metadata(identity, recordset, planned)
         _write_json(os.path.join(out, schema.METADATA_FILE), metadata)
         _remove_leftovers(out)
-    return _summary(out, metadata, time.monotonic() - started)
+    return _summary(out, kind, metadata, time.monotonic() - started)
 
 
 def _is_finished(out: str, identity: dict[str, Any]) -> bool:
@@ -134,17 +155,17 @@ def _is_finished(out: str, identity: dict[str, Any]) -> bool:
     raise UserError(f"'{out}' holds other files and no data set, and nothing is written among them: give another --out.")
 
 
-def _plan_shards(split: str, items: list[Any]) -> list[_Shard]:
-    """Cuts the items, in order, into shards of about equally many frames; depends on nothing but the items."""
-    ends = np.cumsum([item.frames for item in items])
-    count = min(len(items), max(MIN_SHARDS, math.ceil(ends[-1] / FRAMES_PER_SHARD)))
+def _plan_shards(split: str, items: list[Any], sizes: list[int], per_shard: int) -> list[_Shard]:
+    """Cuts the items, in order, into shards of about equal size; depends on nothing but the items."""
+    ends = np.cumsum(sizes)
+    count = min(len(items), max(MIN_SHARDS, math.ceil(ends[-1] / per_shard)))
     cuts = [0]
     for index in range(1, count):
         cut = int(np.searchsorted(ends, ends[-1] * index / count)) + 1
         cuts.append(min(max(cut, cuts[-1] + 1), len(items) - (count - index)))  # no shard is empty
     cuts.append(len(items))
     return [
-        _Shard(split, schema.shard_name(split, index, count), items[start:end])
+        _Shard(split, schema.shard_name(split, index, count), items[start:end], sum(sizes[start:end]))
         for index, (start, end) in enumerate(itertools.pairwise(cuts))
     ]
 
@@ -153,17 +174,18 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
     """Writes the shards that are not there yet, then tfds's own metadata."""
     num_joints = skeletons.SKELETONS[recordset.skeleton].num_joints
     pending = [shard for shard in planned if not os.path.isfile(os.path.join(out, shard.name))]
-    total = sum(shard.frames for shard in planned)
-    done = total - sum(shard.frames for shard in pending)
+    total = sum(shard.size for shard in planned)
+    done = total - sum(shard.size for shard in pending)
+    kind = recordset.kind
     if done:
         print(f"{out}: {len(planned) - len(pending)} of {len(planned)} shards are there from an earlier run", flush=True)
-    calls = [(os.path.join(out, shard.name), shard.items, recordset.make_record, num_joints) for shard in pending]
-    finish = (out, num_joints, [(shard.split, shard.name, len(shard.items)) for shard in planned])
-    with _progress(total, done) as advance:
+    calls = [(os.path.join(out, shard.name), shard.items, recordset.make_record, kind.name, num_joints) for shard in pending]
+    finish = (out, kind.name, num_joints, [(shard.split, shard.name, len(shard.items)) for shard in planned])
+    with _progress(total, done, kind.unit) as advance:
         if min(workers, len(pending)) <= 1:  # needs no process of its own
             for shard, call in zip(pending, calls, strict=True):
                 shards.write_shard(*call)
-                advance(shard.frames)
+                advance(shard.size)
             shards.write_tfds_metadata(*finish)
             return
         # spawn: a forked copy of a process in which JAX or TensorFlow has started threads can hang.
@@ -173,7 +195,7 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
             try:
                 for write in concurrent.futures.as_completed(writes):
                     write.result()
-                    advance(writes[write].frames)
+                    advance(writes[write].size)
                 executor.submit(shards.write_tfds_metadata, *finish).result()
             except BaseException:
                 executor.shutdown(wait=True, cancel_futures=True)
@@ -186,20 +208,26 @@ def _metadata(identity: dict[str, Any], recordset: Recordset, planned: list[_Sha
         members = [shard for shard in planned if shard.split == split]
         splits[split] = {
             "records": sum(len(shard.items) for shard in members),
-            "frames": sum(shard.frames for shard in members),
             "shards": {shard.name: len(shard.items) for shard in members},
         }
-    described = {field: getattr(recordset, field) for field in ("skeleton", "keypoints", "generated", "fps", "left_out")}
-    return identity | described | {"splits": splits}
+        if recordset.kind is schema.SEQUENCES:
+            splits[split]["frames"] = sum(shard.size for shard in members)
+    described = {field: getattr(recordset, field) for field in ("skeleton", "keypoints", "generated", "left_out")}
+    if "files" in recordset.kind.keys:
+        described["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in recordset.files.items()}
+    return identity | described | recordset.described | {"splits": splits}
 
 
 def _write_json(path: str, content: dict[str, Any]) -> None:
+    _write_file(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _write_file(path: str, content: bytes) -> None:
     """Writes under a temporary name and renames: the file is there whole or not at all."""
     partial = shards.partial_name(path)
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.write("\n")
+        with open(partial, "wb") as file:
+            file.write(content)
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -219,10 +247,12 @@ def _is_partial(name: str) -> bool:
     return name.startswith(".") and name.endswith(".partial")
 
 
-def _summary(out: str, metadata: dict[str, Any], seconds: float) -> Summary:
-    splits = {name: (split["records"], split["frames"]) for name, split in metadata["splits"].items()}
+def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: float) -> Summary:
+    size = "frames" if kind is schema.SEQUENCES else "records"
+    splits = {name: (split["records"], split[size]) for name, split in metadata["splits"].items()}
     num_bytes = sum(os.path.getsize(os.path.join(out, name)) for name in os.listdir(out))
-    return Summary(out, splits, num_bytes, metadata["left_out"], seconds)
+    notes = metadata["notes"] if "notes" in kind.keys else []
+    return Summary(out, kind.unit, splits, num_bytes, metadata["left_out"], notes, seconds)
 
 
 @contextlib.contextmanager
@@ -243,16 +273,16 @@ def _disk_errors(out: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes frames: a bar on a terminal, otherwise a line now and then."""
-    with tqdm.tqdm(total=total, initial=done, unit="frame", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+def _progress(total: int, done: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Yields a function that takes what is written, in `unit`: a bar on a terminal, otherwise a line now and then."""
+    with tqdm.tqdm(total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         state = {"done": done, "line": time.monotonic()}
 
-        def advance(frames: int) -> None:
-            state["done"] += frames
-            bar.update(frames)
+        def advance(written: int) -> None:
+            state["done"] += written
+            bar.update(written)
             if bar.disable and time.monotonic() - state["line"] > SECONDS_BETWEEN_LINES:
                 state["line"] = time.monotonic()
-                print(f"{state['done']:,} of {total:,} frames written", flush=True)
+                print(f"{state['done']:,} of {total:,} {unit} written", flush=True)
 
         yield advance

@@ -10,19 +10,20 @@ from typing import Any
 from kdpose_jax.data import schema
 
 
-def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[str, Any]], num_joints: int) -> None:
+def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[str, Any]], kind: str, num_joints: int) -> None:
     """Writes one shard under a temporary name and renames it when it is whole.
 
     Args:
       path: of the shard.
       items: in the order of the records.
-      make_record: item -> record of `schema.sequence_features`.
+      make_record: item -> record of `schema.features_of(kind, num_joints)`.
+      kind: of the records.
       num_joints: J.
 
     Raises:
       OSError: ENOSPC if the disk is full, EIO for anything else that TensorFlow says of the file.
     """
-    features = _features(num_joints)
+    features = _features(kind, num_joints)
     import tensorflow as tf
 
     partial = partial_name(path)
@@ -39,15 +40,16 @@ def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[s
         raise
 
 
-def write_tfds_metadata(out: str, num_joints: int, shards: list[tuple[str, str, int]]) -> None:
+def write_tfds_metadata(out: str, kind: str, num_joints: int, shards: list[tuple[str, str, int]]) -> None:
     """Writes features.json and dataset_info.json, so that `tfds.builder_from_directory(out)` opens the folder.
 
     Args:
       out: the folder.
+      kind: of the records.
       num_joints: J.
       shards: (split, file name, records) of every shard, in order.
     """
-    features = _features(num_joints)
+    features = _features(kind, num_joints)
     import tensorflow_datasets as tfds
 
     infos = []
@@ -87,5 +89,5 @@ def _file_errors() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=1)
-def _features(num_joints: int) -> Any:
-    return schema.sequence_features(num_joints)
+def _features(kind: str, num_joints: int) -> Any:
+    return schema.features_of(kind, num_joints)

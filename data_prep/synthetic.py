@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep import cameras, motion, records
 from data_prep.cameras import Camera
+from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17, H36M_32_TO_17
 
@@ -63,9 +64,9 @@ def convert(
         splits = {"train": names[:train_subjects], "test": names[train_subjects:]}
         items = {split: _views(subjects, takes, frames, noise, seed) for split, subjects in splits.items()}
         keypoints = "generated" if noise else "gt"
-        return records.Recordset(H36M_17.name, keypoints, True, motion.FPS, items, make_record, [])
+        return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, True, items, make_record, [], {"fps": motion.FPS}, {})
 
-    return records.write_recordset(out, {}, {"name": "synthetic"} | settings, load, workers)
+    return records.write_recordset(out, schema.SEQUENCES, {}, {"name": "synthetic"} | settings, load, workers)
 
 
 def make_record(view: View) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,20 @@ from kdpose_jax.errors import UserError
 FINGERPRINT_LENGTH = 16
 
 
-def load_params(
-    directory: epath.PathLike, abstract_params: Any, *, which: str | int, prefer_ema: bool
-) -> tuple[Any, dict[str, Any], int]:
-    """Restores parameters alone, without optimiser, from the checkpoints of another run.
+def load_variables(
+    directory: epath.PathLike, target: Mapping[str, Any], *, which: str | int, prefer_ema: bool
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Restores some variables alone, without optimiser, from the checkpoints of another run.
 
     Args:
       directory: a run's folder, its `checkpoints` folder, or the folder of one step (which then decides the step).
-      abstract_params: dictionary of trees of `jax.ShapeDtypeStruct` with shardings, such as `{"student": ...}`. What the run has
-        beside the top-level entries named here (adapters) is left on the disk; within an entry everything must agree.
+      target: "params" and, where there are any, "model_state" -> {name of a network or adapter: tree of `jax.ShapeDtypeStruct` with
+        shardings}. What the run has beside these names is left on the disk; within a name everything must agree.
       which: "best", "latest" or a step.
       prefer_ema: take the moving average of the parameters where the run kept one.
 
     Returns:
-      (params, meta, step): arrays in the tree and shardings of `abstract_params`, the JSON values saved with them, and their step.
+      (variables, meta, step): arrays in the tree and shardings of `target`, the JSON values saved with them, and their step.
 
     Raises:
       UserError: no such folder, no such checkpoint in it, one of another model, or damaged files.
@@ -37,20 +38,21 @@ def load_params(
     meta = stored.read_meta(step_directory)
     with stored.damage_errors(place):
         found = stored.stored_leaves(step_directory)
-    source = "ema" if prefer_ema and any(path.startswith("ema/") for path in found) else "params"
-    target = {source: abstract_params}
-    entries = tuple(f"{source}/{name}/" for name in abstract_params)
+    averaged = prefer_ema and any(path.startswith("ema/") for path in found)
+    names = {kind: "ema" if kind == "params" and averaged else kind for kind in target}
+    wanted = {names[kind]: entries for kind, entries in target.items()}
+    chosen = tuple(f"{kind}/{name}/" for kind, entries in wanted.items() for name in entries)
     stored.require_same_leaves(
-        {path: leaf for path, leaf in found.items() if path.startswith(entries)}, stored.leaves(target), place
+        {path: leaf for path, leaf in found.items() if path.startswith(chosen)}, stored.leaves(wanted), place
     )
     with stored.damage_errors(place), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         restored = checkpointer.restore(
             step_directory / stored.STATE,
             args=ocp.args.PyTreeRestore(
-                item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True
+                item=wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
             ),
         )
-    return restored[source], meta["run"], int(step_directory.name)
+    return {kind: restored[names[kind]] for kind in target}, meta["run"], int(step_directory.name)
 
 
 def run_meta(directory: epath.PathLike) -> dict[str, Any]:

@@ -18,12 +18,16 @@ Batch = dict[str, np.ndarray]
 class Source(Protocol):
     """Examples in host memory, picked by number.
 
-    `gather(examples [B])` returns named arrays whose first axis is B.
+    `gather(examples [B], passes [B])` returns named arrays whose first axis is B. `passes` is the number of the pass over
+    the data that each example is read in, which random augmentation follows from; None for no augmentation. `unit` says
+    what an example consists of, for rates: a plural and how many of it.
     """
+
+    unit: tuple[str, int]
 
     def __len__(self) -> int: ...
 
-    def gather(self, examples: np.ndarray) -> Batch: ...
+    def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch: ...
 
 
 class TrainBatches:
@@ -51,10 +55,10 @@ class TrainBatches:
             step = first_step
             while not self._closed.is_set():
                 try:
-                    examples = order.batch_examples(
+                    examples, passes = order.batch_examples(
                         seed, step, batch, len(source), jax.process_index(), jax.process_count()
                     )
-                    item = to_global({**source.gather(examples), "example": examples.astype(np.int32)}, sharding)
+                    item = to_global({**source.gather(examples, passes), "example": examples.astype(np.int32)}, sharding)
                 except Exception as error:  # handed to the loop, which must not wait for ever
                     item = error
                 while not self._closed.is_set():

@@ -13,7 +13,9 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return permutation
 
 
-def batch_examples(seed: int, step: int, batch: int, count: int, host: int = 0, hosts: int = 1) -> np.ndarray:
+def batch_examples(
+    seed: int, step: int, batch: int, count: int, host: int = 0, hosts: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """The examples that one host feeds at one step.
 
     Positions run on over the epochs: step s reads positions s*batch to (s+1)*batch - 1, and position p is entry
@@ -29,7 +31,7 @@ def batch_examples(seed: int, step: int, batch: int, count: int, host: int = 0, 
       hosts: number of hosts.
 
     Returns:
-      Example numbers, `[batch / hosts]`.
+      Example numbers `[batch / hosts]`, and the epoch that each is read in, of the same shape.
     """
     share = batch // hosts
     positions = step * batch + host * share + np.arange(share)
@@ -38,4 +40,4 @@ def batch_examples(seed: int, step: int, batch: int, count: int, host: int = 0, 
     for epoch in np.unique(epochs):
         chosen = epochs == epoch
         examples[chosen] = epoch_order(seed, int(epoch), count)[places[chosen]]
-    return examples
+    return examples, epochs

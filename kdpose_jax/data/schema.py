@@ -1,20 +1,44 @@
 """The records on disk: the only file that data_prep (which writes them) and the reader share. Light: TensorFlow is imported late."""
 
+import dataclasses
 import json
 import os
 from typing import Any
 
 from kdpose_jax.errors import UserError
 
-KIND = "pose_sequences"
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
+# The persons of the test photographs as a detector found them, where a file of detections was given.
+DETECTIONS_SPLIT = "test_detections"
 METADATA_FILE = "metadata.json"
 # tfds's names for a shard, so that `tfds.builder_from_directory` opens the folder as it is.
 FILENAME_TEMPLATE = "{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-METADATA_KEYS = (
-    "kind", "schema_version", "skeleton", "keypoints", "generated", "fps", "splits", "sources", "settings", "left_out",
-)
+METADATA_KEYS = ("kind", "schema_version", "skeleton", "keypoints", "generated", "splits", "sources", "settings", "left_out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of records.
+
+    Attributes:
+      name: as in the metadata.
+      unit: what the size of a split is counted in: "frames" of sequences, or "persons", of which a record is one.
+      contents: what it shows, in titles.
+      keys: entries of its metadata beside METADATA_KEYS.
+      converters: the converters that write it, for commands in messages.
+    """
+
+    name: str
+    unit: str
+    contents: str
+    keys: tuple[str, ...]
+    converters: tuple[str, ...]
+
+
+SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), ("human36m", "synthetic"))
+PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files"), ("mpii", "coco"))
+KINDS = {kind.name: kind for kind in (SEQUENCES, PERSONS)}
 
 
 def hide_accelerators() -> None:
@@ -38,12 +62,8 @@ def sequence_features(num_joints: int) -> Any:
       keypoints_2d `[F, J, 2]` float32 pixels, pose_3d `[F, J, 3]` float32 metres in camera coordinates with the root
       not subtracted, frame_mask `[F]` true for frames that count in evaluation.
     """
-    hide_accelerators()
+    features, tensor = _feature_kinds()
     import numpy as np
-    from tensorflow_datasets import features
-
-    def tensor(shape, dtype):  # raw bytes: one copy to parse, where a float list costs a call per number
-        return features.Tensor(shape=shape, dtype=dtype, encoding=features.Encoding.BYTES)
 
     return features.FeaturesDict({
         "subject": features.Text(),
@@ -59,27 +79,82 @@ def sequence_features(num_joints: int) -> Any:
     })
 
 
+def person_features(num_joints: int) -> Any:
+    """The features of one person in a photograph, as a tfds `FeaturesDict`.
+
+    Pixels count from 0 at the centre of the photograph's first pixel.
+
+    Args:
+      num_joints: J of the skeleton.
+
+    Returns:
+      file (name of the photograph), image_id, person_id (COCO: of the annotation; MPII: index in the list; detections: index in the file),
+      image (encoded JPEG or PNG of the region, uint8 bytes), region `[4]` (x, y, width, height inside the photograph, pixels),
+      photograph `[2]` (width, height, pixels), center `[2]` pixels, scale `[2]` (units of 200 pixels, the padding of 1.25
+      included), joints `[J, 2]` pixels (0 where not labelled), visible `[J]`, score (1 for annotated boxes), area (of the
+      segment, square pixels; 0: none), head_size (0.6 of the head box's diagonal, pixels; 0: none).
+    """
+    features, tensor = _feature_kinds()
+    import numpy as np
+
+    return features.FeaturesDict({
+        "file": features.Text(),
+        "image_id": features.Scalar(np.int64),
+        "person_id": features.Scalar(np.int64),
+        "image": tensor((None,), np.uint8),
+        "region": tensor((4,), np.int32),
+        "photograph": tensor((2,), np.int32),
+        "center": tensor((2,), np.float32),
+        "scale": tensor((2,), np.float32),
+        "joints": tensor((num_joints, 2), np.float32),
+        "visible": tensor((num_joints,), np.bool_),
+        "score": features.Scalar(np.float32),
+        "area": features.Scalar(np.float32),
+        "head_size": features.Scalar(np.float32),
+    })
+
+
+def features_of(kind: str, num_joints: int) -> Any:
+    """The features of a kind of records, by its name."""
+    return {SEQUENCES.name: sequence_features, PERSONS.name: person_features}[kind](num_joints)
+
+
+def _feature_kinds() -> tuple[Any, Any]:
+    """tfds's module of features, and a maker of arrays stored as raw bytes: one copy to parse, where a list costs a call per number."""
+    hide_accelerators()
+    from tensorflow_datasets import features
+
+    def tensor(shape, dtype):
+        return features.Tensor(shape=shape, dtype=dtype, encoding=features.Encoding.BYTES)
+
+    return features, tensor
+
+
 def shard_name(split: str, index: int, count: int) -> str:
     """File name of a shard: `train.tfrecord-00000-of-00008`."""
     return f"{split}.tfrecord-{index:05d}-of-{count:05d}"
 
 
-def read_metadata(directory: str) -> dict[str, Any]:
+def read_metadata(directory: str, kind: Kind | None = None) -> dict[str, Any]:
     """Reads and checks the metadata of a converted data set.
 
     Args:
       directory: folder written by `data_prep.convert`.
+      kind: the kind that is needed; None: any.
 
     Returns:
-      The content of `metadata.json`: kind, schema_version, skeleton, keypoints, generated, fps,
-      splits {name: {records, frames, shards {file name: records}}}, sources {file name: sha256}, settings, left_out.
+      The content of `metadata.json`: kind, schema_version, skeleton, keypoints, generated, splits {name: {records,
+      frames (sequences only), shards {file name: records}}}, sources {file name: sha256}, settings, left_out; for sequences
+      fps; for persons notes (what was changed on the way) and files {file name: sha256} beside the shards.
 
     Raises:
-      UserError: no folder, no or unreadable metadata, another kind or schema version, or a shard that is missing.
+      UserError: no folder, no or unreadable metadata, another kind or schema version, or a file that is missing.
     """
     path = os.path.join(directory, METADATA_FILE)
     expected = f"{METADATA_FILE}, features.json, dataset_info.json and files like {shard_name('train', 0, 8)}"
-    command = f"`python -m data_prep.convert human36m --source DIR --out {directory}`"
+    kinds = tuple(KINDS.values()) if kind is None else (kind,)
+    converters = " or ".join(dict.fromkeys(one.converters[0] for one in kinds))
+    command = f"`python -m data_prep.convert {converters} --source DIR --out {directory}`"
     if not os.path.isdir(directory):
         raise UserError(f"Data set folder '{directory}' does not exist (expected there: {expected}): write it with {command}.")
     if not os.path.isfile(path):
@@ -92,9 +167,10 @@ def read_metadata(directory: str) -> dict[str, Any]:
             metadata = json.load(file)
     except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with {command}.") from error
-    _check_metadata(metadata, path, command)
-    for split in metadata["splits"].values():
-        for name in split["shards"]:
+    _check_metadata(metadata, kinds, path, command)
+    beside = metadata["files"] if "files" in metadata else ()
+    for names in (*(split["shards"] for split in metadata["splits"].values()), beside):
+        for name in names:
             if not os.path.isfile(os.path.join(directory, name)):
                 raise UserError(
                     f"'{directory}' lacks '{name}', which its {METADATA_FILE} names: copy it again, or delete the folder and write it "
@@ -103,17 +179,18 @@ def read_metadata(directory: str) -> dict[str, Any]:
     return metadata
 
 
-def _check_metadata(metadata: Any, path: str, command: str) -> None:
+def _check_metadata(metadata: Any, kinds: tuple[Kind, ...], path: str, command: str) -> None:
     """Raises UserError unless this code can read the data set that `metadata` describes."""
-    kind = metadata["kind"] if isinstance(metadata, dict) and "kind" in metadata else None
-    if kind != KIND:
-        raise UserError(f"'{path}' is of kind {kind!r} where {KIND!r} is needed: give a folder written with {command}.")
+    found = metadata["kind"] if isinstance(metadata, dict) and "kind" in metadata else None
+    if found not in [kind.name for kind in kinds]:
+        needed = " or ".join(repr(kind.name) for kind in kinds)
+        raise UserError(f"'{path}' is of kind {found!r} where {needed} is needed: give a folder written with {command}.")
     version = metadata["schema_version"] if "schema_version" in metadata else None
     if version != SCHEMA_VERSION:
         raise UserError(
             f"'{path}' has schema version {version!r} and this code reads {SCHEMA_VERSION}: delete the folder and write it again with "
             f"{command}."
         )
-    missing = [key for key in METADATA_KEYS if key not in metadata]
+    missing = [key for key in METADATA_KEYS + KINDS[found].keys if key not in metadata]
     if missing:
         raise UserError(f"'{path}' lacks the entries {', '.join(missing)}: delete the folder and write it again with {command}.")

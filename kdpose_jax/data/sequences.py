@@ -13,6 +13,8 @@ from kdpose_jax.data.windows import Windows, centred_starts
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS, Skeleton
 
+KIND = schema.SEQUENCES
+
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
@@ -53,7 +55,7 @@ class Motion:
         )
 
 
-def read_motion(records: str | pathlib.Path, split: str) -> Motion:
+def read(records: str | pathlib.Path, split: str) -> Motion:
     """Reads one split of a data set of sequence records into memory.
 
     Args:
@@ -66,7 +68,7 @@ def read_motion(records: str | pathlib.Path, split: str) -> Motion:
     Raises:
       UserError: no such data set, another schema version, or a damaged shard (named with its record).
     """
-    metadata = schema.read_metadata(records)
+    metadata = schema.read_metadata(records, schema.SEQUENCES)
     if split not in metadata["splits"]:
         raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
     skeleton = SKELETONS[metadata["skeleton"]]
@@ -103,7 +105,7 @@ class WindowSource:
         """What an example consists of: so many frames."""
         return "frames", self.windows.length
 
-    def gather(self, examples: np.ndarray) -> Batch:
+    def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
         rows = self.windows.rows(examples)
         return {
             "keypoints_2d": np.take(self.motion.keypoints_2d, rows, axis=0),
@@ -122,20 +124,19 @@ def windows_of(motion: Motion, starts: list[np.ndarray], length: int) -> Windows
     )
 
 
-def open_training(records: str, *, split: str, frames: int, stride: int, flip: bool) -> WindowSource:
-    """The training windows of a data set.
+def open_training(motion: Motion, *, frames: int, seed: int, stride: int, flip: bool) -> WindowSource:
+    """The training windows of a data set; nothing about them is random.
 
     Args:
-      records: folder that `data_prep.convert` wrote.
-      split: its split.
+      motion: the training split.
       frames: frames F of a window.
+      seed: of the run, which every reader is told.
       stride: frames between two windows; 0 stands for `frames`, MixSTE's end-to-end windows.
       flip: a mirrored copy of every window is a second example.
 
     Returns:
       The source.
     """
-    motion = read_motion(records, split)
     if frames < 2 or stride < 0:
         raise UserError(f"data.frames is {frames} and data.training.stride {stride}: use at least 2, which a velocity needs, and 0.")
     motion = motion.with_flips() if flip else motion

@@ -14,6 +14,9 @@ from typing import Any
 import jax
 import jax.extend.core
 
+# The keys of rates in a record of `Cost.as_dict`, without their batch size.
+RATE = "outputs_per_second_batch"
+
 # Primitives whose bodies run a number of times (or on a number of devices) that the jaxpr does not state.
 _UNCOUNTABLE = ("while", "shard_map", "pallas_call")
 
@@ -161,30 +164,30 @@ class Cost:
 
     Attributes:
       parameters: trained values.
-      macs: multiply-adds of one window.
-      output_frames: frames that come out of one window.
-      latencies: windows per call -> time of the call.
+      macs: multiply-adds of one example.
+      outputs: what one example yields: the frames of a window, one person of a picture.
+      latencies: examples per call -> time of the call.
     """
 
     parameters: int
     macs: Macs
-    output_frames: int
+    outputs: int
     latencies: dict[int, Latency]
 
-    def frames_per_second(self, batch: int) -> float:
-        """Output frames per second with `batch` windows per call (spec/scjd.md 5.6)."""
-        return batch * self.output_frames / self.latencies[batch].median_s
+    def outputs_per_second(self, batch: int) -> float:
+        """Outputs per second with `batch` examples per call (spec/scjd.md 5.6)."""
+        return batch * self.outputs / self.latencies[batch].median_s
 
     def as_dict(self) -> dict[str, Any]:
         """A flat record for the results file; "flops" = 2 x MACs, "linear" without attention products."""
-        record: dict[str, Any] = {"parameters": self.parameters, "output_frames": self.output_frames}
+        record: dict[str, Any] = {"parameters": self.parameters, "outputs_per_example": self.outputs}
         counts = {"linear": self.macs.linear, "attention": self.macs.attention, "total": self.macs.total}
         for kind, macs in counts.items():
-            record[f"macs_{kind}_per_window"] = macs
-            record[f"macs_{kind}_per_frame"] = macs / self.output_frames
-            record[f"flops_{kind}_per_window"] = 2 * macs
-            record[f"flops_{kind}_per_frame"] = 2 * macs / self.output_frames
+            record[f"macs_{kind}_per_example"] = macs
+            record[f"macs_{kind}_per_output"] = macs / self.outputs
+            record[f"flops_{kind}_per_example"] = 2 * macs
+            record[f"flops_{kind}_per_output"] = 2 * macs / self.outputs
         for batch, latency in self.latencies.items():
             record[f"latency_batch{batch}"] = dataclasses.asdict(latency)
-            record[f"frames_per_second_batch{batch}"] = self.frames_per_second(batch)
+            record[f"{RATE}{batch}"] = self.outputs_per_second(batch)
         return record

@@ -1,14 +1,13 @@
 """The protocol of Human3.6M and of every set like it: windows over the test sequences, scores per action."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from kdpose_jax.codecs import poses
-from kdpose_jax.data.sequences import Motion, WindowSource, read_motion, windows_of
+from kdpose_jax.data import sequences
+from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.metrics_3d import Scores, SequencePoses, score_sequences
@@ -39,6 +38,7 @@ class Protocol:
 
     best_metric = "mpjpe_mm"
     best_is_lowest = True
+    breakdown_title = "MPJPE mm by action"
     columns = (
         ("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
         ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}".format),
@@ -50,6 +50,11 @@ class Protocol:
     def unit(self) -> tuple[str, int]:
         """What a prediction consists of: so many frames."""
         return "frames", self.source.windows.length
+
+    @property
+    def test_set(self) -> str:
+        """What was tested on."""
+        return f"{len(self.motion.frames):,} sequences, {len(self.motion.frame_mask):,} frames"
 
     @property
     def motion(self) -> Motion:
@@ -76,24 +81,24 @@ class Protocol:
         everything = np.ones(windows.length, bool)
 
         def score(predicted: np.ndarray) -> dict[str, float]:
-            chosen_poses = (SequencePoses("all", *pair, everything) for pair in zip(predicted, target, strict=True))
-            means = score_sequences(chosen_poses, metrics=("mpjpe", "mpjve"))["mean_over_frames"]
+            poses = (SequencePoses("all", *pair, everything) for pair in zip(predicted, target, strict=True))
+            means = score_sequences(poses, metrics=("mpjpe", "mpjve"))["mean_over_frames"]
             return {name: float(value) for name, value in means.items() if value is not None}
 
         return source, score
 
-    def full(self, predict: Predict, run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
+    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
         """The whole protocol: with and without test-time flip, `compat` and `exact`, all frames and keyframes.
 
         Args:
-          predict: (params, model_state, batch) -> `[B, F, J, 3]` metres.
+          predictors: "plain" and "flip" -> (params, model_state, batch) -> `[B, F, J, 3]` metres.
           run: gives the predictions of such a function on `source`, `[W, F, J, 3]`.
 
         Returns:
           {"flip" and "plain": {"compat", "exact", "keyframes": Scores}}.
         """
         record = {}
-        for name, function in (("plain", predict), ("flip", flip_averaged(predict, self.motion.skeleton.flip_permutation))):
+        for name, function in predictors.items():
             predicted = run(function)
             record[name] = {windows: self.score(predicted, windows) for windows in WINDOWS}
             if self.keyframe_stride > 1:
@@ -114,7 +119,7 @@ class Protocol:
         row["keyframe_mpjpe_mm"] = chosen["keyframes"]["mean_over_actions"]["mpjpe_mm"] if "keyframes" in chosen else None
         return row
 
-    def per_action(self, record: dict[str, Any]) -> dict[str, float | None]:
+    def breakdown(self, record: dict[str, Any]) -> dict[str, float | None]:
         """MPJPE in mm of every action, as in `row`."""
         scores = record["flip" if self.flip else "plain"][self.windows]["per_action"]
         return {action: values["mpjpe_mm"] for action, values in scores.items()}
@@ -183,21 +188,24 @@ def check_settings(*, windows: str, flip: bool, keyframe_stride: int, keyframe_o
         )
 
 
+def read(records: str, split: str) -> Motion:
+    """The test data: one split of sequence records, whole in memory."""
+    return sequences.read(records, split)
+
+
 def open_protocol(
-    records: str,
+    motion: Motion,
     *,
-    split: str,
     frames: int,
     windows: str,
     flip: bool,
     keyframe_stride: int,
     keyframe_offset: int,
 ) -> Protocol:
-    """Reads the test split and lays the evaluation windows over it.
+    """Lays the evaluation windows over the test split.
 
     Args:
-      records: folder that `data_prep.convert` wrote.
-      split: its split.
+      motion: the test split.
       frames: frames F of a window.
       windows: see `Protocol`, as are the following.
       flip: test-time flip in the table.
@@ -205,19 +213,7 @@ def open_protocol(
       keyframe_offset: o.
     """
     check_settings(windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset)
-    motion = read_motion(records, split)
     starts = [evaluation_starts(int(count), frames) for count in motion.frames]
     first = np.concatenate([[0], np.cumsum([len(start) for start in starts])])
     source = WindowSource(motion, windows_of(motion, starts, frames))
     return Protocol(source, first, windows, flip, keyframe_stride, keyframe_offset)
-
-
-def flip_averaged(predict: Predict, flip_permutation: tuple[int, ...]) -> Predict:
-    """Test-time flip: the mean of the prediction and the un-flipped prediction on the flipped input (spec 5.2)."""
-
-    def averaged(params: Any, model_state: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        mirrored = {**batch, "keypoints_2d": poses.flip(batch["keypoints_2d"], flip_permutation)}
-        back = poses.flip(predict(params, model_state, mirrored), flip_permutation)
-        return (predict(params, model_state, batch) + back) / 2
-
-    return averaged

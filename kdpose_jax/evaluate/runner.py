@@ -9,16 +9,16 @@ from jax.experimental import multihost_utils
 
 from kdpose_jax.data.batches import Source, evaluation_batches
 
-Predict = Callable[[Any, Any, dict[str, jax.Array]], jax.Array]
+Predict = Callable[[Any, Any, dict[str, jax.Array]], Any]
 
 
 def predict_all(
     predict: Predict, params: Any, model_state: Any, source: Source, *, batch: int, sharding: jax.sharding.Sharding
-) -> np.ndarray:
+) -> Any:
     """The predictions of all examples in their order.
 
     Args:
-      predict: compiled (params, model_state, batch) -> `[batch, ...]`.
+      predict: compiled (params, model_state, batch) -> an array `[batch, ...]` or a tree of them.
       params: of the network.
       model_state: of the network.
       source: the examples, N.
@@ -26,7 +26,7 @@ def predict_all(
       sharding: of the batch axis.
 
     Returns:
-      `[N, ...]` on every host.
+      The tree with arrays `[N, ...]`, on every host.
     """
     collected = []
     for arrays in evaluation_batches(source, batch, sharding):
@@ -34,5 +34,6 @@ def predict_all(
         outputs = predict(params, model_state, arrays)
         if jax.process_count() > 1:
             outputs, mask = multihost_utils.process_allgather((outputs, mask), tiled=True)
-        collected.append(np.asarray(outputs)[np.asarray(mask)])
-    return np.concatenate(collected)
+        keep = np.asarray(mask)
+        collected.append(jax.tree.map(lambda array, keep=keep: np.asarray(array)[keep], outputs))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *collected)

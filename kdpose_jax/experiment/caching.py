@@ -1,6 +1,7 @@
 """Targets that never change during training, computed once per example."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,26 +29,29 @@ class CachedSource:
     def __len__(self) -> int:
         return len(self.source)
 
-    def gather(self, examples: np.ndarray) -> Batch:
-        return {**self.source.gather(examples), **{name: array[examples] for name, array in self.targets.items()}}
+    @property
+    def unit(self) -> tuple[str, int]:
+        return self.source.unit
+
+    def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
+        return {**self.source.gather(examples, passes), **{name: array[examples] for name, array in self.targets.items()}}
 
 
-def with_cached_targets(method: Method, frozen: Any, around: Any, config: ConfigDict) -> Source:
+def with_cached_targets(
+    method: Method, frozen: Any, source: Source, config: ConfigDict, mesh: jax.sharding.Mesh, show: Callable[[str], None]
+) -> Source:
     """The training source, with the method's cached targets where it has any."""
     if method.cached_targets is None:
-        return around.source
+        return source
     compute = jax.jit(method.cached_targets)
-    names = sorted(jax.eval_shape(method.cached_targets, frozen, around.source.gather(np.arange(1))))
-    around.show(f"caching {', '.join(names)} of {len(around.source)} training examples")
-    targets = {
-        name: runner.predict_all(
-            lambda params, _, arrays, name=name: compute(params, arrays)[name],
-            frozen,
-            {},
-            around.source,
-            batch=config.eval.batch * around.mesh.size,
-            sharding=sharding.over_batch(around.mesh),
-        )
-        for name in names
-    }
-    return CachedSource(around.source, targets)
+    names = sorted(jax.eval_shape(method.cached_targets, frozen, source.gather(np.arange(1))))
+    show(f"caching {', '.join(names)} of {len(source)} training examples")
+    targets = runner.predict_all(
+        lambda params, _, arrays: compute(params, arrays),
+        frozen,
+        {},
+        source,
+        batch=sharding.evaluation_batch(config.eval.batch, mesh),
+        sharding=sharding.over_batch(mesh),
+    )
+    return CachedSource(source, targets)

@@ -21,22 +21,20 @@ def prepare_records(config: ConfigDict, workdir: epath.Path) -> str:
       UserError: there is nothing to read, or the conversion failed.
     """
     data = config.data
-    generated = data.converter.name == "synthetic"
     if data.records and not data.source:
         return data.records
-    if data.converter.name not in ("synthetic", "human36m"):
-        raise UserError(f"data.converter.name is '{data.converter.name}': use synthetic or human36m.")
-    if not data.source and not generated:
-        settings = data.converter.settings
-        raise UserError(
-            f"'{config.name}' needs its raw files: give their folder with --config.data.source=DIR (expected there: "
-            f"data_3d_<name>.npz and data_2d_<name>_{settings.keypoints}.npz in VideoPose3D's layout; the README's section "
-            "Data says where to get them), or records written by `python -m data_prep.convert` with "
-            "--config.data.records=DIR."
-        )
-    settings = {name: value for name, value in data.converter.settings.items() if value not in ("", ())}
-    if data.source:
+    name = data.converter.name
+    if name not in convert.CONVERTERS:
+        raise UserError(f"data.converter.name is '{name}': use one of {', '.join(convert.CONVERTERS)}.")
+    settings = {field: value for field, value in data.converter.settings.items() if value not in ("", ())}
+    if convert.needs_source(name):
+        if not data.source:
+            raise UserError(
+                f"'{config.name}' needs its raw files: give their folder with --config.data.source=DIR (expected there: "
+                f"{convert.expected_files(name, settings)}; the README's section Data says where to get them), or records "
+                f"written by `python -m data_prep.convert {name}` with --config.data.records=DIR."
+            )
         settings["source"] = data.source
     out = data.records or str(workdir / "data")
-    convert.prepare(data.converter.name, out, **settings)
+    convert.prepare(name, out, **settings)
     return out

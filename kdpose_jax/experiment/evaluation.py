@@ -8,9 +8,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax.data.batches import Source
 from kdpose_jax.evaluate import cost, runner
 from kdpose_jax.experiment import networks, settings
-from kdpose_jax.experiment.training import Surroundings, build_method, global_batch, plan_of
+from kdpose_jax.experiment.training import Surroundings, build_method, open_protocol, plan_of
 from kdpose_jax.train import sharding
 
 
@@ -23,34 +24,34 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
       around: protocol and devices.
 
     Returns:
-      A record for `results.json`: `scores` and `cost`.
+      A record for `results.json`: `scores`, their `table` row and `breakdown`, and `cost`.
 
     Raises:
       UserError: the checkpoint holds another network.
     """
-    source = around.protocol.source
+    protocol = open_protocol(config, around)
     method, config = build_method(config, plan_of(config, 1))
     everywhere = sharding.replicated(around.mesh)
-    example = source.gather(np.arange(1))
-    params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), example)
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params["student"])
-    student = {"student": networks.load_network(checkpoint, target)}
-    predict = jax.jit(method.predict)
+    params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), protocol.source.gather(np.arange(1)))
+    target = networks.variables_of("student", params, model_state)
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), target)
+    network = networks.load_network(config.student.network.name, checkpoint, target)
+    student, model_state = {"student": network["params"]}, {"student": network["state"]} if network["state"] else {}
+    batch, over_batch = sharding.evaluation_batch(config.eval.batch, around.mesh), sharding.over_batch(around.mesh)
 
-    def run(function: runner.Predict) -> np.ndarray:
-        return runner.predict_all(
-            predict if function is method.predict else jax.jit(function),
-            student,
-            model_state,
-            source,
-            batch=global_batch(config, around.mesh),
-            sharding=sharding.over_batch(around.mesh),
-        )
+    def run(function: runner.Predict, source: Source | None = None) -> Any:
+        source = protocol.source if source is None else source
+        return runner.predict_all(jax.jit(function), student, model_state, source, batch=batch, sharding=over_batch)
 
-    around.show(f"evaluating {checkpoint} on {len(source)} windows of {source.unit[1]} {source.unit[0]}")
+    around.show(f"evaluating {checkpoint} on {protocol.test_set}")
     with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
-        scores = around.protocol.full(method.predict, run)
-    return {"scores": scores, "cost": cost_of(method.predict, student, model_state, source, config)}
+        scores = protocol.full({"plain": method.predict, "flip": method.predict_with_flip}, run)
+    return {
+        "scores": scores,
+        "table": protocol.row(scores),
+        "breakdown": protocol.breakdown(scores),
+        "cost": cost_of(method.predict, student, model_state, protocol.source, config),
+    }
 
 
 def cost_of(predict: runner.Predict, params: Any, model_state: Any, source: Any, config: ConfigDict) -> dict[str, Any]:

@@ -25,26 +25,30 @@ def adopt_teacher(config: ConfigDict) -> None:
     """Takes the teacher's sizes from its checkpoint, so that nobody has to repeat them.
 
     Args:
-      config: `teacher.network` is replaced where `teacher.checkpoint` is given.
+      config: the blocks of `teacher` that its `shape` names are replaced where `teacher.checkpoint` is given.
 
     Raises:
       UserError: no such checkpoint, or one whose sizes do not fit the student's.
     """
-    path = config.teacher.checkpoint
+    path, block = config.teacher.checkpoint, config.teacher
     if not path:
         return
     if is_weight_file(path):
-        _, found = torch_import.import_mixste(path)
-        config.teacher.network.update({name: found.pop(name) for name in ("width", "depth", "mlp_ratio")})
+        found = torch_import.import_network(block.network.name, path)["sizes"]
+        for part in block.shape:
+            block[part].update({name: found[name] for name in block[part] if name in found})
     else:
         trained = settings.from_dict(checkpoint_teacher.run_meta(path)["config"])
-        if trained.method != config.teacher.method:
+        if trained.method != block.method:
             raise UserError(
-                f"'{path}' was trained with method '{trained.method}', and teacher.method is '{config.teacher.method}': "
+                f"'{path}' was trained with method '{trained.method}', and teacher.method is '{block.method}': "
                 "give a run of that method."
             )
+        if trained.task != config.task:
+            raise UserError(f"'{path}' was trained for task '{trained.task}', and task is '{config.task}': give a run of that task.")
         found = {name: trained.data[name] for name in config.data.must_fit}
-        config.teacher.network = trained.student.network
+        for part in block.shape:
+            block[part] = trained.student[part]
     for name in config.data.must_fit:
         if found[name] != config.data[name]:
             raise UserError(
@@ -53,11 +57,17 @@ def adopt_teacher(config: ConfigDict) -> None:
             )
 
 
-def load_frozen(method: Method, example: Any, key: jax.Array, mesh: Any) -> tuple[Any, dict[str, str]]:
+def variables_of(name: str, params: Any, model_state: Any) -> dict[str, Any]:
+    """One network out of a run's variables: {"params", "state"}, the state empty where it has none."""
+    return {"params": params[name], "state": model_state[name] if name in model_state else {}}
+
+
+def load_frozen(method: Method, network: str, example: Any, key: jax.Array, mesh: Any) -> tuple[Any, dict[str, str]]:
     """The teachers of a method, on the devices.
 
     Args:
       method: with its teachers; each `checkpoint` is a run or a PyTorch file.
+      network: name of their architecture, which a PyTorch file does not tell.
       example: a batch, for the shapes.
       key: for the shapes.
       mesh: the devices.
@@ -70,33 +80,65 @@ def load_frozen(method: Method, example: Any, key: jax.Array, mesh: Any) -> tupl
     frozen = {}
     for teacher in method.teachers:
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), abstract[teacher.name])
-        frozen[teacher.name] = load_network(teacher.checkpoint, target)
-    return frozen, {name: checkpoint_teacher.fingerprint(params) for name, params in frozen.items()}
+        frozen[teacher.name] = load_network(network, teacher.checkpoint, target)
+    return frozen, {name: checkpoint_teacher.fingerprint(variables) for name, variables in frozen.items()}
 
 
-def load_network(path: str, target: Any) -> Any:
-    """Parameters of one network from a run (its best checkpoint) or a PyTorch file.
+def load_network(network: str, path: str, target: Any) -> dict[str, Any]:
+    """The variables of one network from a run (its best checkpoint) or a PyTorch file.
 
     Args:
+      network: name of its architecture.
       path: of either.
-      target: abstract parameters with shardings.
+      target: {"params", "state"}, abstract, with shardings.
 
     Raises:
       UserError: it holds another network.
     """
     if not is_weight_file(path):
-        params, _, _ = checkpoint_teacher.load_params(path, {"student": target}, which="best", prefer_ema=True)
-        return params["student"]
-    params, _ = torch_import.import_mixste(path)
-    wanted, found = (
-        {jax.tree_util.keystr(where, simple=True, separator="/"): leaf.shape for where, leaf in jax.tree.leaves_with_path(tree)}
-        for tree in (target, params)
-    )
+        wanted = {"params": {"student": target["params"]}}
+        if target["state"]:
+            wanted["model_state"] = {"student": target["state"]}
+        restored, _, _ = checkpoint_teacher.load_variables(path, wanted, which="best", prefer_ema=True)
+        return variables_of("student", restored["params"], restored["model_state"] if target["state"] else {})
+    imported = torch_import.import_network(network, path)
+    found = {"params": imported["params"], "state": imported["state"]}
+    require_same_shapes(path, found, target)
+    return jax.tree.map(lambda values, like: jax.device_put(values, like.sharding), found, target)
+
+
+def start_from(network: str, path: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """A new network with the pretrained part of it filled in.
+
+    Args:
+      network: name of its architecture.
+      path: a PyTorch file with weights of the part (or all) of it that is published pretrained.
+      variables: {"params", "state"} as initialised, on the devices.
+
+    Returns:
+      The same trees; what the file lacks (heads) keeps its initialisation.
+
+    Raises:
+      UserError: the file holds another network.
+    """
+    imported = torch_import.import_pretrained(network, path)
+    fresh, found = _by_path(variables), _by_path(imported)
+    require_same_shapes(path, imported, {name: leaf for name, leaf in fresh.items() if name in found})
+    filled = {name: jax.device_put(found[name], leaf.sharding) if name in found else leaf for name, leaf in fresh.items()}
+    return jax.tree.unflatten(jax.tree.structure(variables), [filled[name] for name in fresh])
+
+
+def require_same_shapes(path: str, found: Any, wanted: Any) -> None:
+    """Refuses a file whose arrays are not those of the config's network."""
+    found, wanted = ({name: leaf.shape for name, leaf in _by_path(tree).items()} for tree in (found, wanted))
     for name in sorted(wanted | found):
         if name not in wanted or name not in found or wanted[name] != found[name]:
             shapes = [shapes[name] if name in shapes else "absent" for shapes in (found, wanted)]
             raise UserError(f"'{path}' has {name} {shapes[0]} where the config's network has {shapes[1]}: correct its block.")
-    return jax.tree.map(lambda values, like: jax.device_put(values, like.sharding), params, target)
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(where, simple=True, separator="/"): leaf for where, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def resolve(path: str) -> str:

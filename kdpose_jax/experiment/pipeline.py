@@ -13,7 +13,16 @@ from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import data, networks, settings, summary
 from kdpose_jax.experiment.evaluation import evaluate_network, evaluate_once
-from kdpose_jax.experiment.training import Run, Surroundings, build_method, build_optimizer, plan_of, train_run
+from kdpose_jax.experiment.training import (
+    Run,
+    Surroundings,
+    build_method,
+    build_optimizer,
+    open_protocol,
+    open_training,
+    plan_of,
+    train_run,
+)
 from kdpose_jax.report import results
 from kdpose_jax.train import sharding
 
@@ -44,14 +53,15 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         return
     mesh = start_devices(config)
     for run in runs:
-        sharding.check_batch(f"train.batch of the {run.name}", run.config.student.train.batch, mesh)
+        if not is_given(run, config):
+            sharding.check_batch(f"train.batch of the {run.name}", run.config.student.train.batch, mesh)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
     with sharding.first_process_first():
         records = data.prepare_records(config, workdir)
+    metadata = check_records(config, records)
     around = open_surroundings(config, records, workdir, mesh, show, training=True)
-    metadata = schema.read_metadata(records)
     if jax.process_index() == 0:
         settings.claim(workdir, config, metadata)
     networks_done, teacher_run = {}, config.teacher.checkpoint
@@ -66,8 +76,9 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         record = evaluate_once(workdir / run.name, copy_of(run.config), checkpoint, around)
         networks_done[run.name] = {"title": run.title, "checkpoint": checkpoint, **record}
     if jax.process_index() == 0:
-        origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around))
-        summary.write(workdir, networks_done, origin, around.protocol, metadata, show)
+        protocol = open_protocol(config, around)
+        origin = results.fingerprint(REPOSITORY, "float32", origin_of(config, metadata, around, protocol))
+        summary.write(workdir, networks_done, origin, protocol, metadata, show)
 
 
 def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epath.Path | None, show: Callable[[str], None]) -> None:
@@ -105,14 +116,15 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
     mesh = start_devices(config)
     with sharding.first_process_first():
         records = data.prepare_records(config, home.parent if workdir is None else home)
+    metadata = check_records(config, records)
     around = open_surroundings(config, records, home, mesh, show, training=False)
-    record = evaluate_network(config, checkpoint, around)
+    record = evaluate_network(copy_of(config), checkpoint, around)
     if jax.process_index() == 0:
         home.mkdir(parents=True, exist_ok=True)
-        metadata = schema.read_metadata(records)
-        origin = results.fingerprint(REPOSITORY, "float32", origin_of(config, metadata, around))
+        protocol = open_protocol(config, around)
+        origin = results.fingerprint(REPOSITORY, "float32", origin_of(config, metadata, around, protocol))
         name = pathlib.Path(checkpoint).name
-        summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, around.protocol, metadata, show)
+        summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, protocol, metadata, show)
 
 
 def run_folder(checkpoint: str) -> epath.Path:
@@ -149,25 +161,39 @@ def copy_of(config: ConfigDict) -> ConfigDict:
     return ConfigDict(settings.as_tuples(config.to_dict()))
 
 
+def is_given(run: Run, config: ConfigDict) -> bool:
+    """Whether a run needs no training: a teacher that exists."""
+    return run.name == "teacher" and bool(config.teacher.checkpoint)
+
+
+def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
+    """The metadata of the records, which must be those of the config.
+
+    Raises:
+      UserError: they have another skeleton, or hold what the config's reader does not read.
+    """
+    reader = settings.load("data", config.data.reader, "data.reader")
+    metadata = schema.read_metadata(records, reader.KIND)
+    if metadata["skeleton"] != config.data.skeleton:
+        raise UserError(
+            f"'{records}' has skeleton {metadata['skeleton']}, and data.skeleton is {config.data.skeleton}: give other records."
+        )
+    return metadata
+
+
 def open_surroundings(
     config: ConfigDict, records: str, workdir: epath.Path, mesh: Any, show: Callable[[str], None], *, training: bool
 ) -> Surroundings:
-    """Reads the data that a run needs."""
+    """Reads the data that all networks share."""
     reader = settings.load("data", config.data.reader, "data.reader")
     protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
-    source = None
-    skeleton = schema.read_metadata(records)["skeleton"]
-    if skeleton != config.data.skeleton:
-        raise UserError(f"'{records}' has skeleton {skeleton}, and data.skeleton is {config.data.skeleton}: give other records.")
+    training_data = reader.read(records, config.data.train_split) if training else None
+    around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show)
     if training:
-        source = reader.open_training(
-            records, split=config.data.train_split, frames=config.data.frames, **config.data.training
-        )
-        show(f"data  {len(source):,} training examples of {source.unit[1]} {source.unit[0]} from {records}")
-    opened = protocol.open_protocol(
-        records, split=config.data.test_split, frames=config.data.frames, **config.eval.settings
-    )
-    return Surroundings(workdir, source, opened, mesh, show)
+        source = open_training(config, around)
+        each = f" of {source.unit[1]} {source.unit[0]}" if source.unit[1] > 1 else ""
+        show(f"data  {len(source):,} training examples{each}, {open_protocol(config, around).test_set} to test on, from {records}")
+    return around
 
 
 def resolve_paths(config: ConfigDict) -> None:
@@ -198,9 +224,9 @@ def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any
     show(f"devices  {len(devices)} x {devices[0].device_kind} ({devices[0].platform}), {jax.process_count()} process(es)")
     for run in runs:
         network, block = run.config.student.network, run.config.student.train
-        given = config.teacher.checkpoint if run.name == "teacher" else ""
-        how = f"from {given}" if given else f"{block.epochs:g} epochs in batches of {block.batch}"
-        show(f"{run.name:9s} {network.name}, width {network.width}, depth {network.depth}, {network.heads} heads: {how}")
+        how = f"from {config.teacher.checkpoint}" if is_given(run, config) else f"{block.epochs:g} epochs in batches of {block.batch}"
+        sizes = ", ".join(f"{name} {value}" for name, value in network.items() if type(value) is int)
+        show(f"{run.name:9s} {network.name}, {sizes}: {how}")
 
 
 def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str) -> None:
@@ -222,12 +248,12 @@ def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str
         )
 
 
-def origin_of(config: ConfigDict, metadata: dict[str, Any], around: Surroundings) -> dict[str, Any]:
+def origin_of(config: ConfigDict, metadata: dict[str, Any], around: Surroundings, protocol: Any) -> dict[str, Any]:
     """What the results depend on beside code and devices."""
     return {
         "config": settings.as_dict(config),
         "seed": config.seed,
         "data": {name: metadata[name] for name in ("keypoints", "generated", "splits", "sources", "settings")},
-        "test_examples": len(around.protocol.source),
-        "train_examples": len(around.source) if around.source is not None else None,
+        "test_examples": len(protocol.source),
+        "train_examples": len(open_training(config, around)) if around.training_data is not None else None,
     }

@@ -5,10 +5,10 @@ from typing import Any
 
 from etils import epath
 
+from kdpose_jax.data import schema
+from kdpose_jax.evaluate.cost import RATE
 from kdpose_jax.experiment import settings
 from kdpose_jax.report import figures, results, tables
-
-RATE = "frames_per_second_batch"  # the keys of `evaluate.cost.Cost.as_dict`
 
 
 def write(
@@ -23,28 +23,29 @@ def write(
 
     Args:
       directory: the work directory.
-      networks: name -> `title`, `checkpoint`, `scores`, `cost`.
+      networks: name -> `title` and what `evaluation.evaluate_network` gives.
       origin: the fingerprint.
       protocol: of the evaluation.
       metadata: of the data set.
       show: prints the table.
     """
     (directory / "figures").mkdir(parents=True, exist_ok=True)
-    dataset = "generated motion" if metadata["generated"] else metadata["settings"]["name"]
+    contents = schema.KINDS[metadata["kind"]].contents
+    dataset = f"generated {contents}" if metadata["generated"] else metadata["settings"]["name"]
     table = comparison_table(networks, protocol)
-    per_action = {record["title"]: protocol.per_action(record["scores"]) for record in networks.values()}
-    averages = {record["title"]: protocol.row(record["scores"])[protocol.best_metric] for record in networks.values()}
+    parts = {record["title"]: record["breakdown"] for record in networks.values()}
+    means = {record["title"]: record["table"][protocol.columns[0][0]] for record in networks.values()}
     text = f"# Results on {dataset}\n\n{caption(origin, metadata, protocol)}\n\n{table}\n"
-    text += f"## {protocol.columns[0][1]} by action\n\n"
-    text += tables.per_action_table(per_action, {"mean over actions": averages}, protocol.columns[0][2])
-    draw(directory, networks, per_action, protocol, dataset, metadata["generated"])
+    text += f"## {protocol.breakdown_title}\n\n"
+    text += tables.breakdown_table(parts, {"mean": means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
+    draw(directory, networks, parts, protocol, dataset, metadata["generated"])
     settings.write_text(directory / "results.md", text)
     results.write_results(directory / "results.json", networks, origin)
     show("")
     show(table)
     show(f"results in {directory}: results.json, results.md, figures/")
     if metadata["generated"]:
-        show("The motion is generated: these numbers say nothing about any real data set.")
+        show(f"Generated {contents}: these numbers say nothing about any real data set.")
 
 
 def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -> str:
@@ -56,33 +57,29 @@ def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -
     for record in networks.values():
         cost = record["cost"]
         rows.append({
-            **protocol.row(record["scores"]),
+            **record["table"],
             "title": record["title"],
             "parameters": cost["parameters"],
-            "macs": cost["macs_linear_per_frame"],
-            "macs_total": cost["macs_total_per_frame"],
+            "macs": cost["macs_linear_per_output"],
+            "macs_total": cost["macs_total_per_output"],
             "rate": cost[f"{RATE}{batch}"],
         })
-    columns = [
-        ("title", "network", str),
-        *protocol.columns,
-        ("parameters", "parameters", tables.scaled),
-        ("macs", f"MACs/{unit[:-1]}, linear", tables.scaled),
-        ("macs_total", "with attention", tables.scaled),
-        ("rate", f"{unit}/s, batch {batch}", "{:,.0f}".format),
-    ]
+    columns = [("title", "network", str), *protocol.columns, ("parameters", "parameters", tables.scaled)]
+    columns.append(("macs", f"MACs/{unit[:-1]}, linear", tables.scaled))
+    if any(row["macs"] != row["macs_total"] for row in rows):
+        columns.append(("macs_total", "with attention", tables.scaled))
+    columns.append(("rate", f"{unit}/s, batch {batch}", "{:,.0f}".format))
     return tables.markdown_table(rows, columns)
 
 
 def caption(origin: Mapping[str, Any], metadata: Mapping[str, Any], protocol: Any) -> str:
     """Where the numbers come from, as a sentence."""
-    test = metadata["splits"][origin["config"]["data"]["test_split"]]
-    kind = "Generated motion: these numbers say nothing about any real data set. " if metadata["generated"] else ""
+    contents = schema.KINDS[metadata["kind"]].contents
+    kind = f"Generated {contents}: these numbers say nothing about any real data set. " if metadata["generated"] else ""
     changed = " with uncommitted changes" if origin["uncommitted_changes"] else ""
     return (
-        f"{kind}2D input: {metadata['keypoints']}. Test split: {test['records']:,} sequences, {test['frames']:,} frames. "
-        f"{protocol.conditions} The checkpoint of each network is its best on the test split, as in the literature. {protocol.unit[0]}/s "
-        f"without flip. Seed {origin['seed']}, commit {origin['commit']}{changed}, "
+        f"{kind}{protocol.conditions} Test split: {protocol.test_set}. The checkpoint of each network is its best on the test "
+        f"split, as in the literature. {protocol.unit[0]}/s without flip. Seed {origin['seed']}, commit {origin['commit']}{changed}, "
         f"{origin['device_count']} x {origin['device_kind']}, jax {origin['versions']['jax']}."
     )
 
@@ -90,12 +87,12 @@ def caption(origin: Mapping[str, Any], metadata: Mapping[str, Any], protocol: An
 def draw(
     directory: epath.Path,
     networks: Mapping[str, Mapping[str, Any]],
-    per_action: Mapping[str, Mapping[str, float | None]],
+    parts: Mapping[str, Mapping[str, float | None]],
     protocol: Any,
     dataset: str,
     generated: bool,
 ) -> None:
-    """Training curves, error against cost, error by action."""
+    """Training curves, score against cost, the score's parts."""
     about = {"dataset": dataset, "generated": generated}
     label = protocol.columns[0][1]
     runs = {
@@ -108,15 +105,15 @@ def draw(
         figures.training_curves(directory / "figures" / "training.png", runs, keys, **about)
     points = [
         figures.CostPoint(
-            record["title"], record["cost"]["macs_total_per_frame"], protocol.row(record["scores"])[protocol.best_metric]
+            record["title"], record["cost"]["macs_total_per_output"], record["table"][protocol.columns[0][0]]
         )
         for record in networks.values()
     ]
-    figures.error_against_cost(
-        directory / "figures" / "error_against_cost.png",
+    figures.score_against_cost(
+        directory / "figures" / "score_against_cost.png",
         points,
         cost_label=f"MACs per {protocol.unit[0][:-1]}, attention included",
-        error_label=label,
+        score_label=label,
         **about,
     )
-    figures.per_action_bars(directory / "figures" / "per_action.png", per_action, error_label=label, **about)
+    figures.breakdown_bars(directory / "figures" / "breakdown.png", parts, label=protocol.breakdown_title, **about)

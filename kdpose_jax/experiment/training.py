@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
@@ -15,13 +16,15 @@ from ml_collections import ConfigDict
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import Source, TrainBatches, to_global
 from kdpose_jax.evaluate import runner
-from kdpose_jax.experiment import caching, networks, settings
+from kdpose_jax.experiment import caching, gradients, memory, networks, settings
 from kdpose_jax.methods.api import Method
 from kdpose_jax.train import loop, optim, sharding, state
 from kdpose_jax.train.periodic import MetricsLog
 from kdpose_jax.train.step import build_step
 
-RATE_SETTINGS = ("schedule", "learning_rate", "decay_per_epoch", "final_learning_rate", "warmup_epochs")
+RATE_SETTINGS = (
+    "schedule", "learning_rate", "decay_per_epoch", "drop_epochs", "drop_factor", "final_learning_rate", "warmup_epochs",
+)  # fmt: skip
 OPTIMIZER_SETTINGS = ("weight_decay", "beta1", "beta2", "epsilon", "clip_norm")
 
 
@@ -46,17 +49,34 @@ class Surroundings:
 
     Attributes:
       workdir: of the experiment.
-      source: training examples; None where nothing is trained.
-      protocol: of the evaluation.
+      training_data: what the reader read; None where nothing is trained.
+      test_data: what the protocol read.
       mesh: the devices.
       show: prints one line.
     """
 
     workdir: epath.Path
-    source: Source | None
-    protocol: Any
+    training_data: Any
+    test_data: Any
     mesh: jax.sharding.Mesh
     show: Callable[[str], None]
+
+
+def open_training(config: ConfigDict, around: Surroundings) -> Source:
+    """The training examples as a run's method reads them."""
+    reader = settings.load("data", config.data.reader, "data.reader")
+    return reader.open_training(around.training_data, seed=config.seed, **reads(config), **config.data.training)
+
+
+def open_protocol(config: ConfigDict, around: Surroundings) -> Any:
+    """The evaluation of a run's network, whose method says what it reads."""
+    protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
+    return protocol.open_protocol(around.test_data, **reads(config), **config.eval.settings)
+
+
+def reads(config: ConfigDict) -> dict[str, Any]:
+    """What the batches of a run hold, as its method says."""
+    return settings.load("methods", config.method, "method").reads(config)
 
 
 def plan_of(config: ConfigDict, examples: int) -> loop.Plan:
@@ -104,32 +124,44 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
       UserError: see `loop.train`, or options of the config that do not fit.
     """
     directory = around.workdir / run.name
-    plan = plan_of(run.config, len(around.source))
+    source, protocol = open_training(run.config, around), open_protocol(run.config, around)
+    plan = plan_of(run.config, len(source))
     method, config = build_method(run.config, plan)
     block = config.student.train
-    with closing(open_checkpoints(directory, config, around.protocol)) as checkpoints:
+    with closing(open_checkpoints(directory, config, protocol)) as checkpoints:
         if checkpoints.latest_step() == plan.steps:
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
         first_key, root_key = jax.device_put(jax.random.split(jax.random.key(config.seed)), everywhere)
         rate, optimizer = build_optimizer(method, config, plan)
-        shapes = to_global(around.source.gather(np.arange(block.batch // jax.process_count()) % len(around.source)), over_batch)
+        first = source.gather(np.arange(block.batch // jax.process_count()) % len(source))
+        needed = memory.estimate(
+            method, optimizer, first, batch=block.batch, devices=around.mesh.size, with_ema=block.ema_decay > 0
+        )
+        around.show(f"{run.name}  needs about {needed}")
+        memory.require_room(run.name, needed, jax.local_devices()[0])
+        shapes = to_global(first, over_batch)
         current = state.create(
             method, optimizer, shapes, first_key, with_ema=block.ema_decay > 0, sharding=everywhere
         )
-        frozen, fingerprints = networks.load_frozen(method, shapes, first_key, around.mesh)
+        frozen, fingerprints = networks.load_frozen(method, config.teacher.network.name, shapes, first_key, around.mesh)
+        if checkpoints.latest_step() is None and config.student.pretrained:
+            current = with_pretrained(config, current)
         if checkpoints.latest_step() is not None:
             restored, _ = checkpoints.restore(vars(state.abstract(current)))
             current = state.TrainState(**restored)
             around.show(f"{run.name}  goes on from step {int(current.step)} of {plan.steps}")
-        source = caching.with_cached_targets(method, frozen, around, config)
+        source = caching.with_cached_targets(method, frozen, source, config, around.mesh, around.show)
         log = MetricsLog(str(directory), first_step=int(current.step), writes=jax.process_index() == 0)
         batches = TrainBatches(
             source, seed=config.seed, batch=block.batch, first_step=int(current.step), sharding=over_batch
         )
+        reports = config.gradient_report and method.terms is not None
+        if reports and int(current.step) == 0:
+            report_gradients(directory, "start", method, current, frozen, shapes, root_key)
         try:
-            loop.train(
+            current = loop.train(
                 run.name,
                 state=current,
                 step_function=build_step(method, optimizer, ema_decay=block.ema_decay),
@@ -138,18 +170,39 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
                 root_key=root_key,
                 plan=plan,
                 learning_rate=rate,
-                evaluate=quick_evaluation(method, config, around),
+                evaluate=quick_evaluation(method, config, protocol, around.mesh),
                 shown=("loss", "task", *(f"weighted_{name}" for name in config.distill.weights)),
                 checkpoints=checkpoints,
                 meta=meta_of(config, fingerprints),
                 log=log,
-                unit=(around.source.unit[0], around.source.unit[1] * block.batch),
+                unit=(source.unit[0], source.unit[1] * block.batch),
                 show=around.show,
             )
         finally:
             batches.close()
             log.close()
+        if reports:
+            report_gradients(directory, "end", method, current, frozen, shapes, root_key)
     return directory
+
+
+def report_gradients(
+    directory: epath.Path, when: str, method: Method, current: state.TrainState, frozen: Any, batch: Any, key: jax.Array
+) -> None:
+    """Measures the terms of a method on one batch and writes their gradients' norms into the run's folder."""
+    norms = gradients.term_norms(method, current, frozen, batch, key)
+    if jax.process_index() == 0:
+        gradients.write(directory, when, norms)
+
+
+def with_pretrained(config: ConfigDict, fresh: state.TrainState) -> state.TrainState:
+    """A state at step 0 whose student starts from published weights."""
+    variables = networks.variables_of("student", fresh.params, fresh.model_state)
+    filled = networks.start_from(config.student.network.name, config.student.pretrained, variables)
+    model_state = {**fresh.model_state, "student": filled["state"]} if filled["state"] else fresh.model_state
+    params = {**fresh.params, "student": filled["params"]}
+    ema = None if fresh.ema is None else {**fresh.ema, "student": jax.tree.map(jnp.copy, filled["params"])}
+    return dataclasses.replace(fresh, params=params, model_state=model_state, ema=ema)
 
 
 def meta_of(config: ConfigDict, fingerprints: Mapping[str, str]) -> dict[str, Any]:
@@ -170,10 +223,10 @@ def open_checkpoints(directory: epath.Path, config: ConfigDict, protocol: Any) -
 
 
 def quick_evaluation(
-    method: Method, config: ConfigDict, around: Surroundings
+    method: Method, config: ConfigDict, protocol: Any, mesh: jax.sharding.Mesh
 ) -> Callable[[state.TrainState], Mapping[str, float]]:
     """The light evaluation during training: state -> scores."""
-    source, score = around.protocol.quick(config.student.train.evaluate_examples)
+    source, score = protocol.quick(config.student.train.evaluate_examples)
     predict = jax.jit(method.predict)
 
     def evaluate(current: state.TrainState) -> Mapping[str, float]:
@@ -182,15 +235,9 @@ def quick_evaluation(
             current.evaluated_params,
             current.model_state,
             source,
-            batch=global_batch(config, around.mesh),
-            sharding=sharding.over_batch(around.mesh),
+            batch=sharding.evaluation_batch(config.eval.batch, mesh),
+            sharding=sharding.over_batch(mesh),
         )
         return score(predicted)
 
     return evaluate
-
-
-def global_batch(config: ConfigDict, mesh: jax.sharding.Mesh) -> int:
-    """The evaluation batch of all devices together: the same share for each, so that every device runs the same
-    program and scores do not depend on how many there are."""
-    return config.eval.batch * mesh.size

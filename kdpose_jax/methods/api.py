@@ -1,6 +1,7 @@
 """What a method is to the rest of the program: the contract of every folder beside this file.
 
-`kdpose_jax.methods.NAME.method.build(config)` takes the locked config and returns a `Method`.
+`kdpose_jax.methods.NAME.method` has two functions of the config: `reads` says what a batch must hold, as keyword arguments
+of the reader and the protocol, and `build` takes the locked config and returns a `Method`.
 """
 
 import dataclasses
@@ -56,7 +57,10 @@ class Method:
       loss: (params, model_state, frozen, batch, key, step) -> (scalar, (metrics, new model_state)). Pure; `step` is
         traced.
       predict: (params, model_state, batch) -> the canonical prediction, by the student alone.
-      teachers: the networks in `frozen`.
+      predict_with_flip: the same, merged with the prediction for the mirrored input (test-time flip).
+      terms: what `loss` is called with -> the weighted terms whose sum is the loss, by name, each a scalar; None where
+        the loss has no terms to tell apart.
+      teachers: the networks in `frozen`; each is {"params", "state"}.
       groups: optimiser groups; parameters outside all of them are trained as the config says.
       cached_targets: (frozen, batch) -> arrays per example that never change during training and that the loss then
         finds in the batch; None where there is nothing to cache.
@@ -66,6 +70,8 @@ class Method:
     init: Callable[[jax.Array, Batch], tuple[Tree, Tree, Tree]]
     loss: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], tuple[jax.Array, tuple[Metrics, Tree]]]
     predict: Callable[[Tree, Tree, Batch], Any]
+    predict_with_flip: Callable[[Tree, Tree, Batch], Any]
+    terms: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], dict[str, jax.Array]] | None = None
     teachers: tuple[Teacher, ...] = ()
     groups: tuple[Group, ...] = ()
     cached_targets: Callable[[Tree, Batch], Batch] | None = None

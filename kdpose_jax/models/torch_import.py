@@ -1,171 +1,125 @@
-"""Published PyTorch weights -> our parameter trees, one map of names per network; every tensor is used exactly once."""
+"""Published PyTorch weights -> our trees: reads the file, finds the state in it, and renames its tensors."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 from etils import epath
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.models import torch_file
-
-# Where training scripts keep the state of the network: MixSTE and VideoPose3D, other lifters, Lightning.
-_STATE_KEYS = ("model_pos", "model", "state_dict")
-_DATA_PARALLEL_PREFIX = "module."
-
-
-class _Entry(NamedTuple):
-    """One tensor: its PyTorch name and shape, our path, and whether it is a matrix to transpose (PyTorch keeps [out, in])."""
-
-    name: str
-    shape: tuple[int, ...]
-    path: tuple[str, ...]
-    transpose: bool = False
+from kdpose_jax.models.torch_hrnet import convert_hrnet_state, convert_imagenet_state
+from kdpose_jax.models.torch_mixste import convert_mixste_state
+from kdpose_jax.models.torch_names import find_state
 
 
-def import_mixste(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a MixSTE checkpoint of PyTorch.
+class ImportedNetwork(TypedDict):
+    """A network from a file.
+
+    Attributes:
+      params: float32 numpy tree in the layout of our network.
+      state: {} or {"batch_stats": tree}.
+      sizes: what the weights show of the network's sizes.
+    """
+
+    params: dict[str, Any]
+    state: dict[str, Any]
+    sizes: dict[str, Any]
+
+
+def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
+    """Reads a checkpoint of PyTorch for one of our networks.
 
     Args:
+      name: `mixste` or `hrnet`, as in `network.name` of a config.
       path: a file of `torch.save` with the network's state under `model_pos`, `model`, `state_dict` or at the top, its names with or
         without the data-parallel prefix.
 
     Returns:
-      (params, sizes): float32 numpy tree in the layout of `mixste.MixSTE`, and its `frames`, `joints`, `width`, `depth` and
-      `mlp_ratio`. The number of heads leaves no trace in weights: the caller has to know it.
+      The network.
 
     Raises:
       UserError: not such a file, or not such a network; names the first tensors that are missing, left over or of a wrong shape.
     """
-    state = _network_state(torch_file.read_torch_file(path), str(path))
-    try:
-        params, sizes = convert_mixste_state(state)
-    except UserError as error:
-        raise UserError(f"The PyTorch file {path} cannot be used: {error}") from error
+    if name == "mixste":
+        params, sizes = import_mixste(path)
+        return ImportedNetwork(params=params, state={}, sizes=sizes)
+    if name == "hrnet":
+        params, batch_stats, sizes = import_hrnet(path)
+        return ImportedNetwork(params=params, state={"batch_stats": batch_stats}, sizes=sizes)
+    raise UserError(f"No PyTorch weights can be read for network '{name}': use 'mixste' or 'hrnet'.")
+
+
+def import_pretrained(name: str, path: epath.PathLike) -> dict[str, Any]:
+    """Reads the part of a network that is published pretrained: HRNet's ImageNet backbone, or the whole of a MixSTE.
+
+    Args:
+      name: `mixste` or `hrnet`.
+      path: as of `import_network`.
+
+    Returns:
+      {"params", "state"}: parts of the trees that the network has.
+
+    Raises:
+      UserError: as of `import_network`.
+    """
+    if name == "hrnet":
+        params, batch_stats = import_imagenet_hrnet(path)
+        return {"params": {"backbone": params}, "state": {"batch_stats": {"backbone": batch_stats}}}
+    whole = import_network(name, path)
+    return {"params": whole["params"], "state": whole["state"]}
+
+
+def import_mixste(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads MixSTE's checkpoint.
+
+    Returns:
+      (params, sizes): as of `torch_mixste.convert_mixste_state`, in float32.
+
+    Raises:
+      UserError: as of `import_network`.
+    """
+    params, sizes = _convert(path, convert_mixste_state)
     return _as_float32(params), sizes
 
 
-def convert_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Renames and transposes the tensors of a MixSTE network; dtypes stay as they are.
-
-    Args:
-      state: PyTorch name -> array, without prefix (JinluZhang1126/MixSTE, `MixSTE2.state_dict()`).
+def import_hrnet(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Reads a pose network of HRNet's, SimCC's or CDKD's code, SimDR or heatmap.
 
     Returns:
-      (params, sizes), as of `import_mixste`.
+      (params, batch_stats, sizes): as of `torch_hrnet.convert_hrnet_state`, in float32.
 
     Raises:
-      UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
+      UserError: as of `import_network`.
     """
-    sizes = _mixste_sizes(state)
-    entries = {entry.name: entry for entry in _mixste_entries(sizes)}
-    _require_same_names(state.keys(), entries.keys())
-    params: dict[str, Any] = {}
-    for entry in entries.values():
-        array = state[entry.name]
-        if array.shape != entry.shape:
-            raise UserError(
-                f"its tensor '{entry.name}' has shape {list(array.shape)} where a MixSTE network of these sizes has "
-                f"{list(entry.shape)}; name the checkpoint of a MixSTE network."
-            )
-        if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
-            raise UserError(f"its tensor '{entry.name}' holds {array.dtype.name} where weights are floating-point numbers.")
-        if not np.isfinite(array).all():
-            raise UserError(f"its tensor '{entry.name}' holds values that are not finite; use another checkpoint.")
-        node = params
-        for key in entry.path[:-1]:
-            node = node.setdefault(key, {})
-        node[entry.path[-1]] = array.T if entry.transpose else array
-    return params, sizes
+    params, batch_stats, sizes = _convert(path, convert_hrnet_state)
+    return _as_float32(params), _as_float32(batch_stats), sizes
 
 
-def _mixste_sizes(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Reads the sizes off the tensors that show them.
+def import_imagenet_hrnet(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads the backbone of an HRNet that was trained on ImageNet; what classifies is left out.
+
+    Returns:
+      (params, batch_stats): float32, what a `pose_net.PoseNet` has under `backbone` in either tree.
 
     Raises:
-      UserError: one of these is missing or has another number of axes.
+      UserError: as of `import_network`.
     """
-    spatial = _axes_of(state, "Spatial_pos_embed", 3)  # [1, J, C]
-    temporal = _axes_of(state, "Temporal_pos_embed", 3)  # [1, F, C]
-    hidden = _axes_of(state, "STEblocks.0.mlp.fc1.weight", 2)  # [hidden, C]
-    depth = len({name.split(".")[1] for name in state if name.startswith("STEblocks.")})
-    width = spatial[2]
-    if 0 in (*spatial, *temporal, *hidden):
-        raise UserError("it has tensors without values; name the checkpoint of a MixSTE network.")
-    return {"frames": temporal[1], "joints": spatial[1], "width": width, "depth": depth, "mlp_ratio": hidden[0] / width}
+    params, batch_stats, _ = _convert(path, convert_imagenet_state)
+    return _as_float32(params), _as_float32(batch_stats)
 
 
-def _mixste_entries(sizes: Mapping[str, Any]) -> Iterator[_Entry]:
-    """Every tensor of a MixSTE network of these sizes (spec: the layers of MixSTE2)."""
-    width, hidden = sizes["width"], round(sizes["mlp_ratio"] * sizes["width"])
-    yield from _linear("Spatial_patch_to_embedding", ("joint_embedding",), 2, width)
-    yield _Entry("Spatial_pos_embed", (1, sizes["joints"], width), ("spatial_position",))
-    yield _Entry("Temporal_pos_embed", (1, sizes["frames"], width), ("temporal_position",))
-    for kind, ours in (("STEblocks", "spatial_block"), ("TTEblocks", "temporal_block")):
-        for layer in range(sizes["depth"]):
-            name, path = f"{kind}.{layer}", (f"{ours}_{layer}",)
-            yield from _norm(f"{name}.norm1", (*path, "norm_attention"), width)
-            yield from _linear(f"{name}.attn.qkv", (*path, "attention", "qkv"), width, 3 * width)
-            yield from _linear(f"{name}.attn.proj", (*path, "attention", "out"), width, width)
-            yield from _norm(f"{name}.norm2", (*path, "norm_mlp"), width)
-            yield from _linear(f"{name}.mlp.fc1", (*path, "mlp_hidden"), width, hidden)
-            yield from _linear(f"{name}.mlp.fc2", (*path, "mlp_out"), hidden, width)
-    yield from _norm("Spatial_norm", ("spatial_norm",), width)
-    yield from _norm("Temporal_norm", ("temporal_norm",), width)
-    yield from _norm("head.0", ("head_norm",), width)
-    yield from _linear("head.1", ("head",), width, 3)
-
-
-def _linear(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Iterator[_Entry]:
-    yield _Entry(f"{name}.weight", (outputs, inputs), (*path, "kernel"), transpose=True)
-    yield _Entry(f"{name}.bias", (outputs,), (*path, "bias"))
-
-
-def _norm(name: str, path: tuple[str, ...], width: int) -> Iterator[_Entry]:
-    yield _Entry(f"{name}.weight", (width,), (*path, "scale"))
-    yield _Entry(f"{name}.bias", (width,), (*path, "bias"))
-
-
-def _axes_of(state: Mapping[str, np.ndarray], name: str, axes: int) -> tuple[int, ...]:
-    if name not in state:
-        raise UserError(f"it has no tensor '{name}'; name the checkpoint of a MixSTE network.")
-    if state[name].ndim != axes:
-        raise UserError(f"its tensor '{name}' has shape {list(state[name].shape)} where {axes} axes are expected.")
-    return state[name].shape
-
-
-def _require_same_names(found, expected) -> None:
-    """Refuses tensors that are missing or left over.
+def _convert(path: epath.PathLike, convert: Callable[[Mapping[str, np.ndarray]], Any]) -> Any:
+    """Reads a file and converts its state.
 
     Raises:
-      UserError: names the first of them.
+      UserError: names the file.
     """
-    for names, problem in ((sorted(expected - found), "lacks"), (sorted(found - expected), "has, beyond a MixSTE network,")):
-        if names:
-            more = "" if len(names) <= 3 else f" and {len(names) - 3} more"
-            raise UserError(f"it {problem} {names[:3]}{more}; name the checkpoint of an unchanged MixSTE network.")
-
-
-def _network_state(checkpoint: Any, place: str) -> dict[str, np.ndarray]:
-    """The dictionary of tensors inside a checkpoint, its names without the data-parallel prefix.
-
-    Raises:
-      UserError: there is none, or it holds something that is no tensor.
-    """
-    state = checkpoint
-    if isinstance(checkpoint, dict):
-        state = next((checkpoint[key] for key in _STATE_KEYS if key in checkpoint), checkpoint)
-    if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
-        raise UserError(
-            f"The PyTorch file {place} has no network state (looked for {', '.join(_STATE_KEYS)} and at the top): save the "
-            "network's state_dict()."
-        )
-    strangers = [name for name, value in state.items() if not isinstance(value, np.ndarray)]
-    if strangers:
-        raise UserError(f"The PyTorch file {place} has '{strangers[0]}' among its weights, which is no tensor: save a state_dict().")
-    if all(name.startswith(_DATA_PARALLEL_PREFIX) for name in state):
-        return {name.removeprefix(_DATA_PARALLEL_PREFIX): value for name, value in state.items()}
-    return dict(state)
+    state = find_state(torch_file.read_torch_file(path), str(path))
+    try:
+        return convert(state)
+    except UserError as error:
+        raise UserError(f"The PyTorch file {path} cannot be used: {error}") from error
 
 
 def _as_float32(tree: Any) -> Any:

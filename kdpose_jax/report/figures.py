@@ -20,17 +20,17 @@ _DOTS_PER_INCH = 150
 
 
 class CostPoint(NamedTuple):
-    """One network in the error-against-cost figure.
+    """One network in the score-against-cost figure.
 
     Attributes:
       name: its legend entry; points of one name (several seeds) look alike.
       cost: the horizontal value, above 0.
-      error: the vertical value.
+      score: the vertical value.
     """
 
     name: str
     cost: float
-    error: float
+    score: float
 
 
 def training_curves(
@@ -75,22 +75,22 @@ def training_curves(
     _finish(figure, panels[: len(keys)], path, f"Training on {dataset}", generated)
 
 
-def error_against_cost(
+def score_against_cost(
     path: epath.PathLike,
     points: Sequence[CostPoint],
     *,
     cost_label: str,
-    error_label: str,
+    score_label: str,
     dataset: str,
     generated: bool,
 ) -> None:
-    """Draws the error of networks against what they cost, on a logarithmic cost axis: lower left is better.
+    """Draws the score of networks against what they cost, on a logarithmic cost axis: the best stand at the left.
 
     Args:
       path: the PNG file.
       points: the networks.
       cost_label: label of the cost axis, with the unit.
-      error_label: label of the error axis, with the unit.
+      score_label: label of the score axis, with the unit.
       dataset: named in the title.
       generated: the data set is generated, which the figure then says.
 
@@ -104,7 +104,7 @@ def error_against_cost(
         own = [point for point in points if point.name == name]
         axes.plot(
             [point.cost for point in own],
-            [point.error for point in own],
+            [point.score for point in own],
             linestyle="none",
             marker=_MARKERS[index % len(_MARKERS)],
             markersize=9,
@@ -121,46 +121,46 @@ def error_against_cost(
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(y=0.15)
     axes.set_xlabel(cost_label)
-    axes.set_ylabel(error_label)
+    axes.set_ylabel(score_label)
     _tidy(axes)
-    _finish(figure, [axes], path, f"Error against cost on {dataset}", generated)
+    _finish(figure, [axes], path, f"{score_label} against cost on {dataset}", generated)
 
 
-def per_action_bars(
+def breakdown_bars(
     path: epath.PathLike,
     values: Mapping[str, Mapping[str, float | None]],
     *,
-    error_label: str,
+    label: str,
     dataset: str,
     generated: bool,
 ) -> None:
-    """Draws grouped bars: one group per action, one bar per network.
+    """Draws grouped bars: one group per part of the score, one bar per network.
 
     Args:
       path: the PNG file.
-      values: network -> action -> error; None and missing actions leave a gap.
-      error_label: label of the error axis, with the unit.
+      values: network -> part -> score; None and missing parts leave a gap.
+      label: label of the score axis, with the unit.
       dataset: named in the title.
       generated: the data set is generated, which the figure then says.
 
     Raises:
       UserError: the file cannot be written.
     """
-    actions = sorted({action for column in values.values() for action in column})
-    figure = Figure(figsize=(max(6.4, 1.6 + 0.25 * len(actions) * (len(values) + 1)), 4.6), layout="constrained")
+    parts = sorted({part for column in values.values() for part in column})
+    figure = Figure(figsize=(max(6.4, 1.6 + 0.25 * len(parts) * (len(values) + 1)), 4.6), layout="constrained")
     axes = figure.subplots()
     width = 0.84 / len(values)
     for index, (name, column) in enumerate(values.items()):
-        known = [(place, column[action]) for place, action in enumerate(actions) if column.get(action) is not None]
+        known = [(place, column[part]) for place, part in enumerate(parts) if column.get(part) is not None]
         places = [place + (index - (len(values) - 1) / 2) * width for place, _ in known]
         heights = [height for _, height in known]
         axes.bar(places, heights, 0.92 * width, label=name, color=_COLOURS[index % len(_COLOURS)])
-    axes.set_xlim(-0.6, len(actions) - 0.4)
-    axes.set_xticks(range(len(actions)), actions, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_ylabel(error_label)
+    axes.set_xlim(-0.6, len(parts) - 0.4)
+    axes.set_xticks(range(len(parts)), parts, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_ylabel(label)
     _tidy(axes)
     axes.grid(False, axis="x")
-    _finish(figure, [axes], path, f"Error per action on {dataset}", generated)
+    _finish(figure, [axes], path, f"{label} on {dataset}", generated)
 
 
 def _tidy(axes: Axes) -> None:

@@ -41,25 +41,27 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join(padded) + " |\n"
 
 
-def per_action_table(
+def breakdown_table(
     values: Mapping[str, Mapping[str, float | None]],
     averages: Mapping[str, Mapping[str, float | None]],
     to_text: Callable[[Any], str],
+    heading: str,
 ) -> str:
-    """One line per action, one column per network, then lines of averages.
+    """One line per part of the score (an action, a joint), one column per network, then lines of averages.
 
     Args:
-      values: network -> action -> value. An action that a network lacks prints as "-".
+      values: network -> part -> value. A part that a network lacks prints as "-".
       averages: title of an average -> network -> value.
       to_text: turns a value into text.
+      heading: of the first column: what a part is.
 
     Returns:
       The table, lines ending in newlines.
     """
-    actions = sorted({action for column in values.values() for action in column})
-    rows = [{"": action} | {name: column.get(action) for name, column in values.items()} for action in actions]
+    parts = sorted({part for column in values.values() for part in column})
+    rows = [{"": part} | {name: column.get(part) for name, column in values.items()} for part in parts]
     rows += [{"": title} | dict(row) for title, row in averages.items()]
-    return markdown_table(rows, [("", "action", str)] + [(name, name, to_text) for name in values])
+    return markdown_table(rows, [("", heading, str)] + [(name, name, to_text) for name in values])
 
 
 def scaled(value: float) -> str:

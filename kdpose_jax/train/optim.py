@@ -12,7 +12,7 @@ import optax
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.api import Group
 
-SCHEDULES = ("epoch_decay", "cosine")
+SCHEDULES = ("epoch_decay", "cosine", "steps")
 
 
 def learning_rate(
@@ -20,6 +20,8 @@ def learning_rate(
     schedule: str,
     learning_rate: float,
     decay_per_epoch: float,
+    drop_epochs: Sequence[float],
+    drop_factor: float,
     final_learning_rate: float,
     warmup_epochs: float,
     steps: int,
@@ -29,9 +31,12 @@ def learning_rate(
 
     Args:
       schedule: `epoch_decay` multiplies the rate by `decay_per_epoch` after every epoch (MixSTE, HoT); `cosine` falls
-        to `final_learning_rate` at the end of the run. Both rise linearly over the warm-up.
+        to `final_learning_rate` at the end of the run; `steps` multiplies the rate by `drop_factor` after each of
+        `drop_epochs` (HRNet). All rise linearly over the warm-up.
       learning_rate: the highest rate.
       decay_per_epoch: of `epoch_decay`.
+      drop_epochs: of `steps`.
+      drop_factor: of `steps`.
       final_learning_rate: of `cosine`.
       warmup_epochs: 0 for none.
       steps: length of the run.
@@ -48,6 +53,9 @@ def learning_rate(
         now = jnp.asarray(step, jnp.float32)
         if schedule == "epoch_decay":
             value = learning_rate * decay_per_epoch ** jnp.floor(now / steps_per_epoch)
+        elif schedule == "steps":
+            drops = sum(jnp.asarray(now >= epoch * steps_per_epoch, jnp.float32) for epoch in drop_epochs)
+            value = learning_rate * drop_factor**drops
         else:
             progress = jnp.clip((now - warmup_steps) / max(1.0, steps - warmup_steps), 0.0, 1.0)
             value = final_learning_rate + (learning_rate - final_learning_rate) * 0.5 * (1 + jnp.cos(np.pi * progress))

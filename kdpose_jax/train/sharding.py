@@ -29,6 +29,12 @@ def over_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def evaluation_batch(per_device: int, mesh: Mesh) -> int:
+    """The batch of all devices together: the same share for each, so that every device runs the same program and scores
+    do not depend on how many there are."""
+    return per_device * mesh.size
+
+
 def check_batch(name: str, batch: int, mesh: Mesh) -> None:
     """Refuses a global batch that the devices cannot share equally."""
     if batch < 1 or batch % mesh.size:

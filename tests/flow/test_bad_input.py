@@ -9,7 +9,7 @@ import torch
 from launching import TINY, launch_main
 from torch_states import mixste_state
 
-from kdpose_jax.data.sequences import read_motion
+from kdpose_jax.data.sequences import read
 from kdpose_jax.errors import UserError
 
 CONFIG = ("--config", "configs/scjd.py")
@@ -118,7 +118,7 @@ def other_version(folder):
 )
 def test_damaged_records(records, tmp_path, change, said):
     with pytest.raises(UserError) as refused:
-        read_motion(damaged(records, tmp_path, change), "train")
+        read(damaged(records, tmp_path, change), "train")
     assert all(part in str(refused.value) for part in said)
 
 

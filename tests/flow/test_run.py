@@ -13,7 +13,7 @@ import pytest
 from golden import REPOSITORY
 from launching import launch_main
 
-from kdpose_jax.checkpoint.teacher import load_params, run_meta
+from kdpose_jax.checkpoint.teacher import load_variables, run_meta
 from kdpose_jax.experiment import settings
 from kdpose_jax.methods.scjd.method import build
 
@@ -28,7 +28,7 @@ def final_params(run):
     params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params)
-    return [load_params(run, target, which="latest", prefer_ema=ema)[0] for ema in (False, True)]
+    return [load_variables(run, {"params": target}, which="latest", prefer_ema=ema)[0]["params"] for ema in (False, True)]
 
 
 def test_everything_is_left_behind(finished):
@@ -37,7 +37,7 @@ def test_everything_is_left_behind(finished):
     assert set(results["networks"]) == set(NETWORKS)
     table = (workdir / "results.md").read_text()
     assert "student with SCJD" in table and "Generated motion" in table
-    for figure in ("training", "error_against_cost", "per_action"):
+    for figure in ("training", "score_against_cost", "breakdown"):
         assert (workdir / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     for name in NETWORKS:
         scores = results["networks"][name]["scores"]

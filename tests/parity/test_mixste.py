@@ -11,10 +11,10 @@ import optax
 import pytest
 from golden import golden_files
 
-from kdpose_jax.evaluate.pose3d import flip_averaged
 from kdpose_jax.losses.lifting import lifting_loss
+from kdpose_jax.methods.lifting import flip_averaged
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.models.torch_import import convert_mixste_state
+from kdpose_jax.models.torch_mixste import convert_mixste_state
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.train.optim import build_optimizer
 

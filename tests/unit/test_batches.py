@@ -21,10 +21,13 @@ class Numbers:
     def __len__(self):
         return self.count
 
-    def gather(self, examples):
+    unit = ("numbers", 1)
+
+    def gather(self, examples, passes=None):
         if self.broken_at in examples:
             raise OSError("the source broke")
-        return {"value": 10.0 * np.asarray(examples, np.float32)}
+        passes = np.full(len(examples), -1) if passes is None else passes
+        return {"value": 10.0 * np.asarray(examples, np.float32), "pass": passes.astype(np.int32)}
 
 
 def over_batch(devices):
@@ -38,7 +41,8 @@ def test_training_batches_follow_the_order_from_any_step(first_step):
     try:
         for step in range(first_step, first_step + 6):
             batch = next(batches)
-            expected = order.batch_examples(3, step, 4, 7)
+            expected, passes = order.batch_examples(3, step, 4, 7)
+            np.testing.assert_array_equal(batch["pass"], passes)
             np.testing.assert_array_equal(batch["example"], expected)
             np.testing.assert_array_equal(batch["value"], 10.0 * expected)
             assert batches.waited >= 0
@@ -71,3 +75,9 @@ def test_evaluation_sees_every_example_once_in_order(count, batch, devices):
         lambda params, state, arrays: arrays["value"] + params, 1.0, {}, Numbers(count), batch=batch, sharding=over_batch(devices)
     )
     np.testing.assert_array_equal(predicted, 10.0 * np.arange(count) + 1)
+    tree = predict_all(
+        lambda params, state, arrays: {"a": (arrays["value"],), "b": arrays["pass"]}, 1.0, {}, Numbers(count), batch=batch,
+        sharding=over_batch(devices),
+    )  # fmt: skip
+    np.testing.assert_array_equal(tree["a"][0], 10.0 * np.arange(count))
+    np.testing.assert_array_equal(tree["b"], np.full(count, -1))  # evaluation augments nothing

@@ -369,41 +369,41 @@ def student_of(state):
 )  # fmt: skip
 @pytest.mark.parametrize("prefer_ema", [False, True])
 def test_teacher_is_found_in_any_folder_of_its_run(run, folder, which, step, prefer_ema):
-    params, meta, found = teacher.load_params(run / folder, student_of(make_state(0)), which=which, prefer_ema=prefer_ema)
+    variables, meta, found = teacher.load_variables(run / folder, {"params": student_of(make_state(0))}, which=which, prefer_ema=prefer_ema)
     assert found == step
     assert meta["method"] == {1: "supervised", 2: "scjd"}[step]
     state = make_state(step, ema=True)
-    assert_same(params, {"student": state["ema" if prefer_ema else "params"]["student"]})  # adapters stay on the disk
+    assert_same(variables["params"], {"student": state["ema" if prefer_ema else "params"]["student"]})  # adapters stay on the disk
 
 
 def test_teacher_without_moving_average_gives_its_parameters(tmp_path):
     checkpoints = open_checkpoints(tmp_path / "checkpoints")
     checkpoints.save(1, make_state(1), META, None)
     checkpoints.close()
-    params, _, _ = teacher.load_params(tmp_path, abstract(make_state(0)["params"]), which="latest", prefer_ema=True)
-    assert_same(params, make_state(1)["params"])
+    variables, _, _ = teacher.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="latest", prefer_ema=True)
+    assert_same(variables["params"], make_state(1)["params"])
     with pytest.raises(UserError, match="no .*'mpjpe_mm'|has a value of 'mpjpe_mm'.*none is the best"):
-        teacher.load_params(tmp_path, abstract(make_state(0)["params"]), which="best", prefer_ema=True)
+        teacher.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="best", prefer_ema=True)
 
 
 def test_wrong_teacher_is_refused(run, tmp_path):
     wanted = student_of(make_state(0))
     with pytest.raises(UserError, match="no folder .*absent"):
-        teacher.load_params(tmp_path / "absent", wanted, which="best", prefer_ema=True)
+        teacher.load_variables(tmp_path / "absent", {"params": wanted}, which="best", prefer_ema=True)
     (tmp_path / "empty").mkdir()
     for which in ("best", "latest", 3):
         with pytest.raises(UserError, match="no checkpoint in .*empty"):
-            teacher.load_params(tmp_path / "empty", wanted, which=which, prefer_ema=True)
+            teacher.load_variables(tmp_path / "empty", {"params": wanted}, which=which, prefer_ema=True)
     with pytest.raises(UserError, match=r"no checkpoint of step 3 .*\[1, 2\]"):
-        teacher.load_params(run, wanted, which=3, prefer_ema=True)
+        teacher.load_variables(run, {"params": wanted}, which=3, prefer_ema=True)
     with pytest.raises(UserError, match=r"float32\[4, 3\] for 'params/student/head/kernel' where this run needs float32\[8, 3\]"):
-        teacher.load_params(run, student_of(make_state(0, width=8)), which="best", prefer_ema=False)
+        teacher.load_variables(run, {"params": student_of(make_state(0, width=8))}, which="best", prefer_ema=False)
     deeper = change(wanted, ("student", "neck"), wanted["student"]["head"])
     with pytest.raises(UserError, match="nothing for 'ema/student/neck/bias'"):
-        teacher.load_params(run, deeper, which="best", prefer_ema=True)
+        teacher.load_variables(run, {"params": deeper}, which="best", prefer_ema=True)
     shallower = change(wanted, ("student", "head", "bias"), None)
     with pytest.raises(UserError, match="'params/student/head/bias' where this run needs nothing"):
-        teacher.load_params(run, shallower, which="best", prefer_ema=False)
+        teacher.load_variables(run, {"params": shallower}, which="best", prefer_ema=False)
 
 
 def test_fingerprint_tells_parameters_apart():

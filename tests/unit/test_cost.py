@@ -149,13 +149,13 @@ def test_latency_waits_and_orders():
 
 
 def test_cost_record():
-    cost = Cost(parameters=10, macs=Macs(600, 60), output_frames=3, latencies={4: Latency(0.5, 0.25, 1.0, 7)})
+    cost = Cost(parameters=10, macs=Macs(600, 60), outputs=3, latencies={4: Latency(0.5, 0.25, 1.0, 7)})
     record = cost.as_dict()
-    assert cost.frames_per_second(4) == record["frames_per_second_batch4"] == 4 * 3 / 0.5
-    assert record["flops_linear_per_window"] == 1200
-    assert record["flops_total_per_window"] == 1320
-    assert record["macs_linear_per_frame"] == 200
-    assert record["flops_attention_per_frame"] == 40
+    assert cost.outputs_per_second(4) == record["outputs_per_second_batch4"] == 4 * 3 / 0.5
+    assert record["flops_linear_per_example"] == 1200
+    assert record["flops_total_per_example"] == 1320
+    assert record["macs_linear_per_output"] == 200
+    assert record["flops_attention_per_output"] == 40
     assert record["latency_batch4"] == {"median_s": 0.5, "lowest_s": 0.25, "highest_s": 1.0, "runs": 7}
 
 
@@ -208,12 +208,12 @@ def test_published_cost_table(name, mixste_cost):
     cost = mixste_cost(*network)
     record = Cost(cost.parameters, cost.macs, output_frames, {}).as_dict()
     assert printed(record["parameters"] / 1e6, parameters) == parameters
-    assert printed(record["flops_linear_per_window"] / 1e9, linear) == linear
+    assert printed(record["flops_linear_per_example"] / 1e9, linear) == linear
     if total is not None:
-        assert printed(record["flops_total_per_window"] / 1e9, total) == total
-    assert printed(record["flops_linear_per_frame"] / 1e6, per_frame) == per_frame
+        assert printed(record["flops_total_per_example"] / 1e9, total) == total
+    assert printed(record["flops_linear_per_output"] / 1e6, per_frame) == per_frame
     teacher = mixste_cost(*TEACHER).as_dict()
-    assert printed(teacher["flops_linear_per_frame"] / record["flops_linear_per_frame"], less) == less
+    assert printed(teacher["flops_linear_per_output"] / record["flops_linear_per_output"], less) == less
 
 
 def test_teacher_parameters_exactly(mixste_cost):

@@ -133,7 +133,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 def test_a_killed_worker_gets_a_sentence(tmp_path):
     with pytest.raises(UserError, match="worker process was ended .* fewer --workers"):
-        records.write_recordset(str(tmp_path / "data"), {}, {}, lambda: recordset([Item(1)] * 3, die), workers=2)
+        records.write_recordset(str(tmp_path / "data"), schema.SEQUENCES, {}, {}, lambda: recordset([Item(1)] * 3, die), workers=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ def die(item):
 
 
 def recordset(items, make_record):
-    return records.Recordset("h36m_17", "gt", True, 50.0, {"train": items}, make_record, [])
+    return records.Recordset(schema.SEQUENCES, "h36m_17", "gt", True, {"train": items}, make_record, [], {"fps": 50.0}, {})
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -154,15 +154,15 @@ def recordset(items, make_record):
 def test_shards_cut_the_items_in_order_and_none_is_empty(seed, count):
     frames = np.random.default_rng(seed).integers(1, 10 ** (seed + 1), count)
     items = [Item(int(number)) for number in frames]
-    planned = records._plan_shards("train", items)
+    planned = records._plan_shards("train", items, frames.tolist(), 100_000)
     assert [item for shard in planned for item in shard.items] == items
     assert all(shard.items for shard in planned) and len(planned) >= min(count, 8)
     assert [shard.name for shard in planned] == [schema.shard_name("train", i, len(planned)) for i in range(len(planned))]
 
 
 def test_many_frames_make_more_shards():
-    planned = records._plan_shards("train", [Item(3000)] * 520)  # Human3.6M's size
-    assert len(planned) == 16 and max(shard.frames for shard in planned) < 105_000
+    planned = records._plan_shards("train", [Item(3000)] * 520, [3000] * 520, 100_000)  # Human3.6M's size
+    assert len(planned) == 16 and max(shard.size for shard in planned) < 105_000
 
 
 @pytest.mark.parametrize(

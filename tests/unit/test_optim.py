@@ -28,6 +28,8 @@ def rate_of(schedule, *, steps=100, steps_per_epoch=10.0, warmup_epochs=0.0):
         schedule=schedule,
         learning_rate=2e-3,
         decay_per_epoch=0.9,
+        drop_epochs=(3.0, 7.5),
+        drop_factor=0.1,
         final_learning_rate=1e-5,
         warmup_epochs=warmup_epochs,
         steps=steps,
@@ -45,6 +47,8 @@ def test_rates_of_a_run(schedule, steps_per_epoch, warmup_epochs):
     for step in range(121):  # beyond the end, where a cosine stays at its final rate
         if schedule == "epoch_decay":
             value = 2e-3 * 0.9 ** math.floor(step / steps_per_epoch)
+        elif schedule == "steps":
+            value = 2e-3 * 0.1 ** sum(step >= epoch * steps_per_epoch for epoch in (3.0, 7.5))
         else:
             progress = min(max((step - warmup) / (100 - warmup), 0.0), 1.0)
             value = 1e-5 + (2e-3 - 1e-5) * (1 + math.cos(math.pi * progress)) / 2
@@ -58,10 +62,12 @@ def test_landmarks_of_the_schedules():
     np.testing.assert_allclose([decay(0), decay(9), decay(10), decay(99)], [2e-3, 2e-3, 1.8e-3, 2e-3 * 0.9**9], rtol=1e-5)
     np.testing.assert_allclose([cosine(0), cosine(9), cosine(19), cosine(60)], [1e-4, 1e-3, 2e-3, (2e-3 + 1e-5) / 2], rtol=1e-5)
     np.testing.assert_allclose(cosine(100), 1e-5, rtol=1e-4)
+    drops = rate_of("steps")
+    np.testing.assert_allclose([drops(29), drops(30), drops(74), drops(75), drops(99)], [2e-3, 2e-4, 2e-4, 2e-5, 2e-5], rtol=1e-5)
 
 
 def test_unknown_schedule_is_refused():
-    with pytest.raises(UserError, match=r"^optim.schedule is 'linear': set it to one of \['epoch_decay', 'cosine'\].$"):
+    with pytest.raises(UserError, match=r"^optim.schedule is 'linear': set it to one of \['epoch_decay', 'cosine', 'steps'\].$"):
         rate_of("linear")
 
 

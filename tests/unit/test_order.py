@@ -9,7 +9,7 @@ from kdpose_jax.data import order
 def read(seed, first, steps, batch, count, hosts=1):
     """What all hosts together read from step `first` on, `[steps, batch]`."""
     return np.stack([
-        np.concatenate([order.batch_examples(seed, step, batch, count, host, hosts) for host in range(hosts)])
+        np.concatenate([order.batch_examples(seed, step, batch, count, host, hosts)[0] for host in range(hosts)])
         for step in range(first, first + steps)
     ])
 
@@ -29,7 +29,9 @@ def test_positions_run_on():
     for step in range(12):
         positions = range(step * batch, (step + 1) * batch)
         expected = [order.epoch_order(seed, position // count, count)[position % count] for position in positions]
-        assert order.batch_examples(seed, step, batch, count).tolist() == expected
+        examples, passes = order.batch_examples(seed, step, batch, count)
+        assert examples.tolist() == expected
+        assert passes.tolist() == [position // count for position in positions]
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4, 8])
@@ -61,7 +63,7 @@ def test_the_order_stays_what_it_was():
     """Checkpoints resume into this order: another generator would repeat some examples and miss others."""
     assert order.epoch_order(0, 0, 10).tolist() == [0, 7, 8, 6, 9, 5, 1, 3, 2, 4]
     assert order.epoch_order(7, 3, 10).tolist() == [8, 4, 5, 3, 6, 0, 9, 7, 1, 2]
-    assert order.batch_examples(7, 5, 4, 10).tolist() == [1, 7, 2, 9]
+    assert order.batch_examples(7, 5, 4, 10)[0].tolist() == [1, 7, 2, 9]
 
 
 def test_an_epochs_order_cannot_be_changed():

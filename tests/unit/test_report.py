@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from kdpose_jax.errors import UserError
 from kdpose_jax.report import figures
 from kdpose_jax.report.results import SCHEMA_VERSION, fingerprint, read_metrics, read_results, write_atomically, write_results
-from kdpose_jax.report.tables import markdown_table, per_action_table, scaled
+from kdpose_jax.report.tables import breakdown_table, markdown_table, scaled
 
 
 def test_results_survive_the_file(tmp_path):
@@ -146,10 +146,10 @@ def test_markdown_table():
         markdown_table([{"name": "teacher"}], columns)
 
 
-def test_per_action_table():
+def test_breakdown_table():
     values = {"teacher": {"Walking": 30.0, "Eating": 40.0}, "student": {"Walking": 35.26}}
     averages = {"mean over actions": {"teacher": 35.0, "student": 35.26}}
-    assert per_action_table(values, averages, "{:.1f}".format) == (
+    assert breakdown_table(values, averages, "{:.1f}".format, "action") == (
         "| action            | teacher | student |\n"
         "| :---------------- | ------: | ------: |\n"
         "| Eating            |    40.0 |       - |\n"
@@ -183,7 +183,7 @@ RUNS = {
 }
 ACTIONS = {"teacher": {"Walking": 30.0, "Sitting": 50.0}, STUDENT: {"Walking": 33.0, "Sitting": None}}
 POINTS = [figures.CostPoint("teacher", 1.1e9, 40.9)] + [figures.CostPoint(STUDENT, 9.5e7, error) for error in (44.0, 44.6)]
-LABELS = {"cost_label": "FLOPs per frame", "error_label": "MPJPE (mm)"}
+LABELS = {"cost_label": "FLOPs per frame", "score_label": "MPJPE (mm)"}
 
 
 def draw_curves(path, **options):
@@ -191,11 +191,11 @@ def draw_curves(path, **options):
 
 
 def draw_scatter(path, **options):
-    figures.error_against_cost(path, POINTS, **LABELS, **options)
+    figures.score_against_cost(path, POINTS, **LABELS, **options)
 
 
 def draw_bars(path, **options):
-    figures.per_action_bars(path, ACTIONS, error_label="MPJPE (mm)", **options)
+    figures.breakdown_bars(path, ACTIONS, label="MPJPE (mm)", **options)
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_curves_show_what_was_recorded(tmp_path, drawn):
 @pytest.mark.parametrize("costs", [(3e6,), (2.9e6, 4e6), (1e6, 1e9), (1e3, 1e12)])
 def test_cost_axis_is_labelled_without_overlap(costs, tmp_path, drawn):
     points = [figures.CostPoint("network", cost, 40.0) for cost in costs]
-    figures.error_against_cost(tmp_path / "scatter.png", points, **LABELS, dataset="d", generated=False)
+    figures.score_against_cost(tmp_path / "scatter.png", points, **LABELS, dataset="d", generated=False)
     axes = drawn[0].axes[0]
     lowest, highest = axes.get_xlim()
     labels = [label for label in axes.get_xticklabels() if lowest <= label.get_position()[0] <= highest]

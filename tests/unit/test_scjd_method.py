@@ -11,7 +11,6 @@ from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate.pose3d import flip_averaged
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.scjd import student as student_module
 from kdpose_jax.skeletons import H36M_17
@@ -87,7 +86,7 @@ def copied(wide):
     """Invariant (i): r = 1, the student a copy of the teacher, identity projections."""
     scene = copy.copy(wide)
     projector = {"kernel": np.eye(16, dtype=np.float32), "bias": np.zeros(16, np.float32)}
-    scene.params = {"student": {"network": wide.frozen["teacher"]}, "projectors": {"layer_2": projector}}
+    scene.params = {"student": {"network": wide.frozen["teacher"]["params"]}, "projectors": {"layer_2": projector}}
     scene.predicted, scene.features = jax.jit(wide.lift)(scene.params)
     return scene
 
@@ -114,7 +113,7 @@ def test_a_copy_of_the_teacher_has_its_context_gap(copied):
 
 def test_flip_averaging_is_equivariant(scene):
     """Invariant (iv): the averaged prediction of the mirrored input is the mirrored averaged prediction."""
-    averaged = flip_averaged(scene.predict, FLIP)
+    averaged = jax.jit(scene.method.predict_with_flip)
     mirrored = {"keypoints_2d": poses.flip(scene.batch["keypoints_2d"], FLIP)}
     plain, other = averaged(scene.params, {}, scene.batch), averaged(scene.params, {}, mirrored)
     np.testing.assert_allclose(other, poses.flip(plain, FLIP), atol=1e-5)

@@ -7,15 +7,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from kdpose_jax.codecs import poses
-from kdpose_jax.losses.lifting import lifting_loss
+from kdpose_jax.methods import lifting
 from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
 from kdpose_jax.methods.scjd import schedule
 from kdpose_jax.methods.scjd.student import build_student, keyframe_notes
 from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms, teacher_pose
 from kdpose_jax.skeletons import SKELETONS
+
+
+def reads(config: Any) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader."""
+    return lifting.reads(config)
 
 
 def build(config: Any) -> Method:
@@ -34,7 +37,8 @@ def build(config: Any) -> Method:
     trained, evaluated = (build_student(config, skeleton, training=training) for training in (True, False))
     distillation = build_distillation(config, skeleton)
     options, student = config.distill, config.student
-    joint_weights = np.asarray(skeleton.loss_weights)
+    task_loss = lifting.task_loss(student.loss, skeleton)
+    predict_one, predict_both = lifting.predictors(evaluated.apply, skeleton)
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
 
     def init(key, batch):
@@ -42,14 +46,15 @@ def build(config: Any) -> Method:
         params = {"student": trained.init(keys[0], batch["keypoints_2d"])["params"]}
         frozen = {}
         if distillation.active:
-            frozen = {"teacher": distillation.teacher.init(keys[1], batch["keypoints_2d"])["params"]}
+            frozen = {"teacher": {"params": distillation.teacher.init(keys[1], batch["keypoints_2d"])["params"], "state": {}}}
         if options.weights.embedding:
             width = student.network.width
             embeddings = {layer: jnp.zeros((1, 1, 1, width)) for layer in distillation.embedding_layers}
             params["projectors"] = distillation.projectors.init(keys[2], embeddings)["params"]
         return params, {}, frozen
 
-    def loss(params, model_state, frozen, batch, key, step):
+    def all_terms(params, frozen, batch, key, step):
+        """The unweighted terms and the weighted ones, whose sum is the loss; all `[B]`."""
         offset = None
         if len(trained.offsets) > 1:
             offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, trained.stride)
@@ -60,28 +65,32 @@ def build(config: Any) -> Method:
             deterministic=False,
             rngs={"drop_path": jax.random.fold_in(key, 0)},
         )
-        total, terms = lifting_loss(
-            predicted,
-            batch["pose_3d"],
-            joint_weights=joint_weights,
-            smoothness_weight=student.loss.smoothness,
-            velocity_weight=student.loss.velocity,
-        )
-        terms = {"task": total, **terms}
+        total, parts = task_loss(predicted, batch)
+        weighted = {"task": total}
         if distillation.active:
             added = distillation_terms(distillation, params, frozen, batch, predicted, features, key)
             ramp = schedule.ramp(
                 step, warmup_steps=warmup_steps, steps=config.run.steps, decay_fraction=options.decay_fraction
             )
             for name, value in added.items():
-                factor = options.weights[name] * (1.0 if name == "temporal" else ramp)
-                terms[f"weighted_{name}"] = factor * value
-                total = total + factor * value
-        return total.mean(), (as_metrics({"loss": total, **terms}), model_state)
+                weighted[name] = options.weights[name] * (1.0 if name == "temporal" else ramp) * value
+            parts = {**parts, **added}
+        return parts, weighted
+
+    def loss(params, model_state, frozen, batch, key, step):
+        parts, weighted = all_terms(params, frozen, batch, key, step)
+        total = sum(weighted.values())
+        shown = {name if name == "task" else f"weighted_{name}": value for name, value in weighted.items()}
+        return total.mean(), (as_metrics({"loss": total, **parts, **shown}), model_state)
+
+    def terms(params, model_state, frozen, batch, key, step):
+        return {name: value.mean() for name, value in all_terms(params, frozen, batch, key, step)[1].items()}
 
     def predict(params, model_state, batch):
-        predicted, _ = evaluated.apply({"params": params["student"]}, batch["keypoints_2d"])
-        return poses.zero_root(predicted, skeleton.root)
+        return predict_one(params["student"], {}, batch)
+
+    def predict_with_flip(params, model_state, batch):
+        return predict_both(params["student"], {}, batch)
 
     def cached_targets(frozen, batch):
         return {"teacher_pose": teacher_pose(distillation, frozen, batch["keypoints_2d"])}
@@ -91,6 +100,8 @@ def build(config: Any) -> Method:
         init=init,
         loss=loss,
         predict=predict,
+        predict_with_flip=predict_with_flip,
+        terms=terms,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
         # Decay would pull the rows of a learned matrix below the sum 1 that they start with, and so shrink poses.
         groups=(Group("student/upsampler/matrix", weight_decay=0.0),) if student.input.upsampling == "learned" else (),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.networks import build_mixste
+from kdpose_jax.methods.lifting import build_mixste
 from kdpose_jax.models import keyframes as grid
 from kdpose_jax.models import sparse_mixste
 from kdpose_jax.models.sparse_mixste import SparseMixSTE

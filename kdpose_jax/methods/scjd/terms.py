@@ -11,7 +11,7 @@ import numpy as np
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.networks import build_mixste
+from kdpose_jax.methods.lifting import build_mixste
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
 from kdpose_jax.models import keyframes as grid
@@ -110,7 +110,7 @@ def distillation_terms(
     weights, options = distillation.options.weights, distillation.options
     taught = {}
     if distillation.needs_features or "teacher_pose" not in batch:
-        pose, taught = distillation.teacher.apply({"params": frozen["teacher"]}, batch["keypoints_2d"])
+        pose, taught = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, batch["keypoints_2d"])
         pose, taught = jax.lax.stop_gradient((pose, taught))
     terms = {}
     keyframes, student = features["keyframes"], features["network"]
@@ -189,7 +189,7 @@ def teacher_pose(
     """P_T, on request averaged with the un-flipped prediction of the flipped input, `[B, F, J, 3]`, no gradient."""
 
     def lift(keypoints: jax.Array) -> jax.Array:
-        return distillation.teacher.apply({"params": frozen["teacher"]}, keypoints)[0]
+        return distillation.teacher.apply({"params": frozen["teacher"]["params"]}, keypoints)[0]
 
     plain = lift(keypoints_2d) if plain is None else plain
     if distillation.options.flip_averaged_targets:

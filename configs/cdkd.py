@@ -1,0 +1,260 @@
+"""CDKD: 2D pose in low-resolution pictures, a student of 64x64 or 32x32 pixels from a teacher of 256x256.
+
+Source: "Cross-Domain Knowledge Distillation for Low-Resolution Human Pose Estimation", arXiv 2405.11448. Its abstract and its
+released code were available, its tables were not. `mode` says how the code's slips (spec/cdkd.md 13) are treated:
+  paper    corrected: gradients reach the student and the projectors, the temperature is trained against the student
+  release  as released: two of the three ideas get no gradient and the third next to none; a row for audits
+  plus     `paper` with this project's own changes: unbiased class alignment, exact flip shift, small projectors, ...
+
+  python launch.py --config configs/cdkd.py                 demo: generated pictures, narrow networks, minutes on 2 cores.
+                                                            Its numbers mean nothing beside any data set's.
+  python launch.py --config configs/cdkd.py:pictures --config.data.source=DIR
+                                                            photographs in MPII's layout without head boxes, narrow networks.
+                                                            Options: size=64|32, mode=paper|release|plus.
+  python launch.py --config configs/cdkd.py:mpii64 --config.data.source=DIR
+                                                            MPII or COCO at full size: mpii32, mpii64, coco32, coco64. Options:
+                                                            mode=paper|release|plus, teacher=new|PATH, imagenet=PATH (HRNet's
+                                                            ImageNet weights, which the published recipe starts from).
+                                                            Published for MPII 64x64 without distillation: SimDR, HRNet-W32,
+                                                            78.7 PCKh@0.5 (SimCC). CDKD's own numbers were not available.
+                                                            Not run by us: we had neither data set.
+                                                            Hours (arithmetic, not measured): 210 epochs of MPII are about
+                                                            0.13 EFLOP, an hour at 40 TFLOP/s sustained; COCO seven times that.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from kdpose_jax.skeletons import COCO_17, MPII_16
+
+MODES = ("paper", "release", "plus")
+SIZES = {"demo": 64, "mpii32": 32, "mpii64": 64, "coco32": 32, "coco64": 64}
+# alpha and beta of the released configs, by preset; both are multiplied by 0.4 there (spec/cdkd.md 8.1).
+RELEASED_WEIGHTS = {"mpii32": (1.0, 0.1), "mpii64": (1e-4, 1e-5), "coco32": (1.0, 1e-4), "coco64": (1.0, 1e-3)}
+
+
+def get_config(text: str = "") -> ConfigDict:
+    """The experiment behind `configs/cdkd.py[:preset[,option=value...]]`."""
+    full = {"mode": "paper", "teacher": "new", "imagenet": ""}
+    options = {"": {"mode": "paper"}, "demo": {"mode": "paper"}, "pictures": {"size": 64, "mode": "paper"}}
+    options |= dict.fromkeys(RELEASED_WEIGHTS, full)
+    preset = text.split(",")[0]
+    presets = ("demo", "pictures", *RELEASED_WEIGHTS)
+    preset, chosen = common.parse_preset(text, presets, options[preset] if preset in options else {})
+    common.require(f"option mode of preset {preset}", chosen["mode"], MODES)
+    config = base()
+    mode = chosen.pop("mode")
+    if preset == "demo":
+        demo(config, mode)
+    elif preset == "pictures":
+        pictures(config, mode, **chosen)
+    else:
+        full_size(config, preset, mode, **chosen)
+    config.name = f"cdkd_{preset}" + ("" if mode == "paper" else f"_{mode}")
+    return config
+
+
+def base() -> ConfigDict:
+    """Every field with its default and its origin."""
+    config = ConfigDict()
+    config.name = ""
+    config.method = "cdkd"
+    config.task = "pose2d"
+    config.seed = 0
+    config.baseline = True  # also train the student with every distillation weight zero
+    config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
+    config.data = ConfigDict({
+        "reader": "persons",
+        "records": "",  # folder of TFRecords; empty: made from `source` under the work directory
+        "source": "",  # raw files to convert first; empty for records that exist or for generated pictures
+        "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
+        "skeleton": MPII_16.name,
+        "joints": MPII_16.num_joints,
+        "split_ratio": 3.0,  # k: bins per pixel
+        "must_fit": ("joints", "split_ratio"),  # what teacher and student must have in common
+        "train_split": "train",
+        "test_split": "test",
+        "training": augmentation(scale_factor=0.25, rotation_factor=30.0, half_body_probability=0.0),  # MPII, HRNet
+    })
+    config.teacher = ConfigDict({
+        "shape": ("network", "input"),  # the blocks that decide the parameters
+        "checkpoint": "",  # a run or an imported PyTorch file; empty: train it into <workdir>/teacher
+        "method": "supervised",
+        "network": network(32),
+        "pretrained": "",  # HRNet's ImageNet weights, that training starts from
+        "input": ConfigDict({"size": 256}),
+        "loss": task_loss("norm", smoothing=0.2),  # SimCC
+        "optim": adam(1e-3),
+        "train": common.train(batch=128, epochs=210.0, ema_decay=0.0),  # SimCC: 32 on each of 4 GPUs
+    })
+    config.student = ConfigDict({
+        "shape": ("network", "input"),
+        "network": network(32),
+        "pretrained": "",
+        "input": ConfigDict({"size": 64}),
+        "loss": task_loss("mean", smoothing=0.2),  # spec/cdkd.md 8.2
+        "optim": adam(1e-3),
+        "train": common.train(batch=128, epochs=210.0, ema_decay=0.0),  # spec/cdkd.md 10.2: equal for all students
+    })
+    config.decode = ConfigDict({
+        "flip_shift": "one",  # bins that the mirrored x logits are shifted by: `one` as released, `exact` k - 1
+        "merge": "probabilities",  # SimCC: softmax, then mean
+        "coordinate": "argmax",
+        "score": "max",
+    })
+    config.distill = ConfigDict({
+        "weights": ConfigDict({"projection": 0.1, "alignment": 1.0}),  # inferred: of the grid of spec/cdkd.md 8.4
+        "projection": ConfigDict({  # SAPE, spec/cdkd.md 5
+            "kind": "dense",
+            "rank": 128,  # of `lowrank`
+            "ensemble": 3,
+            "projector_activation": "relu",
+            "teacher_activation": "none",
+            "student_gradient": True,  # released code: False
+            "trained": True,  # released code: False
+            "chunked": False,  # joint by joint, for less memory
+        }),
+        "alignment": ConfigDict({  # CCA, spec/cdkd.md 6
+            "grouping": "floor",
+            "order": "temper_then_sum",
+            "mask": "none",
+            "reduction": "mean",  # released code: a sum over the batch
+        }),
+        "temperature": ConfigDict({  # ETHT, spec/cdkd.md 7
+            "start": 1.0,
+            "range": 20.0,
+            "initial": 1.0,
+            "reversal": "reversed",  # CTKD; released code: the sign is lost
+            "loops": 0.0,  # epochs until the reversal is whole; 0: all
+            "trained": True,  # released code: False
+            "learning_rate_factor": 1.0,  # of plain gradient descent
+            "limit": 6.0,  # of the absolute value of tau
+        }),
+    })
+    config.eval = common.evaluation("mpii", batch=32, settings={"flip": True})
+    config.checkpoint = common.checkpoint()
+    config.gradient_report = True  # gradients.json of the student: the norm of each term's gradient at the start and the end
+    config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
+    return config
+
+
+def network(width: int, *, stem_width: int = 64, blocks: int = 4, modules: tuple[int, ...] = (1, 4, 3)) -> ConfigDict:
+    """An HRNet with a head; as published but for the width."""
+    return ConfigDict({
+        "name": "hrnet",
+        "width": width,
+        "stem_width": stem_width,
+        "blocks": blocks,
+        "modules": modules,
+        "head": "simdr",
+        "compute": "float32",
+        "remat": False,
+    })
+
+
+def augmentation(*, scale_factor: float, rotation_factor: float, half_body_probability: float) -> ConfigDict:
+    """What training pictures go through (HRNet, JointsDataset)."""
+    return ConfigDict({
+        "scale_factor": scale_factor,
+        "rotation_factor": rotation_factor,  # degrees
+        "flip": True,
+        "half_body_probability": half_body_probability,
+    })
+
+
+def task_loss(form: str, *, smoothing: float, scale: float = 1.0) -> ConfigDict:
+    """Classification of coordinates."""
+    return ConfigDict({"form": form, "smoothing": smoothing, "sigma": 6.0, "scale": scale})  # sigma: bins, of `gaussian`
+
+
+def adam(learning_rate: float) -> ConfigDict:
+    """Adam as the released code runs it: dropped tenfold after 170 and 200 epochs, no decay of weights."""
+    optim = common.adamw(learning_rate, weight_decay=0.0, clip_norm=0.0)
+    optim.schedule = "steps"
+    return optim
+
+
+def set_mode(config: ConfigDict, mode: str) -> None:
+    """Turns the options of `paper`, which `base` has, into those of another mode."""
+    distill = config.distill
+    if mode == "release":
+        distill.projection.student_gradient = False
+        distill.projection.trained = False
+        distill.alignment.reduction = "release"
+        distill.temperature.reversal = "release"
+        distill.temperature.loops = 210.0
+        distill.temperature.trained = False
+        config.student.loss = ConfigDict(config.teacher.loss.to_dict())
+        config.student.loss.scale = 1000.0
+    if mode == "plus":  # all of it this project's own
+        distill.projection.kind = "kron"
+        distill.alignment.grouping = "hat"
+        distill.temperature.range = 3.0
+        config.decode.flip_shift = "exact"
+        config.decode.coordinate = "expectation"
+        config.student.loss = task_loss("gaussian", smoothing=0.0)
+        config.student.loss.sigma = 2.0 * config.data.split_ratio / 3.0
+        config.student.train.ema_decay = 0.999
+
+
+def narrow(config: ConfigDict, mode: str, *, size: int, epochs: float, learning_rate: float, evaluate_examples: int) -> None:
+    """Networks and schedules for 2 cores."""
+    config.teacher.network = network(8, stem_width=16, blocks=1, modules=(1, 1, 1))
+    config.student.network = network(8, stem_width=16, blocks=1, modules=(1, 1, 1))
+    config.student.input.size = size
+    config.data.split_ratio = 2.0 if size == 32 else 3.0
+    config.distill.projection.kind = "kron"  # dense ones have hundreds of millions of parameters
+    for stage in (config.teacher, config.student):
+        common.quick_stage(
+            stage, learning_rate, epochs=epochs, warmup_epochs=0.5, ema_decay=0.0, evaluate_every_epochs=epochs / 4,
+            evaluate_examples=evaluate_examples,
+        )  # fmt: skip
+    set_mode(config, mode)
+    if mode == "release":
+        alpha, beta = RELEASED_WEIGHTS["mpii32" if size == 32 else "mpii64"]
+        config.distill.weights = ConfigDict({"projection": 0.4 * alpha, "alignment": 0.4 * beta})
+
+
+def demo(config: ConfigDict, mode: str) -> None:
+    """Generated pictures and narrow networks."""
+    config.data.converter = ConfigDict({"name": "people", "settings": ConfigDict({"seed": 0})})
+    narrow(config, mode, size=64, epochs=6.0, learning_rate=3e-3, evaluate_examples=128)
+    config.eval.latency_runs = 20
+    config.eval.latency_batches = (1, 16)
+
+
+def pictures(config: ConfigDict, mode: str, *, size: int) -> None:
+    """Photographs in MPII's layout, scored by PCK because they have no head boxes."""
+    common.require("option size of preset pictures", size, (64, 32))
+    config.data.converter = ConfigDict({
+        "name": "mpii",
+        "settings": ConfigDict({"train_annotations": "", "test_annotations": ""}),
+    })
+    config.eval = common.evaluation("pck", batch=32, settings={"flip": True, "reference": "torso", "threshold": 0.2})
+    narrow(config, mode, size=size, epochs=20.0, learning_rate=3e-3, evaluate_examples=0)
+
+
+def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, imagenet: str) -> None:
+    """MPII or COCO as the released code has them, with the schedules of spec/cdkd.md 10.2."""
+    size = SIZES[preset]
+    if preset.startswith("coco"):
+        config.data.skeleton, config.data.joints = COCO_17.name, COCO_17.num_joints
+        config.data.training = augmentation(scale_factor=0.35, rotation_factor=45.0, half_body_probability=0.3)
+        config.data.converter = ConfigDict({"name": "coco", "settings": ConfigDict({"detections": ""})})
+        config.eval = common.evaluation("coco", batch=32, settings={"flip": True, "boxes": "ground_truth"})
+        config.teacher.loss = task_loss("sum", smoothing=0.1)
+        config.student.loss.smoothing = 0.1
+    else:
+        config.data.converter = ConfigDict({"name": "mpii", "settings": ConfigDict()})
+    config.data.split_ratio = 4.0 if mode == "plus" and size == 32 else {32: 2.0, 64: 3.0}[size]
+    width = 48 if preset == "coco64" else 32
+    for stage in (config.teacher, config.student):
+        stage.network = network(width)
+        stage.pretrained = imagenet
+    config.student.input.size = size
+    config.teacher.checkpoint = "" if teacher == "new" else teacher
+    config.eval.latency_warmup, config.eval.latency_runs = 50, 200
+    set_mode(config, mode)
+    if mode == "release":
+        alpha, beta = RELEASED_WEIGHTS[preset]
+        config.distill.weights = ConfigDict({"projection": 0.4 * alpha, "alignment": 0.4 * beta})

@@ -1,0 +1,212 @@
+"""What the converters of annotated photographs share: reading JSON, the options of their reach, and persons -> records."""
+
+import argparse
+import dataclasses
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from data_prep import photographs, records
+from data_prep.photographs import Photograph, Region
+from kdpose_jax.codecs import crops
+from kdpose_jax.codecs.crops import Reach
+from kdpose_jax.data import schema
+from kdpose_jax.errors import UserError
+from kdpose_jax.skeletons import Skeleton
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Person:
+    """An annotated or detected person; pixels count from 0. The fields are those of `schema.person_features`."""
+
+    file: str
+    image_id: int
+    person_id: int
+    center: np.ndarray
+    scale: np.ndarray
+    joints: np.ndarray
+    visible: np.ndarray
+    score: float
+    area: float
+    head_size: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Item:
+    """A person and where its pixels are."""
+
+    person: Person
+    photograph: Photograph
+    region: Region
+    encoding: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How persons are cut out of the photographs of the training split, whether any were generated, and the splits."""
+
+    reach: Reach
+    encoding: str
+    splits: tuple[str, ...]
+    generated: bool
+
+    def reach_of(self, split: str) -> Reach:
+        """Only training moves the boxes."""
+        return self.reach if split == "train" else crops.NO_REACH
+
+    def settings(self, splits: list[str]) -> dict[str, Any]:
+        """As they stand in the metadata, where the reader looks up the reach."""
+        reach = {split: self.reach_of(split)._asdict() for split in splits}
+        return {"encoding": self.encoding, "generated": self.generated, "reach": reach}
+
+
+def check_options(
+    source: str, scale_factor: float, rotation_factor: float, half_body: bool, encoding: str, splits: tuple[str, ...], generated: bool
+) -> Options:
+    """Raises UserError for options out of range.
+
+    Args:
+      source: folder of the raw files.
+      scale_factor: the most that training enlarges or shrinks a box.
+      rotation_factor: degrees; training turns by up to twice as many.
+      half_body: whether training may cut out half bodies.
+      encoding: of regions that are cut, "jpeg" or "png".
+      splits: some of "train" and "test".
+      generated: whether the photographs are generated pictures.
+
+    Returns:
+      The options.
+    """
+    if not os.path.isdir(source):
+        raise UserError(f"--source '{source}' is not a folder: give the folder that holds annotations and photographs.")
+    if not 0 <= scale_factor < 1 or not 0 <= rotation_factor <= 180:
+        raise UserError(
+            f"--scale-factor {scale_factor} must be from 0 to below 1, and --rotation-factor {rotation_factor} from 0 to 180 degrees."
+        )
+    if encoding not in photographs.ENCODINGS:
+        raise UserError(f"--encoding '{encoding}' must be {' or '.join(photographs.ENCODINGS)}.")
+    if not splits or set(splits) - set(schema.SPLITS):
+        raise UserError(f"--splits {','.join(splits)!r} must be {' or '.join(schema.SPLITS)}, or both: {','.join(schema.SPLITS)}.")
+    return Options(Reach(scale_factor, rotation_factor, half_body), encoding, tuple(s for s in schema.SPLITS if s in splits), generated)
+
+
+def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: Reach) -> None:
+    """Adds the options that both converters have.
+
+    Args:
+      parser: of the subcommand.
+      layout: defaults of train_annotations, test_annotations, train_images and test_images, relative to --source.
+      reach: defaults of the augmentation.
+    """
+    parser.add_argument("--source", required=True, help="folder with the raw files; paths below are relative to it")
+    for name, default in layout.items():
+        what = "folder of photographs" if name.endswith("images") else "annotations"
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, metavar="PATH", help=f"{what} (default {default})")
+    scale, rotation, half = reach
+    add = parser.add_argument
+    add("--splits", type=lambda text: tuple(text.split(",")), default=schema.SPLITS, help="train,test (the default) or one of them")
+    add("--scale-factor", type=float, default=scale, help=f"of training: regions are cut to hold every such crop (default {scale:g})")
+    add("--rotation-factor", type=float, default=rotation, help=f"likewise, degrees (default {rotation:g})")
+    add("--half-body", action=argparse.BooleanOptionalAction, default=half, help="likewise, for crops of half a body")
+    add("--encoding", choices=photographs.ENCODINGS, default="jpeg", help="of regions: jpeg (quality 95, the default), or png (lossless)")
+    add("--generated", action="store_true", help="the pictures are generated; reports then say so")
+
+
+def read_json(path: str, option: str) -> Any:
+    """The content of a JSON file; UserError where there is none.
+
+    Args:
+      path: of the file.
+      option: which names another one, for messages.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"'{path}' does not exist: put it there, give {option}, or leave its split out with --splits.")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (ValueError, OSError, RecursionError) as error:
+        raise UserError(f"'{path}' cannot be read as JSON ({type(error).__name__}: {error}): copy or download it again.") from error
+
+
+def whole_number(value: Any, place: str) -> int:
+    """`value` as an integer of 64 bits; UserError that begins with `place`."""
+    if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        raise UserError(f"{place} is {str(value)[:60]!r} where a whole number must be: repair the file or download it again.")
+    return value
+
+
+def numbers(value: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
+    """`value` as float64 of a shape, below ten million; UserError that begins with `place`."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
+    if array.shape != shape or not (np.abs(array) < 1e7).all():  # also false for what is not a number
+        shown = "one number" if shape == () else f"{list(shape)} numbers"
+        raise UserError(f"{place} is {str(value)[:60]!r} where {shown} must be: repair the file or download it again.")
+    return array
+
+
+def recordset(
+    out: str, sources: dict[str, str], options: Options, settings: dict[str, Any], skeleton: Skeleton, load: Any, workers: int
+) -> records.Summary:
+    """Writes persons as records.
+
+    Args:
+      out: folder for the records.
+      sources: annotation file -> sha256.
+      options: checked.
+      settings: what the records depend on, besides the options.
+      skeleton: of the joints.
+      load: () -> (split -> list of (person, photograph), left out, notes, files); called only if there is something to write.
+      workers: processes.
+
+    Returns:
+      The summary.
+    """
+    def make() -> records.Recordset:
+        found, left_out, notes, files = load()
+        items = {}
+        for split, persons in found.items():
+            items[split], outside = _items(persons, skeleton, options.reach_of(split), options.encoding)
+            left_out += [f"{split}: {outside:,} persons whose box lies outside the photograph"] if outside else []
+            if not items[split]:
+                raise UserError(f"Split '{split}' has no person to show: give other annotations, or leave it out with --splits.")
+            notes += [f"{split}: {note}" for note in photographs.conversions(list({item.photograph for item in items[split]}))]
+        described = {"notes": notes}
+        return records.Recordset(
+            schema.PERSONS, skeleton.name, "annotations", options.generated, items, make_record, left_out, described, files
+        )
+
+    return records.write_recordset(out, schema.PERSONS, sources, settings, make, workers)
+
+
+def _items(persons: list[tuple[Person, Photograph]], skeleton: Skeleton, reach: Reach, encoding: str) -> tuple[list[Item], int]:
+    """The persons with their regions, and the number of those of whom no crop shows anything."""
+    items = []
+    for person, photograph in persons:
+        size = (photograph.width, photograph.height)
+        region = crops.reachable_region(person.center, person.scale, person.joints, person.visible, skeleton.upper_body, size, reach)
+        if region is not None:
+            items.append(Item(person, photograph, region, encoding))
+    return items, len(persons) - len(items)
+
+
+def make_record(item: Item) -> dict[str, Any]:
+    """Item -> record of `schema.person_features`."""
+    image = photographs.cut(item.photograph, item.region, item.encoding)
+    return {field.name: getattr(item.person, field.name) for field in dataclasses.fields(Person)} | {
+        "image": np.frombuffer(image, np.uint8),
+        "region": np.asarray(item.region, np.int32),
+        "photograph": np.asarray([item.photograph.width, item.photograph.height], np.int32),
+    }
+
+
+def make_person(**fields: Any) -> Person:
+    """A person with arrays of the records' types, joints zero where they are not labelled."""
+    visible = np.asarray(fields["visible"], np.bool_)
+    joints = np.where(visible[:, None], fields["joints"], 0).astype(np.float32)
+    center, scale = (np.asarray(fields[name], np.float32) for name in ("center", "scale"))
+    return Person(**fields | {"visible": visible, "joints": joints, "center": center, "scale": scale})

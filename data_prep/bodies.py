@@ -1,0 +1,188 @@
+"""Generated people: a pose, a build and clothes -> joints and the solids that are painted for them. All of it is our own design."""
+
+import dataclasses
+
+import numpy as np
+
+from data_prep import motion
+from data_prep.outfits import Outfit, make_outfit
+from data_prep.painting import UP, Canvas, Material
+
+# What is painted of a person; a part's label is its index.
+PARTS = (
+    "head", "neck", "chest", "belly", "pelvis", "baggage",
+    "left_upper_arm", "left_forearm", "left_hand", "left_thigh", "left_shank", "left_foot",
+    "right_upper_arm", "right_forearm", "right_hand", "right_thigh", "right_shank", "right_foot",
+)  # fmt: skip
+_TRUNK = {
+    "pelvis": ("pelvis", "belly", "left_thigh", "right_thigh"), "thorax": ("chest", "neck", "head"),
+    "upper_neck": ("neck", "head", "chest"), "head_top": ("head",),
+    "nose": ("head",), "left_eye": ("head",), "right_eye": ("head",), "left_ear": ("head",), "right_ear": ("head",),
+}  # fmt: skip
+_LIMBS = {
+    "shoulder": ("upper_arm", "chest"), "elbow": ("upper_arm", "forearm"), "wrist": ("forearm", "hand"),
+    "hip": ("thigh", "pelvis"), "knee": ("thigh", "shank"), "ankle": ("shank", "foot"),
+}  # fmt: skip
+# Joint -> the parts under which it lies: it is seen where one of them is.
+JOINT_PARTS = _TRUNK | {
+    f"{side}_{joint}": tuple(f"{side}_{part}" if f"{side}_{part}" in PARTS else part for part in parts)
+    for side in ("left", "right") for joint, parts in _LIMBS.items()
+}
+# Joint of `motion.generate`'s poses (H36M_17) with the same place.
+H36M_INDEX = {
+    "pelvis": 0, "right_hip": 1, "right_knee": 2, "right_ankle": 3, "left_hip": 4, "left_knee": 5, "left_ankle": 6, "thorax": 8,
+    "left_shoulder": 11, "left_elbow": 12, "left_wrist": 13, "right_shoulder": 14, "right_elbow": 15, "right_wrist": 16,
+}  # fmt: skip
+# Half axes of the head (left, up, forward), metres, and points on its surface, in half axes.
+HEAD = np.asarray([0.076, 0.118, 0.098])
+FACE = {
+    "nose": (0.0, -0.12, 1.12), "left_eye": (0.4, 0.12, 0.88), "right_eye": (-0.4, 0.12, 0.88),
+    "left_ear": (0.98, -0.05, -0.02), "right_ear": (-0.98, -0.05, -0.02), "head_top": (0.0, 0.97, 0.0),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Body:
+    """A posed person.
+
+    Attributes:
+      joints: name -> `[3]` metres, world, floor at 0.
+      frames: "chest", "pelvis", "head" -> `[3, 3]` rows left, up and forward.
+      outfit: what the person wears.
+    """
+
+    joints: dict[str, np.ndarray]
+    frames: dict[str, np.ndarray]
+    outfit: Outfit
+
+
+def make_body(rng: np.random.Generator, place: np.ndarray) -> Body:
+    """A random person in a random pose who stands, walks or sits at `place`, `[2]` metres on the floor."""
+    action = motion.ACTIONS[rng.choice(list(motion.ACTIONS))]
+    if rng.random() < 0.5:  # arms of all kinds, not only those that go with the action
+        action = dataclasses.replace(
+            action, raise_arms=rng.uniform(-0.2, 2.4), arm_motion=rng.uniform(0.2, 0.9), elbow=rng.uniform(0.1, 1.8),
+            lean=rng.uniform(-0.1, 0.6), trunk_motion=rng.uniform(0.05, 0.3),
+        )
+    pose = motion.generate(rng, action, motion.body(rng), 2)[0]
+    pose[:, :2] += place - pose[0, :2]
+    joints = {name: pose[index] for name, index in H36M_INDEX.items()}
+    chest = _frame(joints["left_shoulder"] - joints["right_shoulder"], pose[8] - pose[7])
+    pelvis = _frame(joints["left_hip"] - joints["right_hip"], pose[7] - pose[0])
+    head = _frame(chest[0], pose[10] - pose[9])
+    turn, nod = np.clip(rng.normal(0, 0.45), -1.1, 1.1), rng.normal(0, 0.15)
+    left = np.cos(turn) * head[0] - np.sin(turn) * head[2]
+    forward = np.cross(left, head[1])
+    head = _frame(left, np.cos(nod) * head[1] + np.sin(nod) * forward)
+    joints["upper_neck"] = pose[8] + 0.095 * (pose[9] - pose[8]) / np.linalg.norm(pose[9] - pose[8])
+    middle = joints["upper_neck"] + 0.1 * head[1] + 0.02 * head[2]
+    joints |= {name: middle + (np.asarray(point) * HEAD) @ head for name, point in FACE.items()}
+    return Body(joints, {"chest": chest, "pelvis": pelvis, "head": head}, make_outfit(rng, HEAD))
+
+
+def paint_body(canvas: Canvas, body: Body, owner: int) -> None:
+    """Paints a person; the label of part p is owner * 32 + 1 + p, which `seen_part` takes apart."""
+    joints, frames, outfit = body.joints, body.frames, body.outfit
+
+    def label(part: str) -> int:
+        return owner * 32 + 1 + PARTS.index(part)
+
+    def limb(part: str, start, end, radii, frame: str, material: Material) -> None:
+        radii = np.asarray(radii) * outfit.build
+        canvas.capsule(start, end, radii, frames[frame][[0, 2]], material, label(part), owner)
+
+    def lump(part: str, center, frame: str, sizes, material: Material, keep=None) -> None:
+        canvas.ellipsoid(center, frames[frame], np.asarray(sizes), material, label(part), owner, keep)
+
+    _paint_trunk(joints, frames, outfit, limb, lump)
+    _paint_head(joints, frames, outfit, limb, lump)
+    for side in ("left", "right"):
+        _paint_arm(side, joints, outfit, limb)
+        _paint_leg(side, joints, frames, outfit, limb)
+
+
+def seen_part(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels -> (owner, index in PARTS); both -1 where no person is seen."""
+    person = label > 0
+    return np.where(person, (label - 1) // 32, -1), np.where(person, (label - 1) % 32, -1)
+
+
+def _paint_trunk(joints, frames, outfit: Outfit, limb, lump) -> None:
+    thorax, pelvis, wide = joints["thorax"], joints["pelvis"], outfit.build
+    middle = 0.45 * pelvis + 0.55 * thorax + 0.02 * frames["chest"][2]
+    lump("chest", thorax - 0.17 * frames["chest"][1], "chest", (0.165 * wide, 0.2, 0.115 * wide), outfit.chest)
+    lump("belly", middle - 0.03 * frames["chest"][1], "chest", (0.145 * wide, 0.19, 0.112 * wide), outfit.belly)
+    lump("pelvis", pelvis, "pelvis", (0.16 * wide, 0.13, 0.118 * wide), outfit.trousers)
+    for side in ("left", "right"):  # shoulders slope from the neck
+        limb("chest", thorax - 0.035 * frames["chest"][1], joints[f"{side}_shoulder"], (0.07, 0.06), "chest", outfit.shirt)
+        hip, rib = joints[f"{side}_hip"], joints[f"{side}_shoulder"] * 0.7 + thorax * 0.3 - 0.16 * frames["chest"][1]
+        limb("belly", rib, hip * 0.6 + pelvis * 0.4 + 0.08 * frames["pelvis"][1], (0.082, 0.088), "chest", outfit.shirt)
+    if outfit.baggage is not None:
+        place = thorax - 0.2 * frames["chest"][1] - 0.17 * wide * frames["chest"][2]
+        lump("baggage", place, "chest", (0.15, 0.22, 0.1), outfit.baggage)
+
+
+def _paint_head(joints, frames, outfit: Outfit, limb, lump) -> None:
+    head = frames["head"]
+    middle = joints["upper_neck"] + 0.1 * head[1] + 0.02 * head[2]
+    limb("neck", joints["thorax"] - 0.02 * frames["chest"][1], joints["upper_neck"] + 0.03 * head[1], (0.055, 0.05), "chest", outfit.skin)
+    lump("head", middle, "head", HEAD, outfit.face)
+    lump("head", middle + (np.asarray([0, -0.12, 1.0]) * HEAD) @ head, "head", (0.014, 0.024, 0.02), outfit.skin)
+    for side in (1, -1):
+        lump("head", middle + (np.asarray([side, -0.05, -0.02]) * HEAD) @ head, "head", (0.012, 0.03, 0.02), outfit.skin)
+    if outfit.hair_style == "bald":
+        return
+    cover = outfit.shoes if outfit.hair_style == "cap" else outfit.hair
+    line = 0.3 if outfit.hair_style == "cap" else 0.55
+
+    def grown(place: np.ndarray) -> np.ndarray:
+        return place[..., 1] > np.where(place[..., 2] > 0.15, line, np.where(np.abs(place[..., 0]) > 0.7, 0.1, -0.6))
+
+    lump("head", middle + 0.004 * head[1] - 0.006 * head[2], "head", HEAD * 1.09, cover, grown)
+    if outfit.hair_style == "cap":
+        lump("head", middle + (np.asarray([0, 0.42, 1.0]) * HEAD) @ head, "head", (0.07, 0.014, 0.07), cover)
+    if outfit.hair_style == "long":
+        lump("head", middle - 0.09 * head[1] - 0.055 * head[2], "head", (0.088, 0.16, 0.06), outfit.hair)
+
+
+def _paint_arm(side: str, joints, outfit: Outfit, limb) -> None:
+    shoulder, elbow, wrist = (joints[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
+    hand = wrist + 0.1 * (wrist - elbow) / np.linalg.norm(wrist - elbow)
+    limb(f"{side}_hand", wrist, hand, (0.034, 0.036), "chest", outfit.skin)
+    if outfit.sleeves > 1:
+        limb(f"{side}_upper_arm", shoulder, elbow, (0.062, 0.05), "chest", outfit.shirt)
+        limb(f"{side}_forearm", elbow, wrist, (0.05, 0.037), "chest", outfit.shirt)
+        return
+    hem = shoulder + outfit.sleeves * (elbow - shoulder)
+    limb(f"{side}_upper_arm", shoulder, hem, (0.062, 0.054), "chest", outfit.shirt)
+    limb(f"{side}_upper_arm", hem, elbow, (0.046, 0.04), "chest", outfit.skin)
+    limb(f"{side}_forearm", elbow, wrist, (0.041, 0.029), "chest", outfit.skin)
+
+
+def _paint_leg(side: str, joints, frames, outfit: Outfit, limb) -> None:
+    hip, knee, ankle = (joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
+    calf = ankle + 0.66 * (knee - ankle)
+    if outfit.legs > 1:
+        limb(f"{side}_thigh", hip, knee, (0.097, 0.066), "pelvis", outfit.trousers)
+        limb(f"{side}_shank", knee, ankle, (0.066, 0.053), "pelvis", outfit.trousers)
+    else:
+        hem = hip + outfit.legs * (knee - hip)
+        limb(f"{side}_thigh", hip, hem, (0.097, 0.074), "pelvis", outfit.trousers)
+        limb(f"{side}_thigh", hem, knee, (0.062, 0.056), "pelvis", outfit.skin)
+        limb(f"{side}_shank", knee, calf, (0.055, 0.054), "pelvis", outfit.skin)
+        limb(f"{side}_shank", calf, ankle, (0.054, 0.038), "pelvis", outfit.skin)
+    # The foot points forward, at a right angle to the shank.
+    shank = (ankle - knee) / np.linalg.norm(ankle - knee)
+    ahead = frames["pelvis"][2] - (frames["pelvis"][2] @ shank) * shank + 0.15 * shank
+    ahead /= np.linalg.norm(ahead)
+    heel = ankle + 0.045 * shank - 0.03 * ahead
+    limb(f"{side}_foot", heel, heel + 0.17 * ahead, (0.042, 0.034), "pelvis", outfit.shoes)
+    limb(f"{side}_foot", ankle, heel, (0.042, 0.042), "pelvis", outfit.shoes)
+
+
+def _frame(left: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Rows left, up, forward: unit vectors, `left` first made orthogonal to `up`."""
+    up = up / np.linalg.norm(up)
+    left = left - (left @ up) * up
+    left = left / np.linalg.norm(left) if np.linalg.norm(left) > 1e-6 else np.cross(up, UP)
+    return np.stack([left, up, np.cross(left, up)])

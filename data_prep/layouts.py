@@ -1,0 +1,114 @@
+"""The labels of generated photographs as the files of MPII (in HRNet's layout) and of COCO. All of it is our own design."""
+
+import dataclasses
+import io
+import json
+import os
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+from data_prep.scenes import Person
+from kdpose_jax.skeletons import COCO_17, MPII_16
+
+# MPII's own names of the joints of MPII_16, as HRNet's evaluation looks them up in gt_valid.mat.
+MPII_NAMES = (
+    "rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head", "rwri", "relb", "rsho", "lsho", "lelb", "lwri",
+)  # fmt: skip
+# COCO labels no joints of people smaller than this, pixels.
+LEAST_AREA = 32 * 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What the files say of one picture: its number, its sides and its people, the first in focus."""
+
+    image_id: int
+    width: int
+    height: int
+    people: list[Person]
+
+
+def picture_name(layout: str, image_id: int) -> str:
+    """File name of a picture: digits, as many as the layout has."""
+    return f"{image_id:012d}.jpg" if layout == "coco" else f"{image_id:09d}.jpg"
+
+
+def write_mpii(folder: str, labels: dict[str, list[Labels]]) -> None:
+    """The people in focus as HRNet's annotation files have them (spec/cdkd.md 9.1, 11.3): coordinates start at 1."""
+    for split, name in (("train", "train.json"), ("test", "valid.json")):
+        write_json(os.path.join(folder, name), [_mpii_record(one) for one in labels[split]])
+    records = [_mpii_record(one) for one in labels["test"]]
+    names = np.empty((1, len(MPII_NAMES)), object)
+    names[0] = MPII_NAMES
+    boxes = np.stack([one.people[0].head_box.reshape(2, 2) + 1 for one in labels["test"]], axis=-1)
+    content = io.BytesIO()
+    scipy.io.savemat(content, {
+        "dataset_joints": names,
+        "jnt_missing": 1.0 - np.asarray([record["joints_vis"] for record in records], float).T,
+        "pos_gt_src": np.transpose(np.asarray([record["joints"] for record in records], float), (1, 2, 0)),
+        "headboxes_src": boxes,
+    })
+    with open(os.path.join(folder, "gt_valid.mat"), "wb") as file:
+        # The first 116 bytes are a text with the time of writing; the same settings shall give the same bytes.
+        file.write(b"MATLAB 5.0 MAT-file, generated people".ljust(116) + content.getvalue()[116:])
+
+
+def _mpii_record(labels: Labels) -> dict[str, Any]:
+    """The record of the person in focus; a hidden joint counts as visible, one outside the picture does not."""
+    person = labels.people[0]
+    x0, y0, x1, y1 = person.box
+    scale = max(x1 - x0, y1 - y0) / 200
+    # Whoever reads the file moves the centre down by 15 scale; that is where the middle of the person is.
+    center = [(x0 + x1) / 2 + 1, (y0 + y1) / 2 + 1 - 15 * scale]
+    inside = [name in person.inside for name in MPII_16.joints]
+    joints = [_rounded(person.joints[name] + 1) if there else [-1.0, -1.0] for name, there in zip(MPII_16.joints, inside, strict=True)]
+    return {
+        "joints_vis": [int(there) for there in inside], "joints": joints, "image": picture_name("mpii", labels.image_id),
+        "scale": round(float(scale), 6), "center": _rounded(center),
+    }
+
+
+def write_coco(folder: str, labels: dict[str, list[Labels]]) -> None:
+    """Everybody in the pictures as COCO's person-keypoint files have them (spec/cdkd.md 9.2)."""
+    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_17.joints), "skeleton": []}
+    for split, name in (("train", "train2017"), ("test", "val2017")):
+        images = [
+            {"id": one.image_id, "file_name": picture_name("coco", one.image_id), "width": one.width, "height": one.height}
+            for one in labels[split]
+        ]
+        annotations = [
+            _coco_annotation(one.image_id, index, person)
+            for one in labels[split] for index, person in enumerate(one.people) if person.seen_area
+        ]
+        content = {"info": {"description": "generated people"}, "licenses": [], "images": images}
+        content |= {"annotations": annotations, "categories": [category]}
+        write_json(os.path.join(folder, f"person_keypoints_{name}.json"), content)
+
+
+def _coco_annotation(image_id: int, index: int, person: Person) -> dict[str, Any]:
+    """One person: v is 2 for a joint that is seen, 1 for a hidden one, 0 for one outside the picture or of somebody small."""
+    x0, y0, x1, y1 = person.seen_box.tolist()
+    labelled = index == 0 or person.seen_area >= LEAST_AREA
+    keypoints: list[float] = []
+    for name in COCO_17.joints:
+        there = labelled and name in person.inside
+        keypoints += [*_rounded(person.joints[name]), 2 if name in person.seen else 1] if there else [0, 0, 0]
+    return {
+        "id": image_id * 16 + index, "image_id": image_id, "category_id": 1, "iscrowd": 0, "segmentation": [],
+        "bbox": [x0, y0, x1 - x0 + 1, y1 - y0 + 1], "area": person.seen_area,
+        "num_keypoints": sum(value > 0 for value in keypoints[2::3]), "keypoints": keypoints,
+    }
+
+
+def _rounded(point) -> list[float]:
+    return [round(float(value), 3) for value in point]
+
+
+def write_json(path: str, content: Any) -> None:
+    """Writes under another name and renames: the file is there whole or not at all."""
+    partial = f"{path}.partial"
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    os.replace(partial, path)

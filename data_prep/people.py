@@ -1,0 +1,162 @@
+"""Generated photographs of people in the files of MPII or of COCO, for the ordinary converters. All of it is our own design."""
+
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import cv2
+
+from data_prep import coco, layouts, mpii, records, scenes
+from kdpose_jax.data import schema
+from kdpose_jax.errors import UserError
+
+# (name, default, help) of the settings; the defaults are the demo's.
+ARGUMENTS = (
+    ("train_pictures", 1600, "number of training pictures, each with one person in focus"),
+    ("test_pictures", 300, "number of test pictures"),
+    ("picture_size", 320, "longer side of a picture, pixels"),
+    ("layout", "mpii", "files to write: mpii or coco"),
+    ("seed", 0, "everything random follows from it"),
+)
+SETTINGS_FILE = "people.json"
+FIRST_TEST_IMAGE = 500_001
+PICTURES_PER_CALL = 16
+
+
+def convert(
+    out: str, train_pictures: int, test_pictures: int, picture_size: int, layout: str, seed: int, workers: int
+) -> records.Summary:
+    """Paints photographs into the folder `<out>.raw` and converts them as if they were MPII's or COCO's; see ARGUMENTS.
+
+    Returns:
+      The summary.
+
+    Raises:
+      UserError: as `write_layout`, or `out` cannot be used.
+    """
+    raw = os.path.normpath(out) + ".raw"
+    write_layout(
+        raw, layout=layout, train_pictures=train_pictures, test_pictures=test_pictures, picture_size=picture_size, seed=seed,
+        workers=workers,
+    )
+    converter, files = (mpii, {"head_boxes": None}) if layout == "mpii" else (coco, {"detections": None})
+    return converter.convert(
+        source=raw, out=out, **converter.LAYOUT, **files, splits=schema.SPLITS, **converter.REACH._asdict(), encoding="jpeg",
+        generated=True, workers=workers,
+    )
+
+
+def write_layout(
+    out: str, *, layout: str, train_pictures: int, test_pictures: int, picture_size: int, seed: int, workers: int
+) -> None:
+    """Writes generated photographs and their annotations as MPII's or COCO's files; does nothing if they are there already.
+
+    Args:
+      out: folder, made if needed.
+      layout: "mpii" (annot/train.json, annot/valid.json, annot/gt_valid.mat, images/) or "coco" (annotations/, train2017/, val2017/).
+      train_pictures: number of training pictures.
+      test_pictures: number of test pictures.
+      picture_size: longer side, pixels.
+      seed: everything random follows from it; the pictures of both layouts are the same.
+      workers: processes; the bytes do not depend on it.
+
+    Raises:
+      UserError: a setting is out of range, or `out` holds something else or cannot be written.
+    """
+    settings = dict(
+        layout=layout, train_pictures=train_pictures, test_pictures=test_pictures, picture_size=picture_size, seed=seed
+    )
+    _check(settings)
+    try:
+        if _is_finished(out, settings):
+            return
+        folders = {"mpii": ("annot", "images"), "coco": ("annotations", "train2017", "val2017")}[layout]
+        for folder in folders:
+            os.makedirs(os.path.join(out, folder), exist_ok=True)
+        layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": False})
+        labels = {
+            "train": _paint_pictures(os.path.join(out, folders[1]), "train", train_pictures, settings, workers),
+            "test": _paint_pictures(os.path.join(out, folders[-1]), "test", test_pictures, settings, workers),
+        }
+        if layout == "mpii":
+            layouts.write_mpii(os.path.join(out, "annot"), labels)
+        else:
+            layouts.write_coco(os.path.join(out, "annotations"), labels)
+        layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": True})
+    except OSError as error:
+        raise UserError(f"'{out}' cannot be written ({error.strerror or error}): make room or give another --out.") from error
+    except BrokenProcessPool as error:
+        raise UserError(
+            "A worker process was ended from outside (out of memory?): run the same command again with fewer --workers."
+        ) from error
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Raises UserError if a setting is out of range."""
+    if settings["layout"] not in ("mpii", "coco"):
+        raise UserError(f"--layout {settings['layout']} is unknown: give mpii or coco.")
+    most = FIRST_TEST_IMAGE - 1
+    for name, low, high in (("train_pictures", 1, most), ("test_pictures", 1, most), ("picture_size", 64, 2048), ("seed", 0, 2**63)):
+        if not low <= settings[name] <= high:
+            raise UserError(f"--{name.replace('_', '-')} {settings[name]} is out of range: give {low} to {high}.")
+
+
+def _is_finished(out: str, settings: dict[str, Any]) -> bool:
+    """Whether `out` holds these pictures, all of them; raises UserError if it holds anything else."""
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise UserError(f"'{out}' is a file and not a folder: give another --out.")
+    if not os.path.isdir(out) or not os.listdir(out):
+        return False
+    path = os.path.join(out, SETTINGS_FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        different = [name for name in settings if found["settings"][name] != settings[name]]
+        finished = bool(found["finished"])
+    except FileNotFoundError as error:
+        raise UserError(f"'{out}' holds other files, and nothing is written among them: give another --out.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{path}' is damaged ({type(error).__name__}: {error}): delete '{out}' or give another --out.") from error
+    if different:
+        raise UserError(
+            f"'{out}' holds pictures of other settings (differs in {', '.join(different)}): give another --out or delete it."
+        )
+    return finished
+
+
+def _paint_pictures(folder: str, split: str, count: int, settings: dict[str, Any], workers: int) -> list[layouts.Labels]:
+    """Writes all pictures of a split; returns their labels in order."""
+    calls = [
+        (folder, split, range(start, min(start + PICTURES_PER_CALL, count)), settings) for start in range(0, count, PICTURES_PER_CALL)
+    ]
+    if min(workers, len(calls)) <= 1:
+        return [labels for call in calls for labels in _paint_some(*call)]
+    started = time.monotonic()
+    with ProcessPoolExecutor(min(workers, len(calls)), mp_context=multiprocessing.get_context("spawn")) as executor:
+        writes = [executor.submit(_paint_some, *call) for call in calls]
+        found: list[layouts.Labels] = []
+        for write in writes:
+            found += write.result()
+            if time.monotonic() - started > 10:
+                print(f"{len(found):,} of {count:,} {split} pictures painted", flush=True)
+                started = time.monotonic()
+    return found
+
+
+def _paint_some(folder: str, split: str, indices: range, settings: dict[str, Any]) -> list[layouts.Labels]:
+    """Paints and writes some pictures; what a worker does."""
+    cv2.setNumThreads(1)
+    found = []
+    for index in indices:
+        photograph = scenes.photograph(settings["seed"], split, index, settings["picture_size"])
+        image_id = index + (1 if split == "train" else FIRST_TEST_IMAGE)
+        _, encoded = cv2.imencode(".jpg", photograph.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+        with open(os.path.join(folder, layouts.picture_name(settings["layout"], image_id)), "wb") as file:
+            file.write(encoded.tobytes())
+        height, width = photograph.label.shape
+        found.append(layouts.Labels(image_id, width, height, photograph.people))
+    return found

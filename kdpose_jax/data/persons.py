@@ -1,0 +1,233 @@
+"""Person records -> host memory -> batches of crops, one or two views of each person, straight from the photograph."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from kdpose_jax.codecs import crops
+from kdpose_jax.data import images, schema
+from kdpose_jax.data.batches import Batch
+from kdpose_jax.data.tfrecords import read_records
+from kdpose_jax.errors import UserError
+from kdpose_jax.skeletons import SKELETONS, Skeleton
+
+KIND = schema.PERSONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Persons:
+    """The persons of a split, N; images stay encoded. Pixels are the photograph's, from 0.
+
+    Attributes:
+      records: the folder.
+      skeleton: the joints.
+      reach: what augmentation the regions were cut for.
+      file: names of the photographs, N.
+      image: encoded regions, N arrays of bytes.
+      image_id, person_id: `[N]` int64.
+      region: `[N, 4]` x, y, width, height; photograph: `[N, 2]` width, height.
+      center: `[N, 2]`; scale: `[N, 2]`, units of 200 pixels.
+      joints: `[N, J, 2]`, 0 where not visible; visible: `[N, J]`.
+      score: of the box; area: of the segment; head_size: pixels; `[N]`, 0 where there is none.
+    """
+
+    records: str
+    skeleton: Skeleton
+    reach: crops.Reach
+    file: tuple[str, ...]
+    image: tuple[np.ndarray, ...]
+    image_id: np.ndarray
+    person_id: np.ndarray
+    region: np.ndarray
+    photograph: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    joints: np.ndarray
+    visible: np.ndarray
+    score: np.ndarray
+    area: np.ndarray
+    head_size: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+
+def read(records: str | pathlib.Path, split: str) -> Persons:
+    """Reads one split of a data set of person records into memory.
+
+    Args:
+      records: folder that `data_prep.convert` wrote.
+      split: `train`, `test` or `test_detections`.
+
+    Returns:
+      The persons.
+
+    Raises:
+      UserError: no such data set or split, another schema version, or a damaged shard (named with its record).
+    """
+    metadata = schema.read_metadata(str(records), schema.PERSONS)
+    if split not in metadata["splits"]:
+        raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
+    found = list(read_records(records, split, metadata))
+    if not found:
+        raise UserError(f"Split '{split}' of '{records}' holds no records: convert it again with persons in it.")
+    reach = metadata["settings"]["reach"][split]
+    stacked = {
+        field.name: np.stack([np.asarray(record[field.name]) for record in found])
+        for field in dataclasses.fields(Persons)
+        if field.name not in ("records", "skeleton", "reach", "file", "image")
+    }
+    for name in ("score", "area", "head_size"):
+        stacked[name] = stacked[name].astype(np.float32)
+    return Persons(
+        records=str(records),
+        skeleton=SKELETONS[metadata["skeleton"]],
+        reach=crops.Reach(reach["scale_factor"], reach["rotation_factor"], reach["half_body"]),
+        file=tuple(record["file"] for record in found),
+        image=tuple(record["image"] for record in found),
+        **stacked,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PersonSource:
+    """Crops of persons as a source of examples.
+
+    Attributes:
+      persons: what they are cut from.
+      views: name of a batch entry -> side of its crops, pixels; joints are in pixels of "image".
+      augmentation: None: crops are as annotated.
+    """
+
+    persons: Persons
+    views: dict[str, int]
+    augmentation: images.Augmentation | None
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    @property
+    def unit(self) -> tuple[str, int]:
+        """What an example consists of: one person."""
+        return "persons", 1
+
+    @functools.cached_property
+    def _threads(self) -> concurrent.futures.ThreadPoolExecutor:
+        return concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="crops")
+
+    def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
+        """The crops of some persons: all views from one draw of the augmentation, each sampled from the photograph itself.
+
+        Args:
+          examples: `[B]`, numbers of the persons.
+          passes: `[B]`, the pass over the data that each is read in, from which randomness follows; None: no augmentation.
+
+        Returns:
+          For every view a `[B, S, S, 3]` uint8 RGB; "joints" `[B, J, 2]` float32, pixels of "image", (0, 0) where not
+          visible; "joint_weight" `[B, J]` float32, 1 where visible, also outside the crop.
+
+        Raises:
+          UserError: a damaged image (named with its record).
+        """
+        examples = np.asarray(examples)
+        views, persons = self._draw(examples, passes), self.persons
+        width = persons.photograph[examples, 0]
+        sampled = {
+            name: images.sampling_affines(views, width, persons.region[examples, :2], size) for name, size in self.views.items()
+        }
+        batch: Batch = {name: np.empty((len(examples), size, size, 3), np.uint8) for name, size in self.views.items()}
+
+        def fill(row: int) -> None:
+            picture = self._decode(int(examples[row]))
+            for name, size in self.views.items():
+                batch[name][row] = images.warp(picture, sampled[name][row], size)
+
+        for _ in self._threads.map(fill, range(len(examples))):  # raises what a thread raised
+            pass
+        batch["joints"], batch["joint_weight"] = images.joints_in_crops(
+            views, persons.joints[examples], persons.visible[examples], persons.skeleton.flip_permutation, width, self.views["image"]
+        )
+        return batch
+
+    def _draw(self, examples: np.ndarray, passes: np.ndarray | None) -> images.Views:
+        persons = self.persons
+        center, scale = persons.center[examples], persons.scale[examples]
+        if self.augmentation is None or passes is None:
+            none = np.zeros(len(examples))
+            return images.Views(center.astype(np.float64), scale.astype(np.float64), none, none > 0)
+        joints, visible = persons.joints[examples], persons.visible[examples]
+        return images.draw(self.augmentation, passes, examples, center, scale, joints, visible, persons.skeleton.upper_body)
+
+    def _decode(self, example: int) -> np.ndarray:
+        picture = images.decode(self.persons.image[example])
+        width, height = self.persons.region[example, 2:]
+        if picture is None or picture.shape != (height, width, 3):
+            raise UserError(
+                f"'{self.persons.records}', person {example} ('{self.persons.file[example]}'): its image is damaged; convert the data set "
+                "again into a new folder."
+            )
+        return picture
+
+
+def open_training(
+    persons: Persons, *, views: dict[str, int], seed: int, scale_factor: float, rotation_factor: float, flip: bool,
+    half_body_probability: float,
+) -> PersonSource:
+    """The training crops of a split.
+
+    Args:
+      persons: the split.
+      views: name -> side of the crops, pixels.
+      seed: of the run.
+      scale_factor: see `images.Augmentation`, as the three that follow.
+      rotation_factor: degrees.
+      flip: mirrored in half of the cases.
+      half_body_probability: 0: off.
+
+    Returns:
+      The source.
+
+    Raises:
+      UserError: a setting out of range, or a crop that could leave the regions in the records.
+    """
+    if not 0 <= scale_factor < 1:
+        raise UserError(f"data.training.scale_factor is {scale_factor}: use 0 (off) to below 1.")
+    if not 0 <= rotation_factor <= 180:
+        raise UserError(f"data.training.rotation_factor is {rotation_factor}: use 0 (off) to 180 degrees.")
+    if not 0 <= half_body_probability <= 1:
+        raise UserError(f"data.training.half_body_probability is {half_body_probability}: use 0 (off) to 1.")
+    if half_body_probability and not persons.skeleton.upper_body:
+        raise UserError(
+            f"data.training.half_body_probability is {half_body_probability} and skeleton {persons.skeleton.name} has no upper body: use 0."
+        )
+    augmentation = images.Augmentation(seed, scale_factor, rotation_factor, flip, half_body_probability)
+    if not persons.reach.covers(augmentation.reach):
+        raise UserError(
+            f"data.training ({_describe(augmentation.reach)}) reaches beyond what '{persons.records}' was cut for "
+            f"({_describe(persons.reach)}): lower it, or convert the data set again with --scale-factor, --rotation-factor and --half-body."
+        )
+    return _open(persons, views, augmentation)
+
+
+def open_evaluation(persons: Persons, *, views: dict[str, int]) -> PersonSource:
+    """The crops of a split as its boxes say, without augmentation."""
+    return _open(persons, views, None)
+
+
+def _open(persons: Persons, views: dict[str, int], augmentation: Any) -> PersonSource:
+    if "image" not in views:
+        raise ValueError(f"views {sorted(views)} lack 'image', in whose pixels joints are given")
+    for name, size in views.items():
+        if size < 1:
+            raise UserError(f"The side of '{name}' is {size} pixels: use a positive number.")
+    return PersonSource(persons, dict(views), augmentation)
+
+
+def _describe(reach: crops.Reach) -> str:
+    half = "with" if reach.half_body else "without"
+    return f"scale_factor {reach.scale_factor:g}, rotation_factor {reach.rotation_factor:g}, {half} half bodies"

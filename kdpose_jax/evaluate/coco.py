@@ -1,0 +1,268 @@
+"""COCO's keypoint protocol: rescoring, suppression of doubles by OKS, COCO's own evaluation (spec/cdkd.md 11.4; HRNet, coco.py).
+
+Persons come from ground-truth boxes and, where the data set has them, from a detector's boxes; published figures are of either
+kind and do not compare with each other.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from kdpose_jax.data import persons as person_records
+from kdpose_jax.data import schema
+from kdpose_jax.data.persons import Persons, PersonSource
+from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate import coco_metrics, metrics_2d, pose2d
+from kdpose_jax.evaluate.runner import Predict
+
+SKELETON = "coco_17"
+BOXES = ("ground_truth", "detections")
+
+
+def _hundredths(value: float) -> str:
+    """As the literature prints AP: 0.564 -> 56.4."""
+    return f"{100 * value:.1f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoPersons:
+    """A test split.
+
+    Attributes:
+      ground_truth: the persons of the ground-truth boxes.
+      detections: the persons of a detector's boxes; None if the data set has none.
+      annotations: COCO's person-keypoint annotations of the split.
+    """
+
+    ground_truth: Persons
+    detections: Persons | None
+    annotations: dict[str, Any]
+
+    def boxes(self) -> dict[str, Persons]:
+        """The persons by the kind of their boxes."""
+        return {"ground_truth": self.ground_truth} | ({} if self.detections is None else {"detections": self.detections})
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The test persons and how predictions on them are scored.
+
+    Attributes:
+      sources: one crop per person, by the kind of boxes.
+      data: the persons and annotations.
+      side: of the crops, pixels.
+      flip: test-time flip in the table; the results have both.
+      shown: kind of boxes in the table, one of `BOXES`; the results have both where there are both.
+      rules: joint_threshold, nms and nms_threshold of `coco_metrics.detections_of`.
+    """
+
+    sources: dict[str, PersonSource]
+    data: CocoPersons
+    side: int
+    flip: bool
+    shown: str
+    rules: dict[str, Any]
+
+    unit = ("persons", 1)
+    best_metric = "ap"
+    best_is_lowest = False
+    breakdown_title = "AP by size"
+    columns = (("ap", "AP", _hundredths), ("ap_50", "AP50", _hundredths), ("ap_75", "AP75", _hundredths), ("ar", "AR", _hundredths))
+
+    @property
+    def source(self) -> PersonSource:
+        """The crops of the ground-truth boxes."""
+        return self.sources["ground_truth"]
+
+    @property
+    def test_set(self) -> str:
+        """What was tested on."""
+        detected = f" and {len(self.sources['detections']):,} detections" if "detections" in self.sources else ""
+        return f"{len(self.source):,} persons{detected} in {len(self.data.annotations['images']):,} pictures"
+
+    @property
+    def conditions(self) -> str:
+        """How the figures of `columns` were obtained, as a sentence."""
+        boxes = "ground-truth boxes" if self.shown == "ground_truth" else "a detector's boxes"
+        return f"Scores: COCO's evaluation on {boxes}, {pose2d.flip_words(self.flip)}."
+
+    def quick(self, count: int) -> tuple[pose2d.Chosen, pose2d.Score]:
+        """A light evaluation for use during training, on ground-truth boxes.
+
+        Its AP counts the chosen persons alone, as if nobody else were in their pictures: with everybody chosen it is the AP of
+        `full`, so the checkpoint that is kept is the best by the published metric. OKS is the mean over the chosen persons, which
+        also tells apart networks of an AP of 0.
+
+        Args:
+          count: evenly spread persons that count; 0 or more than there are: all of them.
+
+        Returns:
+          Their crops, and the function that scores predictions on them.
+        """
+        persons = self.data.ground_truth
+        labelled = persons.visible.any(-1)
+        chosen = pose2d.evenly_spread(labelled, count)
+        others = np.setdiff1d(np.flatnonzero(labelled), chosen)
+        annotations = coco_metrics.without(self.data.annotations, persons.person_id[others])
+
+        def score(prediction: pose2d.Prediction) -> dict[str, float]:
+            scores = self.score(prediction, "ground_truth", chosen, annotations)
+            return {name: scores[name] for name in ("ap", "oks") if scores[name] is not None}
+
+        return pose2d.Chosen(self.source, chosen), score
+
+    def full(self, predictors: Mapping[str, Predict], run: Callable[..., pose2d.Prediction]) -> dict[str, Any]:
+        """The whole protocol, on all boxes that there are.
+
+        Args:
+          predictors: {"plain", "flip": (params, model_state, batch) -> joints and scores}.
+          run: (predict, source) -> the predictions of such a function on a source.
+
+        Returns:
+          {"plain" and "flip": {kind of boxes: the entries of `score`}}.
+        """
+        return {
+            name: {
+                boxes: self.score(run(predict, source), boxes, np.arange(len(source)), self.data.annotations)
+                for boxes, source in self.sources.items()
+            }
+            for name, predict in predictors.items()
+        }
+
+    def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
+        """The figures of `columns` from a record of `full`."""
+        scores = record[pose2d.table_entry(self.flip)][self.shown]
+        return {key: scores[key] for key, *_ in self.columns}
+
+    def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
+        """AP of COCO's two sizes of persons."""
+        scores = record[pose2d.table_entry(self.flip)][self.shown]
+        return {"medium": scores["ap_medium"], "large": scores["ap_large"]}
+
+    def score(
+        self, prediction: pose2d.Prediction, boxes: str, chosen: Int[np.ndarray, "N"], annotations: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Scores predictions on the crops of some persons.
+
+        Args:
+          prediction: on the crops.
+          boxes: where the crops come from, one of `BOXES`.
+          chosen: the numbers of the persons.
+          annotations: what counts as ground truth.
+
+        Returns:
+          COCO's ten numbers, each 0 to 1 or None where nothing counts; `oks`, the mean over the persons, of ground-truth boxes
+          alone, else None; `persons` and how many of them the suppression `kept`.
+        """
+        persons = self.data.boxes()[boxes]
+        joints = pose2d.photograph_joints(prediction, persons, chosen, self.side)
+        sigmas = np.array(persons.skeleton.oks_sigmas)
+        detections = coco_metrics.detections_of(
+            joints,
+            prediction["scores"],
+            image_id=persons.image_id[chosen],
+            # of the crop, in square pixels
+            area=np.prod(persons.scale[chosen].astype(np.float64) * 200, axis=-1),
+            box_score=persons.score[chosen],
+            sigmas=sigmas,
+            **self.rules,
+        )
+        numbers = coco_metrics.ten_numbers(coco_metrics.evaluate(annotations, detections))
+        mean_oks = _mean_oks(joints, persons, chosen, sigmas) if boxes == "ground_truth" else None
+        return {**numbers, "oks": mean_oks, "persons": len(chosen), "kept": len(detections)}
+
+
+def _mean_oks(joints: np.ndarray, persons: Persons, chosen: np.ndarray, sigmas: np.ndarray) -> float | None:
+    """Mean OKS with the annotated area over the persons that have a labelled joint, None if nobody has."""
+    counts = persons.visible[chosen].any(-1)
+    chosen, joints = chosen[counts], joints[counts]
+    if not chosen.size:
+        return None
+    squared = np.sum((joints - persons.joints[chosen]) ** 2, axis=-1)
+    return float(metrics_2d.object_keypoint_similarity(squared, persons.area[chosen], persons.visible[chosen], sigmas).mean())
+
+
+def check_settings(*, flip: bool, boxes: str, joint_threshold: float, nms: str, nms_threshold: float) -> None:
+    """Checks what `open_protocol` takes from the config, before any data is read.
+
+    Raises:
+      UserError: a value that it does not take.
+    """
+    pose2d.check_flip(flip)
+    if boxes not in BOXES:
+        raise UserError(f"eval.settings.boxes is {boxes!r}: set it to one of {list(BOXES)}.")
+    if nms not in coco_metrics.SUPPRESSIONS:
+        raise UserError(f"eval.settings.nms is {nms!r}: set it to one of {list(coco_metrics.SUPPRESSIONS)}.")
+    if not 0 <= joint_threshold < 1:
+        raise UserError(f"eval.settings.joint_threshold is {joint_threshold}: use a score from 0 to below 1, such as 0.02.")
+    if not 0 < nms_threshold <= 1:
+        raise UserError(f"eval.settings.nms_threshold is {nms_threshold}: use a similarity above 0 up to 1, such as 0.9.")
+
+
+def read(records: str, split: str) -> CocoPersons:
+    """Reads a test split, the detections that belong to it and its annotations.
+
+    Args:
+      records: folder that `data_prep.convert` wrote.
+      split: of the ground-truth boxes; the detector's are in SPLIT_detections.
+
+    Raises:
+      UserError: a data set without COCO's annotations, or with damaged ones.
+    """
+    persons = person_records.read(records, split)
+    detected = f"{split}_detections"  # `schema.DETECTIONS_SPLIT` for the test split
+    has_detections = detected in schema.read_metadata(records)["splits"]
+    annotations = coco_metrics.read_annotations(os.path.join(records, f"{split}_annotations.json"))
+    return CocoPersons(persons, person_records.read(records, detected) if has_detections else None, annotations)
+
+
+def open_protocol(
+    data: CocoPersons,
+    *,
+    views: Mapping[str, int],
+    flip: bool,
+    boxes: str,
+    joint_threshold: float,
+    nms: str,
+    nms_threshold: float,
+) -> Protocol:
+    """Lays one crop over every person of either kind of boxes.
+
+    Args:
+      data: of `read`.
+      views: crop -> its side in pixels; predictions are in pixels of "image".
+      flip: test-time flip in the table.
+      boxes: kind of boxes in the table.
+      joint_threshold: score above which a joint counts in its person's score (0.02 for SimDR at low resolution, 0.2 for heatmaps).
+      nms: "hard" or "soft" suppression of doubles.
+      nms_threshold: OKS above which two poses are doubles (0.9); for "soft" the width of its Gaussian.
+
+    Raises:
+      UserError: another skeleton, no detections where the table is to show them, or annotations of other pictures.
+    """
+    check_settings(flip=flip, boxes=boxes, joint_threshold=joint_threshold, nms=nms, nms_threshold=nms_threshold)
+    skeleton = data.ground_truth.skeleton.name
+    if skeleton != SKELETON:
+        raise UserError(f"COCO's evaluation needs the joints of {SKELETON} and this data set has {skeleton}: set eval.protocol to 'pck'.")
+    if boxes not in data.boxes():
+        raise UserError(
+            "eval.settings.boxes is 'detections' and the records have no detections: convert the data set with a detections file, or "
+            "set it to 'ground_truth'."
+        )
+    if not data.ground_truth.visible.any():
+        raise UserError("No test person has a labelled joint: check the chosen split of the data set.")
+    pictures = {image["id"] for image in data.annotations["images"]}
+    for kind, persons in data.boxes().items():
+        others = set(persons.image_id.tolist()) - pictures
+        if others:
+            raise UserError(
+                f"{len(others)} pictures of the {kind} boxes are not in the stored annotations, image_id {min(others)} for one: convert "
+                "the data set again, with detections of the same pictures."
+            )
+    sources = {kind: person_records.open_evaluation(persons, views=views) for kind, persons in data.boxes().items()}
+    rules = {"joint_threshold": joint_threshold, "nms": nms, "nms_threshold": nms_threshold}
+    return Protocol(sources, data, views["image"], flip, boxes, rules)

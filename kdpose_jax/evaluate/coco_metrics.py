@@ -1,0 +1,151 @@
+"""From poses on photographs to COCO's ten keypoint numbers, through pycocotools (spec/cdkd.md 11.4; HRNet, coco.py)."""
+
+import contextlib
+import io
+import json
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate import metrics_2d
+
+# Ours -> the order of COCOeval's `stats` for keypoints.
+NUMBERS = ("ap", "ap_50", "ap_75", "ap_medium", "ap_large", "ar", "ar_50", "ar_75", "ar_medium", "ar_large")
+SUPPRESSIONS = {"hard": metrics_2d.suppress, "soft": metrics_2d.suppress_softly}
+PERSON = 1
+# What pycocotools reads of an annotation, and of which type.
+_FIELDS = {
+    "id": int, "image_id": int, "category_id": int, "iscrowd": int, "num_keypoints": int, "area": int | float, "bbox": list,
+    "keypoints": list,
+}  # fmt: skip
+_LENGTHS = {"bbox": 4, "keypoints": 3 * 17}
+
+
+def detections_of(
+    joints: Float[np.ndarray, "N J 2"],
+    joint_scores: Float[np.ndarray, "N J"],
+    *,
+    image_id: Int[np.ndarray, "N"],
+    area: Float[np.ndarray, "N"],
+    box_score: Float[np.ndarray, "N"],
+    sigmas: Float[np.ndarray, "J"],
+    joint_threshold: float,
+    nms: str,
+    nms_threshold: float,
+) -> list[dict[str, Any]]:
+    """Rescores the persons of every picture, suppresses doubles, and writes the rest as COCO's results file has them.
+
+    Args:
+      joints: photograph pixels.
+      joint_scores: of the network.
+      image_id: the picture of every person.
+      area: of the person's box with its margin, square pixels.
+      box_score: 1 for ground-truth boxes.
+      sigmas: of the joints.
+      joint_threshold: score above which a joint counts in its person's score.
+      nms: one of `SUPPRESSIONS`.
+      nms_threshold: of the similarity.
+
+    Returns:
+      {"image_id", "category_id", "keypoints": [x, y, score, ...], "score"} of every person that is kept, picture by picture.
+    """
+    scores = metrics_2d.rescore(box_score, joint_scores, joint_threshold)
+    triples = np.concatenate([joints, joint_scores[..., None]], axis=-1, dtype=np.float64)  # [N, J, 3]
+    order = np.argsort(image_id, kind="stable")
+    starts = np.flatnonzero(np.diff(image_id[order])) + 1
+    detections = []
+    for picture in np.split(order, starts):
+        similarity = metrics_2d.pose_similarity(joints[picture], area[picture], sigmas)
+        kept = SUPPRESSIONS[nms](similarity, scores[picture], nms_threshold)
+        detections += [
+            {
+                "image_id": int(image_id[person]),
+                "category_id": PERSON,
+                "keypoints": triples[person].ravel().tolist(),
+                "score": float(scores[person]),
+            }
+            for person in picture[kept]
+        ]
+    return detections
+
+
+def evaluate(annotations: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
+    """Runs COCO's evaluation of keypoints, in silence.
+
+    Args:
+      annotations: person-keypoint annotations.
+      detections: of `detections_of`, at least one.
+
+    Returns:
+      The evaluation after `summarize`: `stats`, `eval`, `ious`.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        # Copies of the annotations, in which pycocotools leaves marks.
+        truth.dataset = {
+            "images": annotations["images"],
+            "annotations": [dict(annotation) for annotation in annotations["annotations"]],
+            "categories": [{"id": PERSON, "name": "person"}],
+        }
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(detections), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def ten_numbers(evaluation: COCOeval) -> dict[str, float | None]:
+    """COCO's ten numbers, each 0 to 1; None where pycocotools says -1 because no person counts."""
+    return {name: float(value) if value >= 0 else None for name, value in zip(NUMBERS, evaluation.stats, strict=True)}
+
+
+def without(annotations: dict[str, Any], ids: Collection[int]) -> dict[str, Any]:
+    """The annotations but those of these ids."""
+    unwanted = {int(number) for number in ids}
+    return {**annotations, "annotations": [one for one in annotations["annotations"] if one["id"] not in unwanted]}
+
+
+def read_annotations(path: str) -> dict[str, Any]:
+    """Reads the annotations that the conversion has kept.
+
+    Raises:
+      UserError: no file, or one that is not of COCO's person-keypoint form.
+    """
+    remedy = "convert the data set again from COCO's annotations, or set eval.protocol to 'pck'"
+    try:
+        with open(path, encoding="utf-8") as file:
+            annotations = json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"There is no '{path}', without which COCO's evaluation cannot run: {remedy}.") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise UserError(f"'{path}' cannot be read as JSON ({error}): {remedy}.") from error
+    problem = find_problem(annotations)
+    if problem:
+        raise UserError(f"'{path}' {problem}: {remedy}.")
+    return annotations
+
+
+def find_problem(annotations: Any) -> str:
+    """What keeps an untrusted JSON value from being COCO's annotations of persons, as the end of "FILE ..."; "" if nothing does."""
+    if not isinstance(annotations, dict) or not all(isinstance(annotations.get(key), list) for key in ("images", "annotations")):
+        return "holds no lists of images and annotations"
+    for number, image in enumerate(annotations["images"]):
+        if not isinstance(image, dict) or not isinstance(image.get("id"), int):
+            return f"has no id in image {number}"
+    for number, annotation in enumerate(annotations["annotations"]):
+        if not isinstance(annotation, dict):
+            return f"has no annotation at {number}"
+        for name, kind in _FIELDS.items():
+            if not isinstance(annotation.get(name), kind):
+                return f"has no '{name}' that pycocotools can read in annotation {number}"
+        for name, length in _LENGTHS.items():
+            values = annotation[name]
+            if len(values) != length or not all(isinstance(value, int | float) for value in values):
+                return f"has no {length} numbers as '{name}' in annotation {number}"
+    return ""

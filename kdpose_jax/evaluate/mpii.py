@@ -1,0 +1,133 @@
+"""MPII's protocol: PCKh, the share of joints within a part of the head's size (spec/cdkd.md 11.3; HRNet and SimCC, mpii.py)."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from kdpose_jax.data import persons as person_records
+from kdpose_jax.data.persons import Persons, PersonSource
+from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate import pckh, pose2d
+from kdpose_jax.evaluate.runner import Predict
+
+SKELETON = "mpii_16"
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The test persons and how predictions on them are scored.
+
+    Attributes:
+      source: one crop per person.
+      persons: the persons.
+      side: of the crops, pixels.
+      flip: test-time flip in the table; the results have both.
+    """
+
+    source: PersonSource
+    persons: Persons
+    side: int
+    flip: bool
+
+    unit = ("persons", 1)
+    best_metric = "pckh"
+    best_is_lowest = False
+    breakdown_title = "PCKh@0.5 by joint"
+    columns = (("pckh", "PCKh@0.5", "{:.1f}".format), ("pckh_0.1", "PCKh@0.1", "{:.1f}".format))
+
+    @property
+    def test_set(self) -> str:
+        """What was tested on."""
+        return f"{len(self.source):,} persons"
+
+    @property
+    def conditions(self) -> str:
+        """How the figures of `columns` were obtained, as a sentence."""
+        return f"Scores: percent of the joints but pelvis and thorax, {pose2d.flip_words(self.flip)}."
+
+    def quick(self, count: int) -> tuple[pose2d.Chosen, pose2d.Score]:
+        """A light evaluation for use during training: PCKh@0.5, the metric of the literature, costs nothing beside the network.
+
+        Args:
+          count: evenly spread persons; 0 or more than there are: all of them.
+
+        Returns:
+          Their crops, and the function that scores predictions on them.
+        """
+        chosen = pose2d.evenly_spread(self.persons.visible[:, pckh.MEAN_OVER].any(-1), count)
+
+        def score(prediction: pose2d.Prediction) -> dict[str, float]:
+            return {"pckh": self.score(prediction, chosen)["0.5"]["Mean"]}
+
+        return pose2d.Chosen(self.source, chosen), score
+
+    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], pose2d.Prediction]) -> dict[str, Any]:
+        """The whole protocol.
+
+        Args:
+          predictors: {"plain", "flip": (params, model_state, batch) -> joints and scores}.
+          run: gives the predictions of such a function on `source`.
+
+        Returns:
+          {"plain" and "flip": {"0.5", "0.1" and "0.11": {joint group and "Mean": percent}}}.
+        """
+        everybody = np.arange(len(self.source))
+        return {name: self.score(run(predict), everybody) for name, predict in predictors.items()}
+
+    def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
+        """The figures of `columns` from a record of `full`."""
+        scores = record[pose2d.table_entry(self.flip)]
+        return {"pckh": scores["0.5"]["Mean"], "pckh_0.1": scores["0.1"]["Mean"]}
+
+    def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
+        """PCKh@0.5 of every joint group."""
+        scores = record[pose2d.table_entry(self.flip)]["0.5"]
+        return {group: scores[group] for group in pckh.GROUPS}
+
+    def score(self, prediction: pose2d.Prediction, chosen: Int[np.ndarray, "N"]) -> dict[str, dict[str, float | None]]:
+        """PCKh of predictions on the crops of some persons, by threshold."""
+        joints = pose2d.photograph_joints(prediction, self.persons, chosen, self.side)
+        persons = self.persons
+        return pckh.score(joints, persons.joints[chosen], persons.visible[chosen], persons.head_size[chosen])
+
+
+def check_settings(*, flip: bool) -> None:
+    """Checks what `open_protocol` takes from the config, before any data is read.
+
+    Raises:
+      UserError: a value that it does not take.
+    """
+    pose2d.check_flip(flip)
+
+
+def read(records: str, split: str) -> Persons:
+    """Reads one split of a data set of person records."""
+    return person_records.read(records, split)
+
+
+def open_protocol(data: Persons, *, views: Mapping[str, int], flip: bool) -> Protocol:
+    """Lays one crop over every test person.
+
+    Args:
+      data: of `read`.
+      views: crop -> its side in pixels; predictions are in pixels of "image".
+      flip: test-time flip in the table.
+
+    Raises:
+      UserError: another skeleton, or a person without a head size.
+    """
+    check_settings(flip=flip)
+    if data.skeleton.name != SKELETON:
+        raise UserError(f"PCKh needs the joints of {SKELETON} and this data set has {data.skeleton.name}: set eval.protocol to 'pck'.")
+    without = np.flatnonzero(~(data.head_size > 0))
+    if without.size:
+        raise UserError(
+            f"{without.size} of {len(data.head_size)} test persons have no head size, the first in '{data.file[without[0]]}', so PCKh is "
+            "undefined: set eval.protocol to 'pck'."
+        )
+    if not data.visible[:, pckh.MEAN_OVER].any():
+        raise UserError("No test person has a labelled joint: check the chosen split of the data set.")
+    return Protocol(person_records.open_evaluation(data, views=views), data, views["image"], flip)

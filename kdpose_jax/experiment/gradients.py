@@ -1,0 +1,49 @@
+"""How strongly each term of a loss pulls at the student: the norm of its gradient, at the start and at the end of a run."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from etils import epath
+
+from kdpose_jax.experiment import settings
+from kdpose_jax.methods.api import Batch, Method
+from kdpose_jax.train.state import TrainState
+
+FILE = "gradients.json"
+
+
+def term_norms(method: Method, state: TrainState, frozen: Any, batch: Batch, key: jax.Array) -> dict[str, float]:
+    """The global norm of every weighted term's gradient with respect to the student's parameters.
+
+    Args:
+      method: with `terms`.
+      state: where the gradients are taken.
+      frozen: the teachers.
+      batch: what on.
+      key: of the step.
+
+    Returns:
+      Term -> norm; zero exactly where a term cannot move the student.
+    """
+
+    def norms(state: TrainState, frozen: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
+        def terms(student: Any) -> dict[str, jax.Array]:
+            params = {**state.params, "student": student}
+            return method.terms(params, state.model_state, jax.lax.stop_gradient(frozen), batch, key, state.step)
+
+        values, pull_back = jax.vjp(terms, state.params["student"])
+        units = {name: {other: jnp.asarray(other == name, value.dtype) for other, value in values.items()} for name in values}
+        return {name: optax.tree.norm(pull_back(unit)[0]) for name, unit in units.items()}
+
+    return {name: float(value) for name, value in jax.jit(norms)(state, frozen, batch, key).items()}
+
+
+def write(directory: epath.Path, when: str, norms: dict[str, float]) -> None:
+    """Adds the norms of one moment ("start", "end") to the run's report."""
+    path = directory / FILE
+    report = settings.read_json(path) if path.exists() else {}
+    directory.mkdir(parents=True, exist_ok=True)
+    settings.write_text(path, json.dumps(report | {when: norms}, indent=1))

@@ -1,0 +1,121 @@
+"""What a run will hold in each device's memory, from shapes alone: nothing is allocated and nothing compiled."""
+
+import dataclasses
+import math
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.methods.api import Batch, Method
+
+RESERVE = 0.92  # share of a device's memory that a run may plan with
+
+
+@dataclasses.dataclass(frozen=True)
+class Bytes:
+    """Bytes on one device.
+
+    Attributes:
+      parameters: trained ones and their moving average, batch statistics.
+      gradients: as large as the trained parameters.
+      optimizer: the optimiser's state.
+      teachers: frozen networks.
+      activations: what the forward pass keeps for the backward pass, and the batch.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    teachers: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(dataclasses.astuple(self))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size_text(value)}" for name, value in dataclasses.asdict(self).items())
+        return f"{size_text(self.total)} per device: {parts}"
+
+
+def estimate(
+    method: Method, optimizer: optax.GradientTransformation, example: Batch, *, batch: int, devices: int, with_ema: bool
+) -> Bytes:
+    """The bytes that training holds at the end of a step's forward pass.
+
+    Transient buffers of the compiler are not in it, nor is what it saves by fusing; the truth lies within tens of per cent.
+
+    Args:
+      method: what is trained.
+      optimizer: its optimiser.
+      example: a batch of any size, for shapes.
+      batch: global batch size.
+      devices: that share it.
+      with_ema: an average of the parameters is kept.
+    """
+    share = math.ceil(batch / devices)
+    shapes = {name: jax.ShapeDtypeStruct((share, *array.shape[1:]), array.dtype) for name, array in example.items()}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params, model_state, frozen = jax.eval_shape(method.init, key, shapes)
+    opt_state = jax.eval_shape(optimizer.init, params)
+
+    def residuals(params: Any, model_state: Any, frozen: Any, shapes: Batch, key: jax.Array) -> Any:
+        step = jnp.zeros((), jnp.int32)
+        loss = lambda params: method.loss(params, model_state, jax.lax.stop_gradient(frozen), shapes, key, step)  # noqa: E731
+        return jax.vjp(loss, params, has_aux=True)[1]
+
+    kept = size_of(jax.eval_shape(residuals, params, model_state, frozen, shapes, key))
+    trained = size_of(params)
+    return Bytes(
+        parameters=trained * (2 if with_ema else 1) + size_of(model_state),
+        gradients=trained,
+        optimizer=size_of(opt_state),
+        teachers=size_of(frozen),
+        activations=max(0, kept - trained) + size_of(shapes),  # the backward pass reads the parameters too
+    )
+
+
+def require_room(name: str, needed: Bytes, device: jax.Device) -> None:
+    """Refuses a run that cannot fit.
+
+    Raises:
+      UserError: it needs more than the device has.
+    """
+    available = memory_of(device)
+    if available is not None and needed.total > RESERVE * available:
+        raise UserError(
+            f"The {name} needs about {needed}; the {device.device_kind} has {size_text(available)}: use more devices, a smaller "
+            "train.batch, network.remat, or smaller adapters (see the config)."
+        )
+
+
+def memory_of(device: jax.Device) -> int | None:
+    """Bytes of a device's memory; of the machine's, shared out, where the devices are CPUs; None where it is not told."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    if device.platform == "cpu":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    return None
+
+
+def size_of(tree: Any) -> int:
+    """Bytes of all arrays (or their descriptions) in a tree; keys count nothing."""
+    return sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+        if hasattr(leaf, "shape") and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    )
+
+
+def size_text(count: int) -> str:
+    """Bytes in the largest unit that leaves a whole digit: 3 GiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} GiB"

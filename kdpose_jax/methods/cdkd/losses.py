@@ -1,0 +1,122 @@
+"""The distillation terms of CDKD: SAPE's cosine distance and CCA, the cross-class alignment. Per example, `[B]`.
+
+CDKD (arXiv 2405.11448) and its released code; spec/cdkd.md 5 and 6. What the release does not have is marked as ours.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+GROUPINGS = ("floor", "centred", "hat")
+ORDERS = ("temper_then_sum", "lse")
+MASKS = ("none", "visible")
+REDUCTIONS = ("mean", "release")
+EPSILON = 1e-8  # of the lengths in the cosine (spec/cdkd.md 5.2)
+
+
+def projection_loss(projected: Float[Array, "B J H W"], teacher: Float[Array, "B J H W"]) -> Float[Array, "B"]:
+    """1 - cosine of the two whole maps, all joints together, from 0 to 2 (spec/cdkd.md 5.2).
+
+    Args:
+      projected: the student's maps in the teacher's size.
+      teacher: the teacher's.
+    """
+    if projected.shape != teacher.shape:
+        raise ValueError(f"maps of shapes {projected.shape} and {teacher.shape} cannot be compared")
+    over = (1, 2, 3)
+    # The released code has no epsilon and gives NaN where every projection is zero.
+    lengths = [jnp.sqrt(jnp.sum(jnp.square(maps), axis=over) + EPSILON**2) for maps in (projected, teacher)]
+    return 1 - jnp.sum(projected * teacher, axis=over) / (lengths[0] * lengths[1])
+
+
+def grouping_matrix(kind: str, teacher_bins: int, student_bins: int) -> Float[np.ndarray, "T M"]:
+    """How the teacher's bins are shared out among the student's: every row sums to 1 (spec/cdkd.md 6.3).
+
+    Teacher bin t stands at t / r of the student's bins, where r = T / M.
+
+    Args:
+      kind: `floor`: bin floor(t / r) (the released code), which pulls predictions up and left by up to half a bin;
+        `centred`: the nearest bin; `hat`: split linearly between the two bins around t / r, which keeps the mean but for
+        the upper end. The last two are ours.
+      teacher_bins: T.
+      student_bins: M.
+    """
+    if kind != "hat" and teacher_bins % student_bins:
+        raise ValueError(f"{teacher_bins} bins cannot be grouped into {student_bins} by '{kind}'")
+    ratio = teacher_bins // student_bins
+    last, here = student_bins - 1, np.arange(teacher_bins)
+    matrix = np.zeros((teacher_bins, student_bins))
+    if kind == "hat":
+        place = here * student_bins / teacher_bins
+        below = np.floor(place).astype(int)
+        np.add.at(matrix, (here, below), 1 - (place - below))
+        np.add.at(matrix, (here, np.minimum(below + 1, last)), place - below)
+    else:
+        start = ratio // 2 if kind == "centred" else 0
+        matrix[here, np.minimum((here + start) // ratio, last)] = 1
+    return matrix
+
+
+def aligned_log_target(
+    logits: Float[Array, "B J T"], temperature: Float[Array, ""], grouping: Float[np.ndarray, "T M"], order: str
+) -> Float[Array, "B J M"]:
+    """log h: the teacher's softened distribution over the student's bins.
+
+    Args:
+      logits: the teacher's.
+      temperature: T.
+      grouping: from `grouping_matrix`.
+      order: `temper_then_sum`: softmax(logits / T), then grouped (the released code); `lse`: log-sum-exp over each group,
+        then divided by T (ours). The same at T = 1.
+    """
+    tiny = jnp.finfo(logits.dtype).tiny  # a group without mass gets the logarithm of this, not -inf
+    if order == "lse":
+        raised = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+        return jax.nn.log_softmax(jnp.log(jnp.maximum(_grouped(raised, grouping), tiny)) / temperature, axis=-1)
+    return jnp.log(jnp.maximum(_grouped(jax.nn.softmax(logits / temperature, axis=-1), grouping), tiny))
+
+
+def _grouped(mass: Float[Array, "B J T"], grouping: Float[np.ndarray, "T M"]) -> Float[Array, "B J M"]:
+    """Rows times the matrix; exact on every device, where it would otherwise multiply in fewer bits."""
+    return jnp.einsum("bjt,tm->bjm", mass, jnp.asarray(grouping, mass.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+def alignment_loss(
+    student: dict[str, Float[Array, "B J _"]],
+    teacher: dict[str, Float[Array, "B J _"]],
+    temperature: Float[Array, ""],
+    *,
+    grouping: str,
+    order: str,
+    reduction: str,
+    weight: Float[Array, "B J"] | None,
+    target_gradient: bool,
+) -> Float[Array, "B"]:
+    """CCA: T^2 KL(h || softmax(student / T)) over the student's bins, summed over both axes (spec/cdkd.md 6.1, 6.2).
+
+    Args:
+      student: logits of `x` and `y`, M bins.
+      teacher: logits of `x` and `y`, a multiple of M bins.
+      temperature: T.
+      grouping: one of `GROUPINGS`.
+      order: one of `ORDERS`.
+      reduction: `mean` over joints (spec/cdkd.md 6.2, ours); `release`: the released code sums over batch, joints and axes
+        and divides by M, so that the value of an example is multiplied by B here: its mean over the batch is that sum.
+      weight: of every joint; None distils all of them alike (the released code).
+      target_gradient: h passes the temperature's gradient, as in CTKD. The released code stops it at h, and what is left
+        need not even have the sign of the loss's own slope. The teacher's logits never get any.
+    """
+    total = 0.0
+    for axis in ("x", "y"):
+        bins = student[axis].shape[-1]
+        matrix = grouping_matrix(grouping, teacher[axis].shape[-1], bins)
+        log_target = aligned_log_target(jax.lax.stop_gradient(teacher[axis]), temperature, matrix, order)
+        log_target = log_target if target_gradient else jax.lax.stop_gradient(log_target)
+        log_student = jax.nn.log_softmax(student[axis] / temperature, axis=-1)
+        divergence = jnp.sum(jnp.exp(log_target) * (log_target - log_student), axis=-1)
+        total = total + (divergence / bins if reduction == "release" else divergence)
+    total = jnp.square(temperature) * total
+    if weight is not None:
+        total = total * weight.astype(total.dtype)
+    return total.sum(1) * total.shape[0] if reduction == "release" else total.mean(1)

@@ -1,0 +1,101 @@
+"""CDKD: wiring of the student on small crops, the teacher on large ones, and the terms between them.
+
+L = L_task + lambda_p L_SAPE + lambda_a L_CCA (CDKD, arXiv 2405.11448, and its released code; spec/cdkd.md 8).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdpose_jax.methods import pose2d
+from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
+from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, distillation_terms
+
+
+def reads(config: Any) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader: the student's crop and, where one teaches, the teacher's."""
+    views = pose2d.reads(config)["views"]
+    if any(config.distill.weights.values()):
+        views = {**views, "teacher_image": config.teacher.input.size}
+    return {"views": views}
+
+
+def build(config: Any) -> Method:
+    """Builds the method.
+
+    Args:
+      config: the locked config; reads `data`, `student`, `teacher`, `decode`, `distill` and `run` (steps).
+
+    Returns:
+      The method. With every distillation weight zero it is the student's baseline: there is no teacher and no adapter.
+
+    Raises:
+      UserError: options that do not fit together.
+    """
+    task = pose2d.build_task(config)
+    distillation = build_distillation(config)
+    weights = config.distill.weights
+
+    def init(key, batch):
+        keys = jax.random.split(key, 3)
+        student, state = task.init(keys[0], batch)
+        params, model_state, frozen = {"student": student}, {"student": state}, {}
+        if distillation.active:
+            frozen["teacher"] = distillation.init_teacher(keys[1], batch)
+        if weights.projection:
+            maps = jnp.zeros((1, *distillation.student_maps), jnp.float32)
+            variables = distillation.projection.init(keys[2], maps, train=False)
+            params["projection"], model_state["projection"] = variables["params"], {"batch_stats": variables["batch_stats"]}
+        if weights.alignment:
+            params["temperature"] = jnp.asarray(config.distill.temperature.initial, jnp.float32)
+        return params, model_state, frozen
+
+    def all_terms(params, model_state, frozen, batch, key, step):
+        """Weighted terms, whose sum is the loss; further metrics; the new state. Terms and metrics are `[B]`."""
+        prediction, features, state = task.apply(params["student"], model_state["student"], batch, key)
+        total, shown = task.loss(prediction, batch)
+        weighted, state = {"task": total}, {**model_state, "student": state}
+        if distillation.active:
+            added, metrics, state = distillation_terms(distillation, params, state, frozen, batch, prediction, features, step)
+            weighted.update({name: weights[name] * value for name, value in added.items()})
+            shown = {**shown, **added, **metrics}
+        return weighted, shown, state
+
+    def loss(params, model_state, frozen, batch, key, step):
+        weighted, shown, state = all_terms(params, model_state, frozen, batch, key, step)
+        total = sum(weighted.values())
+        named = {name if name == "task" else f"weighted_{name}": value for name, value in weighted.items()}
+        return total.mean(), (as_metrics({"loss": total, **shown, **named}), state)
+
+    def terms(params, model_state, frozen, batch, key, step):
+        weighted, _, _ = all_terms(params, model_state, frozen, batch, key, step)
+        return {name: value.mean() for name, value in weighted.items()}
+
+    def predict(params, model_state, batch):
+        return task.predict(params["student"], model_state["student"], batch)
+
+    def predict_with_flip(params, model_state, batch):
+        return task.predict_with_flip(params["student"], model_state["student"], batch)
+
+    return Method(
+        init=init,
+        loss=loss,
+        predict=predict,
+        predict_with_flip=predict_with_flip,
+        terms=terms,
+        teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
+        groups=groups(distillation),
+    )
+
+
+def groups(distillation: Distillation) -> tuple[Group, ...]:
+    """The optimiser groups of what is trained beside the student."""
+    options, found = distillation.options, []
+    if options.weights.alignment:
+        # Adam would cancel lambda's size and keep its sign alone (spec/cdkd.md 7.3).
+        factor = options.temperature.learning_rate_factor
+        found.append(Group("^temperature", learning_rate_factor=factor, plain_sgd=True))
+    if options.weights.projection and not options.projection.trained:
+        found.append(Group("^projection/", learning_rate_factor=0.0, plain_sgd=True))  # no decay, and no moments in memory
+    return tuple(found)

@@ -1,0 +1,226 @@
+"""What the student is taught: the teacher's maps and logits, and the two terms on them, from the resolved options."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdpose_jax.codecs import simdr
+from kdpose_jax.errors import UserError
+from kdpose_jax.methods import pose2d
+from kdpose_jax.methods.cdkd import adapters, losses
+from kdpose_jax.methods.cdkd.adapters import ScaleAdaptiveProjection
+from kdpose_jax.methods.cdkd.temperature import REVERSALS, reversal_strength, temperature
+from kdpose_jax.models.pose_net import PoseNet
+from kdpose_jax.skeletons import SKELETONS
+
+MAP_STRIDE = 4  # pixels of the input per cell of HRNet's final maps
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """Everything that the distillation terms read, resolved from the config once.
+
+    Attributes:
+      options: the `distill` config block.
+      run: the `run` config block: steps, steps_per_epoch.
+      size: side of the student's crop, pixels.
+      split_ratio: k, bins per pixel.
+      teacher: the network, for training-time targets; None without distillation.
+      student_maps: shape (J, h, w) of the student's final maps.
+      projection: SAPE; None without a teacher.
+    """
+
+    options: Any
+    run: Any
+    size: int
+    split_ratio: float
+    teacher: PoseNet | None
+    student_maps: tuple[int, int, int]
+    projection: ScaleAdaptiveProjection | None
+
+    @property
+    def active(self) -> bool:
+        """Whether any term has a weight."""
+        return self.teacher is not None
+
+    def init_teacher(self, key: jax.Array, batch: Any) -> dict[str, Any]:
+        """Fresh variables of the teacher: {"params", "state"}."""
+        variables = self.teacher.init(key, pose2d.normalize(batch["teacher_image"]), train=False)
+        return {"params": variables["params"], "state": {"batch_stats": variables["batch_stats"]}}
+
+
+def build_distillation(config: Any) -> Distillation:
+    """Resolves and checks the `distill` block.
+
+    Args:
+      config: the locked config; reads `data`, `student`, `teacher`, `distill` and `run`.
+
+    Raises:
+      UserError: options that do not fit together.
+    """
+    options, size = config.distill, config.student.input.size
+    joints = SKELETONS[config.data.skeleton].num_joints
+    teacher = projection = None
+    for name, weight in options.weights.items():
+        if not weight >= 0:
+            raise UserError(f"distill.weights.{name} is {weight}: use 0 or more.")
+    if any(options.weights.values()):
+        teacher_size = config.teacher.input.size
+        teacher = pose2d.build_pose_net(
+            config.teacher.network,
+            joints=joints,
+            size=teacher_size,
+            split_ratio=config.data.split_ratio,
+            training=True,
+            place="teacher",
+        )
+        check_projection(options.projection)
+        check_alignment(config)
+        chosen = options.projection
+        projection = ScaleAdaptiveProjection(
+            kind=chosen.kind,
+            ensemble=chosen.ensemble,
+            size=teacher_size // MAP_STRIDE,
+            rank=chosen.rank,
+            activation=chosen.projector_activation,
+            chunked=chosen.chunked,
+        )
+    student_maps = (joints, size // MAP_STRIDE, size // MAP_STRIDE)
+    return Distillation(options, config.run, size, config.data.split_ratio, teacher, student_maps, projection)
+
+
+def distillation_terms(
+    distillation: Distillation,
+    params: Any,
+    model_state: Any,
+    frozen: Any,
+    batch: Any,
+    prediction: Any,
+    features: Any,
+    step: jax.Array,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Any]:
+    """The unweighted terms that have a weight.
+
+    Args:
+      distillation: resolved options.
+      params: of the student's side.
+      model_state: of the student's side.
+      frozen: of the teacher.
+      batch: with `teacher_image`.
+      prediction: the student's.
+      features: the student's.
+      step: steps taken so far.
+
+    Returns:
+      The terms `[B]` by name, further metrics `[B]`, and the state with the adapters' new one.
+    """
+    weights = distillation.options.weights
+    images = pose2d.normalize(batch["teacher_image"])
+    variables = {"params": frozen["teacher"]["params"], **frozen["teacher"]["state"]}
+    taught, taught_features = jax.lax.stop_gradient(distillation.teacher.apply(variables, images, train=False))
+    terms, metrics = {}, {}
+    if weights.projection:
+        terms["projection"], model_state = projection_term(
+            distillation, params, model_state, features["joint_maps"], taught_features["joint_maps"]
+        )
+    if weights.alignment:
+        heat = current_temperature(distillation, params["temperature"], step)
+        terms["alignment"] = alignment_term(distillation, prediction, taught, heat, batch)
+        metrics["temperature"] = jnp.full(images.shape[:1], heat)
+    return terms, metrics, model_state
+
+
+def projection_term(
+    distillation: Distillation, params: Any, model_state: Any, maps: jax.Array, taught: jax.Array
+) -> tuple[jax.Array, Any]:
+    """SAPE, `[B]`, and the state with the new statistics of its norms.
+
+    The released code stops the gradient at the student's maps and hands no optimiser the projectors (spec/cdkd.md 13, D1, D2):
+    `student_gradient` and `trained`.
+    """
+    options = distillation.options.projection
+    maps = maps if options.student_gradient else jax.lax.stop_gradient(maps)
+    adapter = params["projection"] if options.trained else jax.lax.stop_gradient(params["projection"])
+    projected, updated = distillation.projection.apply(
+        {"params": adapter, **model_state["projection"]}, maps, train=True, mutable=["batch_stats"]
+    )
+    taught = adapters.ACTIVATIONS[options.teacher_activation](taught)
+    state = {**model_state, "projection": {"batch_stats": updated["batch_stats"]}}
+    return losses.projection_loss(projected, taught), state
+
+
+def current_temperature(distillation: Distillation, tau: jax.Array, step: jax.Array) -> jax.Array:
+    """ETHT: T at a step, whose gradient on tau is multiplied by lambda."""
+    options, run = distillation.options.temperature, distillation.run
+    strength = reversal_strength(
+        step, kind=options.reversal, loops=options.loops, steps=run.steps, steps_per_epoch=run.steps_per_epoch
+    )
+    return temperature(
+        tau, strength, start=options.start, reach=options.range, limit=options.limit, trained=options.trained
+    )
+
+
+def alignment_term(distillation: Distillation, prediction: Any, taught: Any, heat: jax.Array, batch: Any) -> jax.Array:
+    """CCA, `[B]`. With `reversal` "release" the temperature's gradient is the released code's in this too: none through h."""
+    options = distillation.options.alignment
+    weight = None
+    if options.mask == "visible":
+        side, ratio = distillation.size, distillation.split_ratio
+        _, weight = simdr.to_bins(batch["joints"], batch["joint_weight"], size=(side, side), split_ratio=ratio)
+    return losses.alignment_loss(
+        prediction,
+        taught,
+        heat,
+        grouping=options.grouping,
+        order=options.order,
+        reduction=options.reduction,
+        weight=weight,
+        target_gradient=distillation.options.temperature.reversal != "release",
+    )
+
+
+def check_projection(options: Any) -> None:
+    """Refuses a `distill.projection` block that no ensemble has."""
+    place = "distill.projection"
+    for name, allowed in (
+        ("kind", adapters.KINDS),
+        ("projector_activation", tuple(adapters.ACTIVATIONS)),
+        ("teacher_activation", tuple(adapters.ACTIVATIONS)),
+    ):
+        pose2d.require(f"{place}.{name}", options[name], allowed)
+    for name in ("ensemble", "rank"):
+        if options[name] < 1:
+            raise UserError(f"{place}.{name} is {options[name]}: use at least 1.")
+
+
+def check_alignment(config: Any) -> None:
+    """Refuses `distill.alignment` and `distill.temperature` blocks that mean nothing, or networks that they cannot align."""
+    options, softening = config.distill.alignment, config.distill.temperature
+    for name, allowed in (
+        ("grouping", losses.GROUPINGS),
+        ("order", losses.ORDERS),
+        ("mask", losses.MASKS),
+        ("reduction", losses.REDUCTIONS),
+    ):
+        pose2d.require(f"distill.alignment.{name}", options[name], allowed)
+    pose2d.require("distill.temperature.reversal", softening.reversal, tuple(REVERSALS))
+    for name in ("start", "limit"):
+        if not softening[name] > 0:
+            raise UserError(f"distill.temperature.{name} is {softening[name]}: use a number above 0.")
+    for name in ("range", "loops", "learning_rate_factor"):
+        if not softening[name] >= 0:
+            raise UserError(f"distill.temperature.{name} is {softening[name]}: use 0 or more.")
+    if not config.distill.weights.alignment:
+        return
+    for place in ("student", "teacher"):
+        head = config[place].network.head
+        if head != "simdr":
+            raise UserError(f"{place}.network.head is '{head}', which has no bins to align: set distill.weights.alignment=0.")
+    small, large = config.student.input.size, config.teacher.input.size
+    if large % small and options.grouping != "hat":
+        raise UserError(
+            f"teacher.input.size {large} is no multiple of student.input.size {small}, and distill.alignment.grouping is "
+            f"'{options.grouping}': set it to 'hat'."
+        )

@@ -1,0 +1,223 @@
+"""2D pose in crops: networks from their config blocks, SimDR and heatmap losses, predictions with and without flip.
+
+Forms and constants are SimCC's and HRNet's released code (spec/cdkd.md 4, 11); what is ours is marked in the options.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdpose_jax.codecs import simdr
+from kdpose_jax.errors import UserError
+from kdpose_jax.losses import simdr as losses
+from kdpose_jax.methods.lifting import COMPUTE_TYPES
+from kdpose_jax.methods.task import Task
+from kdpose_jax.models.hrnet import STRIDE
+from kdpose_jax.models.pose_net import HEADS, PoseNet
+from kdpose_jax.skeletons import SKELETONS
+
+# ImageNet's, of RGB in [0, 1] (spec/cdkd.md 9.3).
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def reads(config: Any) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader: one crop per person, of so many pixels a side."""
+    return {"views": {"image": config.student.input.size}}
+
+
+def build_task(config: Any) -> Task:
+    """The task of a network that finds joints in a crop.
+
+    Args:
+      config: the locked config; reads `data` (skeleton, split_ratio), `student` (network, input, loss) and `decode`.
+
+    Returns:
+      The task. Predictions are {"joints": `[B, J, 2]` pixels of the crop, "scores": `[B, J]`}.
+
+    Raises:
+      UserError: options that no network can have, or that do not fit together.
+    """
+    student, decode = config.student, config.decode
+    head = student.network.head
+    check_decoding(decode, head=head, split_ratio=config.data.split_ratio)
+    check_loss(student.loss)
+    trained, evaluated = (student_network(config, training=training) for training in (True, False))
+
+    def init(key, batch):
+        variables = trained.init(key, normalize(batch["image"]), train=False)
+        return variables["params"], {"batch_stats": variables["batch_stats"]}
+
+    def apply(params, state, batch, key):
+        (prediction, features), updated = trained.apply(
+            {"params": params, **state}, normalize(batch["image"]), train=True, mutable=["batch_stats"]
+        )
+        return prediction, features, {"batch_stats": updated["batch_stats"]}
+
+    def loss(prediction, batch):
+        return pose_loss(prediction, batch, block=student.loss, size=trained.size, split_ratio=config.data.split_ratio)
+
+    def locate(params, state, batch):
+        return evaluated.apply({"params": params, **state}, normalize(batch["image"]), train=False)[0]
+
+    def predict(params, state, batch):
+        prediction = locate(params, state, batch)
+        if head == "heatmap":
+            return _decode_heatmaps(prediction["heatmap"], size=evaluated.size)
+        return _decode(simdr.probabilities(prediction["x"]), simdr.probabilities(prediction["y"]), config)
+
+    def predict_with_flip(params, state, batch):
+        permutation = SKELETONS[config.data.skeleton].flip_permutation
+        plain = locate(params, state, batch)
+        mirrored = locate(params, state, {**batch, "image": batch["image"][:, :, ::-1]})
+        if head == "heatmap":
+            back = simdr.mirror_heatmaps_back(mirrored["heatmap"], flip_permutation=permutation, shift=True)
+            return _decode_heatmaps((plain["heatmap"] + back) / 2, size=evaluated.size)
+        shift = simdr.flip_shift(decode.flip_shift, config.data.split_ratio)
+        back = simdr.mirror_back(mirrored["x"], mirrored["y"], flip_permutation=permutation, shift=shift)
+        return _decode(*simdr.merge_flip((plain["x"], plain["y"]), back, merge=decode.merge), config)
+
+    return Task(init, apply, loss, predict, predict_with_flip)
+
+
+def _decode(x: jax.Array, y: jax.Array, config: Any) -> dict[str, jax.Array]:
+    joints, scores = simdr.decode(
+        x, y, split_ratio=config.data.split_ratio, coordinate=config.decode.coordinate, score=config.decode.score
+    )
+    return {"joints": joints, "scores": scores}
+
+
+def _decode_heatmaps(heatmaps: jax.Array, *, size: tuple[int, int]) -> dict[str, jax.Array]:
+    """With HRNet's quarter of a cell towards the higher neighbour, as all its published numbers have it."""
+    joints, scores = simdr.decode_heatmaps(heatmaps, size=size, quarter=True)
+    return {"joints": joints, "scores": scores}
+
+
+def normalize(images: jax.Array) -> jax.Array:
+    """uint8 RGB -> float32 with ImageNet's mean 0 and deviation 1. `[B, H, W, 3]` in and out."""
+    mean, deviation = (jnp.asarray(row, jnp.float32).reshape(1, 1, 1, 3) for row in (MEAN, DEVIATION))
+    return (images.astype(jnp.float32) / 255 - mean) / deviation
+
+
+def pose_loss(
+    prediction: dict[str, jax.Array], batch: dict[str, jax.Array], *, block: Any, size: tuple[int, int], split_ratio: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The task loss from its config block, times `scale`.
+
+    Args:
+      prediction: {"x", "y"} logits `[B, J, M]`, or {"heatmap": `[B, J, h, w]`}.
+      batch: {"joints": `[B, J, 2]` pixels, "joint_weight": `[B, J]`}.
+      block: `student.loss`: form, smoothing, sigma, scale; a heatmap reads sigma (in cells) and scale alone.
+      size: width and height of the crop.
+      split_ratio: k.
+
+    Returns:
+      The total `[B]`, and the terms: divergence_x and divergence_y, means over joints in nats, or heatmap_error.
+    """
+    joints, weight = batch["joints"], batch["joint_weight"]
+    if "heatmap" in prediction:
+        heatmaps = prediction["heatmap"]
+        target, weight = simdr.to_heatmaps(
+            joints, weight, size=size, heatmap_size=(heatmaps.shape[-1], heatmaps.shape[-2]), sigma=block.sigma
+        )
+        error = losses.heatmap_error(heatmaps, target, weight)
+        return block.scale * error, {"heatmap_error": error}
+    logits = (prediction["x"], prediction["y"])
+    if block.form == "gaussian":
+        *targets, weight = simdr.to_gaussians(joints, weight, size=size, split_ratio=split_ratio, sigma=block.sigma)
+        x, y = (losses.divergence(one, target) for one, target in zip(logits, targets, strict=True))
+    else:
+        bins, weight = simdr.to_bins(joints, weight, size=size, split_ratio=split_ratio)
+        x, y = (losses.smoothed_divergence(logits[axis], bins[..., axis], smoothing=block.smoothing) for axis in (0, 1))
+    counts = (logits[0].shape[-1], logits[1].shape[-1])
+    total = block.scale * losses.joint_loss(x, y, weight, bins=counts, form=block.form)
+    return total, {"divergence_x": (weight * x).mean(1), "divergence_y": (weight * y).mean(1)}
+
+
+def student_network(config: Any, *, training: bool) -> PoseNet:
+    """The network of the `student` block."""
+    return build_pose_net(
+        config.student.network,
+        joints=SKELETONS[config.data.skeleton].num_joints,
+        size=config.student.input.size,
+        split_ratio=config.data.split_ratio,
+        training=training,
+        place="student",
+    )
+
+
+def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, training: bool, place: str) -> PoseNet:
+    """PoseNet from a `network` block.
+
+    Args:
+      network: config block: name, width, stem_width, blocks, modules, head, compute, remat.
+      joints: number of joints.
+      size: side of the square input, pixels.
+      split_ratio: bins per pixel k.
+      training: compute in the block's type; otherwise in float32.
+      place: name of the stage in errors.
+
+    Returns:
+      The module.
+
+    Raises:
+      UserError: a value that no network can have.
+    """
+    for name, value, allowed in (
+        ("name", network.name, ("hrnet",)),
+        ("head", network.head, HEADS),
+        ("compute", network.compute, tuple(COMPUTE_TYPES)),
+    ):
+        require(f"{place}.network.{name}", value, allowed)
+    if size < STRIDE or size % STRIDE:
+        raise UserError(f"{place}.input.size is {size}: use a multiple of {STRIDE} pixels, which HRNet halves five times.")
+    if split_ratio <= 0 or size * split_ratio % 1:
+        raise UserError(f"data.split_ratio {split_ratio} cuts {place}.input.size {size} into no whole number of bins: change one.")
+    if min(network.width, network.stem_width, network.blocks, *network.modules) < 1 or len(network.modules) != 3:
+        raise UserError(
+            f"{place}.network has width {network.width}, stem_width {network.stem_width}, blocks {network.blocks} and modules "
+            f"{tuple(network.modules)}: use at least 1 of each, and three numbers of modules."
+        )
+    return PoseNet(
+        joints=joints,
+        size=(size, size),
+        width=network.width,
+        stem_width=network.stem_width,
+        blocks=network.blocks,
+        modules=tuple(network.modules),
+        head=network.head,
+        split_ratio=split_ratio,
+        dtype=COMPUTE_TYPES[network.compute] if training else None,
+        remat=network.remat and training,
+    )
+
+
+def check_decoding(decode: Any, *, head: str, split_ratio: float) -> None:
+    """Refuses a `decode` block that names no way to decode, or one that the head or the bins do not have."""
+    for name, allowed in (
+        ("flip_shift", simdr.FLIP_SHIFTS),
+        ("coordinate", simdr.COORDINATES),
+        ("score", simdr.SCORES),
+        ("merge", simdr.MERGES),
+    ):
+        require(f"decode.{name}", decode[name], allowed)
+    if decode.flip_shift == "exact" and split_ratio % 1:
+        raise UserError(f"decode.flip_shift 'exact' moves by k - 1 bins, and data.split_ratio is {split_ratio}: use 'one'.")
+    if decode.coordinate != "argmax" and head == "heatmap":
+        raise UserError(f"decode.coordinate is '{decode.coordinate}', which a heatmap head does not have: set it to 'argmax'.")
+
+
+def check_loss(block: Any) -> None:
+    """Refuses a `student.loss` block that names no loss."""
+    require("student.loss.form", block.form, losses.FORMS)
+    if not 0 <= block.smoothing < 1:
+        raise UserError(f"student.loss.smoothing is {block.smoothing}: use a share from 0 to below 1.")
+    for name in ("sigma", "scale"):
+        if block[name] <= 0:
+            raise UserError(f"student.loss.{name} is {block[name]}: use a number above 0.")
+
+
+def require(place: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuses a value that is none of the allowed ones."""
+    if value not in allowed:
+        raise UserError(f"{place} is '{value}': set it to one of {sorted(allowed)}.")

@@ -1,0 +1,87 @@
+"""A 2D pose network: HRNet, one map per joint, and a SimDR or a heatmap head (spec/cdkd.md 2; SimCC's and CDKD's released code)."""
+
+from typing import TypedDict
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from kdpose_jax.models.convolution import convolution_init
+from kdpose_jax.models.hrnet import STRIDE, HRNet
+from kdpose_jax.models.simdr import SimDRHead, count_bins
+
+HEADS = ("simdr", "heatmap")
+
+
+class PoseFeatures(TypedDict):
+    """What a forward pass shows beside its prediction.
+
+    Attributes:
+      joint_maps: the maps that the head reads, `[B, J, h, w]`, float32; CDKD's feature to distil.
+    """
+
+    joint_maps: Float[Array, "B J h w"]
+
+
+class PoseNet(nn.Module):
+    """The network. Teacher and student differ in the size of their input alone: strides and stages are the same.
+
+    Attributes:
+      joints: number of joints J.
+      size: width and height of the input in pixels, multiples of 32.
+      width: channels of HRNet's branch 0.
+      stem_width: channels of its stem.
+      blocks: basic blocks per branch of a module.
+      modules: modules of stages 2, 3 and 4.
+      head: `simdr` or `heatmap`.
+      split_ratio: bins per pixel k of the SimDR head.
+      dtype: compute type of the backbone (parameters are float32; normalisation and heads compute in float32).
+      remat: recompute the stages' modules in the backward pass.
+    """
+
+    joints: int
+    size: tuple[int, int]
+    width: int = 32
+    stem_width: int = 64
+    blocks: int = 4
+    modules: tuple[int, int, int] = (1, 4, 3)
+    head: str = "simdr"
+    split_ratio: float | None = 2.0
+    dtype: jnp.dtype | None = None
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "B H W 3"], train: bool = False
+    ) -> tuple[dict[str, Float[Array, "B J ..."]], PoseFeatures]:
+        """Locates joints.
+
+        Args:
+          images: RGB, normalised by ImageNet's mean and deviation.
+          train: normalise by the batch, and update the running statistics (collection `batch_stats`).
+
+        Returns:
+          The prediction, float32: `{"x": [B, J, W k], "y": [B, J, H k]}` logits, or `{"heatmap": [B, J, h, w]}`; and the features.
+
+        Raises:
+          ValueError: images of another size than the network's, a size that no HRNet can have, or an unknown head.
+        """
+        if self.head not in HEADS:
+            raise ValueError(f"No pose network has a head '{self.head}': use one of {', '.join(HEADS)}.")
+        columns, rows = self.size
+        if images.shape[1:3] != (rows, columns) or rows % STRIDE or columns % STRIDE:
+            raise ValueError(
+                f"Images of {images.shape[2]}x{images.shape[1]} pixels do not fit a network of size {columns}x{rows}: use one size for "
+                f"both, with sides that are multiples of {STRIDE}."
+            )
+        backbone = HRNet(self.width, self.stem_width, self.blocks, self.modules, self.dtype, self.remat, name="backbone")
+        features = backbone(images, train)
+        features = features.astype(np.promote_types(features.dtype, np.float32))
+        joint_maps = nn.Conv(self.joints, (1, 1), kernel_init=convolution_init(), name="final_layer")(features)
+        joint_maps = joint_maps.transpose(0, 3, 1, 2)  # [B, h, w, J] -> [B, J, h, w], as the head's weights are ordered
+        if self.head == "heatmap":
+            prediction = {"heatmap": joint_maps}
+        else:
+            prediction = SimDRHead(count_bins(self.size, self.split_ratio), name="head")(joint_maps)
+        return prediction, PoseFeatures(joint_maps=joint_maps)

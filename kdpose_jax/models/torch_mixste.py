@@ -1,0 +1,61 @@
+"""The released MixSTE's tensors, by name, as parameters of ours (JinluZhang1126/MixSTE, `MixSTE2.state_dict()`)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from kdpose_jax.models.torch_names import Entry, axes_of, linear, norm, rename
+
+_NETWORK = "a MixSTE network"
+
+
+def convert_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Renames and transposes the tensors of a MixSTE network; dtypes stay as they are.
+
+    Args:
+      state: PyTorch name -> array, without prefix.
+
+    Returns:
+      (params, sizes): a tree in the layout of `mixste.MixSTE`, and its `frames`, `joints`, `width`, `depth` and `mlp_ratio`. The
+      number of heads leaves no trace in weights: the caller has to know it.
+
+    Raises:
+      UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
+    """
+    sizes = _sizes(state)
+    return rename(state, _entries(sizes), _NETWORK), sizes
+
+
+def _sizes(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Reads the sizes off the tensors that show them.
+
+    Raises:
+      UserError: one of these is missing or has another number of axes.
+    """
+    _, joints, width = axes_of(state, "Spatial_pos_embed", 3, _NETWORK)
+    _, frames, _ = axes_of(state, "Temporal_pos_embed", 3, _NETWORK)
+    hidden, _ = axes_of(state, "STEblocks.0.mlp.fc1.weight", 2, _NETWORK)
+    depth = len({name.split(".")[1] for name in state if name.startswith("STEblocks.")})
+    return {"frames": frames, "joints": joints, "width": width, "depth": depth, "mlp_ratio": hidden / width}
+
+
+def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
+    """Every tensor of a MixSTE network of these sizes (spec: the layers of MixSTE2)."""
+    width, hidden = sizes["width"], round(sizes["mlp_ratio"] * sizes["width"])
+    yield from linear("Spatial_patch_to_embedding", ("joint_embedding",), 2, width)
+    yield Entry("Spatial_pos_embed", (1, sizes["joints"], width), ("spatial_position",))
+    yield Entry("Temporal_pos_embed", (1, sizes["frames"], width), ("temporal_position",))
+    for kind, ours in (("STEblocks", "spatial_block"), ("TTEblocks", "temporal_block")):
+        for layer in range(sizes["depth"]):
+            name, path = f"{kind}.{layer}", (f"{ours}_{layer}",)
+            yield from norm(f"{name}.norm1", (*path, "norm_attention"), width)
+            yield from linear(f"{name}.attn.qkv", (*path, "attention", "qkv"), width, 3 * width)
+            yield from linear(f"{name}.attn.proj", (*path, "attention", "out"), width, width)
+            yield from norm(f"{name}.norm2", (*path, "norm_mlp"), width)
+            yield from linear(f"{name}.mlp.fc1", (*path, "mlp_hidden"), width, hidden)
+            yield from linear(f"{name}.mlp.fc2", (*path, "mlp_out"), hidden, width)
+    yield from norm("Spatial_norm", ("spatial_norm",), width)
+    yield from norm("Temporal_norm", ("temporal_norm",), width)
+    yield from norm("head.0", ("head_norm",), width)
+    yield from linear("head.1", ("head",), width, 3)

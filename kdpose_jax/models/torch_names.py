@@ -1,0 +1,131 @@
+"""Maps of PyTorch's tensor names onto our trees: every tensor of a map is used exactly once, or the file is refused."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kdpose_jax.errors import UserError
+
+# Where training scripts keep the state of the network: MixSTE and VideoPose3D, other lifters, HRNet, SimCC and Lightning.
+_STATE_KEYS = ("model_pos", "model", "state_dict")
+_DATA_PARALLEL_PREFIX = "module."
+
+LINEAR_AXES = (1, 0)  # [out, in] -> [in, out]
+CONVOLUTION_AXES = (2, 3, 1, 0)  # [out, in, rows, columns] -> [rows, columns, in, out]
+
+
+class Entry(NamedTuple):
+    """One tensor: its PyTorch name and shape, our path, and the order of its axes in our layout (empty: as they are)."""
+
+    name: str
+    shape: tuple[int, ...]
+    path: tuple[str, ...]
+    axes: tuple[int, ...] = ()
+
+
+def linear(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Iterator[Entry]:
+    """The tensors of a linear layer with bias."""
+    yield Entry(f"{name}.weight", (outputs, inputs), (*path, "kernel"), LINEAR_AXES)
+    yield Entry(f"{name}.bias", (outputs,), (*path, "bias"))
+
+
+def norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
+    """The trained tensors of a layer norm or a batch norm."""
+    yield Entry(f"{name}.weight", (width,), (*path, "scale"))
+    yield Entry(f"{name}.bias", (width,), (*path, "bias"))
+
+
+def find_state(checkpoint: Any, place: str) -> dict[str, np.ndarray]:
+    """The dictionary of tensors inside a checkpoint, its names without the data-parallel prefix.
+
+    Args:
+      checkpoint: what a file holds.
+      place: the file, for errors.
+
+    Raises:
+      UserError: there is none, or it holds something that is no tensor.
+    """
+    state = checkpoint
+    if isinstance(checkpoint, dict):  # HRNet's scripts keep the network's name under `model`, beside its state
+        state = next((checkpoint[key] for key in _STATE_KEYS if isinstance(checkpoint.get(key), dict)), checkpoint)
+    if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
+        raise UserError(
+            f"The PyTorch file {place} has no network state (looked for {', '.join(_STATE_KEYS)} and at the top): save the "
+            "network's state_dict()."
+        )
+    strangers = [name for name, value in state.items() if not isinstance(value, np.ndarray)]
+    if strangers:
+        raise UserError(f"The PyTorch file {place} has '{strangers[0]}' among its weights, which is no tensor: save a state_dict().")
+    if all(name.startswith(_DATA_PARALLEL_PREFIX) for name in state):
+        return {name.removeprefix(_DATA_PARALLEL_PREFIX): value for name, value in state.items()}
+    return dict(state)
+
+
+def axes_of(state: Mapping[str, np.ndarray], name: str, axes: int, network: str) -> tuple[int, ...]:
+    """The shape of a tensor that shows a network's sizes.
+
+    Args:
+      state: PyTorch name -> array.
+      name: of the tensor.
+      axes: how many it must have.
+      network: what it belongs to ("a MixSTE network"), for errors.
+
+    Raises:
+      UserError: it is missing, or has another number of axes, or no values.
+    """
+    if name not in state:
+        raise UserError(f"it has no tensor '{name}'; name the checkpoint of {network}.")
+    shape = state[name].shape
+    if len(shape) != axes:
+        raise UserError(f"its tensor '{name}' has shape {list(shape)} where {axes} axes are expected; name the checkpoint of {network}.")
+    if 0 in shape:
+        raise UserError(f"its tensor '{name}' has no values; name the checkpoint of {network}.")
+    return shape
+
+
+def rename(state: Mapping[str, np.ndarray], entries: Iterable[Entry], network: str) -> dict[str, Any]:
+    """Puts every tensor where its entry says, in our order of axes; dtypes stay as they are.
+
+    Args:
+      state: PyTorch name -> array.
+      entries: the tensors of the network.
+      network: what it is ("a MixSTE network"), for errors.
+
+    Returns:
+      The tree.
+
+    Raises:
+      UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
+    """
+    expected = {entry.name: entry for entry in entries}
+    _require_same_names(state.keys(), expected.keys(), network)
+    tree: dict[str, Any] = {}
+    for entry in expected.values():
+        array = state[entry.name]
+        if array.shape != entry.shape:
+            raise UserError(
+                f"its tensor '{entry.name}' has shape {list(array.shape)} where {network} of these sizes has "
+                f"{list(entry.shape)}; name the checkpoint of {network}."
+            )
+        if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
+            raise UserError(f"its tensor '{entry.name}' holds {array.dtype.name} where weights are floating-point numbers.")
+        if not np.isfinite(array).all():
+            raise UserError(f"its tensor '{entry.name}' holds values that are not finite; use another checkpoint.")
+        node = tree
+        for key in entry.path[:-1]:
+            node = node.setdefault(key, {})
+        node[entry.path[-1]] = array.transpose(entry.axes) if entry.axes else array
+    return tree
+
+
+def _require_same_names(found, expected, network: str) -> None:
+    """Refuses tensors that are missing or left over.
+
+    Raises:
+      UserError: names the first of them.
+    """
+    for names, problem in ((sorted(expected - found), "lacks"), (sorted(found - expected), f"has, beyond {network},")):
+        if names:
+            more = "" if len(names) <= 3 else f" and {len(names) - 3} more"
+            raise UserError(f"it {problem} {names[:3]}{more}; name the checkpoint of {network}, unchanged.")

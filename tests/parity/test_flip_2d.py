@@ -1,0 +1,50 @@
+"""Mirroring back against HRNet's and SimCC's flip_back (files transforms_2d* of the golden folder)."""
+
+import numpy as np
+import pytest
+from golden import golden_files
+
+from kdpose_jax.codecs import simdr
+
+FILES = golden_files("transforms_2d*")
+
+
+@pytest.fixture(scope="module", params=FILES)
+def arrays(request):
+    if request.param is None:
+        pytest.skip("no golden file transforms_2d*")
+    with np.load(request.param, allow_pickle=False) as file:
+        return dict(file)
+
+
+def permutation_of(pairs, joints):
+    permutation = np.arange(joints)
+    for left, right in pairs:
+        permutation[[left, right]] = right, left
+    return permutation
+
+
+def test_heatmaps(arrays):
+    heatmaps = arrays["input/heatmap"]
+    permutation = permutation_of(arrays["mpii_pairs"], heatmaps.shape[1])
+    back = simdr.mirror_heatmaps_back(heatmaps, flip_permutation=permutation, shift=False)
+    np.testing.assert_array_equal(back, arrays["output/flip_back"])
+    shifted = simdr.mirror_heatmaps_back(heatmaps, flip_permutation=permutation, shift=True)
+    np.testing.assert_array_equal(shifted[..., 1:], back[..., :-1])
+    np.testing.assert_array_equal(shifted[..., 0], back[..., 0])
+
+
+@pytest.mark.parametrize("dataset", ["mpii", "coco"])
+def test_logits(arrays, dataset):
+    logits = arrays[f"input/logits_{dataset}"]
+    permutation = permutation_of(arrays[f"{dataset}_pairs"], logits.shape[1])
+    x, y = simdr.mirror_back(logits, logits, flip_permutation=permutation, shift=0)
+    np.testing.assert_array_equal(x, arrays[f"output/flip_back_simdr_{dataset}_x"])
+    np.testing.assert_array_equal(y, arrays[f"output/flip_back_simdr_{dataset}_y"])
+
+
+def test_shift_by_one(arrays):
+    logits = arrays["input/logits_mpii"]
+    permutation = permutation_of(arrays["mpii_pairs"], logits.shape[1])
+    x, _ = simdr.mirror_back(logits, logits, flip_permutation=permutation, shift=1)
+    np.testing.assert_array_equal(x, arrays["output/flip_back_simdr_mpii_x_shifted"])

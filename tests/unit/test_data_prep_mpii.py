@@ -1,0 +1,239 @@
+"""MPII's files -> records: what is kept, what is refused, and photographs with faults."""
+
+import json
+
+import cv2
+import numpy as np
+import picture_sets
+import pytest
+import scipy.io
+from PIL import Image
+
+from data_prep import convert
+from kdpose_jax.data import persons, schema
+from kdpose_jax.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    picture_sets.write_mpii(tmp_path / "raw")
+    return tmp_path / "raw"
+
+
+def prepare(folder, name="records", **settings):
+    return convert.prepare("mpii", str(folder.parent / name), source=str(folder), workers=1, **settings)
+
+
+def edit(folder, name, change) -> None:
+    """Rewrites a list after `change(entries)`."""
+    path = folder / "annot" / name
+    entries = json.loads(path.read_text())
+    change(entries)
+    path.write_text(json.dumps(entries))
+
+
+def content(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_records(folder, capsys):
+    summary = prepare(folder)
+    assert summary.splits == {"train": (4, 4), "test": (3, 3)} and summary.unit == "persons" and not summary.left_out
+    assert "train: 4 persons" in capsys.readouterr().out
+    data, entries = persons.read(folder.parent / "records", "test"), json.loads((folder / "annot" / "valid.json").read_text())
+    assert data.skeleton.name == "mpii_16" and data.file == ("v0.jpg", "v1.jpg", "v2.jpg") and data.person_id.tolist() == [0, 1, 2]
+    for index, entry in enumerate(entries):
+        visible = np.asarray(entry["joints_vis"]) > 0
+        np.testing.assert_array_equal(data.visible[index], visible)
+        np.testing.assert_allclose(data.joints[index], (np.asarray(entry["joints"]) - 1) * visible[:, None], rtol=1e-6)
+        np.testing.assert_allclose(data.center[index], [entry["center"][0] - 1, entry["center"][1] + 15 * entry["scale"] - 1], rtol=1e-6)
+        np.testing.assert_allclose(data.scale[index], entry["scale"] * 1.25, rtol=1e-6)
+    np.testing.assert_allclose(data.head_size, 0.6 * 50)  # boxes of 30 by 40
+    assert persons.read(folder.parent / "records", "train").head_size.tolist() == [0] * 4
+    metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
+    assert sorted(metadata["sources"]) == ["annot/gt_valid.mat", "annot/train.json", "annot/valid.json"] and not metadata["generated"]
+    assert metadata["settings"]["reach"]["train"] == {"scale_factor": 0.25, "rotation_factor": 30.0, "half_body": False}
+    assert metadata["splits"]["train"]["records"] == 4 and "frames" not in metadata["splits"]["train"]
+
+
+def test_two_workers_write_the_same_bytes_and_a_second_run_nothing(folder, capsys):
+    prepare(folder)
+    convert.prepare("mpii", str(folder.parent / "two"), source=str(folder), workers=2)
+    assert content(folder.parent / "two") == content(folder.parent / "records")
+    assert prepare(folder).seconds == 0 and "complete already" in capsys.readouterr().out
+    with pytest.raises(UserError, match="already holds a data set made from other input"):
+        prepare(folder, scale_factor=0.1)
+
+
+def test_a_region_that_is_the_whole_photograph_keeps_its_bytes(folder):
+    def nearer(entries):
+        for entry in entries:
+            entry["scale"] = 2.0
+
+    edit(folder, "valid.json", nearer)
+    prepare(folder)
+    data = persons.read(folder.parent / "records", "test")
+    for name, image in zip(data.file, data.image, strict=True):
+        assert image.tobytes() == (folder / "images" / name).read_bytes()
+
+
+@pytest.mark.parametrize("encoding, largest, mean", [("png", 0, 0), ("jpeg", 12, 1.5)])
+def test_cut_regions_are_encoded_once(folder, encoding, largest, mean):
+    """PNG costs nothing, JPEG about a grey level."""
+    prepare(folder, encoding=encoding, splits=("test",))
+    data = persons.read(folder.parent / "records", "test")
+    cut = 0
+    for name, image, (x, y, width, height) in zip(data.file, data.image, data.region, strict=True):
+        if (width, height) != (160, 120):
+            whole = cv2.imread(str(folder / "images" / name)).astype(int)
+            stored = cv2.imdecode(image, cv2.IMREAD_COLOR).astype(int)
+            difference = np.abs(stored - whole[y : y + height, x : x + width])
+            assert difference.max() <= largest and difference.mean() <= mean
+            cut += 1
+    assert cut >= 2
+
+
+@pytest.mark.parametrize("mode, note", [("L", "1 greyscale photographs"), ("CMYK", "1 CMYK photographs"), ("RGBA", "1 Pillow mode RGBA")])
+def test_other_colours_become_rgb_and_are_counted(folder, mode, note):
+    path = folder / "images" / "v1.jpg"
+    picture = Image.open(path).convert(mode)
+    picture.save(path, format="PNG" if mode == "RGBA" else "JPEG", quality=95)
+    summary = prepare(folder, encoding="png", splits=("test",))
+    assert len(summary.notes) == 1 and summary.notes[0].startswith(f"test: {note}") and "converted to RGB" in summary.notes[0]
+    data = persons.read(folder.parent / "records", "test")
+    x, y, width, height = data.region[1]
+    stored = cv2.cvtColor(cv2.imdecode(data.image[1], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    expected = np.asarray(picture.convert("RGB"))[y : y + height, x : x + width]
+    assert stored.shape == (height, width, 3) and np.abs(stored.astype(int) - expected).mean() < 6
+
+
+def test_an_orientation_in_exif_is_ignored_as_in_hrnet(folder):
+    path = folder / "images" / "v0.jpg"
+    with Image.open(path) as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.save(path, exif=exif, quality=95)
+    prepare(folder, splits=("test",), encoding="png")
+    assert persons.read(folder.parent / "records", "test").photograph[0].tolist() == [160, 120]
+
+
+def test_missing_photographs_are_counted_before_anything_is_written(folder):
+    for name in ("t1.jpg", "t3.jpg"):
+        (folder / "images" / name).unlink()
+    with pytest.raises(UserError, match=r"2 of 4 photographs are missing in '.*images' \(t1.jpg, t3.jpg\): put them there"):
+        prepare(folder)
+    assert not (folder.parent / "records").exists()
+
+
+def test_photographs_that_are_none(folder):
+    (folder / "images" / "v2.jpg").write_text("no picture")
+    with pytest.raises(UserError, match=r"1 of 3 photographs in .* cannot be read \(v2.jpg; UnidentifiedImageError"):
+        prepare(folder)
+    assert not (folder.parent / "records").exists()
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.97])
+def test_a_photograph_that_is_cut_off(folder, keep):
+    path = folder / "images" / "v2.jpg"
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"Photograph '.*v2.jpg' is damaged \(it is cut off|it cannot be decoded\): copy"):
+        prepare(folder)
+
+
+def test_no_folder_and_names_that_lead_out_of_it(folder):
+    with pytest.raises(UserError, match=r"photographs'.* is not a folder: put it there or give --train-images"):
+        prepare(folder, train_images="photographs")
+    edit(folder, "train.json", lambda entries: entries[0].update(image="../../secret.jpg"))
+    with pytest.raises(UserError, match=r"'../../secret.jpg' lies outside"):
+        prepare(folder)
+
+
+@pytest.mark.parametrize("change, sentence", [
+    (lambda entry: entry.pop("joints"), r"valid.json', entry 1 has no joints: give annotations with joints, which test.json lacks"),
+    (lambda entry: entry.update(center=[1]), r"entry 1, center is '\[1\]' where \[2\] numbers must be"),
+    (lambda entry: entry.update(scale="big"), r"entry 1, scale is 'big' where one number must be"),
+    (lambda entry: entry.update(joints=[[0, 0]] * 17), r"entry 1, joints is .* where \[16, 2\] numbers must be"),
+    (lambda entry: entry.update(joints=[[0, float("nan")]] * 16), r"entry 1, joints is .* where \[16, 2\] numbers"),
+    (lambda entry: entry.update(image=3), r"entry 1, image is 3 where a file name must be"),
+])  # fmt: skip
+def test_annotations_with_faults(folder, change, sentence):
+    edit(folder, "valid.json", lambda entries: change(entries[1]))
+    with pytest.raises(UserError, match=sentence):
+        prepare(folder)
+
+
+def test_files_of_another_kind(folder):
+    for text, sentence in (("{", "cannot be read as JSON"), ("{}", "is no list of persons"), ("[]", "is no list of persons")):
+        (folder / "annot" / "valid.json").write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            prepare(folder)
+    (folder / "annot" / "valid.json").unlink()
+    with pytest.raises(UserError, match="valid.json' does not exist: put it there, give --test-annotations, or leave its split out"):
+        prepare(folder)
+    assert list(prepare(folder, splits=("train",)).splits) == ["train"]
+
+
+def test_boxes_of_zero_area_are_left_out_and_counted(folder):
+    edit(folder, "valid.json", lambda entries: entries[1].update(scale=0.0))
+    summary = prepare(folder)
+    assert summary.splits["test"] == (2, 2) and summary.left_out == ["test: 1 boxes of zero area"]
+    assert persons.read(folder.parent / "records", "test").person_id.tolist() == [0, 2]
+
+
+def test_persons_outside_their_photograph_are_left_out_and_counted(folder):
+    edit(folder, "train.json", lambda entries: entries[0].update(center=[900.0, 900.0]))
+    summary = prepare(folder)
+    assert summary.splits["train"] == (3, 3) and summary.left_out == ["train: 1 persons whose box lies outside the photograph"]
+
+
+def test_joints_outside_the_photograph_are_kept(folder):
+    edit(folder, "train.json", lambda entries: entries[0]["joints"].__setitem__(4, [-30.0, 500.0]))
+    prepare(folder)
+    data = persons.read(folder.parent / "records", "train")
+    assert data.joints[0, 4].tolist() == [-31, 499] and data.visible[0, 4]
+
+
+def test_without_head_boxes(folder):
+    (folder / "annot" / "gt_valid.mat").unlink()
+    summary = prepare(folder)
+    assert summary.notes == ["test: no head boxes, so that PCKh cannot be computed"]
+    assert persons.read(folder.parent / "records", "test").head_size.tolist() == [0] * 3
+    with pytest.raises(UserError, match="gt_valid.mat' does not exist: put it there, or give --head-boxes none"):
+        prepare(folder, "other", head_boxes="annot/gt_valid.mat")
+
+
+def test_head_boxes_of_other_persons(folder):
+    entries = json.loads((folder / "annot" / "valid.json").read_text())
+    path = folder / "annot" / "gt_valid.mat"
+    for wrong, sentence in (
+        (picture_sets.head_boxes(entries[:2]), "gt_valid.mat' has 2 samples and 'annot/valid.json' has 3 persons: give --test-annotations"),
+        (picture_sets.head_boxes(entries[::-1]), "gt_valid.mat' does not match 'annot/valid.json': 32 of 48 joints differ, the first in"),
+        ({"jnt_missing": np.zeros((16, 3))}, r"is not HRNet's gt_valid.mat \(KeyError"),
+        (picture_sets.head_boxes(entries) | {"headboxes_src": np.zeros((2, 3, 3))}, r"is not HRNet's gt_valid.mat \(ValueError: shapes"),
+    ):
+        scipy.io.savemat(path, wrong)
+        with pytest.raises(UserError, match=sentence):
+            prepare(folder)
+    path.write_bytes(b"no MATLAB")
+    with pytest.raises(UserError, match="is not HRNet's gt_valid.mat"):
+        prepare(folder)
+
+
+@pytest.mark.parametrize("settings, sentence", [
+    ({"scale_factor": 1.0}, "--scale-factor 1.0 must be"), ({"rotation_factor": 200.0}, "--rotation-factor 200.0"),
+    ({"encoding": "webp"}, "--encoding 'webp' must be jpeg or png"), ({"splits": ("valid",)}, "--splits 'valid' must be train or test"),
+    ({"splits": ()}, "--splits ''"),
+])  # fmt: skip
+def test_options_out_of_range(folder, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        prepare(folder, **settings)
+
+
+def test_expected_files():
+    assert convert.needs_source("mpii") and not convert.needs_source("synthetic")
+    said = convert.expected_files("mpii", {"splits": ("test",), "test_images": "pictures"})
+    assert said == "annot/valid.json with the photographs in pictures/, and annot/gt_valid.mat for PCKh, in HRNet's layout of MPII"
+    assert "data_2d_<name>_cpn.npz" in convert.expected_files("human36m", {"keypoints": "cpn"})
+    assert "annotations/person_keypoints_train2017.json with the photographs in train2017/" in convert.expected_files("coco", {})
+    with pytest.raises(UserError, match="There is no converter 'imagenet': use human36m"):
+        convert.needs_source("imagenet")
