@@ -54,7 +54,8 @@ class Scene:
         self.params, self.frozen = params, frozen
         points = self.batch["keypoints_2d"]
         both = jnp.concatenate([points, poses.flip(points, FLIP)])
-        run = jax.jit(lambda params, frozen: (self.lift(params), self.distillation.teacher.apply({"params": frozen["teacher"]["params"]}, both)))
+        teach = lambda frozen: self.distillation.teacher.apply({"params": frozen["teacher"]["params"]}, both)  # noqa: E731
+        run = jax.jit(lambda params, frozen: (self.lift(params), teach(frozen)))
         (self.predicted, features), (both, taught) = jax.tree.map(np.asarray, run(params, frozen))
         self.pose, self.pose_of_flipped = both[:2], both[2:]
         self.taught = jax.tree.map(lambda array: array[:2], taught)

@@ -30,7 +30,7 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
       UserError: the checkpoint holds another network.
     """
     protocol = open_protocol(config, around)
-    method, config = build_method(config, plan_of(config, 1))
+    method, config = build_method(settings.of_baseline(config), plan_of(config, 1))  # without weights there is no teacher to build
     everywhere = sharding.replicated(around.mesh)
     params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), protocol.source.gather(np.arange(1)))
     target = networks.variables_of("student", params, model_state)

@@ -69,9 +69,9 @@ def open_training(config: ConfigDict, around: Surroundings) -> Source:
 
 
 def open_protocol(config: ConfigDict, around: Surroundings) -> Any:
-    """The evaluation of a run's network, whose method says what it reads."""
+    """The evaluation of a run's network: of the student alone, so that batches hold nothing for a teacher."""
     protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
-    return protocol.open_protocol(around.test_data, **reads(config), **config.eval.settings)
+    return protocol.open_protocol(around.test_data, **reads(settings.of_baseline(config)), **config.eval.settings)
 
 
 def reads(config: ConfigDict) -> dict[str, Any]:

@@ -48,14 +48,14 @@ def arguments(started, key=1, step=3):
 
 
 def test_some_methods_are_found():
-    assert {"supervised", "scjd"} <= set(METHODS)
+    assert {"supervised", "scjd", "cdkd"} <= set(METHODS)
 
 
 @every_method
 def test_module(name):
-    """One builder, and one line that says what the method is."""
-    module = importlib.import_module(f"kdpose_jax.methods.{name}.method")
-    assert callable(module.build) and module.__doc__ and importlib.import_module(f"kdpose_jax.methods.{name}").__doc__
+    """A builder, what its batches hold, and one line that says what the method is."""
+    package, module = (importlib.import_module(f"kdpose_jax.methods.{name}{part}") for part in ("", ".method"))
+    assert callable(module.build) and callable(module.reads) and module.__doc__ and package.__doc__
 
 
 @every_method
@@ -101,7 +101,10 @@ def test_loss_is_pure_and_counts(name, started):
 
 @every_method
 def test_loss_is_a_mean_over_examples(name):
-    """Without stochastic depth, the loss and every metric of a batch are the means of those of its examples."""
+    """Without stochastic depth, the loss and every metric of a batch are the means of those of its examples.
+
+    Where examples meet in batch statistics, a batch taken twice has the statistics, and so the means, of the batch.
+    """
     run = run_of(*run_with(name))
     config = shrink(run.config, {"drop_path": 0.0})
     method, _ = training.build_method(config, training.plan_of(config, 64))
@@ -109,6 +112,16 @@ def test_loss_is_a_mean_over_examples(name):
     params, model_state, frozen, batch, key, step = arguments(started)
     loss = jax.jit(method.loss)
     value, (metrics, _) = loss(params, model_state, frozen, batch, key, step)
+    if model_state:
+        twice = jax.tree.map(lambda array: jnp.concatenate([array, array]), batch)
+        again, (doubled, _) = loss(params, model_state, frozen, twice, key, step)
+        np.testing.assert_allclose(again, value, rtol=1e-5)
+        for entry, (total, count) in metrics.items():  # a small term is as exact as the loss that it is added to
+            mean = doubled[entry][0] / doubled[entry][1]
+            np.testing.assert_allclose(mean, total / count, rtol=1e-4, atol=1e-6 * max(1.0, value), err_msg=entry)
+        other = jax.tree.map(lambda array: jnp.concatenate([array, array[:1]]), batch)
+        assert abs(loss(params, model_state, frozen, other, key, step)[0] - value) > 1e-4 * value
+        return
     alone = []
     for example in range(len(jax.tree.leaves(batch)[0])):
         copies = {entry: jnp.stack([array[example]] * len(array)) for entry, array in batch.items()}
@@ -140,7 +153,29 @@ def test_prediction_is_the_students_alone(name, started):
     last = started.states[2]
     params = {"student": last.evaluated_params["student"]}
     predict = jax.jit(started.method.predict)
-    np.testing.assert_array_equal(predict(params, last.model_state, started.batch), started.prediction)
+    jax.tree.map(np.testing.assert_array_equal, predict(params, last.model_state, started.batch), started.prediction)
+
+
+@every_method
+def test_terms_add_up_to_the_loss(name, started):
+    """Where a method tells its terms apart, they are what the loss consists of."""
+    if started.method.terms is None:
+        assert len(started.config.distill.weights) == 0 or not started.method.teachers
+        return
+    terms = jax.jit(started.method.terms)(*arguments(started))
+    assert set(terms) == {"task", *started.config.distill.weights}
+    np.testing.assert_allclose(sum(terms.values()), compiled_loss(name)(*arguments(started))[0], rtol=1e-6)
+
+
+@every_method
+def test_prediction_with_flip_does_not_tell_left_from_right(name, started):
+    """The same tree of shapes as the plain prediction, and another one."""
+    last = started.states[2]
+    params = {"student": last.evaluated_params["student"]}
+    flipped = jax.jit(started.method.predict_with_flip)(params, last.model_state, started.batch)
+    assert jax.tree.map(np.shape, flipped) == jax.tree.map(np.shape, started.prediction)
+    differs = [np.any(one != two) for one, two in zip(jax.tree.leaves(flipped), jax.tree.leaves(started.prediction), strict=True)]
+    assert any(differs)
 
 
 @every_method
