@@ -5,7 +5,8 @@ import os
 import sys
 from typing import Any
 
-from data_prep import annotations, coco, human36m, mpii, people, records, synthetic
+from data_prep import annotations, coco, human36m, mpii, records, synthetic
+from data_prep.people import generate as people
 from kdpose_jax.errors import UserError
 
 CONVERTERS = {

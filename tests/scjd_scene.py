@@ -1,4 +1,4 @@
-"""SCJD on one tiny batch with random networks: `from scjd_scene import dense_scene, sparse_scene`."""
+"""SCJD on one tiny batch with random networks: tests/unit/conftest.py makes fixtures of it."""
 
 import functools
 
@@ -80,13 +80,11 @@ def compiled_terms(changes):
     return jax.jit(functools.partial(terms.distillation_terms, distillation))
 
 
-@functools.cache
 def sparse_scene():
     """r = 3, a student narrower and shallower than its teacher."""
     return Scene()
 
 
-@functools.cache
 def dense_scene():
     """r = 1, and a student of the teacher's size with other parameters."""
     return Scene(student__input__stride=1, student__network__width=16, student__network__depth=3)

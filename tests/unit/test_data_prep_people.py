@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from data_prep import bodies, painting, people, scenes
+from data_prep.people import bodies, painting, scenes
+from data_prep.people import generate as people
 from kdpose_jax import skeletons
 from kdpose_jax.errors import UserError
 

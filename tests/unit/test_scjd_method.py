@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scjd_scene import FLIP, KEY, ONLY, alpha_oracle, build, dense_scene, normed, sparse_scene
+from scjd_scene import FLIP, KEY, ONLY, alpha_oracle, build, normed
 from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.codecs import poses
@@ -16,16 +16,6 @@ from kdpose_jax.methods.scjd import student as student_module
 from kdpose_jax.skeletons import H36M_17
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return sparse_scene()
-
-
-@pytest.fixture(scope="module")
-def wide():
-    return dense_scene()
 
 
 @pytest.mark.parametrize(("changes", "caches"), [

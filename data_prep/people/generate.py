@@ -10,7 +10,8 @@ from typing import Any
 
 import cv2
 
-from data_prep import coco, layouts, mpii, records, scenes
+from data_prep import coco, mpii, records
+from data_prep.people import layouts, scenes
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from data_prep import painting
-from data_prep.bodies import Body
-from data_prep.painting import Canvas, Material, colour, textured
+from data_prep.people import painting
+from data_prep.people.bodies import Body
+from data_prep.people.painting import Canvas, Material, colour, textured
 
 THING = -1  # label of everything that is no person
 

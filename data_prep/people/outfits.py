@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from data_prep.painting import Material, colour, textured
+from data_prep.people.painting import Material, colour, textured
 
 
 @dataclasses.dataclass(frozen=True)

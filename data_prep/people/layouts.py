@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from data_prep.scenes import Person
+from data_prep.people.scenes import Person
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 # MPII's own names of the joints of MPII_16, as HRNet's evaluation looks them up in gt_valid.mat.

@@ -5,9 +5,9 @@ import zlib
 
 import numpy as np
 
-from data_prep import bodies, painting, places
-from data_prep.bodies import Body
-from data_prep.painting import Canvas, Viewpoint
+from data_prep.people import bodies, painting, places
+from data_prep.people.bodies import Body
+from data_prep.people.painting import Canvas, Viewpoint
 
 # Of the person in focus at least this share is seen, or nothing is put in front.
 LEAST_SEEN = 0.55

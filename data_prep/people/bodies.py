@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from data_prep import motion
-from data_prep.outfits import Outfit, make_outfit
-from data_prep.painting import UP, Canvas, Material
+from data_prep.people.outfits import Outfit, make_outfit
+from data_prep.people.painting import UP, Canvas, Material
 
 # What is painted of a person; a part's label is its index.
 PARTS = (
