@@ -52,9 +52,17 @@ def adopt_teacher(config: ConfigDict) -> None:
     for name in config.data.must_fit:
         if found[name] != config.data[name]:
             raise UserError(
-                f"The teacher '{path}' has {name} {found[name]}, and data.{name} is {config.data[name]}: give another "
-                "teacher, or leave teacher.checkpoint empty to train one."
+                f"The teacher '{path}' has {name} {found[name]}, and data.{name} is {config.data[name]}: set --config.data.{name}="
+                f"{found[name]} or the preset's option, or give another teacher."
             )
+
+
+def assumptions(config: ConfigDict) -> list[str]:
+    """What a given PyTorch teacher does not tell and the config had to, as sentences."""
+    path, network = config.teacher.checkpoint, config.teacher.network
+    if not path or not is_weight_file(path) or "heads" not in network:
+        return []
+    return [f"note: '{path}' does not say how many attention heads it has: {network.heads}, from teacher.network.heads, are assumed."]
 
 
 def variables_of(name: str, params: Any, model_state: Any) -> dict[str, Any]:

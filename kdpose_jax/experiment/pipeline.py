@@ -45,7 +45,7 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     networks.adopt_teacher(config)
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
-    notes = check_before_data(runs)
+    notes = [*networks.assumptions(config), *check_before_data(runs)]
     if sharding.first_process_says((workdir / "results.json").exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
@@ -77,7 +77,7 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         networks_done[run.name] = {"title": run.title, "checkpoint": checkpoint, **record}
     if jax.process_index() == 0:
         protocol = open_protocol(config, around)
-        origin = results.fingerprint(REPOSITORY, "float32", origin_of(config, metadata, around, protocol))
+        origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
         summary.write(workdir, networks_done, origin, protocol, metadata, show)
 
 
@@ -122,7 +122,7 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
     if jax.process_index() == 0:
         home.mkdir(parents=True, exist_ok=True)
         protocol = open_protocol(config, around)
-        origin = results.fingerprint(REPOSITORY, "float32", origin_of(config, metadata, around, protocol))
+        origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
         name = pathlib.Path(checkpoint).name
         summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, protocol, metadata, show)
 
@@ -252,6 +252,7 @@ def origin_of(config: ConfigDict, metadata: dict[str, Any], around: Surroundings
     """What the results depend on beside code and devices."""
     return {
         "config": settings.as_dict(config),
+        "scored_in": {"compute": "float32", "matmul_precision": "highest"},
         "seed": config.seed,
         "data": {name: metadata[name] for name in ("keypoints", "generated", "splits", "sources", "settings")},
         "test_examples": len(protocol.source),
