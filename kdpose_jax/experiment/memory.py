@@ -116,6 +116,6 @@ def size_text(count: int) -> str:
     """Bytes in the largest unit that leaves a whole digit: 3 GiB."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.4g} {unit}"
         count /= 1024
-    return f"{count:.3g} GiB"
+    return f"{count:.4g} GiB"

@@ -1,0 +1,89 @@
+"""The bytes of a run from shapes alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny import get_config
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.experiment import memory, pipeline, training
+from kdpose_jax.methods.api import Method
+
+
+def dense(width):
+    """One matrix between a tanh and a square: what its backward pass keeps can be written down."""
+
+    def loss(params, model_state, frozen, batch, key, step):
+        hidden = jnp.tanh(batch["x"] @ params["student"])
+        return jnp.square(hidden).mean(), ({}, model_state)
+
+    def init(key, batch):
+        return {"student": jnp.zeros((width, width))}, {}, {"teacher": {"params": jnp.zeros((5, 7)), "state": {}}}
+
+    return Method(init=init, loss=loss, predict=None, predict_with_flip=None)
+
+
+def estimate(width=8, batch=12, devices=4, with_ema=False):
+    example = {"x": np.zeros((1, width), np.float32)}
+    return memory.estimate(
+        dense(width), optax.adam(1e-3), example, batch=batch, devices=devices, with_ema=with_ema
+    )
+
+
+def test_bytes_of_a_matrix():
+    found = estimate()
+    matrix, share = 8 * 8 * 4, 3 * 8 * 4
+    assert (found.parameters, found.gradients, found.teachers) == (matrix, matrix, 5 * 7 * 4)
+    assert found.optimizer == 2 * matrix + 4  # two moments and a counter
+    assert found.activations >= 2 * share  # the input and the hidden values at least; nothing of the other devices' share
+    assert found.activations <= 6 * share
+    assert found.total == sum((found.parameters, found.gradients, found.optimizer, found.teachers, found.activations))
+    assert estimate(with_ema=True).parameters == 2 * matrix
+    assert estimate(devices=1).activations > 3 * found.activations
+
+
+def test_a_run_that_cannot_fit_is_refused(monkeypatch):
+    device = jax.devices()[0]
+    needed = estimate()
+    monkeypatch.setattr(memory, "memory_of", lambda _: needed.total * 2)
+    memory.require_room("student", needed, device)
+    monkeypatch.setattr(memory, "memory_of", lambda _: needed.total)  # a part is kept in reserve
+    with pytest.raises(UserError, match="^The student needs about .* per device: parameters .*: use more devices, a smaller"):
+        memory.require_room("student", needed, device)
+    monkeypatch.setattr(memory, "memory_of", lambda _: None)  # a device that does not tell
+    memory.require_room("student", needed, device)
+
+
+def test_memory_of_the_cpu_is_shared_out():
+    assert 0 < memory.memory_of(jax.devices()[0]) * jax.local_device_count() < 2**50
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (3 * 2**30, "3 GiB"), (5000 * 2**30, "5000 GiB")]
+)
+def test_sizes_in_words(count, text):
+    assert memory.size_text(count) == text
+
+
+def test_dense_projectors_of_coco64():
+    """0.9 G parameters (spec/cdkd.md 5.3) are seen before anything is allocated; Kronecker ones are hardly there."""
+    totals = {}
+    for kind in ("dense", "kron"):
+        config = get_config("cdkd", "coco64")
+        config.distill.projection.kind = kind
+        config.student.network.width = config.teacher.network.width = 8  # the projectors do not depend on it
+        config.student.network.modules = config.teacher.network.modules = (1, 1, 1)
+        config.student.network.blocks = config.teacher.network.blocks = 1
+        run = pipeline.planned_runs(config)[-1]
+        method, locked = training.build_method(run.config, training.plan_of(run.config, 1000))
+        _, optimizer = training.build_optimizer(method, locked, training.plan_of(locked, 1000))
+        example = {
+            "image": np.zeros((1, 64, 64, 3), np.uint8), "teacher_image": np.zeros((1, 256, 256, 3), np.uint8),
+            "joints": np.zeros((1, 17, 2), np.float32), "joint_weight": np.zeros((1, 17), np.float32),
+        }  # fmt: skip
+        totals[kind] = memory.estimate(method, optimizer, example, batch=8, devices=8, with_ema=False)
+    difference = totals["dense"].parameters - totals["kron"].parameters
+    assert 3.3 < difference / 2**30 < 3.45  # 3.4 GiB in float32
+    assert 2 * difference == totals["dense"].optimizer - totals["kron"].optimizer

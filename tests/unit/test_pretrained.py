@@ -1,0 +1,42 @@
+"""A network that starts from published weights: what the file has is taken, what it lacks stays as initialised."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch_states import hrnet_state
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.experiment import networks
+from kdpose_jax.models.pose_net import PoseNet
+from kdpose_jax.models.torch_import import import_imagenet_hrnet
+
+
+@functools.cache
+def fresh():
+    network = PoseNet(joints=3, size=(32, 32), width=4, stem_width=4, blocks=1, modules=(1, 1, 1), head="simdr", split_ratio=2.0)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda key, images: network.init(key, images, train=False), jax.random.key(0), images)
+    variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 7.0), shapes)
+    return {"params": variables["params"], "state": {"batch_stats": variables["batch_stats"]}}
+
+
+def test_the_backbone_is_filled_in(tmp_path):
+    torch.save(hrnet_state(modules=(1, 1, 1), head=()), tmp_path / "imagenet.pth")
+    params, batch_stats = import_imagenet_hrnet(tmp_path / "imagenet.pth")
+    filled = networks.start_from("hrnet", str(tmp_path / "imagenet.pth"), fresh())
+    assert jax.tree.structure(filled) == jax.tree.structure(fresh())
+    jax.tree.map(np.testing.assert_array_equal, filled["params"]["backbone"], params)
+    jax.tree.map(np.testing.assert_array_equal, filled["state"]["batch_stats"]["backbone"], batch_stats)
+    for part in ("final_layer", "head"):
+        assert all((np.asarray(leaf) == 7.0).all() for leaf in jax.tree.leaves(filled["params"][part]))
+
+
+def test_another_width_is_refused(tmp_path):
+    torch.save(hrnet_state(width=8, modules=(1, 1, 1), head=()), tmp_path / "wide.pth")
+    with pytest.raises(UserError, match="wide.pth' has .* where the config's network has") as caught:
+        networks.start_from("hrnet", str(tmp_path / "wide.pth"), fresh())
+    assert "\n" not in str(caught.value)
