@@ -30,8 +30,8 @@ SMALL = {
     "stem_width": 8, "blocks": 1, "modules": (1, 1, 1), "size": 32, "split_ratio": 2.0, "sigma": 2.0,
 }  # fmt: skip
 SMALL_TEACHER = {"width": 16, "size": 64}
-# Fields that no step depends on: runs that differ in these alone are one.
-BESIDE_THE_POINT = ("name", "eval", "checkpoint", "converter", "train_split", "test_split", "epochs", "pretrained")
+# Fields that decide neither a step's program nor what is trained: runs that differ in these alone are one.
+BESIDE_THE_POINT = ("name", "eval", "checkpoint", "converter", "train_split", "test_split", "epochs", "pretrained", "optim", "training")
 # Parameters whose gradient is zero at the first step: ETHT's reversal grows from nothing (spec/cdkd.md 7).
 NOT_AT_ONCE = ("temperature",)
 
