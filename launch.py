@@ -1,7 +1,7 @@
 """Trains, evaluates and reports: `python launch.py --config configs/scjd.py`.
 
   --mode train   data, teacher, student without distillation, student, evaluation, table (the default)
-  --mode eval    scores of one checkpoint: --checkpoint RUN, or a MixSTE PyTorch file together with --config
+  --mode eval    scores of one checkpoint: --checkpoint RUN, or a PyTorch file together with --config
 
 A run that was interrupted goes on when the same command is given again.
 """

@@ -140,7 +140,8 @@ def whole_number(value: Any, place: str) -> int:
 def numbers(value: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
     """`value` as float64 of a shape, below ten million; UserError that begins with `place`."""
     try:
-        array = np.asarray(value, np.float64)
+        array = np.asarray(value)
+        array = array.astype(np.float64) if array.dtype.kind in "iuf" else np.zeros(0)  # a text of digits is no number
     except (TypeError, ValueError):
         array = np.zeros(0)
     if array.shape != shape or not (np.abs(array) < 1e7).all():  # also false for what is not a number
@@ -174,6 +175,9 @@ def recordset(
             left_out += [f"{split}: {outside:,} persons whose box lies outside the photograph"] if outside else []
             if not items[split]:
                 raise UserError(f"Split '{split}' has no person to show: give other annotations, or leave it out with --splits.")
+            beyond = sum(_joints_outside(item) for item in items[split])
+            if beyond:
+                notes.append(f"{split}: {beyond:,} labelled joints lie outside their photograph and are kept (crops that miss them ignore them)")
             notes += [f"{split}: {note}" for note in photographs.conversions(list({item.photograph for item in items[split]}))]
         described = {"notes": notes}
         return records.Recordset(
@@ -192,6 +196,14 @@ def _items(persons: list[tuple[Person, Photograph]], skeleton: Skeleton, reach: 
         if region is not None:
             items.append(Item(person, photograph, region, encoding))
     return items, len(persons) - len(items)
+
+
+def _joints_outside(item: Item) -> int:
+    """Labelled joints of a person that no pixel shows."""
+    last = np.asarray([item.photograph.width - 1, item.photograph.height - 1])
+    # A pixel reaches half a pixel around its centre.
+    inside = ((item.person.joints >= -0.5) & (item.person.joints <= last + 0.5)).all(-1)
+    return int((item.person.visible & ~inside).sum())
 
 
 def make_record(item: Item) -> dict[str, Any]:

@@ -107,10 +107,11 @@ def read_annotations(path: str, option: str) -> dict[str, Any]:
     """
     content = annotations.read_json(path, option)
     try:
-        images = {int(image["id"]): image for image in content["images"]}
-        found = [entry for entry in content["annotations"] if int(entry["category_id"]) == PERSON]
+        images = {annotations.whole_number(image["id"], f"'{path}', image id"): image for image in content["images"]}
+        found = [entry for entry in content["annotations"] if entry["category_id"] == PERSON]
         for image in images.values():
-            if int(image["width"]) < 1 or int(image["height"]) < 1 or not isinstance(image["file_name"], str):
+            sides = [annotations.whole_number(image[key], f"'{path}', {key} of image {image['id']}") for key in ("width", "height")]
+            if min(sides) < 1 or not isinstance(image["file_name"], str):
                 raise ValueError(f"image {image['id']} has no width, height and file_name")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(

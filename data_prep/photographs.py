@@ -16,7 +16,7 @@ Region = tuple[int, int, int, int]
 # (0.9 in crops of 64 and 256 pixels), takes a third of the whole files' bytes and of their time to decode, and 0.43 of PNG's bytes.
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 ENCODINGS = ("jpeg", "png")
-NAMED = 3  # of many files with the same fault so many are named
+NAMED = 10  # of many files with the same fault so many are named
 THREADS = 16  # which wait for the disk
 
 

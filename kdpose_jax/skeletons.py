@@ -1,8 +1,10 @@
-"""Joint names, flip pairs, bones and adjacency per data set: plain data, imports nothing from the package."""
+"""Joint names, flip pairs, bones and adjacency per data set: plain data, imports nothing from the package but its error."""
 
 import dataclasses
 
 import numpy as np
+
+from kdpose_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,3 +114,16 @@ SKELETONS = {skeleton.name: skeleton for skeleton in (H36M_17, MPII_16, COCO_17)
 
 # The 17 of Human3.6M's 32 joints that VideoPose3D keeps, in the order of H36M_17.
 H36M_32_TO_17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
+
+
+def find_skeleton(name: str, joints: int) -> Skeleton:
+    """The skeleton that a config names.
+
+    Raises:
+      UserError: there is none of this name, or it has another number of joints.
+    """
+    if name not in SKELETONS:
+        raise UserError(f"data.skeleton is '{name}': set it to one of {', '.join(SKELETONS)}.")
+    if SKELETONS[name].num_joints != joints:
+        raise UserError(f"data.joints is {joints} and skeleton {name} has {SKELETONS[name].num_joints}: set it to that.")
+    return SKELETONS[name]

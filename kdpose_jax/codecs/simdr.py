@@ -10,6 +10,7 @@ import numpy as np
 
 Array = np.ndarray | jnp.ndarray
 
+EXPECTATION_REACH = 2.0  # pixels of the crop
 COORDINATES = ("argmax", "expectation")
 SCORES = ("max", "min")
 MERGES = ("probabilities", "logits")
@@ -85,7 +86,8 @@ def decode(x: Array, y: Array, *, split_ratio: float, coordinate: str, score: st
       x: `[..., J, W k]`, probabilities over the bins of x.
       y: `[..., J, H k]`, the same of y.
       split_ratio: k.
-      coordinate: `argmax`, the highest bin over k (SimCC); `expectation`, the mean bin over k.
+      coordinate: `argmax`, the highest bin over k (SimCC); `expectation`, the mean bin over k of those within
+        `EXPECTATION_REACH` pixels of the highest: further off lies the tail that smoothed labels teach. Ours.
       score: the `max` (SimDR) or `min` (SimDR*) of the two axes' peaks.
 
     Returns:
@@ -95,8 +97,10 @@ def decode(x: Array, y: Array, *, split_ratio: float, coordinate: str, score: st
     places, peaks = [], []
     for probabilities in (x, y):
         if coordinate == "expectation":
-            bins = library.arange(probabilities.shape[-1], dtype=probabilities.dtype)
-            place = library.sum(probabilities * bins.reshape((1,) * (probabilities.ndim - 1) + (-1,)), axis=-1)
+            bins = library.arange(probabilities.shape[-1], dtype=probabilities.dtype).reshape((1,) * (probabilities.ndim - 1) + (-1,))
+            highest = library.argmax(probabilities, axis=-1).astype(probabilities.dtype)[..., None]
+            near = probabilities * (library.abs(bins - highest) <= EXPECTATION_REACH * split_ratio).astype(probabilities.dtype)
+            place = library.sum(near * bins, axis=-1) / library.sum(near, axis=-1)
         else:
             place = library.argmax(probabilities, axis=-1).astype(probabilities.dtype)
         places.append(place / split_ratio)

@@ -14,6 +14,8 @@ from kdpose_jax.experiment import networks, settings
 from kdpose_jax.experiment.training import Surroundings, build_method, open_protocol, plan_of
 from kdpose_jax.train import sharding
 
+RECORD_VERSION = 1  # of evaluation.json; a file of another one is made again
+
 
 def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) -> dict[str, Any]:
     """The whole protocol and the cost of a trained network, in float32.
@@ -24,7 +26,7 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
       around: protocol and devices.
 
     Returns:
-      A record for `results.json`: `scores`, their `table` row and `breakdown`, and `cost`.
+      A record for `results.json`: what was `loaded`, `scores`, their `table` row and `breakdown`, and `cost`.
 
     Raises:
       UserError: the checkpoint holds another network.
@@ -47,6 +49,7 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
     with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
         scores = protocol.full({"plain": method.predict, "flip": method.predict_with_flip}, run)
     return {
+        "loaded": networks.which_checkpoint(checkpoint),
         "scores": scores,
         "table": protocol.row(scores),
         "breakdown": protocol.breakdown(scores),
@@ -58,12 +61,12 @@ def cost_of(predict: runner.Predict, params: Any, model_state: Any, source: Any,
     """Parameters, multiply-adds, latency and rate of one network, without test-time flip, on one device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     compiled = jax.jit(predict)
-    local = jax.device_put(jax.tree.map(np.asarray, params), device)
+    local = jax.device_put(jax.tree.map(np.asarray, (params, model_state)), device)
     latencies = {}
     for batch in config.eval.latency_batches:
         arrays = jax.device_put(source.gather(np.arange(batch) % len(source)), device)
         latencies[batch] = cost.measure_latency(
-            compiled, local, model_state, arrays, warmup=config.eval.latency_warmup, runs=config.eval.latency_runs
+            compiled, *local, arrays, warmup=config.eval.latency_warmup, runs=config.eval.latency_runs
         )
     macs = cost.count_macs(predict, params, model_state, source.gather(np.arange(1)))
     return cost.Cost(cost.count_parameters(params), macs, source.unit[1], latencies).as_dict()
@@ -72,10 +75,12 @@ def cost_of(predict: runner.Predict, params: Any, model_state: Any, source: Any,
 def evaluate_once(directory: epath.Path, config: ConfigDict, checkpoint: str, around: Surroundings) -> dict[str, Any]:
     """`evaluate_network`, or what it gave the last time in this folder; only process 0 need see the folder."""
     path = directory / "evaluation.json"
-    if sharding.first_process_says(path.exists()):
-        return settings.read_json(path) if path.exists() else {}
+    asked = {"version": RECORD_VERSION, "eval": settings.as_dict(config)["eval"], "checkpoint": checkpoint}
+    found = settings.read_json(path) if path.exists() else None
+    if sharding.first_process_says(found is not None and "asked" in found and found["asked"] == asked):
+        return found["record"] if found is not None else {}
     record = evaluate_network(config, checkpoint, around)
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)
-        settings.write_text(path, json.dumps(record, indent=1))
+        settings.write_text(path, json.dumps({"asked": asked, "record": record}, indent=1))
     return record

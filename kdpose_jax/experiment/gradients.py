@@ -41,6 +41,12 @@ def term_norms(method: Method, state: TrainState, frozen: Any, batch: Batch, key
     return {name: float(value) for name, value in jax.jit(norms)(state, frozen, batch, key).items()}
 
 
+def is_whole(directory: epath.Path) -> bool:
+    """Whether the run's report has both its moments; a run may have been killed between its last step and the second."""
+    path = directory / FILE
+    return path.exists() and set(settings.read_json(path)) == {"start", "end"}
+
+
 def write(directory: epath.Path, when: str, norms: dict[str, float]) -> None:
     """Adds the norms of one moment ("start", "end") to the run's report."""
     path = directory / FILE

@@ -38,7 +38,7 @@ def adopt_teacher(config: ConfigDict) -> None:
         for part in block.shape:
             block[part].update({name: found[name] for name in block[part] if name in found})
     else:
-        trained = settings.from_dict(checkpoint_teacher.run_meta(path)["config"])
+        trained = stored_config(path)
         if trained.method != block.method:
             raise UserError(
                 f"'{path}' was trained with method '{trained.method}', and teacher.method is '{block.method}': "
@@ -50,11 +50,35 @@ def adopt_teacher(config: ConfigDict) -> None:
         for part in block.shape:
             block[part] = trained.student[part]
     for name in config.data.must_fit:
-        if found[name] != config.data[name]:
+        if name in found and found[name] != config.data[name]:
             raise UserError(
                 f"The teacher '{path}' has {name} {found[name]}, and data.{name} is {config.data[name]}: set --config.data.{name}="
                 f"{found[name]} or the preset's option, or give another teacher."
             )
+
+
+def stored_config(path: str) -> ConfigDict:
+    """The config that a run was trained with.
+
+    Raises:
+      UserError: no such run, or one of a version of this program whose configs were others.
+    """
+    config = settings.from_dict(checkpoint_teacher.run_meta(path)["config"])
+    missing = [name for name in settings.REQUIRED if name not in settings.flatten(config.to_dict())]
+    if missing:
+        raise UserError(
+            f"'{path}' was trained by another version of this program (its config lacks {', '.join(missing)}): use the commit that "
+            "its results.json names, or train it again."
+        )
+    return config
+
+
+def which_checkpoint(path: str) -> str:
+    """Which of a run's checkpoints `load_network` takes, in words."""
+    if is_weight_file(path):
+        return "imported from PyTorch"
+    name = epath.Path(path).name
+    return f"of step {name}" if name.isdigit() else "the best on the test split, as in the literature"
 
 
 def assumptions(config: ConfigDict) -> list[str]:
@@ -147,6 +171,24 @@ def require_same_shapes(path: str, found: Any, wanted: Any) -> None:
 
 def _by_path(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(where, simple=True, separator="/"): leaf for where, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]) -> None:
+    """Reads the published weights that a stage starts from and compares their shapes, before anything is trained.
+
+    Args:
+      run_name: of the run, for the error.
+      block: the stage's config block.
+      variables: {"params", "state"} of its network, abstract.
+
+    Raises:
+      UserError: no such file, or one of another network.
+    """
+    if not is_weight_file(block.pretrained):
+        raise UserError(f"pretrained of the {run_name} is '{block.pretrained}': name a PyTorch file ({', '.join(WEIGHT_FILES)}).")
+    imported = torch_import.import_pretrained(block.network.name, block.pretrained)
+    found, fresh = _by_path(imported), _by_path(variables)
+    require_same_shapes(block.pretrained, imported, {name: leaf for name, leaf in fresh.items() if name in found})
 
 
 def resolve(path: str) -> str:

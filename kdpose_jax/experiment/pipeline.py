@@ -18,6 +18,7 @@ from kdpose_jax.experiment.training import (
     Surroundings,
     build_method,
     build_optimizer,
+    check_run,
     open_protocol,
     open_training,
     plan_of,
@@ -54,14 +55,20 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     mesh = start_devices(config)
     for run in runs:
         if not is_given(run, config):
-            sharding.check_batch(f"train.batch of the {run.name}", run.config.student.train.batch, mesh)
+            stage = "teacher" if run.name == "teacher" else "student"
+            sharding.check_batch(f"{stage}.train.batch", run.config.student.train.batch, mesh)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
     with sharding.first_process_first():
         records = data.prepare_records(config, workdir)
     metadata = check_records(config, records)
+    if sharding.first_process_says(settings.holds_other_data(workdir, metadata)):
+        raise UserError(f"'{workdir}' holds a run on other data ({settings.DATA_FILE} says which): use another --workdir, or that data.")
     around = open_surroundings(config, records, workdir, mesh, show, training=True)
+    for run in runs:
+        if not is_given(run, config):
+            check_run(run, around)
     if jax.process_index() == 0:
         settings.claim(workdir, config, metadata)
     networks_done, teacher_run = {}, config.teacher.checkpoint
@@ -77,7 +84,9 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         networks_done[run.name] = {"title": run.title, "checkpoint": checkpoint, **record}
     if jax.process_index() == 0:
         protocol = open_protocol(config, around)
-        origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
+        extra = origin_of(config, metadata, around, protocol)
+        extra["teachers"] = checkpoint_teacher.run_meta(str(workdir / runs[-1].name))["teachers"]
+        origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
         summary.write(workdir, networks_done, origin, protocol, metadata, show)
 
 
@@ -105,10 +114,11 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
         networks.adopt_teacher(config)
         config = settings.of_teacher(config)
     else:
-        stored = settings.from_dict(checkpoint_teacher.run_meta(checkpoint)["config"])
+        stored = networks.stored_config(checkpoint)
         if config is not None:
             refuse_other_network(config, stored, checkpoint)
-            stored.data.update({name: config.data[name] for name in ("records", "source") if config.data[name]})
+            if config.data.records or config.data.source:
+                stored.data.update({name: config.data[name] for name in ("records", "source", "converter")})
             stored.eval = ConfigDict(settings.as_tuples(config.eval.to_dict()))
         config = stored
     settings.check(config)
@@ -132,8 +142,9 @@ def run_folder(checkpoint: str) -> epath.Path:
     path = epath.Path(checkpoint)
     if networks.is_weight_file(checkpoint):
         return epath.Path("runs").resolve() / path.name / "imported"
-    parts = path.parts
-    return epath.Path(*parts[: parts.index("checkpoints")]) if "checkpoints" in parts else path
+    if path.name.isdigit() and path.parent.name == "checkpoints":
+        return path.parent.parent
+    return path.parent if path.name == "checkpoints" else path
 
 
 def planned_runs(config: ConfigDict) -> list[Run]:
@@ -201,6 +212,8 @@ def resolve_paths(config: ConfigDict) -> None:
     config.teacher.checkpoint = networks.resolve(config.teacher.checkpoint)
     for name in ("records", "source"):
         config.data[name] = networks.resolve(config.data[name])
+    for stage in (config.teacher, config.student):
+        stage.pretrained = networks.resolve(stage.pretrained)
 
 
 def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
@@ -230,7 +243,9 @@ def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any
 
 
 def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str) -> None:
-    """Compares what decides the network: method, student block and windows."""
+    """Compares what decides the network: method, the trained network's blocks and what fits them."""
+    if stored.method == config.teacher.method and stored.method != config.method:
+        config = settings.of_teacher(config)  # the checkpoint is the teacher of such an experiment
     if config.method != stored.method:  # another method has other blocks, which cannot be compared
         raise UserError(
             f"'{checkpoint}' has method {stored.method} and the config says {config.method}: give the config it was trained "
@@ -238,14 +253,14 @@ def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str
         )
     pairs = [("student." + part, config.student[part].to_dict(), stored.student[part].to_dict()) for part in config.student.shape]
     pairs += [(f"data.{name}", config.data[name], stored.data[name]) for name in config.data.must_fit]
-    for name, asked, found in pairs:
-        if asked == found:
-            continue
-        if isinstance(asked, dict):
-            name, asked, found = next((f"{name}.{key}", asked[key], found[key]) for key in asked if asked[key] != found[key])
-        raise UserError(
-            f"'{checkpoint}' has {name} {found} and the config says {asked}: give the config it was trained with, or no --config."
-        )
+    asked, found = (settings.flatten({name: pair[side] for name, *pair in pairs}) for side in (0, 1))
+    for name in sorted(asked | found):
+        values = [values[name] if name in values else "none" for values in (found, asked)]
+        if values[0] != values[1]:
+            raise UserError(
+                f"'{checkpoint}' has {name} {values[0]} and the config says {values[1]}: give the config it was trained with, or no "
+                "--config."
+            )
 
 
 def origin_of(config: ConfigDict, metadata: dict[str, Any], around: Surroundings, protocol: Any) -> dict[str, Any]:

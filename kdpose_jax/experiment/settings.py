@@ -1,6 +1,7 @@
 """The config of a run: checked before anything starts, written beside what it made, compared when it goes on."""
 
 import importlib
+import inspect
 import json
 from typing import Any
 
@@ -11,8 +12,19 @@ from kdpose_jax.errors import UserError
 
 # What may differ when a run goes on: nothing that its numbers depend on.
 MAY_CHANGE = ("platform", "eval.latency", "checkpoint.", "data.source", "data.records", ".train.log_every_steps")
+DATA_FILE = "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
+# What every stored config must have to be used by this version.
+REQUIRED = (
+    "task", "method", "teacher.method", "teacher.pretrained", "student.pretrained", "data.reader", "eval.protocol", "gradient_report",
+)  # fmt: skip
+# What the modules that a config names must have.
+NEEDED = {
+    "data": ("KIND", "read", "open_training"),
+    "evaluate": ("check_settings", "read", "open_protocol"),
+    "methods": ("TASKS", "reads", "build"),
+}
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -72,18 +84,21 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
         )
 
 
-def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:
-    """Writes config and data identity into the work directory; done when all that can be checked was found right.
+def holds_other_data(workdir: epath.Path, metadata: dict[str, Any]) -> bool:
+    """Whether the run in a work directory was begun with other data."""
+    path = workdir / DATA_FILE
+    return path.exists() and read_json(path) != json.loads(json.dumps(data_identity(metadata)))
 
-    Raises:
-      UserError: the run there was begun with other data.
-    """
-    identity = {name: metadata[name] for name in DATA_IDENTITY}
-    path = workdir / "data.json"
-    if path.exists() and read_json(path) != json.loads(json.dumps(identity)):
-        raise UserError(f"'{workdir}' holds a run on other data ({path.name} says which): use another --workdir, or that data.")
+
+def data_identity(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What of a data set's metadata says that it is the same one."""
+    return {name: metadata[name] for name in DATA_IDENTITY}
+
+
+def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:
+    """Writes config and data identity into the work directory; done when all that can be checked was found right."""
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(identity, indent=1))
+    write_text(workdir / DATA_FILE, json.dumps(data_identity(metadata), indent=1))
     write_text(workdir / "config.json", json.dumps(as_dict(config), indent=1))
 
 
@@ -112,16 +127,26 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: an unknown method or protocol, or a training length that is none.
     """
-    load("methods", config.method, "method")
-    load("methods", config.teacher.method, "teacher.method")
-    load("evaluate", config.eval.protocol, "eval.protocol").check_settings(**config.eval.settings)
+    if config.teacher.method == config.method:
+        raise UserError(f"teacher.method is '{config.method}', which has a teacher itself: use supervised.")
+    for field, name in (("method", config.method), ("teacher.method", config.teacher.method)):
+        tasks = load("methods", name, field).TASKS
+        if config.task not in tasks:
+            raise UserError(f"task is '{config.task}' and {field} '{name}' has {', '.join(sorted(tasks))}: change one.")
+    check_protocol(config)
     load("data", config.data.reader, "data.reader")
     for name in ("teacher", "student"):
-        block = config[name].train
-        for field, lowest in (("batch", 1), ("epochs", 1e-9), ("log_every_steps", 1)):
-            value = block[field]
+        block, optim = config[name].train, config[name].optim
+        for field, value, lowest in (
+            ("train.batch", block.batch, 1),
+            ("train.epochs", block.epochs, 1e-9),
+            ("train.log_every_steps", block.log_every_steps, 1),
+            ("train.evaluate_examples", block.evaluate_examples, 0),
+            ("optim.warmup_epochs", optim.warmup_epochs, 0),
+            ("optim.clip_norm", optim.clip_norm, 0),
+        ):
             if value < lowest:
-                raise UserError(f"{name}.train.{field} is {value}: use at least {lowest}.")
+                raise UserError(f"{name}.{field} is {value}: use at least {lowest}.")
         if not 0 <= block.ema_decay < 1:
             raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: use 0 to below 1.")
     if config.seed < 0:
@@ -133,15 +158,30 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"eval.latency_batches is {config.eval.latency_batches}: name at least one batch size, all at least 1.")
 
 
+def check_protocol(config: ConfigDict) -> None:
+    """Checks the protocol and that it takes the settings that the config has for it."""
+    check_settings = load("evaluate", config.eval.protocol, "eval.protocol").check_settings
+    wanted, given = set(inspect.signature(check_settings).parameters), set(config.eval.settings)
+    if wanted != given:
+        raise UserError(
+            f"eval.protocol is '{config.eval.protocol}', whose settings are {', '.join(sorted(wanted))}, and eval.settings has "
+            f"{', '.join(sorted(given))}: choose the config of that protocol."
+        )
+    check_settings(**config.eval.settings)
+
+
 def load(room: str, name: str, field: str) -> Any:
     """The module that a config names, such as `methods.scjd.method`."""
     package = f"kdpose_jax.{room}.{name}" + (".method" if room == "methods" else "")
     try:
-        return importlib.import_module(package)
+        module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name is None or not package.startswith(error.name):
             raise
         raise UserError(f"{field} is '{name}', and there is no kdpose_jax/{room}/{name}: check its spelling.") from None
+    if not all(hasattr(module, needed) for needed in NEEDED[room]):
+        raise UserError(f"{field} is '{name}', and kdpose_jax/{room}/{name} is no {field.split('.')[-1]}: check its spelling.")
+    return module
 
 
 def of_teacher(config: ConfigDict) -> ConfigDict:

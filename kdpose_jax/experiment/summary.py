@@ -35,9 +35,9 @@ def write(
     table = comparison_table(networks, protocol)
     parts = {record["title"]: record["breakdown"] for record in networks.values()}
     means = {record["title"]: record["table"][protocol.columns[0][0]] for record in networks.values()}
-    text = f"# Results on {dataset}\n\n{caption(origin, metadata, protocol)}\n\n{table}\n"
+    text = f"# Results on {dataset}\n\n{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
     text += f"## {protocol.breakdown_title}\n\n"
-    text += tables.breakdown_table(parts, {"mean": means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
+    text += tables.breakdown_table(parts, {protocol.columns[0][1]: means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
     draw(directory, networks, parts, protocol, dataset, metadata["generated"])
     settings.write_text(directory / "results.md", text)
     results.write_results(directory / "results.json", networks, origin)
@@ -72,14 +72,19 @@ def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -
     return tables.markdown_table(rows, columns)
 
 
-def caption(origin: Mapping[str, Any], metadata: Mapping[str, Any], protocol: Any) -> str:
+def caption(
+    networks: Mapping[str, Mapping[str, Any]], origin: Mapping[str, Any], metadata: Mapping[str, Any], protocol: Any
+) -> str:
     """Where the numbers come from, as a sentence."""
     contents = schema.KINDS[metadata["kind"]].contents
     kind = f"Generated {contents}: these numbers say nothing about any real data set. " if metadata["generated"] else ""
+    loaded = ", ".join(f"{record['title']}: {record['loaded']}" for record in networks.values())
+    if len({record["loaded"] for record in networks.values()}) == 1:
+        loaded = f"of each network {next(iter(networks.values()))['loaded']}"
     changed = " with uncommitted changes" if origin["uncommitted_changes"] else ""
     return (
-        f"{kind}{protocol.conditions} Test split: {protocol.test_set}. The checkpoint of each network is its best on the test "
-        f"split, as in the literature. {protocol.unit[0]}/s without flip. Seed {origin['seed']}, commit {origin['commit']}{changed}, "
+        f"{kind}{protocol.conditions} 2D joints: {metadata['keypoints']}. Test split: {protocol.test_set}. Checkpoint: {loaded}. "
+        f"{protocol.unit[0]}/s without flip. Seed {origin['seed']}, commit {origin['commit']}{changed}, "
         f"{origin['device_count']} x {origin['device_kind']}, jax {origin['versions']['jax']}."
     )
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import Source, TrainBatches, to_global
+from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import runner
 from kdpose_jax.experiment import caching, gradients, memory, networks, settings
 from kdpose_jax.methods.api import Method
@@ -110,6 +111,28 @@ def build_optimizer(
     return rate, optim.build_optimizer(rate, **{name: block[name] for name in OPTIMIZER_SETTINGS}, groups=method.groups)
 
 
+def check_run(run: Run, around: Surroundings) -> None:
+    """Says what a run will hold in memory, from shapes alone, and refuses what cannot be trained: before anything is.
+
+    Raises:
+      UserError: it does not fit into memory, or its pretrained weights are of another network.
+    """
+    source = open_training(run.config, around)
+    trial = ConfigDict(settings.as_tuples(run.config.to_dict()))
+    plan = plan_of(trial, len(source))
+    method, config = build_method(trial, plan)
+    _, optimizer = build_optimizer(method, config, plan)
+    block, example = config.student.train, source.gather(np.arange(1))
+    needed = memory.estimate(
+        method, optimizer, example, batch=block.batch, devices=around.mesh.size, with_ema=block.ema_decay > 0
+    )
+    around.show(f"{run.name:9s} will hold about {needed}")
+    memory.require_room(run.name, needed, jax.local_devices()[0])
+    if config.student.pretrained:
+        params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), example)
+        networks.check_pretrained(run.name, config.student, networks.variables_of("student", params, model_state))
+
+
 def train_run(run: Run, around: Surroundings) -> epath.Path:
     """Trains a run, from its last checkpoint where it has one.
 
@@ -129,27 +152,27 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     method, config = build_method(run.config, plan)
     block = config.student.train
     with closing(open_checkpoints(directory, config, protocol)) as checkpoints:
-        if checkpoints.latest_step() == plan.steps:
+        reports = config.gradient_report and bool(method.teachers)
+        if checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory)):
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
         first_key, root_key = jax.device_put(jax.random.split(jax.random.key(config.seed)), everywhere)
         rate, optimizer = build_optimizer(method, config, plan)
-        first = source.gather(np.arange(block.batch // jax.process_count()) % len(source))
-        needed = memory.estimate(
-            method, optimizer, first, batch=block.batch, devices=around.mesh.size, with_ema=block.ema_decay > 0
-        )
-        around.show(f"{run.name}  needs about {needed}")
-        memory.require_room(run.name, needed, jax.local_devices()[0])
-        shapes = to_global(first, over_batch)
+        example = to_global(source.gather(np.arange(block.batch // jax.process_count()) % len(source)), over_batch)
         current = state.create(
-            method, optimizer, shapes, first_key, with_ema=block.ema_decay > 0, sharding=everywhere
+            method, optimizer, example, first_key, with_ema=block.ema_decay > 0, sharding=everywhere
         )
-        frozen, fingerprints = networks.load_frozen(method, config.teacher.network.name, shapes, first_key, around.mesh)
+        frozen, fingerprints = networks.load_frozen(method, config.teacher.network.name, example, first_key, around.mesh)
         if checkpoints.latest_step() is None and config.student.pretrained:
             current = with_pretrained(config, current)
         if checkpoints.latest_step() is not None:
-            restored, _ = checkpoints.restore(vars(state.abstract(current)))
+            restored, meta = checkpoints.restore(vars(state.abstract(current)))
+            if meta["teachers"] != fingerprints:
+                raise UserError(
+                    f"'{directory}' was begun with another teacher than '{config.teacher.checkpoint}' holds now: give that one again, "
+                    "or use another --workdir."
+                )
             current = state.TrainState(**restored)
             around.show(f"{run.name}  goes on from step {int(current.step)} of {plan.steps}")
         source = caching.with_cached_targets(method, frozen, source, config, around.mesh, around.show)
@@ -157,9 +180,8 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
         batches = TrainBatches(
             source, seed=config.seed, batch=block.batch, first_step=int(current.step), sharding=over_batch
         )
-        reports = config.gradient_report and method.terms is not None
         if reports and int(current.step) == 0:
-            report_gradients(directory, "start", method, current, frozen, shapes, root_key)
+            report_gradients(directory, "start", method, current, frozen, example, root_key)
         try:
             current = loop.train(
                 run.name,
@@ -182,15 +204,15 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
             batches.close()
             log.close()
         if reports:
-            report_gradients(directory, "end", method, current, frozen, shapes, root_key)
+            report_gradients(directory, "end", method, current, frozen, example, root_key)
     return directory
 
 
 def report_gradients(
     directory: epath.Path, when: str, method: Method, current: state.TrainState, frozen: Any, batch: Any, key: jax.Array
 ) -> None:
-    """Measures the terms of a method on one batch and writes their gradients' norms into the run's folder."""
-    norms = gradients.term_norms(method, current, frozen, batch, key)
+    """Measures the terms of a method on the first examples, not augmented, and writes their gradients' norms into the run's folder."""
+    norms = gradients.term_norms(method, current, frozen, batch, jax.random.fold_in(key, int(current.step)))
     if jax.process_index() == 0:
         gradients.write(directory, when, norms)
 
@@ -230,14 +252,15 @@ def quick_evaluation(
     predict = jax.jit(method.predict)
 
     def evaluate(current: state.TrainState) -> Mapping[str, float]:
-        predicted = runner.predict_all(
-            predict,
-            current.evaluated_params,
-            current.model_state,
-            source,
-            batch=sharding.evaluation_batch(config.eval.batch, mesh),
-            sharding=sharding.over_batch(mesh),
-        )
+        with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
+            predicted = runner.predict_all(
+                predict,
+                current.evaluated_params,
+                current.model_state,
+                source,
+                batch=sharding.evaluation_batch(config.eval.batch, mesh),
+                sharding=sharding.over_batch(mesh),
+            )
         return score(predicted)
 
     return evaluate

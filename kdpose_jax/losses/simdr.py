@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-FORMS = ("mean", "norm", "sum", "gaussian")
+FORMS = ("mean", "norm", "sum", "mean_gaussian", "gaussian")
+GAUSSIAN_FORMS = ("mean_gaussian", "gaussian")  # whose label is a Gaussian, not one smoothed bin
 
 
 def smoothed_divergence(logits: Float[Array, "B J M"], bins: Int[Array, "B J"], *, smoothing: float) -> Float[Array, "B J"]:
@@ -54,7 +55,7 @@ def joint_loss(
       y: of the y axis.
       weight: of every joint.
       bins: how many the two axes have.
-      form: `mean`: mean over joints of w (x + y), our form (spec/cdkd.md 8.2, inferred); `norm`, `gaussian`: each axis
+      form: `mean`, `mean_gaussian`: mean over joints of w (x + y), our form (spec/cdkd.md 8.2, inferred); `norm`, `gaussian`: each axis
         is divided by its bins before (NMTNORMCritierion, KLDiscretLoss); `sum`: summed over joints (NMTCritierion).
 
     Returns:

@@ -13,7 +13,7 @@ from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.api import Batch
 from kdpose_jax.methods.task import Task
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.skeletons import SKELETONS, Skeleton
+from kdpose_jax.skeletons import Skeleton, find_skeleton
 
 COMPUTE_TYPES = {"float32": None, "bfloat16": jnp.dtype(jnp.bfloat16)}
 
@@ -32,7 +32,7 @@ def build_task(config: Any) -> Task:
     Returns:
       The task; its network has no state.
     """
-    skeleton = SKELETONS[config.data.skeleton]
+    skeleton = find_skeleton(config.data.skeleton, config.data.joints)
     options = {"joints": skeleton.num_joints, "frames": config.data.frames, "place": "student.network"}
     trained = build_mixste(config.student.network, training=True, **options)
     evaluated = build_mixste(config.student.network, training=False, **options)
@@ -107,12 +107,16 @@ def build_mixste(network: Any, *, joints: int, frames: int, training: bool, plac
     Raises:
       UserError: a value that no network can have.
     """
+    if network.name != "mixste":
+        raise UserError(f"{place}.name is '{network.name}': the lifting network is 'mixste'.")
     if network.compute not in COMPUTE_TYPES:
         raise UserError(f"{place}.compute is '{network.compute}': set it to one of {sorted(COMPUTE_TYPES)}.")
     if network.heads < 1 or network.width % network.heads:
         raise UserError(f"{place}.width {network.width} is no multiple of {place}.heads {network.heads}: change one.")
     if min(network.depth, frames, network.width) < 1:
         raise UserError(f"{place} has depth {network.depth}, width {network.width} and {frames} frames: use at least 1.")
+    if network.mlp_ratio <= 0:
+        raise UserError(f"{place}.mlp_ratio is {network.mlp_ratio}: use a number above 0.")
     if not 0 <= network.drop_path < 1:
         raise UserError(f"{place}.drop_path is {network.drop_path}: use a probability from 0 to below 1.")
     return MixSTE(

@@ -15,7 +15,7 @@ from kdpose_jax.methods.lifting import COMPUTE_TYPES
 from kdpose_jax.methods.task import Task
 from kdpose_jax.models.hrnet import STRIDE
 from kdpose_jax.models.pose_net import HEADS, PoseNet
-from kdpose_jax.skeletons import SKELETONS
+from kdpose_jax.skeletons import find_skeleton
 
 # ImageNet's, of RGB in [0, 1] (spec/cdkd.md 9.3).
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,7 +67,7 @@ def build_task(config: Any) -> Task:
         return _decode(simdr.probabilities(prediction["x"]), simdr.probabilities(prediction["y"]), config)
 
     def predict_with_flip(params, state, batch):
-        permutation = SKELETONS[config.data.skeleton].flip_permutation
+        permutation = find_skeleton(config.data.skeleton, config.data.joints).flip_permutation
         plain = locate(params, state, batch)
         mirrored = locate(params, state, {**batch, "image": batch["image"][:, :, ::-1]})
         if head == "heatmap":
@@ -123,7 +123,7 @@ def pose_loss(
         error = losses.heatmap_error(heatmaps, target, weight)
         return block.scale * error, {"heatmap_error": error}
     logits = (prediction["x"], prediction["y"])
-    if block.form == "gaussian":
+    if block.form in losses.GAUSSIAN_FORMS:
         *targets, weight = simdr.to_gaussians(joints, weight, size=size, split_ratio=split_ratio, sigma=block.sigma)
         x, y = (losses.divergence(one, target) for one, target in zip(logits, targets, strict=True))
     else:
@@ -138,7 +138,7 @@ def student_network(config: Any, *, training: bool) -> PoseNet:
     """The network of the `student` block."""
     return build_pose_net(
         config.student.network,
-        joints=SKELETONS[config.data.skeleton].num_joints,
+        joints=find_skeleton(config.data.skeleton, config.data.joints).num_joints,
         size=config.student.input.size,
         split_ratio=config.data.split_ratio,
         training=training,

@@ -19,7 +19,7 @@ class ImportedNetwork(TypedDict):
     Attributes:
       params: float32 numpy tree in the layout of our network.
       state: {} or {"batch_stats": tree}.
-      sizes: what the weights show of the network's sizes.
+      sizes: what the weights show of the network's sizes; one that they do not show is absent.
     """
 
     params: dict[str, Any]
@@ -46,7 +46,16 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
         return ImportedNetwork(params=params, state={}, sizes=sizes)
     if name == "hrnet":
         params, batch_stats, sizes = import_hrnet(path)
-        return ImportedNetwork(params=params, state={"batch_stats": batch_stats}, sizes=sizes)
+        if sizes["size"] is not None:
+            width, height = sizes["size"]
+            if width != height:
+                raise UserError(f"The PyTorch file {path} reads pictures of {width}x{height} pixels: give a network of square ones.")
+            sizes = {**sizes, "size": width}
+        return ImportedNetwork(
+            params=params,
+            state={"batch_stats": batch_stats},
+            sizes={key: value for key, value in sizes.items() if value is not None},
+        )
     raise UserError(f"No PyTorch weights can be read for network '{name}': use 'mixste' or 'hrnet'.")
 
 

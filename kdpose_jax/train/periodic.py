@@ -108,16 +108,16 @@ class Progress:
         """
         seconds = max(time.perf_counter() - self._last_time, 1e-9)
         rate = (step - self._last_step) / seconds
+        measured = step > self._last_step  # not where the first step, which compiles, has a line of its own
         self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
         name, per_step = self._unit
         terms = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
-        left = (self._steps - step) / max(self._rate, 1e-9)
-        self._show(
-            f"{self._name}  step {step}/{self._steps}  epoch {step / self._steps_per_epoch:.2f}  "
-            f"{rate * per_step:,.0f} {name}/s  {terms}  {_clock(left)} left"
-        )
+        speed = f"{rate * per_step:,.0f} {name}/s  " if measured else ""
+        left = f"  {_clock((self._steps - step) / self._rate)} left" if measured else ""
+        self._show(f"{self._name}  step {step}/{self._steps}  epoch {step / self._steps_per_epoch:.2f}  {speed}{terms}{left}")
         self._last_step, self._last_time = step, time.perf_counter()
-        return {f"{name}_per_second": rate * per_step, "data_wait_seconds": waited, "interval_seconds": seconds}
+        rates = {f"{name}_per_second": rate * per_step, "data_wait_seconds": waited, "interval_seconds": seconds}
+        return rates if measured else {}
 
 
 def _clock(seconds: float) -> str:

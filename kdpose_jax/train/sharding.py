@@ -50,9 +50,14 @@ def first_process_says(value: bool) -> bool:
 
 @contextlib.contextmanager
 def first_process_first() -> Iterator[None]:
-    """Runs a block on process 0 before the others, which then find its files where the disk is shared."""
+    """Runs a block on process 0 before the others, which then find its files where the disk is shared.
+
+    Should it fail there, the others run it too and fail by themselves: nobody waits for a process that has gone.
+    """
     if jax.process_index() > 0:
         multihost_utils.sync_global_devices("first process is done")
-    yield
-    if jax.process_index() == 0 and jax.process_count() > 1:
-        multihost_utils.sync_global_devices("first process is done")
+    try:
+        yield
+    finally:
+        if jax.process_index() == 0 and jax.process_count() > 1:
+            multihost_utils.sync_global_devices("first process is done")

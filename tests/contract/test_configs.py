@@ -144,7 +144,7 @@ def test_recipes_of_human36m():
         assert (config.teacher.optim.learning_rate, config.teacher.optim.weight_decay, config.teacher.train.batch) == (4e-5, 0.1, 4)
         assert (config.teacher.optim.schedule, config.teacher.optim.decay_per_epoch) == ("epoch_decay", 0.99)
         assert (config.student.loss.smoothness, config.student.loss.velocity) == (0.5, 2.0)
-        assert config.distill.weights.to_dict() == {"embedding": 0.02, "attention": 1.0, "temporal": 1.0}
+        assert config.distill.weights.to_dict() == {"embedding": 1.0, "attention": 30.0, "temporal": 0.3}
     student = parity.student
     assert (student.optim.learning_rate, student.optim.weight_decay, student.optim.warmup_epochs) == (4e-5, 0.1, 0.0)
     assert (student.train.batch, student.train.epochs, student.network.drop_path) == (4, 120.0, 0.1)

@@ -22,6 +22,7 @@ MODES = {
     "paper": {},
     "release": {
         "projection.student_gradient": False, "projection.trained": False, "alignment.reduction": "release",
+        "alignment.target_gradient": False,
         "temperature.reversal": "release", "temperature.trained": False,
     },
 }  # fmt: skip
@@ -29,7 +30,7 @@ MODES = {
 
 def small_config(**changes):
     config = ConfigDict({
-        "data": {"skeleton": "mpii_16", "split_ratio": 2.0},
+        "data": {"skeleton": "mpii_16", "joints": 16, "split_ratio": 2.0},
         "student": {
             "network": NETWORK, "input": {"size": 32}, "loss": {"form": "mean", "smoothing": 0.1, "sigma": 1.5, "scale": 1.0},
         },
@@ -41,7 +42,7 @@ def small_config(**changes):
                 "kind": "kron", "rank": 4, "ensemble": 3, "projector_activation": "relu", "teacher_activation": "none",
                 "student_gradient": True, "trained": True, "chunked": False,
             },
-            "alignment": {"grouping": "floor", "order": "temper_then_sum", "mask": "none", "reduction": "mean"},
+            "alignment": {"grouping": "floor", "order": "temper_then_sum", "mask": "none", "reduction": "mean", "target_gradient": True},
             "temperature": {
                 "start": 1.0, "range": 20.0, "initial": 1.0, "reversal": "reversed", "loops": 0, "trained": True,
                 "learning_rate_factor": 1.0, "limit": 6.0,

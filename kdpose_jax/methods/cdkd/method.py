@@ -12,6 +12,8 @@ from kdpose_jax.methods import pose2d
 from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
 from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, distillation_terms
 
+TASKS = ("pose2d",)
+
 
 def reads(config: Any) -> dict[str, Any]:
     """What a batch holds, as keyword arguments of the reader: the student's crop and, where one teaches, the teacher's."""
@@ -86,7 +88,16 @@ def build(config: Any) -> Method:
         terms=terms,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
         groups=groups(distillation),
+        notes=notes(config),
     )
+
+
+def notes(config: Any) -> tuple[str, ...]:
+    """What a reader of the results should know of the options."""
+    kind = config.distill.projection.kind
+    if not config.distill.weights.projection or kind == "dense":
+        return ()
+    return (f"note: the projectors are of kind '{kind}', a factorised stand-in for the released code's dense ones.",)
 
 
 def groups(distillation: Distillation) -> tuple[Group, ...]:

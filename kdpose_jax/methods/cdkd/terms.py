@@ -13,7 +13,7 @@ from kdpose_jax.methods.cdkd import adapters, losses
 from kdpose_jax.methods.cdkd.adapters import ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import REVERSALS, reversal_strength, temperature
 from kdpose_jax.models.pose_net import PoseNet
-from kdpose_jax.skeletons import SKELETONS
+from kdpose_jax.skeletons import find_skeleton
 
 MAP_STRIDE = 4  # pixels of the input per cell of HRNet's final maps
 
@@ -61,13 +61,15 @@ def build_distillation(config: Any) -> Distillation:
       UserError: options that do not fit together.
     """
     options, size = config.distill, config.student.input.size
-    joints = SKELETONS[config.data.skeleton].num_joints
+    joints = find_skeleton(config.data.skeleton, config.data.joints).num_joints
     teacher = projection = None
     for name, weight in options.weights.items():
         if not weight >= 0:
             raise UserError(f"distill.weights.{name} is {weight}: use 0 or more.")
     if any(options.weights.values()):
         teacher_size = config.teacher.input.size
+        if teacher_size <= size:
+            raise UserError(f"teacher.input.size is {teacher_size} and student.input.size {size}: a teacher sees more pixels.")
         teacher = pose2d.build_pose_net(
             config.teacher.network,
             joints=joints,
@@ -163,7 +165,7 @@ def current_temperature(distillation: Distillation, tau: jax.Array, step: jax.Ar
 
 
 def alignment_term(distillation: Distillation, prediction: Any, taught: Any, heat: jax.Array, batch: Any) -> jax.Array:
-    """CCA, `[B]`. With `reversal` "release" the temperature's gradient is the released code's in this too: none through h."""
+    """CCA, `[B]`."""
     options = distillation.options.alignment
     weight = None
     if options.mask == "visible":
@@ -177,7 +179,7 @@ def alignment_term(distillation: Distillation, prediction: Any, taught: Any, hea
         order=options.order,
         reduction=options.reduction,
         weight=weight,
-        target_gradient=distillation.options.temperature.reversal != "release",
+        target_gradient=options.target_gradient,
     )
 
 

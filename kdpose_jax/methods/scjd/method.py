@@ -13,7 +13,9 @@ from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
 from kdpose_jax.methods.scjd import schedule
 from kdpose_jax.methods.scjd.student import build_student, keyframe_notes
 from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms, teacher_pose
-from kdpose_jax.skeletons import SKELETONS
+from kdpose_jax.skeletons import find_skeleton
+
+TASKS = ("lifting",)
 
 
 def reads(config: Any) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def build(config: Any) -> Method:
     Raises:
       UserError: options that do not fit together.
     """
-    skeleton = SKELETONS[config.data.skeleton]
+    skeleton = find_skeleton(config.data.skeleton, config.data.joints)
     trained, evaluated = (build_student(config, skeleton, training=training) for training in (True, False))
     distillation = build_distillation(config, skeleton)
     options, student = config.distill, config.student

@@ -76,6 +76,14 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
     layers = tuple(options.embedding.layers) or schedule.last_third(network.depth)
     if not all(0 <= layer < network.depth for layer in layers):
         raise UserError(f"distill.embedding.layers is {layers}: the student has layers 0 to {network.depth - 1}.")
+    for name, value, fits in (
+        ("embedding.reach", options.embedding.reach, options.embedding.reach >= -1),
+        ("embedding.temperature", options.embedding.temperature, options.embedding.temperature > 0),
+        ("warmup_epochs", options.warmup_epochs, options.warmup_epochs >= 0),
+        ("decay_fraction", options.decay_fraction, 0 <= options.decay_fraction <= 1),
+    ):
+        if not fits:
+            raise UserError(f"distill.{name} is {value}: see the config for what it means and give a value in its range.")
     reach = config.student.input.stride if options.embedding.reach == -1 else options.embedding.reach
     return Distillation(
         options=options,

@@ -1,0 +1,84 @@
+"""The presets of configs/cdkd.py against the recipes of spec/cdkd.md 2, 8, 9 and 10, mode by mode."""
+
+import pytest
+from tiny import get_config
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.experiment import pipeline, settings, training
+
+FULL = ("mpii32", "mpii64", "coco32", "coco64")
+# width, side, k, joints; smoothing, scale factor, rotation, half body (spec 1, 4.2, 9.5)
+SETS = {
+    "mpii32": (32, 32, 2.0, 16, 0.2, 0.25, 30.0, 0.0),
+    "mpii64": (32, 64, 3.0, 16, 0.2, 0.25, 30.0, 0.0),
+    "coco32": (32, 32, 2.0, 17, 0.1, 0.35, 45.0, 0.3),
+    "coco64": (48, 64, 3.0, 17, 0.1, 0.35, 45.0, 0.3),
+}
+# 0.4 alpha and 0.4 beta B / 128, as beta's term is a sum over the batch (spec 8.1)
+RELEASED = {"mpii32": (0.4, 0.04), "mpii64": (4e-5, 1e-6), "coco32": (0.4, 1e-5), "coco64": (0.4, 2.5e-5)}
+
+
+@pytest.mark.parametrize("preset", FULL)
+def test_full_sizes(preset):
+    config = get_config("cdkd", preset)
+    data, augmentation = config.data, config.data.training
+    found = (
+        config.student.network.width, config.student.input.size, data.split_ratio, data.joints, config.student.loss.smoothing,
+        augmentation.scale_factor, augmentation.rotation_factor, augmentation.half_body_probability,
+    )  # fmt: skip
+    assert found == SETS[preset]
+    assert config.teacher.input.size == 256 and config.teacher.network.to_dict() == config.student.network.to_dict()
+    assert (config.teacher.loss.form, config.teacher.loss.smoothing) == ({"mpii": "norm", "coco": "sum"}[preset[:4]], SETS[preset][4])
+    for stage in (config.teacher, config.student):  # equal schedules (spec 10.2)
+        assert (stage.train.batch, stage.train.epochs, stage.train.ema_decay) == (128, 210.0, 0.0)
+        assert (stage.optim.learning_rate, stage.optim.schedule, stage.optim.weight_decay) == (1e-3, "steps", 0.0)
+        assert (stage.optim.drop_epochs, stage.optim.drop_factor) == ((170.0, 200.0), 0.1)
+    assert config.eval.protocol == {"mpii": "mpii", "coco": "coco"}[preset[:4]] and config.eval.settings.flip
+    assert (config.decode.flip_shift, config.decode.coordinate, config.decode.score) == ("one", "argmax", "max")
+
+
+@pytest.mark.parametrize("preset", FULL)
+def test_release_has_the_slips(preset):
+    """D1 to D4 of spec 13, the released weights and losses."""
+    config = get_config("cdkd", f"{preset},mode=release")
+    weights, projection, alignment, heat = (config.distill[name] for name in ("weights", "projection", "alignment", "temperature"))
+    assert (weights.projection, weights.alignment) == pytest.approx(RELEASED[preset])
+    assert not projection.student_gradient and not projection.trained and projection.kind == "dense"
+    assert alignment.reduction == "release" and not alignment.target_gradient and alignment.grouping == "floor"
+    assert (heat.reversal, heat.trained, heat.loops, heat.start, heat.range, heat.initial) == ("release", False, 210.0, 1.0, 20.0, 1.0)
+    assert config.student.loss.form == config.teacher.loss.form and config.student.loss.scale == 1000.0
+    assert config.name == f"cdkd_{preset}_release"
+
+
+@pytest.mark.parametrize("preset", FULL)
+def test_paper_has_none_of_them(preset):
+    distill = get_config("cdkd", preset).distill
+    assert distill.projection.student_gradient and distill.projection.trained and distill.projection.kind == "dense"
+    assert distill.alignment.reduction == "mean" and distill.alignment.target_gradient and distill.alignment.grouping == "floor"
+    assert distill.temperature.reversal == "reversed" and distill.temperature.trained
+    assert get_config("cdkd", f"{preset},mode=paper") == get_config("cdkd", preset)
+
+
+@pytest.mark.parametrize("preset", FULL)
+def test_plus(preset):
+    """Spec 14.3. The task loss keeps the scale that the distillation weights are chosen for."""
+    config = get_config("cdkd", f"{preset},mode=plus")
+    assert config.distill.projection.kind == "kron" and config.distill.alignment.grouping == "hat"
+    assert config.decode.flip_shift == "exact" and config.decode.coordinate == "expectation"
+    assert (config.student.loss.form, config.student.loss.scale) == ("mean_gaussian", 1.0)
+    assert config.data.split_ratio == (4.0 if preset.endswith("32") else 3.0)
+    assert config.distill.weights == get_config("cdkd", preset).distill.weights
+
+
+@pytest.mark.parametrize("preset", ["demo", "pictures", *FULL])
+@pytest.mark.parametrize("mode", ["paper", "release", "plus"])
+def test_every_mode_builds(preset, mode):
+    config = get_config("cdkd", f"{preset},mode={mode}")
+    settings.check(config)
+    for run in pipeline.planned_runs(config):
+        training.build_method(run.config, training.plan_of(run.config, 1000))
+
+
+def test_unknown_mode_is_refused():
+    with pytest.raises(UserError, match="option mode of preset demo is 'papers': use one of paper, release, plus"):
+        get_config("cdkd", "demo,mode=papers")
