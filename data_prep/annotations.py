@@ -177,7 +177,7 @@ def recordset(
                 raise UserError(f"Split '{split}' has no person to show: give other annotations, or leave it out with --splits.")
             beyond = sum(_joints_outside(item) for item in items[split])
             if beyond:
-                notes.append(f"{split}: {beyond:,} labelled joints lie outside their photograph and are kept (crops that miss them ignore them)")
+                notes.append(f"{split}: {beyond:,} labelled joints lie outside their photograph and are kept")
             notes += [f"{split}: {note}" for note in photographs.conversions(list({item.photograph for item in items[split]}))]
         described = {"notes": notes}
         return records.Recordset(

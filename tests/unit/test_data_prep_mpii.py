@@ -189,7 +189,7 @@ def test_persons_outside_their_photograph_are_left_out_and_counted(folder):
 def test_joints_outside_the_photograph_are_kept(folder):
     edit(folder, "train.json", lambda entries: entries[0]["joints"].__setitem__(4, [-30.0, 500.0]))
     summary = prepare(folder)
-    assert "train: 1 labelled joints lie outside their photograph and are kept (crops that miss them ignore them)" in summary.notes
+    assert "train: 1 labelled joints lie outside their photograph and are kept" in summary.notes
     data = persons.read(folder.parent / "records", "train")
     assert data.joints[0, 4].tolist() == [-31, 499] and data.visible[0, 4]
 
