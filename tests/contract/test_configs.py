@@ -160,8 +160,16 @@ def test_recipes_of_human36m():
 @pytest.mark.parametrize(("key", "value", "message"), [
     ("method", "scjdd", "method is 'scjdd'"),
     ("teacher.method", "scjdd", "teacher.method is 'scjdd'"),
+    ("teacher.method", "scjd", "teacher.method is 'scjd', which has a teacher itself"),
+    ("teacher.method", "cdkd", "task is 'lifting' and teacher.method 'cdkd' has pose2d"),
+    ("task", "pose2d", "task is 'pose2d' and method 'scjd' has lifting"),
     ("eval.protocol", "none", "eval.protocol is 'none'"),
+    ("eval.protocol", "cost", "eval.protocol is 'cost', and kdpose_jax/evaluate/cost is no protocol"),
+    ("eval.protocol", "mpii", "eval.protocol is 'mpii', whose settings are flip, and eval.settings has flip, keyframe_offset"),
     ("data.reader", "none", "data.reader is 'none'"),
+    ("data.reader", "windows", "data.reader is 'windows', and kdpose_jax/data/windows is no reader"),
+    ("student.train.evaluate_examples", -5, "student.train.evaluate_examples is -5"),
+    ("teacher.optim.warmup_epochs", -1.0, "teacher.optim.warmup_epochs is -1"),
     ("student.train.batch", 0, "student.train.batch is 0"),
     ("teacher.train.epochs", -1.0, "teacher.train.epochs is -1"),
     ("student.train.ema_decay", 1.0, "student.train.ema_decay is 1.0"),
@@ -174,6 +182,24 @@ def test_values_refused_before_anything_starts(key, value, message):
     with pytest.raises(UserError, match=message) as caught:
         settings.check(config)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("data.skeleton", "foo", "data.skeleton is 'foo': set it to one of h36m_17"),
+    ("data.joints", 16, "data.joints is 16 and skeleton h36m_17 has 17"),
+    ("student.network.name", "resnet", "student.network.name is 'resnet'"),
+    ("student.network.mlp_ratio", 0.0, "student.network.mlp_ratio is 0"),
+    ("distill.embedding.reach", -2, "distill.embedding.reach is -2"),
+    ("distill.embedding.temperature", 0.0, "distill.embedding.temperature is 0"),
+    ("distill.decay_fraction", 3.0, "distill.decay_fraction is 3"),
+    ("distill.warmup_epochs", -1.0, "distill.warmup_epochs is -1"),
+])  # fmt: skip
+def test_options_refused_before_data_is_read(key, value, message):
+    config = scjd.get_config("demo")
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message) as caught:
+        pipeline.check_before_data(pipeline.planned_runs(config))
+    assert one_sentence(caught.value)
 
 
 def test_configs_of_the_three_runs():

@@ -65,15 +65,14 @@ def test_everything_is_left_behind(finished):
 
 
 def test_gradient_report_tells_the_terms_apart(finished):
-    """The student's terms pull at it from the first step to the last; the runs without distillation have no report of terms."""
+    """The student's terms pull at it from the first step to the last; runs with a single term have no report."""
     workdir, _ = finished
     report = json.loads((workdir / "student" / "gradients.json").read_text())
     assert set(report) == {"start", "end"}
     for norms in report.values():
         assert set(norms) == {"task", "projection", "alignment"} and all(value > 0 for value in norms.values())
-    baseline = json.loads((workdir / "baseline" / "gradients.json").read_text())
-    assert set(baseline["start"]) == {"task"}
-    assert not (workdir / "teacher" / "gradients.json").exists()
+    for name in ("baseline", "teacher"):
+        assert not (workdir / name / "gradients.json").exists()
 
 
 def test_batch_statistics_are_saved_and_evaluated(finished, capsys):
@@ -103,13 +102,24 @@ def test_teacher_with_other_bins_or_joints(finished, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_pytorch_network_is_evaluated(finished, tmp_path):
+    """A released network is taken for the teacher: its sizes are read off its weights."""
+    _, arguments = finished
+    torch.save(hrnet_state(width=8, modules=(1, 1, 1), joints=16, head=(128, 128, 256)), tmp_path / "simcc.pth")
+    command = (*arguments, "--mode", "eval", "--checkpoint", str(tmp_path / "simcc.pth"), "--workdir", str(tmp_path / "eval"))
+    assert launch_main(*command) == 0
+    results = json.loads((tmp_path / "eval" / "eval" / "results.json").read_text())
+    assert results["networks"]["simcc.pth"]["loaded"] == "imported from PyTorch"
+    assert results["fingerprint"]["config"]["student"]["network"]["width"] == 8
+
+
 def test_pretrained_weights_of_another_width(finished, capsys, tmp_path):
     workdir, arguments = finished
     torch.save(hrnet_state(width=8, modules=(1, 1, 1), head=()), tmp_path / "wide.pth")
     taught = (*arguments, f"--config.teacher.checkpoint={workdir / 'teacher'}", f"--config.student.pretrained={tmp_path / 'wide.pth'}")
     message = refusal(capsys, *taught, "--config.baseline=False", "--workdir", str(tmp_path / "run"))
     assert "wide.pth" in message and "where the config's network has" in message
-    assert not (tmp_path / "run" / "student" / "checkpoints" / "1").exists()
+    assert not (tmp_path / "run" / "student").exists()
 
 
 def test_records_of_another_kind(finished, capsys, tmp_path):
