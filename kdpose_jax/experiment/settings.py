@@ -23,7 +23,7 @@ REQUIRED = (
 NEEDED = {
     "data": ("KIND", "read", "open_training"),
     "evaluate": ("check_settings", "read", "open_protocol"),
-    "methods": ("TASKS", "reads", "build"),
+    "methods": ("TASKS", "HAS_TEACHER", "reads", "build"),
 }
 
 
@@ -127,8 +127,8 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: an unknown method or protocol, or a training length that is none.
     """
-    if config.teacher.method == config.method:
-        raise UserError(f"teacher.method is '{config.method}', which has a teacher itself: use supervised.")
+    if load("methods", config.teacher.method, "teacher.method").HAS_TEACHER:
+        raise UserError(f"teacher.method is '{config.teacher.method}', which has a teacher itself: use supervised.")
     for field, name in (("method", config.method), ("teacher.method", config.teacher.method)):
         tasks = load("methods", name, field).TASKS
         if config.task not in tasks:

@@ -161,7 +161,7 @@ def test_recipes_of_human36m():
     ("method", "scjdd", "method is 'scjdd'"),
     ("teacher.method", "scjdd", "teacher.method is 'scjdd'"),
     ("teacher.method", "scjd", "teacher.method is 'scjd', which has a teacher itself"),
-    ("teacher.method", "cdkd", "task is 'lifting' and teacher.method 'cdkd' has pose2d"),
+    ("teacher.method", "cdkd", "teacher.method is 'cdkd', which has a teacher itself"),
     ("task", "pose2d", "task is 'pose2d' and method 'scjd' has lifting"),
     ("eval.protocol", "none", "eval.protocol is 'none'"),
     ("eval.protocol", "cost", "eval.protocol is 'cost', and kdpose_jax/evaluate/cost is no protocol"),

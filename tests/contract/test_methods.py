@@ -55,7 +55,7 @@ def test_some_methods_are_found():
 def test_module(name):
     """A builder, what its batches hold, and one line that says what the method is."""
     package, module = (importlib.import_module(f"kdpose_jax.methods.{name}{part}") for part in ("", ".method"))
-    assert callable(module.build) and callable(module.reads) and module.__doc__ and package.__doc__
+    assert callable(module.build) and callable(module.reads) and module.TASKS and module.__doc__ and package.__doc__
 
 
 @every_method

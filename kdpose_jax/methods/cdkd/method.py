@@ -13,6 +13,7 @@ from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
 from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, distillation_terms
 
 TASKS = ("pose2d",)
+HAS_TEACHER = True
 
 
 def reads(config: Any) -> dict[str, Any]:

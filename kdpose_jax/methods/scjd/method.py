@@ -16,6 +16,7 @@ from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms
 from kdpose_jax.skeletons import find_skeleton
 
 TASKS = ("lifting",)
+HAS_TEACHER = True
 
 
 def reads(config: Any) -> dict[str, Any]:

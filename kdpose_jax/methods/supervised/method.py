@@ -8,6 +8,7 @@ from kdpose_jax.methods.api import Method, as_metrics
 from kdpose_jax.methods.task import Task
 
 TASKS = {"lifting": lifting, "pose2d": pose2d}
+HAS_TEACHER = False
 
 
 def reads(config: Any) -> dict[str, Any]:
