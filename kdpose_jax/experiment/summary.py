@@ -83,7 +83,7 @@ def caption(
         loaded = f"of each network {next(iter(networks.values()))['loaded']}"
     changed = " with uncommitted changes" if origin["uncommitted_changes"] else ""
     return (
-        f"{kind}{protocol.conditions} 2D joints: {metadata['keypoints']}. Test split: {protocol.test_set}. Checkpoint: {loaded}. "
+        f"{kind}{protocol.conditions} 2D input: {metadata['keypoints']}. Test split: {protocol.test_set}. Checkpoint: {loaded}. "
         f"{protocol.unit[0]}/s without flip. Seed {origin['seed']}, commit {origin['commit']}{changed}, "
         f"{origin['device_count']} x {origin['device_kind']}, jax {origin['versions']['jax']}."
     )

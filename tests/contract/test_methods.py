@@ -116,9 +116,10 @@ def test_loss_is_a_mean_over_examples(name):
         twice = jax.tree.map(lambda array: jnp.concatenate([array, array]), batch)
         again, (doubled, _) = loss(params, model_state, frozen, twice, key, step)
         np.testing.assert_allclose(again, value, rtol=1e-5)
-        for entry, (total, count) in metrics.items():  # a small term is as exact as the loss that it is added to
+        # A small term is as exact as the loss that it is added to; CDKD's alignment is 250 times a difference of logarithms.
+        for entry, (total, count) in metrics.items():
             mean = doubled[entry][0] / doubled[entry][1]
-            np.testing.assert_allclose(mean, total / count, rtol=1e-4, atol=1e-6 * max(1.0, value), err_msg=entry)
+            np.testing.assert_allclose(mean, total / count, rtol=1e-4, atol=1e-5 * max(1.0, value), err_msg=entry)
         other = jax.tree.map(lambda array: jnp.concatenate([array, array[:1]]), batch)
         assert abs(loss(params, model_state, frozen, other, key, step)[0] - value) > 1e-4 * value
         return

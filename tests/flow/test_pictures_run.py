@@ -105,7 +105,13 @@ def test_teacher_with_other_bins_or_joints(finished, capsys, tmp_path):
 def test_pytorch_network_is_evaluated(finished, tmp_path):
     """A released network is taken for the teacher: its sizes are read off its weights."""
     _, arguments = finished
-    torch.save(hrnet_state(width=8, modules=(1, 1, 1), joints=16, head=(128, 128, 256)), tmp_path / "simcc.pth")
+    state = hrnet_state(width=8, modules=(1, 1, 1), joints=16, head=(128, 128, 256))
+    for name in state:
+        if name.endswith("running_var"):
+            state[name] = state[name].abs() + 1.0
+        elif name.endswith(".weight"):
+            state[name] = 0.1 * state[name]
+    torch.save(state, tmp_path / "simcc.pth")
     command = (*arguments, "--mode", "eval", "--checkpoint", str(tmp_path / "simcc.pth"), "--workdir", str(tmp_path / "eval"))
     assert launch_main(*command) == 0
     results = json.loads((tmp_path / "eval" / "eval" / "results.json").read_text())

@@ -193,7 +193,8 @@ def test_a_mask_leaves_out_unseen_joints():
         ("distill.temperature.start", 0.0, "above 0"),
         ("teacher.network.head", "heatmap", "distill.weights.alignment=0"),
         ("teacher.input.size", 96, None),
-        ("student.input.size", 64, None),
+        ("teacher.input.size", 128, None),
+        ("student.input.size", 64, "a teacher sees more pixels"),
         ("teacher.network.width", 0, "teacher.network"),
     ],
 )

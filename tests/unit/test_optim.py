@@ -169,7 +169,10 @@ def quadratic(noise):
     def init(key, batch):
         return {"student": jax.random.normal(key, (4,))}, {"steps": jnp.zeros(())}, {}
 
-    return Method(init=init, loss=loss, predict=lambda params, model_state, batch: params["student"])
+    def predict(params, model_state, batch):
+        return params["student"]
+
+    return Method(init=init, loss=loss, predict=predict, predict_with_flip=predict)
 
 
 def run_steps(method, steps, *, ema_decay=0.0, current=None):

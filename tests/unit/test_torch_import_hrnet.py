@@ -169,9 +169,14 @@ def test_networks_by_name(tmp_path, state):
     lifter = torch_import.import_network("mixste", save(tmp_path / "mixste.bin", {"model_pos": mixste_state()}))
     assert lifter["state"] == {} and lifter["sizes"]["frames"] == 5
     assert np.array_equal(lifter["params"]["head"]["bias"], mixste_state()["head.1.bias"])
-    pose = torch_import.import_network("hrnet", save(tmp_path / "hrnet.pth", state))
-    assert pose["sizes"] == SIZES and pose["state"].keys() == {"batch_stats"}
-    assert_same_tensors((pose["params"], pose["state"]), state)
+    with pytest.raises(UserError, match="hrnet.pth reads pictures of 32x64 pixels: give a network of square ones"):
+        torch_import.import_network("hrnet", save(tmp_path / "hrnet.pth", state))
+    square = hrnet_state(head=(128, 128, 256))
+    pose = torch_import.import_network("hrnet", save(tmp_path / "hrnet.pth", square))
+    assert pose["sizes"]["size"] == 64 and pose["sizes"]["split_ratio"] == 2.0 and pose["state"].keys() == {"batch_stats"}
+    assert_same_tensors((pose["params"], pose["state"]["batch_stats"]), square)
+    heatmap = torch_import.import_network("hrnet", save(tmp_path / "heatmap.pth", hrnet_state(head=())))
+    assert "size" not in heatmap["sizes"] and "split_ratio" not in heatmap["sizes"]
     with pytest.raises(UserError, match="'vgg'.*'mixste' or 'hrnet'"):
         torch_import.import_network("vgg", tmp_path / "hrnet.pth")
     with pytest.raises(UserError, match="hrnet.pth cannot be used: it has no tensor 'Spatial_pos_embed'"):
