@@ -15,6 +15,7 @@ from kdpose_jax.methods.lifting import COMPUTE_TYPES
 from kdpose_jax.methods.task import Task
 from kdpose_jax.models.hrnet import STRIDE
 from kdpose_jax.models.pose_net import HEADS, PoseNet
+from kdpose_jax.models.simdr import HEAD_STARTS
 from kdpose_jax.skeletons import find_skeleton
 
 # ImageNet's, of RGB in [0, 1] (spec/cdkd.md 9.3).
@@ -150,7 +151,7 @@ def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, 
     """PoseNet from a `network` block.
 
     Args:
-      network: config block: name, width, stem_width, blocks, modules, head, compute, remat.
+      network: config block: name, width, stem_width, blocks, modules, head, head_start, compute, remat.
       joints: number of joints.
       size: side of the square input, pixels.
       split_ratio: bins per pixel k.
@@ -166,6 +167,7 @@ def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, 
     for name, value, allowed in (
         ("name", network.name, ("hrnet",)),
         ("head", network.head, HEADS),
+        ("head_start", network.head_start, HEAD_STARTS),
         ("compute", network.compute, tuple(COMPUTE_TYPES)),
     ):
         require(f"{place}.network.{name}", value, allowed)
@@ -187,6 +189,7 @@ def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, 
         modules=tuple(network.modules),
         head=network.head,
         split_ratio=split_ratio,
+        head_start=network.head_start,
         dtype=COMPUTE_TYPES[network.compute] if training else None,
         remat=network.remat and training,
     )

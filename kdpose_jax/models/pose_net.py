@@ -36,6 +36,7 @@ class PoseNet(nn.Module):
       modules: modules of stages 2, 3 and 4.
       head: `simdr` or `heatmap`.
       split_ratio: bins per pixel k of the SimDR head.
+      head_start: its kernels before training, `uniform` or `marginal`.
       dtype: compute type of the backbone (parameters are float32; normalisation and heads compute in float32).
       remat: recompute the stages' modules in the backward pass.
     """
@@ -48,6 +49,7 @@ class PoseNet(nn.Module):
     modules: tuple[int, int, int] = (1, 4, 3)
     head: str = "simdr"
     split_ratio: float | None = 2.0
+    head_start: str = "uniform"
     dtype: jnp.dtype | None = None
     remat: bool = False
 
@@ -83,5 +85,5 @@ class PoseNet(nn.Module):
         if self.head == "heatmap":
             prediction = {"heatmap": joint_maps}
         else:
-            prediction = SimDRHead(count_bins(self.size, self.split_ratio), name="head")(joint_maps)
+            prediction = SimDRHead(count_bins(self.size, self.split_ratio), self.head_start, name="head")(joint_maps)
         return prediction, PoseFeatures(joint_maps=joint_maps)

@@ -251,6 +251,21 @@ def test_head_reads_a_map_row_by_row():
         np.testing.assert_allclose(prediction[axis], expected, atol=1e-5)
 
 
+def test_marginal_head_starts_as_the_interpolated_sum_of_the_other_axis():
+    maps = np.zeros((1, J, 4, 8), np.float32)
+    rows, columns = np.arange(J) % 4, (3 * np.arange(J) + 1) % 8
+    maps[0, np.arange(J), rows, columns] = 1.0  # one cell per joint
+    prediction, weights = SimDRHead((24, 8), "marginal").init_with_output(jax.random.key(0), jnp.asarray(maps))
+    for axis, cells, bins, where in (("x", 8, 24, columns), ("y", 4, 8, rows)):
+        positions = (np.arange(bins) + 0.5) * cells / bins - 0.5
+        expected = np.stack([np.interp(positions, np.arange(cells), np.eye(cells)[cell]) for cell in where])
+        np.testing.assert_allclose(prediction[axis][0], expected, atol=0.05)  # five deviations of the noise
+        np.testing.assert_array_equal(np.argmax(prediction[axis][0], 1) * cells // bins, where)
+        kernel = np.asarray(weights["params"][axis]["kernel"])
+        noise = kernel.reshape(4, 8, bins) - kernel.reshape(4, 8, bins).mean(0 if axis == "x" else 1, keepdims=True)
+        np.testing.assert_allclose(noise.std(), 0.01 * np.sqrt(3 / 4 if axis == "x" else 7 / 8), rtol=0.15)
+
+
 @pytest.mark.parametrize(
     ("size", "ratio", "expected"),
     [((32, 32), 2.0, (64, 64)), ((192, 256), 3.0, (576, 768)), ((96, 64), 2.3, (220, 147)), ((96, 64), 220 / 96, (220, 146)),
