@@ -67,3 +67,16 @@ def test_gradient_report_is_whole_with_both_moments(tmp_path):
     gradients.write(folder, "end", {"task": 0.5})
     assert gradients.is_whole(folder)
     assert json.loads((tmp_path / gradients.FILE).read_text()) == {"start": {"task": 1.0}, "end": {"task": 0.5}}
+
+
+@pytest.mark.parametrize(("method", "baseline", "names"), [
+    ("scjd", True, ["teacher", "baseline", "student"]),
+    ("scjd", False, ["teacher", "student"]),
+    ("supervised", True, ["student"]),
+])  # fmt: skip
+def test_networks_that_are_trained(method, baseline, names):
+    config = get_config("scjd", "demo")
+    config.method, config.baseline = method, baseline
+    runs = pipeline.planned_runs(config)
+    assert [run.name for run in runs] == names
+    assert runs[-1].title == ("student" if method == "supervised" else "student with SCJD")
