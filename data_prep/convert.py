@@ -1,16 +1,17 @@
-"""Raw files -> records: `python -m data_prep.convert human36m --source DIR --out DIR`; also mpii, coco; synthetic, people without files."""
+"""Raw files -> records: `python -m data_prep.convert NAME --source DIR --out DIR`; synthetic and people need no files."""
 
 import argparse
 import os
 import sys
 from typing import Any
 
-from data_prep import annotations, coco, human36m, mpii, records, synthetic
+from data_prep import annotations, coco, human36m, mpi_inf_3dhp, mpii, records, synthetic
 from data_prep.people import generate as people
 from kdpose_jax.errors import UserError
 
 CONVERTERS = {
-    "human36m": human36m.convert, "synthetic": synthetic.convert, "mpii": mpii.convert, "coco": coco.convert, "people": people.convert,
+    "human36m": human36m.convert, "mpi_inf_3dhp": mpi_inf_3dhp.convert, "synthetic": synthetic.convert, "mpii": mpii.convert,
+    "coco": coco.convert, "people": people.convert,
 }  # fmt: skip
 WITHOUT_SOURCE = ("synthetic", "people")
 
@@ -59,6 +60,8 @@ def expected_files(name: str, settings: dict[str, Any]) -> str:
     used = _with_defaults(name, settings)
     if name == "human36m":
         return f"data_3d_<name>.npz and data_2d_<name>_{used['keypoints']}.npz in VideoPose3D's layout"
+    if name == "mpi_inf_3dhp":
+        return f"S*/Seq*/annot.mat and TS*/annot_data.mat, or P-STMO's {' and '.join(mpi_inf_3dhp.NPZ_FILES.values())}"
     parts = [f"{used[f'{split}_annotations']} with the photographs in {used[f'{split}_images']}/" for split in used["splits"]]
     if name == "mpii":
         return f"{', '.join(parts)}, and {used['head_boxes'] or mpii.HEAD_BOXES} for PCKh, in HRNet's layout of MPII"
@@ -99,6 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         "--cameras", dest="cameras_file", metavar="FILE", help="camera table (JSON); default: Human3.6M's, or SOURCE/cameras.json")
     files.add_argument("--test-subjects", type=_names, help="for example S9,S11 (the default for Human3.6M)")
     files.add_argument("--fps", type=float, default=50.0, help="frames per second of the files")
+    studio = kinds.add_parser("mpi_inf_3dhp", help="MPI-INF-3DHP, its own files or P-STMO's npz files")
+    studio.add_argument("--source", required=True, help="folder with S*/Seq*/annot.mat and TS*/annot_data.mat, or the two npz files")
+    studio.add_argument(
+        "--layout", metavar="NAME", help=f"{' or '.join(mpi_inf_3dhp.LAYOUTS)}; default: what is there, the official one first")
+    studio.add_argument(
+        "--pose-source", metavar="NAME", default=mpi_inf_3dhp.UNIVERSAL,
+        help=f"{mpi_inf_3dhp.UNIVERSAL} (bodies of one size, the protocol's; the default) or {mpi_inf_3dhp.TRUE_SCALE} (not comparable)",
+    )  # fmt: skip
     generated = kinds.add_parser("synthetic", help="generated motion, needs no files")
     painted = kinds.add_parser("people", help="generated photographs of people, needs no files; they stay in OUT.raw")
     for kind, settings in ((generated, synthetic.ARGUMENTS), (painted, people.ARGUMENTS)):
@@ -110,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     keypoints = kinds.add_parser("coco", help="COCO's keypoint annotations and photographs")
     annotations.add_options(keypoints, coco.LAYOUT, coco.REACH)
     keypoints.add_argument("--detections", metavar="PATH", help="a detector's boxes on the test photographs: a further split")
-    for kind in (files, generated, painted, single, keypoints):
+    for kind in (files, studio, generated, painted, single, keypoints):
         kind.add_argument("--out", required=True, help="folder for the records")
         kind.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser

@@ -1,4 +1,4 @@
-"""VideoPose3D's npz files, whose dictionaries are pickled: read without running what a pickle may hold."""
+"""VideoPose3D's and P-STMO's npz files, whose dictionaries are pickled: read without running what a pickle may hold."""
 
 import collections
 import io
@@ -46,7 +46,7 @@ _ALLOWED = _allowed_names()
 
 
 def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
-    """Reads the objects that VideoPose3D stores as 0-d object arrays (`np.savez(path, positions_3d=dictionary)`).
+    """Reads objects that are stored as 0-d object arrays (`np.savez(path, positions_3d=dictionary)`).
 
     Args:
       path: npz file.
@@ -64,9 +64,7 @@ def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
             missing = [key for key in keys if f"{key}.npy" not in names]
             if missing:
                 found = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
-                raise UserError(
-                    f"'{path}' lacks the key '{missing[0]}' (it holds {found}): give a file in VideoPose3D's layout."
-                )
+                raise UserError(f"'{path}' lacks the key '{missing[0]}' (it holds {found}): give a file in the layout of its name.")
             objects = []
             for key in keys:
                 # Read as a whole: zipfile compares the checksum at a member's end, which a pickle need not reach.
@@ -88,7 +86,7 @@ def _read_object(member: BinaryIO, place: str) -> Any:
         raise UserError(f"{place} is damaged ({error}): copy or download it again.") from error
     if shape != () or not dtype.hasobject:
         raise UserError(
-            f"{place} is a {dtype} array of shape {shape} where VideoPose3D has one pickled dictionary: give a file in that layout."
+            f"{place} is a {dtype} array of shape {shape} where one pickled dictionary must be: give a file in the layout of its name."
         )
     # latin1: files pickled by Python 2 hold array bytes as str.
     value = load_pickle(member, _ALLOWED, place, encoding="latin1")

@@ -36,7 +36,7 @@ class Kind:
     converters: tuple[str, ...]
 
 
-SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), ("human36m", "synthetic"))
+SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), ("human36m", "mpi_inf_3dhp", "synthetic"))
 PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files"), ("mpii", "coco"))
 KINDS = {kind.name: kind for kind in (SEQUENCES, PERSONS)}
 
@@ -145,7 +145,8 @@ def read_metadata(directory: str, kind: Kind | None = None) -> dict[str, Any]:
     Returns:
       The content of `metadata.json`: kind, schema_version, skeleton, keypoints, generated, splits {name: {records,
       frames (sequences only), shards {file name: records}}}, sources {file name: sha256}, settings, left_out; for sequences
-      fps; for persons notes (what was changed on the way) and files {file name: sha256} beside the shards.
+      fps, and, where a set labels its test frames, activities {subject: [[label, frames in a row], ...]}; for persons notes (what
+      was changed on the way) and files {file name: sha256} beside the shards.
 
     Raises:
       UserError: no folder, no or unreadable metadata, another kind or schema version, or a file that is missing.

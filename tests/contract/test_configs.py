@@ -81,10 +81,10 @@ def test_parse_preset():
         assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("text", ["frames=242", "student=S-L", "r=4", "recipe=best"])
-def test_values_that_human36m_has_not_are_refused(text):
-    with pytest.raises(UserError, match="option .* of preset h36m is .*: use one of") as caught:
-        get_config("scjd", f"h36m,{text}")
+@pytest.mark.parametrize("text", ["h36m,frames=242", "h36m,student=S-L", "h36m,r=4", "h36m,recipe=best", "3dhp,r=5", "3dhp,pose=annot2"])
+def test_values_that_a_full_size_preset_has_not_are_refused(text):
+    with pytest.raises(UserError, match=f"option .* of preset {text.split(',')[0]} is .*: use one of") as caught:
+        get_config("scjd", text)
     assert "\n" not in str(caught.value)
 
 
@@ -155,6 +155,17 @@ def test_recipes_of_human36m():
     assert not has_phases(243, get_config("scjd", "h36m,r=5").student.input)
     assert get_config("scjd", "h36m,frames=27").teacher.train.batch == 37
     assert get_config("scjd", "h36m,teacher=/runs/t").teacher.checkpoint == "/runs/t"
+
+
+def test_preset_of_mpi_inf_3dhp():
+    """Spec 4.5, 5.5 and A27: 81 frames, every third, whose centre is a keyframe and is what is scored."""
+    config = get_config("scjd", "3dhp")
+    assert (config.data.frames, config.student.input.stride, config.student.input.offset) == (81, 3, -1)
+    assert ((81 - 1) // 2 - (3 - 1) // 2) % 3 == 0
+    assert config.eval.protocol == "mpi_inf_3dhp" and config.eval.settings.to_dict() == {"flip": True}
+    assert config.data.converter.settings.pose_source == "univ_annot3"
+    assert (config.teacher.train.batch, config.teacher.train.epochs, config.teacher.network.width) == (12, 160.0, 512)
+    assert get_config("scjd", "3dhp,pose=annot3").data.converter.settings.pose_source == "annot3"
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [

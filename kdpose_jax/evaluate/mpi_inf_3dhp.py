@@ -1,0 +1,233 @@
+"""MPI-INF-3DHP's protocol (P-STMO's): the centre frame of a window around every valid frame; MPJPE, PCK and AUC (spec/scjd.md 5.5)."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from kdpose_jax.data import schema, sequences
+from kdpose_jax.data.batches import Batch
+from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
+from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate import metrics_3d, pck_3d
+from kdpose_jax.evaluate.pck_3d import PartScores
+from kdpose_jax.evaluate.runner import Predict
+from kdpose_jax.skeletons import H36M_17
+
+# The official names of the labels 1 to 7.
+ACTIVITIES = ("standing, walking", "exercise", "sitting", "crouching, reaching", "on the floor", "sports", "miscellaneous")
+MEASURES = ("mpjpe_mm", "pck", "auc")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledMotion:
+    """The test sequences, and what is done in them.
+
+    Attributes:
+      motion: the sequences.
+      activity: of every frame, from 1; 0 where nobody labelled it, `[N]`.
+    """
+
+    motion: Motion
+    activity: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class CentredWindows:
+    """Windows of which one frame alone is asked for."""
+
+    windows: WindowSource
+    unit = ("frames", 1)  # so that costs are those of a whole window per frame
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
+        return self.windows.gather(examples, passes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A window around every counted frame (the ends of a sequence replicated), and how its centre is scored.
+
+    Attributes:
+      source: the windows.
+      sequence: name of each window's sequence, W.
+      activity: of its centre, 0 if unknown, `[W]`.
+      target: metres, root-relative, `[W, J, 3]`.
+      flip: test-time flip in the table; the results have both.
+    """
+
+    source: CentredWindows
+    sequence: np.ndarray
+    activity: np.ndarray
+    target: np.ndarray
+    flip: bool
+
+    unit = ("frames", 1)
+    best_metric = "mpjpe_mm"
+    best_is_lowest = True
+    breakdown_title = "MPJPE mm by sequence and activity"
+    columns = (
+        ("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
+        ("pck", "PCK", "{:.2f}".format),
+        ("auc", "AUC", "{:.2f}".format),
+        ("mean_mpjpe_mm", "mean of sequences: MPJPE mm", "{:.2f}".format),
+        ("mean_pck", "PCK", "{:.2f}".format),
+        ("mean_auc", "AUC", "{:.2f}".format),
+    )
+
+    @property
+    def test_set(self) -> str:
+        """What was tested on."""
+        return f"{len(set(self.sequence))} sequences, {len(self.source):,} valid frames"
+
+    @property
+    def conditions(self) -> str:
+        """How the figures of `columns` were obtained, as a sentence."""
+        flip = "with" if self.flip else "without"
+        return (
+            f"Scores: all valid frames pooled, then the plain mean of the sequences, {flip} test-time flip, centre frame of a window of "
+            f"{self.source.windows.windows.length} around each frame, PCK within 150 mm and AUC over 14 joints."
+        )
+
+    def quick(self, count: int) -> tuple[CentredWindows, Callable[[np.ndarray], dict[str, float]]]:
+        """A light evaluation for use during training: the three measures over some frames.
+
+        Args:
+          count: evenly spread frames; 0 or more than there are: all of them.
+
+        Returns:
+          Their windows, and the function that scores predictions on them, metres `[W, F, J, 3]`.
+        """
+        total = len(self.source)
+        chosen = np.unique(np.linspace(0, total - 1, min(count or total, total)).astype(int))
+        windows = self.source.windows.windows
+        picked = dataclasses.replace(windows, offset=windows.offset[chosen], frames=windows.frames[chosen], start=windows.start[chosen])
+
+        def score(predicted: np.ndarray) -> dict[str, float]:
+            scores = pck_3d.score(self.errors(predicted, chosen))
+            return {name: scores[name] for name in MEASURES}
+
+        return CentredWindows(WindowSource(self.source.windows.motion, picked)), score
+
+    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
+        """The whole protocol.
+
+        Args:
+          predictors: "plain" and "flip" -> (params, model_state, batch) -> `[B, F, J, 3]` metres.
+          run: gives the predictions of such a function on `source`, `[W, F, J, 3]`.
+
+        Returns:
+          {"plain" and "flip": {"pooled": PartScores, "mean_of_sequences": {measure: value}, "sequences" and "activities": {name:
+          PartScores}}}.
+        """
+        return {name: self.score(run(function)) for name, function in predictors.items()}
+
+    def score(self, predicted: Float[np.ndarray, "W F J 3"]) -> dict[str, Any]:
+        """What `full` holds for one predictor."""
+        errors = self.errors(predicted, np.arange(len(self.source)))
+        parts = {name: pck_3d.score(errors[self.sequence == name]) for name in dict.fromkeys(self.sequence)}
+        return {
+            "pooled": pck_3d.score(errors),
+            "mean_of_sequences": {measure: float(np.mean([part[measure] for part in parts.values()])) for measure in MEASURES},
+            "sequences": parts,
+            "activities": {
+                activity_name(label): pck_3d.score(errors[self.activity == label]) for label in np.unique(self.activity) if label
+            },
+        }
+
+    def errors(self, predicted: Float[np.ndarray, "B F J 3"], chosen: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B J"]:
+        """Distance of every joint in the centre of some windows, mm.
+
+        Raises:
+          UserError: a prediction is NaN or infinite.
+        """
+        centre = predicted[:, predicted.shape[1] // 2]
+        bad = np.flatnonzero(~np.isfinite(centre).all(axis=(1, 2)))
+        if bad.size:
+            raise UserError(
+                f"The predicted pose of {bad.size} frames is NaN or infinite, the first in {self.sequence[chosen[bad[0]]]}: check the "
+                "checkpoint."
+            )
+        return 1000 * metrics_3d.joint_errors(centre, self.target[chosen])
+
+    def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
+        """The figures of `columns` from a record of `full`."""
+        chosen = record["flip" if self.flip else "plain"]
+        pooled = {measure: chosen["pooled"][measure] for measure in MEASURES}
+        return pooled | {f"mean_{measure}": value for measure, value in chosen["mean_of_sequences"].items()}
+
+    def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
+        """MPJPE in mm of every sequence and, where frames are labelled, every activity."""
+        chosen = record["flip" if self.flip else "plain"]
+        parts: dict[str, PartScores] = chosen["sequences"] | chosen["activities"]
+        return {name: part["mpjpe_mm"] for name, part in parts.items()}
+
+
+def activity_name(label: int) -> str:
+    """The name of a label from 1; its number where it has none."""
+    return ACTIVITIES[label - 1] if 1 <= label <= len(ACTIVITIES) else f"activity {label}"
+
+
+def check_settings(*, flip: bool) -> None:
+    """Checks what `open_protocol` takes from the config, before any data is read.
+
+    Raises:
+      UserError: a value that it does not take.
+    """
+    if not isinstance(flip, bool):
+        raise UserError(f"eval.settings.flip is {flip!r}: use True or False.")
+
+
+def read(records: str, split: str) -> LabelledMotion:
+    """The test data: one split of sequence records, whole in memory, and the activities in their metadata.
+
+    Raises:
+      UserError: see `sequences.read`; or activities that do not fit the frames.
+    """
+    motion = sequences.read(records, split)
+    metadata = schema.read_metadata(records, schema.SEQUENCES)
+    runs = metadata["activities"] if "activities" in metadata else {}
+    labels = []
+    for name, frames in zip(motion.names, motion.frames, strict=True):
+        subject = name.split("/")[0]
+        own = np.zeros(frames, int)
+        if subject in runs:
+            own = np.repeat(*np.asarray(runs[subject], int).T)
+            if len(own) != frames:
+                raise UserError(
+                    f"The metadata of '{records}' has activities for {len(own)} frames of {subject}, which has {frames}: convert it again "
+                    "into a new folder."
+                )
+        labels.append(own)
+    return LabelledMotion(motion, np.concatenate(labels))
+
+
+def open_protocol(data: LabelledMotion, *, frames: int, flip: bool) -> Protocol:
+    """Lays a window around every frame that counts.
+
+    Args:
+      data: of `read`.
+      frames: frames F of a window, odd.
+      flip: test-time flip in the table.
+
+    Raises:
+      UserError: windows without a centre, another skeleton, or no frame that counts.
+    """
+    check_settings(flip=flip)
+    motion = data.motion
+    if frames % 2 == 0:
+        raise UserError(f"data.frames is {frames} and a window of it has no centre frame, which this protocol scores: use an odd number.")
+    if motion.skeleton.name != H36M_17.name:
+        raise UserError(f"PCK in 3D needs skeleton {H36M_17.name} and this data set has {motion.skeleton.name}: give other records.")
+    ends = motion.offset + motion.frames
+    counted = [np.flatnonzero(motion.frame_mask[start:end]) for start, end in zip(motion.offset, ends, strict=True)]
+    rows = np.concatenate([start + own for start, own in zip(motion.offset, counted, strict=True)])
+    if not len(rows):
+        raise UserError("No frame counts in the evaluation: check frame_mask and the chosen split of the data set.")
+    windows = WindowSource(motion, windows_of(motion, [own - frames // 2 for own in counted], frames))
+    names = np.repeat([name.split("/")[0] for name in motion.names], [len(own) for own in counted])
+    return Protocol(CentredWindows(windows), names, data.activity[rows], motion.pose_3d[rows], flip)

@@ -1,0 +1,57 @@
+"""PCK and AUC of root-relative 3D poses, MPI-INF-3DHP's measures (spec/scjd.md 5.5). Host side, float64, millimetres."""
+
+from typing import TypedDict
+
+import numpy as np
+from jaxtyping import Float
+
+Array = np.ndarray
+
+PCK_THRESHOLD = 150.0
+AUC_THRESHOLDS = np.arange(0.0, 151.0, 5.0)  # 0 is one of the 31, and counts no joint: a perfect AUC is 100 * 30 / 31
+# The official joint groups (P-STMO, test_util/*.m) in the order of H36M_17: without pelvis, spine and 3DHP's head.
+GROUPS = {
+    "head": (10,), "neck": (8,), "shoulders": (14, 11), "elbows": (15, 12), "wrists": (16, 13), "hips": (1, 4), "knees": (2, 5),
+    "ankles": (3, 6),
+}  # fmt: skip
+JOINTS = tuple(sorted(joint for group in GROUPS.values() for joint in group))
+
+
+class PartScores(TypedDict):
+    """Scores of some frames: millimetres, percent."""
+
+    frames: int
+    mpjpe_mm: float
+    pck: float
+    auc: float
+    pck_by_group: dict[str, float]
+    auc_by_group: dict[str, float]
+
+
+def pck(errors: Float[Array, "*any"]) -> float:
+    """Percent of joints that are strictly nearer than 150 mm."""
+    return float(100 * np.mean(errors < PCK_THRESHOLD))
+
+
+def auc(errors: Float[Array, "*any"]) -> float:
+    """Mean over 31 thresholds from 0 to 150 mm of the percent of joints that are strictly nearer."""
+    return float(100 * np.mean([np.mean(errors < threshold) for threshold in AUC_THRESHOLDS]))
+
+
+def score(errors: Float[Array, "N 17"]) -> PartScores:
+    """All measures of some frames.
+
+    Args:
+      errors: distance of every joint of H36M_17 from its place, mm; at least one frame.
+
+    Returns:
+      MPJPE over 17 joints (the root, whose error is zero, among them), PCK and AUC over the 14 of `GROUPS`.
+    """
+    return PartScores(
+        frames=len(errors),
+        mpjpe_mm=float(errors.mean()),
+        pck=pck(errors[:, JOINTS]),
+        auc=auc(errors[:, JOINTS]),
+        pck_by_group={name: pck(errors[:, joints]) for name, joints in GROUPS.items()},
+        auc_by_group={name: auc(errors[:, joints]) for name, joints in GROUPS.items()},
+    )

@@ -1,0 +1,300 @@
+"""MPI-INF-3DHP's files, in both layouts, -> records; and what its protocol makes of them."""
+
+import json
+import os
+import shutil
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+from golden import REPOSITORY
+
+from data_prep import convert, mpi_inf_3dhp
+from kdpose_jax.data import sequences
+from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate import mpi_inf_3dhp as protocol
+from kdpose_jax.skeletons import H36M_17
+
+FIXTURES = os.path.join(
+    os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"), "formats", "format_fixtures.zip"
+)
+# The data set's own names (its README), in the order of the 28 and of the 17.
+RAW = (
+    "spine3 spine4 spine2 spine pelvis neck head head_top left_clavicle left_shoulder left_elbow left_wrist left_hand right_clavicle "
+    "right_shoulder right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot left_toe right_hip right_knee "
+    "right_ankle right_foot right_toe"
+).split()
+KEPT = (
+    "head_top neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee right_ankle "
+    "left_hip left_knee left_ankle pelvis spine head"
+).split()
+OURS = [{"hip": "pelvis", "thorax": "neck", "neck": "head", "head": "head_top"}.get(name, name) for name in H36M_17.joints]
+FRAMES = {"S1": 5, "S8": 3, "TS1": 7, "TS5": 4}
+SEQUENCE = {"S1": "Seq2", "S8": "Seq1"}
+VALID = {"TS1": [0, 1, 1, 0, 1, 1, 1], "TS5": [1, 0, 0, 1]}
+ACTIVITY = {"TS1": [2, 2, 5, 5, 5, 7, 7], "TS5": [1, 1, 1, 1]}
+
+
+def joints(subject: str, camera: int, kind: str, names: list[str]) -> np.ndarray:
+    """Numbers that say where they come from, `[F, J, 2 or 3]`, pixels or millimetres."""
+    frames, axes = FRAMES[subject], 2 if kind == "annot2" else 3
+    seed = sum(map(ord, subject + kind)) + camera
+    table = np.random.default_rng(seed).normal(0, 400, (frames, len(RAW), axes)) + 1000
+    return table[:, [RAW.index(name) for name in names]]
+
+
+def write_official(folder):
+    for subject, sequence in SEQUENCE.items():
+        cells = {kind: np.empty((14, 1), object) for kind in ("annot2", "annot3", "univ_annot3")}
+        for kind, cell in cells.items():
+            for camera in range(14):
+                cell[camera, 0] = joints(subject, camera, kind, RAW).reshape(FRAMES[subject], -1)
+        (folder / subject / sequence).mkdir(parents=True)
+        scipy.io.savemat(folder / subject / sequence / "annot.mat", cells | {"cameras": np.arange(14)})
+    for subject in VALID:
+        (folder / "mpi_inf_3dhp_test_set" / subject).mkdir(parents=True)
+        with h5py.File(folder / "mpi_inf_3dhp_test_set" / subject / "annot_data.mat", "w") as file:
+            for kind in ("annot2", "annot3", "univ_annot3"):
+                file[kind] = joints(subject, 0, kind, KEPT)[:, None]
+            file["valid_frame"] = np.asarray(VALID[subject], float)[:, None]
+            file["activity_annotation"] = np.asarray(ACTIVITY[subject], float)[:, None]
+
+
+def write_npz(folder):
+    train = {
+        f"{subject} {sequence}": [
+            {
+                str(camera): {"data_2d": joints(subject, camera, "annot2", KEPT), "data_3d": joints(subject, camera, "univ_annot3", KEPT)}
+                for camera in (0, 1, 2, 4, 5, 6, 7, 8)
+            },
+            {"S1": 50, "S8": 25}[subject],
+        ]
+        for subject, sequence in SEQUENCE.items()
+    }
+    test = {
+        subject: {
+            "data_2d": joints(subject, 0, "annot2", KEPT), "data_3d": joints(subject, 0, "univ_annot3", KEPT),
+            "valid": np.asarray(VALID[subject], float),
+        }
+        for subject in VALID
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / "data_train_3dhp.npz", data=train)
+    np.savez(folder / "data_test_3dhp.npz", data=test)
+
+
+def run(source, out, **settings):
+    return convert.prepare("mpi_inf_3dhp", str(out), source=str(source), workers=1, **settings)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw")
+    write_official(folder)
+    write_npz(folder / "pstmo")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def converted(raw, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    run(raw, out / "official")
+    run(raw / "pstmo", out / "npz")
+    run(raw, out / "annot3", pose_source="annot3")
+    return out
+
+
+def read(folder):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(folder))
+    return {split: list(builder.as_dataset(split=split).as_numpy_iterator()) for split in ("train", "test")}
+
+
+@pytest.mark.parametrize(("folder", "kind"), [("official", "univ_annot3"), ("annot3", "annot3")])
+def test_records_are_the_files_content(converted, folder, kind):
+    records = read(converted / folder)
+    views = [(record["subject"].decode(), record["take"].decode(), int(record["camera"])) for record in records["train"]]
+    assert views == [(subject, SEQUENCE[subject], camera) for subject in ("S1", "S8") for camera in (0, 1, 2, 4, 5, 6, 7, 8)]
+    assert [record["subject"].decode() for record in records["test"]] == ["TS1", "TS5"]
+    for record in records["train"] + records["test"]:
+        subject, camera = record["subject"].decode(), int(record["camera"])
+        np.testing.assert_array_equal(record["keypoints_2d"], joints(subject, camera, "annot2", OURS).astype(np.float32))
+        np.testing.assert_allclose(record["pose_3d"], joints(subject, camera, kind, OURS) / 1000, rtol=1e-7)
+        assert (record["width"], record["height"]) == ((1920, 1080) if subject == "TS5" else (2048, 2048))
+        np.testing.assert_array_equal(record["frame_mask"], np.asarray(VALID.get(subject, [1] * FRAMES[subject]), bool))
+    assert {record["subject"]: float(record["fps"]) for record in records["train"]} == {b"S1": 50.0, b"S8": 25.0}
+    metadata = json.loads((converted / folder / "metadata.json").read_text())
+    assert metadata["activities"] == {"TS1": [[2, 2], [5, 3], [7, 2]], "TS5": [[1, 4]]}
+    assert metadata["settings"]["pose_source"] == kind and len(metadata["left_out"]) == 14 + 4
+
+
+def same_bytes(first, second):
+    names = sorted(path.name for path in first.iterdir() if path.name != "metadata.json")
+    assert [path.name for path in sorted(second.iterdir()) if path.name != "metadata.json"] == names and len(names) > 4
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_both_layouts_give_the_same_records(converted):
+    same_bytes(converted / "official", converted / "npz")
+
+
+@pytest.mark.skipif(not os.path.exists(FIXTURES), reason=f"no {FIXTURES}")
+def test_both_layouts_of_the_fixtures_give_the_same_records(tmp_path):
+    with zipfile.ZipFile(FIXTURES) as archive:
+        archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith("mpi_inf_3dhp/")])
+    for layout in mpi_inf_3dhp.LAYOUTS:
+        summary = run(tmp_path / "mpi_inf_3dhp", tmp_path / layout, layout=layout)
+        assert summary.splits == {"train": (24, 24 * 72), "test": (3, 3 * 120)}
+    same_bytes(tmp_path / "official", tmp_path / "npz")
+
+
+def test_what_runs_on_behind_a_sequence_is_cut(raw, tmp_path, monkeypatch):
+    monkeypatch.setitem(mpi_inf_3dhp.SEQUENCES, ("S1", "Seq2"), (2, 50))
+    summary = run(raw, tmp_path / "out")
+    assert summary.splits["train"] == (16, 8 * 2 + 8 * 3)
+
+
+def edited_mat(folder, change):
+    path = folder / "S1" / "Seq2" / "annot.mat"
+    content = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    change(content)
+    scipy.io.savemat(path, content)
+
+
+def edited_hdf5(folder, change):
+    with h5py.File(folder / "mpi_inf_3dhp_test_set" / "TS5" / "annot_data.mat", "a") as file:
+        change(file)
+
+
+def edited_npz(folder, change, name="data_train_3dhp.npz"):
+    with np.load(folder / "pstmo" / name, allow_pickle=True) as file:  # our own file
+        content = file["data"].item()
+    change(content)
+    np.savez(folder / "pstmo" / name, data=content)
+
+
+def replace_cell(content, value):
+    content["annot2"][4, 0] = value
+
+
+def replace(file, name, value):
+    del file[name]
+    file[name] = value
+
+
+def not_finite(content):
+    content["TS1"]["data_3d"][3, 2, 1] = np.nan
+
+
+def wrong_joints(content):
+    content["S8 Seq1"][0]["5"]["data_2d"] = np.zeros((3, 28, 2))
+
+
+@pytest.mark.parametrize(("source", "spoil", "message"), [
+    (".", lambda folder: shutil.rmtree(folder / "mpi_inf_3dhp_test_set"), "no file of the split 'test'; expected there: S1/Seq1/annot.mat"),
+    (".", lambda folder: (folder / "S1/Seq2/annot.mat").write_bytes(b"MATLAB 5.0" + bytes(90)), "annot.mat' is no MATLAB 5 file"),
+    (".", lambda folder: (folder / "S1/Seq2/annot.mat").write_bytes(b"no"), "annot.mat' is no MATLAB 5 file"),
+    (".", lambda folder: edited_mat(folder, lambda content: content.pop("univ_annot3")), "lacks the variable 'univ_annot3'"),
+    (".", lambda folder: edited_mat(folder, lambda content: content.update(cameras=np.arange(14)[::-1])), "cameras is .13 12"),
+    (".", lambda folder: edited_mat(folder, lambda content: replace_cell(content, np.zeros((5, 84)))), "annot2, camera 4: shape .5, 84."),
+    (".", lambda folder: edited_mat(folder, lambda content: replace_cell(content, np.zeros((4, 56)))), "camera 4: 4 frames of 2D and 5"),
+    (".", lambda folder: edited_mat(folder, lambda content: content.update(annot2=np.zeros((14, 56)))), "annot2, camera 0: an array of"),
+    (".", lambda folder: edited_hdf5(folder, lambda file: file.pop("valid_frame")), "lacks the variable 'valid_frame'"),
+    (".", lambda folder: edited_hdf5(folder, lambda file: replace(file, "valid_frame", np.ones((3, 1)))), "valid_frame: shape .3, 1."),
+    (".", lambda folder: edited_hdf5(folder, lambda file: replace(file, "annot2", "text")), "annot_data.mat' is no MATLAB 7.3 file"),
+    (".", lambda folder: (folder / "mpi_inf_3dhp_test_set/TS1/annot_data.mat").write_bytes(b"no"), "annot_data.mat' is no MATLAB 7.3 file"),
+    (".", lambda folder: edited_hdf5(folder, lambda file: replace(file, "univ_annot3", np.ones((4, 1, 17, 3)))), "these seem to be metres"),
+    ("pstmo", lambda folder: (folder / "pstmo/data_test_3dhp.npz").unlink(), "no file of the split 'test'"),
+    ("pstmo", lambda folder: edited_npz(folder, lambda content: content.update({"S9 Seq1": [{}, 25]})), "'S9 Seq1' is not one of S1 Seq1"),
+    ("pstmo", lambda folder: edited_npz(folder, lambda content: content["S1 Seq2"][0].pop("7")), "'S1 Seq2', camera 7 lacks data_2d"),
+    ("pstmo", lambda folder: edited_npz(folder, wrong_joints), "'S8 Seq1', camera 5, data_2d: shape .3, 28, 2. where .frames, 17, 2."),
+    ("pstmo", lambda folder: edited_npz(folder, not_finite, "data_test_3dhp.npz"), "'TS1', data_3d: not a finite number in frame 3"),
+    ("pstmo", lambda folder: edited_npz(folder, lambda content: content["TS1"].pop("valid"), "data_test_3dhp.npz"), "'TS1' lacks valid"),
+])  # fmt: skip
+def test_bad_files_are_named_in_one_sentence(raw, tmp_path, source, spoil, message):
+    folder = shutil.copytree(raw, tmp_path / "raw")
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        run(folder / source, tmp_path / "out")
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("source", "settings", "message"), [
+    ("pstmo", {"pose_source": "annot3"}, "npz files hold univ_annot3 alone"),
+    (".", {"pose_source": "annot4"}, "--pose-source is 'annot4': use one of univ_annot3, annot3."),
+    (".", {"layout": "mat"}, "--layout is 'mat': use one of official, npz."),
+    (".", {"layout": "npz"}, "no file of the split 'train'"),
+    ("nowhere", {}, "nowhere' is not a folder"),
+])  # fmt: skip
+def test_bad_settings(raw, tmp_path, source, settings, message):
+    with pytest.raises(UserError, match=message):
+        run(raw / source, tmp_path / "out", **settings)
+
+
+def centres(motion, frames, name):
+    """The true poses in windows of which only the centre is right; one per valid frame, in order."""
+    first = motion.names.index(f"{name}/{name}/0")
+    valid = np.flatnonzero(VALID[name])
+    windows = np.full((len(valid), frames, 17, 3), 5.0, np.float32)
+    windows[:, frames // 2] = motion.pose_3d[motion.offset[first] + valid]
+    return windows
+
+
+def test_a_perfect_centre_scores_full_marks(converted):
+    data = protocol.read(str(converted / "official"), "test")
+    opened = protocol.open_protocol(data, frames=9, flip=False)
+    assert len(opened.source) == sum(map(sum, VALID.values())) and opened.source.unit == ("frames", 1)
+    predicted = np.concatenate([centres(data.motion, 9, name) for name in ("TS1", "TS5")])
+    scores = opened.score(predicted)
+    assert list(scores["sequences"]) == ["TS1", "TS5"]
+    assert {name: part["frames"] for name, part in scores["activities"].items()} == {
+        "standing, walking": 2, "exercise": 1, "on the floor": 2, "miscellaneous": 2,
+    }  # fmt: skip
+    for part in (scores["pooled"], *scores["sequences"].values(), *scores["activities"].values()):
+        assert part["mpjpe_mm"] == 0 and part["pck"] == 100 and part["auc"] == pytest.approx(100 * 30 / 31)
+    # One frame of TS5 wrong by 122 mm in every joint but the root, one by 150 mm: pooled over 7 frames, plain over 2 sequences.
+    predicted[-2:, 4, 1:, 0] += np.float32([[0.122], [0.1500001]])
+    row = opened.row({"plain": opened.score(predicted)})
+    assert row["mpjpe_mm"] == pytest.approx((122 + 150) * 16 / 17 / 7, abs=1e-3)
+    assert row["mean_mpjpe_mm"] == pytest.approx((122 + 150) * 16 / 17 / 2 / 2, abs=1e-3)
+    assert row["pck"] == pytest.approx(100 * 6 / 7) and row["mean_pck"] == 75
+    assert row["auc"] == pytest.approx(100 * (5 * 30 + 6) / 31 / 7)
+    source, quick = opened.quick(3)
+    assert len(source) == 3 and quick(predicted[[0, 3, 6]])["pck"] == pytest.approx(100 * 2 / 3)
+
+
+def test_windows_lie_around_valid_frames_and_replicate_the_ends(converted):
+    data = protocol.read(str(converted / "npz"), "test")
+    opened = protocol.open_protocol(data, frames=5, flip=True)
+    assert not data.activity.any() and opened.score(np.zeros((7, 5, 17, 3)))["activities"] == {}
+    batch = opened.source.gather(np.arange(len(opened.source)))
+    motion = sequences.read(str(converted / "npz"), "test")
+    assert motion.names == ("TS1/TS1/0", "TS5/TS5/0")
+    first = motion.keypoints_2d[[0, 0, 1, 2, 3]]  # around frame 1 of 7; frame 0 is invalid, and context
+    last = motion.keypoints_2d[7:][[1, 2, 3, 3, 3]]
+    np.testing.assert_array_equal(batch["keypoints_2d"][[0, -1]], [first, last])
+
+
+def test_protocol_refuses_what_it_cannot_score(converted):
+    data = protocol.read(str(converted / "npz"), "test")
+    with pytest.raises(UserError, match="data.frames is 8 and a window of it has no centre"):
+        protocol.open_protocol(data, frames=8, flip=False)
+    with pytest.raises(UserError, match="eval.settings.flip is 1"):
+        protocol.check_settings(flip=1)
+    opened = protocol.open_protocol(data, frames=3, flip=False)
+    with pytest.raises(UserError, match="NaN or infinite, the first in TS5"):
+        opened.score(np.where(np.arange(7)[:, None, None, None] == 5, np.nan, np.zeros((7, 3, 17, 3))))
+
+
+def test_activities_must_fit(converted, tmp_path):
+    folder = shutil.copytree(converted / "official", tmp_path / "records")
+    metadata = json.loads((folder / "metadata.json").read_text())
+    metadata["activities"]["TS1"][0][1] = 3
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match="activities for 8 frames of TS1, which has 7"):
+        protocol.read(str(folder), "test")
