@@ -7,9 +7,16 @@ its abstract was available: the forms and weights of the distillation terms are 
   python launch.py --config configs/scjd.py                 demo: generated motion, tiny networks, minutes on 2 cores.
                                                             Its numbers mean nothing beside any data set's.
   python launch.py --config configs/scjd.py:mocap --config.data.source=DIR
-                                                            17-joint motion files with their own cameras. Options:
-                                                            frames=27, r=3, test=S5+S7 (test subjects, where no
-                                                            meta.json beside the files names them).
+                                                            Recorded motion, networks for a few hours on 2 cores.
+                                                            Options: frames=27, r=3, files=npz|motion, test=S5+S7 (test
+                                                            subjects).
+                                                            npz: 17 joints in VideoPose3D's layout with their own
+                                                            cameras; meta.json beside them may name the test subjects.
+                                                            motion: a folder of BVH or ASF/AMC files, for example CMU's
+                                                            `subjects`, seen by four cameras of ours; without test= a
+                                                            fifth of the subjects is drawn. More settings (units, rates,
+                                                            joint maps): `python -m data_prep.convert mocap --help`, or
+                                                            --config.data.converter.settings.NAME=VALUE.
   python launch.py --config configs/scjd.py:h36m --config.data.source=DIR
                                                             Human3.6M in VideoPose3D's files, full size. Options:
                                                             frames=243|81|27, student=S-B|S-S|S-M|S-XS, r=3|5|9,
@@ -45,7 +52,7 @@ STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}
 def get_config(text: str = "") -> ConfigDict:
     """The experiment behind `configs/scjd.py[:preset[,option=value...]]`."""
     preset = text.split(",")[0]
-    options = {"demo": {}, "": {}, "mocap": {"frames": 27, "r": 3, "test": ""}}
+    options = {"demo": {}, "": {}, "mocap": {"frames": 27, "r": 3, "files": "npz", "test": ""}}
     options["h36m"] = {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"}
     options["3dhp"] = options["h36m"] | {"frames": 81, "pose": "univ_annot3"}
     preset, chosen = common.parse_preset(text, ("demo", "mocap", "h36m", "3dhp"), options[preset] if preset in options else {})
@@ -173,16 +180,17 @@ def demo(config: ConfigDict) -> None:
     config.eval.latency_batches = (1, 16)
 
 
-def mocap(config: ConfigDict, *, frames: int, r: int, test: str) -> None:
-    """Motion files of 17 joints with their own cameras, in VideoPose3D's layout; sized for a few hours on 2 cores."""
-    config.data.converter = ConfigDict({
-        "name": "human36m",
-        "settings": ConfigDict({
-            "keypoints": "det",
-            "cameras_file": "",
-            "test_subjects": tuple(subject for subject in test.split("+") if subject),
-        }),
-    })
+def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> None:
+    """Recorded motion: 17 joints in VideoPose3D's layout, or BVH and ASF/AMC files; sized for a few hours on 2 cores."""
+    common.require("option files of preset mocap", files, ("npz", "motion"))
+    test_subjects = tuple(subject for subject in test.split("+") if subject)
+    if files == "npz":
+        settings = {"keypoints": "det", "cameras_file": "", "test_subjects": test_subjects}
+    else:
+        settings = {name: "" for name in ("map_file", "unit", "up", "fps", "subject", "action")}
+        settings |= {"test_subjects": test_subjects, "noise": 0.01, "seed": 0, "skip_unreadable": False}
+    name = {"npz": "human36m", "motion": "mocap"}[files]
+    config.data.converter = ConfigDict({"name": name, "settings": ConfigDict(settings)})
     config.data.frames = frames
     config.student.input.stride = r
     config.teacher.network = network(64, 4, heads=4, drop_path=0.0)

@@ -6,12 +6,13 @@ import sys
 from typing import Any
 
 from data_prep import annotations, coco, human36m, mpi_inf_3dhp, mpii, records, synthetic
+from data_prep.mocap import convert as mocap
 from data_prep.people import generate as people
 from kdpose_jax.errors import UserError
 
 CONVERTERS = {
-    "human36m": human36m.convert, "mpi_inf_3dhp": mpi_inf_3dhp.convert, "synthetic": synthetic.convert, "mpii": mpii.convert,
-    "coco": coco.convert, "people": people.convert,
+    "human36m": human36m.convert, "mpi_inf_3dhp": mpi_inf_3dhp.convert, "mocap": mocap.convert, "synthetic": synthetic.convert,
+    "mpii": mpii.convert, "coco": coco.convert, "people": people.convert,
 }  # fmt: skip
 WITHOUT_SOURCE = ("synthetic", "people")
 
@@ -62,6 +63,8 @@ def expected_files(name: str, settings: dict[str, Any]) -> str:
         return f"data_3d_<name>.npz and data_2d_<name>_{used['keypoints']}.npz in VideoPose3D's layout"
     if name == "mpi_inf_3dhp":
         return f"S*/Seq*/annot.mat and TS*/annot_data.mat, or P-STMO's {' and '.join(mpi_inf_3dhp.NPZ_FILES.values())}"
+    if name == "mocap":
+        return "*.bvh files, or *.amc files beside their *.asf, in it or in folders of it"
     parts = [f"{used[f'{split}_annotations']} with the photographs in {used[f'{split}_images']}/" for split in used["splits"]]
     if name == "mpii":
         return f"{', '.join(parts)}, and {used['head_boxes'] or mpii.HEAD_BOXES} for PCKh, in HRNet's layout of MPII"
@@ -110,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
         "--pose-source", metavar="NAME", default=mpi_inf_3dhp.UNIVERSAL,
         help=f"{mpi_inf_3dhp.UNIVERSAL} (bodies of one size, the protocol's; the default) or {mpi_inf_3dhp.TRUE_SCALE} (not comparable)",
     )  # fmt: skip
+    recorded = kinds.add_parser("mocap", help="motion in BVH files or in ASF and AMC files (CMU, HDM05)")
+    _add_mocap_options(recorded)
     generated = kinds.add_parser("synthetic", help="generated motion, needs no files")
     painted = kinds.add_parser("people", help="generated photographs of people, needs no files; they stay in OUT.raw")
     for kind, settings in ((generated, synthetic.ARGUMENTS), (painted, people.ARGUMENTS)):
@@ -121,10 +126,26 @@ def _parser() -> argparse.ArgumentParser:
     keypoints = kinds.add_parser("coco", help="COCO's keypoint annotations and photographs")
     annotations.add_options(keypoints, coco.LAYOUT, coco.REACH)
     keypoints.add_argument("--detections", metavar="PATH", help="a detector's boxes on the test photographs: a further split")
-    for kind in (files, studio, generated, painted, single, keypoints):
+    for kind in (files, studio, recorded, generated, painted, single, keypoints):
         kind.add_argument("--out", required=True, help="folder for the records")
         kind.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser
+
+
+def _add_mocap_options(parser: argparse.ArgumentParser) -> None:
+    text = {"type": str, "default": ""}
+    parser.add_argument("--source", required=True, help="folder with *.bvh, or *.asf and *.amc files, in it or in folders of it")
+    parser.add_argument("--test-subjects", type=_names, help="for example 05,07,35; default: a fifth of the subjects, drawn by --seed")
+    parser.add_argument("--map", dest="map_file", metavar="FILE", help="joints of further skeletons (layout: data_prep/mocap/skeletons.py)")
+    parser.add_argument("--unit", **text, help="m, cm, mm, inch or metres; default: the file's (ASF) or the skeleton's")
+    parser.add_argument("--up", **text, help="axis that points up, y or z; default: the skeleton's")
+    parser.add_argument("--fps", **text, help="60, or by file name 60_*=60,61_*=60; default: the file's, for AMC 120")
+    parser.add_argument("--subject", **text, metavar="PATTERN", help="first group in a file's path: its subject; default: ASF or folder")
+    parser.add_argument("--action", **text, metavar="PATTERN", help="first group: what scores are averaged over; default: the subject")
+    (noise,) = (entry for entry in synthetic.ARGUMENTS if entry[0] == "noise")
+    parser.add_argument("--noise", type=float, default=noise[1], help=f"{noise[2]} (default {noise[1]})")
+    parser.add_argument("--seed", type=int, default=0, help="of cameras, detector and test subjects (default 0)")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read, and name them")
 
 
 def _names(text: str) -> tuple[str, ...]:

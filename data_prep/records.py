@@ -113,7 +113,7 @@ def write_recordset(
     if _is_finished(out, identity):
         return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
     recordset = load()
-    with _disk_errors(out):
+    with process_errors(), _disk_errors(out):
         os.makedirs(out, exist_ok=True)
         _write_json(os.path.join(out, UNFINISHED_FILE), identity)
         planned = [
@@ -181,7 +181,7 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
         print(f"{out}: {len(planned) - len(pending)} of {len(planned)} shards are there from an earlier run", flush=True)
     calls = [(os.path.join(out, shard.name), shard.items, recordset.make_record, kind.name, num_joints) for shard in pending]
     finish = (out, kind.name, num_joints, [(shard.split, shard.name, len(shard.items)) for shard in planned])
-    with _progress(total, done, kind.unit) as advance:
+    with progress(total, done, kind.unit, "written") as advance:
         if min(workers, len(pending)) <= 1:  # needs no process of its own
             for shard, call in zip(pending, calls, strict=True):
                 shards.write_shard(*call)
@@ -257,7 +257,7 @@ def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: flo
 
 @contextlib.contextmanager
 def _disk_errors(out: str) -> Iterator[None]:
-    """Turns what the file system or a dying worker raises into one sentence."""
+    """Turns what the file system raises into one sentence."""
     try:
         yield
     except OSError as error:
@@ -266,6 +266,13 @@ def _disk_errors(out: str) -> Iterator[None]:
                 f"The disk is full at '{out}': make room and run the same command again (finished shards are kept), or give another --out."
             ) from error
         raise UserError(f"'{out}' cannot be written ({error.strerror or error}): give another --out.") from error
+
+
+@contextlib.contextmanager
+def process_errors() -> Iterator[None]:
+    """Turns the death of a worker process into one sentence."""
+    try:
+        yield
     except concurrent.futures.process.BrokenProcessPool as error:
         raise UserError(
             "A worker process was ended from outside (out of memory?): run the same command again with fewer --workers."
@@ -273,8 +280,8 @@ def _disk_errors(out: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(total: int, done: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes what is written, in `unit`: a bar on a terminal, otherwise a line now and then."""
+def progress(total: int, done: int, unit: str, verb: str) -> Iterator[Callable[[int], None]]:
+    """Yields a function that takes what is `verb` (written, read), in `unit`: a bar on a terminal, otherwise a line now and then."""
     with tqdm.tqdm(total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         state = {"done": done, "line": time.monotonic()}
 
@@ -283,6 +290,6 @@ def _progress(total: int, done: int, unit: str) -> Iterator[Callable[[int], None
             bar.update(written)
             if bar.disable and time.monotonic() - state["line"] > SECONDS_BETWEEN_LINES:
                 state["line"] = time.monotonic()
-                print(f"{state['done']:,} of {total:,} {unit} written", flush=True)
+                print(f"{state['done']:,} of {total:,} {unit} {verb}", flush=True)
 
         yield advance

@@ -81,7 +81,7 @@ def make_record(view: View) -> dict[str, Any]:
         "fps": motion.FPS,
         "width": camera.width,
         "height": camera.height,
-        "keypoints_2d": _detect(view, pose, camera),
+        "keypoints_2d": _detect_view(view, pose, camera),
         "pose_3d": pose.astype(np.float32),
         "frame_mask": np.ones(view.frames, np.bool_),
     }
@@ -89,13 +89,13 @@ def make_record(view: View) -> dict[str, Any]:
 
 def world_pose(view: View) -> np.ndarray:
     """The take that a view looks at, `[F, 17, 3]` float64 metres, world; the same for every camera."""
-    bones = motion.body(_generator(view.seed, view.subject))
-    return motion.generate(_generator(view.seed, view.subject, view.take), motion.ACTIONS[view.action], bones, view.frames)
+    bones = motion.body(generator(view.seed, view.subject))
+    return motion.generate(generator(view.seed, view.subject, view.take), motion.ACTIONS[view.action], bones, view.frames)
 
 
 def studio_cameras(subject: str, seed: int) -> list[Camera]:
     """Four cameras in the corners of a studio, looking at its middle; a little different for every subject, like Human3.6M's."""
-    rng = _generator(seed, subject, "cameras")
+    rng = generator(seed, subject, "cameras")
     placed = []
     for index in range(NUM_CAMERAS):
         azimuth = np.pi / 4 + index * np.pi / 2 + rng.normal(0, 0.06)
@@ -138,8 +138,9 @@ def write_videopose3d_files(
             world = world_pose(view).astype(np.float32)
             poses = [cameras.world_to_camera(world.astype(np.float64), camera.orientation, camera.translation) for camera in placed]
             views = [dataclasses.replace(view, index=index) for index in range(len(placed))]
-            exact[subject][view.take] = [_detect(dataclasses.replace(view, noise=0.0), *parts) for parts in zip(poses, placed, strict=True)]
-            noisy[subject][view.take] = [_detect(*parts) for parts in zip(views, poses, placed, strict=True)]
+            clear = dataclasses.replace(view, noise=0.0)
+            exact[subject][view.take] = [_detect_view(clear, *parts) for parts in zip(poses, placed, strict=True)]
+            noisy[subject][view.take] = [_detect_view(*parts) for parts in zip(views, poses, placed, strict=True)]
             positions[subject][view.take] = world
             if num_joints == 32:
                 positions[subject][view.take] = np.zeros((frames, 32, 3), np.float32)
@@ -162,15 +163,29 @@ def _views(subjects: list[str], takes: int, frames: int, noise: float, seed: int
     ]
 
 
-def _detect(view: View, pose: np.ndarray, camera: Camera) -> np.ndarray:
-    """Projects `[F, J, 3]` metres and adds a detector's slow error (it is wrong for a while) and its jitter; `[F, J, 2]` pixels."""
+def _detect_view(view: View, pose: np.ndarray, camera: Camera) -> np.ndarray:
+    """What the detector finds in a view."""
+    return detect(pose, camera, view.noise, generator(view.seed, view.subject, view.take, f"camera {view.index}"))
+
+
+def detect(pose: np.ndarray, camera: Camera, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """Projects a pose and adds a detector's slow error (it is wrong for a while) and its jitter.
+
+    Args:
+      pose: `[F, 17, 3]`, metres in camera coordinates, 50 frames per second.
+      camera: its camera.
+      noise: as in ARGUMENTS.
+      rng: of this view.
+
+    Returns:
+      `[F, 17, 2]`, pixels.
+    """
     pixels = cameras.project_to_2d(pose, camera.intrinsic)
-    if view.noise:
-        rng = _generator(view.seed, view.subject, view.take, f"camera {view.index}")
+    if noise:
         frames, joints, _ = pose.shape
         slow = motion.smooth_noise(rng, frames, joints * 2, 1.5).reshape(frames, joints, 2)
         error = 0.8 * slow + 0.6 * rng.standard_normal((frames, joints, 2))  # unit variance
-        pixels = pixels + error * np.asarray(JOINT_NOISE)[None, :, None] * view.noise * camera.width / 2
+        pixels = pixels + error * np.asarray(JOINT_NOISE)[None, :, None] * noise * camera.width / 2
     return pixels.astype(np.float32)
 
 
@@ -184,6 +199,6 @@ def _camera_entry(camera: Camera) -> dict[str, Any]:
     }
 
 
-def _generator(seed: int, *names: str) -> np.random.Generator:
+def generator(seed: int, *names: str) -> np.random.Generator:
     """A generator of its own for every (seed, names): nothing depends on order or workers."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])

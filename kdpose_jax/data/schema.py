@@ -36,7 +36,7 @@ class Kind:
     converters: tuple[str, ...]
 
 
-SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), ("human36m", "mpi_inf_3dhp", "synthetic"))
+SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), ("human36m", "mpi_inf_3dhp", "mocap", "synthetic"))
 PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files"), ("mpii", "coco"))
 KINDS = {kind.name: kind for kind in (SEQUENCES, PERSONS)}
 

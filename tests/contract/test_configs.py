@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from tiny import EXPERIMENTS, NOT_AT_ONCE, RUNS, example_batch, first_steps, get_config, prediction_shapes, quick_compiles  # noqa: F401
 
 from configs import common, scjd
+from data_prep import convert
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
 from kdpose_jax.experiment import pipeline, settings, training
@@ -46,6 +47,13 @@ def test_every_field_can_be_given_on_the_command_line(file, preset):
     allowed = (bool, int, float, str, tuple)
     bad = {name: value for name, value in settings.flatten(get_config(file, preset).to_dict()).items() if not isinstance(value, allowed)}
     assert not bad
+
+
+@pytest.mark.parametrize(("file", "text"), [*EXPERIMENTS, ("scjd", "mocap,files=motion")])
+def test_converter_has_the_settings(file, text):
+    converter = get_config(file, text).data.converter
+    settings_given = {name: value for name, value in converter.settings.items() if value not in ("", ())}
+    assert convert.expected_files(converter.name, settings_given)
 
 
 @experiments

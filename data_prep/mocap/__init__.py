@@ -1,0 +1,1 @@
+"""Recorded motion in BVH or ASF/AMC files -> sequence records."""

@@ -1,0 +1,224 @@
+"""Acclaim's ASF (skeleton) and AMC (motion): bones of a length and a direction, and angles about each bone's own axes."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from data_prep.mocap import clip
+from data_prep.mocap.clip import Clip, fault, numbers
+
+INCH = 0.0254
+ROOT = "root"
+TURNS = ("rx", "ry", "rz")
+SHIFTS = ("tx", "ty", "tz")
+
+
+@dataclasses.dataclass
+class Bone:
+    """A bone from its parent's end, `length` along `direction`; `angles` about the axes `order` turn the file's axes into its own."""
+
+    name: str
+    line: int
+    direction: np.ndarray | None = None
+    length: float | None = None
+    angles: np.ndarray | None = None
+    order: str = "xyz"
+    channels: tuple[str, ...] = ()
+    parent: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Skeleton:
+    """An ASF file.
+
+    Attributes:
+      path: of the file.
+      bones: the root and every bone below it, parents first.
+      metres: length of its unit.
+      degrees: factor that makes its angles degrees.
+    """
+
+    path: str
+    bones: tuple[Bone, ...]
+    metres: float
+    degrees: float
+
+
+def read_skeleton(path: str) -> Skeleton:
+    """Reads an ASF file. Its unit of length is 1 / `length` of an inch (CMU and HDM05: 1 / 0.45).
+
+    Raises:
+      UserError: a line that is no ASF, named.
+    """
+    lines = clip.read_lines(path)
+    units, degrees, section = 1.0, 1.0, ""
+    bones = {ROOT: Bone(ROOT, -1, np.zeros(3), 0.0, np.zeros(3))}
+    parents: dict[str, tuple[str, int]] = {}
+    bone = None
+    for index, line in enumerate(lines):
+        words = line.split("#")[0].split()
+        key = words[0].lower() if words else ""
+        if key.startswith(":"):
+            section, bone = key, bones[ROOT] if key == ":root" else None
+            if bone is not None:
+                bone.line = index
+        elif section == ":units" and key == "length":
+            units = numbers(path, index, words[1:], 1, "length")[0]
+            if units <= 0:
+                raise fault(path, index, f"the unit of length is 1/{units:g} of an inch")
+        elif section == ":units" and key == "angle":
+            degrees = _degrees(path, index, words[-1])
+        elif section == ":bonedata" and key == "begin":
+            bone = Bone("", index)
+        elif section == ":bonedata" and key == "end" and bone is not None:
+            _check_bone(path, bone, bones)
+            bones[bone.name] = bone
+            bone = None
+        elif section in (":root", ":bonedata") and words and bone is not None:
+            _read_bone_line(path, index, words, bone)
+        elif section == ":hierarchy" and key not in ("", "begin", "end"):
+            for child in words[1:]:
+                if child in parents or child == ROOT:
+                    raise fault(path, index, f"bone '{child}' has a parent already")
+                parents[child] = (words[0], index)
+    if bones[ROOT].line < 0 or not parents:
+        missing = ":root" if bones[ROOT].line < 0 else ":hierarchy"
+        raise fault(path, len(lines) - 1, f"the file ends without a {missing}, so this is no ASF file")
+    return Skeleton(path, _in_order(path, bones, parents), INCH / units, degrees)
+
+
+def _degrees(path: str, line: int, word: str) -> float:
+    """The factor that makes angles degrees."""
+    known = {"deg": 1.0, "degrees": 1.0, "rad": 180 / math.pi, "radians": 180 / math.pi}
+    if word.lower() not in known:
+        raise fault(path, line, f"the unit of angles is '{word[:20]}' where deg or rad must be")
+    return known[word.lower()]
+
+
+def _read_bone_line(path: str, line: int, words: list[str], bone: Bone) -> None:
+    """One line of :root or of a bone; limits, masses and the like are left alone."""
+    key, values = words[0].lower(), words[1:]
+    name = f"{key} of bone '{bone.name}'"
+    if key == "name" and bone.name != ROOT:
+        bone.name = " ".join(values)
+    elif key == "direction":
+        bone.direction = numbers(path, line, values, 3, name)
+    elif key == "length":
+        bone.length = numbers(path, line, values, 1, name)[0]
+    elif key == "orientation" and bone.name == ROOT:
+        bone.angles = numbers(path, line, values, 3, name)
+    elif key == "axis":
+        if not values or sorted(values[-1].lower()) != ["x", "y", "z"]:
+            raise fault(path, line, f"{name} is '{' '.join(values)[:40]}' where an order such as XYZ must be")
+        bone.order = values[-1].lower()
+        if bone.name != ROOT:
+            bone.angles = numbers(path, line, values[:-1], 3, name)
+    elif key in ("dof", "order"):
+        bone.channels = tuple(value.lower() for value in values)
+        allowed = SHIFTS + TURNS if bone.name == ROOT else TURNS
+        wrong = [value for value in bone.channels if value not in allowed]
+        if wrong:
+            raise fault(path, line, f"'{wrong[0]}' of bone '{bone.name}' is none of {', '.join(allowed)}")
+
+
+def _check_bone(path: str, bone: Bone, bones: dict[str, Bone]) -> None:
+    """Raises UserError unless a bone that ends is whole."""
+    parts = {"name": bone.name or None, "direction": bone.direction, "length": bone.length, "axis": bone.angles}
+    missing = [name for name, value in parts.items() if value is None]
+    if missing:
+        raise fault(path, bone.line, f"bone '{bone.name}' has no {missing[0]}")
+    if bone.name in bones:
+        raise fault(path, bone.line, f"a second bone '{bone.name}'")
+
+
+def _in_order(path: str, bones: dict[str, Bone], parents: dict[str, tuple[str, int]]) -> tuple[Bone, ...]:
+    """The bones below the root, parents first."""
+    children: dict[str, list[str]] = {}
+    for child, (parent, line) in parents.items():
+        unknown = [name for name in (parent, child) if name not in bones]
+        if unknown:
+            raise fault(path, line, f"bone '{unknown[0]}' is not in :bonedata")
+        bones[child].parent = parent
+        children.setdefault(parent, []).append(child)
+    order = [ROOT]
+    for name in order:  # grows while it is read
+        order += children[name] if name in children else []
+    return tuple(bones[name] for name in order)
+
+
+def read(path: str, skeleton: Skeleton) -> Clip:
+    """Reads an AMC file and poses its skeleton.
+
+    Args:
+      path: of the AMC file.
+      skeleton: of its ASF file.
+
+    Returns:
+      The clip: "root", and the end of every bone under the bone's name. The file knows no frame rate.
+
+    Raises:
+      UserError: a line that is no AMC or does not fit the skeleton, named.
+    """
+    lines = clip.read_lines(path)
+    degrees, blocks = skeleton.degrees, []
+    for index, line in enumerate(lines):
+        if line.startswith(":"):
+            degrees = _degrees(path, index, line[1:]) if line[1:].lower() in ("degrees", "radians") else degrees
+        elif line.isdigit():
+            blocks.append(index)
+        elif line and not line.startswith("#") and not blocks:
+            raise fault(path, index, f"'{line[:40]}' where the number of the first frame must be")
+    if not blocks:
+        raise fault(path, len(lines) - 1, "the file ends without a frame")
+    moving = {bone.name: len(bone.channels) for bone in skeleton.bones if bone.channels}
+    rows = [
+        _read_frame(path, lines, start, end, moving, skeleton.path)
+        for start, end in zip(blocks, [*blocks[1:], len(lines)], strict=True)
+    ]
+    return _pose(skeleton, np.asarray(rows, np.float64), degrees)
+
+
+def _read_frame(path: str, lines: list[str], start: int, end: int, moving: dict[str, int], skeleton: str) -> list[float]:
+    """The values of the frame whose number stands in line `start`, in the order of `moving` (bone -> number of channels)."""
+    found: dict[str, list[float]] = {}
+    for index in range(start + 1, end):
+        words = lines[index].split()
+        if not words:
+            continue
+        name, values = words[0], words[1:]
+        if name not in moving:
+            raise fault(path, index, f"bone '{name[:40]}' does not move by '{skeleton}'")
+        if len(values) != moving[name]:
+            raise fault(path, index, f"bone '{name}' has {len(values)} values where '{skeleton}' has {moving[name]} degrees of freedom")
+        try:
+            found[name] = [float(value) for value in values]
+        except ValueError:
+            raise fault(path, index, f"bone '{name}' has '{' '.join(values)[:60]}' where numbers must be") from None
+    if len(found) < len(moving):
+        missing = next(name for name in moving if name not in found)
+        raise fault(path, start, f"frame {lines[start]} has no values for bone '{missing}'")
+    return [value for name in moving for value in found[name]]
+
+
+def _pose(skeleton: Skeleton, values: np.ndarray, degrees: float) -> Clip:
+    """Forward kinematics: a bone's angles are about its own axes, C: its turn is parent * C * M * C^-1."""
+    whole = np.isfinite(values).all(axis=1)
+    values = np.where(whole[:, None], values, 0.0)
+    names = {bone.name: index for index, bone in enumerate(skeleton.bones)}
+    positions, rotations, column = np.zeros((len(values), len(names), 3)), [], 0
+    for index, bone in enumerate(skeleton.bones):
+        own = dict(zip(bone.channels, values[:, column : column + len(bone.channels)].T, strict=True))
+        column += len(bone.channels)
+        axes = clip.turn(bone.order, bone.angles[None] * skeleton.degrees)
+        turns = [name for name in bone.channels if name in TURNS]
+        angles = np.stack([own[name] for name in turns], axis=1) * degrees if turns else np.zeros((len(values), 0))
+        turned = axes * clip.turn("".join(name[1] for name in turns), angles) * axes.inv()
+        if bone.name == ROOT:
+            start = np.stack([own[name] if name in own else np.zeros(len(values)) for name in SHIFTS], axis=1)
+        else:
+            start, turned = positions[:, names[bone.parent]], rotations[names[bone.parent]] * turned
+        positions[:, index] = start + turned.apply(bone.direction * bone.length)
+        rotations.append(turned)
+    positions[~whole] = np.nan
+    return Clip(names, positions, rotations, None, skeleton.metres)

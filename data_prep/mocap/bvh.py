@@ -1,0 +1,167 @@
+"""BVH (Biovision): a tree of joints with offsets, then a line of channel values per frame."""
+
+import dataclasses
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from data_prep.mocap import clip
+from data_prep.mocap.clip import Clip, fault, numbers
+
+CHANNELS = tuple(f"{axis}{kind}" for kind in ("position", "rotation") for axis in "XYZ")
+END = "_End"  # behind a joint's name: its End Site
+
+
+@dataclasses.dataclass
+class _Joint:
+    """A joint; `line` is where it stands, `first` the column of its first channel, `channels` None until they are read."""
+
+    name: str
+    parent: int
+    line: int
+    offset: np.ndarray | None = None
+    channels: tuple[str, ...] | None = None
+    first: int = 0
+
+
+def read(path: str) -> Clip:
+    """Reads a BVH file and poses its skeleton.
+
+    A rotation is applied in the order of the channels, in the joint's own turning axes; position channels stand in place of the
+    offset, as exporters mean them that write them for every joint.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The clip, End Sites as "<joint>_End"; it knows no unit.
+
+    Raises:
+      UserError: a line that is no BVH, named.
+    """
+    lines = clip.read_lines(path)
+    joints, line = _read_hierarchy(path, lines)
+    frame_time, values = _read_motion(path, lines, line, sum(len(joint.channels or ()) for joint in joints))
+    return _pose(joints, values, 1 / frame_time)
+
+
+def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
+    """The joints, parents first, and the line of MOTION."""
+    words = [line.split() for line in lines]
+    start = next((index for index, entry in enumerate(words) if entry), len(words))
+    if start == len(words) or words[start][0].upper() != "HIERARCHY":
+        raise fault(path, min(start, len(words)), "no HIERARCHY, so this is no BVH file")
+    joints: list[_Joint] = []
+    names: set[str] = set()
+    stack: list[int] = []
+    opened = True  # a name wants its brace first
+    for index in range(start + 1, len(words)):
+        entry = words[index]
+        kind = entry[0].upper() if entry else ""
+        if kind in ("ROOT", "JOINT", "END"):
+            if (kind == "ROOT") != (not joints):
+                raise fault(path, index, "a second ROOT" if joints else f"{entry[0]} where the ROOT must be")
+            if kind != "ROOT" and not stack:
+                raise fault(path, index, f"{entry[0]} outside the braces of the ROOT")
+            if len(entry) < 2:
+                raise fault(path, index, f"{entry[0]} without a name")
+            name = joints[stack[-1]].name + END if kind == "END" else " ".join(entry[1:])
+            if name in names:
+                raise fault(path, index, f"a second joint '{name}'")
+            names.add(name)
+            joints.append(_Joint(name, stack[-1] if stack else -1, index, channels=() if kind == "END" else None))
+            opened = False
+        elif kind == "{" and joints and not opened:
+            stack.append(len(joints) - 1)
+            opened = True
+        elif kind == "OFFSET" and stack:
+            joints[stack[-1]].offset = numbers(path, index, entry[1:], 3, f"OFFSET of '{joints[stack[-1]].name}'")
+        elif kind == "CHANNELS" and stack:
+            _read_channels(path, index, entry, joints[stack[-1]])
+        elif kind == "}" and stack:
+            joint = joints[stack.pop()]
+            missing = "OFFSET" if joint.offset is None else "CHANNELS" if joint.channels is None else ""
+            if missing:
+                raise fault(path, joint.line, f"joint '{joint.name}' has no {missing}")
+        elif kind == "MOTION" and joints and not stack:
+            column = 0
+            for joint in joints:
+                joint.first = column
+                column += len(joint.channels or ())
+            return joints, index
+        elif entry:
+            raise fault(path, index, f"'{' '.join(entry)[:60]}' where {'the ROOT' if not joints else 'a part of the skeleton'} must be")
+    raise fault(path, len(lines) - 1, "the file ends before its MOTION" if joints else "the file has no ROOT")
+
+
+def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> None:
+    """CHANNELS 3 Zrotation Xrotation Yrotation."""
+    known = {name.lower(): name for name in CHANNELS}
+    channels = tuple(known[word.lower()] if word.lower() in known else word for word in words[2:])
+    wrong = [word for word in channels if word not in CHANNELS]
+    if wrong:
+        raise fault(path, line, f"'{wrong[0]}' of joint '{joint.name}' is no channel ({', '.join(CHANNELS)})")
+    if len(words) < 2 or words[1] != str(len(channels)) or joint.channels == ():
+        raise fault(path, line, f"joint '{joint.name}' announces {' '.join(words[1:2]) or 'no'} channels and names {len(channels)}")
+    joint.channels = channels
+
+
+def _read_motion(path: str, lines: list[str], line: int, channels: int) -> tuple[float, np.ndarray]:
+    """Seconds per frame and the channel values, `[F, channels]`, NaN where the file has NaN."""
+    header = []
+    line += 1
+    for label in ("Frames:", "Frame Time:"):
+        while line < len(lines) and not lines[line]:
+            line += 1
+        text = " ".join(lines[line].split()) if line < len(lines) else "the end of the file"
+        if not text.lower().startswith(label.lower()):
+            raise fault(path, min(line, len(lines) - 1), f"{text[:60]} where '{label}' must be")
+        header.append(numbers(path, line, text[len(label):].split(), 1, label)[0])
+        line += 1
+    frames, frame_time = header
+    if frame_time <= 0:
+        raise fault(path, line - 1, f"the frame time is {frame_time:g} seconds")
+    rows = [(index, text) for index, text in enumerate(lines[line:], line) if text]
+    if len(rows) != frames or not rows:
+        raise fault(path, line - 2, f"{frames:g} frames announced and {len(rows)} lines of motion")
+    try:
+        values = np.loadtxt([text for _, text in rows], np.float64, comments=None, ndmin=2)
+    except ValueError:
+        values = np.zeros((0, 0))
+    if values.shape != (len(rows), channels):
+        for index, text in rows:
+            _check_row(path, index, text.split(), channels)
+    return frame_time, values
+
+
+def _check_row(path: str, line: int, words: list[str], channels: int) -> None:
+    if len(words) != channels:
+        raise fault(path, line, f"{len(words)} values where the skeleton has {channels} channels")
+    for word in words:
+        try:
+            float(word)
+        except ValueError:
+            raise fault(path, line, f"'{word[:60]}' is no number") from None
+
+
+def _pose(joints: list[_Joint], values: np.ndarray, fps: float) -> Clip:
+    """Forward kinematics."""
+    whole = np.isfinite(values).all(axis=1)
+    values = np.where(whole[:, None], values, 0.0)
+    positions, rotations = np.zeros((len(values), len(joints), 3)), []
+    for index, joint in enumerate(joints):
+        own = values[:, joint.first : joint.first + len(joint.channels)]
+        moved = np.tile(joint.offset, (len(values), 1))
+        turned = Rotation.identity(len(values))
+        for column, channel in enumerate(joint.channels):
+            if channel.endswith("position"):
+                moved[:, "XYZ".index(channel[0])] = own[:, column]
+            else:
+                turned = turned * clip.turn(channel[0].lower(), own[:, column : column + 1])
+        if joint.parent >= 0:
+            moved = positions[:, joint.parent] + rotations[joint.parent].apply(moved)
+            turned = rotations[joint.parent] * turned
+        positions[:, index] = moved
+        rotations.append(turned)
+    positions[~whole] = np.nan
+    return Clip({joint.name: index for index, joint in enumerate(joints)}, positions, rotations, fps, None)

@@ -1,0 +1,100 @@
+"""Recorded motion made fit for a studio: faulty frames cut out, 50 frames per second, feet on the floor, in front of the cameras."""
+
+import dataclasses
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import binary_dilation, gaussian_filter1d
+
+from data_prep import motion
+from kdpose_jax.skeletons import H36M_17
+
+MAX_SPEED = 14.0  # of a joint, metres per second
+MAX_ACCELERATION = 1000.0  # of a joint that comes back to where it was, metres per second squared
+MIN_SPIKE = 0.02  # metres
+LIMB_TOLERANCE = 0.02  # of a limb's length around the clip's median, metres
+MARGIN = 3  # frames that go with a faulty one, on both sides
+MIN_FRAMES = 32  # at 50 per second
+ANKLE_HEIGHT = 0.07  # of the lower ankle of one who stands, metres
+STUDIO_RADIUS = 1.4  # metres
+COURSE_SECONDS = 0.5  # what is slower than this is the course, what is quicker the pose
+LIMBS = tuple(H36M_17.joints.index(f"{side}_{part}") for side in ("right", "left") for part in ("knee", "ankle", "elbow", "wrist"))
+ANKLES = tuple(H36M_17.joints.index(f"{side}_ankle") for side in ("right", "left"))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cleaned:
+    """Pieces `[F, 17, 3]` float32, metres, z up, 50 frames per second; frames of the file; how many of them were cut, by reason."""
+
+    pieces: list[np.ndarray]
+    frames: int
+    cut: dict[str, int]
+
+
+def clean(pose: np.ndarray, fps: float) -> Cleaned:
+    """The usable pieces of a clip.
+
+    Args:
+      pose: `[F, 17, 3]`, metres, z up, NaN in faulty frames.
+      fps: frames per second.
+
+    Returns:
+      Every piece placed in the studio.
+    """
+    reasons = faults(pose, fps)
+    cut = {name: int(faulty.sum()) for name, faulty in reasons.items()}
+    faulty = np.any(list(reasons.values()), axis=0)
+    near = binary_dilation(faulty, iterations=MARGIN)
+    cut["beside these"] = int((near & ~faulty).sum())
+    cut[f"in pieces under {MIN_FRAMES / motion.FPS:.2f} s"] = 0
+    pieces = []
+    borders = np.flatnonzero(np.diff(near, prepend=True, append=True))  # begin and end of every good run, by turns
+    for start, end in zip(borders[::2], borders[1::2], strict=True):
+        count = int((end - start - 1) / fps * motion.FPS + 1e-6) + 1
+        if count < MIN_FRAMES:
+            cut[f"in pieces under {MIN_FRAMES / motion.FPS:.2f} s"] += int(end - start)
+            continue
+        pieces.append(place(resample(pose[start:end], fps, count)).astype(np.float32))
+    return Cleaned(pieces, len(pose), cut)
+
+
+def faults(pose: np.ndarray, fps: float) -> dict[str, np.ndarray]:
+    """Which frames are faulty, each for the first reason that holds: reason -> `[F]` booleans."""
+    frames = len(pose)
+    lengths = np.linalg.norm(pose[:, LIMBS] - pose[:, [H36M_17.parents[joint] for joint in LIMBS]], axis=-1)
+    found = {"not finite": ~np.isfinite(pose).all(axis=(1, 2))}
+    with np.errstate(invalid="ignore"):  # comparisons with NaN are False
+        if not found["not finite"].all():
+            found["a limb of another length"] = (np.abs(lengths - np.nanmedian(lengths, axis=0)) > LIMB_TOLERANCE).any(axis=1)
+        if frames > 2:
+            away = np.linalg.norm(pose[1:-1] - (pose[:-2] + pose[2:]) / 2, axis=-1)
+            back = np.linalg.norm(pose[2:] - pose[:-2], axis=-1) < away
+            limit = max(MAX_ACCELERATION / 2 / fps**2, MIN_SPIKE)
+            found["a spike of one frame"] = np.pad((back & (away > limit)).any(axis=1), 1)
+        jump = (np.linalg.norm(np.diff(pose, axis=0), axis=-1) * fps > MAX_SPEED).any(axis=1)
+    found["a joint too fast"] = np.pad(jump, (0, 1)) | np.pad(jump, (1, 0))
+    known = np.zeros(frames, bool)
+    for name, faulty in found.items():
+        found[name] = faulty & ~known
+        known |= faulty
+    return found
+
+
+def resample(pose: np.ndarray, fps: float, count: int) -> np.ndarray:
+    """Cubic in time, `[F, 17, 3]` -> `[count, 17, 3]` at 50 frames per second from the first frame on."""
+    return CubicSpline(np.arange(len(pose)) / fps, pose)(np.arange(count) / motion.FPS)
+
+
+def place(pose: np.ndarray) -> np.ndarray:
+    """Stands a piece on the floor in the middle of the studio; a longer course is scaled down, the pose and its rhythm stay as they are."""
+    sigma = COURSE_SECONDS * motion.FPS
+    width = int(4 * sigma)  # the course goes on behind its ends as it came, so that smoothing does not hold it back there
+    longer = np.pad(pose[:, H36M_17.root, :2], ((width, width), (0, 0)), mode="reflect", reflect_type="odd")
+    course = gaussian_filter1d(longer, sigma, axis=0)[width:-width]
+    centre = (course.min(axis=0) + course.max(axis=0)) / 2
+    reach = np.linalg.norm(course - centre, axis=1).max()
+    scale = min(1.0, STUDIO_RADIUS / reach) if reach > 0 else 1.0
+    placed = pose.copy()
+    placed[..., :2] += ((scale - 1) * (course - centre) - centre)[:, None]
+    placed[..., 2] += ANKLE_HEIGHT - np.percentile(pose[:, ANKLES, 2].min(axis=1), 2)
+    return placed

@@ -1,0 +1,203 @@
+"""A folder of BVH files, or of ASF and AMC files (CMU, HDM05), -> sequence records: real motion, seen by four cameras of our own.
+
+What cameras and detector are like is our own design (`data_prep/synthetic.py`).
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+from typing import Any
+
+import numpy as np
+
+from data_prep import cameras, motion, records, synthetic
+from data_prep.mocap import asf_amc, bvh, files, skeletons
+from data_prep.mocap.cleaning import Cleaned, clean
+from data_prep.mocap.skeletons import JointMap
+from kdpose_jax.data import schema
+from kdpose_jax.errors import UserError
+from kdpose_jax.skeletons import H36M_17
+
+AMC_FPS = 120.0  # CMU's and HDM05's; the files do not say it
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One motion file and how to read it; `skeleton` is the ASF file of an AMC file, `fps` and `metres` 0 where the file says them."""
+
+    path: str
+    skeleton: str
+    fps: float
+    metres: float
+    up: str
+    maps: tuple[JointMap, ...]
+    skip: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """One camera's view of one piece of a file: `pose_world` `[F, 17, 3]` metres."""
+
+    subject: str
+    action: str
+    take: str
+    index: int
+    noise: float
+    seed: int
+    pose_world: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        return len(self.pose_world)
+
+
+def convert(
+    source: str, out: str, test_subjects: tuple[str, ...] | None, map_file: str | None, unit: str, up: str, fps: str, subject: str,
+    action: str, noise: float, seed: int, skip_unreadable: bool, workers: int,
+) -> records.Summary:
+    """Converts every `*.bvh`, and every `*.amc` with its `*.asf`, of a folder and the folders in it.
+
+    Args:
+      source: the folder.
+      out: folder for the records.
+      test_subjects: None: a fifth of the subjects, drawn by the seed.
+      map_file: JSON table of skeletons (`skeletons.py`), tried before the known ones; None: these alone.
+      unit: "m", "cm", "mm", "inch" or a number of metres; "": what the file or the skeleton's table says.
+      up: "y" or "z"; "": what the table says.
+      fps: frames per second, as "60" or "60_*=60,61_*=60" (by file name); "" and for other files: what the file says, or 120 (AMC).
+      subject: pattern (`re.search`) whose first group in a file's path is the subject; "": the ASF file's name, or the folder, or
+        what stands before the name's first "_".
+      action: likewise the action that scores are averaged over; "": the subject.
+      noise: of the simulated detector, `synthetic.ARGUMENTS`.
+      seed: everything random follows from it.
+      skip_unreadable: files that cannot be read are left out and named, instead of ending the conversion.
+      workers: processes.
+
+    Returns:
+      The summary.
+
+    Raises:
+      UserError: a file or a setting is wrong, or `out` cannot be used.
+    """
+    if not 0 <= noise < 1 or seed < 0:
+        raise UserError(f"--noise {noise} must be from 0 to below 1 (screen units), and --seed {seed} not negative.")
+    maps = skeletons.read_maps(skeletons.SHIPPED)
+    if map_file is not None:
+        maps = skeletons.read_maps(map_file) + maps
+    if up not in ("", *skeletons.UPWARDS):
+        raise UserError(f"--up is '{up}': use {' or '.join(skeletons.UPWARDS)}.")
+    rates, metres = files.parse_rates(fps), files.parse_unit(unit)
+    found = files.find_files(source)
+    jobs = [Job(path, skeleton, files.rate_of(path, rates), metres, up, maps, skip_unreadable) for path, skeleton in found]
+    names = [files.name_of(source, job.path, job.skeleton, subject, action) for job in jobs]
+    test = files.choose_test_subjects(sorted({one for one, _ in names}), test_subjects, seed)
+    if test_subjects is None:
+        print(f"test subjects: {', '.join(test)} (others with --test-subjects)", flush=True)
+    everything = sorted({path for pair in found for path in pair if path})
+    sources = {f"{len(everything)} files": _digest(source, everything)}
+    settings = {
+        "name": "mocap", "test_subjects": list(test), "maps": hashlib.sha256(repr(maps).encode()).hexdigest(), "unit": unit, "up": up,
+        "fps": fps, "subject": subject, "action": action, "noise": noise, "seed": seed, "skip_unreadable": skip_unreadable,
+    }
+
+    def load() -> records.Recordset:
+        read = read_all(jobs, workers)
+        items: dict[str, list[View]] = {split: [] for split in schema.SPLITS}
+        for job, (who, what), cleaned in zip(jobs, names, read, strict=True):
+            if isinstance(cleaned, str):
+                continue
+            base = os.path.splitext(os.path.relpath(job.path, source))[0]
+            for number, piece in enumerate(cleaned.pieces, 1):
+                take = base if number == 1 else f"{base} {number}"
+                views = [View(who, what, take, index, noise, seed, piece) for index in range(synthetic.NUM_CAMERAS)]
+                items["test" if who in test else "train"] += views
+        left_out = _left_out(read)
+        for split, views in items.items():
+            if not views:
+                raise UserError(f"No motion is left for the split '{split}' ({'; '.join(left_out)}): give other --test-subjects.")
+        keypoints = "simulated" if noise else "gt"
+        return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, False, items, make_record, left_out, {"fps": motion.FPS}, {})
+
+    return records.write_recordset(out, schema.SEQUENCES, sources, settings, load, workers)
+
+
+def _digest(source: str, paths: list[str]) -> str:
+    """One checksum of many files and their places."""
+    listing = [(os.path.relpath(path, source), records.sha256(path)) for path in paths]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def read_all(jobs: list[Job], workers: int) -> list[Cleaned | str]:
+    """Reads the files in as many processes; a file's error, as text, where it may be skipped."""
+    results: list[Any] = [None] * len(jobs)
+    with records.progress(len(jobs), 0, "files", "read") as advance:
+        if min(workers, len(jobs)) <= 1:
+            for index, job in enumerate(jobs):
+                results[index] = read_job(job)
+                advance(1)
+            return results
+        context = multiprocessing.get_context("spawn")
+        with records.process_errors(), concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as executor:
+            futures = {executor.submit(read_job, job): index for index, job in enumerate(jobs)}
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    results[futures[future]] = future.result()
+                    advance(1)
+            except BaseException:
+                executor.shutdown(wait=True, cancel_futures=True)
+                raise
+    return results
+
+
+def read_job(job: Job) -> Cleaned | str:
+    """What a worker does: one file -> its usable pieces, or what is wrong with it if it may be skipped."""
+    try:
+        clip = asf_amc.read(job.path, _skeleton(job.skeleton)) if job.skeleton else bvh.read(job.path)
+        fps = job.fps or clip.fps or AMC_FPS
+        if not files.FPS_RANGE[0] <= fps <= files.FPS_RANGE[1]:
+            raise UserError(f"'{job.path}' has {fps:g} frames per second: give its rate with --fps.")
+        joint_map = skeletons.choose(job.path, clip, job.maps)
+        return clean(skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps)
+    except UserError as error:
+        if not job.skip:
+            raise
+        return str(error)
+
+
+@functools.lru_cache(maxsize=4)
+def _skeleton(path: str) -> asf_amc.Skeleton:
+    return asf_amc.read_skeleton(path)
+
+
+def _left_out(read: list[Cleaned | str]) -> list[str]:
+    """How many frames went and why, and the files that could not be read."""
+    frames = sum(cleaned.frames for cleaned in read if not isinstance(cleaned, str))
+    cut: dict[str, int] = {}
+    for cleaned in read:
+        for reason, count in () if isinstance(cleaned, str) else cleaned.cut.items():
+            cut[reason] = count + (cut[reason] if reason in cut else 0)
+    lines = [f"{count:,} of {frames:,} frames: {reason}" for reason, count in cut.items() if count]
+    return lines + [f"file: {error}" for error in read if isinstance(error, str)]
+
+
+def make_record(view: View) -> dict[str, Any]:
+    """View -> record of `schema.sequence_features`."""
+    camera = synthetic.studio_cameras(view.subject, view.seed)[view.index]
+    pose = cameras.world_to_camera(view.pose_world.astype(np.float64), camera.orientation, camera.translation)
+    rng = synthetic.generator(view.seed, view.subject, view.take, f"camera {view.index}")
+    return {
+        "subject": view.subject,
+        "action": view.action,
+        "take": view.take,
+        "camera": view.index,
+        "fps": motion.FPS,
+        "width": camera.width,
+        "height": camera.height,
+        "keypoints_2d": synthetic.detect(pose, camera, view.noise, rng),
+        "pose_3d": pose.astype(np.float32),
+        "frame_mask": np.ones(view.frames, np.bool_),
+    }

@@ -1,0 +1,122 @@
+"""Which files of a folder are motion, who moves in them, and what the command line says about them."""
+
+import fnmatch
+import os
+import re
+
+from data_prep import synthetic
+from data_prep.mocap.asf_amc import INCH
+from kdpose_jax.errors import UserError
+
+UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": INCH}
+FPS_RANGE = (10.0, 2000.0)
+TEST_SHARE = 0.2  # of the subjects, where nobody names them
+
+
+def find_files(source: str) -> list[tuple[str, str]]:
+    """(motion file, its ASF file or "") of everything in a folder, sorted.
+
+    Raises:
+      UserError: no folder, no motion in it, or an AMC file without its ASF file.
+    """
+    if not os.path.isdir(source):
+        raise UserError(f"--source '{source}' is not a folder: give the folder that holds *.bvh, or *.asf and *.amc files.")
+    found = []
+    for folder, _, names in os.walk(source):
+        skeletons_here = [name for name in names if name.lower().endswith(".asf")]
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.lower().endswith(".bvh"):
+                found.append((path, ""))
+            elif name.lower().endswith(".amc"):
+                fitting = [one for one in skeletons_here if len(skeletons_here) == 1 or name.startswith(os.path.splitext(one)[0])]
+                if not fitting:
+                    raise UserError(
+                        f"'{path}' has no skeleton: put its *.asf file beside it, named like it up to its number (07.asf for 07_01.amc)."
+                    )
+                found.append((path, os.path.join(folder, max(fitting, key=len))))
+    if not found:
+        raise UserError(f"'{source}' holds no *.bvh and no *.amc file: give the folder of the unpacked motion.")
+    return sorted(found)
+
+
+def parse_unit(unit: str) -> float:
+    """Metres of a unit's name or number; 0 for none."""
+    try:
+        metres = UNITS[unit] if unit in UNITS else float(unit or 0)
+    except ValueError:
+        metres = -1.0
+    if not 0 <= metres < 1000 or (unit and not metres):
+        raise UserError(f"--unit is '{unit}': use {', '.join(UNITS)} or a number of metres.")
+    return metres
+
+
+def parse_rates(fps: str) -> list[tuple[str, float]]:
+    """ "60" or "60_*=60,61_*=60" -> (pattern of file names, frames per second)."""
+    rates = []
+    for part in (part for part in fps.split(",") if part.strip()):
+        pattern, _, rate = part.strip().rpartition("=")
+        try:
+            value = float(rate)
+        except ValueError:
+            value = 0.0
+        if not FPS_RANGE[0] <= value <= FPS_RANGE[1]:
+            raise UserError(f"--fps has '{part}': write a rate from {FPS_RANGE[0]:g} to {FPS_RANGE[1]:g}, or PATTERN=RATE.")
+        rates.append((pattern or "*", value))
+    return rates
+
+
+def rate_of(path: str, rates: list[tuple[str, float]]) -> float:
+    """The rate that the user gives for a file; 0: none."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    return next((rate for pattern, rate in rates if fnmatch.fnmatchcase(name, pattern)), 0.0)
+
+
+def name_of(source: str, path: str, skeleton: str, subject: str, action: str) -> tuple[str, str]:
+    """Subject and action of a file; patterns as in `convert`.
+
+    Raises:
+      UserError: a pattern is none, or does not fit the file.
+    """
+    path = os.path.relpath(path, source).replace(os.sep, "/")
+    folder, _, name = path.rpartition("/")
+    if subject:
+        who = _group("--subject", subject, path)
+    elif skeleton:
+        who = os.path.splitext(os.path.basename(skeleton))[0]
+    else:
+        who = folder.rpartition("/")[2] or os.path.splitext(name)[0].split("_")[0]
+    return who, _group("--action", action, path) if action else who
+
+
+def _group(option: str, pattern: str, path: str) -> str:
+    """The first group of a pattern in a path."""
+    try:
+        match = re.search(pattern, path)
+        if match is not None and match[1]:
+            return match[1]
+    except (re.error, IndexError) as error:
+        raise UserError(f"{option} '{pattern}' is no pattern with a group ({error}): write one such as '_([a-z]+)_'.") from error
+    raise UserError(f"{option} '{pattern}' does not fit '{path}': write a pattern whose first group is found in every path.")
+
+
+def choose_test_subjects(found: list[str], named: tuple[str, ...] | None, seed: int) -> tuple[str, ...]:
+    """The test subjects: those named, or a drawn fifth.
+
+    Raises:
+      UserError: one is unknown, or nobody is left to train with.
+    """
+    if named is not None:
+        unknown = [name for name in named if name not in found]
+        if unknown:
+            raise UserError(f"Test subject '{unknown[0]}' is not there (found: {', '.join(found)}): correct --test-subjects.")
+        test = tuple(named)
+    else:
+        drawn = synthetic.generator(seed, "test subjects").permutation(found)
+        test = tuple(sorted(map(str, drawn[: max(1, round(TEST_SHARE * len(found)))])))
+    if set(test) == set(found) or not test:
+        raise UserError(
+            f"The subjects {', '.join(found)} with {', '.join(test) or 'none'} to test on leave nothing for one of the splits: give other "
+            "--test-subjects, or say with --subject what a subject is."
+        )
+    return test

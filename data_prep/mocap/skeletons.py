@@ -1,0 +1,147 @@
+"""Which joints of a motion file are Human3.6M's 17, by tables in JSON.
+
+`{"NAME": {"metres": 0.01, "up": "y", "joints": {"hip": ..., ...}}, ...}`: `metres` is the length of the file's unit (0 where files say
+it themselves), `up` its axis that points up ("y" or "z"), and each of the 17 joints (`skeletons.H36M_17.joints`) is
+  "JOINT": a joint of the file (BVH: an End Site is "<joint>_End"; ASF: the end of the bone of this name);
+  ["JOINT", "JOINT"]: their middle;
+  {"joint": "JOINT", "offset": [x, y, z]}: a point fixed to a joint, in the joint's own axes and the file's unit.
+Text before a colon in a file's names (mixamorig:Hips) is left away.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from data_prep.mocap.clip import Clip
+from kdpose_jax.errors import UserError
+from kdpose_jax.skeletons import H36M_17
+
+SHIPPED = os.path.join(os.path.dirname(__file__), "skeletons.json")
+# A person's leg from hip to ankle, metres: other lengths mean another unit.
+LEGS = (0.45, 1.35)
+# File axes -> x, y on the floor and z up.
+UPWARDS = {"y": [[0, 0, 1], [1, 0, 0], [0, 1, 0]], "z": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}
+NAMES_SHOWN = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class JointMap:
+    """A table's entry; `joints` holds (file's joints whose mean it is, offset `[3]` or None) in the order of H36M_17."""
+
+    name: str
+    metres: float
+    up: str
+    joints: tuple[tuple[tuple[str, ...], tuple[float, ...] | None], ...]
+
+    @property
+    def needed(self) -> set[str]:
+        return {name for names, _ in self.joints for name in names}
+
+
+def read_maps(path: str) -> tuple[JointMap, ...]:
+    """Reads a table.
+
+    Raises:
+      UserError: no such file, or another layout.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            table = json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Joint map '{path}' cannot be read as JSON ({error}): data_prep/mocap/skeletons.py has its layout.") from error
+    entries = table.items() if isinstance(table, dict) else ()
+    maps = tuple(_parse(name, entry, f"Joint map '{path}', '{name}'") for name, entry in entries if not isinstance(entry, str))
+    if not maps:
+        raise UserError(f"Joint map '{path}' describes no skeleton: data_prep/mocap/skeletons.py has its layout.")
+    return maps
+
+
+def _parse(name: str, entry: Any, place: str) -> JointMap:
+    """One skeleton of a table."""
+    remedy = "data_prep/mocap/skeletons.py has the layout"
+    keys = ("metres", "up", "joints")
+    missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+    if missing:
+        raise UserError(f"{place} lacks {missing[0]}: {remedy}.")
+    metres, up, joints = (entry[key] for key in keys)
+    if isinstance(metres, bool) or not isinstance(metres, (int, float)) or not 0 <= metres < 1000:
+        raise UserError(f"{place}: metres is {metres!r} where a length of the file's unit must be, or 0: {remedy}.")
+    if up not in UPWARDS:
+        raise UserError(f"{place}: up is {up!r} where 'y' or 'z' must be: {remedy}.")
+    if not isinstance(joints, dict) or set(joints) != set(H36M_17.joints):
+        different = sorted(set(joints if isinstance(joints, dict) else ()) ^ set(H36M_17.joints))
+        raise UserError(f"{place}: joints must be {', '.join(H36M_17.joints)}, all and no others ({different[0]} is not right): {remedy}.")
+    parsed = tuple(_parse_joint(joints[joint], f"{place}, joint '{joint}'", remedy) for joint in H36M_17.joints)
+    return JointMap(name, float(metres), up, parsed)
+
+
+def _parse_joint(value: Any, place: str, remedy: str) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+    """A joint's three forms -> names and offset."""
+    offset = None
+    if isinstance(value, dict) and set(value) == {"joint", "offset"}:
+        value, offset = value["joint"], value["offset"]
+        numbers = isinstance(offset, list) and len(offset) == 3 and all(type(one) in (int, float) for one in offset)
+        offset = tuple(map(float, offset)) if numbers else ()
+    names = value if isinstance(value, list) and offset is None else [value]
+    if not names or not all(isinstance(name, str) and name for name in names) or offset == ():
+        raise UserError(f"{place} is neither a name, a list of names, nor a joint with an offset of three numbers: {remedy}.")
+    return tuple(names), offset
+
+
+def choose(path: str, clip: Clip, maps: tuple[JointMap, ...]) -> JointMap:
+    """The first map whose joints a file has.
+
+    Raises:
+      UserError: none has; names the file's joints.
+    """
+    found = _bare(clip)
+    for one in maps:
+        if one.needed <= found.keys():
+            return one
+    shown = ", ".join(list(found)[:NAMES_SHOWN]) + (" ..." if len(found) > NAMES_SHOWN else "")
+    raise UserError(
+        f"'{path}' has a skeleton that none of {', '.join(one.name for one in maps)} fits, with the joints {shown}: say with --map FILE "
+        "which of them are the 17 (layout: data_prep/mocap/skeletons.py)."
+    )
+
+
+def to_h36m(path: str, clip: Clip, joint_map: JointMap, metres: float, up: str) -> np.ndarray:
+    """A clip's 17 joints.
+
+    Args:
+      path: of the file, for messages.
+      clip: of the file.
+      joint_map: of its skeleton.
+      metres: length of the file's unit; 0: what the file or else the map says.
+      up: its axis that points up; "": what the map says.
+
+    Returns:
+      `[F, 17, 3]`, metres, z up; NaN in faulty frames.
+
+    Raises:
+      UserError: no unit is known, or the person has no legs of human length.
+    """
+    scale = metres or clip.metres or joint_map.metres
+    if not scale:
+        raise UserError(f"Neither '{path}' nor the joint map '{joint_map.name}' says the unit of length: give --unit, for example cm.")
+    columns = _bare(clip)
+    pose = np.empty((len(clip.positions), H36M_17.num_joints, 3))
+    for joint, (names, offset) in enumerate(joint_map.joints):
+        pose[:, joint] = np.mean([clip.positions[:, columns[name]] for name in names], axis=0)
+        if offset is not None:
+            pose[:, joint] += clip.rotations[columns[names[0]]].apply(np.asarray(offset))
+    pose = pose @ np.transpose(UPWARDS[up or joint_map.up]) * scale
+    bones = [np.linalg.norm(pose[:, child] - pose[:, H36M_17.parents[child]], axis=-1) for child in (2, 3, 5, 6)]
+    whole = np.isfinite(np.sum(bones, axis=0))
+    leg = float(np.median(np.sum(bones, axis=0)[whole]) / 2) if whole.any() else LEGS[0]
+    if not LEGS[0] <= leg <= LEGS[1]:
+        raise UserError(f"'{path}' has legs of {leg:.3g} m where a unit of {scale:g} m is taken: give the file's unit with --unit.")
+    return pose
+
+
+def _bare(clip: Clip) -> dict[str, int]:
+    """Names without what stands before a colon -> columns."""
+    return {name.rsplit(":", 1)[-1]: column for name, column in clip.joints.items()}
