@@ -244,9 +244,7 @@ def _numbers(value: Any, shape: tuple[int | None, ...], place: str) -> np.ndarra
     return array
 
 
-def _view(
-    subject: str, take: str, camera: int, fps: float, pixels: np.ndarray, pose: np.ndarray, valid: np.ndarray, place: str
-) -> View:
+def _view(subject: str, take: str, camera: int, fps: float, pixels: np.ndarray, pose: np.ndarray, valid: np.ndarray, place: str) -> View:
     """A view from P-STMO's 17 joints, pixels and millimetres."""
     if len(pixels) != len(pose):
         raise UserError(f"{place}: {len(pixels)} frames of 2D and {len(pose)} of 3D: copy or download the file again.")

@@ -173,8 +173,7 @@ def read(path: str, skeleton: Skeleton) -> Clip:
         raise fault(path, len(lines) - 1, "the file ends without a frame")
     moving = {bone.name: len(bone.channels) for bone in skeleton.bones if bone.channels}
     rows = [
-        _read_frame(path, lines, start, end, moving, skeleton.path)
-        for start, end in zip(blocks, [*blocks[1:], len(lines)], strict=True)
+        _read_frame(path, lines, start, end, moving, skeleton.path) for start, end in zip(blocks, [*blocks[1:], len(lines)], strict=True)
     ]
     return _pose(skeleton, np.asarray(rows, np.float64), degrees)
 

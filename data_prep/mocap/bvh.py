@@ -116,7 +116,7 @@ def _read_motion(path: str, lines: list[str], line: int, channels: int) -> tuple
         text = " ".join(lines[line].split()) if line < len(lines) else "the end of the file"
         if not text.lower().startswith(label.lower()):
             raise fault(path, min(line, len(lines) - 1), f"{text[:60]} where '{label}' must be")
-        header.append(numbers(path, line, text[len(label):].split(), 1, label)[0])
+        header.append(numbers(path, line, text[len(label) :].split(), 1, label)[0])
         line += 1
     frames, frame_time = header
     if frame_time <= 0:

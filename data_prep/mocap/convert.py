@@ -56,8 +56,19 @@ class View:
 
 
 def convert(
-    source: str, out: str, test_subjects: tuple[str, ...] | None, map_file: str | None, unit: str, up: str, fps: str, subject: str,
-    action: str, noise: float, seed: int, skip_unreadable: bool, workers: int,
+    source: str,
+    out: str,
+    test_subjects: tuple[str, ...] | None,
+    map_file: str | None,
+    unit: str,
+    up: str,
+    fps: str,
+    subject: str,
+    action: str,
+    noise: float,
+    seed: int,
+    skip_unreadable: bool,
+    workers: int,
 ) -> records.Summary:
     """Converts every `*.bvh`, and every `*.amc` with its `*.asf`, of a folder and the folders in it.
 
@@ -100,8 +111,17 @@ def convert(
     everything = sorted({path for pair in found for path in pair if path})
     sources = {f"{len(everything)} files": _digest(source, everything)}
     settings = {
-        "name": "mocap", "test_subjects": list(test), "maps": hashlib.sha256(repr(maps).encode()).hexdigest(), "unit": unit, "up": up,
-        "fps": fps, "subject": subject, "action": action, "noise": noise, "seed": seed, "skip_unreadable": skip_unreadable,
+        "name": "mocap",
+        "test_subjects": list(test),
+        "maps": hashlib.sha256(repr(maps).encode()).hexdigest(),
+        "unit": unit,
+        "up": up,
+        "fps": fps,
+        "subject": subject,
+        "action": action,
+        "noise": noise,
+        "seed": seed,
+        "skip_unreadable": skip_unreadable,
     }
 
     def load() -> records.Recordset:

@@ -23,9 +23,7 @@ def test_official_tool(path):
     named = {str(name): index for index, name in enumerate(arrays["joint_names"])}
     order = [named[NAMES[joint]] for joint in H36M_17.joints]
     sequences = [f"TS{number}" for number in range(1, 7)]
-    target, predicted, activity = (
-        [arrays[f"input/{name}/{kind}"] for name in sequences] for kind in ("gt_mm", "pred_mm", "activity")
-    )
+    target, predicted, activity = ([arrays[f"input/{name}/{kind}"] for name in sequences] for kind in ("gt_mm", "pred_mm", "activity"))
     frames = np.array([len(labels) for labels in activity])
     motion = Motion(
         skeleton=H36M_17,
@@ -54,6 +52,12 @@ def test_official_tool(path):
         for measure in ("pck", "auc"):
             table = [[*part[f"{measure}_by_group"].values(), part[measure]] for part in parts]
             np.testing.assert_allclose(table, arrays[f"output/{kind}_{measure}"], rtol=1e-9, err_msg=f"{kind} {measure}")
+    # Errors of exactly 150 mm, which no way through metres keeps: the thresholds are strict.
+    assert (expected == 150).any()
+    for index, name in enumerate(sequences):
+        part = pck_3d.score(arrays[f"output/{name}/joint_error_mm"][:, order])
+        for measure in ("pck", "auc"):
+            np.testing.assert_allclose(part[measure], arrays[f"output/sequence_{measure}"][index, -1], rtol=1e-9)
     group_names = [str(name).lower() for name in arrays["group_names"][:-1]]
     assert all(ours.startswith(theirs) for ours, theirs in zip(pck_3d.GROUPS, group_names, strict=True))
     row = protocol.row({"plain": scores})

@@ -17,9 +17,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import mpi_inf_3dhp as protocol
 from kdpose_jax.skeletons import H36M_17
 
-FIXTURES = os.path.join(
-    os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"), "formats", "format_fixtures.zip"
-)
+FIXTURES = os.path.join(os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"), "formats", "format_fixtures.zip")
 # The data set's own names (its README), in the order of the 28 and of the 17.
 RAW = (
     "spine3 spine4 spine2 spine pelvis neck head head_top left_clavicle left_shoulder left_elbow left_wrist left_hand right_clavicle "

@@ -90,9 +90,7 @@ def test_radians_and_an_axis_order(good_asf, tmp_path):
             angles = values[3:] if name == "root" else values
             line = " ".join([name, *(str(float(value) * factor) for value in angles), *(values[:3] if name == "root" else [])])
         lines.append(line)
-    read = asf_amc.read(
-        written(tmp_path / "a.amc", "\n".join(lines)), asf_amc.read_skeleton(written(tmp_path / "a.asf", axes))
-    )
+    read = asf_amc.read(written(tmp_path / "a.amc", "\n".join(lines)), asf_amc.read_skeleton(written(tmp_path / "a.asf", axes)))
     for name, expected in places.items():
         np.testing.assert_allclose(read.positions[:, read.joints[name]] * read.metres, expected, atol=TENTH_OF_A_MILLIMETRE, err_msg=name)
 
