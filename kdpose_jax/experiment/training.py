@@ -55,7 +55,7 @@ class Surroundings:
       test_data: what the protocol read.
       mesh: the devices.
       show: prints one line.
-      sources: the training examples opened so far, by what was asked for: a mirrored copy of all motion takes time and memory.
+      sources: training examples opened so far, by what was asked for; opening them may copy all data.
     """
 
     workdir: epath.Path
