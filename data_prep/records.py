@@ -75,7 +75,7 @@ class Summary:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Shard:
     split: str
     name: str
@@ -124,7 +124,7 @@ def write_recordset(
         _write_shards(out, planned, recordset, workers)
         for name, content in recordset.files.items():
             _write_file(os.path.join(out, name), content)
-        metadata = _metadata(identity, recordset, planned)
+        metadata = _metadata(out, identity, recordset, planned)
         _write_json(os.path.join(out, schema.METADATA_FILE), metadata)
         _remove_leftovers(out)
     return _summary(out, kind, metadata, time.monotonic() - started)
@@ -202,13 +202,17 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
                 raise
 
 
-def _metadata(identity: dict[str, Any], recordset: Recordset, planned: list[_Shard]) -> dict[str, Any]:
+def _metadata(out: str, identity: dict[str, Any], recordset: Recordset, planned: list[_Shard]) -> dict[str, Any]:
+    """The content of metadata.json. The shards' checksums stand for all input, photographs too, of which `sources` names none."""
     splits = {}
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        checksums = dict(zip(planned, executor.map(lambda shard: sha256(os.path.join(out, shard.name)), planned), strict=True))
     for split in recordset.items:
         members = [shard for shard in planned if shard.split == split]
         splits[split] = {
             "records": sum(len(shard.items) for shard in members),
             "shards": {shard.name: len(shard.items) for shard in members},
+            "sha256": {shard.name: checksums[shard] for shard in members},
         }
         if recordset.kind is schema.SEQUENCES:
             splits[split]["frames"] = sum(shard.size for shard in members)

@@ -34,6 +34,8 @@ class Persons:
       center: `[N, 2]`; scale: `[N, 2]`, units of 200 pixels.
       joints: `[N, J, 2]`, 0 where not visible; visible: `[N, J]`.
       score: of the box; area: of the segment; head_size: pixels; `[N]`, 0 where there is none.
+      unseen: annotated persons without a record, whose box shows nothing of the photograph; unseen_joints: how many of them have
+        each joint labelled, `[J]`.
     """
 
     records: str
@@ -52,6 +54,8 @@ class Persons:
     score: np.ndarray
     area: np.ndarray
     head_size: np.ndarray
+    unseen: int
+    unseen_joints: np.ndarray
 
     def __len__(self) -> int:
         return len(self.file)
@@ -80,7 +84,7 @@ def read(records: str | pathlib.Path, split: str) -> Persons:
     stacked = {
         field.name: np.stack([np.asarray(record[field.name]) for record in found])
         for field in dataclasses.fields(Persons)
-        if field.name not in ("records", "skeleton", "reach", "file", "image")
+        if field.name not in ("records", "skeleton", "reach", "file", "image", "unseen", "unseen_joints")
     }
     for name in ("score", "area", "head_size"):
         stacked[name] = stacked[name].astype(np.float32)
@@ -90,6 +94,8 @@ def read(records: str | pathlib.Path, split: str) -> Persons:
         reach=crops.Reach(reach["scale_factor"], reach["rotation_factor"], reach["half_body"]),
         file=tuple(record["file"] for record in found),
         image=tuple(record["image"] for record in found),
+        unseen=metadata["unseen"][split]["persons"],
+        unseen_joints=np.asarray(metadata["unseen"][split]["joints"]),
         **stacked,
     )
 

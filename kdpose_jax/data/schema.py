@@ -37,7 +37,7 @@ class Kind:
 
 
 SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), "human36m")
-PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files"), "mpii")
+PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files", "unseen"), "mpii")
 KINDS = {kind.name: kind for kind in (SEQUENCES, PERSONS)}
 
 
@@ -144,8 +144,10 @@ def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
 
     Returns:
       The content of `metadata.json`: kind, schema_version, skeleton, keypoints, generated, splits {name: {records,
-      frames (sequences only), shards {file name: records}}}, sources {file name: sha256}, settings, left_out; for sequences
-      fps; for persons notes (what was changed on the way) and files {file name: sha256} beside the shards.
+      frames (sequences only), shards {file name: records}, sha256 {file name: of the shard}}}, sources {file name: sha256},
+      settings, left_out; for sequences fps; for persons notes (what was changed on the way), files {file name: sha256} beside
+      the shards, and unseen {split: {persons, joints}}: how many persons have no record because their box shows nothing of the
+      photograph, and how many of each joint `[J]` are labelled on them.
 
     Raises:
       UserError: no folder, no or unreadable metadata, another kind or schema version, or a file that is missing.
