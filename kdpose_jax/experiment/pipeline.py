@@ -148,7 +148,9 @@ def run_folder(checkpoint: str) -> epath.Path:
 
 
 def planned_runs(config: ConfigDict) -> list[Run]:
-    """Teacher, student without distillation where asked for, student."""
+    """Teacher, student without distillation where asked for, student; of a method without a teacher the student alone."""
+    if not settings.load("methods", config.method, "method").HAS_TEACHER:
+        return [Run("student", "student on its own", copy_of(config))]
     runs = [Run("teacher", "teacher", settings.of_teacher(config))]
     if config.baseline:
         runs.append(Run("baseline", "student without distillation", settings.of_baseline(config)))
