@@ -11,6 +11,7 @@ from kdpose_jax.codecs import crops
 from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import MPII_16
+from kdpose_jax.untrusted.matlab import load_matlab
 
 LAYOUT = {
     "train_annotations": "annot/train.json", "test_annotations": "annot/valid.json", "train_images": "images", "test_images": "images",
@@ -198,17 +199,15 @@ def read_head_boxes(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises:
       UserError: no such file of MATLAB's, or another content.
     """
-    import scipy.io  # slow to import, and for this file alone
-
     try:
-        content = scipy.io.loadmat(path, variable_names=("jnt_missing", "pos_gt_src", "headboxes_src"))
+        content = load_matlab(path, ("jnt_missing", "pos_gt_src", "headboxes_src"))
         missing, joints, boxes = (np.asarray(content[key], np.float64) for key in ("jnt_missing", "pos_gt_src", "headboxes_src"))
         count = missing.shape[1]
         if missing.shape != (16, count) or joints.shape != (16, 2, count) or boxes.shape != (2, 2, count):
             raise ValueError(f"shapes {missing.shape}, {joints.shape} and {boxes.shape}")
         if not np.isfinite(boxes).all() or not np.isfinite(joints[np.repeat(missing[:, None] == 0, 2, 1)]).all():
             raise ValueError("not a finite number")
-    except Exception as error:  # MATLAB files of strangers raise anything
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"'{path}' is not HRNet's gt_valid.mat ({type(error).__name__}: {error}): copy or download it again.") from error
     return missing.T != 0, np.moveaxis(joints, 2, 0), np.moveaxis(boxes, 2, 0)
 

@@ -4,11 +4,11 @@ import dataclasses
 import os
 
 import numpy as np
-import scipy.io
 from jaxtyping import Bool, Float
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import metrics_2d
+from kdpose_jax.untrusted.matlab import load_matlab
 
 # SimCC and CDKD publish the 0.10 entry as PCKh@0.1; HRNet's released code reads the 0.11 one, and its published figure with it.
 THRESHOLDS = (0.5, 0.1, 0.11)
@@ -76,23 +76,22 @@ def read_official(path: str | os.PathLike) -> OfficialPoses:
       UserError: no file, none of MATLAB 5, or arrays that are not those of MPII.
     """
     remedy = "give the gt_valid.mat of MPII's annotations as HRNet hands them out"
-    try:
-        content = scipy.io.loadmat(os.fspath(path))
-    except Exception as error:  # a damaged file can raise almost anything
-        what = " ".join(str(error).split())
-        raise UserError(f"'{path}' cannot be read as a MATLAB file ({type(error).__name__}: {what}): {remedy}.") from error
     wanted = ("dataset_joints", "jnt_missing", "pos_gt_src", "headboxes_src")
+    try:
+        content = load_matlab(path, wanted)
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read as a MATLAB file ({type(error).__name__}: {error}): {remedy}.") from error
     lacking = [name for name in wanted if name not in content]
     if lacking:
         raise UserError(f"'{path}' lacks {', '.join(lacking)}: {remedy}.")
     names, missing, joints, boxes = (content[name] for name in wanted)
-    count = missing.shape[-1]
-    shapes = [array.shape for array in (missing, joints, boxes)]
-    if shapes != [(16, count), (16, 2, count), (2, 2, count)] or any(array.dtype.kind not in "fiu" for array in (missing, joints, boxes)):
+    shapes = [array.shape if isinstance(array, np.ndarray) else () for array in (missing, joints, boxes)]
+    count = shapes[0][-1] if shapes[0] else 0
+    if shapes != [(16, count), (16, 2, count), (2, 2, count)]:
         raise UserError(f"'{path}' holds arrays of shapes {shapes} instead of [16, N], [16, 2, N] and [2, 2, N]: {remedy}.")
     if not (np.isfinite(joints).all(1)[missing == 0].all() and np.isfinite(boxes).all()):
         raise UserError(f"'{path}' holds poses that are NaN or infinite: {remedy}.")
-    found = tuple(str(np.ravel(name)[0]) if np.size(name) else "" for name in np.ravel(names))
+    found = tuple(names) if isinstance(names, list) else ()
     if found != FILE_JOINTS:
         raise UserError(f"'{path}' has the joints {found}, not MPII's in their order: {remedy}.")
     return OfficialPoses(
