@@ -1,13 +1,17 @@
-# The README's two commands. Each makes .venv, installs into it, and runs.
+# The README's two commands, and what looks for files that break the readers. Each makes .venv, installs into it, and runs.
 PYTHON ?= python3
+SECONDS ?= 1200
 
-.PHONY: demo test
+.PHONY: demo test fuzz
 
 demo: .venv/run
 	.venv/bin/python launch.py --config configs/scjd.py
 
 test: .venv/dev
 	.venv/bin/python -m pytest
+
+fuzz: .venv/dev
+	.venv/bin/python -m tests.fuzz.run --seconds $(SECONDS)
 
 .venv/run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python %d.%d is too old: name a Python 3.11 or later with make PYTHON=..." % sys.version_info[:2])'

@@ -49,7 +49,7 @@ def get_config(text: str = "") -> ConfigDict:
     options = {"": {"mode": "paper"}, "demo": {"mode": "paper"}}
     options["pictures"] = {"size": 64, "mode": "paper", "teacher_size": 128, "head": "simdr"}
     options |= dict.fromkeys(RELEASED_WEIGHTS, full)
-    preset = text.split(",")[0]
+    preset = text.split(",")[0].strip()
     presets = ("demo", "pictures", *RELEASED_WEIGHTS)
     preset, chosen = common.parse_preset(text, presets, options[preset] if preset in options else {})
     common.require(f"option mode of preset {preset}", chosen["mode"], MODES)

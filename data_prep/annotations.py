@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import os
 from typing import Any
 
@@ -15,6 +14,7 @@ from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import Skeleton
+from kdpose_jax.untrusted.documents import load_json
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -124,9 +124,8 @@ def read_json(path: str, option: str) -> Any:
     if not os.path.isfile(path):
         raise UserError(f"'{path}' does not exist: put it there, give {option}, or leave its split out with --splits.")
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (ValueError, OSError, RecursionError) as error:
+        return load_json(path)
+    except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({type(error).__name__}: {error}): copy or download it again.") from error
 
 

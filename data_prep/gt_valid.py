@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted.matlab import load_matlab
 
 # The names of the joints in the file, in the skeleton's order.
 JOINTS = (
@@ -42,25 +43,23 @@ def read(path: str, remedy: str) -> HeadBoxes:
     Raises:
       UserError: no such file of MATLAB's, arrays or joints that are not MPII's, or a head box without size.
     """
-    import scipy.io  # slow to import, and for this file alone
-
     remedy = f"give the gt_valid.mat of MPII's annotations as HRNet hands them out, or {remedy}"
     try:
-        content = scipy.io.loadmat(path, variable_names=FIELDS)
-    except Exception as error:  # MATLAB files of strangers raise anything
-        what = " ".join(str(error).split())
-        raise UserError(f"'{path}' cannot be read as a MATLAB file ({type(error).__name__}: {what}): {remedy}.") from error
+        content = load_matlab(path, FIELDS)
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read as a MATLAB file ({type(error).__name__}: {error}): {remedy}.") from error
     lacking = [name for name in FIELDS if name not in content]
     if lacking:
         raise UserError(f"'{path}' lacks {', '.join(lacking)}: {remedy}.")
-    names, missing, joints, boxes = (np.asarray(content[name]) for name in FIELDS)
+    names, missing, joints, boxes = (content[name] for name in FIELDS)
+    missing, joints, boxes = (array if isinstance(array, np.ndarray) else np.empty(0, "U") for array in (missing, joints, boxes))
     count = missing.shape[-1] if missing.ndim else 0
     shapes = [array.shape for array in (missing, joints, boxes)]
     if shapes != [(16, count), (16, 2, count), (2, 2, count)] or any(array.dtype.kind not in "fiu" for array in (missing, joints, boxes)):
         raise UserError(f"'{path}' holds arrays of shapes {shapes} instead of [16, N], [16, 2, N] and [2, 2, N]: {remedy}.")
     if not (np.isfinite(joints).all(1)[missing == 0].all() and np.isfinite(boxes).all()):
         raise UserError(f"'{path}' holds poses that are NaN or infinite: {remedy}.")
-    found = tuple(str(np.ravel(name)[0]) if np.size(name) else "" for name in np.ravel(names))
+    found = tuple(names) if isinstance(names, list) else ()
     if found != JOINTS:
         raise UserError(f"'{path}' has the joints {found}, not MPII's in their order: {remedy}.")
     sizes = HEAD_FACTOR * np.linalg.norm(boxes[1].astype(np.float64) - boxes[0], axis=0)

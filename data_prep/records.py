@@ -22,6 +22,7 @@ from data_prep import shards
 from kdpose_jax import skeletons
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted.documents import load_json
 
 # Says what a folder without metadata.json is being made from; deleted when the data set is whole.
 UNFINISHED_FILE = "unfinished.json"
@@ -141,8 +142,7 @@ def _is_finished(out: str, identity: dict[str, Any]) -> bool:
         if not os.path.isfile(path):
             continue
         try:
-            with open(path, encoding="utf-8") as file:
-                found = json.load(file)
+            found = load_json(path)
             different = [key for key in identity if found[key] != identity[key]]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"'{path}' is damaged ({type(error).__name__}: {error}): delete '{out}' or give another --out.") from error

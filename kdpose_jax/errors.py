@@ -1,8 +1,15 @@
 """The one exception that a user's mistake may raise. Imports nothing from the package."""
 
+LONGEST = 2000
+
 
 class UserError(Exception):
     """One sentence that names the value, the place and the remedy.
 
     The entry points (`launch.py`, `data_prep.convert`) print it without a traceback and exit with code 2.
     """
+
+    def __init__(self, sentence: str):
+        # Names out of files may hold line breaks, and control characters that a terminal obeys; the remedy stands at the end.
+        shown = sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
+        super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown))

@@ -1,6 +1,5 @@
 """Generated photographs of people in the files of MPII or of COCO, for the ordinary converters. All of it is our own design."""
 
-import json
 import multiprocessing
 import os
 import time
@@ -14,6 +13,7 @@ from data_prep import coco, mpii, records
 from data_prep.people import layouts, scenes
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted.documents import load_json
 
 # (name, default, help) of the settings; the defaults are the demo's.
 ARGUMENTS = (
@@ -114,8 +114,7 @@ def _is_finished(out: str, settings: dict[str, Any]) -> bool:
         return False
     path = os.path.join(out, SETTINGS_FILE)
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+        found = load_json(path)
         different = [name for name in settings if found["settings"][name] != settings[name]]
         finished = bool(found["finished"])
     except FileNotFoundError as error:

@@ -77,7 +77,8 @@ def read_meta(step_directory: epath.Path) -> dict[str, Any]:
     """
     with damage_errors(f"The checkpoint of step {step_directory.name} in {step_directory.parent}"):
         meta = json.loads((step_directory / META / "metadata").read_text())
-        return {"run": dict(meta["run"]), "ranking": dict(meta["ranking"])}
+        ranking = {name: meta["ranking"][name] for name in ("metric", "lowest")}
+        return {"run": dict(meta["run"]), "ranking": ranking}
 
 
 def ranking_key(ranking: Mapping[str, Any]) -> Callable[[Mapping[str, float] | None], float]:

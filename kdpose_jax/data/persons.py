@@ -15,6 +15,7 @@ from kdpose_jax.data.batches import Batch
 from kdpose_jax.data.tfrecords import read_records
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS, Skeleton
+from kdpose_jax.untrusted.pictures import is_decodable
 
 KIND = schema.PERSONS
 
@@ -77,7 +78,11 @@ def read(records: str | pathlib.Path, split: str) -> Persons:
     metadata = schema.read_metadata(str(records), schema.PERSONS)
     if split not in metadata["splits"]:
         raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
-    found = list(read_records(records, split, metadata))
+    found = []
+    for number, record in enumerate(read_records(records, split, metadata)):
+        if not is_decodable(record["image"], tuple(record["region"][2:])):
+            raise UserError(_damaged_image(records, number, record["file"]))
+        found.append(record)
     if not found:
         raise UserError(f"Split '{split}' of '{records}' holds no records: convert it again with persons in it.")
     reach = metadata["settings"]["reach"][split]
@@ -173,11 +178,12 @@ class PersonSource:
         picture = images.decode(self.persons.image[example])
         width, height = self.persons.region[example, 2:]
         if picture is None or picture.shape != (height, width, 3):
-            raise UserError(
-                f"'{self.persons.records}', person {example} ('{self.persons.file[example]}'): its image is damaged; convert the data set "
-                "again into a new folder."
-            )
+            raise UserError(_damaged_image(self.persons.records, example, self.persons.file[example]))
         return picture
+
+
+def _damaged_image(records: str | pathlib.Path, number: int, file: str) -> str:
+    return f"'{records}', person {number} ('{file}'): its image is damaged; convert the data set again into a new folder."
 
 
 def open_training(

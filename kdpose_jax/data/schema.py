@@ -1,11 +1,12 @@
 """The records on disk: the only file that data_prep (which writes them) and the reader share. Light: TensorFlow is imported late."""
 
 import dataclasses
-import json
 import os
 from typing import Any
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.skeletons import SKELETONS
+from kdpose_jax.untrusted.documents import load_json
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
@@ -163,8 +164,7 @@ def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
             f"{expected}): write it, or go on where it stopped, with {command}."
         )
     try:
-        with open(path, encoding="utf-8") as file:
-            metadata = json.load(file)
+        metadata = load_json(path)
     except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with {command}.") from error
     _check_metadata(metadata, kind, path, command)
@@ -193,3 +193,42 @@ def _check_metadata(metadata: Any, kind: Kind, path: str, command: str) -> None:
     missing = [key for key in METADATA_KEYS + kind.keys if key not in metadata]
     if missing:
         raise UserError(f"'{path}' lacks the entries {', '.join(missing)}: delete the folder and write it again with {command}.")
+    wrong = _wrong_entry(metadata, KINDS[found])
+    if wrong:
+        raise UserError(f"'{path}' has entries '{wrong}' that are not as they were written: write the folder again with {command}.")
+
+
+def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
+    """The first entry whose values are of other types than the writer's, "" if there is none."""
+    if metadata["skeleton"] not in tuple(SKELETONS):
+        return "skeleton"
+    types = {"keypoints": str, "generated": bool, "sources": dict, "settings": dict, "left_out": list, "notes": list, "files": dict}
+    for key, value in metadata.items():
+        if key in types and not isinstance(value, types[key]):
+            return key
+        if key in ("left_out", "notes") and not all(isinstance(line, str) for line in value):
+            return key
+    if "fps" in kind.keys and not isinstance(metadata["fps"], int | float):
+        return "fps"
+    if not isinstance(metadata["splits"], dict) or not all(_is_split(split, kind) for split in metadata["splits"].values()):
+        return "splits"
+    names = [*(metadata["files"] if "files" in metadata else ()), *(name for one in metadata["splits"].values() for name in one["shards"])]
+    if any(os.path.basename(name) != name for name in names):  # beside the metadata, and nowhere else
+        return "shards or files"
+    if kind is PERSONS:
+        reach = metadata["settings"]["reach"] if "reach" in metadata["settings"] else None
+        if not isinstance(reach, dict) or not all(name in reach and _is_reach(reach[name]) for name in metadata["splits"]):
+            return "settings.reach"
+    return ""
+
+
+def _is_split(split: Any, kind: Kind) -> bool:
+    counts = ("records", "frames") if kind is SEQUENCES else ("records",)
+    if not isinstance(split, dict) or not {*counts, "shards"} <= split.keys() or not isinstance(split["shards"], dict):
+        return False
+    return all(type(count) is int and 0 <= count < 2**63 for count in (*(split[name] for name in counts), *split["shards"].values()))
+
+
+def _is_reach(reach: Any) -> bool:
+    kinds = {"scale_factor": int | float, "rotation_factor": int | float, "half_body": bool}
+    return isinstance(reach, dict) and all(name in reach and isinstance(reach[name], kind) for name, kind in kinds.items())

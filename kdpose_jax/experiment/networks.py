@@ -63,7 +63,13 @@ def stored_config(path: str) -> ConfigDict:
     Raises:
       UserError: no such run, or one of a version of this program whose configs were others.
     """
-    config = settings.from_dict(checkpoint_teacher.run_meta(path)["config"])
+    meta = checkpoint_teacher.run_meta(path)
+    if not isinstance(meta["config"] if "config" in meta else None, dict):
+        raise UserError(f"'{path}' holds no config of a run: give the folder of another run, or train it again.")
+    try:
+        config = settings.from_dict(meta["config"])
+    except (ValueError, TypeError) as error:  # names that no config can have
+        raise UserError(f"'{path}' holds a damaged config ({error}): give the folder of another run, or train it again.") from error
     missing = [name for name in settings.REQUIRED if name not in settings.flatten(config.to_dict())]
     if missing:
         raise UserError(

@@ -9,6 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted.documents import load_json
 
 # What may differ when a run goes on: nothing that its numbers depend on.
 MAY_CHANGE = ("platform", "eval.latency", "checkpoint.", "data.source", "data.records", ".train.log_every_steps")
@@ -75,7 +76,10 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    changed = differences(read_json(path), as_dict(config))
+    stored = read_json(path)
+    if not isinstance(stored, dict):
+        raise UserError(f"'{path}' is damaged (no object): use another --workdir, or delete that folder.")
+    changed = differences(stored, as_dict(config))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
@@ -109,7 +113,7 @@ def read_json(path: epath.Path) -> Any:
       UserError: it is damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return load_json(path)
     except ValueError as error:
         raise UserError(f"'{path}' is damaged ({error}): use another --workdir, or delete that folder.") from error
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import math
+import operator
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted.documents import load_json, parse_json
 
 SCHEMA_VERSION = 1
 
@@ -98,7 +100,7 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
     """
     path = epath.Path(path)
     try:
-        document = json.loads(path.read_text())
+        document = load_json(path)
     except FileNotFoundError:
         raise UserError(f"There is no {path}: run the evaluation (--mode eval) first.") from None
     except ValueError as error:
@@ -123,14 +125,14 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
     """
     path = epath.Path(path)
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         raise UserError(f"There is no {path}: train first, or name the folder of a run.") from None
     records = {}
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            records[record["step"], frozenset(record)] = record
+            record = parse_json(line)
+            records[operator.index(record["step"]), frozenset(record)] = record
         except (ValueError, KeyError, TypeError):
             if number == len(lines):  # the run was killed while it wrote this line
                 break

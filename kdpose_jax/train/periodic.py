@@ -9,6 +9,8 @@ from typing import Any
 from etils import epath
 from tensorboardX import SummaryWriter  # TensorBoard's files without TensorFlow
 
+from kdpose_jax.untrusted.documents import parse_json
+
 
 def due(step: int, every: int, last: int) -> bool:
     """Whether something periodic happens after `step` steps: at every multiple, and at the end. 0 is only the end."""
@@ -56,11 +58,11 @@ class MetricsLog:
 
 def _lines_until(path: epath.Path, step: int) -> list[str]:
     kept = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):  # the line that a kill cut off
+            if parse_json(line)["step"] <= step:
+                kept.append(line.decode() + "\n")
+        except (ValueError, KeyError, TypeError):  # the line that a kill cut off
             continue
     return kept
 
