@@ -246,6 +246,7 @@ def test_metrics_whose_steps_cannot_be_ordered(tmp_path):
     [
         {"run": {}, "ranking": {}}, {"run": {}, "ranking": {"metric": "a", "lowest": True}},
         {"run": {"config": 3}, "ranking": {"metric": "a", "lowest": True}},
+        {"run": {"config": {".": None}}, "ranking": {"metric": "a", "lowest": True}},
     ],
 )  # fmt: skip
 def test_a_checkpoint_that_lacks_its_meta(tmp_path, meta):
