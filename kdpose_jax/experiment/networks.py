@@ -64,13 +64,12 @@ def stored_config(path: str) -> ConfigDict:
       UserError: no such run, or one of a version of this program whose configs were others.
     """
     meta = checkpoint_teacher.run_meta(path)
-    if not isinstance(meta["config"] if "config" in meta else None, dict):
-        raise UserError(f"'{path}' holds no config of a run: give the folder of another run, or train it again.")
     try:
         config = settings.from_dict(meta["config"])
-    except (ValueError, TypeError) as error:  # names that no config can have
-        raise UserError(f"'{path}' holds a damaged config ({error}): give the folder of another run, or train it again.") from error
-    missing = [name for name in settings.REQUIRED if name not in settings.flatten(config.to_dict())]
+        names = settings.flatten(config.to_dict())
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"'{path}' holds no config of a run ({type(error).__name__}: {error}): give another run.") from error
+    missing = [name for name in settings.REQUIRED if name not in names]
     if missing:
         raise UserError(
             f"'{path}' was trained by another version of this program (its config lacks {', '.join(missing)}): use the commit that "

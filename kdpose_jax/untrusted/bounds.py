@@ -4,7 +4,7 @@
 |---|---|
 | npz (VideoPose3D) | `UNPACKED + UNPACKING * size` for an entry, `SHARING` times that for its arrays; `OPCODES` objects of 250 bytes |
 | pth, pt, bin (PyTorch) | the size and `SHARING * size` for the tensors; `OPCODES` objects of 250 bytes |
-| mat (MATLAB 5) | `MATLAB`, three times |
+| mat (MATLAB 5) | four times `MATLAB`, which bounds the file and what is unpacked of it |
 | JSON | 40 times the size (a list of empty dictionaries), and `JSON` at the largest |
 | JPEG, PNG, BMP | `PICTURE_BYTES` and nine bytes for each of `PIXELS`, for every thread that decodes |
 | TFRecord | three times the size of the shard: no record is longer than its file |

@@ -57,5 +57,5 @@ def _chunks_fit(content: memoryview) -> bool:
             return False
         position += 12 + int.from_bytes(content[position : position + 4], "big")
         if name == b"IEND":
-            break
-    return position <= len(content)
+            return position <= len(content)
+    return False

@@ -4,6 +4,7 @@ Prints a table (reader, executions, findings, seconds) and what was found; exits
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import pathlib
@@ -16,7 +17,8 @@ from tests.fuzz.readers import READERS
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SECONDS_PER_INPUT = 10
-PARTS_OF_AN_END = ("ended-crash", "ended-timeout", "ended-oom")
+ENDS = ("ended-crash", "ended-timeout", "ended-oom")  # libFuzzer's names for inputs that end the process
+SHOWN = 20
 
 
 def fuzz(name: str, folder: pathlib.Path, seconds: int) -> tuple[int, float, list[dict]]:
@@ -32,7 +34,7 @@ def fuzz(name: str, folder: pathlib.Path, seconds: int) -> tuple[int, float, lis
         with open(folder / "log", "ab") as log:
             command = [sys.executable, "-m", "tests.fuzz.target", name, str(folder), *options]
             code = subprocess.run(command, cwd=REPOSITORY, stdout=log, stderr=log, env={**os.environ, "JAX_PLATFORMS": "cpu"}).returncode
-        new = [path for path in folder.iterdir() if path.name.startswith(PARTS_OF_AN_END) and path not in [known for known, _ in ended]]
+        new = [path for path in folder.iterdir() if path.name.startswith(ENDS) and path not in [known for known, _ in ended]]
         ended += [(path, code) for path in new]
         if not code:
             break
@@ -54,6 +56,8 @@ def main() -> int:
     unknown = [name for name in names if name not in READERS]
     if unknown:
         parser.error(f"'{unknown[0]}' is no reader: name some of {', '.join(READERS)}")
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("atheris is not installed (it is made for Linux on x86-64): install requirements-dev.txt there")
     out = arguments.out or pathlib.Path(tempfile.mkdtemp(prefix="fuzz-"))
     shares = sum(READERS[name].share for name in names)
     total, findings = 0, 0
@@ -62,7 +66,7 @@ def main() -> int:
         executions, seconds, found = fuzz(name, out / name, round(arguments.seconds * READERS[name].share / shares))
         total, findings = total + executions, findings + len(found)
         print(f"{name:<18} {executions:>12,} {len(found):>8} {seconds:>8.0f}", flush=True)
-        for one in found:
+        for one in found[:SHOWN]:
             print(f"  {one['said']}; {len(one['input']) // 2} bytes: {one['input'][:120]}", flush=True)
     print(f"{'all':<18} {total:>12,} {findings:>8}")
     return int(findings > 0)

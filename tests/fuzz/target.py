@@ -15,7 +15,6 @@ import random
 import resource
 import struct
 import sys
-import tempfile
 import traceback
 from typing import Any
 
@@ -106,8 +105,7 @@ def main(name: str, folder: pathlib.Path, options: list[str]) -> None:
         from kdpose_jax.errors import UserError
         from tests.fuzz.readers import READERS
 
-        working = pathlib.Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)) / "files"
-        reader = READERS[name].open(working)
+        reader = READERS[name].open(folder / "files")
     limits, findings = READERS[name], Findings(folder / "found")
     seeds = folder / "seeds"
     seeds.mkdir(parents=True, exist_ok=True)
@@ -118,8 +116,11 @@ def main(name: str, folder: pathlib.Path, options: list[str]) -> None:
     for seed in reader.seeds:  # what a reader imports late is no business of the watch
         with contextlib.suppress(UserError):
             reader.read(seed)
-    watch, count = Watch(), mmap.mmap(os.open(folder / "count", os.O_RDWR | os.O_CREAT), 8) if _sized(folder / "count") else None
+    watch = Watch()
     sys.addaudithook(watch)
+    if not (folder / "count").exists():
+        (folder / "count").write_bytes(bytes(8))
+    count = mmap.mmap(os.open(folder / "count", os.O_RDWR), 8)  # outlives the process, however it ends
     allowed = limits.memory * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (virtual_memory() + allowed + 512 * 2**20,) * 2)  # libFuzzer has its own needs
     peak = peak_memory()
@@ -162,13 +163,6 @@ def main(name: str, folder: pathlib.Path, options: list[str]) -> None:
 
     atheris.Setup([*arguments, str(folder / "corpus"), str(seeds)], one_input, **({"custom_mutator": mutator} if reader.is_json else {}))
     atheris.Fuzz()
-
-
-def _sized(path: pathlib.Path) -> bool:
-    """Makes the file of the counter, eight bytes, unless it is there."""
-    if not path.exists():
-        path.write_bytes(bytes(8))
-    return True
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ PICKLES = {
     "fields behind the end": (FLOATS + b"(I3\nV<\nN(Va\nt}I99\nI8\nI1\ntb.", "compound type"),
     "memo": (b"\x80\x02Nr\xff\xff\xff\x7f.", "memo index"),
     # The hash of a key recurses until the stack overflows, or takes 2^60 steps.
-    "nested key": (b"})" + b"\x85" * 50_000 + b"Ns.", "a tuple of more than 10,000 values"),
+    "nested key": (b"})" + b"\x85" * 700_000 + b"Ns.", "a tuple of more than 10,000 values"),
     "doubled key": (b"})" + b"2\x86" * 60 + b"Ns.", "a tuple of more than 10,000 values"),
     "empty stack": (b"\x85.", "nothing on the stack"),
     "big whole number as a name": (pickle.dumps({10**5000: {}}, 2), "does not hold subjects"),
@@ -246,6 +246,7 @@ def test_metrics_whose_steps_cannot_be_ordered(tmp_path):
     [
         {"run": {}, "ranking": {}}, {"run": {}, "ranking": {"metric": "a", "lowest": True}},
         {"run": {"config": 3}, "ranking": {"metric": "a", "lowest": True}},
+        {"run": {"config": {".": None}}, "ranking": {"metric": "a", "lowest": True}},
     ],
 )  # fmt: skip
 def test_a_checkpoint_that_lacks_its_meta(tmp_path, meta):
@@ -316,6 +317,7 @@ IMAGE = chunk(b"IDAT", zlib.compress((b"\0" + bytes(48)) * 16)) + chunk(b"IEND",
         (jpeg(65535, 65535), (65535, 65535)),
         (png(30_000, 30_000, IMAGE), (30_000, 30_000)),
         (png(16, 16, chunk(b"IDAT", b"abc", length=2**29)), (16, 16)),  # OpenCV takes the half gigabyte
+        (png(16, 16, b"\x29\x00\x00\x70IDAT"), (16, 16)),  # likewise, and the file ends there
         (png(16, 16, chunk(b"acTL", bytes(8)) + IMAGE), (16, 16)),
         (png(16, 16, IMAGE), (16, 17)),
         (b"", (16, 16)),
