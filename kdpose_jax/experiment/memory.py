@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import pathlib
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.methods.api import Batch, Method
 
 RESERVE = 0.92  # share of a device's memory that a run may plan with
+ROOT = pathlib.Path("/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +101,39 @@ def memory_of(device: jax.Device) -> int | None:
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
     if device.platform == "cpu":
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return min([physical, *control_group_limits(ROOT)]) // jax.local_device_count()
     return None
+
+
+def control_group_limits(root: pathlib.Path) -> list[int]:
+    """The memory limits that Linux has set on this process, as containers and batch systems do: more of it is killed, not refused.
+
+    Args:
+      root: of the file system.
+
+    Returns:
+      Bytes, of every control group that the process is in and of those above it (version 2: memory.max; 1: memory.limit_in_bytes).
+    """
+    limits = []
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # no Linux
+        return []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount, file = ("sys/fs/cgroup/memory", "memory.limit_in_bytes") if controllers else ("sys/fs/cgroup", "memory.max")
+        # Inside a container the path may be the host's, which does not exist there, and the group itself be mounted at the top.
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts) + 1):
+            try:
+                text = (root / mount).joinpath(*parts[:depth], file).read_text().strip()
+            except OSError:
+                continue
+            limits += [int(text)] if text.isdigit() else []  # "max": none
+    return limits
 
 
 def size_of(tree: Any) -> int:

@@ -65,10 +65,9 @@ def test_a_changed_photograph_changes_the_checksums_of_the_records(folder):
     first, again = (schema.read_metadata(str(folder.parent / name), schema.PERSONS) for name in ("records", "again"))
     assert first["sources"] == again["sources"] and first["splits"]["test"] == again["splits"]["test"]
     before, after = (metadata["splits"]["train"]["sha256"] for metadata in (first, again))
-    changed = [name for name in before if after[name] != before[name]]
+    changed = [name for name in before if before[name] != after[name]]
     assert changed == ["train.tfrecord-00001-of-00004"]
-    path = folder.parent / "records" / changed[0]
-    assert before[changed[0]] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert before[changed[0]] == hashlib.sha256((folder.parent / "records" / changed[0]).read_bytes()).hexdigest()
 
 
 def test_two_workers_write_the_same_bytes_and_a_second_run_nothing(folder, capsys):

@@ -63,6 +63,34 @@ def test_memory_of_the_cpu_is_shared_out():
     assert 0 < memory.memory_of(jax.devices()[0]) * jax.local_device_count() < 2**50
 
 
+@pytest.mark.parametrize(("groups", "files", "expected"), [
+    ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": "3000", "memory.max": "5000"}, [5000, 3000]),
+    ("0::/\n", {"memory.max": "7000"}, [7000]),
+    ("9:cpu:/x\n4:cpuset,memory:/host/only\n0::/\n", {"memory/memory.limit_in_bytes": "4000", "cpu/x/memory.max": "1"}, [4000]),
+    ("4:memory:/job:1\n", {"memory/job:1/memory.limit_in_bytes": "2000", "memory/memory.limit_in_bytes": str(2**63 - 4096)},
+     [2**63 - 4096, 2000]),
+    ("0::/\n", {}, []),
+    (None, {}, []),
+])  # fmt: skip
+def test_limits_of_control_groups(tmp_path, groups, files, expected):
+    for name, text in {f"sys/fs/cgroup/{name}": text for name, text in files.items()}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(groups)
+    assert memory.control_group_limits(tmp_path) == expected
+
+
+def test_a_container_has_less_than_the_machine(tmp_path, monkeypatch):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text("8192000\n")
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
+    assert memory.memory_of(jax.devices()[0]) == 8192000 // jax.local_device_count()
+
+
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (3 * 2**30, "3 GiB"), (5000 * 2**30, "5000 GiB")]
 )
