@@ -311,6 +311,7 @@ def jpeg(width: int, height: int) -> bytes:
 IMAGE = chunk(b"IDAT", zlib.compress((b"\0" + bytes(48)) * 16)) + chunk(b"IEND", b"")
 
 
+@pytest.mark.filterwarnings("ignore:Invalid APNG")
 @pytest.mark.parametrize(
     ("encoded", "said"),
     [
