@@ -1,16 +1,19 @@
 """Reads TFRecord shards into host memory, and names the file and the record of any damage."""
 
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 
+# Read at once: in a bucket each is a request.
+READ_BYTES = 8 * 2**20
 
-def read_records(directory: str | pathlib.Path, split: str, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+
+def read_records(directory: epath.PathLike, split: str, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All records of a split, in the order in which they were written.
 
     Args:
@@ -30,7 +33,7 @@ def read_records(directory: str | pathlib.Path, split: str, metadata: dict[str, 
 
     features = tfds.builder_from_directory(directory).info.features
     for name, count in metadata["splits"][split]["shards"].items():
-        path = pathlib.Path(directory) / name
+        path = epath.Path(directory) / name
         for number, raw in enumerate(_raw_records(tf, path, count)):
             try:
                 record = features.deserialize_example_np(raw)
@@ -39,10 +42,10 @@ def read_records(directory: str | pathlib.Path, split: str, metadata: dict[str, 
             yield {key: _plain(value) for key, value in record.items()}
 
 
-def _raw_records(tf: Any, path: pathlib.Path, count: int) -> Iterator[bytes]:
+def _raw_records(tf: Any, path: epath.Path, count: int) -> Iterator[bytes]:
     if not path.exists():
         raise UserError(f"Shard '{path}' is missing: convert the data set again into a new folder.")
-    shard = iter(tf.data.TFRecordDataset(str(path)))
+    shard = iter(tf.data.TFRecordDataset(str(path), buffer_size=READ_BYTES))
     for number in range(count):
         try:
             raw = next(shard).numpy()
@@ -55,7 +58,7 @@ def _raw_records(tf: Any, path: pathlib.Path, count: int) -> Iterator[bytes]:
         raise UserError(_damage(path, count, f"should not be there: the metadata counts {count}"))
 
 
-def _damage(path: pathlib.Path, number: int, what: str) -> str:
+def _damage(path: epath.Path, number: int, what: str) -> str:
     return f"'{path}', record {number}, {what}; convert the data set again into a new folder."
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Float, Int
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -111,7 +112,7 @@ def without(annotations: dict[str, Any], ids: Collection[int]) -> dict[str, Any]
     return {**annotations, "annotations": [one for one in annotations["annotations"] if one["id"] not in unwanted]}
 
 
-def read_annotations(path: str) -> dict[str, Any]:
+def read_annotations(path: epath.PathLike) -> dict[str, Any]:
     """Reads the annotations that the conversion has kept.
 
     Raises:
@@ -119,8 +120,7 @@ def read_annotations(path: str) -> dict[str, Any]:
     """
     remedy = "convert the data set again from COCO's annotations, or set eval.protocol to 'pck'"
     try:
-        with open(path, encoding="utf-8") as file:
-            annotations = json.load(file)
+        annotations = json.loads(epath.Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"There is no '{path}', without which COCO's evaluation cannot run: {remedy}.") from None
     except (ValueError, OSError, RecursionError) as error:
