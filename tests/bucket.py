@@ -10,14 +10,17 @@ import contextlib
 import dataclasses
 import email.parser
 import json
+import multiprocessing.managers
+import os
 import pathlib
 import random
 import re
+import signal
 import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import trustme
@@ -58,25 +61,19 @@ class BucketService:
       seed: of which and what kind.
       slow_seconds: how late a slow answer is.
 
-    Attributes:
-      buckets: name -> {object's name: it}.
-      permissions: what every caller may do.
-      requests: how many were made.
-      faults: how many of each kind were injected.
-      retries: how many requests repeated one that a fault befell.
-      on_write: called with the running number of each request that changes something, before it is done.
+    Its attributes are its handlers' matter; tests call its methods, which a proxy has too.
     """
 
     def __init__(self, fault_rate: float = 0.0, seed: int = 0, slow_seconds: float = 0.2):
         self.buckets: dict[str, dict[str, Stored]] = {}
-        self.permissions = set(PERMISSIONS)
-        self.fault_rate, self.slow_seconds = fault_rate, slow_seconds
+        self.permissions = frozenset(PERMISSIONS)
+        self.slow_seconds = slow_seconds
         self.requests, self.writes, self.retries = 0, 0, 0
         self.faults: collections.Counter[str] = collections.Counter()
-        self.on_write: Callable[[int], None] = lambda number: None
         self.lock = threading.RLock()
         self.uploads: dict[str, dict] = {}
-        self._random = random.Random(seed)
+        self._fault_rate, self._random = fault_rate, random.Random(seed)
+        self._victim: tuple[int, int] | None = None
         self._unanswered: collections.Counter[str] = collections.Counter()
         self._generation = 0
         self._authority = trustme.CA()
@@ -85,21 +82,13 @@ class BucketService:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads, self._server.service = True, self
 
-    @contextlib.contextmanager
-    def running(self, folder: pathlib.Path) -> Iterator[dict[str, str]]:
-        """Serves; yields the environment variables that lead the clients here.
+    def start(self, folder: pathlib.Path) -> dict[str, str]:
+        """Begins to serve; returns the environment variables that lead the clients here.
 
         Args:
           folder: for the certificate and the key of a service account.
         """
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        try:
-            yield self._environment(folder)
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-
-    def _environment(self, folder: pathlib.Path) -> dict[str, str]:
         self._authority.cert_pem.write_to_path(folder / "authority.pem")
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = key.private_bytes(
@@ -118,8 +107,59 @@ class BucketService:
             "CURL_CA_BUNDLE": authority,  # TensorFlow
             "TENSORSTORE_CA_BUNDLE": authority,
             "REQUESTS_CA_BUNDLE": authority,  # Google's client
+            "NO_GCE_CHECK": "true",  # this machine is none of Google's
             "GCS_RETRY_CONFIG_INIT_DELAY_TIME_US": "10000",  # TensorFlow's first wait, of a second by default
         }
+
+    def make(self, bucket: str) -> None:
+        """Makes an empty bucket."""
+        self.buckets[bucket] = {}
+
+    def names(self, bucket: str) -> list[str]:
+        """The names of a bucket's objects."""
+        with self.lock:
+            return sorted(self.buckets[bucket])
+
+    def allow(self, permissions: Iterable[str]) -> None:
+        """Sets what every caller may do."""
+        self.permissions = frozenset(permissions)
+
+    def set_fault_rate(self, rate: float) -> None:
+        """Sets the share of requests that a fault befalls from now on."""
+        self._fault_rate = rate
+
+    def kill_after(self, process: int, writes: int) -> None:
+        """Kills a process when so many more requests that write have arrived: before the last of them is done, which is done yet."""
+        with self.lock:
+            self._victim = process, self.writes + writes
+
+    def counts(self) -> dict:
+        """How many requests there were, how many of them would change something, faults by their kind, and repeats after a fault."""
+        with self.lock:
+            return {"requests": self.requests, "writes": self.writes, "retries": self.retries, "faults": dict(self.faults)}
+
+    def count_write(self) -> None:
+        """Counts a request that writes, and kills the process that is to die at it."""
+        with self.lock:
+            self.writes += 1
+            if self._victim is not None and self.writes == self._victim[1]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._victim[0], signal.SIGKILL)
+
+    def save(self, bucket: str, folder: pathlib.Path) -> pathlib.Path:
+        """Copies a bucket as it is now into a folder, made; markers of folders left out."""
+        with self.lock:
+            objects = {name: stored.content for name, stored in self.buckets[bucket].items() if not name.endswith("/")}
+        for name, content in objects.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        return folder
+
+    def load(self, bucket: str, folder: pathlib.Path) -> None:
+        """Copies what lies in a folder into a bucket, made."""
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            self.buckets.setdefault(bucket, {})
+            self.put(bucket, str(path.relative_to(folder)), path.read_bytes(), {})
 
     def next_fault(self, key: str) -> str:
         """Which fault befalls a request, "" for none; counts it."""
@@ -128,7 +168,7 @@ class BucketService:
             if self._unanswered[key]:
                 self._unanswered[key] -= 1
                 self.retries += 1
-            if self._random.random() >= self.fault_rate:
+            if self._random.random() >= self._fault_rate:
                 return ""
             fault = self._random.choice(FAULTS)
             self.faults[fault] += 1
@@ -164,6 +204,29 @@ class BucketService:
             raise Refused(412, "At least one of the pre-conditions you specified did not hold.")
         if "ifGenerationNotMatch" in query and int(query["ifGenerationNotMatch"]) == generation:
             raise Refused(304, "Not modified")
+
+
+class _Manager(multiprocessing.managers.BaseManager):
+    """Runs a service in a process of its own."""
+
+
+_Manager.register("BucketService", BucketService)
+
+
+@contextlib.contextmanager
+def bucket_service(folder: pathlib.Path, **options: float) -> Iterator[tuple[BucketService, dict[str, str]]]:
+    """A service in a process of its own: TensorFlow holds Python's lock while it writes records, so that in its process none could answer.
+
+    Args:
+      folder: as in `BucketService.start`.
+      **options: of `BucketService`.
+
+    Yields:
+      A proxy of the service, and the environment variables that lead the clients to it.
+    """
+    with _Manager(ctx=multiprocessing.get_context("spawn")) as manager:
+        service = manager.BucketService(**options)
+        yield service, service.start(folder)
 
 
 def describe(bucket: str, name: str, stored: Stored) -> dict:
@@ -222,10 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._cut()
             return
         if self.command != "GET":
-            with service.lock:
-                service.writes += 1
-                number = service.writes
-            service.on_write(number)
+            service.count_write()
         try:
             answer = self._route(url.path, query, body)
         except Refused as refused:

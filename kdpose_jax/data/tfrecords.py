@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from kdpose_jax import buckets
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 
@@ -25,21 +26,22 @@ def read_records(directory: epath.PathLike, split: str, metadata: dict[str, Any]
       One decoded record after another: numpy arrays, Python strings and numbers.
 
     Raises:
-      UserError: a shard is missing, cut off, or fails its checksum; names the shard and the record.
+      UserError: a shard is missing, cut off, or fails its checksum (named with the record), or its bucket cannot be reached.
     """
     schema.hide_accelerators()
     import tensorflow as tf  # imported late: starting it takes seconds that a mistyped flag need not cost
     import tensorflow_datasets as tfds
 
-    features = tfds.builder_from_directory(directory).info.features
-    for name, count in metadata["splits"][split]["shards"].items():
-        path = epath.Path(directory) / name
-        for number, raw in enumerate(_raw_records(tf, path, count)):
-            try:
-                record = features.deserialize_example_np(raw)
-            except Exception as error:  # protobuf and tfds raise many kinds
-                raise UserError(_damage(path, number, f"cannot be parsed: {error}")) from error
-            yield {key: _plain(value) for key, value in record.items()}
+    with buckets.one_sentence(directory):
+        features = tfds.builder_from_directory(directory).info.features
+        for name, count in metadata["splits"][split]["shards"].items():
+            path = epath.Path(directory) / name
+            for number, raw in enumerate(_raw_records(tf, path, count)):
+                try:
+                    record = features.deserialize_example_np(raw)
+                except Exception as error:  # protobuf and tfds raise many kinds
+                    raise UserError(_damage(path, number, f"cannot be parsed: {error}")) from error
+                yield {key: _plain(value) for key, value in record.items()}
 
 
 def _raw_records(tf: Any, path: epath.Path, count: int) -> Iterator[bytes]:
