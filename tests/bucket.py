@@ -1,8 +1,8 @@
 """A bucket service on this machine, with faults: the part of Cloud Storage's API that TensorFlow, TensorStore and Google's client use.
 
 The clients are the real ones and know nothing of it: `environment` sends their requests through an HTTPS proxy whose certificates
-they are told to trust. No package fitted: gcp-storage-emulator 2026.7.19 ignores generation preconditions, on which TensorStore's
-writes rest, and neither it nor TensorFlow can be told of the other's address.
+they are told to trust; TensorFlow knows no other way to another address. No package fitted: gcp-storage-emulator 2026.7.19 is no such proxy,
+and ignores preconditions on generations, on which TensorStore's writes rest.
 """
 
 import collections

@@ -216,8 +216,9 @@ def _storage_failure(error: BaseException) -> str | None:
     """Why a write failed, if the storage is to blame, else None."""
     cause: BaseException | None = error
     while cause is not None:
-        text = buckets.failure(cause) or one_line(cause)
-        if isinstance(cause, OSError) or buckets.failure(cause) or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text)):
+        said = buckets.failure(cause)
+        text = said or one_line(cause)
+        if said or isinstance(cause, OSError) or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text)):
             full = "no space left" in str(cause).lower() or "quota exceeded" in str(cause).lower()
             return "the disk is full: no space left on device" if full else text
         cause = cause.__cause__ or cause.__context__
