@@ -6,7 +6,6 @@
 A run that was interrupted goes on when the same command is given again.
 """
 
-import errno
 import importlib.util
 import os
 import sys
@@ -17,18 +16,18 @@ from absl import app, flags, logging  # noqa: E402
 from etils import epath  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
+from kdpose_jax import buckets, files  # noqa: E402
 from kdpose_jax.errors import UserError  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written (default: runs/NAME of the config)")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where everything is written: a folder, or gs://BUCKET/FOLDER (default: runs/NAME of the config)"
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
 DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs"
 )
-
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
@@ -76,9 +75,7 @@ def run(argv: list[str]) -> None:
     start_distributed()
     from kdpose_jax.experiment import pipeline
 
-    if WORKDIR.value and "://" in WORKDIR.value:
-        raise UserError(f"--workdir {WORKDIR.value} is no folder of a disk, and buckets are not supported yet: use a disk.")
-    workdir = epath.Path(WORKDIR.value).expanduser().resolve() if WORKDIR.value else None
+    workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "eval":
         pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show)
     else:
@@ -101,7 +98,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in files.DISK_FULL:
             if not error.filename:
                 raise
             print(f"error: '{error.filename}' cannot be used: {error.strerror}; check the path and its rights.", file=sys.stderr)
@@ -111,6 +108,12 @@ def main(argv: list[str]) -> int:
             "again; what was written before is whole.",
             file=sys.stderr,
         )
+        return 2
+    except Exception as error:
+        said = buckets.sentence(error, "The bucket")
+        if said is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -7,7 +7,9 @@ from typing import Any
 
 from data_prep import annotations, coco, human36m, mpii, records, synthetic
 from data_prep.people import generate as people
+from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import absolute
 
 CONVERTERS = {
     "human36m": human36m.convert, "synthetic": synthetic.convert, "mpii": mpii.convert, "coco": coco.convert, "people": people.convert,
@@ -20,7 +22,7 @@ def prepare(name: str, out: str, **settings: Any) -> records.Summary:
 
     Args:
       name: one of CONVERTERS.
-      out: folder for the records.
+      out: folder for the records; may be in a bucket.
       **settings: keyword arguments of its `convert`; those left out have the command line's defaults.
 
     Returns:
@@ -32,6 +34,10 @@ def prepare(name: str, out: str, **settings: Any) -> records.Summary:
     arguments = _with_defaults(name, settings | {"out": out})
     if arguments["workers"] < 1:
         raise UserError(f"--workers {arguments['workers']} must be at least 1.")
+    if "source" in arguments and "://" in arguments["source"]:
+        raise UserError(f"--source {arguments['source']} is no folder of a disk, from which raw files are read: copy it to one first.")
+    arguments["out"] = str(absolute(out)) if "://" in out else out
+    buckets.check_access(out, writes=True)
     summary = CONVERTERS[name](**arguments)
     _print(summary)
     return summary
@@ -111,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     annotations.add_options(keypoints, coco.LAYOUT, coco.REACH)
     keypoints.add_argument("--detections", metavar="PATH", help="a detector's boxes on the test photographs: a further split")
     for kind in (files, generated, painted, single, keypoints):
-        kind.add_argument("--out", required=True, help="folder for the records")
+        kind.add_argument("--out", required=True, help="folder for the records, or gs://BUCKET/FOLDER")
         kind.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser
 
@@ -127,6 +133,12 @@ def main(arguments: list[str]) -> int:
         prepare(**settings)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        said = buckets.sentence(error, "The bucket")
+        if said is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 2
     return 0
 

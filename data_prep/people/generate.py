@@ -11,6 +11,7 @@ import cv2
 
 from data_prep import coco, mpii, records
 from data_prep.people import layouts, scenes
+from kdpose_jax import buckets
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted.documents import load_json
@@ -33,13 +34,16 @@ def convert(
 ) -> records.Summary:
     """Paints photographs into the folder `<out>.raw` and converts them as if they were MPII's or COCO's; see ARGUMENTS.
 
+    Where `out` is in a bucket they go under `runs` on the disk: they are read in small parts, and made again where they are missing.
+
     Returns:
       The summary.
 
     Raises:
       UserError: as `write_layout`, or `out` cannot be used.
     """
-    raw = os.path.normpath(out) + ".raw"
+    place = os.path.join("runs", out.removeprefix(buckets.PREFIX)) if buckets.is_bucket(out) else out
+    raw = os.path.normpath(place) + ".raw"
     write_layout(
         raw, layout=layout, train_pictures=train_pictures, test_pictures=test_pictures, picture_size=picture_size, seed=seed,
         workers=workers,

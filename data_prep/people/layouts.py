@@ -11,6 +11,7 @@ import scipy.io
 
 from data_prep import gt_valid
 from data_prep.people.scenes import Person
+from kdpose_jax.files import write_atomically
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 # COCO labels no joints of people smaller than this, pixels.
@@ -104,8 +105,5 @@ def _rounded(point) -> list[float]:
 
 
 def write_json(path: str, content: Any) -> None:
-    """Writes under another name and renames: the file is there whole or not at all."""
-    partial = f"{path}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-    os.replace(partial, path)
+    """Writes a file whole or not at all."""
+    write_atomically(path, json.dumps(content).encode())

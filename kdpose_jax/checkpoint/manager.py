@@ -13,8 +13,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from kdpose_jax import buckets
 from kdpose_jax.checkpoint.stored import (
-    absolute_path,
     best_of,
     choose_step,
     damage_errors,
@@ -26,6 +26,7 @@ from kdpose_jax.checkpoint.stored import (
     stored_leaves,
 )  # fmt: skip
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import absolute
 
 # TensorStore reports a failed write as a ValueError that starts with the name of its status.
 _STORAGE_STATUS = re.compile(r"[A-Z_]{5,}: ")
@@ -64,7 +65,7 @@ class Checkpoints:
             raise UserError(
                 f"A run cannot keep {keep_latest} latest and {keep_best} best checkpoints: keep at least 1 latest and 0 best."
             )
-        self._directory = absolute_path(directory)
+        self._directory = absolute(directory)  # Orbax reports a failure of a relative path only after `save` has reported success
         self._keep = (keep_latest, keep_best)
         self._ranking = {"metric": best_metric, "lowest": best_is_lowest}
         self._asynchronous = asynchronous
@@ -215,8 +216,9 @@ def _storage_failure(error: BaseException) -> str | None:
     """Why a write failed, if the storage is to blame, else None."""
     cause: BaseException | None = error
     while cause is not None:
-        text = one_line(cause)
-        if isinstance(cause, OSError) or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text)):
+        said = buckets.failure(cause)
+        text = said or one_line(cause)
+        if said or isinstance(cause, OSError) or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text)):
             full = "no space left" in str(cause).lower() or "quota exceeded" in str(cause).lower()
             return "the disk is full: no space left on device" if full else text
         cause = cause.__cause__ or cause.__context__

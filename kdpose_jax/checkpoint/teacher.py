@@ -11,6 +11,7 @@ from etils import epath
 
 from kdpose_jax.checkpoint import stored
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import absolute
 
 FINGERPRINT_LENGTH = 16
 
@@ -87,10 +88,11 @@ def _step_directory(directory: epath.PathLike, which: str | int) -> epath.Path:
     Raises:
       UserError: no such folder or no such checkpoint in it.
     """
-    path = stored.absolute_path(directory)
+    path = absolute(directory)
     if not path.is_dir():
         raise UserError(f"There is no folder {path} to load a checkpoint from: name the folder of a run (it contains checkpoints/).")
     if path.name.isdigit() and (path / stored.STATE).is_dir():
+        stored.choose_step(list(ocp.utils.checkpoint_steps(path.parent)), int(path.name), path.parent)  # a half-written one is none
         return path
     if (path / "checkpoints").is_dir():
         path = path / "checkpoints"

@@ -4,10 +4,10 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from kdpose_jax.codecs import crops
 from kdpose_jax.data import images, schema
@@ -62,7 +62,7 @@ class Persons:
         return len(self.file)
 
 
-def read(records: str | pathlib.Path, split: str) -> Persons:
+def read(records: epath.PathLike, split: str) -> Persons:
     """Reads one split of a data set of person records into memory.
 
     Args:

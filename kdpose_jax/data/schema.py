@@ -4,6 +4,8 @@ import dataclasses
 import os
 from typing import Any
 
+from etils import epath
+
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS
 from kdpose_jax.untrusted.documents import load_json
@@ -136,7 +138,7 @@ def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}.tfrecord-{index:05d}-of-{count:05d}"
 
 
-def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
+def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
     """Reads and checks the metadata of a converted data set.
 
     Args:
@@ -153,12 +155,13 @@ def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
     Raises:
       UserError: no folder, no or unreadable metadata, another kind or schema version, or a file that is missing.
     """
-    path = os.path.join(directory, METADATA_FILE)
+    folder = epath.Path(directory)
+    path = folder / METADATA_FILE
     expected = f"{METADATA_FILE}, features.json, dataset_info.json and files like {shard_name('train', 0, 8)}"
     command = f"`python -m data_prep.convert {kind.converter} --source DIR --out {directory}`"
-    if not os.path.isdir(directory):
+    if not folder.is_dir():
         raise UserError(f"Data set folder '{directory}' does not exist (expected there: {expected}): write it with {command}.")
-    if not os.path.isfile(path):
+    if not path.is_file():
         raise UserError(
             f"'{directory}' has no {METADATA_FILE}, so it is not a data set or its conversion did not end (expected there: "
             f"{expected}): write it, or go on where it stopped, with {command}."
@@ -168,10 +171,11 @@ def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with {command}.") from error
     _check_metadata(metadata, kind, path, command)
+    there = {entry.name for entry in folder.iterdir()}
     beside = metadata["files"] if "files" in metadata else ()
     for names in (*(split["shards"] for split in metadata["splits"].values()), beside):
         for name in names:
-            if not os.path.isfile(os.path.join(directory, name)):
+            if name not in there:
                 raise UserError(
                     f"'{directory}' lacks '{name}', which its {METADATA_FILE} names: copy it again, or delete the folder and write it "
                     f"with {command}."
@@ -179,7 +183,7 @@ def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
     return metadata
 
 
-def _check_metadata(metadata: Any, kind: Kind, path: str, command: str) -> None:
+def _check_metadata(metadata: Any, kind: Kind, path: epath.Path, command: str) -> None:
     """Raises UserError unless this code can read the data set that `metadata` describes."""
     found = metadata["kind"] if isinstance(metadata, dict) and "kind" in metadata else None
     if found != kind.name:

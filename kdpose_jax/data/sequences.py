@@ -1,9 +1,9 @@
 """Sequence records -> motion in host memory -> windows."""
 
 import dataclasses
-import pathlib
 
 import numpy as np
+from etils import epath
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.data import schema
@@ -55,7 +55,7 @@ class Motion:
         )
 
 
-def read(records: str | pathlib.Path, split: str) -> Motion:
+def read(records: epath.PathLike, split: str) -> Motion:
     """Reads one split of a data set of sequence records into memory.
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Float, Int
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -111,7 +112,7 @@ def without(annotations: dict[str, Any], ids: Collection[int]) -> dict[str, Any]
     return {**annotations, "annotations": [one for one in annotations["annotations"] if one["id"] not in unwanted]}
 
 
-def read_annotations(path: str) -> dict[str, Any]:
+def read_annotations(path: epath.PathLike) -> dict[str, Any]:
     """Reads the annotations that the conversion has kept.
 
     Raises:

@@ -1,6 +1,5 @@
 """Scores and costs of one network, kept in its folder so that an interrupted run does not repeat them."""
 
-import json
 from typing import Any
 
 import jax
@@ -82,5 +81,5 @@ def evaluate_once(directory: epath.Path, config: ConfigDict, checkpoint: str, ar
     record = evaluate_network(config, checkpoint, around)
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)
-        settings.write_text(path, json.dumps({"asked": asked, "record": record}, indent=1))
+        settings.write_json(path, {"asked": asked, "record": record})
     return record

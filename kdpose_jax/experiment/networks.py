@@ -6,6 +6,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import files
 from kdpose_jax.checkpoint import teacher as checkpoint_teacher
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import settings
@@ -212,5 +213,5 @@ def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]
 
 
 def resolve(path: str) -> str:
-    """Absolute form of a local path, so that a run may be started from anywhere."""
-    return str(epath.Path(path).expanduser().resolve()) if path and "://" not in path else path
+    """Absolute form of a path, so that a run may be started from anywhere; an empty one stays so."""
+    return str(files.absolute(path)) if path else path

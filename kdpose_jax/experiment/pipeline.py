@@ -8,6 +8,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import buckets
 from kdpose_jax.checkpoint import teacher as checkpoint_teacher
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
@@ -43,6 +44,8 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     """
     settings.check(config)
     resolve_paths(config)
+    buckets.check_access(workdir, writes=True)
+    check_what_is_read(config)
     networks.adopt_teacher(config)
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
@@ -103,6 +106,9 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
       UserError: the checkpoint is of another model or method, or any other mistake of the user's.
     """
     checkpoint = networks.resolve(checkpoint)
+    buckets.check_access(checkpoint, writes=workdir is None)
+    if workdir is not None:
+        buckets.check_access(workdir, writes=True)
     if config is not None:
         resolve_paths(config)
     if networks.is_weight_file(checkpoint):
@@ -122,6 +128,7 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
             stored.eval = ConfigDict(settings.as_tuples(config.eval.to_dict()))
         config = stored
     settings.check(config)
+    check_what_is_read(config)
     home = run_folder(checkpoint) if workdir is None else workdir
     mesh = start_devices(config)
     with sharding.first_process_first():
@@ -216,6 +223,16 @@ def resolve_paths(config: ConfigDict) -> None:
         config.data[name] = networks.resolve(config.data[name])
     for stage in (config.teacher, config.student):
         stage.pretrained = networks.resolve(stage.pretrained)
+
+
+def check_what_is_read(config: ConfigDict) -> None:
+    """Asks the buckets among the config's paths for access, before any work.
+
+    Raises:
+      UserError: one of them cannot be read.
+    """
+    for path in (config.data.records, config.teacher.checkpoint, config.teacher.pretrained, config.student.pretrained):
+        buckets.check_access(path, writes=False)
 
 
 def start_devices(config: ConfigDict) -> jax.sharding.Mesh:

@@ -9,6 +9,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json
 
 # What may differ when a run goes on: nothing that its numbers depend on.
@@ -102,8 +103,8 @@ def data_identity(metadata: dict[str, Any]) -> dict[str, Any]:
 def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:
     """Writes config and data identity into the work directory; done when all that can be checked was found right."""
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / DATA_FILE, json.dumps(data_identity(metadata), indent=1))
-    write_text(workdir / "config.json", json.dumps(as_dict(config), indent=1))
+    write_json(workdir / DATA_FILE, data_identity(metadata))
+    write_json(workdir / "config.json", as_dict(config))
 
 
 def read_json(path: epath.Path) -> Any:
@@ -118,11 +119,9 @@ def read_json(path: epath.Path) -> Any:
         raise UserError(f"'{path}' is damaged ({error}): use another --workdir, or delete that folder.") from error
 
 
-def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.parent / f"{path.name}.partial"
-    partial.write_text(text)
-    partial.replace(path)
+def write_json(path: epath.Path, content: Any) -> None:
+    """Writes a JSON file of a work directory whole or not at all."""
+    write_atomically(path, json.dumps(content, indent=1).encode())
 
 
 def check(config: ConfigDict) -> None:

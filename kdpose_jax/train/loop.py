@@ -110,6 +110,7 @@ def train(
             log.write(step, {f"test_{key}": value for key, value in scores.items()})
             show(f"{name}  step {step}  test " + "  ".join(f"{key} {value:.2f}" for key, value in scores.items()))
         if evaluates or saves:
+            log.sync()  # before the checkpoint: a run that goes on from it needs the lines until then
             checkpoints.save(step, vars(state), meta, scores)
             progress.restart_clock(step)
     checkpoints.wait()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +10,12 @@ from typing import Any
 from etils import epath
 from tensorboardX import SummaryWriter  # TensorBoard's files without TensorFlow
 
+from kdpose_jax import buckets
+from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import parse_json
+
+# A bucket takes one version of an object a second; its copy of the log need not be fresher than this.
+SECONDS_BETWEEN_UPLOADS = 60.0
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -18,7 +24,10 @@ def due(step: int, every: int, last: int) -> bool:
 
 
 class MetricsLog:
-    """`metrics.jsonl`, the record of a run (one object per interval, flushed), and TensorBoard's view of it.
+    """`metrics.jsonl`, the record of a run (one object per interval), and TensorBoard's view of it.
+
+    On a disk every line is there at once. A bucket knows no appending: there both files are written anew, at `sync` and every
+    `SECONDS_BETWEEN_UPLOADS`.
 
     Args:
       directory: the run's folder.
@@ -28,32 +37,56 @@ class MetricsLog:
     """
 
     def __init__(self, directory: str, *, first_step: int, writes: bool):
-        self._path = epath.Path(directory) / "metrics.jsonl"
+        self._directory = epath.Path(directory)
+        self._path = self._directory / "metrics.jsonl"
         self._lines = _lines_until(self._path, first_step)
-        self._tensorboard = SummaryWriter(str(epath.Path(directory) / "tensorboard")) if writes else None
-        self._file = None
-        if writes:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.parent / (self._path.name + ".partial")
-            partial.write_text("".join(self._lines))
-            partial.replace(self._path)
-            self._file = self._path.open("a")
+        self._writes = writes
+        if not writes:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path, "".join(self._lines).encode())
+        in_bucket = buckets.is_bucket(directory)
+        self._file = None if in_bucket else self._path.open("a")
+        self._staged = tempfile.TemporaryDirectory() if in_bucket else None
+        self._tensorboard = SummaryWriter(self._staged.name if self._staged else str(self._directory / "tensorboard"))
+        self._synced = time.monotonic()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; a value that is not finite becomes null, as JSON has no NaN."""
-        if self._file is None:
+        if not self._writes:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        line = json.dumps({"step": step, **finite}) + "\n"
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
+        if self._file is not None:
+            self._file.write(line)
+            self._file.flush()
+            return
+        self._lines.append(line)
+        if time.monotonic() - self._synced > SECONDS_BETWEEN_UPLOADS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Returns when a bucket has all that was written so far; on a disk it is there already."""
+        if not self._writes or self._staged is None:
+            return
+        write_atomically(self._path, "".join(self._lines).encode())
+        self._tensorboard.flush()
+        for file in sorted(epath.Path(self._staged.name).iterdir()):
+            write_atomically(self._directory / "tensorboard" / file.name, file.read_bytes())
+        self._synced = time.monotonic()
 
     def close(self) -> None:
         """Closes both files."""
+        if not self._writes:
+            return
+        self.sync()
+        self._tensorboard.close()
         if self._file is not None:
             self._file.close()
-            self._tensorboard.close()
+        if self._staged is not None:
+            self._staged.cleanup()
 
 
 def _lines_until(path: epath.Path, step: int) -> list[str]:

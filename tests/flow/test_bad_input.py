@@ -179,7 +179,7 @@ def test_folder_that_cannot_be_made(capsys, records, tmp_path):
     (tmp_path / "file").write_text("")
     arguments = (*CONFIG, f"--config.data.records={records}", *TINY)
     assert "'" + str(tmp_path / "file") in refusal(capsys, *arguments, "--workdir", str(tmp_path / "file" / "run"))
-    assert "buckets are not supported" in refusal(capsys, *arguments, "--workdir", "gs://bucket/run")
+    assert "a storage that is not known here" in refusal(capsys, *arguments, "--workdir", "s3://bucket/run")
 
 
 def test_other_data_in_the_same_folder(capsys, finished, tmp_path):
@@ -198,9 +198,9 @@ def test_other_data_in_the_same_folder(capsys, finished, tmp_path):
 def test_full_disk(capsys, records, tmp_path, monkeypatch):
     from kdpose_jax.experiment import settings
 
-    def full(path, text):
+    def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(settings, "write_text", full)
+    monkeypatch.setattr(settings, "write_atomically", full)
     message = refusal(capsys, *CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
     assert "disk is full" in message

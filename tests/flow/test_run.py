@@ -11,24 +11,13 @@ import jax
 import numpy as np
 import pytest
 from golden import REPOSITORY
-from launching import launch_main
+from launching import final_params, launch_main
 
-from kdpose_jax.checkpoint.teacher import load_variables, run_meta
+from kdpose_jax.checkpoint.teacher import run_meta
 from kdpose_jax.experiment import settings
 from kdpose_jax.methods.scjd.method import build
 
 NETWORKS = ("teacher", "baseline", "student")
-
-
-def final_params(run):
-    """The last parameters of a run, averaged ones included."""
-    config = settings.from_dict(run_meta(run)["config"])
-    method = settings.load("methods", config.method, "method").build(config.lock())
-    batch = {"keypoints_2d": np.zeros((1, config.data.frames, 17, 2), np.float32)}
-    params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
-    everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params)
-    return [load_variables(run, {"params": target}, which="latest", prefer_ema=ema)[0]["params"] for ema in (False, True)]
 
 
 def test_everything_is_left_behind(finished):

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+import pathlib
 import re
 
 import numpy as np
 import pytest
 
 from data_prep import convert, records, shards, synthetic
+from kdpose_jax import files
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 
@@ -105,9 +107,10 @@ def test_restart_keeps_finished_shards_and_gives_the_same_bytes(whole, tmp_path,
 def test_full_disk_while_writing_a_shard(whole, tmp_path, monkeypatch):
     out = tmp_path / "data"
     with monkeypatch.context() as patch:
-        name = shards.partial_name
-        patch.setattr(shards, "partial_name", lambda path: "/dev/full" if "test.tfrecord-00002" in path else name(path))
-        patch.setattr(os, "unlink", lambda path: None)  # the device must stay
+        name = files.partial_name
+        full = pathlib.Path("/dev/full")
+        patch.setattr(files, "partial_name", lambda path: full if "test.tfrecord-00002" in str(path) else name(path))
+        patch.setattr(pathlib.Path, "unlink", lambda path: None)  # the device must stay
         with pytest.raises(UserError, match="The disk is full at '.*data': make room and run the same command again"):
             convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
     assert len(list(out.glob("*.tfrecord-*"))) == 10 and not (out / "metadata.json").exists()
@@ -121,7 +124,7 @@ def test_full_disk_while_writing_metadata(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
         patch.setattr(os, "replace", full)
-        with pytest.raises(UserError, match="The disk is full"):
+        with pytest.raises(UserError, match="the disk is full"):
             convert.prepare("synthetic", str(tmp_path / "data"), workers=1, **SETTINGS)
     assert content(tmp_path / "data") == {}
 
