@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The entry points (`launch.py`, `data_prep.convert`) print it without a traceback and exit with code 2.
     """
+
+
+class StalledError(UserError):
+    """Something that the run depends on has stopped answering, so that its threads cannot be waited for."""

@@ -9,9 +9,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import write_atomically
 
 # What may differ when a run goes on: nothing that its numbers depend on.
-MAY_CHANGE = ("platform", "eval.latency", "checkpoint.", "data.source", "data.records", ".train.log_every_steps")
+MAY_CHANGE = (
+    "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
+    ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds",
+)  # fmt: skip
 DATA_FILE = "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
@@ -116,9 +120,7 @@ def read_json(path: epath.Path) -> Any:
 
 def write_text(path: epath.Path, text: str) -> None:
     """Writes a file whole or not at all."""
-    partial = path.parent / f"{path.name}.partial"
-    partial.write_text(text)
-    partial.replace(path)
+    write_atomically(path, text.encode())
 
 
 def check(config: ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""The files a run leaves: results.json, and metrics.jsonl read back. Imports only `errors` of the package."""
+"""The files a run leaves: results.json, and metrics.jsonl read back. Imports only `errors` and `files` of the package."""
 
 import importlib.metadata
 import json
@@ -14,6 +14,7 @@ import numpy as np
 from etils import epath
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import write_atomically
 
 SCHEMA_VERSION = 1
 
@@ -136,22 +137,6 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
                 break
             raise UserError(f"{path}, line {number}, is no record with a step: delete that line.") from None
     return sorted(records.values(), key=lambda record: record["step"])
-
-
-def write_atomically(path: epath.PathLike, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it.
-
-    Raises:
-      UserError: it cannot be written; an older file of this name is unharmed.
-    """
-    path = epath.Path(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written ({error.strerror or error}): free space or choose another folder.") from error
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,17 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
-from tensorboardX import SummaryWriter  # TensorBoard's files without TensorFlow
+from tensorboardX.event_file_writer import EventsWriter  # TensorBoard's files without TensorFlow
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from kdpose_jax.files import write_atomically
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -15,43 +20,70 @@ def due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
+class Lines:
+    """A file of JSON objects, one per line, each with its step; what a run wrote after its last checkpoint is dropped when it goes on.
+
+    Args:
+      path: of the file.
+      first_step: steps whose lines are kept; later ones are written again.
+      writes: False on all processes but one.
+    """
+
+    def __init__(self, path: epath.Path, *, first_step: int, writes: bool):
+        self._file = None
+        if writes:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, "".join(_lines_until(path, first_step)).encode())
+            self._file = path.open("a")
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends one line, which is on the disk when this returns: no later checkpoint may survive without it."""
+        if self._file is not None:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+
+
 class MetricsLog:
-    """`metrics.jsonl`, the record of a run (one object per interval, flushed), and TensorBoard's view of it.
+    """`metrics.jsonl`, the record of a run (one object per interval), and TensorBoard's view of it.
 
     Args:
       directory: the run's folder.
-      first_step: steps that the run has taken already; lines of later steps, left by a run that was killed after its
-        last checkpoint, are dropped.
+      first_step: steps whose lines are kept; see `Lines`.
       writes: False on all processes but one.
     """
 
     def __init__(self, directory: str, *, first_step: int, writes: bool):
-        self._path = epath.Path(directory) / "metrics.jsonl"
-        self._lines = _lines_until(self._path, first_step)
-        self._tensorboard = SummaryWriter(str(epath.Path(directory) / "tensorboard")) if writes else None
-        self._file = None
+        self._lines = Lines(epath.Path(directory) / "metrics.jsonl", first_step=first_step, writes=writes)
+        self._events = None
         if writes:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.parent / (self._path.name + ".partial")
-            partial.write_text("".join(self._lines))
-            partial.replace(self._path)
-            self._file = self._path.open("a")
+            folder = epath.Path(directory) / "tensorboard"
+            folder.mkdir(parents=True, exist_ok=True)
+            # Not tensorboardX's SummaryWriter: its thread dies of a full disk, and its queue then blocks the run for ever.
+            self._events = EventsWriter(str(folder / "events"))
+            self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))  # hides what is written again
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; a value that is not finite becomes null, as JSON has no NaN."""
-        if self._file is None:
-            return
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+        self._lines.write(step, {name: value if math.isfinite(value) else None for name, value in values.items()})
+        if self._events is not None:
+            for name, value in values.items():
+                self._event(step, summary=scalar(name, value))
+            self._events.flush()
 
     def close(self) -> None:
         """Closes both files."""
-        if self._file is not None:
-            self._file.close()
-            self._tensorboard.close()
+        self._lines.close()
+        if self._events is not None:
+            self._events.close()
+
+    def _event(self, step: int, **content: Any) -> None:
+        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
 
 def _lines_until(path: epath.Path, step: int) -> list[str]:

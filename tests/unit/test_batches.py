@@ -37,7 +37,7 @@ def over_batch(devices):
 
 @pytest.mark.parametrize("first_step", [0, 5])
 def test_training_batches_follow_the_order_from_any_step(first_step):
-    batches = TrainBatches(Numbers(7), seed=3, batch=4, first_step=first_step, sharding=over_batch(2))
+    batches = TrainBatches(Numbers(7), seed=3, batch=4, first_step=first_step, sharding=over_batch(2), patience=60.0)
     try:
         for step in range(first_step, first_step + 6):
             batch = next(batches)
@@ -51,14 +51,14 @@ def test_training_batches_follow_the_order_from_any_step(first_step):
 
 
 def test_an_error_of_the_source_reaches_the_loop():
-    batches = TrainBatches(Numbers(5, broken_at=2), seed=0, batch=5, first_step=0, sharding=over_batch(1))
+    batches = TrainBatches(Numbers(5, broken_at=2), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0)
     with pytest.raises(OSError, match="the source broke"):
         next(batches)
     batches.close()
 
 
 def test_close_ends_a_thread_that_waits_for_room():
-    batches = TrainBatches(Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), ahead=1)
+    batches = TrainBatches(Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0, ahead=1)
     next(batches)
     batches.close()
     assert not batches._thread.is_alive()
