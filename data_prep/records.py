@@ -19,7 +19,7 @@ import numpy as np
 import tqdm
 
 from data_prep import shards
-from kdpose_jax import skeletons
+from kdpose_jax import files, skeletons
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 
@@ -113,8 +113,9 @@ def write_recordset(
     if _is_finished(out, identity):
         return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
     recordset = load()
-    with _disk_errors(out):
-        os.makedirs(out, exist_ok=True)
+    with _disk_errors(out), files.held(out, print):
+        if _is_finished(out, identity):  # by another process, meanwhile
+            return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
         _write_json(os.path.join(out, UNFINISHED_FILE), identity)
         planned = [
             shard
@@ -134,7 +135,7 @@ def _is_finished(out: str, identity: dict[str, Any]) -> bool:
     """Whether `out` is this data set, whole; raises UserError if it is, or is becoming, anything else."""
     if os.path.exists(out) and not os.path.isdir(out):
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
-    if not os.path.isdir(out) or all(map(_is_partial, os.listdir(out))):
+    if not os.path.isdir(out) or all(name == files.LOCK_FILE or _is_partial(name) for name in os.listdir(out)):
         return False
     for name, finished in ((schema.METADATA_FILE, True), (UNFINISHED_FILE, False)):
         path = os.path.join(out, name)
@@ -190,7 +191,8 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
             return
         # spawn: a forked copy of a process in which JAX or TensorFlow has started threads can hang.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as executor:
+        count = min(workers, len(pending))
+        with concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=shards.end_with_parent) as executor:
             writes = {executor.submit(shards.write_shard, *call): shard for shard, call in zip(pending, calls, strict=True)}
             try:
                 for write in concurrent.futures.as_completed(writes):
@@ -228,6 +230,8 @@ def _write_file(path: str, content: bytes) -> None:
     try:
         with open(partial, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):

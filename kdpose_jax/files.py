@@ -52,7 +52,8 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise UserError(
-            f"{path} could not be written ({error.strerror or error}): free space and give the same command again, or choose another folder."
+            f"{path} could not be written ({error.strerror or error}): free space and give the same command again, or choose another "
+            "folder."
         ) from error
 
 
@@ -89,10 +90,9 @@ def held(folder: epath.PathLike, show: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            if os.listdir(folder) == [LOCK_FILE]:  # nothing came of it: no trace of a command that was refused
-                (folder / LOCK_FILE).unlink()
-                folder.rmdir()
+        with contextlib.suppress(OSError):  # while it is held, and so never another's
+            os.unlink(folder / LOCK_FILE)
+            os.rmdir(folder)  # only where nothing came of it: no trace of a command that was refused
         os.close(descriptor)
 
 
@@ -110,7 +110,7 @@ def _lock(folder: epath.Path, show: Callable[[str], None]) -> int:
             raise
         show(f"note: {folder} cannot be locked ({error.strerror}): see to it that no other run writes there")
         return descriptor
-    if os.fstat(descriptor).st_nlink == 0:  # the holder before was just removing the folder
+    if os.fstat(descriptor).st_nlink == 0:  # the holder before was just removing it
         os.close(descriptor)
         folder.mkdir(parents=True, exist_ok=True)
         return _lock(folder, show)

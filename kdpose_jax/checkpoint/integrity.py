@@ -65,8 +65,8 @@ def require_whole(step_directory: epath.Path) -> None:
     found = damage(step_directory)
     if found is not None:
         raise DamagedCheckpoint(
-            f"The checkpoint of step {step_directory.name} in {step_directory.parent} is damaged ({found}): delete that step's folder to go "
-            "on from the step before it."
+            f"The checkpoint of step {step_directory.name} in {step_directory.parent} is damaged ({found}): delete that step's folder to "
+            "go on from the step before it."
         )
 
 
@@ -89,7 +89,7 @@ def set_damaged_aside(directory: epath.Path, show: Callable[[str], None]) -> Non
         number = sum(1 for entry in aside.iterdir() if entry.name.split(".")[0] == str(step))
         target = aside / (f"{step}.{number}" if number else str(step))
         (directory / str(step)).rename(target)
-        show(f"warning: the checkpoint of step {step} in {directory} is damaged ({found}); it was moved to {target}, and the one before is used")
+        show(f"warning: the checkpoint of step {step} in {directory} is damaged ({found}): moved to {target}, the one before is used")
 
 
 def _files(step_directory: epath.Path) -> dict[str, epath.Path]:

@@ -98,8 +98,8 @@ class TrainBatches:
             item = self._ready.get(timeout=self._patience)
         except queue.Empty:
             raise StalledError(
-                f"No batch came for {self._patience:g} s at step {self._step}, so the input is taken for hung: look at the machine's disks, "
-                "threads and memory and give the same command again, or raise train.patience_seconds if it is only slow."
+                f"No batch came for {self._patience:g} s at step {self._step}, so the input is taken for hung: look at the machine's "
+                "disks, threads and memory and give the same command again, or raise train.patience_seconds if it is only slow."
             ) from None
         self.waited = time.perf_counter() - start
         if isinstance(item, Exception):

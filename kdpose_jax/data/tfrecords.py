@@ -28,7 +28,14 @@ def read_records(directory: str | pathlib.Path, split: str, metadata: dict[str, 
     import tensorflow as tf  # imported late: starting it takes seconds that a mistyped flag need not cost
     import tensorflow_datasets as tfds
 
-    features = tfds.builder_from_directory(directory).info.features
+    try:
+        features = tfds.builder_from_directory(directory).info.features
+    except Exception as error:  # tfds raises almost anything
+        what = " ".join(str(error).split())
+        raise UserError(
+            f"features.json or dataset_info.json of '{directory}' is damaged ({type(error).__name__}: {what[:120]}); convert the data set "
+            "again into a new folder."
+        ) from error
     for name, count in metadata["splits"][split]["shards"].items():
         path = pathlib.Path(directory) / name
         for number, raw in enumerate(_raw_records(tf, path, count)):

@@ -160,8 +160,8 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     plan = plan_of(run.config, len(source))
     method, config = build_method(run.config, plan)
     block = config.student.train
-    for folder in CHECKPOINT_FOLDERS:
-        if jax.process_index() == 0:
+    if jax.process_index() == 0:
+        for folder in CHECKPOINT_FOLDERS:
             set_damaged_aside(directory / folder, around.show)
     sharding.all_here("damaged checkpoints are set aside")
     opened = [open_checkpoints(directory / folder, config, protocol) for folder in CHECKPOINT_FOLDERS]
@@ -169,6 +169,7 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
         reports = config.gradient_report and bool(method.teachers)
         if checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory)):
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
+            remove_interrupted(directory)
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
         first_key, root_key = jax.device_put(jax.random.split(jax.random.key(config.seed)), everywhere)
@@ -225,6 +226,7 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
                 examples.close()
         if reports:
             report_gradients(directory, "end", method, current, frozen, example, root_key)
+    remove_interrupted(directory)
     return directory
 
 
@@ -263,6 +265,13 @@ def open_checkpoints(directory: epath.Path, config: ConfigDict, protocol: Any) -
         best_is_lowest=protocol.best_is_lowest,
         asynchronous=config.checkpoint.asynchronous,
     )
+
+
+def remove_interrupted(directory: epath.Path) -> None:
+    """Deletes the state at which a run was told to stop, when the run is over."""
+    folder = directory / CHECKPOINT_FOLDERS[1]
+    if jax.process_index() == 0 and folder.exists():
+        folder.rmtree()
 
 
 def newest_of(checkpoints: Checkpoints, interrupted: Checkpoints) -> Checkpoints | None:

@@ -144,7 +144,8 @@ def train(
         if logs:
             means = mean_metrics([metrics for _, metrics in interval])
             rates = progress.line(step, {key: means[key] for key in shown if key in means}, waited)
-            storage.log.write(step, {**means, **rates, "learning_rate": float(learning_rate(step - 1)), "epoch": step / plan.steps_per_epoch})
+            place = {"learning_rate": float(learning_rate(step - 1)), "epoch": step / plan.steps_per_epoch}
+            storage.log.write(step, {**means, **rates, **place})
             waited = 0.0
         scores = None
         if evaluates:
