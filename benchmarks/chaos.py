@@ -83,8 +83,9 @@ class Report:
         print(f"{'signal':8s} {'method':6s} {'stage':22s} times")
         for (name, method, stage), count in sorted(self.signals.items()):
             print(f"{name:8s} {method:6s} {stage:22s} {count:5d}")
-        print(f"{self.kills()} SIGKILLs and {sum(self.signals.values()) - self.kills()} SIGTERMs in {self.runs} runs, {self.inside_a_save} of them "
-              f"while a checkpoint was being written, {seconds / 60:.1f} minutes, {len(self.differences)} differences")
+        others = sum(self.signals.values()) - self.kills()
+        print(f"{self.kills()} SIGKILLs and {others} SIGTERMs in {self.runs} runs, {self.inside_a_save} of them while a checkpoint was "
+              f"being written, {seconds / 60:.1f} minutes, {len(self.differences)} differences")
         for line in self.differences:
             print(f"  {line}")
 
