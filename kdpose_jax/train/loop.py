@@ -177,10 +177,9 @@ def _save_interrupted(step: int, state: TrainState, interval: list[Measured], st
 
 
 def interval_of(meta: Mapping[str, Any]) -> list[Measured]:
-    """The metrics that `train` is to go on with, from what was saved with its state."""
-    return [
-        (step, {name: tuple(np.float32(value) for value in pair) for name, pair in metrics.items()}) for step, metrics in meta[INTERVAL]
-    ]
+    """The metrics that `train` is to go on with, from what was saved with its state; earlier versions saved none."""
+    saved = meta[INTERVAL] if INTERVAL in meta else []
+    return [(step, {name: tuple(np.float32(value) for value in pair) for name, pair in metrics.items()}) for step, metrics in saved]
 
 
 def _read(name: str, pending: list[tuple[int, Any]], checkpoints: Checkpoints) -> list[Measured]:
