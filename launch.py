@@ -4,6 +4,9 @@
   --mode eval    scores of one checkpoint: --checkpoint RUN, or a PyTorch file together with --config
 
 A run that was interrupted goes on when the same command is given again.
+
+Exit codes: 0 done; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM and 130 by Ctrl-C, with all work saved: run the
+same command again.
 """
 
 import importlib.util
@@ -17,7 +20,8 @@ from etils import epath  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from kdpose_jax import buckets, files  # noqa: E402
-from kdpose_jax.errors import UserError  # noqa: E402
+from kdpose_jax.errors import StalledError, UserError  # noqa: E402
+from kdpose_jax.train import preemption  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
@@ -60,7 +64,7 @@ def start_distributed() -> None:
         jax.distributed.initialize(coordinator_address=os.environ["KDPOSE_COORDINATOR"] if "KDPOSE_COORDINATOR" in os.environ else None)
 
 
-def run(argv: list[str]) -> None:
+def run(argv: list[str], stop: preemption.Stop) -> None:
     """Checks the command line and runs the mode."""
     words, config = parse_flags(argv)
     if words:
@@ -77,9 +81,9 @@ def run(argv: list[str]) -> None:
 
     workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "eval":
-        pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show)
+        pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show, stop)
     else:
-        pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show)
+        pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show, stop)
 
 
 def show(line: str) -> None:
@@ -91,33 +95,36 @@ def show(line: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the program; a user's mistake gives one line and exit code 2."""
-    try:
-        run(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in files.DISK_FULL:
-            if not error.filename:
-                raise
-            print(f"error: '{error.filename}' cannot be used: {error.strerror}; check the path and its rights.", file=sys.stderr)
+    """Runs the program; a user's mistake gives one line and exit code 2, a request to stop one line and its own code."""
+    with preemption.watching() as stop:
+        try:
+            run(argv, stop)
+        except preemption.Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return stopped.code
+        except StalledError as error:
+            preemption.leave(f"error: {error}", 2)  # what hangs would keep the interpreter from ending
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
             return 2
-        print(
-            f"error: The disk is full ({error.filename or 'while writing'}): free some space and give the same command "
-            "again; what was written before is whole.",
-            file=sys.stderr,
-        )
-        return 2
-    except Exception as error:
-        said = buckets.sentence(error, "The bucket")
-        if said is None:
-            raise
-        print(f"error: {said}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        except OSError as error:
+            if error.errno not in files.DISK_FULL:
+                if not error.filename:
+                    raise
+                print(f"error: '{error.filename}' cannot be used: {error.strerror}; check the path and its rights.", file=sys.stderr)
+                return 2
+            print(
+                f"error: The disk is full ({error.filename or 'while writing'}): free some space and give the same command "
+                "again; what was written before is whole.",
+                file=sys.stderr,
+            )
+            return 2
+        except Exception as error:
+            said = buckets.sentence(error, "The bucket")
+            if said is None:
+                raise
+            print(f"error: {said}", file=sys.stderr)
+            return 2
     return 0
 
 

@@ -73,6 +73,8 @@ def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
         "save_every_steps": 1000,
         "evaluate_every_epochs": 1.0,
         "evaluate_examples": 0,  # evenly spread test examples scored during training; 0: all
+        "patience_seconds": 300.0,  # that the loop waits for a batch before it takes the input for hung
+        "log_examples": False,  # examples.jsonl: the numbers of the examples of every step
     })
 
 

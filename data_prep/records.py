@@ -19,7 +19,7 @@ import tqdm
 from etils import epath
 
 from data_prep import shards
-from kdpose_jax import buckets, skeletons
+from kdpose_jax import buckets, files, skeletons
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import is_partial, write_atomically
@@ -115,7 +115,9 @@ def write_recordset(
     if _is_finished(out, identity):
         return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
     recordset = load()
-    with _storage_errors(out):
+    with _storage_errors(out), files.held(out, print):
+        if _is_finished(out, identity):  # by another process, meanwhile
+            return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
         folder = epath.Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / UNFINISHED_FILE, identity)
@@ -138,7 +140,7 @@ def _is_finished(out: str, identity: dict[str, Any]) -> bool:
     folder = epath.Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
-    if not folder.is_dir() or all(is_partial(entry.name) for entry in folder.iterdir()):
+    if not folder.is_dir() or all(entry.name == files.LOCK_FILE or is_partial(entry.name) for entry in folder.iterdir()):
         return False
     for name, finished in ((schema.METADATA_FILE, True), (UNFINISHED_FILE, False)):
         path = folder / name
@@ -194,7 +196,8 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
             return
         # spawn: a forked copy of a process in which JAX or TensorFlow has started threads can hang.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as executor:
+        count = min(workers, len(pending))
+        with concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=shards.end_with_parent) as executor:
             writes = {executor.submit(shards.write_shard, *call): shard for shard, call in zip(pending, calls, strict=True)}
             try:
                 for write in concurrent.futures.as_completed(writes):

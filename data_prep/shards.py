@@ -3,6 +3,11 @@
 import contextlib
 import errno
 import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,12 +40,26 @@ def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[s
                 example = tf.train.Example.FromString(features.serialize_example(make_record(item)))
                 # tfds leaves the order of the fields to chance; the same input shall give the same bytes.
                 writer.write(example.SerializeToString(deterministic=True))
+        if not buckets.is_bucket(path):
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
         with _file_errors():
             partial.replace(path)
     except BaseException:
         with contextlib.suppress(OSError), _file_errors():
             partial.unlink()
         raise
+
+
+def end_with_parent() -> None:
+    """Makes a worker process end when its parent does, however that ends; without it, those of a killed run would stay for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a Ctrl-C, which all processes of a terminal get, the parent speaks
+
+    def watch() -> None:
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def write_tfds_metadata(out: str, kind: str, num_joints: int, shards: list[tuple[str, str, int]]) -> None:

@@ -13,3 +13,7 @@ class UserError(Exception):
         # Names out of files may hold line breaks, and control characters that a terminal obeys; the remedy stands at the end.
         shown = sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
         super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown))
+
+
+class StalledError(UserError):
+    """Something that the run depends on has stopped answering, so that its threads cannot be waited for."""

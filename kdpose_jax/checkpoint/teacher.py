@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from kdpose_jax.checkpoint import stored
+from kdpose_jax.checkpoint.integrity import require_whole
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import absolute
 
@@ -36,9 +37,10 @@ def load_variables(
     """
     step_directory = _step_directory(directory, which)
     place = f"The checkpoint of step {step_directory.name} in {step_directory.parent}"
-    meta = stored.read_meta(step_directory)
     with stored.damage_errors(place):
+        require_whole(step_directory)
         found = stored.stored_leaves(step_directory)
+    meta = stored.read_meta(step_directory)
     averaged = prefer_ema and any(path.startswith("ema/") for path in found)
     names = {kind: "ema" if kind == "params" and averaged else kind for kind in target}
     wanted = {names[kind]: entries for kind, entries in target.items()}

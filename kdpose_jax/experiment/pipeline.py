@@ -1,14 +1,15 @@
 """The stages of a run in their order: data, teacher, baseline, student, evaluation, report."""
 
+import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdpose_jax import buckets
+from kdpose_jax import buckets, files
 from kdpose_jax.checkpoint import teacher as checkpoint_teacher
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
@@ -27,20 +28,23 @@ from kdpose_jax.experiment.training import (
 )
 from kdpose_jax.report import results
 from kdpose_jax.train import sharding
+from kdpose_jax.train.preemption import Stop
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
-def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None]) -> None:
+def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None], stop: Stop) -> None:
     """Everything that `--mode train` does; what is done already is not done again.
 
     Args:
       config: of the experiment.
       workdir: where everything is written.
       show: prints one line.
+      stop: whether the run was told to stop.
 
     Raises:
       UserError: any mistake of the user's, as one sentence.
+      Stopped: the run was told to stop while it trained.
     """
     settings.check(config)
     resolve_paths(config)
@@ -63,12 +67,40 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
+    with held_by_first_process(workdir, show):
+        run_stages(config, workdir, runs, mesh, show, stop)
+
+
+@contextlib.contextmanager
+def held_by_first_process(workdir: epath.Path, show: Callable[[str], None]) -> Iterator[None]:
+    """Holds the work directory for all processes of this run.
+
+    Raises:
+      UserError: another run holds it.
+    """
+    refusal = UserError(f"'{workdir}' is in use by another run, as process 0 says: wait until it ends, or use another --workdir.")
+    refused = False
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(files.held(workdir, show))
+            except UserError as error:
+                refusal, refused = error, True
+        if sharding.first_process_says(refused):
+            raise refusal
+        yield
+
+
+def run_stages(
+    config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None], stop: Stop
+) -> None:
+    """Data, the networks one after another, the report; see `train_and_report`."""
     with sharding.first_process_first():
         records = data.prepare_records(config, workdir)
     metadata = check_records(config, records)
     if sharding.first_process_says(settings.holds_other_data(workdir, metadata)):
         raise UserError(f"'{workdir}' holds a run on other data ({settings.DATA_FILE} says which): use another --workdir, or that data.")
-    around = open_surroundings(config, records, workdir, mesh, show, training=True)
+    around = open_surroundings(config, records, workdir, mesh, show, stop, training=True)
     for run in runs:
         if not is_given(run, config):
             check_run(run, around)
@@ -93,7 +125,9 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         summary.write(workdir, networks_done, origin, protocol, metadata, show)
 
 
-def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epath.Path | None, show: Callable[[str], None]) -> None:
+def evaluate_and_report(
+    config: ConfigDict | None, checkpoint: str, workdir: epath.Path | None, show: Callable[[str], None], stop: Stop
+) -> None:
     """Everything that `--mode eval` does: restores a checkpoint on any number of devices and scores it.
 
     Args:
@@ -101,6 +135,7 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
       checkpoint: a run of ours or a PyTorch file.
       workdir: where the results go; None: beside the checkpoint's run.
       show: prints one line.
+      stop: whether the program was told to stop.
 
     Raises:
       UserError: the checkpoint is of another model or method, or any other mistake of the user's.
@@ -134,7 +169,7 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
     with sharding.first_process_first():
         records = data.prepare_records(config, home.parent if workdir is None else home)
     metadata = check_records(config, records)
-    around = open_surroundings(config, records, home, mesh, show, training=False)
+    around = open_surroundings(config, records, home, mesh, show, stop, training=False)
     record = evaluate_network(copy_of(config), checkpoint, around)
     if jax.process_index() == 0:
         home.mkdir(parents=True, exist_ok=True)
@@ -202,13 +237,13 @@ def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
 
 
 def open_surroundings(
-    config: ConfigDict, records: str, workdir: epath.Path, mesh: Any, show: Callable[[str], None], *, training: bool
+    config: ConfigDict, records: str, workdir: epath.Path, mesh: Any, show: Callable[[str], None], stop: Stop, *, training: bool
 ) -> Surroundings:
     """Reads the data that all networks share."""
     reader = settings.load("data", config.data.reader, "data.reader")
     protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
     training_data = reader.read(records, config.data.train_split) if training else None
-    around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show)
+    around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show, stop)
     if training:
         source = open_training(config, around)
         each = f" of {source.unit[1]} {source.unit[0]}" if source.unit[1] > 1 else ""

@@ -2,19 +2,22 @@
 
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
-from tensorboardX import SummaryWriter  # TensorBoard's files without TensorFlow
+from tensorboardX.event_file_writer import EventsWriter  # TensorBoard's files without TensorFlow
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from kdpose_jax import buckets
 from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import parse_json
 
-# A bucket takes one version of an object a second; its copy of the log need not be fresher than this.
+# A bucket takes one version of an object a second; its copy of a log need not be fresher than this.
 SECONDS_BETWEEN_UPLOADS = 60.0
 
 
@@ -23,70 +26,103 @@ def due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
-class MetricsLog:
-    """`metrics.jsonl`, the record of a run (one object per interval), and TensorBoard's view of it.
+class Lines:
+    """A file of JSON objects, one per line, each with its step; what a run wrote after its last checkpoint is dropped when it goes on.
 
-    On a disk every line is there at once. A bucket knows no appending: there both files are written anew, at `sync` and every
+    On a disk every line is there at once. A bucket knows no appending: there the file is written anew, at `sync` and every
     `SECONDS_BETWEEN_UPLOADS`.
 
     Args:
+      path: of the file.
+      first_step: steps whose lines are kept; later ones are written again.
+      writes: False on all processes but one.
+    """
+
+    def __init__(self, path: epath.Path, *, first_step: int, writes: bool):
+        self._path, self._file, self._unappended = path, None, None
+        if not writes:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = _lines_until(path, first_step)
+        write_atomically(path, "".join(kept).encode())
+        if buckets.is_bucket(path):
+            self._unappended, self._synced = kept, time.monotonic()
+        else:
+            self._file = path.open("a")
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends one line, which is on the disk when this returns: no later checkpoint may survive without it."""
+        line = json.dumps({"step": step, **values}) + "\n"
+        if self._file is not None:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        elif self._unappended is not None:
+            self._unappended.append(line)
+            if time.monotonic() - self._synced > SECONDS_BETWEEN_UPLOADS:
+                self.sync()
+
+    def sync(self) -> None:
+        """Returns when a bucket has all that was written so far; on a disk it is there already."""
+        if self._unappended is not None:
+            write_atomically(self._path, "".join(self._unappended).encode())
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.sync()
+        if self._file is not None:
+            self._file.close()
+
+
+class MetricsLog:
+    """`metrics.jsonl`, the record of a run (one object per interval), and TensorBoard's view of it.
+
+    Args:
       directory: the run's folder.
-      first_step: steps that the run has taken already; lines of later steps, left by a run that was killed after its
-        last checkpoint, are dropped.
+      first_step: steps whose lines are kept; see `Lines`.
       writes: False on all processes but one.
     """
 
     def __init__(self, directory: str, *, first_step: int, writes: bool):
-        self._directory = epath.Path(directory)
-        self._path = self._directory / "metrics.jsonl"
-        self._lines = _lines_until(self._path, first_step)
-        self._writes = writes
-        if not writes:
-            return
-        self._directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path, "".join(self._lines).encode())
-        in_bucket = buckets.is_bucket(directory)
-        self._file = None if in_bucket else self._path.open("a")
-        self._staged = tempfile.TemporaryDirectory() if in_bucket else None
-        self._tensorboard = SummaryWriter(self._staged.name if self._staged else str(self._directory / "tensorboard"))
-        self._synced = time.monotonic()
+        self._lines = Lines(epath.Path(directory) / "metrics.jsonl", first_step=first_step, writes=writes)
+        self._folder, self._events, self._staged = epath.Path(directory) / "tensorboard", None, None
+        if writes:
+            folder = self._folder
+            if buckets.is_bucket(directory):
+                self._staged = tempfile.TemporaryDirectory()
+                folder = epath.Path(self._staged.name)
+            folder.mkdir(parents=True, exist_ok=True)
+            # Not tensorboardX's SummaryWriter: its thread dies of a full disk, and its queue then blocks the run for ever.
+            self._events = EventsWriter(str(folder / "events"))
+            self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))  # hides what is written again
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; a value that is not finite becomes null, as JSON has no NaN."""
-        if not self._writes:
-            return
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        line = json.dumps({"step": step, **finite}) + "\n"
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
-        if self._file is not None:
-            self._file.write(line)
-            self._file.flush()
-            return
-        self._lines.append(line)
-        if time.monotonic() - self._synced > SECONDS_BETWEEN_UPLOADS:
-            self.sync()
+        self._lines.write(step, {name: value if math.isfinite(value) else None for name, value in values.items()})
+        if self._events is not None:
+            for name, value in values.items():
+                self._event(step, summary=scalar(name, value))
+            self._events.flush()
 
     def sync(self) -> None:
         """Returns when a bucket has all that was written so far; on a disk it is there already."""
-        if not self._writes or self._staged is None:
-            return
-        write_atomically(self._path, "".join(self._lines).encode())
-        self._tensorboard.flush()
-        for file in sorted(epath.Path(self._staged.name).iterdir()):
-            write_atomically(self._directory / "tensorboard" / file.name, file.read_bytes())
-        self._synced = time.monotonic()
+        self._lines.sync()
+        if self._staged is not None:
+            for file in sorted(epath.Path(self._staged.name).iterdir()):
+                write_atomically(self._folder / file.name, file.read_bytes())
 
     def close(self) -> None:
         """Closes both files."""
-        if not self._writes:
-            return
         self.sync()
-        self._tensorboard.close()
-        if self._file is not None:
-            self._file.close()
+        self._lines.close()
+        if self._events is not None:
+            self._events.close()
         if self._staged is not None:
             self._staged.cleanup()
+
+    def _event(self, step: int, **content: Any) -> None:
+        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
 
 def _lines_until(path: epath.Path, step: int) -> list[str]:

@@ -41,6 +41,17 @@ def check_batch(name: str, batch: int, mesh: Mesh) -> None:
         raise UserError(f"{name} is {batch}, and {mesh.size} devices share it: use a multiple of {mesh.size}.")
 
 
+def whole(array: jax.Array) -> np.ndarray:
+    """A batch array of all processes, on each of them."""
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True) if jax.process_count() > 1 else array)
+
+
+def all_here(what: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
 def first_process_says(value: bool) -> bool:
     """Process 0's answer, on every process: what only one of them can see must not send them different ways."""
     if jax.process_count() == 1:

@@ -63,23 +63,29 @@ def test_another_config_in_the_same_folder_is_refused(finished, capsys):
     assert "student.network.width: 8 became 16" in message and message.count("\n") == 1
 
 
-def test_killed_run_ends_with_the_same_parameters(finished, tmp_path):
+def test_killed_and_stopped_run_ends_with_the_same_parameters(finished, tmp_path):
     whole, arguments = finished
     killed = tmp_path / "killed"
     arguments = [word if word != str(whole) else str(killed) for word in arguments]
     command = [sys.executable, "launch.py", *arguments]
-    # Once in the teacher, once in the student: a checkpoint is there, and the run is in the middle of things.
-    for run in ("teacher", "student"):
+    # Killed in the teacher, told to stop in the student: a checkpoint is there, and the run is in the middle of things.
+    disturbances = (("teacher", signal.SIGKILL, -signal.SIGKILL), ("student", signal.SIGTERM, 75))
+    for run, number, code in disturbances:
         process = subprocess.Popen(
-            command, cwd=REPOSITORY, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+            command, cwd=REPOSITORY, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         deadline = time.monotonic() + 240
         while not (killed / run / "checkpoints" / "5").exists() and time.monotonic() < deadline:
             assert process.poll() is None, "the run ended before it could be killed"
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == code, said
+    assert said.endswith("stopped by SIGTERM, nothing is lost: run the same command again to go on\n")
+    assert (killed / "student" / "interrupted").exists()
     assert launch_main(*arguments) == 0
+    assert not (killed / "student" / "interrupted").exists()
     for run in NETWORKS:
         for expected, found in zip(final_params(whole / run), final_params(killed / run), strict=True):
             jax.tree.map(np.testing.assert_array_equal, expected, found)

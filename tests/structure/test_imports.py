@@ -13,8 +13,8 @@ EVERYBODY = ("kdpose_jax.errors", "kdpose_jax.untrusted", "kdpose_jax.files", "k
 # Room -> what it may import beside itself and EVERYBODY; a name stands for everything below it.
 ALLOWED = {
     "kdpose_jax.errors": (),
-    "kdpose_jax.untrusted": (),
     "kdpose_jax.files": (),
+    "kdpose_jax.untrusted": (),
     "kdpose_jax.buckets": (),
     "kdpose_jax.skeletons": (),
     "kdpose_jax.losses": (),

@@ -14,6 +14,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import evaluation, gradients, networks, pipeline, settings, training
 from kdpose_jax.experiment.training import Surroundings
 from kdpose_jax.methods.api import Method
+from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
 
 
@@ -48,7 +49,7 @@ def test_config_of_another_version_is_refused(monkeypatch):
 @pytest.mark.parametrize("change", ["version", "eval", "checkpoint", "old"])
 def test_evaluations_are_made_again_when_something_else_is_asked(tmp_path, monkeypatch, change):
     config = get_config("scjd", "demo")
-    around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print)
+    around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print, Stop())
     made = []
     monkeypatch.setattr(evaluation, "evaluate_network", lambda *arguments: made.append(arguments) or {"number": len(made)})
     once = lambda checkpoint="run": evaluation.evaluate_once(epath.Path(tmp_path / "n"), config, checkpoint, around)  # noqa: E731
