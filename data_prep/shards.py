@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from kdpose_jax import files
+from kdpose_jax import buckets, files
 from kdpose_jax.data import schema
 
 

@@ -79,7 +79,7 @@ def test_runs_that_read_the_same_share_their_examples(tmp_path, monkeypatch):
     """Teacher, baseline and student of a lifting experiment read the same windows; what is asked for otherwise is opened by itself."""
     opened = []
     monkeypatch.setattr(sequences, "open_training", lambda motion, **asked: opened.append(asked) or object())
-    around = Surroundings(epath.Path(tmp_path), "motion", None, None, print)
+    around = Surroundings(epath.Path(tmp_path), "motion", None, None, print, Stop())
     config = get_config("scjd", "demo")
     first, *others = (training.open_training(run.config, around) for run in pipeline.planned_runs(config))
     assert others == [first, first] and len(opened) == 1
