@@ -26,6 +26,7 @@ from kdpose_jax.experiment.training import (
 )
 from kdpose_jax.report import results
 from kdpose_jax.train import sharding
+from kdpose_jax.train.stopping import StopSign
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -56,12 +57,13 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     for run in runs:
         if not is_given(run, config):
             stage = "teacher" if run.name == "teacher" else "student"
-            sharding.check_batch(f"{stage}.train.batch", run.config.student.train.batch, mesh)
+            block = run.config.student.train
+            sharding.check_batch(f"{stage}.train.batch", block.batch, block.accumulate, mesh)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
     with sharding.first_process_first():
-        records = data.prepare_records(config, workdir)
+        records = data.prepare_records(config, workdir, show)
     metadata = check_records(config, records)
     if sharding.first_process_says(settings.holds_other_data(workdir, metadata)):
         raise UserError(f"'{workdir}' holds a run on other data ({settings.DATA_FILE} says which): use another --workdir, or that data.")
@@ -69,10 +71,13 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     for run in runs:
         if not is_given(run, config):
             check_run(run, around)
-    if jax.process_index() == 0:
-        settings.claim(workdir, config, metadata)
+    with sharding.first_process_first():
+        if jax.process_index() == 0:
+            settings.claim(workdir, config, metadata)
+    require_shared(workdir)
     networks_done, teacher_run = {}, config.teacher.checkpoint
     for run in runs:
+        around.stop.obey()
         if run.name == "teacher":
             checkpoint = teacher_run
             if not checkpoint:
@@ -125,7 +130,7 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
     home = run_folder(checkpoint) if workdir is None else workdir
     mesh = start_devices(config)
     with sharding.first_process_first():
-        records = data.prepare_records(config, home.parent if workdir is None else home)
+        records = data.prepare_records(config, home.parent if workdir is None else home, show)
     metadata = check_records(config, records)
     around = open_surroundings(config, records, home, mesh, show, training=False)
     record = evaluate_network(copy_of(config), checkpoint, around)
@@ -135,6 +140,16 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
         name = pathlib.Path(checkpoint).name
         summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, protocol, metadata, show)
+
+
+def require_shared(workdir: epath.Path) -> None:
+    """Refuses a work directory that some process does not see as process 0 does, before anything is trained into it.
+
+    Raises:
+      UserError: on all processes.
+    """
+    if not sharding.all_processes_say((workdir / "config.json").exists()):
+        raise UserError(f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a disk that all of them share.")
 
 
 def run_folder(checkpoint: str) -> epath.Path:
@@ -199,7 +214,7 @@ def open_surroundings(
     reader = settings.load("data", config.data.reader, "data.reader")
     protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
     training_data = reader.read(records, config.data.train_split) if training else None
-    around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show)
+    around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show, StopSign())
     if training:
         source = open_training(config, around)
         each = f" of {source.unit[1]} {source.unit[0]}" if source.unit[1] > 1 else ""
@@ -227,7 +242,9 @@ def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
         raise UserError(
             f"platform is '{config.platform}' and jax found {found}: install the jax of that platform, or leave it empty."
         )
-    return sharding.make_mesh()
+    mesh = sharding.make_mesh()
+    sharding.meet(mesh)
+    return mesh
 
 
 def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:

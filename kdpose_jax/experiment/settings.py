@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from kdpose_jax.errors import UserError
 
 # What may differ when a run goes on: nothing that its numbers depend on.
-MAY_CHANGE = ("platform", "eval.latency", "checkpoint.", "data.source", "data.records", ".train.log_every_steps")
+MAY_CHANGE = ("platform", "eval.latency", "checkpoint.", "data.source", "data.records", ".train.log_every_steps", ".train.fsdp")
 DATA_FILE = "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")

@@ -22,6 +22,7 @@ from kdpose_jax.methods.api import Method
 from kdpose_jax.train import loop, optim, sharding, state
 from kdpose_jax.train.periodic import MetricsLog
 from kdpose_jax.train.step import build_step
+from kdpose_jax.train.stopping import StopSign
 
 RATE_SETTINGS = (
     "schedule", "learning_rate", "decay_per_epoch", "drop_epochs", "drop_factor", "final_learning_rate", "warmup_epochs",
@@ -54,6 +55,7 @@ class Surroundings:
       test_data: what the protocol read.
       mesh: the devices.
       show: prints one line.
+      stop: says when to stop.
     """
 
     workdir: epath.Path
@@ -61,6 +63,7 @@ class Surroundings:
     test_data: Any
     mesh: jax.sharding.Mesh
     show: Callable[[str], None]
+    stop: StopSign
 
 
 def open_training(config: ConfigDict, around: Surroundings) -> Source:
@@ -124,7 +127,14 @@ def check_run(run: Run, around: Surroundings) -> None:
     _, optimizer = build_optimizer(method, config, plan)
     block, example = config.student.train, source.gather(np.arange(1))
     needed = memory.estimate(
-        method, optimizer, example, batch=block.batch, devices=around.mesh.size, with_ema=block.ema_decay > 0
+        method,
+        optimizer,
+        example,
+        batch=block.batch,
+        accumulate=block.accumulate,
+        devices=around.mesh.size,
+        with_ema=block.ema_decay > 0,
+        fsdp=block.fsdp,
     )
     around.show(f"{run.name:9s} will hold about {needed}")
     memory.require_room(run.name, needed, jax.local_devices()[0])
@@ -153,15 +163,16 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     block = config.student.train
     with closing(open_checkpoints(directory, config, protocol)) as checkpoints:
         reports = config.gradient_report and bool(method.teachers)
-        if checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory)):
+        trained = checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory))
+        if sharding.first_process_says(trained):
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
-        first_key, root_key = jax.device_put(jax.random.split(jax.random.key(config.seed)), everywhere)
+        first_key, root_key = keys_of(config.seed, everywhere)
         rate, optimizer = build_optimizer(method, config, plan)
         example = to_global(source.gather(np.arange(block.batch // jax.process_count()) % len(source)), over_batch)
         current = state.create(
-            method, optimizer, example, first_key, with_ema=block.ema_decay > 0, sharding=everywhere
+            method, optimizer, example, first_key, with_ema=block.ema_decay > 0, mesh=around.mesh, fsdp=block.fsdp
         )
         frozen, fingerprints = networks.load_frozen(method, config.teacher.network.name, example, first_key, around.mesh)
         if checkpoints.latest_step() is None and config.student.pretrained:
@@ -186,7 +197,9 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
             current = loop.train(
                 run.name,
                 state=current,
-                step_function=build_step(method, optimizer, ema_decay=block.ema_decay),
+                step_function=build_step(
+                    method, optimizer, ema_decay=block.ema_decay, accumulate=block.accumulate, layout=state.layout(current)
+                ),
                 frozen=frozen,
                 batches=batches,
                 root_key=root_key,
@@ -199,6 +212,7 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
                 log=log,
                 unit=(source.unit[0], source.unit[1] * block.batch),
                 show=around.show,
+                stop=around.stop,
             )
         finally:
             batches.close()
@@ -206,6 +220,16 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
         if reports:
             report_gradients(directory, "end", method, current, frozen, example, root_key)
     return directory
+
+
+def keys_of(seed: int, everywhere: jax.sharding.Sharding) -> tuple[jax.Array, jax.Array]:
+    """The key of the initialisation and the root key of the steps, made in place: a process cannot put an array onto another's devices."""
+
+    def keys() -> tuple[jax.Array, jax.Array]:
+        first, root = jax.random.split(jax.random.key(seed))
+        return first, root
+
+    return jax.jit(keys, out_shardings=everywhere)()
 
 
 def report_gradients(

@@ -10,7 +10,7 @@ import jax
 
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import TrainBatches
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import Preempted, UserError
 from kdpose_jax.methods.api import Batch
 from kdpose_jax.train.periodic import MetricsLog, Progress, due, mean_metrics
 from kdpose_jax.train.state import TrainState
@@ -53,6 +53,7 @@ def train(
     log: MetricsLog,
     unit: tuple[str, int],
     show: Callable[[str], None],
+    stop: Callable[[], bool],
 ) -> TrainState:
     """Trains from the step that `state` is at to the end of the plan.
 
@@ -72,11 +73,13 @@ def train(
       log: where metrics are written.
       unit: what the rate counts and how many of it a step has.
       show: prints one line.
+      stop: asked after every step, at the same steps by all processes: whether to save and stop there.
 
     Returns:
       The state after the last step.
 
     Raises:
+      Preempted: `stop` said so; the state is saved.
       UserError: the loss is not finite; the last checkpoint before it is kept.
     """
     step = int(state.step)
@@ -97,7 +100,8 @@ def train(
             show(f"{name}  compiled and took the first step in {time.perf_counter() - started:.1f} s")
             progress.restart_clock(step)
             compiled, waited = True, 0.0
-        evaluates, saves = due(step, plan.evaluate_every, plan.steps), due(step, plan.save_every, plan.steps)
+        stops = stop()
+        evaluates, saves = due(step, plan.evaluate_every, plan.steps), stops or due(step, plan.save_every, plan.steps)
         if due(step, plan.log_every, plan.steps) or evaluates or saves:
             means = _read(name, pending, checkpoints)
             pending = []
@@ -112,6 +116,9 @@ def train(
         if evaluates or saves:
             checkpoints.save(step, vars(state), meta, scores)
             progress.restart_clock(step)
+        if stops and step < plan.steps:
+            checkpoints.wait()
+            raise Preempted(f"{name} is saved at step {step} of {plan.steps}")
     checkpoints.wait()
     return state
 

@@ -10,6 +10,7 @@ from tiny import get_config
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import evaluation, gradients, networks, pipeline, settings
 from kdpose_jax.experiment.training import Surroundings
+from kdpose_jax.train.stopping import StopSign
 
 
 @pytest.mark.parametrize(("path", "home"), [
@@ -43,7 +44,7 @@ def test_config_of_another_version_is_refused(monkeypatch):
 @pytest.mark.parametrize("change", ["version", "eval", "checkpoint", "old"])
 def test_evaluations_are_made_again_when_something_else_is_asked(tmp_path, monkeypatch, change):
     config = get_config("scjd", "demo")
-    around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print)
+    around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print, StopSign())
     made = []
     monkeypatch.setattr(evaluation, "evaluate_network", lambda *arguments: made.append(arguments) or {"number": len(made)})
     once = lambda checkpoint="run": evaluation.evaluate_once(epath.Path(tmp_path / "n"), config, checkpoint, around)  # noqa: E731
