@@ -48,11 +48,12 @@ def test_bytes_of_a_matrix():
 
 
 def test_bytes_of_parts_and_shares():
-    """In 3 parts a device keeps one example at a time and a second set of gradients; shared, a quarter of the matrix."""
-    whole, parts = estimate(), estimate(accumulate=3)
-    share = 3 * 8 * 4
+    """In 3 parts a device keeps a third of its activations at a time and a second set of gradients; shared, a quarter of the matrix."""
+    whole, parts = estimate(batch=120), estimate(batch=120, accumulate=3)
+    share, matrix = 30 * 8 * 4, 8 * 8 * 4
     assert parts.gradients == 2 * whole.gradients and parts.parameters == whole.parameters
-    assert whole.activations - share == 3 * (parts.activations - share)  # the batch itself is there either way
+    # The batch is there either way, and the parameters are not counted again.
+    assert whole.activations - share + matrix == 3 * (parts.activations - share + matrix) > 3 * matrix
     wide, shared = estimate(width=512), estimate(width=512, fsdp=True)
     matrix = 512 * 512 * 4
     assert wide.parameters == matrix and shared.parameters == shared.gradients == matrix / 4
