@@ -30,6 +30,7 @@ DISTRIBUTED = flags.DEFINE_enum(
 
 
 SECONDS_UNTIL_HINT = 60
+SECONDS_UNTIL_ALONE = 60  # that a process which ends waits for the others, which jax then ends
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -89,7 +90,8 @@ def start_distributed() -> None:
     hint.daemon = True
     hint.start()
     try:
-        jax.distributed.initialize(address, *(int(value) if value is not None else None for value in (processes, process)))
+        numbers = (int(value) if value is not None else None for value in (processes, process))
+        jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/scaling.md).") from error
     finally:

@@ -93,6 +93,7 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         extra["teachers"] = checkpoint_teacher.run_meta(str(workdir / runs[-1].name))["teachers"]
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
         summary.write(workdir, networks_done, origin, protocol, metadata, show)
+    sharding.wait_for_all("report")
 
 
 def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epath.Path | None, show: Callable[[str], None]) -> None:
@@ -140,6 +141,7 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
         name = pathlib.Path(checkpoint).name
         summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, protocol, metadata, show)
+    sharding.wait_for_all("report")
 
 
 def require_shared(workdir: epath.Path) -> None:
