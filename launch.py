@@ -12,6 +12,7 @@ same command again.
 import importlib.util
 import os
 import sys
+import threading
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -30,8 +31,12 @@ WORKDIR = flags.DEFINE_string(
 )
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
 DISTRIBUTED = flags.DEFINE_enum(
-    "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs"
+    "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs and where KDPOSE_PROCESSES is set"
 )
+
+
+SECONDS_UNTIL_HINT = 60
+SECONDS_UNTIL_ALONE = 60  # that a process which ends waits for the others, which jax then ends
 
 
 def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
@@ -54,14 +59,48 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
 
 
 def start_distributed() -> None:
-    """Connects the processes; must come before anything touches a device."""
+    """Connects the processes; must come before anything touches a device.
+
+    Cloud TPU VMs, Slurm and Open MPI tell jax who is there. Elsewhere KDPOSE_COORDINATOR=HOST:PORT (a port of process 0),
+    KDPOSE_PROCESSES and KDPOSE_PROCESS say it. KDPOSE_COORDINATOR alone is the way out where a firewall closes the port that jax
+    would pick.
+
+    Raises:
+      UserError: the variables make no sense, or the processes did not find each other.
+    """
     has_tpu = any(os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0"))
     on_cloud_tpu = has_tpu and importlib.util.find_spec("libtpu") is not None
-    if DISTRIBUTED.value == "on" or (DISTRIBUTED.value == "auto" and on_cloud_tpu):
-        import jax
+    processes, process = (os.environ[name] if name in os.environ else None for name in ("KDPOSE_PROCESSES", "KDPOSE_PROCESS"))
+    address = os.environ["KDPOSE_COORDINATOR"] if "KDPOSE_COORDINATOR" in os.environ else None
+    if DISTRIBUTED.value == "off" or (DISTRIBUTED.value == "auto" and not on_cloud_tpu and processes is None):
+        return
+    if processes is not None or process is not None:
+        numbers = [value for value in (processes, process) if value is not None and value.isdecimal()]
+        if address is None or len(numbers) < 2 or not int(process) < int(processes):
+            raise UserError(
+                f"KDPOSE_COORDINATOR is '{address}', KDPOSE_PROCESSES '{processes}' and KDPOSE_PROCESS '{process}': set all three, to "
+                "HOST:PORT of process 0, the number of processes and this one's number from 0."
+            )
+    import jax
 
-        # KDPOSE_COORDINATOR=host:8476 is the way out where a firewall closes the port that jax would pick.
-        jax.distributed.initialize(coordinator_address=os.environ["KDPOSE_COORDINATOR"] if "KDPOSE_COORDINATOR" in os.environ else None)
+    hint = threading.Timer(
+        SECONDS_UNTIL_HINT,
+        lambda: print(
+            f"still waiting for the other processes after {SECONDS_UNTIL_HINT} s: each must run this command; where a firewall closes "
+            "the coordinator's port, set KDPOSE_COORDINATOR=HOST:8476 for all",
+            file=sys.stderr,
+            flush=True,
+        ),
+    )
+    hint.daemon = True
+    hint.start()
+    try:
+        numbers = (int(value) if value is not None else None for value in (processes, process))
+        jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/scaling.md).") from error
+    finally:
+        hint.cancel()
 
 
 def run(argv: list[str], stop: preemption.Stop) -> None:

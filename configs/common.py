@@ -67,6 +67,8 @@ def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
     """The loop; `batch` counts examples of all devices together."""
     return ConfigDict({
         "batch": batch,
+        "accumulate": 1,  # parts that a batch is computed in, one after another, for less memory
+        "fsdp": False,  # devices share large parameters and their optimiser state instead of each keeping a copy
         "epochs": epochs,
         "ema_decay": ema_decay,  # 0: none; otherwise the averaged weights are evaluated and shipped
         "log_every_steps": 50,

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from data_prep import annotations, coco, human36m, mpii, records, synthetic
@@ -17,16 +18,17 @@ CONVERTERS = {
 WITHOUT_SOURCE = ("synthetic", "people")
 
 
-def prepare(name: str, out: str, **settings: Any) -> records.Summary:
+def prepare(name: str, out: str, show: Callable[[str], None] = print, **settings: Any) -> records.Summary:
     """Converts one data set; what the command line does, for callers in Python.
 
     Args:
       name: one of CONVERTERS.
       out: folder for the records; may be in a bucket.
+      show: prints one line of the summary.
       **settings: keyword arguments of its `convert`; those left out have the command line's defaults.
 
     Returns:
-      The summary, printed as well.
+      The summary, shown as well.
 
     Raises:
       UserError: bad input, or `out` cannot be used.
@@ -39,7 +41,7 @@ def prepare(name: str, out: str, **settings: Any) -> records.Summary:
     arguments["out"] = str(absolute(out)) if "://" in out else out
     buckets.check_access(out, writes=True)
     summary = CONVERTERS[name](**arguments)
-    _print(summary)
+    _show(summary, show)
     return summary
 
 
@@ -82,17 +84,17 @@ def _with_defaults(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     return defaults | settings
 
 
-def _print(summary: records.Summary) -> None:
+def _show(summary: records.Summary, show: Callable[[str], None]) -> None:
     if summary.seconds == 0:
-        print(f"{summary.out} is complete already, from the same input and settings; nothing to do")
+        show(f"{summary.out} is complete already, from the same input and settings; nothing to do")
     for split, (count, size) in summary.splits.items():
-        print(f"{split}: {count:,} persons" if summary.unit == "persons" else f"{split}: {count:,} records, {size:,} {summary.unit}")
+        show(f"{split}: {count:,} persons" if summary.unit == "persons" else f"{split}: {count:,} records, {size:,} {summary.unit}")
     for reason in summary.left_out:
-        print(f"left out: {reason}")
+        show(f"left out: {reason}")
     for note in summary.notes:
-        print(f"note: {note}")
+        show(f"note: {note}")
     if summary.seconds:
-        print(f"{summary.num_bytes / 1e6:,.1f} MB in {summary.out}, {summary.seconds:.1f} s", flush=True)
+        show(f"{summary.num_bytes / 1e6:,.1f} MB in {summary.out}, {summary.seconds:.1f} s")
 
 
 def _parser() -> argparse.ArgumentParser:

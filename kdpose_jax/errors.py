@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake may raise. Imports nothing from the package."""
+"""What a user's mistake raises, and the end of a run that was told to stop. Imports nothing from the package."""
 
 LONGEST = 2000
 

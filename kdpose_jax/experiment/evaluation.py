@@ -41,6 +41,7 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
     batch, over_batch = sharding.evaluation_batch(config.eval.batch, around.mesh), sharding.over_batch(around.mesh)
 
     def run(function: runner.Predict, source: Source | None = None) -> Any:
+        around.stop.obey()
         source = protocol.source if source is None else source
         return runner.predict_all(jax.jit(function), student, model_state, source, batch=batch, sharding=over_batch)
 

@@ -63,7 +63,8 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     for run in runs:
         if not is_given(run, config):
             stage = "teacher" if run.name == "teacher" else "student"
-            sharding.check_batch(f"{stage}.train.batch", run.config.student.train.batch, mesh)
+            block = run.config.student.train
+            sharding.check_batch(f"{stage}.train.batch", block.batch, block.accumulate, mesh)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
@@ -96,7 +97,7 @@ def run_stages(
 ) -> None:
     """Data, the networks one after another, the report; see `train_and_report`."""
     with sharding.first_process_first():
-        records = data.prepare_records(config, workdir)
+        records = data.prepare_records(config, workdir, show)
     metadata = check_records(config, records)
     if sharding.first_process_says(settings.holds_other_data(workdir, metadata)):
         raise UserError(f"'{workdir}' holds a run on other data ({settings.DATA_FILE} says which): use another --workdir, or that data.")
@@ -104,10 +105,13 @@ def run_stages(
     for run in runs:
         if not is_given(run, config):
             check_run(run, around)
-    if jax.process_index() == 0:
-        settings.claim(workdir, config, metadata)
+    with sharding.first_process_first():
+        if jax.process_index() == 0:
+            settings.claim(workdir, config, metadata)
+    require_shared(workdir)
     networks_done, teacher_run = {}, config.teacher.checkpoint
     for run in runs:
+        around.stop.obey()
         if run.name == "teacher":
             checkpoint = teacher_run
             if not checkpoint:
@@ -123,6 +127,7 @@ def run_stages(
         extra["teachers"] = checkpoint_teacher.run_meta(str(workdir / runs[-1].name))["teachers"]
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
         summary.write(workdir, networks_done, origin, protocol, metadata, show)
+    sharding.wait_for_all("report")
 
 
 def evaluate_and_report(
@@ -167,7 +172,7 @@ def evaluate_and_report(
     home = run_folder(checkpoint) if workdir is None else workdir
     mesh = start_devices(config)
     with sharding.first_process_first():
-        records = data.prepare_records(config, home.parent if workdir is None else home)
+        records = data.prepare_records(config, home.parent if workdir is None else home, show)
     metadata = check_records(config, records)
     around = open_surroundings(config, records, home, mesh, show, stop, training=False)
     record = evaluate_network(copy_of(config), checkpoint, around)
@@ -177,6 +182,17 @@ def evaluate_and_report(
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
         name = pathlib.Path(checkpoint).name
         summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, protocol, metadata, show)
+    sharding.wait_for_all("report")
+
+
+def require_shared(workdir: epath.Path) -> None:
+    """Refuses a work directory that some process does not see as process 0 does, before anything is trained into it.
+
+    Raises:
+      UserError: on all processes.
+    """
+    if not sharding.all_processes_say((workdir / "config.json").exists()):
+        raise UserError(f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a disk that all of them share.")
 
 
 def run_folder(checkpoint: str) -> epath.Path:
@@ -281,7 +297,9 @@ def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
         raise UserError(
             f"platform is '{config.platform}' and jax found {found}: install the jax of that platform, or leave it empty."
         )
-    return sharding.make_mesh()
+    mesh = sharding.make_mesh()
+    sharding.meet(mesh)
+    return mesh
 
 
 def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:

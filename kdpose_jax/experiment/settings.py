@@ -15,7 +15,7 @@ from kdpose_jax.untrusted.documents import load_json
 # What may differ when a run goes on: nothing that its numbers depend on.
 MAY_CHANGE = (
     "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
-    ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds",
+    ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
 )  # fmt: skip
 DATA_FILE = "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.

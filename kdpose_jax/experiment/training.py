@@ -139,7 +139,14 @@ def check_run(run: Run, around: Surroundings) -> None:
     if block.patience_seconds < 1:
         raise UserError(f"train.patience_seconds of the {run.name} is {block.patience_seconds:g}: use at least 1.")
     needed = memory.estimate(
-        method, optimizer, example, batch=block.batch, devices=around.mesh.size, with_ema=block.ema_decay > 0
+        method,
+        optimizer,
+        example,
+        batch=block.batch,
+        accumulate=block.accumulate,
+        devices=around.mesh.size,
+        with_ema=block.ema_decay > 0,
+        fsdp=block.fsdp,
     )
     around.show(f"{run.name:9s} will hold about {needed}")
     memory.require_room(run.name, needed, jax.local_devices()[0])
@@ -170,20 +177,21 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     if jax.process_index() == 0:
         for folder in CHECKPOINT_FOLDERS:
             set_damaged_aside(directory / folder, around.show)
-    sharding.all_here("damaged checkpoints are set aside")
+    sharding.wait_for_all("damaged checkpoints are set aside")
     opened = [open_checkpoints(directory / folder, config, protocol) for folder in CHECKPOINT_FOLDERS]
     with closing(opened[0]) as checkpoints, closing(opened[1]) as interrupted:
         reports = config.gradient_report and bool(method.teachers)
-        if checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory)):
+        trained = checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory))
+        if sharding.first_process_says(trained):
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
             remove_interrupted(directory)
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
-        first_key, root_key = jax.device_put(jax.random.split(jax.random.key(config.seed)), everywhere)
+        first_key, root_key = keys_of(config.seed, everywhere)
         rate, optimizer = build_optimizer(method, config, plan)
         example = to_global(source.gather(np.arange(block.batch // jax.process_count()) % len(source)), over_batch)
         current = state.create(
-            method, optimizer, example, first_key, with_ema=block.ema_decay > 0, sharding=everywhere
+            method, optimizer, example, first_key, with_ema=block.ema_decay > 0, mesh=around.mesh, fsdp=block.fsdp
         )
         frozen, fingerprints = networks.load_frozen(method, config.teacher.network.name, example, first_key, around.mesh)
         newest = newest_of(checkpoints, interrupted)
@@ -214,7 +222,9 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
                 run.name,
                 state=current,
                 interval=interval,
-                step_function=build_step(method, optimizer, ema_decay=block.ema_decay),
+                step_function=build_step(
+                    method, optimizer, ema_decay=block.ema_decay, accumulate=block.accumulate, layout=state.layout(current)
+                ),
                 frozen=frozen,
                 batches=batches,
                 root_key=root_key,
@@ -236,6 +246,16 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
             report_gradients(directory, "end", measure, current, frozen, example, root_key)
     remove_interrupted(directory)
     return directory
+
+
+def keys_of(seed: int, everywhere: jax.sharding.Sharding) -> tuple[jax.Array, jax.Array]:
+    """The key of the initialisation and the root key of the steps, made in place: a process cannot put an array onto another's devices."""
+
+    def keys() -> tuple[jax.Array, jax.Array]:
+        first, root = jax.random.split(jax.random.key(seed))
+        return first, root
+
+    return jax.jit(keys, out_shardings=everywhere)()
 
 
 def report_gradients(

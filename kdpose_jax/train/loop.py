@@ -103,7 +103,7 @@ def train(
       evaluate: state -> scores by name.
       shown: metrics in the progress line; the log has all.
       storage: where all of it is written.
-      stop: asked after every step.
+      stop: asked after every step, at the same steps by all processes.
       unit: what the rate counts and how many of it a step has.
       show: prints one line.
 
