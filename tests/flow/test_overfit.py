@@ -33,9 +33,9 @@ def test_student_learns_its_pictures_by_heart(tmp_path):
     place = NamedSharding(mesh_of(1), PartitionSpec())
     batch, key = jax.device_put((batch, jax.random.key(0)), place)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
-        current = state.create(method, optimizer, batch, key, with_ema=False, sharding=place)
+        current = state.create(method, optimizer, batch, key, with_ema=False, mesh=mesh_of(1), fsdp=False)
         predict = jax.jit(method.predict).lower(current.params, current.model_state, batch).compile()
-        step = build_step(method, optimizer, ema_decay=0.0)
+        step = build_step(method, optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current))
         jax.config.update("jax_disable_most_optimizations", False)  # so many steps are worth the compiler's time
         for _ in range(STEPS):
             current, _ = step(current, {}, batch, key)
