@@ -51,7 +51,7 @@ STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}
 
 def get_config(text: str = "") -> ConfigDict:
     """The experiment behind `configs/scjd.py[:preset[,option=value...]]`."""
-    preset = text.split(",")[0]
+    preset = text.split(",")[0].strip()
     options = {"demo": {}, "": {}, "mocap": {"frames": 27, "r": 3, "files": "npz", "test": ""}}
     options["h36m"] = {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"}
     options["3dhp"] = options["h36m"] | {"frames": 81, "pose": "univ_annot3"}

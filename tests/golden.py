@@ -1,8 +1,9 @@
-"""The golden vectors of the public references, where they are present: `from golden import golden_files`."""
+"""The golden vectors of the public references, where they are present, and comparison with them: `from golden import golden_files`."""
 
 import os
 import pathlib
 
+import numpy as np
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -16,3 +17,18 @@ def golden_files(*patterns: str) -> list:
         reason = f"no golden file {' or '.join(patterns)} in {GOLDEN} (set KDPOSE_GOLDEN)"
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     return [pytest.param(path, id=path.stem) for path in found]
+
+
+def close(ours, reference, relative, name, absolute=0.0):
+    """Compares with the largest value of the array, as the README asks: small entries carry the error of large ones."""
+    ours, reference = np.asarray(ours), np.asarray(reference)
+    assert ours.shape == reference.shape, name
+    np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max() + absolute, err_msg=name)
+
+
+def permutation_of(pairs, joints):
+    """What mirroring does to the order of joints, from the references' pairs of left and right ones."""
+    permutation = np.arange(joints)
+    for left, right in pairs:
+        permutation[[left, right]] = right, left
+    return permutation

@@ -6,6 +6,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import files
 from kdpose_jax.checkpoint import teacher as checkpoint_teacher
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import settings
@@ -63,8 +64,13 @@ def stored_config(path: str) -> ConfigDict:
     Raises:
       UserError: no such run, or one of a version of this program whose configs were others.
     """
-    config = settings.from_dict(checkpoint_teacher.run_meta(path)["config"])
-    missing = [name for name in settings.REQUIRED if name not in settings.flatten(config.to_dict())]
+    meta = checkpoint_teacher.run_meta(path)
+    try:
+        config = settings.from_dict(meta["config"])
+        names = settings.flatten(config.to_dict())
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"'{path}' holds no config of a run ({type(error).__name__}: {error}): give another run.") from error
+    missing = [name for name in settings.REQUIRED if name not in names]
     if missing:
         raise UserError(
             f"'{path}' was trained by another version of this program (its config lacks {', '.join(missing)}): use the commit that "
@@ -153,11 +159,28 @@ def start_from(network: str, path: str, variables: dict[str, Any]) -> dict[str, 
     Raises:
       UserError: the file holds another network.
     """
-    imported = torch_import.import_pretrained(network, path)
-    fresh, found = _by_path(variables), _by_path(imported)
-    require_same_shapes(path, imported, {name: leaf for name, leaf in fresh.items() if name in found})
-    filled = {name: jax.device_put(found[name], leaf.sharding) if name in found else leaf for name, leaf in fresh.items()}
-    return jax.tree.unflatten(jax.tree.structure(variables), [filled[name] for name in fresh])
+    found, fresh = read_pretrained(network, path, variables), _by_path(variables)
+    filled = [jax.device_put(found[name], leaf.sharding) if name in found else leaf for name, leaf in fresh.items()]
+    return jax.tree.unflatten(jax.tree.structure(variables), filled)
+
+
+def read_pretrained(network: str, path: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """Published weights that part of a network can start from.
+
+    Args:
+      network: name of its architecture.
+      path: a PyTorch file.
+      variables: {"params", "state"} of the network, for the shapes; may be abstract.
+
+    Returns:
+      Path in `variables` -> weights, for what the file has.
+
+    Raises:
+      UserError: no such file, or one of another network.
+    """
+    found, wanted = _by_path(torch_import.import_pretrained(network, path)), _by_path(variables)
+    require_same_shapes(path, found, {name: leaf for name, leaf in wanted.items() if name in found})
+    return found
 
 
 def require_same_shapes(path: str, found: Any, wanted: Any) -> None:
@@ -186,11 +209,9 @@ def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]
     """
     if not is_weight_file(block.pretrained):
         raise UserError(f"pretrained of the {run_name} is '{block.pretrained}': name a PyTorch file ({', '.join(WEIGHT_FILES)}).")
-    imported = torch_import.import_pretrained(block.network.name, block.pretrained)
-    found, fresh = _by_path(imported), _by_path(variables)
-    require_same_shapes(block.pretrained, imported, {name: leaf for name, leaf in fresh.items() if name in found})
+    read_pretrained(block.network.name, block.pretrained, variables)
 
 
 def resolve(path: str) -> str:
-    """Absolute form of a local path, so that a run may be started from anywhere."""
-    return str(epath.Path(path).expanduser().resolve()) if path and "://" not in path else path
+    """Absolute form of a path, so that a run may be started from anywhere; an empty one stays so."""
+    return str(files.absolute(path)) if path else path

@@ -64,6 +64,8 @@ class Method:
         the loss has no terms to tell apart.
       teachers: the networks in `frozen`; each is {"params", "state"}.
       groups: optimiser groups; parameters outside all of them are trained as the config says.
+      shared_axes: (pattern of parameter paths, axis) of large parameters that devices share best along that axis, where the run has
+        them share parameters at all (`train.fsdp`).
       cached_targets: (frozen, batch) -> arrays per example that never change during training and that the loss then
         finds in the batch; None where there is nothing to cache.
       notes: what a user should be told before the run starts (one sentence each).
@@ -76,6 +78,7 @@ class Method:
     terms: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], dict[str, jax.Array]] | None = None
     teachers: tuple[Teacher, ...] = ()
     groups: tuple[Group, ...] = ()
+    shared_axes: tuple[tuple[str, int], ...] = ()
     cached_targets: Callable[[Tree, Batch], Batch] | None = None
     notes: tuple[str, ...] = ()
 
@@ -83,3 +86,29 @@ class Method:
 def as_metrics(per_example: dict[str, jax.Array]) -> Metrics:
     """Per-example values `[B]` -> (sum, count) pairs."""
     return {name: (values.sum(), jax.numpy.asarray(values.size, values.dtype)) for name, values in per_example.items()}
+
+
+def from_terms(
+    all_terms: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], tuple[dict[str, jax.Array], dict[str, jax.Array], Tree]],
+) -> tuple[Callable, Callable]:
+    """`Method.loss` and `Method.terms` of a method with several terms.
+
+    Args:
+      all_terms: what both are called with -> (the weighted terms by name, whose sum is the loss; further metrics; the new model_state).
+        Terms and metrics are `[B]`.
+
+    Returns:
+      (loss, terms). The metrics of the loss are `loss`, the further ones, `task`, and `weighted_NAME` of every other term.
+    """
+
+    def loss(params, model_state, frozen, batch, key, step):
+        weighted, shown, state = all_terms(params, model_state, frozen, batch, key, step)
+        total = sum(weighted.values())
+        named = {name if name == "task" else f"weighted_{name}": value for name, value in weighted.items()}
+        return total.mean(), (as_metrics({"loss": total, **shown, **named}), state)
+
+    def terms(params, model_state, frozen, batch, key, step):
+        weighted, _, _ = all_terms(params, model_state, frozen, batch, key, step)
+        return {name: value.mean() for name, value in weighted.items()}
+
+    return loss, terms

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import golden_files
+from golden import close, golden_files
 
 from kdpose_jax.methods.cdkd import losses
-from kdpose_jax.methods.cdkd.adapters import SCALES, ScaleAdaptiveProjection
+from kdpose_jax.methods.cdkd.adapters import SCALES, ProjectorEnsemble, ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
 
 FILES = golden_files("cdkd_distill*")
@@ -20,12 +20,6 @@ RELATIVE = {
     np.float32: {"output": 7.3e-6, "grad": 4.8e-5, "train": 7.4e-7, "inter": 5e-6},
 }
 MODES = pytest.mark.parametrize("chunked", [False, True])
-
-
-def close(ours, reference, relative, name, absolute=0.0):
-    ours, reference = np.asarray(ours), np.asarray(reference)
-    assert ours.shape == reference.shape, name
-    np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max() + absolute, err_msg=name)
 
 
 def convert(state, joints):
@@ -62,9 +56,8 @@ class Reference:
         return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
     def adapter(self, chunked):
-        return ScaleAdaptiveProjection(
-            kind="dense", ensemble=3, size=self.config["high_size"], rank=1, activation="relu", chunked=chunked
-        )
+        options = {"kind": "dense", "ensemble": 3, "size": self.config["high_size"], "rank": 1, "activation": "relu"}
+        return ScaleAdaptiveProjection(ProjectorEnsemble(**options, chunked=chunked))
 
     def precision(self, dtype):
         return jax.enable_x64(dtype == np.float64)
