@@ -31,6 +31,7 @@ SEQUENCES = {
 TEST_SEQUENCES = tuple(f"TS{number}" for number in range(1, 7))
 TEST_FPS = 25.0  # nominal: no file says it, and nothing here depends on it
 SIDE = 2048  # pixels of the studio's square pictures
+LARGEST = 1e9  # millimetres or pixels
 OUTDOORS = {"TS5": (1920, 1080), "TS6": (1920, 1080)}
 # The 17 of the 28 joints that P-STMO keeps (and the test files have), and where Human3.6M's joints are among the 17: their head
 # is Human3.6M's neck or nose, their neck its thorax.
@@ -159,15 +160,15 @@ def _official_training(path: str, pose_source: str) -> Iterator[View]:
     subject, take = _name_of(path)
     frames, fps = SEQUENCES[subject, take]
     pixels, poses, numbers = matlab.read_v5(path, ("annot2", pose_source, "cameras"))
-    if numbers.size != NUM_CAMERAS or not np.array_equal(np.ravel(numbers), np.arange(NUM_CAMERAS)):
-        raise UserError(f"'{path}': cameras is {np.ravel(numbers)[:20]} where 0 to 13 are needed: download it again.")
+    if not isinstance(numbers, np.ndarray) or not np.array_equal(numbers.ravel(), np.arange(NUM_CAMERAS)):
+        raise UserError(f"'{path}': cameras are not the numbers from 0 to {NUM_CAMERAS - 1}: download it again.")
     for camera in CAMERAS:
         arrays = []
         for name, cells, axes in (("annot2", pixels, 2), (pose_source, poses, 3)):
             place = f"'{path}', {name}, camera {camera}"
-            if cells.dtype != object or cells.size != NUM_CAMERAS:
-                raise UserError(f"{place}: an array of shape {list(cells.shape)} where {NUM_CAMERAS} cells are needed: download it again.")
-            flat = _numbers(cells.reshape(-1)[camera], (None, RAW_JOINTS * axes), place)
+            if not isinstance(cells, list) or len(cells) != NUM_CAMERAS:
+                raise UserError(f"{place}: no row of {NUM_CAMERAS} cells: download it again.")
+            flat = _numbers(cells[camera], (None, RAW_JOINTS * axes), place)
             arrays.append(flat.reshape(-1, RAW_JOINTS, axes)[:frames, RAW_TO_NPZ])
         yield _view(subject, take, camera, float(fps), *arrays, np.ones(len(arrays[0]), np.bool_), f"'{path}', camera {camera}")
 
@@ -216,7 +217,9 @@ def _entries(path: str) -> list[tuple[str, Any]]:
     (content,) = npz.read_pickled_npz(path, ("data",))
     if not isinstance(content, dict) or not content:
         raise UserError(f"'{path}' does not hold a dictionary of sequences: give P-STMO's file.")
-    return sorted((str(name), value) for name, value in content.items())
+    if not all(isinstance(name, str) for name in content):
+        raise UserError(f"'{path}' has sequences without a name: give P-STMO's file.")
+    return sorted(content.items())
 
 
 def _npz_arrays(entry: Any, names: tuple[str, ...], place: str) -> list[np.ndarray]:
@@ -225,22 +228,27 @@ def _npz_arrays(entry: Any, names: tuple[str, ...], place: str) -> list[np.ndarr
     if missing:
         raise UserError(f"{place} lacks {missing[0]}: give P-STMO's file.")
     joints = H36M_17.num_joints
-    shapes = {"data_2d": (None, joints, 2), "data_3d": (None, joints, 3), "valid": (np.shape(entry["data_2d"])[:1] or (None,))}
-    return [_numbers(np.squeeze(entry[name]) if name == "valid" else entry[name], shapes[name], f"{place}, {name}") for name in names]
+    arrays = [_numbers(entry[name], (None, joints, axes), f"{place}, {name}") for name, axes in (("data_2d", 2), ("data_3d", 3))]
+    if "valid" in names:
+        valid = entry["valid"].reshape(-1) if isinstance(entry["valid"], np.ndarray) else entry["valid"]
+        arrays.append(_numbers(valid, (len(arrays[0]),), f"{place}, valid"))
+    return arrays
 
 
 def _numbers(value: Any, shape: tuple[int | None, ...], place: str) -> np.ndarray:
-    """Finite float64 of a shape, None standing for any length but zero."""
+    """float64 of a shape, None standing for any length but zero, all of them numbers that a body or a picture may have."""
     try:
         array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.zeros(0)
     fits = array.ndim == len(shape) and all(size == want or (want is None and size) for size, want in zip(array.shape, shape, strict=True))
     if not fits:
         wanted = ", ".join("frames" if want is None else str(want) for want in shape)
         raise UserError(f"{place}: shape {list(array.shape)} where [{wanted}] is needed: copy or download the file again.")
-    if not np.isfinite(array).all():
-        raise UserError(f"{place}: not a finite number in frame {np.argwhere(~np.isfinite(array))[0][0]}: copy or download the file again.")
+    bad = ~(np.abs(array) < LARGEST)  # NaN too
+    if bad.any():
+        frame = np.argwhere(bad)[0][0]
+        raise UserError(f"{place}: NaN, infinite or beyond {LARGEST:,.0f} in frame {frame}: copy or download the file again.")
     return array
 
 

@@ -171,6 +171,7 @@ def read(path: str, skeleton: Skeleton) -> Clip:
             raise fault(path, index, f"'{line[:40]}' where the number of the first frame must be")
     if not blocks:
         raise fault(path, len(lines) - 1, "the file ends without a frame")
+    clip.require_size(path, len(blocks), len(skeleton.bones))
     moving = {bone.name: len(bone.channels) for bone in skeleton.bones if bone.channels}
     rows = [
         _read_frame(path, lines, start, end, moving, skeleton.path) for start, end in zip(blocks, [*blocks[1:], len(lines)], strict=True)

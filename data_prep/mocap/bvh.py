@@ -19,6 +19,7 @@ class _Joint:
     name: str
     parent: int
     line: int
+    is_end: bool
     offset: np.ndarray | None = None
     channels: tuple[str, ...] | None = None
     first: int = 0
@@ -41,37 +42,42 @@ def read(path: str) -> Clip:
     """
     lines = clip.read_lines(path)
     joints, line = _read_hierarchy(path, lines)
+    clip.require_size(path, len(lines) - line, len(joints))
     frame_time, values = _read_motion(path, lines, line, sum(len(joint.channels or ()) for joint in joints))
     return _pose(joints, values, 1 / frame_time)
 
 
 def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
     """The joints, parents first, and the line of MOTION."""
-    words = [line.split() for line in lines]
-    start = next((index for index, entry in enumerate(words) if entry), len(words))
-    if start == len(words) or words[start][0].upper() != "HIERARCHY":
-        raise fault(path, min(start, len(words)), "no HIERARCHY, so this is no BVH file")
+    start = next((index for index, line in enumerate(lines) if line), 0)
+    if not lines or lines[start].upper().split()[:1] != ["HIERARCHY"]:
+        raise fault(path, start, "no HIERARCHY, so this is no BVH file")
     joints: list[_Joint] = []
     names: set[str] = set()
     stack: list[int] = []
     opened = True  # a name wants its brace first
-    for index in range(start + 1, len(words)):
-        entry = words[index]
+    for index in range(start + 1, len(lines)):
+        entry = lines[index].split()
         kind = entry[0].upper() if entry else ""
+        if entry and not opened and kind != "{":
+            raise fault(path, index, f"'{lines[index][:60]}' where the brace of '{joints[-1].name}' must be")
         if kind in ("ROOT", "JOINT", "END"):
             if (kind == "ROOT") != (not joints):
                 raise fault(path, index, "a second ROOT" if joints else f"{entry[0]} where the ROOT must be")
             if kind != "ROOT" and not stack:
                 raise fault(path, index, f"{entry[0]} outside the braces of the ROOT")
+            if kind != "ROOT" and joints[stack[-1]].is_end:
+                raise fault(path, index, f"{entry[0]} below an End Site")
             if len(entry) < 2:
                 raise fault(path, index, f"{entry[0]} without a name")
             name = joints[stack[-1]].name + END if kind == "END" else " ".join(entry[1:])
             if name in names:
                 raise fault(path, index, f"a second joint '{name}'")
             names.add(name)
-            joints.append(_Joint(name, stack[-1] if stack else -1, index, channels=() if kind == "END" else None))
+            is_end = kind == "END"
+            joints.append(_Joint(name, stack[-1] if stack else -1, index, is_end, channels=() if is_end else None))
             opened = False
-        elif kind == "{" and joints and not opened:
+        elif kind == "{" and not opened:
             stack.append(len(joints) - 1)
             opened = True
         elif kind == "OFFSET" and stack:
@@ -90,7 +96,7 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
                 column += len(joint.channels or ())
             return joints, index
         elif entry:
-            raise fault(path, index, f"'{' '.join(entry)[:60]}' where {'the ROOT' if not joints else 'a part of the skeleton'} must be")
+            raise fault(path, index, f"'{lines[index][:60]}' where {'the ROOT' if not joints else 'a part of the skeleton'} must be")
     raise fault(path, len(lines) - 1, "the file ends before its MOTION" if joints else "the file has no ROOT")
 
 
@@ -101,7 +107,7 @@ def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> Non
     wrong = [word for word in channels if word not in CHANNELS]
     if wrong:
         raise fault(path, line, f"'{wrong[0]}' of joint '{joint.name}' is no channel ({', '.join(CHANNELS)})")
-    if len(words) < 2 or words[1] != str(len(channels)) or joint.channels == ():
+    if len(words) < 2 or words[1] != str(len(channels)) or joint.is_end:
         raise fault(path, line, f"joint '{joint.name}' announces {' '.join(words[1:2]) or 'no'} channels and names {len(channels)}")
     joint.channels = channels
 
@@ -116,7 +122,7 @@ def _read_motion(path: str, lines: list[str], line: int, channels: int) -> tuple
         text = " ".join(lines[line].split()) if line < len(lines) else "the end of the file"
         if not text.lower().startswith(label.lower()):
             raise fault(path, min(line, len(lines) - 1), f"{text[:60]} where '{label}' must be")
-        header.append(numbers(path, line, text[len(label) :].split(), 1, label)[0])
+        header.append(float(numbers(path, line, text[len(label) :].split(), 1, label)[0]))
         line += 1
     frames, frame_time = header
     if frame_time <= 0:

@@ -1,12 +1,14 @@
 """What a motion file holds once its skeleton has been posed, and the lines of text that it comes in."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted import bounds
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,13 +50,25 @@ def read_lines(path: str) -> list[str]:
     """The lines of a text file, stripped.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: it cannot be read, or is too large.
     """
     try:
+        size = os.path.getsize(path)
+        if size > bounds.TEXT:
+            raise UserError(f"'{path}' has {size:,} bytes, and at most {bounds.TEXT:,} are read: cut it into several files.")
         with open(path, encoding="latin-1") as file:
             return [line.strip() for line in file]
     except OSError as error:
         raise UserError(f"'{path}' cannot be read ({error.strerror}): check the file.") from error
+
+
+def require_size(path: str, frames: int, joints: int) -> None:
+    """Raises UserError if a clip is too large to be posed."""
+    if joints > bounds.JOINTS or frames * joints > bounds.PLACES:
+        raise UserError(
+            f"'{path}' has {frames:,} frames of {joints:,} joints, and at most {bounds.JOINTS:,} joints and {bounds.PLACES:,} places are "
+            "read: cut it into several files."
+        )
 
 
 def fault(path: str, line: int, what: str) -> UserError:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import cameras, motion, records, synthetic
+from data_prep import cameras, motion, records, shards, synthetic
 from data_prep.mocap import asf_amc, bvh, files, skeletons
 from data_prep.mocap.cleaning import Cleaned, clean
 from data_prep.mocap.skeletons import JointMap
@@ -161,7 +161,10 @@ def read_all(jobs: list[Job], workers: int) -> list[Cleaned | str]:
                 advance(1)
             return results
         context = multiprocessing.get_context("spawn")
-        with records.process_errors(), concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as executor:
+        with (
+            records.process_errors(),
+            concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=shards.end_with_parent) as executor,
+        ):
             futures = {executor.submit(read_job, job): index for index, job in enumerate(jobs)}
             try:
                 for future in concurrent.futures.as_completed(futures):

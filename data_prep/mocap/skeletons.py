@@ -9,7 +9,6 @@ Text before a colon in a file's names (mixamorig:Hips) is left away.
 """
 
 import dataclasses
-import json
 import os
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from data_prep.mocap.clip import Clip
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.untrusted.documents import load_json
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "skeletons.json")
 # A person's leg from hip to ankle, metres: other lengths mean another unit.
@@ -25,6 +25,7 @@ LEGS = (0.45, 1.35)
 # File axes -> x, y on the floor and z up.
 UPWARDS = {"y": [[0, 0, 1], [1, 0, 0], [0, 1, 0]], "z": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}
 NAMES_SHOWN = 60
+FARTHEST = 1e6  # an offset, in any unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,7 @@ def read_maps(path: str) -> tuple[JointMap, ...]:
       UserError: no such file, or another layout.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            table = json.load(file)
+        table = load_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"Joint map '{path}' cannot be read as JSON ({error}): data_prep/mocap/skeletons.py has its layout.") from error
     entries = table.items() if isinstance(table, dict) else ()
@@ -69,7 +69,7 @@ def _parse(name: str, entry: Any, place: str) -> JointMap:
     metres, up, joints = (entry[key] for key in keys)
     if isinstance(metres, bool) or not isinstance(metres, (int, float)) or not 0 <= metres < 1000:
         raise UserError(f"{place}: metres is {metres!r} where a length of the file's unit must be, or 0: {remedy}.")
-    if up not in UPWARDS:
+    if not isinstance(up, str) or up not in UPWARDS:
         raise UserError(f"{place}: up is {up!r} where 'y' or 'z' must be: {remedy}.")
     if not isinstance(joints, dict) or set(joints) != set(H36M_17.joints):
         different = sorted(set(joints if isinstance(joints, dict) else ()) ^ set(H36M_17.joints))
@@ -83,7 +83,7 @@ def _parse_joint(value: Any, place: str, remedy: str) -> tuple[tuple[str, ...], 
     offset = None
     if isinstance(value, dict) and set(value) == {"joint", "offset"}:
         value, offset = value["joint"], value["offset"]
-        numbers = isinstance(offset, list) and len(offset) == 3 and all(type(one) in (int, float) for one in offset)
+        numbers = isinstance(offset, list) and len(offset) == 3 and all(type(one) in (int, float) and abs(one) < FARTHEST for one in offset)
         offset = tuple(map(float, offset)) if numbers else ()
     names = value if isinstance(value, list) and offset is None else [value]
     if not names or not all(isinstance(name, str) and name for name in names) or offset == ():

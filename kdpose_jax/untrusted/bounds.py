@@ -4,7 +4,9 @@
 |---|---|
 | npz (VideoPose3D) | `UNPACKED + UNPACKING * size` for an entry, `SHARING` times that for its arrays; `OPCODES` objects of 250 bytes |
 | pth, pt, bin (PyTorch) | the size and `SHARING * size` for the tensors; `OPCODES` objects of 250 bytes |
-| mat (MATLAB 5) | four times `MATLAB`, which bounds the file and what is unpacked of it |
+| mat (MATLAB 5) | four times what is unpacked: `UNPACKED + UNPACKING * size`, and `MATLAB` at the largest |
+| mat (MATLAB 7.3) | as much for all arrays together, and `HDF5` at the largest |
+| BVH, ASF, AMC | 35 times the size (a list of short lines), `TEXT` at the largest, and 250 bytes for each of `PLACES` |
 | JSON | 40 times the size (a list of empty dictionaries), and `JSON` at the largest |
 | JPEG, PNG, BMP | `PICTURE_BYTES` and nine bytes for each of `PIXELS`, for every thread that decodes |
 | TFRecord | three times the size of the shard: no record is longer than its file |
@@ -24,7 +26,11 @@ OPCODES = 1_000_000  # of one pickle: an HRNet with its optimiser has 200,000
 # Values of one tuple, those of tuples in it counted every time: a tuple as a key is hashed by a recursion that has no other bound.
 TUPLE_VALUES = 10_000
 DIMENSIONS = 16
-MATLAB = 64 * MIB  # MPII's is 1.5
+MATLAB = 1024 * MIB  # MPI-INF-3DHP's longest sequence has 320 unpacked
+HDF5 = 1024 * MIB
+TEXT = 512 * MIB  # CMU's longest motion has 5
+PLACES = 10_000_000  # joints times frames of one file: half an hour of 50 joints at 100 frames per second
+JOINTS = 1000  # of one skeleton
 JSON = 1024 * MIB  # COCO's training annotations have 240
 PICTURE_BYTES = 256 * MIB
 PIXELS = 100_000_000

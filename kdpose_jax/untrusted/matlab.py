@@ -34,16 +34,17 @@ def load_matlab(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, An
 
     Raises:
       OSError: it cannot be read.
-      ValueError: no such file, damaged, of another kind of variable, or larger than `bounds.MATLAB`, unpacked or not.
+      ValueError: no such file, damaged, of another kind of variable, or larger than `bounds` allows, unpacked or not.
     """
-    if os.path.getsize(path) > bounds.MATLAB:
+    size = os.path.getsize(path)
+    if size > bounds.MATLAB:
         raise ValueError(f"more than {bounds.MATLAB:,} bytes")
     with open(path, "rb") as file:
         content = file.read()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None or struct.unpack(f"{order}H", content[124:126])[0] >> 8 != 1:
         raise ValueError("no MATLAB 5 file (save it with -v7, or less)")
-    found, left = {}, bounds.MATLAB
+    found, left = {}, min(bounds.unpacked(size), bounds.MATLAB)
     for kind, element in _elements(content[128:], order):
         if kind == _COMPRESSED:
             unpacked = _unpack(element, left)
@@ -62,7 +63,7 @@ def _unpack(element: bytes, left: int) -> bytes:
     except zlib.error as error:
         raise ValueError(str(error)) from None
     if len(unpacked) > left:
-        raise ValueError(f"variables of more than {bounds.MATLAB:,} bytes")
+        raise ValueError(f"variables of more than the {left:,} bytes that are left of what is read")
     return unpacked
 
 

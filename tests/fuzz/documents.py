@@ -72,6 +72,27 @@ def cameras(folder: pathlib.Path) -> Reader:
     return Reader(on_file(folder / "cameras.json", cameras.read_cameras), seeds, is_json=True)
 
 
+def joint_map(folder: pathlib.Path) -> Reader:
+    """A table of joints, and a figure that it fits."""
+    from data_prep.mocap import bvh as reader
+    from data_prep.mocap import skeletons
+    from tests import motion_files
+
+    text, _ = motion_files.bvh(seed=0, frames=2, fps=60, unit=0.01)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.bvh").write_text(text)
+    clip = reader.read(str(folder / "a.bvh"))
+
+    def read(path: str) -> None:
+        maps = skeletons.read_maps(path)
+        skeletons.to_h36m("a.bvh", clip, skeletons.choose("a.bvh", clip, maps), 0.0, "")
+
+    with open(skeletons.SHIPPED, encoding="utf-8") as file:
+        entry = json.load(file)["cmu_bvh"] | {"metres": 0.01}
+    moved = entry | {"up": "z", "joints": entry["joints"] | {"head": {"joint": "Head", "offset": [0, 1, 2.5]}}}
+    return Reader(on_file(folder / "map.json", read), as_json([{"note": "x", "a": entry}, {"a": moved}]), is_json=True)
+
+
 def converter_json(folder: pathlib.Path) -> Reader:
     """The three small files by which converters know a set's subjects, and an output folder that they have begun."""
     from data_prep import human36m, records

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import archives, documents, records, texts
+from tests.fuzz import archives, documents, motion, records, texts
 from tests.fuzz.reader import Reader
 
 
@@ -40,6 +40,12 @@ READERS = {
     "config_json": Target(documents.config_json, length=2048, memory=256, share=1),
     "results_json": Target(documents.results_json, length=2048, memory=256, share=1.5),
     "checkpoint_json": Target(documents.checkpoint_json, length=2048, memory=256, share=1),
+    "bvh": Target(motion.bvh_file, length=8192, memory=256, share=2),
+    "acclaim": Target(motion.acclaim, length=16384, memory=256, share=2),
+    "joint_map": Target(documents.joint_map, length=4096, memory=256, share=1),
+    "mpi_matlab5": Target(motion.mpi_matlab5, length=16384, memory=256, share=1.5),
+    "mpi_hdf5": Target(motion.mpi_hdf5, length=16384, memory=256, share=3),
+    "mpi_npz": Target(motion.mpi_npz, length=4096, memory=256, share=2),
     "preset": Target(texts.preset, length=256, memory=256, share=4),
     "override": Target(texts.override, length=256, memory=256, share=1),
     "tfrecord": Target(records.tfrecord, length=2048, memory=256, share=1),

@@ -10,6 +10,7 @@ import pytest
 from data_prep.mocap import asf_amc, bvh, clip, skeletons
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.untrusted import bounds
 
 FRAMES = 5
 TENTH_OF_A_MILLIMETRE = 1e-4
@@ -266,3 +267,24 @@ def test_wrong_unit_is_seen(good_bvh, tmp_path):
         skeletons.to_h36m("a.bvh", read, MAPS["cmu_bvh"], 0.01, "")
     with pytest.raises(UserError, match="Neither 'a.bvh' nor the joint map 'x' says the unit"):
         skeletons.to_h36m("a.bvh", read, skeletons.JointMap("x", 0.0, "y", MAPS["cmu_bvh"].joints), 0, "")
+
+
+def test_a_brace_that_is_missing_and_joints_below_an_end(good_bvh, tmp_path):
+    lines = good_bvh[0].splitlines()
+    path = written(tmp_path / "a.bvh", "\n".join(lines[:6] + lines[7:]))
+    refused(lambda: bvh.read(path), path, 7, "'OFFSET .*' where the brace of 'LeftUpLeg' must be")
+    end = next(index for index, line in enumerate(lines) if "End Site" in line)
+    path = written(tmp_path / "a.bvh", "\n".join([*lines[: end + 2], "End Site", *lines[end + 2 :]]))
+    refused(lambda: bvh.read(path), path, end + 3, "End below an End Site")
+
+
+def test_clips_that_would_take_much_memory(good_bvh, good_asf, tmp_path, monkeypatch):
+    figure = written(tmp_path / "a.bvh", good_bvh[0])
+    bones, motion = written(tmp_path / "a.asf", good_asf[0]), written(tmp_path / "a.amc", good_asf[1])
+    reads = (lambda: bvh.read(figure), lambda: asf_amc.read(motion, asf_amc.read_skeleton(bones)))
+    for bound, value, said in (("PLACES", 90, "90 places are read"), ("JOINTS", 15, "15 joints and"), ("TEXT", 400, "at most 400 are")):
+        with monkeypatch.context() as patch:
+            patch.setattr(bounds, bound, value)
+            for read in reads:
+                with pytest.raises(UserError, match=f"{said}.*: cut it into several files."):
+                    read()

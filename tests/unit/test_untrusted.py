@@ -10,6 +10,7 @@ import tracemalloc
 import zipfile
 import zlib
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -25,7 +26,7 @@ from kdpose_jax.evaluate import coco_metrics
 from kdpose_jax.experiment import networks, settings
 from kdpose_jax.models import torch_file
 from kdpose_jax.report import results
-from kdpose_jax.untrusted import bounds, matlab, pictures
+from kdpose_jax.untrusted import bounds, hdf5, matlab, pictures
 
 RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
 FLOATS = b"cnumpy\ndtype\n(Vf4\nI00\nI01\ntR"
@@ -198,9 +199,57 @@ def test_a_matlab_file_that_unpacks_to_much(tmp_path, monkeypatch):
     compressed = zlib.compress(bytes(10**7))
     path = mat(tmp_path / "a.mat", struct.pack("<II", 15, len(compressed)) + compressed)
     tracemalloc.reset_peak()
-    with pytest.raises(ValueError, match="variables of more than 100,000 bytes"):
+    with pytest.raises(ValueError, match="variables of more than the 100,000 bytes"):
         matlab.load_matlab(path, ("x",))
     assert tracemalloc.get_traced_memory()[1] < 10**6
+
+
+def test_a_small_matlab_file_may_not_unpack_to_much(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "UNPACKED", 1000)
+    compressed = zlib.compress(bytes(10**7))
+    path = mat(tmp_path / "a.mat", struct.pack("<II", 15, len(compressed)) + compressed)
+    with pytest.raises(ValueError, match=f"more than the {1000 + 100 * pathlib.Path(path).stat().st_size:,} bytes"):
+        matlab.load_matlab(path, ("x",))
+
+
+def test_hdf5_arrays_are_read(tmp_path):
+    arrays = {"a": np.arange(6.0).reshape(1, 2, 3), "b": np.arange(5, dtype=np.uint8)}
+    with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
+        file.create_dataset("a", data=arrays["a"], chunks=(1, 2, 2), compression="gzip")
+        file["b"], file["unwanted"] = arrays["b"], "text"
+    read = hdf5.load_hdf5(tmp_path / "a.mat", ("a", "b", "absent"))
+    assert set(read) == set(arrays)
+    for name, value in read.items():
+        np.testing.assert_array_equal(value, arrays[name], strict=True)
+
+
+HDF5 = {
+    "size": lambda file: file.create_dataset("x", (10**6, 10**6)),
+    "chunk": lambda file: file.create_dataset("x", (1,), maxshape=(None,), chunks=(10**9,)),
+    "text": lambda file: file.create_dataset("x", data="text"),
+    "group": lambda file: file.create_group("x"),
+    "another file": lambda file: file.create_dataset("x", (4,), "u1", external=[("other", 0, 4)]),
+    "link": lambda file: file.__setitem__("x", h5py.ExternalLink("other", "y")),
+    "path": lambda file: file.__setitem__("x", h5py.SoftLink("/y")),
+    "virtual": lambda file: file.create_virtual_dataset("x", _virtual()),
+}
+
+
+def _virtual() -> h5py.VirtualLayout:
+    layout = h5py.VirtualLayout((4,), "u1")
+    layout[:] = h5py.VirtualSource("other", "y", (4,))
+    return layout
+
+
+@pytest.mark.parametrize("name", HDF5)
+def test_hdf5_files_that_claim_much_or_lead_elsewhere(tmp_path, monkeypatch, name):
+    with h5py.File(tmp_path / "other", "w") as file:
+        file["y"] = np.zeros(4, np.uint8)
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        HDF5[name](file)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="in the file itself|bytes"):
+        hdf5.load_hdf5("a.mat", ("x",))
 
 
 DEEP = "[" * 100_000
