@@ -185,6 +185,8 @@ def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
         _numbers(array, (len(arrays[0]), 1), f"'{path}', {entry}")[:, 0]
         for entry, array in (("valid_frame", valid), ("activity_annotation", activity))
     )
+    if activity.min() < 0:
+        raise UserError(f"'{path}', activity_annotation: the label {activity.min():g}: copy or download the file again.")
     return _view(name, name, 0, TEST_FPS, *arrays, valid != 0, f"'{path}'"), activity.astype(int)
 
 

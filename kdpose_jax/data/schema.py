@@ -215,6 +215,8 @@ def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
             return key
     if "fps" in kind.keys and not isinstance(metadata["fps"], int | float):
         return "fps"
+    if "activities" in metadata and not _are_activities(metadata["activities"]):
+        return "activities"
     if not isinstance(metadata["splits"], dict) or not all(_is_split(split, kind) for split in metadata["splits"].values()):
         return "splits"
     names = [*(metadata["files"] if "files" in metadata else ()), *(name for one in metadata["splits"].values() for name in one["shards"])]
@@ -225,6 +227,13 @@ def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
         if not isinstance(reach, dict) or not all(name in reach and _is_reach(reach[name]) for name in metadata["splits"]):
             return "settings.reach"
     return ""
+
+
+def _are_activities(activities: Any) -> bool:
+    if not isinstance(activities, dict) or not all(isinstance(runs, list) for runs in activities.values()):
+        return False
+    pairs = [pair for runs in activities.values() for pair in runs]
+    return all(isinstance(pair, list) and len(pair) == 2 and all(type(one) is int and 0 <= one < 2**31 for one in pair) for pair in pairs)
 
 
 def _is_split(split: Any, kind: Kind) -> bool:

@@ -196,12 +196,13 @@ def read(records: str, split: str) -> LabelledMotion:
         subject = name.split("/")[0]
         own = np.zeros(frames, int)
         if subject in runs:
-            own = np.repeat(*np.asarray(runs[subject], int).T)
-            if len(own) != frames:
+            labelled = sum(count for _, count in runs[subject])
+            if labelled != frames:
                 raise UserError(
-                    f"The metadata of '{records}' has activities for {len(own)} frames of {subject}, which has {frames}: convert it again "
+                    f"The metadata of '{records}' has activities for {labelled} frames of {subject}, which has {frames}: convert it again "
                     "into a new folder."
                 )
+            own = np.repeat(*np.asarray(runs[subject], int).T)
         labels.append(own)
     return LabelledMotion(motion, np.concatenate(labels))
 

@@ -139,7 +139,15 @@ def metadata(folder: pathlib.Path) -> Reader:
     splits = {name: {"records": 1, "frames": 1, "shards": {"shard": 1}} for name in ("train", "test")}
     reach = {name: {"scale_factor": 0.25, "rotation_factor": 30.0, "half_body": False} for name in splits}
     seeds = [
-        {**shared, "kind": "pose_sequences", "skeleton": "h36m_17", "fps": 50, "settings": {"fps": 50}, "splits": splits},
+        {
+            **shared,
+            "kind": "pose_sequences",
+            "skeleton": "h36m_17",
+            "fps": 50,
+            "settings": {"fps": 50},
+            "splits": splits,
+            "activities": {"S1": [[2, 1]]},
+        },
         {
             **shared,
             "kind": "person_images",
@@ -165,6 +173,7 @@ def use_metadata(metadata: dict[str, Any]) -> None:
     assert SKELETONS[metadata["skeleton"]].num_joints
     settings.data_identity(metadata)
     bool(metadata["generated"]), ", ".join(metadata["left_out"]), str(metadata["keypoints"])
+    assert all(label + frames >= 0 for runs in metadata.get("activities", {}).values() for label, frames in runs)
     for name, split in metadata["splits"].items():
         f"{split['records']:,}", sum(count + 1 for count in split["shards"].values())
         if metadata["kind"] == schema.PERSONS.name:

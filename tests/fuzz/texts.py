@@ -12,11 +12,24 @@ def preset(folder: pathlib.Path) -> Reader:
         text = content[1:].decode("utf-8", "replace")
         (scjd if content[:1] == b"s" else cdkd).get_config(text)
 
-    texts = ["s", "sdemo", "sh36m,frames=81,student=S-S,r=9,recipe=parity", "smocap,r=3,test=S1+S2", "c", "cmpii32", "ccoco64,mode=paper"]
+    texts = [
+        "s",
+        "sdemo",
+        "sh36m,frames=81,student=S-S,r=9,recipe=parity",
+        "smocap,r=3,test=S1+S2",
+        "s3dhp,frames=27,pose=annot3",
+        "smocap,files=motion",
+        "c",
+        "cmpii32",
+        "ccoco64,mode=paper",
+    ]
     words = (
         b"demo",
         b"h36m",
         b"mocap",
+        b"3dhp",
+        b"files=motion",
+        b"pose=",
         b"mpii32",
         b"mpii64",
         b"coco32",

@@ -140,14 +140,48 @@ def test_both_layouts_give_the_same_records(converted):
     same_bytes(converted / "official", converted / "npz")
 
 
-@pytest.mark.skipif(not os.path.exists(FIXTURES), reason=f"no {FIXTURES}")
-def test_both_layouts_of_the_fixtures_give_the_same_records(tmp_path):
+@pytest.fixture(scope="module")
+def fixtures(tmp_path_factory):
+    """Files in the originals' layouts, and records of both."""
+    if not os.path.exists(FIXTURES):
+        pytest.skip(f"no {FIXTURES} (set KDPOSE_SHARED_DATA)")
+    folder = tmp_path_factory.mktemp("fixtures")
     with zipfile.ZipFile(FIXTURES) as archive:
-        archive.extractall(tmp_path, [name for name in archive.namelist() if name.startswith("mpi_inf_3dhp/")])
+        archive.extractall(folder, [name for name in archive.namelist() if name.startswith("mpi_inf_3dhp/")])
     for layout in mpi_inf_3dhp.LAYOUTS:
-        summary = run(tmp_path / "mpi_inf_3dhp", tmp_path / layout, layout=layout)
+        summary = run(folder / "mpi_inf_3dhp", folder / layout, layout=layout)
         assert summary.splits == {"train": (24, 24 * 72), "test": (3, 3 * 120)}
-    same_bytes(tmp_path / "official", tmp_path / "npz")
+    return folder
+
+
+def test_both_layouts_of_the_fixtures_give_the_same_records(fixtures):
+    same_bytes(fixtures / "official", fixtures / "npz")
+
+
+def test_frames_and_activities_of_the_fixtures(fixtures):
+    data = protocol.read(str(fixtures / "official"), "test")
+    names = [name.split("/")[0] for name in data.motion.names]
+    assert names == ["TS1", "TS2", "TS5"]
+    for index, name in enumerate(names):
+        rows = slice(data.motion.offset[index], data.motion.offset[index] + data.motion.frames[index])
+        with h5py.File(fixtures / "mpi_inf_3dhp" / name / "annot_data.mat") as file:
+            assert int(np.sum(file["valid_frame"])) == 102
+            np.testing.assert_array_equal(data.motion.frame_mask[rows], np.ravel(file["valid_frame"]) != 0)
+            np.testing.assert_array_equal(data.activity[rows], np.ravel(file["activity_annotation"]))
+
+
+@pytest.mark.parametrize("layout", mpi_inf_3dhp.LAYOUTS)
+def test_a_perfect_prediction_on_the_fixtures(fixtures, layout):
+    data = protocol.read(str(fixtures / layout), "test")
+    opened = protocol.open_protocol(data, frames=9, flip=False)
+    assert len(opened.source) == 3 * 102
+    perfect = np.repeat(data.motion.pose_3d[data.motion.frame_mask][:, None], 9, axis=1)
+    scores = opened.score(perfect)
+    counted = {protocol.activity_name(label): count for label, count in enumerate([15, 15, 14, 15, 14, 15, 14], 1)}
+    expected = {name: 3 * count for name, count in counted.items()} if layout == "official" else {}
+    assert {name: part["frames"] for name, part in scores["activities"].items()} == expected
+    for part in (scores["pooled"], scores["mean_of_sequences"], *scores["sequences"].values(), *scores["activities"].values()):
+        assert part["mpjpe_mm"] == 0 and part["pck"] == 100 and part["auc"] == pytest.approx(96.774, abs=5e-4)
 
 
 def test_what_runs_on_behind_a_sequence_is_cut(raw, tmp_path, monkeypatch):
@@ -204,6 +238,7 @@ def wrong_joints(content):
     (".", lambda folder: edited_hdf5(folder, lambda file: file.pop("valid_frame")), "lacks the variable 'valid_frame'"),
     (".", lambda folder: edited_hdf5(folder, lambda file: replace(file, "valid_frame", np.ones((3, 1)))), "valid_frame: shape .3, 1."),
     (".", lambda folder: edited_hdf5(folder, lambda file: replace(file, "annot2", "text")), "as a MATLAB 7.3 file"),
+    (".", lambda folder: edited_hdf5(folder, lambda file: file["activity_annotation"].write_direct(-np.ones((4, 1)))), "the label -1"),
     (".", lambda folder: edited_hdf5(folder, lambda file: replace(file, "annot2", h5py.ExternalLink("x.h5", "a"))), "in the file itself"),
     (".", lambda folder: (folder / "mpi_inf_3dhp_test_set/TS1/annot_data.mat").write_bytes(b"no"), "as a MATLAB 7.3 file"),
     (".", lambda folder: edited_hdf5(folder, lambda file: replace(file, "univ_annot3", np.ones((4, 1, 17, 3)))), "these seem to be metres"),

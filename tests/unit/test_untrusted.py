@@ -322,6 +322,7 @@ def test_a_config_of_a_run_that_is_no_object(tmp_path):
         {"skeleton": "h36m_99"}, {"skeleton": []}, {"splits": []}, {"splits": {"train": {}}}, {"left_out": [3]}, {"fps": "50"},
         {"splits": {"train": {"records": 1, "frames": 1, "shards": {"../other": 1}}}},
         {"splits": {"train": {"records": 1, "frames": 1, "shards": {"a": 1.5}}}},
+        {"activities": {"S1": [1, 2]}}, {"activities": {"S1": [[1, -2]]}}, {"activities": [[1, 2]]},
     ],
 )  # fmt: skip
 def test_metadata_with_other_types(tmp_path, changed):
