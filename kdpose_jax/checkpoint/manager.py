@@ -36,6 +36,14 @@ _DELETED = "deleted"
 _STORAGE_STATUS = re.compile(r"[A-Z_]{5,}: ")
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but for one question that is not its own."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """False: jax's preemption service counts questions, `train.preemption` asks them, and steps among its numbers lose requests."""
+        return False
+
+
 class Checkpoints:
     """Saves and restores the state of one run.
 
@@ -192,7 +200,7 @@ class Checkpoints:
             ]),
         )
         with damage_errors(f"A checkpoint in {self._directory}"):
-            self._manager = ocp.CheckpointManager(self._directory, options=options)
+            self._manager = _Manager(self._directory, options=options)
             self._metrics = {step: self._manager.metrics(step) for step in self._manager.all_steps()}
 
     def _open_for_writing(self, step: int) -> None:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import multihost_utils
 
 from kdpose_jax.checkpoint import teacher
 from kdpose_jax.checkpoint.manager import Checkpoints
@@ -136,6 +137,18 @@ def test_existing_step_is_skipped(tmp_path):
     assert not again.save(1, make_state(2), META, None)
     assert again.restore(abstract(make_state(1)))[0]["step"] == 1
     again.close()
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_saving_asks_no_question_of_the_preemption_service(tmp_path, monkeypatch, asynchronous):
+    """The service takes every process to be at the number that it asked with last: a step between the loop's loses a SIGTERM."""
+    asked = []
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda number: asked.append(number) or False)
+    checkpoints = open_checkpoints(tmp_path, asynchronous=asynchronous)
+    for step in (1, 2):
+        assert checkpoints.save(step, make_state(step), META, {"mpjpe_mm": 40.0})
+    checkpoints.close()
+    assert steps_on_disk(tmp_path) == [1, 2] and asked == []
 
 
 def test_relative_directory_works(tmp_path, monkeypatch):
