@@ -23,9 +23,11 @@ def find_files(source: str) -> list[tuple[str, str]]:
         raise UserError(f"--source '{source}' is not a folder: give the folder that holds *.bvh, or *.asf and *.amc files.")
     found = []
     for folder, _, names in os.walk(source):
-        skeletons_here = [name for name in names if name.lower().endswith(".asf")]
+        skeletons_here = [name for name in names if name.lower().endswith(".asf") and not name.startswith(".")]
         for name in names:
             path = os.path.join(folder, name)
+            if name.startswith("."):  # ._07_01.amc, which macOS puts into archives
+                continue
             if name.lower().endswith(".bvh"):
                 found.append((path, ""))
             elif name.lower().endswith(".amc"):

@@ -6,7 +6,7 @@
 | pth, pt, bin (PyTorch) | the size and `SHARING * size` for the tensors; `OPCODES` objects of 250 bytes |
 | mat (MATLAB 5) | four times what is unpacked: `UNPACKED + UNPACKING * size`, and `MATLAB` at the largest |
 | mat (MATLAB 7.3) | as much for all arrays together, and `HDF5` at the largest |
-| BVH, ASF, AMC | 35 times the size (a list of short lines), `TEXT` at the largest, and 250 bytes for each of `PLACES` |
+| BVH, ASF, AMC | 35 times the size (a list of short lines), `TEXT` at the largest, and 300 bytes for each of `PLACES` |
 | JSON | 40 times the size (a list of empty dictionaries), and `JSON` at the largest |
 | JPEG, PNG, BMP | `PICTURE_BYTES` and nine bytes for each of `PIXELS`, for every thread that decodes |
 | TFRecord | three times the size of the shard: no record is longer than its file |

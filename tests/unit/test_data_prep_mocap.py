@@ -102,6 +102,8 @@ def cmu(tmp_path_factory):
     slow_motion(folder, "07", 2)
     slow_motion(folder, "35", 1)
     (folder / "readme.txt").write_text("no motion")
+    for name in ("._07.asf", "._07_01.amc"):  # of archives made on macOS
+        (folder / "07" / name).write_bytes(b"\0\5\x16\7")
     return folder
 
 
