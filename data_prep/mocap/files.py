@@ -17,17 +17,16 @@ def find_files(source: str) -> list[tuple[str, str]]:
     """(motion file, its ASF file or "") of everything in a folder, sorted.
 
     Raises:
-      UserError: no folder, no motion in it, or an AMC file without its ASF file.
+      UserError: no folder, no motion in it, an AMC file without its ASF file, or a name that is no text.
     """
     if not os.path.isdir(source):
         raise UserError(f"--source '{source}' is not a folder: give the folder that holds *.bvh, or *.asf and *.amc files.")
     found = []
     for folder, _, names in os.walk(source):
-        skeletons_here = [name for name in names if name.lower().endswith(".asf") and not name.startswith(".")]
+        names = [name for name in names if not name.startswith(".")]  # ._07_01.amc, which macOS puts into archives
+        skeletons_here = [name for name in names if name.lower().endswith(".asf")]
         for name in names:
             path = os.path.join(folder, name)
-            if name.startswith("."):  # ._07_01.amc, which macOS puts into archives
-                continue
             if name.lower().endswith(".bvh"):
                 found.append((path, ""))
             elif name.lower().endswith(".amc"):
@@ -39,6 +38,9 @@ def find_files(source: str) -> list[tuple[str, str]]:
                 found.append((path, os.path.join(folder, max(fitting, key=len))))
     if not found:
         raise UserError(f"'{source}' holds no *.bvh and no *.amc file: give the folder of the unpacked motion.")
+    for path, _ in found:
+        if path != path.encode(errors="replace").decode():  # takes are called by their files, in records in UTF-8
+            raise UserError(f"'{path}' has a name that is not UTF-8: rename the file.")
     return sorted(found)
 
 

@@ -1,6 +1,7 @@
 """Folders of motion files -> records: what is cut out, how the rest is placed, who is who, and what is refused."""
 
 import json
+import os
 
 import motion_files
 import numpy as np
@@ -235,6 +236,12 @@ def test_folders_without_motion_or_skeleton(cmu, tmp_path):
     assert files.find_files(str(tmp_path / "hdm")) == [
         (str(tmp_path / "hdm" / "HDM_bk_walk_001_120.amc"), str(tmp_path / "hdm" / "HDM_bk.asf"))
     ]
+
+
+def test_a_file_name_that_is_no_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["caf\udce9.bvh"])])  # not every disk takes such a name
+    with pytest.raises(UserError, match=r"caf\\udce9.bvh' has a name that is not UTF-8: rename the file."):
+        files.find_files(str(tmp_path))
 
 
 def test_names_of_joints_are_those_of_the_skeleton():
