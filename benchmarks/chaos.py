@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--folder", default="", help="for the runs; default: a temporary one, deleted when all is well")
     options = parser.parse_args()
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="kdpose_chaos_")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     set_environment(folder)
     preload()
     started = time.monotonic()
@@ -309,6 +310,7 @@ def set_environment(folder: pathlib.Path) -> None:
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
         JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
         JAX_DISABLE_MOST_OPTIMIZATIONS="1",
+        TF_CPP_MIN_LOG_LEVEL="2",
         PYTHONPATH=str(REPOSITORY),
     )
     os.chdir(REPOSITORY)

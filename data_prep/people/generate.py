@@ -18,7 +18,7 @@ from kdpose_jax.untrusted.documents import load_json
 
 # (name, default, help) of the settings; the defaults are the demo's.
 ARGUMENTS = (
-    ("train_pictures", 1600, "number of training pictures, each with one person in focus"),
+    ("train_pictures", 2000, "number of training pictures, each with one person in focus"),
     ("test_pictures", 300, "number of test pictures"),
     ("picture_size", 320, "longer side of a picture, pixels"),
     ("layout", "mpii", "files to write: mpii or coco"),
