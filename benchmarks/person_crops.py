@@ -1,6 +1,6 @@
 """How fast crops of persons are made from records, both views of each: decode, one draw, two warps.
 
-  python benchmarks/person_crops.py RECORDS [SPLIT]
+  python -m benchmarks.person_crops RECORDS [SPLIT]
 
 RECORDS is a folder that `python -m data_prep.convert mpii` (or coco) wrote. Prints persons per second for a teacher's view of
 256 pixels and a student's of 64, for the student's alone, and for decoding alone, and what the records cost in bytes and pixels.

@@ -1,6 +1,6 @@
 """How fast windows are gathered, on generated arrays of Human3.6M's training size.
 
-  python benchmarks/window_gathering.py
+  python -m benchmarks.window_gathering
 
 Prints windows of 243 frames (2D and 3D) per second, and the ratio to copying the windows one by one with slices, both in
 this process, in turns, on one thread.

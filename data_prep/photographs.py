@@ -13,7 +13,8 @@ from kdpose_jax.errors import UserError
 
 Region = tuple[int, int, int, int]
 # A cut region is encoded once more. Quality 95 without colour subsampling is off by 1.7 grey levels in the mean on COCO's photographs
-# (0.9 in crops of 64 and 256 pixels), takes a third of the whole files' bytes and of their time to decode, and 0.43 of PNG's bytes.
+# (1.0 in crops of 64 and 256 pixels), and takes a third of the bytes of PNG and of the whole files, and 0.4 of their time to decode
+# (benchmarks/region_encoding.py).
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 ENCODINGS = ("jpeg", "png")
 NAMED = 10  # of many files with the same fault so many are named

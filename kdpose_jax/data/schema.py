@@ -26,18 +26,18 @@ class Kind:
       unit: what the size of a split is counted in: "frames" of sequences, or "persons", of which a record is one.
       contents: what it shows, in titles.
       keys: entries of its metadata beside METADATA_KEYS.
-      converters: the converters that write it, for commands in messages.
+      converter: one that writes it, for commands in messages.
     """
 
     name: str
     unit: str
     contents: str
     keys: tuple[str, ...]
-    converters: tuple[str, ...]
+    converter: str
 
 
-SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), ("human36m", "synthetic"))
-PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files"), ("mpii", "coco"))
+SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), "human36m")
+PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files"), "mpii")
 KINDS = {kind.name: kind for kind in (SEQUENCES, PERSONS)}
 
 
@@ -135,12 +135,12 @@ def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}.tfrecord-{index:05d}-of-{count:05d}"
 
 
-def read_metadata(directory: str, kind: Kind | None = None) -> dict[str, Any]:
+def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
     """Reads and checks the metadata of a converted data set.
 
     Args:
       directory: folder written by `data_prep.convert`.
-      kind: the kind that is needed; None: any.
+      kind: the kind that is needed.
 
     Returns:
       The content of `metadata.json`: kind, schema_version, skeleton, keypoints, generated, splits {name: {records,
@@ -152,9 +152,7 @@ def read_metadata(directory: str, kind: Kind | None = None) -> dict[str, Any]:
     """
     path = os.path.join(directory, METADATA_FILE)
     expected = f"{METADATA_FILE}, features.json, dataset_info.json and files like {shard_name('train', 0, 8)}"
-    kinds = tuple(KINDS.values()) if kind is None else (kind,)
-    converters = " or ".join(dict.fromkeys(one.converters[0] for one in kinds))
-    command = f"`python -m data_prep.convert {converters} --source DIR --out {directory}`"
+    command = f"`python -m data_prep.convert {kind.converter} --source DIR --out {directory}`"
     if not os.path.isdir(directory):
         raise UserError(f"Data set folder '{directory}' does not exist (expected there: {expected}): write it with {command}.")
     if not os.path.isfile(path):
@@ -167,7 +165,7 @@ def read_metadata(directory: str, kind: Kind | None = None) -> dict[str, Any]:
             metadata = json.load(file)
     except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with {command}.") from error
-    _check_metadata(metadata, kinds, path, command)
+    _check_metadata(metadata, kind, path, command)
     beside = metadata["files"] if "files" in metadata else ()
     for names in (*(split["shards"] for split in metadata["splits"].values()), beside):
         for name in names:
@@ -179,18 +177,17 @@ def read_metadata(directory: str, kind: Kind | None = None) -> dict[str, Any]:
     return metadata
 
 
-def _check_metadata(metadata: Any, kinds: tuple[Kind, ...], path: str, command: str) -> None:
+def _check_metadata(metadata: Any, kind: Kind, path: str, command: str) -> None:
     """Raises UserError unless this code can read the data set that `metadata` describes."""
     found = metadata["kind"] if isinstance(metadata, dict) and "kind" in metadata else None
-    if found not in [kind.name for kind in kinds]:
-        needed = " or ".join(repr(kind.name) for kind in kinds)
-        raise UserError(f"'{path}' is of kind {found!r} where {needed} is needed: give a folder written with {command}.")
+    if found != kind.name:
+        raise UserError(f"'{path}' is of kind {found!r} where {kind.name!r} is needed: give a folder written with {command}.")
     version = metadata["schema_version"] if "schema_version" in metadata else None
     if version != SCHEMA_VERSION:
         raise UserError(
             f"'{path}' has schema version {version!r} and this code reads {SCHEMA_VERSION}: delete the folder and write it again with "
             f"{command}."
         )
-    missing = [key for key in METADATA_KEYS + KINDS[found].keys if key not in metadata]
+    missing = [key for key in METADATA_KEYS + kind.keys if key not in metadata]
     if missing:
         raise UserError(f"'{path}' lacks the entries {', '.join(missing)}: delete the folder and write it again with {command}.")

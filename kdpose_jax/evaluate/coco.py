@@ -215,7 +215,7 @@ def read(records: str, split: str) -> CocoPersons:
     """
     persons = person_records.read(records, split)
     detected = f"{split}_detections"  # `schema.DETECTIONS_SPLIT` for the test split
-    has_detections = detected in schema.read_metadata(records)["splits"]
+    has_detections = detected in schema.read_metadata(records, schema.PERSONS)["splits"]
     annotations = coco_metrics.read_annotations(os.path.join(records, f"{split}_annotations.json"))
     return CocoPersons(persons, person_records.read(records, detected) if has_detections else None, annotations)
 

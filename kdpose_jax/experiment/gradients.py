@@ -1,6 +1,7 @@
 """How strongly each term of a loss pulls at the student: the norm of its gradient, at the start and at the end of a run."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,20 +16,18 @@ from kdpose_jax.train.state import TrainState
 FILE = "gradients.json"
 
 
-def term_norms(method: Method, state: TrainState, frozen: Any, batch: Batch, key: jax.Array) -> dict[str, float]:
-    """The global norm of every weighted term's gradient with respect to the student's parameters.
+def term_norms(method: Method) -> Callable[[TrainState, Any, Batch, jax.Array], dict[str, jax.Array]]:
+    """Makes the function that measures the terms of a method, compiled at its first call.
 
     Args:
       method: with `terms`.
-      state: where the gradients are taken.
-      frozen: the teachers.
-      batch: what on.
-      key: of the step.
 
     Returns:
-      Term -> norm; zero exactly where a term cannot move the student.
+      (state, teachers, batch, key of the step) -> the global norm of every weighted term's gradient with respect to the student's
+      parameters; zero exactly where a term cannot move the student.
     """
 
+    @jax.jit
     def norms(state: TrainState, frozen: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
         def terms(student: Any) -> dict[str, jax.Array]:
             params = {**state.params, "student": student}
@@ -38,7 +37,7 @@ def term_norms(method: Method, state: TrainState, frozen: Any, batch: Batch, key
         units = {name: {other: jnp.asarray(other == name, value.dtype) for other, value in values.items()} for name in values}
         return {name: optax.tree.norm(pull_back(unit)[0]) for name, unit in units.items()}
 
-    return {name: float(value) for name, value in jax.jit(norms)(state, frozen, batch, key).items()}
+    return norms
 
 
 def is_whole(directory: epath.Path) -> bool:

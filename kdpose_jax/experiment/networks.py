@@ -153,11 +153,28 @@ def start_from(network: str, path: str, variables: dict[str, Any]) -> dict[str, 
     Raises:
       UserError: the file holds another network.
     """
-    imported = torch_import.import_pretrained(network, path)
-    fresh, found = _by_path(variables), _by_path(imported)
-    require_same_shapes(path, imported, {name: leaf for name, leaf in fresh.items() if name in found})
-    filled = {name: jax.device_put(found[name], leaf.sharding) if name in found else leaf for name, leaf in fresh.items()}
-    return jax.tree.unflatten(jax.tree.structure(variables), [filled[name] for name in fresh])
+    found, fresh = read_pretrained(network, path, variables), _by_path(variables)
+    filled = [jax.device_put(found[name], leaf.sharding) if name in found else leaf for name, leaf in fresh.items()]
+    return jax.tree.unflatten(jax.tree.structure(variables), filled)
+
+
+def read_pretrained(network: str, path: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """Published weights that part of a network can start from.
+
+    Args:
+      network: name of its architecture.
+      path: a PyTorch file.
+      variables: {"params", "state"} of the network, for the shapes; may be abstract.
+
+    Returns:
+      Path in `variables` -> weights, for what the file has.
+
+    Raises:
+      UserError: no such file, or one of another network.
+    """
+    found, wanted = _by_path(torch_import.import_pretrained(network, path)), _by_path(variables)
+    require_same_shapes(path, found, {name: leaf for name, leaf in wanted.items() if name in found})
+    return found
 
 
 def require_same_shapes(path: str, found: Any, wanted: Any) -> None:
@@ -186,9 +203,7 @@ def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]
     """
     if not is_weight_file(block.pretrained):
         raise UserError(f"pretrained of the {run_name} is '{block.pretrained}': name a PyTorch file ({', '.join(WEIGHT_FILES)}).")
-    imported = torch_import.import_pretrained(block.network.name, block.pretrained)
-    found, fresh = _by_path(imported), _by_path(variables)
-    require_same_shapes(block.pretrained, imported, {name: leaf for name, leaf in fresh.items() if name in found})
+    read_pretrained(block.network.name, block.pretrained, variables)
 
 
 def resolve(path: str) -> str:

@@ -1,6 +1,7 @@
 """Trains one network of an experiment into its folder, or finds it trained there already."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -54,6 +55,7 @@ class Surroundings:
       test_data: what the protocol read.
       mesh: the devices.
       show: prints one line.
+      sources: training examples opened so far, by what was asked for; opening them may copy all data.
     """
 
     workdir: epath.Path
@@ -61,12 +63,17 @@ class Surroundings:
     test_data: Any
     mesh: jax.sharding.Mesh
     show: Callable[[str], None]
+    sources: dict[str, Source] = dataclasses.field(default_factory=dict)
 
 
 def open_training(config: ConfigDict, around: Surroundings) -> Source:
-    """The training examples as a run's method reads them."""
+    """The training examples as a run's method reads them; runs that read the same share them."""
     reader = settings.load("data", config.data.reader, "data.reader")
-    return reader.open_training(around.training_data, seed=config.seed, **reads(config), **config.data.training)
+    asked = {"seed": config.seed, **reads(config), **config.data.training.to_dict()}
+    key = json.dumps(asked, sort_keys=True)
+    if key not in around.sources:
+        around.sources[key] = reader.open_training(around.training_data, **asked)
+    return around.sources[key]
 
 
 def open_protocol(config: ConfigDict, around: Surroundings) -> Any:
@@ -180,8 +187,9 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
         batches = TrainBatches(
             source, seed=config.seed, batch=block.batch, first_step=int(current.step), sharding=over_batch
         )
+        measure = gradients.term_norms(method)
         if reports and int(current.step) == 0:
-            report_gradients(directory, "start", method, current, frozen, example, root_key)
+            report_gradients(directory, "start", measure, current, frozen, example, root_key)
         try:
             current = loop.train(
                 run.name,
@@ -204,15 +212,16 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
             batches.close()
             log.close()
         if reports:
-            report_gradients(directory, "end", method, current, frozen, example, root_key)
+            report_gradients(directory, "end", measure, current, frozen, example, root_key)
     return directory
 
 
 def report_gradients(
-    directory: epath.Path, when: str, method: Method, current: state.TrainState, frozen: Any, batch: Any, key: jax.Array
+    directory: epath.Path, when: str, measure: Callable, current: state.TrainState, frozen: Any, batch: Any, key: jax.Array
 ) -> None:
     """Measures the terms of a method on the first examples, not augmented, and writes their gradients' norms into the run's folder."""
-    norms = gradients.term_norms(method, current, frozen, batch, jax.random.fold_in(key, int(current.step)))
+    measured = measure(current, frozen, batch, jax.random.fold_in(key, int(current.step)))
+    norms = {name: float(value) for name, value in measured.items()}
     if jax.process_index() == 0:
         gradients.write(directory, when, norms)
 

@@ -4,18 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.api import Batch
-from kdpose_jax.methods.task import Task
+from kdpose_jax.methods.task import COMPUTE_TYPES, Task, require
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.skeletons import Skeleton, find_skeleton
-
-COMPUTE_TYPES = {"float32": None, "bfloat16": jnp.dtype(jnp.bfloat16)}
 
 
 def reads(config: Any) -> dict[str, Any]:
@@ -109,8 +106,7 @@ def build_mixste(network: Any, *, joints: int, frames: int, training: bool, plac
     """
     if network.name != "mixste":
         raise UserError(f"{place}.name is '{network.name}': the lifting network is 'mixste'.")
-    if network.compute not in COMPUTE_TYPES:
-        raise UserError(f"{place}.compute is '{network.compute}': set it to one of {sorted(COMPUTE_TYPES)}.")
+    require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
     if network.heads < 1 or network.width % network.heads:
         raise UserError(f"{place}.width {network.width} is no multiple of {place}.heads {network.heads}: change one.")
     if min(network.depth, frames, network.width) < 1:

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from kdpose_jax.codecs import simdr
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses import simdr as losses
-from kdpose_jax.methods.lifting import COMPUTE_TYPES
-from kdpose_jax.methods.task import Task
+from kdpose_jax.methods.task import COMPUTE_TYPES, Task, require
 from kdpose_jax.models.hrnet import STRIDE
 from kdpose_jax.models.pose_net import HEADS, PoseNet
 from kdpose_jax.models.simdr import HEAD_STARTS
@@ -218,9 +217,3 @@ def check_loss(block: Any) -> None:
     for name in ("sigma", "scale"):
         if block[name] <= 0:
             raise UserError(f"student.loss.{name} is {block[name]}: use a number above 0.")
-
-
-def require(place: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Refuses a value that is none of the allowed ones."""
-    if value not in allowed:
-        raise UserError(f"{place} is '{value}': set it to one of {sorted(allowed)}.")

@@ -10,7 +10,7 @@ import pytest
 from golden import golden_files
 
 from kdpose_jax.methods.cdkd import losses
-from kdpose_jax.methods.cdkd.adapters import SCALES, ScaleAdaptiveProjection
+from kdpose_jax.methods.cdkd.adapters import SCALES, ProjectorEnsemble, ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
 
 FILES = golden_files("cdkd_distill*")
@@ -62,9 +62,8 @@ class Reference:
         return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
     def adapter(self, chunked):
-        return ScaleAdaptiveProjection(
-            kind="dense", ensemble=3, size=self.config["high_size"], rank=1, activation="relu", chunked=chunked
-        )
+        options = {"kind": "dense", "ensemble": 3, "size": self.config["high_size"], "rank": 1, "activation": "relu"}
+        return ScaleAdaptiveProjection(ProjectorEnsemble(**options, chunked=chunked))
 
     def precision(self, dtype):
         return jax.enable_x64(dtype == np.float64)

@@ -66,7 +66,7 @@ def test_joints_and_cameras(path, tmp_path):
 def read_records(folder) -> dict[str, list[dict]]:
     import tensorflow_datasets as tfds
 
-    schema.read_metadata(str(folder))
+    schema.read_metadata(str(folder), schema.SEQUENCES)
     builder = tfds.builder_from_directory(str(folder))
     return {split: list(builder.as_dataset(split=split).as_numpy_iterator()) for split in schema.SPLITS}
 

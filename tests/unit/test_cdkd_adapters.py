@@ -52,7 +52,7 @@ def test_size_of_other_projectors(kind, large, small):
 def test_four_branches_are_three():
     """The reference's form, with the mean of the projections as a fourth one, in numpy."""
     maps = maps_of(0)
-    network = ScaleAdaptiveProjection(kind="dense", chunked=False, **TINY)
+    network = ScaleAdaptiveProjection(ProjectorEnsemble(kind="dense", chunked=False, **TINY))
     variables = jax.jit(lambda: network.init(jax.random.key(0), maps, False))()
     found = jax.jit(lambda v: network.apply(v, maps, False))(variables)
     shares = MultiScaleAttention(4).apply({name: variables[name]["attention"] for name in ("params", "batch_stats")}, maps, False)
@@ -72,7 +72,7 @@ def test_four_branches_are_three():
 def test_chunked_is_the_same(kind):
     """Values and gradients of every parameter and of the maps."""
     maps, teacher = maps_of(0), maps_of(1, side=8)
-    whole, chunked = (ScaleAdaptiveProjection(kind=kind, chunked=chunked, **TINY) for chunked in (False, True))
+    whole, chunked = (ScaleAdaptiveProjection(ProjectorEnsemble(kind=kind, chunked=chunked, **TINY)) for chunked in (False, True))
     variables = jax.jit(lambda: whole.init(jax.random.key(0), maps, False))()
 
     def loss(network, params, maps):
@@ -92,7 +92,8 @@ def test_chunked_never_makes_all_projections():
     maps, teacher = maps_of(0, batch=4), maps_of(1, batch=4, side=16)
 
     def makes_all(chunked):
-        network = ScaleAdaptiveProjection(kind="per_joint", ensemble=3, size=16, rank=1, activation="relu", chunked=chunked)
+        ensemble = ProjectorEnsemble(kind="per_joint", ensemble=3, size=16, rank=1, activation="relu", chunked=chunked)
+        network = ScaleAdaptiveProjection(ensemble)
         variables = jax.eval_shape(lambda: network.init(jax.random.key(0), maps, False))
 
         def loss(params, maps):
@@ -147,7 +148,7 @@ def test_upsampling_reproduces_planes():
 def test_single_examples_and_joints(kind, batch, joints):
     """What the reference's squeezes fail on."""
     maps = maps_of(0, batch=batch, joints=joints)
-    network = ScaleAdaptiveProjection(kind=kind, chunked=False, **TINY)
+    network = ScaleAdaptiveProjection(ProjectorEnsemble(kind=kind, chunked=False, **TINY))
     variables = network.init(jax.random.key(0), maps, False)
     merged, _ = network.apply(variables, maps, True, mutable=["batch_stats"])
     assert merged.shape == (batch, joints, 8, 8) and np.isfinite(merged).all()

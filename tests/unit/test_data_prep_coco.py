@@ -52,7 +52,7 @@ def test_detections(folder):
     np.testing.assert_allclose(data.center[0], [20 + 30, 10 + 45])  # detections are not clipped
     np.testing.assert_allclose(data.scale[0], 90 / 200 * 1.25)
     assert not data.visible.any() and not data.joints.any()
-    metadata = schema.read_metadata(str(folder.parent / "records"))
+    metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
     assert metadata["settings"]["reach"][schema.DETECTIONS_SPLIT]["scale_factor"] == 0 and "detections.json" in metadata["sources"]
 
 
@@ -61,7 +61,7 @@ def test_cocoeval_reads_the_annotations_that_lie_beside(folder):
 
     prepare(folder)
     path = folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE
-    metadata = schema.read_metadata(str(folder.parent / "records"))
+    metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
     assert metadata["files"] == {coco.TEST_ANNOTATIONS_FILE: hashlib.sha256(path.read_bytes()).hexdigest()}
     kept, given = COCO(str(path)), json.loads((folder / TEST).read_text())
     assert sorted(kept.getImgIds()) == [501, 502] and len(kept.getAnnIds()) == len(given["annotations"])
@@ -71,7 +71,7 @@ def test_cocoeval_reads_the_annotations_that_lie_beside(folder):
         assert found["num_keypoints"] == sum(label > 0 for label in entry["keypoints"][2::3]) and "segmentation" not in found
     path.unlink()
     with pytest.raises(UserError, match="lacks 'test_annotations.json'"):
-        schema.read_metadata(str(folder.parent / "records"))
+        schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
 
 
 def test_simcc_has_a_further_folder(folder):
@@ -150,4 +150,4 @@ def test_missing_photographs(folder):
 
 def test_generated_pictures_are_said_to_be(folder):
     prepare(folder, generated=True)
-    assert schema.read_metadata(str(folder.parent / "records"))["generated"] is True
+    assert schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)["generated"] is True

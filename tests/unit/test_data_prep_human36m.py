@@ -19,7 +19,7 @@ def read(folder):
     """All records of a data set: {split: [record]}."""
     import tensorflow_datasets as tfds
 
-    schema.read_metadata(str(folder))
+    schema.read_metadata(str(folder), schema.SEQUENCES)
     builder = tfds.builder_from_directory(str(folder))
     return {split: list(builder.as_dataset(split=split).as_numpy_iterator()) for split in schema.SPLITS}
 
@@ -97,7 +97,7 @@ def test_records_are_the_files_content(h36m, converted):
 
 
 def test_metadata_says_what_is_there(converted):
-    metadata = schema.read_metadata(str(converted))
+    metadata = schema.read_metadata(str(converted), schema.SEQUENCES)
     assert metadata["left_out"] == ["S11 Directions: corrupt take"]
     assert (metadata["skeleton"], metadata["keypoints"], metadata["generated"], metadata["fps"]) == ("h36m_17", "generated", False, 50)
     assert sorted(metadata["sources"]) == ["data_2d_h36m_generated.npz", "data_3d_h36m.npz", "h36m_cameras.json"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_restart_keeps_finished_shards_and_gives_the_same_bytes(whole, tmp_path,
         with pytest.raises(KeyboardInterrupt):
             convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
     with pytest.raises(UserError, match="has no metadata.json"):
-        schema.read_metadata(str(out))
+        schema.read_metadata(str(out), schema.SEQUENCES)
     with pytest.raises(UserError, match="holds a part of a data set made from other input"):
         convert.prepare("synthetic", str(out), workers=1, **SETTINGS | {"frames": 6})
     (out / ".train.tfrecord-00003-of-00008.1.partial").write_bytes(b"half")  # what a killed process leaves
@@ -183,15 +184,25 @@ def test_metadata_of_something_else(whole, tmp_path, change, sentence):
     (tmp_path / "metadata.json").unlink()
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(UserError, match=sentence):
-        schema.read_metadata(str(tmp_path))
+        schema.read_metadata(str(tmp_path), schema.SEQUENCES)
+
+
+@pytest.mark.parametrize("kind", schema.KINDS.values(), ids=lambda kind: kind.name)
+def test_the_command_of_a_message_can_be_run(tmp_path, kind):
+    with pytest.raises(UserError) as caught:
+        schema.read_metadata(str(tmp_path / "none"), kind)
+    words = re.search("`(.*)`", str(caught.value))[1].split()
+    assert words[:3] == ["python", "-m", "data_prep.convert"]
+    given = convert._parser().parse_args(words[3:])  # exits where a word is wrong
+    assert given.out == str(tmp_path / "none") and given.name == kind.converter
 
 
 def test_metadata_missing_or_damaged(tmp_path):
     with pytest.raises(UserError, match=r"'.*none' does not exist \(expected there: metadata.json.*python -m data_prep.convert"):
-        schema.read_metadata(str(tmp_path / "none"))
+        schema.read_metadata(str(tmp_path / "none"), schema.SEQUENCES)
     with pytest.raises(UserError, match=r"has no metadata.json.*python -m data_prep.convert"):
-        schema.read_metadata(str(tmp_path))
+        schema.read_metadata(str(tmp_path), schema.SEQUENCES)
     for text in ('{"kind": ', "[]", '"text"'):
         (tmp_path / "metadata.json").write_text(text)
         with pytest.raises(UserError, match="cannot be read as JSON|is of kind None"):
-            schema.read_metadata(str(tmp_path))
+            schema.read_metadata(str(tmp_path), schema.SEQUENCES)

@@ -3,13 +3,18 @@
 import json
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from etils import epath
 from tiny import get_config
 
+from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import evaluation, gradients, networks, pipeline, settings
+from kdpose_jax.experiment import evaluation, gradients, networks, pipeline, settings, training
 from kdpose_jax.experiment.training import Surroundings
+from kdpose_jax.methods.api import Method
+from kdpose_jax.train.state import TrainState
 
 
 @pytest.mark.parametrize(("path", "home"), [
@@ -80,3 +85,40 @@ def test_networks_that_are_trained(method, baseline, names):
     runs = pipeline.planned_runs(config)
     assert [run.name for run in runs] == names
     assert runs[-1].title == ("student" if method == "supervised" else "student with SCJD")
+
+
+def test_runs_that_read_the_same_share_their_examples(tmp_path, monkeypatch):
+    """Teacher, baseline and student of a lifting experiment read the same windows; what is asked for otherwise is opened by itself."""
+    opened = []
+    monkeypatch.setattr(sequences, "open_training", lambda motion, **asked: opened.append(asked) or object())
+    around = Surroundings(epath.Path(tmp_path), "motion", None, None, print)
+    config = get_config("scjd", "demo")
+    first, *others = (training.open_training(run.config, around) for run in pipeline.planned_runs(config))
+    assert others == [first, first] and len(opened) == 1
+    for key, value in (("seed", 1), ("data.frames", 9), ("data.training.flip", False), ("data.training.stride", 3)):
+        changed = pipeline.copy_of(config)
+        changed.update_from_flattened_dict({key: value})
+        assert training.open_training(changed, around) is not first
+        assert opened[-1][key.split(".")[-1]] == value
+    assert len(opened) == 5 and training.open_training(config, around) is first
+
+
+def test_norms_of_terms():
+    """Of |p|^2 and 3 p.x the gradients 2 p and 3 x; a term without the student has none. Two moments share a program."""
+
+    def terms(params, model_state, frozen, batch, key, step):
+        student, x = params["student"], batch["x"]
+        return {"task": jnp.sum(student**2), "taught": 3.0 * student @ x, "adapter": params["adapter"] * frozen}
+
+    def never(*arguments):
+        raise AssertionError("terms alone are measured")
+
+    measure = gradients.term_norms(Method(init=never, loss=never, predict=never, predict_with_flip=never, terms=terms))
+    x, key = jnp.asarray([2.0, 3.0, 6.0]), jax.random.key(0)
+    for step, student in enumerate(([1.0, 2.0, 2.0], [0.0, 3.0, 4.0])):
+        params = {"student": jnp.asarray(student), "adapter": jnp.asarray(5.0)}
+        current = TrainState(jnp.asarray(step, jnp.int32), params, None, None, None)
+        norms = measure(current, jnp.asarray(2.0), {"x": x}, key)
+        wanted = {"task": 2 * np.linalg.norm(student), "taught": 21.0, "adapter": 0.0}
+        assert {name: float(value) for name, value in norms.items()} == pytest.approx(wanted, rel=1e-6)
+    assert measure._cache_size() == 1

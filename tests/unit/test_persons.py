@@ -186,7 +186,7 @@ def test_another_split_or_kind(folder, tmp_path):
         persons.read(tmp_path / "motion", "train")
     with pytest.raises(UserError, match="is of kind 'person_images' where 'pose_sequences' is needed.*convert human36m"):
         schema.read_metadata(str(folder / "png"), schema.SEQUENCES)
-    assert schema.read_metadata(str(tmp_path / "motion"))["fps"] == 50.0
+    assert schema.read_metadata(str(tmp_path / "motion"), schema.SEQUENCES)["fps"] == 50.0
 
 
 def test_a_damaged_image_is_named(train):

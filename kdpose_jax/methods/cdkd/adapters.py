@@ -160,29 +160,16 @@ class ScaleAdaptiveProjection(nn.Module):
     branches of weights a_i + a_{N+1} / N.
 
     Attributes:
-      kind: of `ProjectorEnsemble`, as are all others.
-      ensemble: N.
-      size: side of the teacher's maps.
-      rank: of `lowrank`.
-      activation: after each projector.
-      chunked: one joint at a time.
+      projectors: the ensemble.
     """
 
-    kind: str
-    ensemble: int
-    size: int
-    rank: int
-    activation: str
-    chunked: bool
+    projectors: ProjectorEnsemble
 
     @nn.compact
     def __call__(self, maps: Float[Array, "B J H W"], train: bool) -> Float[Array, "B J S S"]:
-        shares = MultiScaleAttention(self.ensemble + 1, name="attention")(maps, train)
-        weights = shares[:, :-1] + shares[:, -1:] / self.ensemble
-        projectors = ProjectorEnsemble(
-            self.kind, self.ensemble, self.size, self.rank, self.activation, self.chunked, name="projectors"
-        )
-        return projectors(maps, weights)
+        count = self.projectors.ensemble
+        shares = MultiScaleAttention(count + 1, name="attention")(maps, train)
+        return self.projectors(maps, shares[:, :-1] + shares[:, -1:] / count)
 
 
 def upsampling(side: int, size: int) -> Float[np.ndarray, "I A"]:

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from kdpose_jax.methods import pose2d
-from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
+from kdpose_jax.methods.api import Group, Method, Teacher, from_terms
 from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, distillation_terms
+from kdpose_jax.methods.task import for_student
 
 TASKS = ("pose2d",)
 HAS_TEACHER = True
@@ -55,7 +56,6 @@ def build(config: Any) -> Method:
         return params, model_state, frozen
 
     def all_terms(params, model_state, frozen, batch, key, step):
-        """Weighted terms, whose sum is the loss; further metrics; the new state. Terms and metrics are `[B]`."""
         prediction, features, state = task.apply(params["student"], model_state["student"], batch, key)
         total, shown = task.loss(prediction, batch)
         weighted, state = {"task": total}, {**model_state, "student": state}
@@ -65,27 +65,12 @@ def build(config: Any) -> Method:
             shown = {**shown, **added, **metrics}
         return weighted, shown, state
 
-    def loss(params, model_state, frozen, batch, key, step):
-        weighted, shown, state = all_terms(params, model_state, frozen, batch, key, step)
-        total = sum(weighted.values())
-        named = {name if name == "task" else f"weighted_{name}": value for name, value in weighted.items()}
-        return total.mean(), (as_metrics({"loss": total, **shown, **named}), state)
-
-    def terms(params, model_state, frozen, batch, key, step):
-        weighted, _, _ = all_terms(params, model_state, frozen, batch, key, step)
-        return {name: value.mean() for name, value in weighted.items()}
-
-    def predict(params, model_state, batch):
-        return task.predict(params["student"], model_state["student"], batch)
-
-    def predict_with_flip(params, model_state, batch):
-        return task.predict_with_flip(params["student"], model_state["student"], batch)
-
+    loss, terms = from_terms(all_terms)
     return Method(
         init=init,
         loss=loss,
-        predict=predict,
-        predict_with_flip=predict_with_flip,
+        predict=for_student(task.predict),
+        predict_with_flip=for_student(task.predict_with_flip),
         terms=terms,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
         groups=groups(distillation),

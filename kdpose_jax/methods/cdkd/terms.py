@@ -10,8 +10,9 @@ from kdpose_jax.codecs import simdr
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods import pose2d
 from kdpose_jax.methods.cdkd import adapters, losses
-from kdpose_jax.methods.cdkd.adapters import ScaleAdaptiveProjection
+from kdpose_jax.methods.cdkd.adapters import ProjectorEnsemble, ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import REVERSALS, reversal_strength, temperature
+from kdpose_jax.methods.task import require
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.skeletons import find_skeleton
 
@@ -81,7 +82,7 @@ def build_distillation(config: Any) -> Distillation:
         check_projection(options.projection)
         check_alignment(config)
         chosen = options.projection
-        projection = ScaleAdaptiveProjection(
+        projectors = ProjectorEnsemble(
             kind=chosen.kind,
             ensemble=chosen.ensemble,
             size=teacher_size // MAP_STRIDE,
@@ -89,6 +90,7 @@ def build_distillation(config: Any) -> Distillation:
             activation=chosen.projector_activation,
             chunked=chosen.chunked,
         )
+        projection = ScaleAdaptiveProjection(projectors)
     student_maps = (joints, size // MAP_STRIDE, size // MAP_STRIDE)
     return Distillation(options, config.run, size, config.data.split_ratio, teacher, student_maps, projection)
 
@@ -191,7 +193,7 @@ def check_projection(options: Any) -> None:
         ("projector_activation", tuple(adapters.ACTIVATIONS)),
         ("teacher_activation", tuple(adapters.ACTIVATIONS)),
     ):
-        pose2d.require(f"{place}.{name}", options[name], allowed)
+        require(f"{place}.{name}", options[name], allowed)
     for name in ("ensemble", "rank"):
         if options[name] < 1:
             raise UserError(f"{place}.{name} is {options[name]}: use at least 1.")
@@ -206,8 +208,8 @@ def check_alignment(config: Any) -> None:
         ("mask", losses.MASKS),
         ("reduction", losses.REDUCTIONS),
     ):
-        pose2d.require(f"distill.alignment.{name}", options[name], allowed)
-    pose2d.require("distill.temperature.reversal", softening.reversal, tuple(REVERSALS))
+        require(f"distill.alignment.{name}", options[name], allowed)
+    require("distill.temperature.reversal", softening.reversal, tuple(REVERSALS))
     for name in ("start", "limit"):
         if not softening[name] > 0:
             raise UserError(f"distill.temperature.{name} is {softening[name]}: use a number above 0.")

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from kdpose_jax.methods import lifting
-from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
+from kdpose_jax.methods.api import Group, Method, Teacher, from_terms
 from kdpose_jax.methods.scjd import schedule
 from kdpose_jax.methods.scjd.student import build_student, keyframe_notes
 from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms, teacher_pose
+from kdpose_jax.methods.task import for_student
 from kdpose_jax.skeletons import find_skeleton
 
 TASKS = ("lifting",)
@@ -41,7 +42,7 @@ def build(config: Any) -> Method:
     distillation = build_distillation(config, skeleton)
     options, student = config.distill, config.student
     task_loss = lifting.task_loss(student.loss, skeleton)
-    predict_one, predict_both = lifting.predictors(evaluated.apply, skeleton)
+    predict, predict_with_flip = lifting.predictors(evaluated.apply, skeleton)
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
 
     def init(key, batch):
@@ -56,8 +57,7 @@ def build(config: Any) -> Method:
             params["projectors"] = distillation.projectors.init(keys[2], embeddings)["params"]
         return params, {}, frozen
 
-    def all_terms(params, frozen, batch, key, step):
-        """The unweighted terms and the weighted ones, whose sum is the loss; all `[B]`."""
+    def all_terms(params, model_state, frozen, batch, key, step):
         offset = None
         if len(trained.offsets) > 1:
             offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, trained.stride)
@@ -78,32 +78,18 @@ def build(config: Any) -> Method:
             for name, value in added.items():
                 weighted[name] = options.weights[name] * (1.0 if name == "temporal" else ramp) * value
             parts = {**parts, **added}
-        return parts, weighted
-
-    def loss(params, model_state, frozen, batch, key, step):
-        parts, weighted = all_terms(params, frozen, batch, key, step)
-        total = sum(weighted.values())
-        shown = {name if name == "task" else f"weighted_{name}": value for name, value in weighted.items()}
-        return total.mean(), (as_metrics({"loss": total, **parts, **shown}), model_state)
-
-    def terms(params, model_state, frozen, batch, key, step):
-        return {name: value.mean() for name, value in all_terms(params, frozen, batch, key, step)[1].items()}
-
-    def predict(params, model_state, batch):
-        return predict_one(params["student"], {}, batch)
-
-    def predict_with_flip(params, model_state, batch):
-        return predict_both(params["student"], {}, batch)
+        return weighted, parts, model_state
 
     def cached_targets(frozen, batch):
         return {"teacher_pose": teacher_pose(distillation, frozen, batch["keypoints_2d"])}
 
+    loss, terms = from_terms(all_terms)
     caches = bool(options.weights.temporal) and options.cache_teacher_poses
     return Method(
         init=init,
         loss=loss,
-        predict=predict,
-        predict_with_flip=predict_with_flip,
+        predict=for_student(predict),
+        predict_with_flip=for_student(predict_with_flip),
         terms=terms,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
         # Decay would pull the rows of a learned matrix below the sum 1 that they start with, and so shrink poses.

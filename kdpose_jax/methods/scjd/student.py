@@ -4,6 +4,7 @@ from typing import Any
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.lifting import build_mixste
+from kdpose_jax.methods.task import require
 from kdpose_jax.models import keyframes as grid
 from kdpose_jax.models import sparse_mixste
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
@@ -20,8 +21,7 @@ def build_student(config: Any, skeleton: Skeleton, *, training: bool) -> SparseM
         ("upsampling", chosen.upsampling, sparse_mixste.UPSAMPLINGS),
         ("ends", chosen.ends, sparse_mixste.ENDS),
     ):
-        if value not in allowed:
-            raise UserError(f"{place}.{name} is '{value}': set it to one of {list(allowed)}.")
+        require(f"{place}.{name}", value, allowed)
     offsets = (offset,)
     if has_phases(frames, chosen):
         if chosen.selection == "correlated":

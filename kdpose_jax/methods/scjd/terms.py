@@ -14,6 +14,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.methods.lifting import build_mixste
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
+from kdpose_jax.methods.task import require
 from kdpose_jax.models import keyframes as grid
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import take_frames
@@ -66,8 +67,7 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         ("attention.heads", options.attention.heads, ("mean", "each")),
         ("attention.gather", options.attention.gather, ("keyframe", "context")),
     ):
-        if value not in allowed:
-            raise UserError(f"distill.{name} is '{value}': set it to one of {list(allowed)}.")
+        require(f"distill.{name}", value, allowed)
     if options.attention.heads == "each" and (network.heads, network.width) != (teacher.heads, teacher.width):
         raise UserError(
             f"distill.attention.heads 'each' needs equal heads and widths, and the student has {network.heads} x "

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from kdpose_jax.errors import UserError
 from kdpose_jax.methods import lifting, pose2d
 from kdpose_jax.methods.api import Method, as_metrics
-from kdpose_jax.methods.task import Task
+from kdpose_jax.methods.task import Task, for_student, require, student_state
 
 TASKS = {"lifting": lifting, "pose2d": pose2d}
 HAS_TEACHER = False
@@ -39,24 +38,15 @@ def of_task(task: Task) -> Method:
         return {"student": params}, {"student": state} if state else {}, {}
 
     def loss(params, model_state, frozen, batch, key, step):
-        prediction, _, state = task.apply(params["student"], _state_of(model_state), batch, key)
+        prediction, _, state = task.apply(params["student"], student_state(model_state), batch, key)
         total, terms = task.loss(prediction, batch)
         return total.mean(), (as_metrics({"loss": total, **terms}), {"student": state} if state else {})
 
-    def predict(params, model_state, batch):
-        return task.predict(params["student"], _state_of(model_state), batch)
-
-    def predict_with_flip(params, model_state, batch):
-        return task.predict_with_flip(params["student"], _state_of(model_state), batch)
-
-    return Method(init=init, loss=loss, predict=predict, predict_with_flip=predict_with_flip)
-
-
-def _state_of(model_state: Any) -> Any:
-    return model_state["student"] if model_state else {}
+    return Method(
+        init=init, loss=loss, predict=for_student(task.predict), predict_with_flip=for_student(task.predict_with_flip)
+    )
 
 
 def _task_module(config: Any) -> Any:
-    if config.task not in TASKS:
-        raise UserError(f"task is '{config.task}': set it to one of {sorted(TASKS)}.")
+    require("task", config.task, tuple(TASKS))
     return TASKS[config.task]
