@@ -1,8 +1,11 @@
-"""The golden vectors of the public references, where they are present: `from golden import golden_files`."""
+"""The golden vectors of the public references, where they are present: `from golden import close, golden_files, part, precision`."""
 
+import contextlib
 import os
 import pathlib
 
+import jax
+import numpy as np
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -16,3 +19,22 @@ def golden_files(*patterns: str) -> list:
         reason = f"no golden file {' or '.join(patterns)} in {GOLDEN} (set KDPOSE_GOLDEN)"
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     return [pytest.param(path, id=path.stem) for path in found]
+
+
+def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays of a file whose names begin so, without the prefix."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def close(ours, reference, relative: float, name: str, absolute: float = 0.0) -> None:
+    """Compares with the largest value of the array, as the README asks: small entries carry the error of large ones."""
+    ours, reference = np.asarray(ours), np.asarray(reference)
+    assert ours.shape == reference.shape, name
+    np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max() + absolute, err_msg=name)
+
+
+@contextlib.contextmanager
+def precision(dtype):
+    """Computes in this type, with numpy's promotions: flax's norms and optax's Adam fail under the suite's strict ones."""
+    with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("standard"):
+        yield

@@ -28,6 +28,7 @@ BATCH = 2
 SMALL = {
     "width": 8, "depth": 1, "heads": 2, "frames": 9, "batch": BATCH, "warmup_epochs": 0.0,
     "stem_width": 8, "blocks": 1, "modules": (1, 1, 1), "size": 32, "split_ratio": 2.0, "sigma": 2.0,
+    "kept_frames": 3, "kept_coefficients": 3,
 }  # fmt: skip
 SMALL_TEACHER = {"width": 16, "size": 64}
 # Fields that decide neither a step's program nor what is trained: runs that differ in these alone are one.
@@ -84,10 +85,13 @@ def example_batch(config: ConfigDict, count: int = BATCH, seed: int = 0) -> dict
     """A batch as the reader of the config would give it; a new reader needs its lines here."""
     generator = np.random.default_rng(seed)
     if config.data.reader == "sequences":
-        shape = (count, config.data.frames, config.data.joints)
+        asked = training.reads(config, training=True)
+        (before, after), frames = asked["context"], asked["frames"]
+        shape = (count, before + frames + after, config.data.joints)
         pose_3d = np.cumsum(generator.normal(size=(*shape, 3)), axis=1) * 0.1
         pose_3d[:, :, SKELETONS[config.data.skeleton].root] = 0
-        batch = {"keypoints_2d": pose_3d[..., :2] + 0.01 * generator.normal(size=(*shape, 2)), "pose_3d": pose_3d}
+        keypoints_2d = pose_3d[..., :2] + 0.01 * generator.normal(size=(*shape, 2))
+        batch = {"keypoints_2d": keypoints_2d, "pose_3d": pose_3d[:, before : before + frames]}
         return {name: jnp.asarray(array, jnp.float32) for name, array in batch.items()}
     if config.data.reader == "persons":
         joints, side = config.data.joints, config.student.input.size
@@ -96,7 +100,7 @@ def example_batch(config: ConfigDict, count: int = BATCH, seed: int = 0) -> dict
             "joints": jnp.asarray(places, jnp.float32),
             "joint_weight": jnp.asarray(generator.uniform(size=(count, joints)) < 0.8, jnp.float32),
         }
-        for name, size in training.reads(config)["views"].items():
+        for name, size in training.reads(config, training=True)["views"].items():
             batch[name] = jnp.asarray(generator.integers(0, 256, size=(count, size, size, 3)), jnp.uint8)
         return batch
     raise AssertionError(f"tests/tiny.py knows no batch of reader '{config.data.reader}'")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kdpose_jax.models.torch_names import Entry, axes_of, linear, norm, rename
+from kdpose_jax.models.torch_names import Entry, axes_of, linear, norm, rename, transformer_block
 
 _NETWORK = "a MixSTE network"
 
@@ -48,13 +48,7 @@ def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
     yield Entry("Temporal_pos_embed", (1, sizes["frames"], width), ("temporal_position",))
     for kind, ours in (("STEblocks", "spatial_block"), ("TTEblocks", "temporal_block")):
         for layer in range(sizes["depth"]):
-            name, path = f"{kind}.{layer}", (f"{ours}_{layer}",)
-            yield from norm(f"{name}.norm1", (*path, "norm_attention"), width)
-            yield from linear(f"{name}.attn.qkv", (*path, "attention", "qkv"), width, 3 * width)
-            yield from linear(f"{name}.attn.proj", (*path, "attention", "out"), width, width)
-            yield from norm(f"{name}.norm2", (*path, "norm_mlp"), width)
-            yield from linear(f"{name}.mlp.fc1", (*path, "mlp_hidden"), width, hidden)
-            yield from linear(f"{name}.mlp.fc2", (*path, "mlp_out"), hidden, width)
+            yield from transformer_block(f"{kind}.{layer}", (f"{ours}_{layer}",), width, hidden)
     yield from norm("Spatial_norm", ("spatial_norm",), width)
     yield from norm("Temporal_norm", ("temporal_norm",), width)
     yield from norm("head.0", ("head_norm",), width)

@@ -16,7 +16,10 @@ CONVOLUTION_AXES = (2, 3, 1, 0)  # [out, in, rows, columns] -> [rows, columns, i
 
 
 class Entry(NamedTuple):
-    """One tensor: its PyTorch name and shape, our path, and the order of its axes in our layout (empty: as they are)."""
+    """One tensor: its PyTorch name and shape, our path, and the order of its axes in our layout.
+
+    No axes: as they are. An axis that is left out has size 1 and is dropped.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -30,10 +33,26 @@ def linear(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Itera
     yield Entry(f"{name}.bias", (outputs,), (*path, "bias"))
 
 
+def pointwise(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Iterator[Entry]:
+    """The tensors of a one-dimensional convolution of kernel 1 with bias, which is a linear layer."""
+    yield Entry(f"{name}.weight", (outputs, inputs, 1), (*path, "kernel"), LINEAR_AXES)
+    yield Entry(f"{name}.bias", (outputs,), (*path, "bias"))
+
+
 def norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
     """The trained tensors of a layer norm or a batch norm."""
     yield Entry(f"{name}.weight", (width,), (*path, "scale"))
     yield Entry(f"{name}.bias", (width,), (*path, "bias"))
+
+
+def transformer_block(name: str, path: tuple[str, ...], width: int, hidden: int) -> Iterator[Entry]:
+    """The tensors of an `attention.TransformerBlock`, as timm names them."""
+    yield from norm(f"{name}.norm1", (*path, "norm_attention"), width)
+    yield from linear(f"{name}.attn.qkv", (*path, "attention", "qkv"), width, 3 * width)
+    yield from linear(f"{name}.attn.proj", (*path, "attention", "out"), width, width)
+    yield from norm(f"{name}.norm2", (*path, "norm_mlp"), width)
+    yield from linear(f"{name}.mlp.fc1", (*path, "mlp_hidden"), width, hidden)
+    yield from linear(f"{name}.mlp.fc2", (*path, "mlp_out"), hidden, width)
 
 
 def find_state(checkpoint: Any, place: str) -> dict[str, np.ndarray]:
@@ -115,8 +134,13 @@ def rename(state: Mapping[str, np.ndarray], entries: Iterable[Entry], network: s
         node = tree
         for key in entry.path[:-1]:
             node = node.setdefault(key, {})
-        node[entry.path[-1]] = array.transpose(entry.axes) if entry.axes else array
+        node[entry.path[-1]] = _reordered(array, entry.axes) if entry.axes else array
     return tree
+
+
+def _reordered(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    dropped = [axis for axis in range(array.ndim) if axis not in axes]
+    return array.transpose(*axes, *dropped).reshape([array.shape[axis] for axis in axes])
 
 
 def _require_same_names(found, expected, network: str) -> None:

@@ -1,6 +1,5 @@
 """Our MixSTE with imported weights against the released network (files mixste_* of the golden folder)."""
 
-import contextlib
 import functools
 import json
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from golden import golden_files
+from golden import close, golden_files, precision
 
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.lifting import flip_averaged
@@ -28,20 +27,6 @@ GRADIENT_RELATIVE = 5.4e-6
 LOSS_RELATIVE = 2.2e-6
 TRAINED_LOSS_RELATIVE = 1e-5  # "good to 1e-6 over all steps", ten times; 1 - 0.999 in float32, as optax takes it, costs 6e-6 of a step
 TRAINED_RELATIVE = 2.9e-6
-
-
-def close(ours, reference, relative, name, absolute=0.0):
-    """Compares with the largest value of the array, as the README asks: small entries carry the error of large ones."""
-    ours, reference = np.asarray(ours), np.asarray(reference)
-    assert ours.shape == reference.shape, name
-    np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max() + absolute, err_msg=name)
-
-
-@contextlib.contextmanager
-def precision(dtype):
-    """Computes in this type, with numpy's promotions: flax's norms and optax's Adam fail under the suite's strict ones."""
-    with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 class Reference:

@@ -20,9 +20,9 @@ TASKS = ("lifting",)
 HAS_TEACHER = True
 
 
-def reads(config: Any) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader."""
-    return lifting.reads(config)
+def reads(config: Any, *, training: bool) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader and of the protocol: the dense window, of which both networks take theirs."""
+    return lifting.reads(config, training=training)
 
 
 def build(config: Any) -> Method:
@@ -41,7 +41,7 @@ def build(config: Any) -> Method:
     trained, evaluated = (build_student(config, skeleton, training=training) for training in (True, False))
     distillation = build_distillation(config, skeleton)
     options, student = config.distill, config.student
-    task_loss = lifting.task_loss(student.loss, skeleton)
+    task_loss = lifting.task_loss(student.loss, skeleton, config.data.frames)
     predict, predict_with_flip = lifting.predictors(evaluated.apply, skeleton)
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
 

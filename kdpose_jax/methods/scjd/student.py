@@ -3,7 +3,7 @@
 from typing import Any
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.lifting import build_mixste
+from kdpose_jax.methods.lifters import build_mixste
 from kdpose_jax.methods.task import require
 from kdpose_jax.models import keyframes as grid
 from kdpose_jax.models import sparse_mixste

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.lifting import build_mixste
+from kdpose_jax.methods.lifters import build_mixste
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
 from kdpose_jax.methods.task import require
