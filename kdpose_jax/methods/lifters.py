@@ -1,5 +1,6 @@
 """Lifting networks from their config blocks: which frames each reads and predicts, and the module itself."""
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -8,8 +9,9 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.methods.task import COMPUTE_TYPES, require
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.poseformer_v2 import PoseFormerV2
+from kdpose_jax.models.videopose3d import VideoPose3D
 
-NETWORKS = ("mixste", "poseformer_v2")
+NETWORKS = ("mixste", "poseformer_v2", "videopose3d")
 
 
 class Span(NamedTuple):
@@ -30,6 +32,9 @@ def span(network: Any, frames: int, *, training: bool) -> Span:
     """
     if network.name == "poseformer_v2":
         return Span(1, (frames - 1) // 2, frames // 2)
+    if network.name == "videopose3d":
+        predicted = 1 if training else network.evaluated_frames
+        return Span(predicted, frames - 1, 0) if network.causal else Span(predicted, (frames - 1) // 2, (frames - 1) // 2)
     return Span(frames, 0, 0)
 
 
@@ -52,6 +57,8 @@ def build_lifter(network: Any, *, joints: int, frames: int, training: bool, plac
     require(f"{place}.name", network.name, NETWORKS)
     if network.name == "poseformer_v2":
         return build_poseformer_v2(network, joints=joints, frames=frames, training=training, place=place)
+    if network.name == "videopose3d":
+        return build_videopose3d(network, joints=joints, frames=frames, training=training, place=place)
     return build_mixste(network, joints=joints, frames=frames, training=training, place=place)
 
 
@@ -80,6 +87,31 @@ def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: boo
         kept_frames=network.kept_frames,
         kept_coefficients=network.kept_coefficients,
         **_transformer(network, frames, training, place),
+    )
+
+
+def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool, place: str) -> VideoPose3D:
+    """VideoPose3D from a `network` block: filters, width, dropout, causal, evaluated_frames, compute.
+
+    Args and errors are those of `build_lifter`.
+    """
+    filters = tuple(network.filters)
+    require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
+    if not filters or min(filters) < 1 or math.prod(filters) % 2 == 0:
+        raise UserError(f"{place}.filters is {filters}: use odd numbers of frames.")
+    if math.prod(filters) != frames:
+        raise UserError(f"{place}.filters {filters} see {math.prod(filters)} frames, and data.frames is {frames}: change one.")
+    if min(network.width, network.evaluated_frames) < 1:
+        raise UserError(f"{place} has width {network.width} and evaluated_frames {network.evaluated_frames}: use at least 1.")
+    if not 0 <= network.dropout < 1:
+        raise UserError(f"{place}.dropout is {network.dropout}: use a probability from 0 to below 1.")
+    return VideoPose3D(
+        joints=joints,
+        filters=filters,
+        width=network.width,
+        dropout=network.dropout,
+        causal=network.causal,
+        dtype=COMPUTE_TYPES[network.compute] if training else None,
     )
 
 

@@ -171,9 +171,7 @@ class PoseFormerV2(nn.Module):
             after.append(tokens)
         tokens = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")(tokens)
         pose = self._head(tokens).reshape(batch, 1, joints, 3)
-        features = PoseFormerV2Features(
-            joints=spatial.reshape(batch, kept, joints, width), coefficients=lowest, tokens=tuple(after)
-        )
+        features = PoseFormerV2Features(joints=spatial.reshape(batch, kept, joints, width), coefficients=lowest, tokens=tuple(after))
         return pose, features
 
     def _position(self, name: str, length: int, width: int, dtype: jnp.dtype) -> Array:

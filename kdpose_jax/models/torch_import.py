@@ -12,9 +12,13 @@ from kdpose_jax.models.torch_hrnet import convert_hrnet_state, convert_imagenet_
 from kdpose_jax.models.torch_mixste import convert_mixste_state
 from kdpose_jax.models.torch_names import find_state
 from kdpose_jax.models.torch_poseformer_v2 import convert_poseformer_v2_state
+from kdpose_jax.models.torch_videopose3d import convert_videopose3d_state
 
 # Lifting networks without running statistics -> their maps.
-LIFTERS = {"mixste": convert_mixste_state, "poseformer_v2": convert_poseformer_v2_state}
+LIFTERS = {
+    "mixste": convert_mixste_state,
+    "poseformer_v2": convert_poseformer_v2_state,
+}
 
 
 class ImportedNetwork(TypedDict):
@@ -48,6 +52,9 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
     if name in LIFTERS:
         params, sizes = _convert(path, LIFTERS[name])
         return ImportedNetwork(params=_as_float32(params), state={}, sizes=sizes)
+    if name == "videopose3d":
+        params, batch_stats, sizes = _convert(path, convert_videopose3d_state)
+        return ImportedNetwork(params=_as_float32(params), state={"batch_stats": _as_float32(batch_stats)}, sizes=sizes)
     if name == "hrnet":
         params, batch_stats, sizes = import_hrnet(path)
         if sizes["size"] is not None:
@@ -60,7 +67,7 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
             state={"batch_stats": batch_stats},
             sizes={key: value for key, value in sizes.items() if value is not None},
         )
-    raise UserError(f"No PyTorch weights can be read for network '{name}': use one of {sorted([*LIFTERS, 'hrnet'])}.")
+    raise UserError(f"No PyTorch weights can be read for network '{name}': use one of {sorted([*LIFTERS, 'videopose3d', 'hrnet'])}.")
 
 
 def import_pretrained(name: str, path: epath.PathLike) -> dict[str, Any]:

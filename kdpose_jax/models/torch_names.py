@@ -11,6 +11,8 @@ from kdpose_jax.errors import UserError
 _STATE_KEYS = ("model_pos", "model", "state_dict")
 _DATA_PARALLEL_PREFIX = "module."
 
+_COUNTER = ".num_batches_tracked"  # how many batches a norm has seen: read by nobody while its momentum is a number
+
 LINEAR_AXES = (1, 0)  # [out, in] -> [in, out]
 CONVOLUTION_AXES = (2, 3, 1, 0)  # [out, in, rows, columns] -> [rows, columns, in, out]
 
@@ -43,6 +45,19 @@ def norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
     """The trained tensors of a layer norm or a batch norm."""
     yield Entry(f"{name}.weight", (width,), (*path, "scale"))
     yield Entry(f"{name}.bias", (width,), (*path, "bias"))
+
+
+def batch_norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
+    """The trained tensors of a batch norm, under `params`, and its running statistics, under `batch_stats`."""
+    yield from norm(name, ("params", *path), width)
+    yield Entry(f"{name}.running_mean", (width,), ("batch_stats", *path, "mean"))
+    yield Entry(f"{name}.running_var", (width,), ("batch_stats", *path, "var"))
+
+
+def without_counters(state: Mapping[str, np.ndarray], entries: list[Entry]) -> dict[str, np.ndarray]:
+    """Leaves out the counters of the norms that the map knows; a counter of an unknown norm is left over like its other tensors."""
+    counters = {entry.name.removesuffix(".running_mean") + _COUNTER for entry in entries if entry.name.endswith(".running_mean")}
+    return {name: array for name, array in state.items() if name not in counters}
 
 
 def transformer_block(name: str, path: tuple[str, ...], width: int, hidden: int) -> Iterator[Entry]:
