@@ -7,11 +7,12 @@ import flax.linen as nn
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.task import COMPUTE_TYPES, require
+from kdpose_jax.models.hourglass_mixste import HourglassMixSTE
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.poseformer_v2 import PoseFormerV2
 from kdpose_jax.models.videopose3d import VideoPose3D
 
-NETWORKS = ("mixste", "poseformer_v2", "videopose3d")
+NETWORKS = ("mixste", "mixste_hot", "poseformer_v2", "videopose3d")
 
 
 class Span(NamedTuple):
@@ -55,6 +56,8 @@ def build_lifter(network: Any, *, joints: int, frames: int, training: bool, plac
       UserError: a value that no network can have.
     """
     require(f"{place}.name", network.name, NETWORKS)
+    if network.name == "mixste_hot":
+        return build_hourglass_mixste(network, joints=joints, frames=frames, training=training, place=place)
     if network.name == "poseformer_v2":
         return build_poseformer_v2(network, joints=joints, frames=frames, training=training, place=place)
     if network.name == "videopose3d":
@@ -70,6 +73,25 @@ def build_mixste(network: Any, *, joints: int, frames: int, training: bool, plac
     if network.name != "mixste":
         raise UserError(f"{place}.name is '{network.name}': the lifting network is 'mixste'.")
     return MixSTE(joints=joints, frames=frames, **_transformer(network, frames, training, place))
+
+
+def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> HourglassMixSTE:
+    """HoT on MixSTE from a `network` block: as of `build_mixste`, and dense_pairs, kept_frames and neighbours.
+
+    Args and errors are those of `build_lifter`.
+    """
+    options = _transformer(network, frames, training, place)
+    if not 1 <= network.dense_pairs <= network.depth:
+        raise UserError(f"{place}.dense_pairs is {network.dense_pairs}: use 1 to {place}.depth, which is {network.depth}.")
+    for name in ("kept_frames", "neighbours"):
+        if not 1 <= network[name] <= frames:
+            raise UserError(f"{place}.{name} is {network[name]}: use 1 to data.frames, which is {frames}.")
+    return HourglassMixSTE(
+        network=MixSTE(joints=joints, frames=frames, **options),
+        dense_pairs=network.dense_pairs,
+        kept_frames=network.kept_frames,
+        neighbours=network.neighbours,
+    )
 
 
 def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: bool, place: str) -> PoseFormerV2:

@@ -9,7 +9,7 @@ from etils import epath
 from kdpose_jax.errors import UserError
 from kdpose_jax.models import torch_file
 from kdpose_jax.models.torch_hrnet import convert_hrnet_state, convert_imagenet_state
-from kdpose_jax.models.torch_mixste import convert_mixste_state
+from kdpose_jax.models.torch_mixste import convert_hourglass_mixste_state, convert_mixste_state
 from kdpose_jax.models.torch_names import find_state
 from kdpose_jax.models.torch_poseformer_v2 import convert_poseformer_v2_state
 from kdpose_jax.models.torch_videopose3d import convert_videopose3d_state
@@ -17,6 +17,7 @@ from kdpose_jax.models.torch_videopose3d import convert_videopose3d_state
 # Lifting networks without running statistics -> their maps.
 LIFTERS = {
     "mixste": convert_mixste_state,
+    "mixste_hot": convert_hourglass_mixste_state,
     "poseformer_v2": convert_poseformer_v2_state,
 }
 
