@@ -28,7 +28,7 @@ BATCH = 2
 SMALL = {
     "width": 8, "depth": 1, "heads": 2, "frames": 9, "batch": BATCH, "warmup_epochs": 0.0,
     "stem_width": 8, "blocks": 1, "modules": (1, 1, 1), "size": 32, "split_ratio": 2.0, "sigma": 2.0,
-    "kept_frames": 3, "kept_coefficients": 3,
+    "kept_frames": 3, "kept_coefficients": 3, "filters": (3, 3), "dense_pairs": 1,
 }  # fmt: skip
 SMALL_TEACHER = {"width": 16, "size": 64}
 # Fields that decide neither a step's program nor what is trained: runs that differ in these alone are one.
@@ -38,6 +38,9 @@ BESIDE_THE_POINT = (
 )  # fmt: skip
 # Parameters whose gradient is zero at the first step: ETHT's reversal grows from nothing (spec/cdkd.md 7).
 NOT_AT_ONCE = ("temperature",)
+# Parameters without a gradient at the first step but for rounding: what multiplies HoT's queries, which start at zero, and a bias that
+# shifts all logits of a query alike (spec/scjd.md 7.8).
+NO_FIRST_GRADIENT = ("recovery/query/kernel", "recovery/key/bias")
 
 
 @pytest.fixture(scope="module")
