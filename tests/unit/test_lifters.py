@@ -122,6 +122,25 @@ def test_one_frame_is_scored_by_the_plain_error():
         lifting.task_loss(ConfigDict({"smoothness": 0.5, "velocity": 0.0}), H36M_17, 1)
 
 
+@pytest.mark.parametrize(("text", "hidden"), [
+    ("mixste_hot", lambda features: features["pruned"]),
+    ("poseformer_v2", lambda features: features["tokens"][-1]),
+    ("videopose3d", lambda features: features["hidden"][-1]),
+], ids=["mixste_hot", "poseformer_v2", "videopose3d"])  # fmt: skip
+def test_compute_types(text, hidden):
+    """bfloat16 in training alone; the pose is float32 always."""
+    block, frames = network_of(text)
+    block.compute = "bfloat16"
+    keypoints_2d = jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32)
+    for training, dtype in ((True, jnp.bfloat16), (False, jnp.float32)):
+        network = lifters.build_lifter(block, joints=17, frames=frames, training=training, place="student.network")
+        with jax.numpy_dtype_promotion("standard"):  # flax's norms promote bfloat16 to float32 by themselves
+            variables = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
+            pose, features = jax.eval_shape(network.apply, variables, keypoints_2d)
+        assert pose.dtype == jnp.float32 and hidden(features).dtype == dtype
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
 @pytest.mark.parametrize(("text", "change", "message"), [
     ("mixste", {"name": "hot"}, "student.network.name is 'hot': set it to one of .*'mixste_hot'"),
     ("mixste_hot", {"dense_pairs": 0}, "dense_pairs is 0: use 1 to student.network.depth, which is 2"),
