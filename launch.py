@@ -4,12 +4,15 @@
   --mode eval    scores of one checkpoint: --checkpoint RUN, or a PyTorch file together with --config
 
 A run that was interrupted goes on when the same command is given again.
+
+Exit codes: 0 done; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM and 130 by Ctrl-C, with all work saved: run the
+same command again.
 """
 
-import errno
 import importlib.util
 import os
 import sys
+import threading
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -17,18 +20,23 @@ from absl import app, flags, logging  # noqa: E402
 from etils import epath  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
-from kdpose_jax.errors import UserError  # noqa: E402
+from kdpose_jax import buckets, files  # noqa: E402
+from kdpose_jax.errors import StalledError, UserError  # noqa: E402
+from kdpose_jax.train import preemption  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written (default: runs/NAME of the config)")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where everything is written: a folder, or gs://BUCKET/FOLDER (default: runs/NAME of the config)"
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
 DISTRIBUTED = flags.DEFINE_enum(
-    "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs"
+    "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs and where KDPOSE_PROCESSES is set"
 )
 
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+SECONDS_UNTIL_HINT = 60
+SECONDS_UNTIL_ALONE = 60  # that a process which ends waits for the others, which jax then ends
 
 
 def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
@@ -51,17 +59,51 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
 
 
 def start_distributed() -> None:
-    """Connects the processes; must come before anything touches a device."""
+    """Connects the processes; must come before anything touches a device.
+
+    Cloud TPU VMs, Slurm and Open MPI tell jax who is there. Elsewhere KDPOSE_COORDINATOR=HOST:PORT (a port of process 0),
+    KDPOSE_PROCESSES and KDPOSE_PROCESS say it. KDPOSE_COORDINATOR alone is the way out where a firewall closes the port that jax
+    would pick.
+
+    Raises:
+      UserError: the variables make no sense, or the processes did not find each other.
+    """
     has_tpu = any(os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0"))
     on_cloud_tpu = has_tpu and importlib.util.find_spec("libtpu") is not None
-    if DISTRIBUTED.value == "on" or (DISTRIBUTED.value == "auto" and on_cloud_tpu):
-        import jax
+    processes, process = (os.environ[name] if name in os.environ else None for name in ("KDPOSE_PROCESSES", "KDPOSE_PROCESS"))
+    address = os.environ["KDPOSE_COORDINATOR"] if "KDPOSE_COORDINATOR" in os.environ else None
+    if DISTRIBUTED.value == "off" or (DISTRIBUTED.value == "auto" and not on_cloud_tpu and processes is None):
+        return
+    if processes is not None or process is not None:
+        numbers = [value for value in (processes, process) if value is not None and value.isdecimal()]
+        if address is None or len(numbers) < 2 or not int(process) < int(processes):
+            raise UserError(
+                f"KDPOSE_COORDINATOR is '{address}', KDPOSE_PROCESSES '{processes}' and KDPOSE_PROCESS '{process}': set all three, to "
+                "HOST:PORT of process 0, the number of processes and this one's number from 0."
+            )
+    import jax
 
-        # KDPOSE_COORDINATOR=host:8476 is the way out where a firewall closes the port that jax would pick.
-        jax.distributed.initialize(coordinator_address=os.environ["KDPOSE_COORDINATOR"] if "KDPOSE_COORDINATOR" in os.environ else None)
+    hint = threading.Timer(
+        SECONDS_UNTIL_HINT,
+        lambda: print(
+            f"still waiting for the other processes after {SECONDS_UNTIL_HINT} s: each must run this command; where a firewall closes "
+            "the coordinator's port, set KDPOSE_COORDINATOR=HOST:8476 for all",
+            file=sys.stderr,
+            flush=True,
+        ),
+    )
+    hint.daemon = True
+    hint.start()
+    try:
+        numbers = (int(value) if value is not None else None for value in (processes, process))
+        jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/scaling.md).") from error
+    finally:
+        hint.cancel()
 
 
-def run(argv: list[str]) -> None:
+def run(argv: list[str], stop: preemption.Stop) -> None:
     """Checks the command line and runs the mode."""
     words, config = parse_flags(argv)
     if words:
@@ -76,13 +118,11 @@ def run(argv: list[str]) -> None:
     start_distributed()
     from kdpose_jax.experiment import pipeline
 
-    if WORKDIR.value and "://" in WORKDIR.value:
-        raise UserError(f"--workdir {WORKDIR.value} is no folder of a disk, and buckets are not supported yet: use a disk.")
-    workdir = epath.Path(WORKDIR.value).expanduser().resolve() if WORKDIR.value else None
+    workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "eval":
-        pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show)
+        pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show, stop)
     else:
-        pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show)
+        pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show, stop)
 
 
 def show(line: str) -> None:
@@ -94,27 +134,36 @@ def show(line: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the program; a user's mistake gives one line and exit code 2."""
-    try:
-        run(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            if not error.filename:
-                raise
-            print(f"error: '{error.filename}' cannot be used: {error.strerror}; check the path and its rights.", file=sys.stderr)
+    """Runs the program; a user's mistake gives one line and exit code 2, a request to stop one line and its own code."""
+    with preemption.watching() as stop:
+        try:
+            run(argv, stop)
+        except preemption.Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return stopped.code
+        except StalledError as error:
+            preemption.leave(f"error: {error}", 2)  # what hangs would keep the interpreter from ending
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
             return 2
-        print(
-            f"error: The disk is full ({error.filename or 'while writing'}): free some space and give the same command "
-            "again; what was written before is whole.",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        except OSError as error:
+            if error.errno not in files.DISK_FULL:
+                if not error.filename:
+                    raise
+                print(f"error: '{error.filename}' cannot be used: {error.strerror}; check the path and its rights.", file=sys.stderr)
+                return 2
+            print(
+                f"error: The disk is full ({error.filename or 'while writing'}): free some space and give the same command "
+                "again; what was written before is whole.",
+                file=sys.stderr,
+            )
+            return 2
+        except Exception as error:
+            said = buckets.sentence(error, "The bucket")
+            if said is None:
+                raise
+            print(f"error: {said}", file=sys.stderr)
+            return 2
     return 0
 
 

@@ -13,16 +13,21 @@ released code were available, its tables were not. `mode` says how the code's sl
   python launch.py --config configs/cdkd.py:pictures --config.data.source=DIR
                                                             photographs in MPII's layout without head boxes, narrow networks.
                                                             Options: size=64|32, mode=paper|release|plus,
-                                                            teacher_size=128|256.
+                                                            teacher_size=128|256, head=simdr|heatmap.
   python launch.py --config configs/cdkd.py:mpii64 --config.data.source=DIR
                                                             MPII or COCO at full size: mpii32, mpii64, coco32, coco64. Options:
                                                             mode=paper|release|plus, teacher=new|PATH, imagenet=PATH (HRNet's
-                                                            ImageNet weights, which the published recipe starts from).
+                                                            ImageNet weights, which the published recipe starts from),
+                                                            head=simdr|heatmap.
                                                             Published for MPII 64x64 without distillation: SimDR, HRNet-W32,
-                                                            78.7 PCKh@0.5 (SimCC). CDKD's own numbers were not available.
+                                                            78.7 PCKh@0.5, heatmap 76.4 (SimCC). CDKD's own numbers were not
+                                                            available.
                                                             Not run by us: we had neither data set.
                                                             Hours (arithmetic, not measured): 210 epochs of MPII are about
                                                             0.13 EFLOP, an hour at 40 TFLOP/s sustained; COCO seven times that.
+
+`head=heatmap` trains HRNet's heatmap network of the student's size alone, the baseline that SimDR and CDKD are compared with. It has
+no teacher: what CDKD distils are logits of SimDR's bins, which a heatmap has not.
 """
 
 from ml_collections import ConfigDict
@@ -31,6 +36,7 @@ from configs import common
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 MODES = ("paper", "release", "plus")
+HEADS = ("simdr", "heatmap")
 SIZES = {"mpii32": 32, "mpii64": 64, "coco32": 32, "coco64": 64}
 # alpha, beta and batch of the released configs, by preset; both are multiplied by 0.4 there, and beta's term is a sum over the
 # batch (spec/cdkd.md 8.1).
@@ -39,13 +45,20 @@ RELEASED_WEIGHTS = {"mpii32": (1.0, 0.1, 128), "mpii64": (1e-4, 1e-5, 32), "coco
 
 def get_config(text: str = "") -> ConfigDict:
     """The experiment behind `configs/cdkd.py[:preset[,option=value...]]`."""
-    full = {"mode": "paper", "teacher": "new", "imagenet": ""}
-    options = {"": {"mode": "paper"}, "demo": {"mode": "paper"}, "pictures": {"size": 64, "mode": "paper", "teacher_size": 128}}
+    full = {"mode": "paper", "teacher": "new", "imagenet": "", "head": "simdr"}
+    options = {"": {"mode": "paper"}, "demo": {"mode": "paper"}}
+    options["pictures"] = {"size": 64, "mode": "paper", "teacher_size": 128, "head": "simdr"}
     options |= dict.fromkeys(RELEASED_WEIGHTS, full)
-    preset = text.split(",")[0]
+    preset = text.split(",")[0].strip()
     presets = ("demo", "pictures", *RELEASED_WEIGHTS)
     preset, chosen = common.parse_preset(text, presets, options[preset] if preset in options else {})
     common.require(f"option mode of preset {preset}", chosen["mode"], MODES)
+    head = chosen.pop("head") if "head" in chosen else "simdr"
+    common.require(f"option head of preset {preset}", head, HEADS)
+    if head == "heatmap":  # alone: what belongs to CDKD says nothing
+        for name, without in (("mode", "paper"), ("teacher", "new")):
+            if name in chosen:
+                common.require(f"option {name} of preset {preset} with head=heatmap", chosen[name], (without,))
     config = base()
     mode = chosen.pop("mode")
     if preset == "demo":
@@ -54,7 +67,9 @@ def get_config(text: str = "") -> ConfigDict:
         pictures(config, mode, **chosen)
     else:
         full_size(config, preset, mode, **chosen)
-    config.name = f"cdkd_{preset}" + ("" if mode == "paper" else f"_{mode}")
+    if head == "heatmap":
+        heatmap(config)
+    config.name = f"cdkd_{preset}" + ("" if mode == "paper" else f"_{mode}") + ("" if head == "simdr" else f"_{head}")
     return config
 
 
@@ -151,7 +166,7 @@ def network(width: int, *, stem_width: int = 64, blocks: int = 4, modules: tuple
         "stem_width": stem_width,
         "blocks": blocks,
         "modules": modules,
-        "head": "simdr",
+        "head": "simdr",  # or `heatmap`, of the supervised method alone
         "head_start": "uniform",  # the head's kernels before training, as released; `marginal` is ours and learns faster from nothing
         "compute": "float32",
         "remat": False,
@@ -169,8 +184,9 @@ def augmentation(*, scale_factor: float, rotation_factor: float, half_body_proba
 
 
 def task_loss(form: str, *, smoothing: float, sigma: float = 6.0) -> ConfigDict:
-    """Classification of coordinates."""
-    return ConfigDict({"form": form, "smoothing": smoothing, "sigma": sigma, "scale": 1.0})  # sigma: bins, of the Gaussian forms
+    """Classification of coordinates; a heatmap head reads sigma and scale alone."""
+    # sigma: in bins, of the Gaussian forms; in cells, of heatmaps.
+    return ConfigDict({"form": form, "smoothing": smoothing, "sigma": sigma, "scale": 1.0})
 
 
 def adam(learning_rate: float) -> ConfigDict:
@@ -276,3 +292,13 @@ def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, image
     config.teacher.checkpoint = "" if teacher == "new" else teacher
     config.eval.latency_warmup, config.eval.latency_runs = 50, 200
     set_mode(config, mode, preset)
+
+
+def heatmap(config: ConfigDict) -> None:
+    """The student's network with heatmaps in SimDR's place, trained on its own (HRNet; spec/cdkd.md, appendix B)."""
+    config.method = "supervised"
+    config.student.network.head = "heatmap"
+    # Of maps of 8x8 and 16x16 cells; those of 64x64 (256 pixels) have 2. The loss, half of a mean square, is HRNet's too.
+    config.student.loss.sigma = 1.0
+    if config.eval.protocol == "coco":
+        config.eval.settings.joint_threshold = 0.2  # HRNet: a heatmap's peak is near 1, a probability over bins is not

@@ -67,12 +67,16 @@ def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
     """The loop; `batch` counts examples of all devices together."""
     return ConfigDict({
         "batch": batch,
+        "accumulate": 1,  # parts that a batch is computed in, one after another, for less memory
+        "fsdp": False,  # devices share large parameters and their optimiser state instead of each keeping a copy
         "epochs": epochs,
         "ema_decay": ema_decay,  # 0: none; otherwise the averaged weights are evaluated and shipped
         "log_every_steps": 50,
         "save_every_steps": 1000,
         "evaluate_every_epochs": 1.0,
         "evaluate_examples": 0,  # evenly spread test examples scored during training; 0: all
+        "patience_seconds": 300.0,  # that the loop waits for a batch before it takes the input for hung
+        "log_examples": False,  # examples.jsonl: the numbers of the examples of every step
     })
 
 

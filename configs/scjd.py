@@ -31,7 +31,7 @@ STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}
 
 def get_config(text: str = "") -> ConfigDict:
     """The experiment behind `configs/scjd.py[:preset[,option=value...]]`."""
-    preset = text.split(",")[0]
+    preset = text.split(",")[0].strip()
     options = {"demo": {}, "": {}, "mocap": {"frames": 27, "r": 3, "test": ""}}
     options["h36m"] = {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"}
     preset, chosen = common.parse_preset(text, ("demo", "mocap", "h36m"), options[preset] if preset in options else {})

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import os
 from typing import Any
 
@@ -15,6 +14,7 @@ from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import Skeleton
+from kdpose_jax.untrusted.documents import load_json
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -124,9 +124,8 @@ def read_json(path: str, option: str) -> Any:
     if not os.path.isfile(path):
         raise UserError(f"'{path}' does not exist: put it there, give {option}, or leave its split out with --splits.")
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (ValueError, OSError, RecursionError) as error:
+        return load_json(path)
+    except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({type(error).__name__}: {error}): copy or download it again.") from error
 
 
@@ -169,17 +168,20 @@ def recordset(
     """
     def make() -> records.Recordset:
         found, left_out, notes, files = load()
-        items = {}
+        items, unseen = {}, {}
         for split, persons in found.items():
-            items[split], outside = _items(persons, skeleton, options.reach_of(split), options.encoding)
-            left_out += [f"{split}: {outside:,} persons whose box lies outside the photograph"] if outside else []
+            items[split], without, outside = _items(persons, skeleton, options.reach_of(split), options.encoding)
+            left_out += [f"{split}: {len(without):,} boxes of zero area"] if without else []
+            left_out += [f"{split}: {len(outside):,} persons whose box lies outside the photograph"] if outside else []
+            labelled = sum((person.visible.astype(int) for person in [*without, *outside]), start=np.zeros(skeleton.num_joints, int))
+            unseen[split] = {"persons": len(without) + len(outside), "joints": labelled.tolist()}
             if not items[split]:
                 raise UserError(f"Split '{split}' has no person to show: give other annotations, or leave it out with --splits.")
             beyond = sum(_joints_outside(item) for item in items[split])
             if beyond:
                 notes.append(f"{split}: {beyond:,} labelled joints lie outside their photograph and are kept")
             notes += [f"{split}: {note}" for note in photographs.conversions(list({item.photograph for item in items[split]}))]
-        described = {"notes": notes}
+        described = {"notes": notes, "unseen": unseen}
         return records.Recordset(
             schema.PERSONS, skeleton.name, "annotations", options.generated, items, make_record, left_out, described, files
         )
@@ -187,15 +189,22 @@ def recordset(
     return records.write_recordset(out, schema.PERSONS, sources, settings, make, workers)
 
 
-def _items(persons: list[tuple[Person, Photograph]], skeleton: Skeleton, reach: Reach, encoding: str) -> tuple[list[Item], int]:
-    """The persons with their regions, and the number of those of whom no crop shows anything."""
-    items = []
+def _items(
+    persons: list[tuple[Person, Photograph]], skeleton: Skeleton, reach: Reach, encoding: str
+) -> tuple[list[Item], list[Person], list[Person]]:
+    """The persons with their regions, those whose box has no area, and those whose box shows nothing of the photograph."""
+    items, without, outside = [], [], []
     for person, photograph in persons:
+        if person.scale[0] <= 0:
+            without.append(person)
+            continue
         size = (photograph.width, photograph.height)
         region = crops.reachable_region(person.center, person.scale, person.joints, person.visible, skeleton.upper_body, size, reach)
-        if region is not None:
+        if region is None:
+            outside.append(person)
+        else:
             items.append(Item(person, photograph, region, encoding))
-    return items, len(persons) - len(items)
+    return items, without, outside
 
 
 def _joints_outside(item: Item) -> int:

@@ -1,13 +1,13 @@
 """Pinhole cameras with distortion, and the JSON tables they come from. Equations: VideoPose3D, camera.py and quaternion.py."""
 
 import dataclasses
-import json
 import os
 from typing import Any
 
 import numpy as np
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted.documents import load_json
 
 H36M_TABLE = os.path.join(os.path.dirname(__file__), "h36m_cameras.json")
 
@@ -132,8 +132,7 @@ def read_cameras(path: str) -> dict[str, list[Camera]]:
       UserError: no such file, no JSON, or a camera that cannot be understood.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            table = json.load(file)
+        table = load_json(path)
     except FileNotFoundError as error:
         raise UserError(f"Camera table '{path}' does not exist: give a JSON file with --cameras (layout: data_prep/cameras.py).") from error
     except (OSError, ValueError) as error:

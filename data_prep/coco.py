@@ -77,13 +77,11 @@ def convert(
             persons[schema.DETECTIONS_SPLIT] = read_detections(boxes, contents["test"]["images"], place, left_out)
         if "test" in lists:
             files[TEST_ANNOTATIONS_FILE] = _for_evaluation(contents["test"])
-        found = {}
-        for split, (_, folder) in lists.items():
-            members = [name for name in written if name == split or (split == "test" and name == schema.DETECTIONS_SPLIT)]
-            pictures = _photographs(source, folder, [one for name in members for one in persons[name]], contents[split], split)
-            for name in members:
-                found[name] = [(person, pictures[person.file]) for person in persons[name]]
-        return {name: found[name] for name in written}, left_out, [], files
+        shown = {"train": ["train"], "test": ["test", schema.DETECTIONS_SPLIT]}  # folder of photographs -> splits
+        members = {split: [one for name in shown[split] if name in persons for one in persons[name]] for split in lists}
+        pictures = _photographs(source, {split: folder for split, (_, folder) in lists.items()}, members, contents, out)
+        of_split = {name: pictures[split] for split in lists for name in shown[split]}
+        return {name: [(one, of_split[name][one.file]) for one in persons[name]] for name in written}, left_out, [], files
 
     sources = {name: records.sha256(os.path.join(source, name)) for name, _ in lists.values()}
     if detections is not None:
@@ -226,19 +224,24 @@ def read_detections(entries: Any, images: dict[int, Any], path: str, left_out: l
     return sorted(persons, key=lambda person: order[person.image_id])
 
 
-def _photographs(source: str, folder: str, persons: list[Person], content: dict[str, Any], split: str) -> dict[str, Photograph]:
-    """Looks at the photographs of some persons; UserError if one is not of the size that its annotations are for."""
-    nested = os.path.join(source, "images", folder)
-    place = nested if os.path.isdir(nested) and not os.path.isdir(os.path.join(source, folder)) else os.path.join(source, folder)
-    images = {person.file: content["images"][person.image_id] for person in persons}
-    pictures = photographs.look_at(place, list(images), f"--{split}-images")
-    for name, image in images.items():
-        picture = pictures[name]
-        if (picture.width, picture.height) != (image["width"], image["height"]):
-            raise UserError(
-                f"'{picture.path}' is {picture.width} x {picture.height} and its annotations are for {image['width']} x {image['height']}: "
-                "put the original photographs there."
-            )
+def _photographs(
+    source: str, folders: dict[str, str], persons: dict[str, list[Person]], contents: dict[str, Any], out: str
+) -> dict[str, dict[str, Photograph]]:
+    """Looks at the photographs of some persons, by split; UserError if one is not of the size that its annotations are for."""
+    wanted = []
+    for split, folder in folders.items():
+        nested = os.path.join(source, "images", folder)
+        place = nested if os.path.isdir(nested) and not os.path.isdir(os.path.join(source, folder)) else os.path.join(source, folder)
+        wanted.append(photographs.Folder(place, [person.file for person in persons[split]], f"--{split}-images"))
+    pictures = dict(zip(folders, photographs.look_at(wanted, out), strict=True))
+    for split in folders:
+        for person in persons[split]:
+            picture, image = pictures[split][person.file], contents[split]["images"][person.image_id]
+            if (picture.width, picture.height) != (image["width"], image["height"]):
+                raise UserError(
+                    f"'{picture.path}' is {picture.width} x {picture.height} and its annotations are for {image['width']} x "
+                    f"{image['height']}: put the original photographs there."
+                )
     return pictures
 
 

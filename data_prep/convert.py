@@ -3,11 +3,14 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from data_prep import annotations, coco, human36m, mpii, records, synthetic
 from data_prep.people import generate as people
+from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import absolute
 
 CONVERTERS = {
     "human36m": human36m.convert, "synthetic": synthetic.convert, "mpii": mpii.convert, "coco": coco.convert, "people": people.convert,
@@ -15,16 +18,17 @@ CONVERTERS = {
 WITHOUT_SOURCE = ("synthetic", "people")
 
 
-def prepare(name: str, out: str, **settings: Any) -> records.Summary:
+def prepare(name: str, out: str, show: Callable[[str], None] = print, **settings: Any) -> records.Summary:
     """Converts one data set; what the command line does, for callers in Python.
 
     Args:
       name: one of CONVERTERS.
-      out: folder for the records.
+      out: folder for the records; may be in a bucket.
+      show: prints one line of the summary.
       **settings: keyword arguments of its `convert`; those left out have the command line's defaults.
 
     Returns:
-      The summary, printed as well.
+      The summary, shown as well.
 
     Raises:
       UserError: bad input, or `out` cannot be used.
@@ -32,8 +36,12 @@ def prepare(name: str, out: str, **settings: Any) -> records.Summary:
     arguments = _with_defaults(name, settings | {"out": out})
     if arguments["workers"] < 1:
         raise UserError(f"--workers {arguments['workers']} must be at least 1.")
+    if "source" in arguments and "://" in arguments["source"]:
+        raise UserError(f"--source {arguments['source']} is no folder of a disk, from which raw files are read: copy it to one first.")
+    arguments["out"] = str(absolute(out)) if "://" in out else out
+    buckets.check_access(out, writes=True)
     summary = CONVERTERS[name](**arguments)
-    _print(summary)
+    _show(summary, show)
     return summary
 
 
@@ -76,17 +84,17 @@ def _with_defaults(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     return defaults | settings
 
 
-def _print(summary: records.Summary) -> None:
+def _show(summary: records.Summary, show: Callable[[str], None]) -> None:
     if summary.seconds == 0:
-        print(f"{summary.out} is complete already, from the same input and settings; nothing to do")
+        show(f"{summary.out} is complete already, from the same input and settings; nothing to do")
     for split, (count, size) in summary.splits.items():
-        print(f"{split}: {count:,} persons" if summary.unit == "persons" else f"{split}: {count:,} records, {size:,} {summary.unit}")
+        show(f"{split}: {count:,} persons" if summary.unit == "persons" else f"{split}: {count:,} records, {size:,} {summary.unit}")
     for reason in summary.left_out:
-        print(f"left out: {reason}")
+        show(f"left out: {reason}")
     for note in summary.notes:
-        print(f"note: {note}")
+        show(f"note: {note}")
     if summary.seconds:
-        print(f"{summary.num_bytes / 1e6:,.1f} MB in {summary.out}, {summary.seconds:.1f} s", flush=True)
+        show(f"{summary.num_bytes / 1e6:,.1f} MB in {summary.out}, {summary.seconds:.1f} s")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     annotations.add_options(keypoints, coco.LAYOUT, coco.REACH)
     keypoints.add_argument("--detections", metavar="PATH", help="a detector's boxes on the test photographs: a further split")
     for kind in (files, generated, painted, single, keypoints):
-        kind.add_argument("--out", required=True, help="folder for the records")
+        kind.add_argument("--out", required=True, help="folder for the records, or gs://BUCKET/FOLDER")
         kind.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser
 
@@ -127,6 +135,12 @@ def main(arguments: list[str]) -> int:
         prepare(**settings)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        said = buckets.sentence(error, "The bucket")
+        if said is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,7 +1,6 @@
 """Human3.6M, or any other set in VideoPose3D's npz layout, -> sequence records (spec/scjd.md 4.1-4.3)."""
 
 import dataclasses
-import json
 import os
 import re
 import sys
@@ -15,6 +14,7 @@ from data_prep.takes import Takes2D, Takes3D, read_detections, read_positions
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.untrusted.documents import load_json
 
 H36M = "h36m"
 H36M_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
@@ -119,8 +119,7 @@ def _test_subjects_of_meta(path: str) -> tuple[str, ...] | None:
     if not os.path.isfile(path):
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            meta = json.load(file)
+        meta = load_json(path)
         if "test_subjects" in meta:
             return tuple(str(subject) for subject in meta["test_subjects"])
         return tuple(subject for subject, entry in meta["subjects"].items() if entry["split"] == "test")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import annotations, photographs, records
+from data_prep import annotations, gt_valid, photographs, records
 from data_prep.annotations import Person
 from kdpose_jax.codecs import crops
 from kdpose_jax.codecs.crops import Reach
@@ -18,7 +18,6 @@ LAYOUT = {
 HEAD_BOXES = "annot/gt_valid.mat"
 NO_HEAD_BOXES = "none"
 REACH = Reach(scale_factor=0.25, rotation_factor=30.0, half_body=False)
-HEAD_BIAS = 0.6  # of the head box's diagonal: PCKh's unit of length
 # Two conversions of one annotation differ by its rounding; another sample's joints are far off.
 SAME_JOINT = 2.0
 # Of the joints so many may be off: official conversions differ in a few.
@@ -65,21 +64,21 @@ def convert(
         files.append(boxes)
 
     def load() -> tuple[Any, list[str], list[str], dict[str, bytes]]:
-        found, left_out, notes = {}, [], []
-        for split, (name, folder) in lists.items():
+        found, notes = {}, []
+        for split, (name, _) in lists.items():
             persons = read_persons(entries[split], os.path.join(source, name))
             if split == "test" and boxes is not None:
                 persons, changed = with_head_boxes(persons, os.path.join(source, boxes), name)
                 notes += changed
             elif split == "test":
                 notes.append("test: no head boxes, so that PCKh cannot be computed")
-            kept = [person for person in persons if person.scale[0] > 0]
-            left_out += [f"{split}: {len(persons) - len(kept):,} boxes of zero area"] if len(kept) < len(persons) else []
-            pictures = photographs.look_at(
-                os.path.join(source, folder), list(dict.fromkeys(person.file for person in kept)), f"--{split}-images"
-            )
-            found[split] = [(person, pictures[person.file]) for person in kept]
-        return found, left_out, notes, {}
+            found[split] = persons
+        pictures = photographs.look_at([
+            photographs.Folder(os.path.join(source, lists[split][1]), [person.file for person in persons], f"--{split}-images")
+            for split, persons in found.items()
+        ], out)  # fmt: skip
+        shown = zip(found.items(), pictures, strict=True)
+        return {split: [(person, there[person.file]) for person in persons] for (split, persons), there in shown}, [], notes, {}
 
     sources = {name: records.sha256(os.path.join(source, name)) for name in files}
     settings = {"name": "mpii", "images": {split: folder for split, (_, folder) in lists.items()}} | options.settings(list(lists))
@@ -164,52 +163,21 @@ def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list
     Raises:
       UserError: the file cannot be read, or is of other persons.
     """
-    missing, joints, boxes = read_head_boxes(path)
     remedy = f"give --test-annotations that belong to it, or --head-boxes {NO_HEAD_BOXES}"
-    if len(joints) != len(persons):
-        raise UserError(f"'{path}' has {len(joints):,} samples and '{listed}' has {len(persons):,} persons: {remedy}.")
+    official = gt_valid.read(path, f"--head-boxes {NO_HEAD_BOXES}")
+    if len(official.joints) != len(persons):
+        raise UserError(f"'{path}' has {len(official.joints):,} samples and '{listed}' has {len(persons):,} persons: {remedy}.")
     visible = np.stack([person.visible for person in persons])
-    both = visible & ~missing
-    distance = np.linalg.norm(np.stack([person.joints for person in persons]) - (joints - 1), axis=-1)
-    wrong = (both & (distance > SAME_JOINT)) | (visible & missing) | (~visible & ~missing)
+    distance = np.linalg.norm(np.stack([person.joints for person in persons]) - official.joints, axis=-1)
+    wrong = (visible & official.labelled & (distance > SAME_JOINT)) | (visible != official.labelled)
     if wrong.mean() > MISMATCH:
         first = int(np.flatnonzero(wrong.any(1))[0])
         raise UserError(
             f"'{path}' does not match '{listed}': {wrong.sum():,} of {wrong.size:,} joints differ, the first in sample {first}: {remedy}."
         )
-    sizes = HEAD_BIAS * np.linalg.norm(boxes[:, 1] - boxes[:, 0], axis=-1)
     notes = [f"test: {wrong.sum():,} joints differ between '{listed}' and the head box file, by which scores go"] if wrong.any() else []
     merged = [
-        annotations.make_person(**vars(person) | {"joints": place - 1, "visible": ~gone, "head_size": float(size)})
-        for person, place, gone, size in zip(persons, joints, missing, sizes, strict=True)
+        annotations.make_person(**vars(person) | {"joints": place, "visible": labelled, "head_size": float(size)})
+        for person, place, labelled, size in zip(persons, official.joints, official.labelled, official.head_size, strict=True)
     ]
     return merged, notes
-
-
-def read_head_boxes(path: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reads gt_valid.mat.
-
-    Args:
-      path: of the file, MATLAB 5.
-
-    Returns:
-      `jnt_missing` `[N, 16]` booleans, `pos_gt_src` `[N, 16, 2]` pixels from 1, `headboxes_src` `[N, 2 corners, 2]`.
-
-    Raises:
-      UserError: no such file of MATLAB's, or another content.
-    """
-    import scipy.io  # slow to import, and for this file alone
-
-    try:
-        content = scipy.io.loadmat(path, variable_names=("jnt_missing", "pos_gt_src", "headboxes_src"))
-        missing, joints, boxes = (np.asarray(content[key], np.float64) for key in ("jnt_missing", "pos_gt_src", "headboxes_src"))
-        count = missing.shape[1]
-        if missing.shape != (16, count) or joints.shape != (16, 2, count) or boxes.shape != (2, 2, count):
-            raise ValueError(f"shapes {missing.shape}, {joints.shape} and {boxes.shape}")
-        if not np.isfinite(boxes).all() or not np.isfinite(joints[np.repeat(missing[:, None] == 0, 2, 1)]).all():
-            raise ValueError("not a finite number")
-    except Exception as error:  # MATLAB files of strangers raise anything
-        raise UserError(f"'{path}' is not HRNet's gt_valid.mat ({type(error).__name__}: {error}): copy or download it again.") from error
-    return missing.T != 0, np.moveaxis(joints, 2, 0), np.moveaxis(boxes, 2, 0)
-
-

@@ -1,48 +1,15 @@
 """VideoPose3D's npz files, whose dictionaries are pickled: read without running what a pickle may hold."""
 
-import collections
 import io
 import os
-import zipfile
-import zlib
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.untrusted import load_pickle
-
-
-def _encode_latin1(text: str, encoding: str) -> bytes:
-    """Stands for `_codecs.encode`, with which Python 3 stores bytes in pickles of protocol 2 and less."""
-    if encoding != "latin1":
-        raise ValueError(f"encoding {encoding!r} in a pickled array")
-    return text.encode("latin1")
-
-
-def _allowed_names() -> dict[tuple[str, str], Any]:
-    """What a pickled dictionary of arrays may name, by the module paths of numpy 1 and numpy 2."""
-    reconstruct = np.array(0.0).__reduce__()[0]
-    scalar = np.float64(0.0).__reduce__()[0]
-    from_buffer = np.zeros(1).__reduce_ex__(5)[0]
-    allowed = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): _encode_latin1,
-        ("collections", "OrderedDict"): collections.OrderedDict,
-    }
-    for core in ("numpy.core", "numpy._core"):
-        allowed[f"{core}.multiarray", "_reconstruct"] = reconstruct
-        allowed[f"{core}.multiarray", "scalar"] = scalar
-        allowed[f"{core}.numeric", "_frombuffer"] = from_buffer
-    for module in ("builtins", "__builtin__"):
-        for kind in (list, dict, tuple, int, float, str, bytearray):
-            allowed[module, kind.__name__] = kind
-    return allowed
-
-
-_ALLOWED = _allowed_names()
+from kdpose_jax.untrusted import archives, bounds
+from kdpose_jax.untrusted.arrays import load_arrays
 
 
 def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
@@ -59,7 +26,8 @@ def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
       UserError: not a zip file, a missing key, an entry that is not one pickled object, a damaged entry, foreign code.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb") as file:
+            archive, size = archives.open_archive(file)
             names = archive.namelist()
             missing = [key for key in keys if f"{key}.npy" not in names]
             if missing:
@@ -67,31 +35,30 @@ def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
                 raise UserError(
                     f"'{path}' lacks the key '{missing[0]}' (it holds {found}): give a file in VideoPose3D's layout."
                 )
-            objects = []
-            for key in keys:
-                # Read as a whole: zipfile compares the checksum at a member's end, which a pickle need not reach.
-                objects.append(_read_object(io.BytesIO(archive.read(f"{key}.npy")), f"'{path}' ({key})"))
-            return objects
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, zlib.error) as error:
+            members = [archives.read_entry(archive, archive.getinfo(f"{key}.npy"), bounds.unpacked(size)) for key in keys]
+    except UserError:
+        raise
+    except Exception as error:  # zipfile raises almost anything
         raise UserError(f"'{path}' is not a whole npz file ({error}): copy or download it again.") from error
+    return [_read_object(member, f"'{path}' ({key})") for key, member in zip(keys, members, strict=True)]
 
 
-def _read_object(member: BinaryIO, place: str) -> Any:
+def _read_object(content: bytes, place: str) -> Any:
     """The object of one npy member."""
+    member = io.BytesIO(content)
     try:
         version = npy_format.read_magic(member)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"npy version {version}")
         read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, _, dtype = read_header(member)
-    except ValueError as error:
+    except Exception as error:  # the header is a Python literal
         raise UserError(f"{place} is damaged ({error}): copy or download it again.") from error
     if shape != () or not dtype.hasobject:
         raise UserError(
             f"{place} is a {dtype} array of shape {shape} where VideoPose3D has one pickled dictionary: give a file in that layout."
         )
-    # latin1: files pickled by Python 2 hold array bytes as str.
-    value = load_pickle(member, _ALLOWED, place, encoding="latin1")
+    value = load_arrays(member, len(content), place)
     if isinstance(value, np.ndarray) and value.shape == () and value.dtype.hasobject:
         value = value.item()
     return value

@@ -1,15 +1,19 @@
-"""Photographs of a data set: looked at before anything is written, then cut to the region that a person's crops can reach."""
+"""Photographs of a data set: looked at before anything is written, then cut to the region that a person's crops can reach.
+
+No checksum of a photograph is kept: records hold the bytes that were cut from it, and the metadata the checksums of the records.
+"""
 
 import concurrent.futures
 import dataclasses
 import functools
 import os
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted import bounds, pictures
 
 Region = tuple[int, int, int, int]
 # A cut region is encoded once more. Quality 95 without colour subsampling is off by 1.7 grey levels in the mean on COCO's photographs
@@ -18,7 +22,16 @@ Region = tuple[int, int, int, int]
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 ENCODINGS = ("jpeg", "png")
 NAMED = 10  # of many files with the same fault so many are named
+MISSING_FILE = "missing_photographs.txt"  # beside the records' folder: all of them
 THREADS = 16  # which wait for the disk
+
+
+class Folder(NamedTuple):
+    """A folder, the files that are wanted of it (one may be named twice), and the option that names the folder, for messages."""
+
+    path: str
+    names: list[str]
+    option: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,41 +51,66 @@ class Photograph:
         return self.format == "JPEG" and self.mode == "RGB"
 
 
-def look_at(folder: str, names: list[str], option: str) -> dict[str, Photograph]:
+def look_at(folders: list[Folder], out: str) -> list[dict[str, Photograph]]:
     """Reads the header of every photograph, so that a fault in one is known before hours are spent on the others.
 
     Args:
-      folder: of the photographs.
-      names: their files in it.
-      option: the option that names the folder, for messages.
+      folders: with the photographs.
+      out: folder of the records, beside which missing photographs are listed.
 
     Returns:
-      name -> photograph.
+      Name -> photograph, folder by folder.
 
     Raises:
       UserError: no such folder; a name that leads out of it; photographs that are missing, or that are none (with their count).
     """
-    if not os.path.isdir(folder):
-        raise UserError(f"'{folder}', which should hold {len(names):,} photographs, is not a folder: put it there or give {option}.")
-    for name in names:
-        if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
-            raise UserError(f"The photograph '{name}' lies outside '{folder}' by its name: repair the annotations.")
-    paths = [os.path.join(folder, name) for name in names]
+    folders = [folder._replace(names=list(dict.fromkeys(folder.names))) for folder in folders]
+    for folder, names, option in folders:
+        if not os.path.isdir(folder):
+            raise UserError(f"'{folder}', which should hold {len(names):,} photographs, is not a folder: put it there or give {option}.")
+        for name in names:
+            if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
+                raise UserError(f"The photograph '{name}' lies outside '{folder}' by its name: repair the annotations.")
     with concurrent.futures.ThreadPoolExecutor(THREADS) as executor:
-        missing = [name for name, there in zip(names, executor.map(os.path.isfile, paths), strict=True) if not there]
-        if missing:
+        there = [list(executor.map(os.path.isfile, _paths(folder))) for folder in folders]
+        _refuse_missing(folders, there, out)
+        found = [list(executor.map(_read_header, _paths(folder), folder.names)) for folder in folders]
+    for folder, headers in zip(folders, found, strict=True):
+        unreadable = [(name, one) for name, one in zip(folder.names, headers, strict=True) if isinstance(one, str)]
+        if unreadable:
             raise UserError(
-                f"{len(missing):,} of {len(names):,} photographs are missing in '{folder}' ({_some(missing)}): put them there, or give "
-                f"{option} or annotations of those that are there."
+                f"{len(unreadable):,} of {len(folder.names):,} photographs in '{folder.path}' cannot be read "
+                f"({_some([name for name, _ in unreadable])}; {unreadable[0][1]}): copy or download them again."
             )
-        found = list(executor.map(_read_header, paths, names))
-    unreadable = [(name, one) for name, one in zip(names, found, strict=True) if isinstance(one, str)]
-    if unreadable:
-        raise UserError(
-            f"{len(unreadable):,} of {len(names):,} photographs in '{folder}' cannot be read ({_some([name for name, _ in unreadable])}; "
-            f"{unreadable[0][1]}): copy or download them again."
-        )
-    return dict(zip(names, found, strict=True))
+    return [dict(zip(folder.names, headers, strict=True)) for folder, headers in zip(folders, found, strict=True)]
+
+
+def _paths(folder: Folder) -> list[str]:
+    return [os.path.join(folder.path, name) for name in folder.names]
+
+
+def _refuse_missing(folders: list[Folder], there: list[list[bool]], out: str) -> None:
+    """Raises UserError with the first of the missing photographs, and writes the list of all beside `out`."""
+    lacking, options, everything = [], [], []
+    for folder, found in zip(folders, there, strict=True):
+        missing = [name for name, one in zip(folder.names, found, strict=True) if not one]
+        if missing:
+            lacking.append(f"{len(missing):,} of {len(folder.names):,} photographs are missing in '{folder.path}' ({_some(missing)})")
+            options.append(folder.option)
+            everything += [os.path.join(folder.path, name) for name in missing]
+    if not everything:
+        return
+    path = os.path.join(os.path.dirname(os.path.abspath(out)), MISSING_FILE)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(f"{name}\n" for name in everything)
+        listed = f"'{path}' lists them all"
+    except OSError as error:
+        listed = f"their list could not be written to '{path}' ({error.strerror or error})"
+    raise UserError(
+        f"{' and '.join(lacking)}: put them there, or give {' and '.join(options)} or annotations of those that are there; {listed}."
+    )
 
 
 def conversions(photographs: list[Photograph]) -> list[str]:
@@ -112,9 +150,13 @@ def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
     """The bytes of a file and its pixels in OpenCV's order, `[H, W, 3]`."""
     fault = None
     try:
+        if os.path.getsize(photograph.path) > bounds.PICTURE_BYTES:
+            raise OSError(f"more than {bounds.PICTURE_BYTES:,} bytes")
         with open(photograph.path, "rb") as file:
             encoded = file.read()
-        picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        fits = pictures.is_decodable(encoded, (photograph.width, photograph.height))
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if fits else None
         if picture is None or picture.shape[:2] != (photograph.height, photograph.width):
             fault = "it cannot be decoded"
         elif photograph.format == "JPEG" and encoded.rfind(b"\xff\xd9") < encoded.rfind(b"\xff\xda"):
@@ -129,8 +171,7 @@ def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
 def _read_header(path: str, name: str) -> Photograph | str:
     """The photograph, or what is wrong with it."""
     try:
-        with Image.open(path, formats=("JPEG", "PNG", "BMP")) as image:
-            return Photograph(path, name, image.width, image.height, image.format, image.mode)
+        return Photograph(path, name, *pictures.header_of(path, ("JPEG", "PNG", "BMP")))
     except Exception as error:  # whatever a parser may raise at bytes of any kind
         return f"{type(error).__name__}: {error}"
 

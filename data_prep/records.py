@@ -9,7 +9,6 @@ import itertools
 import json
 import math
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +16,14 @@ from typing import Any
 
 import numpy as np
 import tqdm
+from etils import epath
 
 from data_prep import shards
-from kdpose_jax import skeletons
+from kdpose_jax import buckets, files, skeletons
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import is_partial, write_atomically
+from kdpose_jax.untrusted.documents import load_json
 
 # Says what a folder without metadata.json is being made from; deleted when the data set is whole.
 UNFINISHED_FILE = "unfinished.json"
@@ -75,7 +77,7 @@ class Summary:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Shard:
     split: str
     name: str
@@ -95,7 +97,7 @@ def write_recordset(
     """Writes `load()` into `out`; goes on where an earlier run stopped, and does nothing if it is done already.
 
     Args:
-      out: folder, made if needed.
+      out: folder, made if needed; may be in a bucket.
       kind: of the records.
       sources: file name -> sha256 of every input file.
       settings: everything else that the records depend on, as JSON.
@@ -113,9 +115,12 @@ def write_recordset(
     if _is_finished(out, identity):
         return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
     recordset = load()
-    with _disk_errors(out):
-        os.makedirs(out, exist_ok=True)
-        _write_json(os.path.join(out, UNFINISHED_FILE), identity)
+    with _storage_errors(out), files.held(out, print):
+        if _is_finished(out, identity):  # by another process, meanwhile
+            return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
+        folder = epath.Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / UNFINISHED_FILE, identity)
         planned = [
             shard
             for split, items in recordset.items.items()
@@ -123,26 +128,26 @@ def write_recordset(
         ]
         _write_shards(out, planned, recordset, workers)
         for name, content in recordset.files.items():
-            _write_file(os.path.join(out, name), content)
-        metadata = _metadata(identity, recordset, planned)
-        _write_json(os.path.join(out, schema.METADATA_FILE), metadata)
-        _remove_leftovers(out)
+            write_atomically(folder / name, content)
+        metadata = _metadata(out, identity, recordset, planned)
+        _write_json(folder / schema.METADATA_FILE, metadata)
+        _remove_leftovers(folder)
     return _summary(out, kind, metadata, time.monotonic() - started)
 
 
 def _is_finished(out: str, identity: dict[str, Any]) -> bool:
     """Whether `out` is this data set, whole; raises UserError if it is, or is becoming, anything else."""
-    if os.path.exists(out) and not os.path.isdir(out):
+    folder = epath.Path(out)
+    if folder.exists() and not folder.is_dir():
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
-    if not os.path.isdir(out) or all(map(_is_partial, os.listdir(out))):
+    if not folder.is_dir() or all(entry.name == files.LOCK_FILE or is_partial(entry.name) for entry in folder.iterdir()):
         return False
     for name, finished in ((schema.METADATA_FILE, True), (UNFINISHED_FILE, False)):
-        path = os.path.join(out, name)
-        if not os.path.isfile(path):
+        path = folder / name
+        if not path.is_file():
             continue
         try:
-            with open(path, encoding="utf-8") as file:
-                found = json.load(file)
+            found = load_json(path)
             different = [key for key in identity if found[key] != identity[key]]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"'{path}' is damaged ({type(error).__name__}: {error}): delete '{out}' or give another --out.") from error
@@ -173,13 +178,14 @@ def _plan_shards(split: str, items: list[Any], sizes: list[int], per_shard: int)
 def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers: int) -> None:
     """Writes the shards that are not there yet, then tfds's own metadata."""
     num_joints = skeletons.SKELETONS[recordset.skeleton].num_joints
-    pending = [shard for shard in planned if not os.path.isfile(os.path.join(out, shard.name))]
+    there = {entry.name for entry in epath.Path(out).iterdir()}
+    pending = [shard for shard in planned if shard.name not in there]
     total = sum(shard.size for shard in planned)
     done = total - sum(shard.size for shard in pending)
     kind = recordset.kind
     if done:
         print(f"{out}: {len(planned) - len(pending)} of {len(planned)} shards are there from an earlier run", flush=True)
-    calls = [(os.path.join(out, shard.name), shard.items, recordset.make_record, kind.name, num_joints) for shard in pending]
+    calls = [(str(epath.Path(out) / shard.name), shard.items, recordset.make_record, kind.name, num_joints) for shard in pending]
     finish = (out, kind.name, num_joints, [(shard.split, shard.name, len(shard.items)) for shard in planned])
     with _progress(total, done, kind.unit) as advance:
         if min(workers, len(pending)) <= 1:  # needs no process of its own
@@ -190,7 +196,8 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
             return
         # spawn: a forked copy of a process in which JAX or TensorFlow has started threads can hang.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(min(workers, len(pending)), mp_context=context) as executor:
+        count = min(workers, len(pending))
+        with concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=shards.end_with_parent) as executor:
             writes = {executor.submit(shards.write_shard, *call): shard for shard, call in zip(pending, calls, strict=True)}
             try:
                 for write in concurrent.futures.as_completed(writes):
@@ -202,13 +209,17 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
                 raise
 
 
-def _metadata(identity: dict[str, Any], recordset: Recordset, planned: list[_Shard]) -> dict[str, Any]:
+def _metadata(out: str, identity: dict[str, Any], recordset: Recordset, planned: list[_Shard]) -> dict[str, Any]:
+    """The content of metadata.json. The shards' checksums stand for all input, photographs too, of which `sources` names none."""
     splits = {}
+    with concurrent.futures.ThreadPoolExecutor() as executor:
+        checksums = dict(zip(planned, executor.map(lambda shard: sha256(epath.Path(out) / shard.name), planned), strict=True))
     for split in recordset.items:
         members = [shard for shard in planned if shard.split == split]
         splits[split] = {
             "records": sum(len(shard.items) for shard in members),
             "shards": {shard.name: len(shard.items) for shard in members},
+            "sha256": {shard.name: checksums[shard] for shard in members},
         }
         if recordset.kind is schema.SEQUENCES:
             splits[split]["frames"] = sum(shard.size for shard in members)
@@ -218,48 +229,31 @@ def _metadata(identity: dict[str, Any], recordset: Recordset, planned: list[_Sha
     return identity | described | recordset.described | {"splits": splits}
 
 
-def _write_json(path: str, content: dict[str, Any]) -> None:
-    _write_file(path, (json.dumps(content, indent=1) + "\n").encode())
+def _write_json(path: epath.Path, content: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _write_file(path: str, content: bytes) -> None:
-    """Writes under a temporary name and renames: the file is there whole or not at all."""
-    partial = shards.partial_name(path)
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
-
-
-def _remove_leftovers(out: str) -> None:
+def _remove_leftovers(folder: epath.Path) -> None:
     """Deletes what only an unfinished data set needs, and the partial files of killed runs."""
-    for name in os.listdir(out):
-        if name == UNFINISHED_FILE or _is_partial(name):
-            os.unlink(os.path.join(out, name))
-
-
-def _is_partial(name: str) -> bool:
-    """Whether a killed run left this file (`shards.partial_name`)."""
-    return name.startswith(".") and name.endswith(".partial")
+    for entry in folder.iterdir():
+        if entry.name == UNFINISHED_FILE or is_partial(entry.name):
+            entry.unlink()
 
 
 def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: float) -> Summary:
     size = "frames" if kind is schema.SEQUENCES else "records"
     splits = {name: (split["records"], split[size]) for name, split in metadata["splits"].items()}
-    num_bytes = sum(os.path.getsize(os.path.join(out, name)) for name in os.listdir(out))
+    num_bytes = sum(entry.stat().length for entry in epath.Path(out).iterdir())
     notes = metadata["notes"] if "notes" in kind.keys else []
     return Summary(out, kind.unit, splits, num_bytes, metadata["left_out"], notes, seconds)
 
 
 @contextlib.contextmanager
-def _disk_errors(out: str) -> Iterator[None]:
-    """Turns what the file system or a dying worker raises into one sentence."""
+def _storage_errors(out: str) -> Iterator[None]:
+    """Turns what the storage or a dying worker raises into one sentence."""
     try:
-        yield
+        with buckets.one_sentence(out):
+            yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(

@@ -3,10 +3,17 @@
 import contextlib
 import errno
 import functools
+import multiprocessing
+import multiprocessing.connection
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from etils import epath
+
+from kdpose_jax import buckets, files
 from kdpose_jax.data import schema
 
 
@@ -26,18 +33,33 @@ def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[s
     features = _features(kind, num_joints)
     import tensorflow as tf
 
-    partial = partial_name(path)
+    partial = files.partial_name(path)
     try:
-        with _file_errors(), tf.io.TFRecordWriter(partial) as writer:
+        with _file_errors(), tf.io.TFRecordWriter(str(partial)) as writer:
             for item in items:
                 example = tf.train.Example.FromString(features.serialize_example(make_record(item)))
                 # tfds leaves the order of the fields to chance; the same input shall give the same bytes.
                 writer.write(example.SerializeToString(deterministic=True))
-        os.replace(partial, path)
+        if not buckets.is_bucket(path):
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+        with _file_errors():
+            partial.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
+        with contextlib.suppress(OSError), _file_errors():
+            partial.unlink()
         raise
+
+
+def end_with_parent() -> None:
+    """Makes a worker process end when its parent does, however that ends; without it, those of a killed run would stay for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a Ctrl-C, which all processes of a terminal get, the parent speaks
+
+    def watch() -> None:
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def write_tfds_metadata(out: str, kind: str, num_joints: int, shards: list[tuple[str, str, int]]) -> None:
@@ -61,19 +83,13 @@ def write_tfds_metadata(out: str, kind: str, num_joints: int, shards: list[tuple
         infos.append(tfds.core.SplitInfo(
             name=split,
             shard_lengths=[records for _, records in members],
-            num_bytes=sum(os.path.getsize(os.path.join(out, name)) for name, _ in members),
+            num_bytes=sum((epath.Path(out) / name).stat().length for name, _ in members),
             filename_template=template,
         ))
     with _file_errors():
         tfds.folder_dataset.write_metadata(
             data_dir=out, features=features, split_infos=infos, filename_template=schema.FILENAME_TEMPLATE, check_data=False
         )
-
-
-def partial_name(path: str) -> str:
-    """The name under which a file is written until it is whole; two processes never share one."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{os.getpid()}.partial")
 
 
 @contextlib.contextmanager

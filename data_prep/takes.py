@@ -50,6 +50,7 @@ def read_detections(path: str) -> Takes2D:
     """
     raw, metadata = npz.read_pickled_npz(path, ("positions_2d", "metadata"))
     joints = metadata["num_joints"] if isinstance(metadata, dict) and "num_joints" in metadata else None
+    joints = joints if isinstance(joints, int | np.integer) and abs(joints) < 1000 else None
     if joints != H36M_17.num_joints:
         raise UserError(
             f"'{path}' has {joints} joints by its metadata where {H36M_17.num_joints} are needed: give a file with Human3.6M's joints."
@@ -69,11 +70,13 @@ def read_detections(path: str) -> Takes2D:
 
 def _takes(raw: Any, path: str) -> Iterator[tuple[str, str, Any]]:
     """Yields (subject, take, value) of VideoPose3D's nested dictionaries."""
-    if not isinstance(raw, dict) or not raw or not all(isinstance(takes, dict) for takes in raw.values()):
+    if not isinstance(raw, dict) or not raw or not all(isinstance(takes, dict) for takes in raw.values()) or not all(
+        isinstance(name, str) for names in (raw, *raw.values()) for name in names
+    ):
         raise UserError(f"'{path}' does not hold subjects with takes (dict[subject][take]): give a file in VideoPose3D's layout.")
     for subject, takes in raw.items():
         for take, value in takes.items():
-            yield str(subject), str(take), value
+            yield subject, take, value
 
 
 def _checked_array(value: Any, joints: tuple[int, ...], axes: int, place: str) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""The one exception that a user's mistake may raise. Imports nothing from the package."""
+"""What a user's mistake raises, and the end of a run that was told to stop. Imports nothing from the package."""
+
+LONGEST = 2000
 
 
 class UserError(Exception):
@@ -6,3 +8,12 @@ class UserError(Exception):
 
     The entry points (`launch.py`, `data_prep.convert`) print it without a traceback and exit with code 2.
     """
+
+    def __init__(self, sentence: str):
+        # Names out of files may hold line breaks, and control characters that a terminal obeys; the remedy stands at the end.
+        shown = sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
+        super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown))
+
+
+class StalledError(UserError):
+    """Something that the run depends on has stopped answering, so that its threads cannot be waited for."""

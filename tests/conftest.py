@@ -5,6 +5,7 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"  # read when TensorFlow is loaded; a second otherwise
 
 import jax  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402

@@ -1,4 +1,4 @@
-"""The golden vectors of the public references, where they are present: `from golden import close, golden_files, part, precision`."""
+"""The golden vectors of the public references, where they are present, and comparison with them: `from golden import golden_files`."""
 
 import contextlib
 import os
@@ -26,15 +26,23 @@ def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def close(ours, reference, relative: float, name: str, absolute: float = 0.0) -> None:
+@contextlib.contextmanager
+def precision(dtype):
+    """Computes in this type, with numpy's promotions: flax's norms and optax's Adam fail under the suite's strict ones."""
+    with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def close(ours, reference, relative, name, absolute=0.0):
     """Compares with the largest value of the array, as the README asks: small entries carry the error of large ones."""
     ours, reference = np.asarray(ours), np.asarray(reference)
     assert ours.shape == reference.shape, name
     np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max() + absolute, err_msg=name)
 
 
-@contextlib.contextmanager
-def precision(dtype):
-    """Computes in this type, with numpy's promotions: flax's norms and optax's Adam fail under the suite's strict ones."""
-    with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("standard"):
-        yield
+def permutation_of(pairs, joints):
+    """What mirroring does to the order of joints, from the references' pairs of left and right ones."""
+    permutation = np.arange(joints)
+    for left, right in pairs:
+        permutation[[left, right]] = right, left
+    return permutation

@@ -4,10 +4,13 @@ import sys
 from unittest import mock
 
 import jax
+import numpy as np
 from absl.testing import flagsaver
 from jax.sharding import AxisType
 
 import launch
+from kdpose_jax.checkpoint.teacher import load_variables, run_meta
+from kdpose_jax.experiment import settings
 from kdpose_jax.train import sharding
 
 TINY = (
@@ -43,3 +46,14 @@ def launch_main(*arguments: str, devices: int = 1) -> int:
     with flagsaver.flagsaver(), jax.numpy_dtype_promotion("standard"):
         with mock.patch.object(sys, "argv", words), mock.patch.object(sharding, "make_mesh", lambda: mesh):
             return launch.main(words)
+
+
+def final_params(run):
+    """The last parameters of a run, averaged ones included."""
+    config = settings.from_dict(run_meta(run)["config"])
+    method = settings.load("methods", config.method, "method").build(config.lock())
+    batch = {"keypoints_2d": np.zeros((1, config.data.frames, 17, 2), np.float32)}
+    params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
+    everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params)
+    return [load_variables(run, {"params": target}, which="latest", prefer_ema=ema)[0]["params"] for ema in (False, True)]

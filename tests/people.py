@@ -1,7 +1,8 @@
-"""Test splits of persons in memory, and predictors that answer for them: `from people import people, answering, crop_of`."""
+"""Test splits of persons in memory, and predictors that answer for them: `from people import people, answering, crop_of, unpack`."""
 
 import os
 import pathlib
+import stat
 import zipfile
 
 import cv2
@@ -14,6 +15,7 @@ from kdpose_jax.skeletons import Skeleton
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = pathlib.Path(os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+MOST_BYTES = 2**28
 
 
 def shared_archive(name: str) -> zipfile.ZipFile:
@@ -22,6 +24,17 @@ def shared_archive(name: str) -> zipfile.ZipFile:
     if not path.is_file():
         pytest.skip(f"no {path} (set KDPOSE_SHARED_DATA)")
     return zipfile.ZipFile(path)
+
+
+def unpack(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """Unzips an archive of the shared pictures into a folder: plain files of a bounded size that stay in it, or none."""
+    with shared_archive(name) as archive:
+        for member in archive.infolist():
+            inside = (folder / member.filename).resolve().is_relative_to(folder.resolve())
+            assert inside and not stat.S_ISLNK(member.external_attr >> 16), f"{name}: {member.filename} leads out of the folder"
+        assert sum(member.file_size for member in archive.infolist()) < MOST_BYTES, f"{name} is larger than it should be"
+        archive.extractall(folder)
+    return folder
 
 
 def people(skeleton: Skeleton, joints: np.ndarray, visible: np.ndarray, **arrays: np.ndarray) -> Persons:
@@ -48,6 +61,8 @@ def people(skeleton: Skeleton, joints: np.ndarray, visible: np.ndarray, **arrays
         image=(encoded,) * count,
         joints=np.where(visible[..., None], joints, 0).astype(np.float32),
         visible=visible,
+        unseen=0,
+        unseen_joints=np.zeros(skeleton.num_joints, int),
         **(given | arrays),
     )
 

@@ -1,14 +1,16 @@
 """Tiny hand-made data sets in MPII's and COCO's layouts, for the converters and the reader of persons."""
 
 import json
-import os
 import pathlib
 
 import cv2
 import numpy as np
 import scipy.io
 
-SHARED = pathlib.Path(os.environ.get("KDPOSE_SHARED_DATA", pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"))
+# As they stand in MPII's own gt_valid.mat.
+MPII_NAMES = (
+    "rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head", "rwri", "relb", "rsho", "lsho", "lelb", "lwri",
+)  # fmt: skip
 
 
 def picture(seed: int, width: int, height: int) -> np.ndarray:
@@ -41,11 +43,19 @@ def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[d
     return entries
 
 
+def cells(names: tuple[str, ...]) -> np.ndarray:
+    """Texts as MATLAB's cell array."""
+    row = np.empty((1, len(names)), object)
+    row[0] = names
+    return row
+
+
 def head_boxes(entries: list[dict]) -> dict[str, np.ndarray]:
     """The content of gt_valid.mat for a list: head boxes of 30 by 40 pixels."""
     joints = np.asarray([entry["joints"] for entry in entries])
     corners = np.repeat(np.asarray([[10.0, 10.0], [40.0, 50.0]])[..., None], len(entries), 2)  # [corner, x or y, N]
     return {
+        "dataset_joints": cells(MPII_NAMES),
         "jnt_missing": 1 - np.asarray([entry["joints_vis"] for entry in entries], np.uint8).T,
         "pos_gt_src": np.moveaxis(joints, 0, 2),
         "headboxes_src": corners,

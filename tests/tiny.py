@@ -211,9 +211,9 @@ def _take_first_steps(file: str, preset: str, name: str) -> Started:
     key = jax.device_put(jax.random.key(config.seed), everywhere)
     decay = config.student.train.ema_decay
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
-        current = state.create(method, optimizer, batch, key, with_ema=decay > 0, sharding=everywhere)
+        current = state.create(method, optimizer, batch, key, with_ema=decay > 0, mesh=mesh_of(1), fsdp=False)
         frozen = jax.device_put(jax.jit(lambda: method.init(key, batch)[2])(), everywhere) if method.teachers else {}
-        step = build_step(method, optimizer, ema_decay=decay)
+        step = build_step(method, optimizer, ema_decay=decay, accumulate=1, layout=state.layout(current))
         states, metrics = [jax.tree.map(jnp.copy, current)], []
         for _ in range(2):
             current, values = step(current, frozen, batch, key)

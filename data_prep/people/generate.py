@@ -1,6 +1,5 @@
 """Generated photographs of people in the files of MPII or of COCO, for the ordinary converters. All of it is our own design."""
 
-import json
 import multiprocessing
 import os
 import time
@@ -10,10 +9,12 @@ from typing import Any
 
 import cv2
 
-from data_prep import coco, mpii, records
+from data_prep import coco, mpii, records, shards
 from data_prep.people import layouts, scenes
+from kdpose_jax import buckets, files
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted.documents import load_json
 
 # (name, default, help) of the settings; the defaults are the demo's.
 ARGUMENTS = (
@@ -33,13 +34,16 @@ def convert(
 ) -> records.Summary:
     """Paints photographs into the folder `<out>.raw` and converts them as if they were MPII's or COCO's; see ARGUMENTS.
 
+    Where `out` is in a bucket they go under `runs` on the disk: they are read in small parts, and made again where they are missing.
+
     Returns:
       The summary.
 
     Raises:
       UserError: as `write_layout`, or `out` cannot be used.
     """
-    raw = os.path.normpath(out) + ".raw"
+    place = os.path.join("runs", out.removeprefix(buckets.PREFIX)) if buckets.is_bucket(out) else out
+    raw = os.path.normpath(place) + ".raw"
     write_layout(
         raw, layout=layout, train_pictures=train_pictures, test_pictures=test_pictures, picture_size=picture_size, seed=seed,
         workers=workers,
@@ -75,25 +79,31 @@ def write_layout(
     try:
         if _is_finished(out, settings):
             return
-        folders = {"mpii": ("annot", "images"), "coco": ("annotations", "train2017", "val2017")}[layout]
-        for folder in folders:
-            os.makedirs(os.path.join(out, folder), exist_ok=True)
-        layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": False})
-        labels = {
-            "train": _paint_pictures(os.path.join(out, folders[1]), "train", train_pictures, settings, workers),
-            "test": _paint_pictures(os.path.join(out, folders[-1]), "test", test_pictures, settings, workers),
-        }
-        if layout == "mpii":
-            layouts.write_mpii(os.path.join(out, "annot"), labels)
-        else:
-            layouts.write_coco(os.path.join(out, "annotations"), labels)
-        layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": True})
+        with files.held(out, print):
+            _write_all(out, layout, train_pictures, test_pictures, settings, workers)
     except OSError as error:
         raise UserError(f"'{out}' cannot be written ({error.strerror or error}): make room or give another --out.") from error
     except BrokenProcessPool as error:
         raise UserError(
             "A worker process was ended from outside (out of memory?): run the same command again with fewer --workers."
         ) from error
+
+
+def _write_all(out: str, layout: str, train_pictures: int, test_pictures: int, settings: dict[str, Any], workers: int) -> None:
+    """Writes what `write_layout` promises: first what it will be, so that a killed run knows its own folder."""
+    layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": False})
+    folders = {"mpii": ("annot", "images"), "coco": ("annotations", "train2017", "val2017")}[layout]
+    for folder in folders:
+        os.makedirs(os.path.join(out, folder), exist_ok=True)
+    labels = {
+        "train": _paint_pictures(os.path.join(out, folders[1]), "train", train_pictures, settings, workers),
+        "test": _paint_pictures(os.path.join(out, folders[-1]), "test", test_pictures, settings, workers),
+    }
+    if layout == "mpii":
+        layouts.write_mpii(os.path.join(out, "annot"), labels)
+    else:
+        layouts.write_coco(os.path.join(out, "annotations"), labels)
+    layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": True})
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -110,12 +120,11 @@ def _is_finished(out: str, settings: dict[str, Any]) -> bool:
     """Whether `out` holds these pictures, all of them; raises UserError if it holds anything else."""
     if os.path.exists(out) and not os.path.isdir(out):
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
-    if not os.path.isdir(out) or not os.listdir(out):
+    if not os.path.isdir(out) or not set(os.listdir(out)) - {files.LOCK_FILE, f"{SETTINGS_FILE}.partial"}:
         return False
     path = os.path.join(out, SETTINGS_FILE)
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+        found = load_json(path)
         different = [name for name in settings if found["settings"][name] != settings[name]]
         finished = bool(found["finished"])
     except FileNotFoundError as error:
@@ -137,7 +146,8 @@ def _paint_pictures(folder: str, split: str, count: int, settings: dict[str, Any
     if min(workers, len(calls)) <= 1:
         return [labels for call in calls for labels in _paint_some(*call)]
     started = time.monotonic()
-    with ProcessPoolExecutor(min(workers, len(calls)), mp_context=multiprocessing.get_context("spawn")) as executor:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(calls)), mp_context=context, initializer=shards.end_with_parent) as executor:
         writes = [executor.submit(_paint_some, *call) for call in calls]
         found: list[layouts.Labels] = []
         for write in writes:

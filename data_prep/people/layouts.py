@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from data_prep import gt_valid
 from data_prep.people.scenes import Person
+from kdpose_jax.files import write_atomically
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
-# MPII's own names of the joints of MPII_16, as HRNet's evaluation looks them up in gt_valid.mat.
-MPII_NAMES = (
-    "rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head", "rwri", "relb", "rsho", "lsho", "lelb", "lwri",
-)  # fmt: skip
 # COCO labels no joints of people smaller than this, pixels.
 LEAST_AREA = 32 * 32
 
@@ -40,8 +38,8 @@ def write_mpii(folder: str, labels: dict[str, list[Labels]]) -> None:
     for split, name in (("train", "train.json"), ("test", "valid.json")):
         write_json(os.path.join(folder, name), [_mpii_record(one) for one in labels[split]])
     records = [_mpii_record(one) for one in labels["test"]]
-    names = np.empty((1, len(MPII_NAMES)), object)
-    names[0] = MPII_NAMES
+    names = np.empty((1, len(gt_valid.JOINTS)), object)
+    names[0] = gt_valid.JOINTS
     boxes = np.stack([one.people[0].head_box.reshape(2, 2) + 1 for one in labels["test"]], axis=-1)
     content = io.BytesIO()
     scipy.io.savemat(content, {
@@ -107,8 +105,5 @@ def _rounded(point) -> list[float]:
 
 
 def write_json(path: str, content: Any) -> None:
-    """Writes under another name and renames: the file is there whole or not at all."""
-    partial = f"{path}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-    os.replace(partial, path)
+    """Writes a file whole or not at all."""
+    write_atomically(path, json.dumps(content).encode())

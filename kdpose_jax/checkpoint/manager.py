@@ -1,6 +1,6 @@
 """The checkpoints of one run, with Orbax: latest and best kept, any device topology, nothing half-written.
 
-Layout: `<run>/checkpoints/<step>/{state,meta,metrics}`: arrays, what they belong to, and the scores they reached.
+Layout: `<run>/checkpoints/<step>/{state,meta,metrics,checksums.json}`: arrays, what they belong to, the scores they reached.
 Orbax is named in this folder alone.
 """
 
@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from kdpose_jax import buckets
+from kdpose_jax.checkpoint.integrity import require_whole, write_checksums
 from kdpose_jax.checkpoint.stored import (
-    absolute_path,
     best_of,
     choose_step,
     damage_errors,
@@ -26,7 +28,10 @@ from kdpose_jax.checkpoint.stored import (
     stored_leaves,
 )  # fmt: skip
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import absolute
 
+# Where Orbax moves what is no longer kept, at one stroke: a checkpoint that a kill leaves half deleted would pass for one.
+_DELETED = "deleted"
 # TensorStore reports a failed write as a ValueError that starts with the name of its status.
 _STORAGE_STATUS = re.compile(r"[A-Z_]{5,}: ")
 
@@ -64,7 +69,7 @@ class Checkpoints:
             raise UserError(
                 f"A run cannot keep {keep_latest} latest and {keep_best} best checkpoints: keep at least 1 latest and 0 best."
             )
-        self._directory = absolute_path(directory)
+        self._directory = absolute(directory)  # Orbax reports a failure of a relative path only after `save` has reported success
         self._keep = (keep_latest, keep_best)
         self._ranking = {"metric": best_metric, "lowest": best_is_lowest}
         self._asynchronous = asynchronous
@@ -96,9 +101,12 @@ class Checkpoints:
         )
         with self._storage_errors():
             self._manager.wait_until_finished()  # so that an error of the save before is reported under its own step
+            self._remove_deleted()
             self._in_flight = step
             # `force` only passes Orbax's own decision when to save, which is the caller's here.
             self._manager.save(step, args=items, metrics=values, force=True)
+            if not self._asynchronous:
+                self._manager.wait_until_finished()
         self._metrics[step] = values
         return True
 
@@ -131,6 +139,7 @@ class Checkpoints:
         step = self._existing(step)
         place = f"The checkpoint of step {step} in {self._directory}"
         with damage_errors(place):
+            require_whole(self._directory / str(step))
             stored = stored_leaves(self._directory / str(step))
         require_same_leaves(stored, leaves(abstract_state), place)
         meta = read_meta(self._directory / str(step))["run"]
@@ -160,6 +169,7 @@ class Checkpoints:
         """
         try:
             self.wait()
+            self._remove_deleted()
         finally:
             self._manager.close()
 
@@ -169,7 +179,11 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             create=False,
             cleanup_tmp_directories=self._writes,
-            enable_async_checkpointing=self._asynchronous,
+            todelete_subdir=None if buckets.is_bucket(self._directory) else _DELETED,
+            # Folders are made at once: one that cannot be made in the background is reported after minutes of waiting for it.
+            async_options=ocp.AsyncOptions(
+                post_finalization_callback=self._write_checksums, create_directories_asynchronously=False
+            ),
             # A best function on its own would delete the newest checkpoint; here it only makes Orbax write the metrics.
             best_fn=metric_value,
             preservation_policy=preservation_policy.AnyPreservationPolicy([
@@ -189,6 +203,17 @@ class Checkpoints:
             self._writes = True
             self._manager.close()
             self._open()
+
+    def _write_checksums(self) -> None:
+        """Called by Orbax between the last byte of a checkpoint and the renaming that commits it."""
+        if jax.process_index() == 0:
+            write_checksums(self._directory, self._in_flight)
+
+    def _remove_deleted(self) -> None:
+        """Deletes what Orbax has moved out of the way; a kill leaves the rest of it to the next time."""
+        deleted = self._directory / _DELETED
+        if self._writes and jax.process_index() == 0 and deleted.exists():
+            deleted.rmtree()
 
     def _existing(self, step: int | None) -> int:
         steps = self._manager.all_steps()
@@ -215,8 +240,9 @@ def _storage_failure(error: BaseException) -> str | None:
     """Why a write failed, if the storage is to blame, else None."""
     cause: BaseException | None = error
     while cause is not None:
-        text = one_line(cause)
-        if isinstance(cause, OSError) or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text)):
+        said = buckets.failure(cause)
+        text = said or one_line(cause)
+        if said or isinstance(cause, OSError) or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text)):
             full = "no space left" in str(cause).lower() or "quota exceeded" in str(cause).lower()
             return "the disk is full: no space left on device" if full else text
         cause = cause.__cause__ or cause.__context__

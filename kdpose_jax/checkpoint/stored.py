@@ -11,15 +11,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
 
 STATE, META, METRICS = "state", "meta", "metrics"
-
-
-def absolute_path(directory: epath.PathLike) -> epath.Path:
-    """An absolute path, as Orbax needs it: a relative one fails only after `save` has reported success."""
-    path = epath.Path(directory)
-    return path if "://" in str(path) else path.expanduser().absolute()  # `absolute` would make gs:// a local path
 
 
 def leaves(tree: Any) -> dict[str, Any]:
@@ -77,7 +72,8 @@ def read_meta(step_directory: epath.Path) -> dict[str, Any]:
     """
     with damage_errors(f"The checkpoint of step {step_directory.name} in {step_directory.parent}"):
         meta = json.loads((step_directory / META / "metadata").read_text())
-        return {"run": dict(meta["run"]), "ranking": dict(meta["ranking"])}
+        ranking = {name: meta["ranking"][name] for name in ("metric", "lowest")}
+        return {"run": dict(meta["run"]), "ranking": ranking}
 
 
 def ranking_key(ranking: Mapping[str, Any]) -> Callable[[Mapping[str, float] | None], float]:
@@ -110,6 +106,9 @@ def damage_errors(place: str) -> Iterator[None]:
     except (UserError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:  # damaged files raise almost anything: OSError, ValueError, KeyError, zstd errors
+        reason = buckets.failure(error)
+        if reason is not None:
+            raise UserError(f"{place} could not be reached ({reason}): give the same command again when the bucket answers.") from error
         raise UserError(
             f"{place} is damaged or unreadable ({type(error).__name__}: {one_line(error)}): delete that step's folder to go on from "
             "the step before it."

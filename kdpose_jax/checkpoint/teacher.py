@@ -10,7 +10,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from kdpose_jax.checkpoint import stored
+from kdpose_jax.checkpoint.integrity import require_whole
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import absolute
 
 FINGERPRINT_LENGTH = 16
 
@@ -35,9 +37,10 @@ def load_variables(
     """
     step_directory = _step_directory(directory, which)
     place = f"The checkpoint of step {step_directory.name} in {step_directory.parent}"
-    meta = stored.read_meta(step_directory)
     with stored.damage_errors(place):
+        require_whole(step_directory)
         found = stored.stored_leaves(step_directory)
+    meta = stored.read_meta(step_directory)
     averaged = prefer_ema and any(path.startswith("ema/") for path in found)
     names = {kind: "ema" if kind == "params" and averaged else kind for kind in target}
     wanted = {names[kind]: entries for kind, entries in target.items()}
@@ -87,10 +90,11 @@ def _step_directory(directory: epath.PathLike, which: str | int) -> epath.Path:
     Raises:
       UserError: no such folder or no such checkpoint in it.
     """
-    path = stored.absolute_path(directory)
+    path = absolute(directory)
     if not path.is_dir():
         raise UserError(f"There is no folder {path} to load a checkpoint from: name the folder of a run (it contains checkpoints/).")
     if path.name.isdigit() and (path / stored.STATE).is_dir():
+        stored.choose_step(list(ocp.utils.checkpoint_steps(path.parent)), int(path.name), path.parent)  # a half-written one is none
         return path
     if (path / "checkpoints").is_dir():
         path = path / "checkpoints"

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 
 from kdpose_jax.data import order
+from kdpose_jax.errors import StalledError
 
 Batch = dict[str, np.ndarray]
+SECONDS_TO_CLOSE = 10.0  # that a reader's last batch may take
 
 
 @runtime_checkable
@@ -33,6 +35,15 @@ class Source(Protocol):
 class TrainBatches:
     """The batches of a run from a given step on, gathered and copied to the devices by a thread ahead of the loop.
 
+    Args:
+      source: the examples.
+      seed: of the run.
+      batch: global batch size.
+      first_step: steps that the run has taken already.
+      sharding: of the batch axis.
+      patience: seconds that the loop waits for a batch before it takes the input for hung.
+      ahead: batches that lie ready.
+
     Attributes:
       waited: seconds that the last `next` call stood waiting for data.
     """
@@ -45,9 +56,11 @@ class TrainBatches:
         batch: int,
         first_step: int,
         sharding: jax.sharding.Sharding,
+        patience: float,
         ahead: int = 2,
     ):
         self.waited = 0.0
+        self._step, self._patience = first_step, patience
         self._ready: queue.Queue = queue.Queue(maxsize=ahead)
         self._closed = threading.Event()
 
@@ -75,17 +88,29 @@ class TrainBatches:
         self._thread.start()
 
     def __next__(self) -> dict[str, jax.Array]:
+        """The next batch.
+
+        Raises:
+          StalledError: none came in time.
+        """
         start = time.perf_counter()
-        item = self._ready.get()
+        try:
+            item = self._ready.get(timeout=self._patience)
+        except queue.Empty:
+            raise StalledError(
+                f"No batch came for {self._patience:g} s at step {self._step}, so the input is taken for hung: look at the machine's "
+                "disks, threads and memory and give the same command again, or raise train.patience_seconds if it is only slow."
+            ) from None
         self.waited = time.perf_counter() - start
         if isinstance(item, Exception):
             raise item
+        self._step += 1
         return item
 
     def close(self) -> None:
-        """Stops the thread."""
+        """Stops the thread, which nobody waits for where it hangs."""
         self._closed.set()
-        self._thread.join()
+        self._thread.join(timeout=SECONDS_TO_CLOSE)
 
 
 def evaluation_batches(source: Source, batch: int, sharding: jax.sharding.Sharding) -> Iterator[dict[str, jax.Array]]:

@@ -4,10 +4,10 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from kdpose_jax.codecs import crops
 from kdpose_jax.data import images, schema
@@ -15,6 +15,7 @@ from kdpose_jax.data.batches import Batch
 from kdpose_jax.data.tfrecords import read_records
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS, Skeleton
+from kdpose_jax.untrusted.pictures import is_decodable
 
 KIND = schema.PERSONS
 
@@ -34,6 +35,8 @@ class Persons:
       center: `[N, 2]`; scale: `[N, 2]`, units of 200 pixels.
       joints: `[N, J, 2]`, 0 where not visible; visible: `[N, J]`.
       score: of the box; area: of the segment; head_size: pixels; `[N]`, 0 where there is none.
+      unseen: annotated persons without a record, whose box shows nothing of the photograph; unseen_joints: how many of them have
+        each joint labelled, `[J]`.
     """
 
     records: str
@@ -52,12 +55,14 @@ class Persons:
     score: np.ndarray
     area: np.ndarray
     head_size: np.ndarray
+    unseen: int
+    unseen_joints: np.ndarray
 
     def __len__(self) -> int:
         return len(self.file)
 
 
-def read(records: str | pathlib.Path, split: str) -> Persons:
+def read(records: epath.PathLike, split: str) -> Persons:
     """Reads one split of a data set of person records into memory.
 
     Args:
@@ -73,14 +78,18 @@ def read(records: str | pathlib.Path, split: str) -> Persons:
     metadata = schema.read_metadata(str(records), schema.PERSONS)
     if split not in metadata["splits"]:
         raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
-    found = list(read_records(records, split, metadata))
+    found = []
+    for number, record in enumerate(read_records(records, split, metadata)):
+        if not is_decodable(record["image"], tuple(record["region"][2:])):
+            raise UserError(_damaged_image(records, number, record["file"]))
+        found.append(record)
     if not found:
         raise UserError(f"Split '{split}' of '{records}' holds no records: convert it again with persons in it.")
     reach = metadata["settings"]["reach"][split]
     stacked = {
         field.name: np.stack([np.asarray(record[field.name]) for record in found])
         for field in dataclasses.fields(Persons)
-        if field.name not in ("records", "skeleton", "reach", "file", "image")
+        if field.name not in ("records", "skeleton", "reach", "file", "image", "unseen", "unseen_joints")
     }
     for name in ("score", "area", "head_size"):
         stacked[name] = stacked[name].astype(np.float32)
@@ -90,6 +99,8 @@ def read(records: str | pathlib.Path, split: str) -> Persons:
         reach=crops.Reach(reach["scale_factor"], reach["rotation_factor"], reach["half_body"]),
         file=tuple(record["file"] for record in found),
         image=tuple(record["image"] for record in found),
+        unseen=metadata["unseen"][split]["persons"],
+        unseen_joints=np.asarray(metadata["unseen"][split]["joints"]),
         **stacked,
     )
 
@@ -167,11 +178,12 @@ class PersonSource:
         picture = images.decode(self.persons.image[example])
         width, height = self.persons.region[example, 2:]
         if picture is None or picture.shape != (height, width, 3):
-            raise UserError(
-                f"'{self.persons.records}', person {example} ('{self.persons.file[example]}'): its image is damaged; convert the data set "
-                "again into a new folder."
-            )
+            raise UserError(_damaged_image(self.persons.records, example, self.persons.file[example]))
         return picture
+
+
+def _damaged_image(records: str | pathlib.Path, number: int, file: str) -> str:
+    return f"'{records}', person {number} ('{file}'): its image is damaged; convert the data set again into a new folder."
 
 
 def open_training(

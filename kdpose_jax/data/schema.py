@@ -1,11 +1,14 @@
 """The records on disk: the only file that data_prep (which writes them) and the reader share. Light: TensorFlow is imported late."""
 
 import dataclasses
-import json
 import os
 from typing import Any
 
+from etils import epath
+
 from kdpose_jax.errors import UserError
+from kdpose_jax.skeletons import SKELETONS
+from kdpose_jax.untrusted.documents import load_json
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
@@ -37,7 +40,7 @@ class Kind:
 
 
 SEQUENCES = Kind("pose_sequences", "frames", "motion", ("fps",), "human36m")
-PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files"), "mpii")
+PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files", "unseen"), "mpii")
 KINDS = {kind.name: kind for kind in (SEQUENCES, PERSONS)}
 
 
@@ -135,7 +138,7 @@ def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}.tfrecord-{index:05d}-of-{count:05d}"
 
 
-def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
+def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
     """Reads and checks the metadata of a converted data set.
 
     Args:
@@ -144,32 +147,35 @@ def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
 
     Returns:
       The content of `metadata.json`: kind, schema_version, skeleton, keypoints, generated, splits {name: {records,
-      frames (sequences only), shards {file name: records}}}, sources {file name: sha256}, settings, left_out; for sequences
-      fps; for persons notes (what was changed on the way) and files {file name: sha256} beside the shards.
+      frames (sequences only), shards {file name: records}, sha256 {file name: of the shard}}}, sources {file name: sha256},
+      settings, left_out; for sequences fps; for persons notes (what was changed on the way), files {file name: sha256} beside
+      the shards, and unseen {split: {persons, joints}}: how many persons have no record because their box shows nothing of the
+      photograph, and how many of each joint `[J]` are labelled on them.
 
     Raises:
       UserError: no folder, no or unreadable metadata, another kind or schema version, or a file that is missing.
     """
-    path = os.path.join(directory, METADATA_FILE)
+    folder = epath.Path(directory)
+    path = folder / METADATA_FILE
     expected = f"{METADATA_FILE}, features.json, dataset_info.json and files like {shard_name('train', 0, 8)}"
     command = f"`python -m data_prep.convert {kind.converter} --source DIR --out {directory}`"
-    if not os.path.isdir(directory):
+    if not folder.is_dir():
         raise UserError(f"Data set folder '{directory}' does not exist (expected there: {expected}): write it with {command}.")
-    if not os.path.isfile(path):
+    if not path.is_file():
         raise UserError(
             f"'{directory}' has no {METADATA_FILE}, so it is not a data set or its conversion did not end (expected there: "
             f"{expected}): write it, or go on where it stopped, with {command}."
         )
     try:
-        with open(path, encoding="utf-8") as file:
-            metadata = json.load(file)
+        metadata = load_json(path)
     except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with {command}.") from error
     _check_metadata(metadata, kind, path, command)
+    there = {entry.name for entry in folder.iterdir()}
     beside = metadata["files"] if "files" in metadata else ()
     for names in (*(split["shards"] for split in metadata["splits"].values()), beside):
         for name in names:
-            if not os.path.isfile(os.path.join(directory, name)):
+            if name not in there:
                 raise UserError(
                     f"'{directory}' lacks '{name}', which its {METADATA_FILE} names: copy it again, or delete the folder and write it "
                     f"with {command}."
@@ -177,7 +183,7 @@ def read_metadata(directory: str, kind: Kind) -> dict[str, Any]:
     return metadata
 
 
-def _check_metadata(metadata: Any, kind: Kind, path: str, command: str) -> None:
+def _check_metadata(metadata: Any, kind: Kind, path: epath.Path, command: str) -> None:
     """Raises UserError unless this code can read the data set that `metadata` describes."""
     found = metadata["kind"] if isinstance(metadata, dict) and "kind" in metadata else None
     if found != kind.name:
@@ -191,3 +197,42 @@ def _check_metadata(metadata: Any, kind: Kind, path: str, command: str) -> None:
     missing = [key for key in METADATA_KEYS + kind.keys if key not in metadata]
     if missing:
         raise UserError(f"'{path}' lacks the entries {', '.join(missing)}: delete the folder and write it again with {command}.")
+    wrong = _wrong_entry(metadata, KINDS[found])
+    if wrong:
+        raise UserError(f"'{path}' has entries '{wrong}' that are not as they were written: write the folder again with {command}.")
+
+
+def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
+    """The first entry whose values are of other types than the writer's, "" if there is none."""
+    if metadata["skeleton"] not in tuple(SKELETONS):
+        return "skeleton"
+    types = {"keypoints": str, "generated": bool, "sources": dict, "settings": dict, "left_out": list, "notes": list, "files": dict}
+    for key, value in metadata.items():
+        if key in types and not isinstance(value, types[key]):
+            return key
+        if key in ("left_out", "notes") and not all(isinstance(line, str) for line in value):
+            return key
+    if "fps" in kind.keys and not isinstance(metadata["fps"], int | float):
+        return "fps"
+    if not isinstance(metadata["splits"], dict) or not all(_is_split(split, kind) for split in metadata["splits"].values()):
+        return "splits"
+    names = [*(metadata["files"] if "files" in metadata else ()), *(name for one in metadata["splits"].values() for name in one["shards"])]
+    if any(os.path.basename(name) != name for name in names):  # beside the metadata, and nowhere else
+        return "shards or files"
+    if kind is PERSONS:
+        reach = metadata["settings"]["reach"] if "reach" in metadata["settings"] else None
+        if not isinstance(reach, dict) or not all(name in reach and _is_reach(reach[name]) for name in metadata["splits"]):
+            return "settings.reach"
+    return ""
+
+
+def _is_split(split: Any, kind: Kind) -> bool:
+    counts = ("records", "frames") if kind is SEQUENCES else ("records",)
+    if not isinstance(split, dict) or not {*counts, "shards"} <= split.keys() or not isinstance(split["shards"], dict):
+        return False
+    return all(type(count) is int and 0 <= count < 2**63 for count in (*(split[name] for name in counts), *split["shards"].values()))
+
+
+def _is_reach(reach: Any) -> bool:
+    kinds = {"scale_factor": int | float, "rotation_factor": int | float, "half_body": bool}
+    return isinstance(reach, dict) and all(name in reach and isinstance(reach[name], kind) for name, kind in kinds.items())

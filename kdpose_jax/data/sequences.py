@@ -1,9 +1,9 @@
 """Sequence records -> motion in host memory -> windows."""
 
 import dataclasses
-import pathlib
 
 import numpy as np
+from etils import epath
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.data import schema
@@ -55,7 +55,7 @@ class Motion:
         )
 
 
-def read(records: str | pathlib.Path, split: str) -> Motion:
+def read(records: epath.PathLike, split: str) -> Motion:
     """Reads one split of a data set of sequence records into memory.
 
     Args:
@@ -73,6 +73,10 @@ def read(records: str | pathlib.Path, split: str) -> Motion:
         raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
     skeleton = SKELETONS[metadata["skeleton"]]
     sequences = list(read_records(records, split, metadata))
+    for number, record in enumerate(sequences):
+        lengths = {len(record[name]) for name in ("frame_mask", "keypoints_2d", "pose_3d")}
+        if len(lengths) > 1 or min(record["width"], record["height"]) < 1:
+            raise UserError(f"'{records}', split '{split}', record {number}, contradicts itself: convert the data set again.")
     if not sequences:
         raise UserError(f"Split '{split}' of '{records}' holds no records: convert it again with subjects in it.")
     frames = np.array([len(record["frame_mask"]) for record in sequences])

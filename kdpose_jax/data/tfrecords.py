@@ -1,16 +1,22 @@
 """Reads TFRecord shards into host memory, and names the file and the record of any damage."""
 
-import pathlib
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from kdpose_jax import buckets
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.skeletons import SKELETONS
+
+# Read at once: in a bucket each is a request.
+READ_BYTES = 8 * 2**20
 
 
-def read_records(directory: str | pathlib.Path, split: str, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def read_records(directory: epath.PathLike, split: str, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All records of a split, in the order in which they were written.
 
     Args:
@@ -22,40 +28,64 @@ def read_records(directory: str | pathlib.Path, split: str, metadata: dict[str, 
       One decoded record after another: numpy arrays, Python strings and numbers.
 
     Raises:
-      UserError: a shard is missing, cut off, or fails its checksum; names the shard and the record.
+      UserError: a shard is missing, cut off, or fails its checksum (named with the record), or its bucket cannot be reached.
     """
     schema.hide_accelerators()
     import tensorflow as tf  # imported late: starting it takes seconds that a mistyped flag need not cost
-    import tensorflow_datasets as tfds
 
-    features = tfds.builder_from_directory(directory).info.features
-    for name, count in metadata["splits"][split]["shards"].items():
-        path = pathlib.Path(directory) / name
-        for number, raw in enumerate(_raw_records(tf, path, count)):
-            try:
-                record = features.deserialize_example_np(raw)
-            except Exception as error:  # protobuf and tfds raise many kinds
-                raise UserError(_damage(path, number, f"cannot be parsed: {error}")) from error
-            yield {key: _plain(value) for key, value in record.items()}
+    # Not those of the folder's features.json: tfds imports and calls what is named there.
+    features = schema.features_of(metadata["kind"], SKELETONS[metadata["skeleton"]].num_joints)
+    with buckets.one_sentence(directory):
+        for name, count in metadata["splits"][split]["shards"].items():
+            path = epath.Path(directory) / name
+            for number, raw in enumerate(_raw_records(tf, path, count)):
+                try:
+                    record = {key: _plain(value) for key, value in features.deserialize_example_np(raw).items()}
+                    lacking = [key for key, value in record.items() if value is None]
+                    if lacking:
+                        raise ValueError(f"no {lacking[0]}")
+                except Exception as error:  # protobuf and tfds raise many kinds
+                    raise UserError(_damage(path, number, f"cannot be parsed: {error}")) from error
+                yield record
 
 
-def _raw_records(tf: Any, path: pathlib.Path, count: int) -> Iterator[bytes]:
+def _raw_records(tf: Any, path: epath.Path, count: int) -> Iterator[bytes]:
     if not path.exists():
         raise UserError(f"Shard '{path}' is missing: convert the data set again into a new folder.")
-    shard = iter(tf.data.TFRecordDataset(str(path)))
+    _require_lengths(path)
+    shard = iter(tf.data.TFRecordDataset(str(path), buffer_size=READ_BYTES))
     for number in range(count):
         try:
             raw = next(shard).numpy()
         except StopIteration:
             raise UserError(_damage(path, number, f"is missing: the file ends after {number} of {count}")) from None
-        except tf.errors.DataLossError as error:
+        except tf.errors.OpError as error:
             raise UserError(_damage(path, number, f"is damaged: {error.message.split('[')[0].strip()}")) from None
         yield raw
     if next(shard, None) is not None:
         raise UserError(_damage(path, count, f"should not be there: the metadata counts {count}"))
 
 
-def _damage(path: pathlib.Path, number: int, what: str) -> str:
+def _require_lengths(path: epath.Path) -> None:
+    """Refuses a record that claims to be longer than the file: TensorFlow takes the memory first, and ends the process without it.
+
+    A bucket would be asked once per record, and checks what it stores by itself: files there are read as they are.
+    """
+    if buckets.is_bucket(path):
+        return
+    size = path.stat().length
+    with open(path, "rb") as file:
+        number = position = 0
+        while position + 8 <= size:
+            file.seek(position)
+            length = struct.unpack("<Q", file.read(8))[0]
+            position += 16 + length  # the length, its checksum, the record, its checksum
+            if position > size:
+                raise UserError(_damage(path, number, "is cut off, or claims to be longer than the file"))
+            number += 1
+
+
+def _damage(path: epath.Path, number: int, what: str) -> str:
     return f"'{path}', record {number}, {what}; convert the data set again into a new folder."
 
 

@@ -5,11 +5,11 @@ kind and do not compare with each other.
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Int
 
 from kdpose_jax.data import persons as person_records
@@ -216,7 +216,7 @@ def read(records: str, split: str) -> CocoPersons:
     persons = person_records.read(records, split)
     detected = f"{split}_detections"  # `schema.DETECTIONS_SPLIT` for the test split
     has_detections = detected in schema.read_metadata(records, schema.PERSONS)["splits"]
-    annotations = coco_metrics.read_annotations(os.path.join(records, f"{split}_annotations.json"))
+    annotations = coco_metrics.read_annotations(epath.Path(records) / f"{split}_annotations.json")
     return CocoPersons(persons, person_records.read(records, detected) if has_detections else None, annotations)
 
 

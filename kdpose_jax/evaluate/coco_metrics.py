@@ -2,17 +2,18 @@
 
 import contextlib
 import io
-import json
 from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import Float, Int
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import metrics_2d
+from kdpose_jax.untrusted.documents import load_json
 
 # Ours -> the order of COCOeval's `stats` for keypoints.
 NUMBERS = ("ap", "ap_50", "ap_75", "ap_medium", "ap_large", "ar", "ar_50", "ar_75", "ar_medium", "ar_large")
@@ -111,7 +112,7 @@ def without(annotations: dict[str, Any], ids: Collection[int]) -> dict[str, Any]
     return {**annotations, "annotations": [one for one in annotations["annotations"] if one["id"] not in unwanted]}
 
 
-def read_annotations(path: str) -> dict[str, Any]:
+def read_annotations(path: epath.PathLike) -> dict[str, Any]:
     """Reads the annotations that the conversion has kept.
 
     Raises:
@@ -119,11 +120,10 @@ def read_annotations(path: str) -> dict[str, Any]:
     """
     remedy = "convert the data set again from COCO's annotations, or set eval.protocol to 'pck'"
     try:
-        with open(path, encoding="utf-8") as file:
-            annotations = json.load(file)
+        annotations = load_json(path)
     except FileNotFoundError:
         raise UserError(f"There is no '{path}', without which COCO's evaluation cannot run: {remedy}.") from None
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error}): {remedy}.") from error
     problem = find_problem(annotations)
     if problem:

@@ -46,10 +46,15 @@ class Protocol:
     @property
     def conditions(self) -> str:
         """How the figures of `columns` were obtained, as a sentence."""
-        return f"Scores: percent of the joints but pelvis and thorax, {pose2d.flip_words(self.flip)}."
+        shown, unseen = len(self.source), self.persons.unseen
+        missed = ", as wrong those of the others, whose boxes show nothing" if unseen else ""
+        return (
+            f"Scores: percent of the joints but pelvis and thorax, {pose2d.flip_words(self.flip)}; joints of {shown:,} of "
+            f"{shown + unseen:,} annotated persons scored{missed}."
+        )
 
     def quick(self, count: int) -> tuple[pose2d.Chosen, pose2d.Score]:
-        """A light evaluation for use during training: PCKh@0.5, the metric of the literature, costs nothing beside the network.
+        """A light evaluation for use during training: PCKh@0.5 of the chosen persons alone, which costs nothing beside the network.
 
         Args:
           count: evenly spread persons; 0 or more than there are: all of them.
@@ -60,7 +65,7 @@ class Protocol:
         chosen = pose2d.evenly_spread(self.persons.visible[:, pckh.MEAN_OVER].any(-1), count)
 
         def score(prediction: pose2d.Prediction) -> dict[str, float]:
-            return {"pckh": self.score(prediction, chosen)["0.5"]["Mean"]}
+            return {"pckh": self.score(prediction, chosen, np.zeros_like(self.persons.unseen_joints))["0.5"]["Mean"]}
 
         return pose2d.Chosen(self.source, chosen), score
 
@@ -72,10 +77,12 @@ class Protocol:
           run: gives the predictions of such a function on `source`.
 
         Returns:
-          {"plain" and "flip": {"0.5", "0.1" and "0.11": {joint group and "Mean": percent}}}.
+          {"plain" and "flip": {"0.5", "0.1" and "0.11": {joint group and "Mean": percent}}, "persons": how many were predicted,
+          "unseen": how many were not, whose joints count as wrong}.
         """
-        everybody = np.arange(len(self.source))
-        return {name: self.score(run(predict), everybody) for name, predict in predictors.items()}
+        everybody, unseen = np.arange(len(self.source)), self.persons.unseen_joints
+        record = {name: self.score(run(predict), everybody, unseen) for name, predict in predictors.items()}
+        return {**record, "persons": len(everybody), "unseen": self.persons.unseen}
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """The figures of `columns` from a record of `full`."""
@@ -87,11 +94,13 @@ class Protocol:
         scores = record[pose2d.table_entry(self.flip)]["0.5"]
         return {group: scores[group] for group in pckh.GROUPS}
 
-    def score(self, prediction: pose2d.Prediction, chosen: Int[np.ndarray, "N"]) -> dict[str, dict[str, float | None]]:
-        """PCKh of predictions on the crops of some persons, by threshold."""
+    def score(
+        self, prediction: pose2d.Prediction, chosen: Int[np.ndarray, "N"], missed: Int[np.ndarray, "16"]
+    ) -> dict[str, dict[str, float | None]]:
+        """PCKh of predictions on the crops of some persons, by threshold; `missed`: joints of others that count as wrong."""
         joints = pose2d.photograph_joints(prediction, self.persons, chosen, self.side)
         persons = self.persons
-        return pckh.score(joints, persons.joints[chosen], persons.visible[chosen], persons.head_size[chosen])
+        return pckh.score(joints, persons.joints[chosen], persons.visible[chosen], persons.head_size[chosen], missed)
 
 
 def check_settings(*, flip: bool) -> None:

@@ -1,5 +1,7 @@
 """The data stage: records that exist, or made from raw files, or generated."""
 
+from collections.abc import Callable
+
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -7,12 +9,13 @@ from data_prep import convert
 from kdpose_jax.errors import UserError
 
 
-def prepare_records(config: ConfigDict, workdir: epath.Path) -> str:
+def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None]) -> str:
     """The folder of records that a run reads, converted first where it must be.
 
     Args:
       config: reads `data.records`, `data.source` and `data.converter`.
       workdir: records go to its `data` folder where the config names none.
+      show: prints one line.
 
     Returns:
       The folder.
@@ -36,5 +39,5 @@ def prepare_records(config: ConfigDict, workdir: epath.Path) -> str:
             )
         settings["source"] = data.source
     out = data.records or str(workdir / "data")
-    convert.prepare(name, out, **settings)
+    convert.prepare(name, out, show, **settings)
     return out

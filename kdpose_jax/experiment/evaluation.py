@@ -1,6 +1,5 @@
 """Scores and costs of one network, kept in its folder so that an interrupted run does not repeat them."""
 
-import json
 from typing import Any
 
 import jax
@@ -42,6 +41,7 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
     batch, over_batch = sharding.evaluation_batch(config.eval.batch, around.mesh), sharding.over_batch(around.mesh)
 
     def run(function: runner.Predict, source: Source | None = None) -> Any:
+        around.stop.obey()
         source = protocol.source if source is None else source
         return runner.predict_all(jax.jit(function), student, model_state, source, batch=batch, sharding=over_batch)
 
@@ -82,5 +82,5 @@ def evaluate_once(directory: epath.Path, config: ConfigDict, checkpoint: str, ar
     record = evaluate_network(config, checkpoint, around)
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)
-        settings.write_text(path, json.dumps({"asked": asked, "record": record}, indent=1))
+        settings.write_json(path, {"asked": asked, "record": record})
     return record

@@ -1,6 +1,5 @@
 """How strongly each term of a loss pulls at the student: the norm of its gradient, at the start and at the end of a run."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -51,4 +50,4 @@ def write(directory: epath.Path, when: str, norms: dict[str, float]) -> None:
     path = directory / FILE
     report = settings.read_json(path) if path.exists() else {}
     directory.mkdir(parents=True, exist_ok=True)
-    settings.write_text(path, json.dumps(report | {when: norms}, indent=1))
+    settings.write_json(path, report | {when: norms})

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import os
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,8 +13,10 @@ import optax
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.api import Batch, Method
+from kdpose_jax.train import sharding
 
 RESERVE = 0.92  # share of a device's memory that a run may plan with
+ROOT = pathlib.Path("/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,15 @@ class Bytes:
 
 
 def estimate(
-    method: Method, optimizer: optax.GradientTransformation, example: Batch, *, batch: int, devices: int, with_ema: bool
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    example: Batch,
+    *,
+    batch: int,
+    accumulate: int,
+    devices: int,
+    with_ema: bool,
+    fsdp: bool,
 ) -> Bytes:
     """The bytes that training holds at the end of a step's forward pass.
 
@@ -54,10 +66,12 @@ def estimate(
       optimizer: its optimiser.
       example: a batch of any size, for shapes.
       batch: global batch size.
+      accumulate: parts that it is computed in.
       devices: that share it.
       with_ema: an average of the parameters is kept.
+      fsdp: the devices share large arrays of the state (`sharding.layout`).
     """
-    share = math.ceil(batch / devices)
+    share = math.ceil(batch / (devices * accumulate))
     shapes = {name: jax.ShapeDtypeStruct((share, *array.shape[1:]), array.dtype) for name, array in example.items()}
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, model_state, frozen = jax.eval_shape(method.init, key, shapes)
@@ -68,15 +82,29 @@ def estimate(
         loss = lambda params: method.loss(params, model_state, jax.lax.stop_gradient(frozen), shapes, key, step)  # noqa: E731
         return jax.vjp(loss, params, has_aux=True)[1]
 
+    def on_one(tree: Any) -> int:
+        return size_of(parts_of(tree, devices, method.shared_axes)) if fsdp else size_of(tree)
+
     kept = size_of(jax.eval_shape(residuals, params, model_state, frozen, shapes, key))
-    trained = size_of(params)
+    trained = on_one(params)
     return Bytes(
-        parameters=trained * (2 if with_ema else 1) + size_of(model_state),
-        gradients=trained,
-        optimizer=size_of(opt_state),
+        parameters=trained * (2 if with_ema else 1) + on_one(model_state),
+        gradients=trained * (2 if accumulate > 1 else 1),  # the sum so far beside those of the part
+        optimizer=on_one(opt_state),
         teachers=size_of(frozen),
-        activations=max(0, kept - trained) + size_of(shapes),  # the backward pass reads the parameters too
+        activations=max(0, kept - size_of(params)) + size_of(shapes) * accumulate,  # the backward pass reads the parameters too
     )
+
+
+def parts_of(tree: Any, devices: int, shared_axes: Sequence[tuple[str, int]]) -> Any:
+    """Descriptions of what one of several devices holds of every array that they share."""
+
+    def part(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+        axis = sharding.shared_axis(jax.tree_util.keystr(path, simple=True, separator="/"), leaf, devices, shared_axes)
+        shape = [length // devices if place == axis else length for place, length in enumerate(leaf.shape)]
+        return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
+
+    return jax.tree.map_with_path(part, tree)
 
 
 def require_room(name: str, needed: Bytes, device: jax.Device) -> None:
@@ -89,7 +117,7 @@ def require_room(name: str, needed: Bytes, device: jax.Device) -> None:
     if available is not None and needed.total > RESERVE * available:
         raise UserError(
             f"The {name} needs about {needed}; the {device.device_kind} has {size_text(available)}: use more devices, a smaller "
-            "train.batch, network.remat, or smaller adapters (see the config)."
+            "train.batch, train.accumulate, train.fsdp, network.remat, or smaller adapters (see the config)."
         )
 
 
@@ -99,8 +127,39 @@ def memory_of(device: jax.Device) -> int | None:
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
     if device.platform == "cpu":
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return min([physical, *control_group_limits(ROOT)]) // jax.local_device_count()
     return None
+
+
+def control_group_limits(root: pathlib.Path) -> list[int]:
+    """The memory limits that Linux has set on this process, as containers and batch systems do: more of it is killed, not refused.
+
+    Args:
+      root: of the file system.
+
+    Returns:
+      Bytes, of every control group that the process is in and of those above it (version 2: memory.max; 1: memory.limit_in_bytes).
+    """
+    limits = []
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # no Linux
+        return []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount, file = ("sys/fs/cgroup/memory", "memory.limit_in_bytes") if controllers else ("sys/fs/cgroup", "memory.max")
+        # Inside a container the path may be the host's, which does not exist there, and the group itself be mounted at the top.
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts) + 1):
+            try:
+                text = (root / mount).joinpath(*parts[:depth], file).read_text().strip()
+            except OSError:
+                continue
+            limits += [int(text)] if text.isdigit() else []  # "max": none
+    return limits
 
 
 def size_of(tree: Any) -> int:

@@ -6,6 +6,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import files
 from kdpose_jax.checkpoint import teacher as checkpoint_teacher
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import settings
@@ -63,8 +64,13 @@ def stored_config(path: str) -> ConfigDict:
     Raises:
       UserError: no such run, or one of a version of this program whose configs were others.
     """
-    config = settings.from_dict(checkpoint_teacher.run_meta(path)["config"])
-    missing = [name for name in settings.REQUIRED if name not in settings.flatten(config.to_dict())]
+    meta = checkpoint_teacher.run_meta(path)
+    try:
+        config = settings.from_dict(meta["config"])
+        names = settings.flatten(config.to_dict())
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"'{path}' holds no config of a run ({type(error).__name__}: {error}): give another run.") from error
+    missing = [name for name in settings.REQUIRED if name not in names]
     if missing:
         raise UserError(
             f"'{path}' was trained by another version of this program (its config lacks {', '.join(missing)}): use the commit that "
@@ -207,5 +213,5 @@ def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]
 
 
 def resolve(path: str) -> str:
-    """Absolute form of a local path, so that a run may be started from anywhere."""
-    return str(epath.Path(path).expanduser().resolve()) if path and "://" not in path else path
+    """Absolute form of a path, so that a run may be started from anywhere; an empty one stays so."""
+    return str(files.absolute(path)) if path else path

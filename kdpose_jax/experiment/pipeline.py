@@ -1,13 +1,15 @@
 """The stages of a run in their order: data, teacher, baseline, student, evaluation, report."""
 
+import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import buckets, files
 from kdpose_jax.checkpoint import teacher as checkpoint_teacher
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
@@ -26,23 +28,28 @@ from kdpose_jax.experiment.training import (
 )
 from kdpose_jax.report import results
 from kdpose_jax.train import sharding
+from kdpose_jax.train.preemption import Stop
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
-def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None]) -> None:
+def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None], stop: Stop) -> None:
     """Everything that `--mode train` does; what is done already is not done again.
 
     Args:
       config: of the experiment.
       workdir: where everything is written.
       show: prints one line.
+      stop: whether the run was told to stop.
 
     Raises:
       UserError: any mistake of the user's, as one sentence.
+      Stopped: the run was told to stop while it trained.
     """
     settings.check(config)
     resolve_paths(config)
+    buckets.check_access(workdir, writes=True)
+    check_what_is_read(config)
     networks.adopt_teacher(config)
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
@@ -56,23 +63,55 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     for run in runs:
         if not is_given(run, config):
             stage = "teacher" if run.name == "teacher" else "student"
-            sharding.check_batch(f"{stage}.train.batch", run.config.student.train.batch, mesh)
+            block = run.config.student.train
+            sharding.check_batch(f"{stage}.train.batch", block.batch, block.accumulate, mesh)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
+    with held_by_first_process(workdir, show):
+        run_stages(config, workdir, runs, mesh, show, stop)
+
+
+@contextlib.contextmanager
+def held_by_first_process(workdir: epath.Path, show: Callable[[str], None]) -> Iterator[None]:
+    """Holds the work directory for all processes of this run.
+
+    Raises:
+      UserError: another run holds it.
+    """
+    refusal = UserError(f"'{workdir}' is in use by another run, as process 0 says: wait until it ends, or use another --workdir.")
+    refused = False
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(files.held(workdir, show))
+            except UserError as error:
+                refusal, refused = error, True
+        if sharding.first_process_says(refused):
+            raise refusal
+        yield
+
+
+def run_stages(
+    config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None], stop: Stop
+) -> None:
+    """Data, the networks one after another, the report; see `train_and_report`."""
     with sharding.first_process_first():
-        records = data.prepare_records(config, workdir)
+        records = data.prepare_records(config, workdir, show)
     metadata = check_records(config, records)
     if sharding.first_process_says(settings.holds_other_data(workdir, metadata)):
         raise UserError(f"'{workdir}' holds a run on other data ({settings.DATA_FILE} says which): use another --workdir, or that data.")
-    around = open_surroundings(config, records, workdir, mesh, show, training=True)
+    around = open_surroundings(config, records, workdir, mesh, show, stop, training=True)
     for run in runs:
         if not is_given(run, config):
             check_run(run, around)
-    if jax.process_index() == 0:
-        settings.claim(workdir, config, metadata)
+    with sharding.first_process_first():
+        if jax.process_index() == 0:
+            settings.claim(workdir, config, metadata)
+    require_shared(workdir)
     networks_done, teacher_run = {}, config.teacher.checkpoint
     for run in runs:
+        around.stop.obey()
         if run.name == "teacher":
             checkpoint = teacher_run
             if not checkpoint:
@@ -88,9 +127,12 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
         extra["teachers"] = checkpoint_teacher.run_meta(str(workdir / runs[-1].name))["teachers"]
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
         summary.write(workdir, networks_done, origin, protocol, metadata, show)
+    sharding.wait_for_all("report")
 
 
-def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epath.Path | None, show: Callable[[str], None]) -> None:
+def evaluate_and_report(
+    config: ConfigDict | None, checkpoint: str, workdir: epath.Path | None, show: Callable[[str], None], stop: Stop
+) -> None:
     """Everything that `--mode eval` does: restores a checkpoint on any number of devices and scores it.
 
     Args:
@@ -98,11 +140,15 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
       checkpoint: a run of ours or a PyTorch file.
       workdir: where the results go; None: beside the checkpoint's run.
       show: prints one line.
+      stop: whether the program was told to stop.
 
     Raises:
       UserError: the checkpoint is of another model or method, or any other mistake of the user's.
     """
     checkpoint = networks.resolve(checkpoint)
+    buckets.check_access(checkpoint, writes=workdir is None)
+    if workdir is not None:
+        buckets.check_access(workdir, writes=True)
     if config is not None:
         resolve_paths(config)
     if networks.is_weight_file(checkpoint):
@@ -122,12 +168,13 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
             stored.eval = ConfigDict(settings.as_tuples(config.eval.to_dict()))
         config = stored
     settings.check(config)
+    check_what_is_read(config)
     home = run_folder(checkpoint) if workdir is None else workdir
     mesh = start_devices(config)
     with sharding.first_process_first():
-        records = data.prepare_records(config, home.parent if workdir is None else home)
+        records = data.prepare_records(config, home.parent if workdir is None else home, show)
     metadata = check_records(config, records)
-    around = open_surroundings(config, records, home, mesh, show, training=False)
+    around = open_surroundings(config, records, home, mesh, show, stop, training=False)
     record = evaluate_network(copy_of(config), checkpoint, around)
     if jax.process_index() == 0:
         home.mkdir(parents=True, exist_ok=True)
@@ -135,6 +182,17 @@ def evaluate_and_report(config: ConfigDict | None, checkpoint: str, workdir: epa
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
         name = pathlib.Path(checkpoint).name
         summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, protocol, metadata, show)
+    sharding.wait_for_all("report")
+
+
+def require_shared(workdir: epath.Path) -> None:
+    """Refuses a work directory that some process does not see as process 0 does, before anything is trained into it.
+
+    Raises:
+      UserError: on all processes.
+    """
+    if not sharding.all_processes_say((workdir / "config.json").exists()):
+        raise UserError(f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a disk that all of them share.")
 
 
 def run_folder(checkpoint: str) -> epath.Path:
@@ -195,13 +253,13 @@ def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
 
 
 def open_surroundings(
-    config: ConfigDict, records: str, workdir: epath.Path, mesh: Any, show: Callable[[str], None], *, training: bool
+    config: ConfigDict, records: str, workdir: epath.Path, mesh: Any, show: Callable[[str], None], stop: Stop, *, training: bool
 ) -> Surroundings:
     """Reads the data that all networks share."""
     reader = settings.load("data", config.data.reader, "data.reader")
     protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
     training_data = reader.read(records, config.data.train_split) if training else None
-    around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show)
+    around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show, stop)
     if training:
         source = open_training(config, around)
         each = f" of {source.unit[1]} {source.unit[0]}" if source.unit[1] > 1 else ""
@@ -218,6 +276,16 @@ def resolve_paths(config: ConfigDict) -> None:
         stage.pretrained = networks.resolve(stage.pretrained)
 
 
+def check_what_is_read(config: ConfigDict) -> None:
+    """Asks the buckets among the config's paths for access, before any work.
+
+    Raises:
+      UserError: one of them cannot be read.
+    """
+    for path in (config.data.records, config.teacher.checkpoint, config.teacher.pretrained, config.student.pretrained):
+        buckets.check_access(path, writes=False)
+
+
 def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
     """The mesh of all devices; the first question to them.
 
@@ -229,7 +297,9 @@ def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
         raise UserError(
             f"platform is '{config.platform}' and jax found {found}: install the jax of that platform, or leave it empty."
         )
-    return sharding.make_mesh()
+    mesh = sharding.make_mesh()
+    sharding.meet(mesh)
+    return mesh
 
 
 def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:

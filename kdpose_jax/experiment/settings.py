@@ -9,9 +9,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import write_atomically
+from kdpose_jax.untrusted.documents import load_json
 
 # What may differ when a run goes on: nothing that its numbers depend on.
-MAY_CHANGE = ("platform", "eval.latency", "checkpoint.", "data.source", "data.records", ".train.log_every_steps")
+MAY_CHANGE = (
+    "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
+    ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
+)  # fmt: skip
 DATA_FILE = "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
@@ -75,7 +80,10 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    changed = differences(read_json(path), as_dict(config))
+    stored = read_json(path)
+    if not isinstance(stored, dict):
+        raise UserError(f"'{path}' is damaged (no object): use another --workdir, or delete that folder.")
+    changed = differences(stored, as_dict(config))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
@@ -98,8 +106,8 @@ def data_identity(metadata: dict[str, Any]) -> dict[str, Any]:
 def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:
     """Writes config and data identity into the work directory; done when all that can be checked was found right."""
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(workdir / DATA_FILE, json.dumps(data_identity(metadata), indent=1))
-    write_text(workdir / "config.json", json.dumps(as_dict(config), indent=1))
+    write_json(workdir / DATA_FILE, data_identity(metadata))
+    write_json(workdir / "config.json", as_dict(config))
 
 
 def read_json(path: epath.Path) -> Any:
@@ -109,16 +117,14 @@ def read_json(path: epath.Path) -> Any:
       UserError: it is damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return load_json(path)
     except ValueError as error:
         raise UserError(f"'{path}' is damaged ({error}): use another --workdir, or delete that folder.") from error
 
 
-def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.parent / f"{path.name}.partial"
-    partial.write_text(text)
-    partial.replace(path)
+def write_json(path: epath.Path, content: Any) -> None:
+    """Writes a JSON file of a work directory whole or not at all."""
+    write_atomically(path, json.dumps(content, indent=1).encode())
 
 
 def check(config: ConfigDict) -> None:

@@ -7,7 +7,7 @@ from etils import epath
 
 from kdpose_jax.data import schema
 from kdpose_jax.evaluate.cost import RATE
-from kdpose_jax.experiment import settings
+from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures, results, tables
 
 
@@ -39,7 +39,7 @@ def write(
     text += f"## {protocol.breakdown_title}\n\n"
     text += tables.breakdown_table(parts, {protocol.columns[0][1]: means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
     draw(directory, networks, parts, protocol, dataset, metadata["generated"])
-    settings.write_text(directory / "results.md", text)
+    write_atomically(directory / "results.md", text.encode())
     results.write_results(directory / "results.json", networks, origin)
     show("")
     show(table)

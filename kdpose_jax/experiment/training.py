@@ -14,6 +14,7 @@ import optax
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax.checkpoint.integrity import set_damaged_aside
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import Source, TrainBatches, to_global
 from kdpose_jax.errors import UserError
@@ -21,9 +22,12 @@ from kdpose_jax.evaluate import runner
 from kdpose_jax.experiment import caching, gradients, memory, networks, settings
 from kdpose_jax.methods.api import Method
 from kdpose_jax.train import loop, optim, sharding, state
-from kdpose_jax.train.periodic import MetricsLog
+from kdpose_jax.train.periodic import Lines, MetricsLog
+from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.step import build_step
 
+# The checkpoints of the plan, and the one of the step at which a run was told to stop.
+CHECKPOINT_FOLDERS = ("checkpoints", "interrupted")
 RATE_SETTINGS = (
     "schedule", "learning_rate", "decay_per_epoch", "drop_epochs", "drop_factor", "final_learning_rate", "warmup_epochs",
 )  # fmt: skip
@@ -55,6 +59,7 @@ class Surroundings:
       test_data: what the protocol read.
       mesh: the devices.
       show: prints one line.
+      stop: whether the run was told to stop.
       sources: training examples opened so far, by what was asked for; opening them may copy all data.
     """
 
@@ -63,6 +68,7 @@ class Surroundings:
     test_data: Any
     mesh: jax.sharding.Mesh
     show: Callable[[str], None]
+    stop: Stop
     sources: dict[str, Source] = dataclasses.field(default_factory=dict)
 
 
@@ -122,7 +128,7 @@ def check_run(run: Run, around: Surroundings) -> None:
     """Says what a run will hold in memory, from shapes alone, and refuses what cannot be trained: before anything is.
 
     Raises:
-      UserError: it does not fit into memory, or its pretrained weights are of another network.
+      UserError: it does not fit into memory, would wait for no batch, or its pretrained weights are of another network.
     """
     source = open_training(run.config, around)
     trial = ConfigDict(settings.as_tuples(run.config.to_dict()))
@@ -130,8 +136,17 @@ def check_run(run: Run, around: Surroundings) -> None:
     method, config = build_method(trial, plan)
     _, optimizer = build_optimizer(method, config, plan)
     block, example = config.student.train, source.gather(np.arange(1))
+    if block.patience_seconds < 1:
+        raise UserError(f"train.patience_seconds of the {run.name} is {block.patience_seconds:g}: use at least 1.")
     needed = memory.estimate(
-        method, optimizer, example, batch=block.batch, devices=around.mesh.size, with_ema=block.ema_decay > 0
+        method,
+        optimizer,
+        example,
+        batch=block.batch,
+        accumulate=block.accumulate,
+        devices=around.mesh.size,
+        with_ema=block.ema_decay > 0,
+        fsdp=block.fsdp,
     )
     around.show(f"{run.name:9s} will hold about {needed}")
     memory.require_room(run.name, needed, jax.local_devices()[0])
@@ -152,49 +167,64 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
 
     Raises:
       UserError: see `loop.train`, or options of the config that do not fit.
+      Stopped: see `loop.train`.
     """
     directory = around.workdir / run.name
     source, protocol = open_training(run.config, around), open_protocol(run.config, around)
     plan = plan_of(run.config, len(source))
     method, config = build_method(run.config, plan)
     block = config.student.train
-    with closing(open_checkpoints(directory, config, protocol)) as checkpoints:
+    if jax.process_index() == 0:
+        for folder in CHECKPOINT_FOLDERS:
+            set_damaged_aside(directory / folder, around.show)
+    sharding.wait_for_all("damaged checkpoints are set aside")
+    opened = [open_checkpoints(directory / folder, config, protocol) for folder in CHECKPOINT_FOLDERS]
+    with closing(opened[0]) as checkpoints, closing(opened[1]) as interrupted:
         reports = config.gradient_report and bool(method.teachers)
-        if checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory)):
+        trained = checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory))
+        if sharding.first_process_says(trained):
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
+            remove_interrupted(directory)
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
-        first_key, root_key = jax.device_put(jax.random.split(jax.random.key(config.seed)), everywhere)
+        first_key, root_key = keys_of(config.seed, everywhere)
         rate, optimizer = build_optimizer(method, config, plan)
         example = to_global(source.gather(np.arange(block.batch // jax.process_count()) % len(source)), over_batch)
         current = state.create(
-            method, optimizer, example, first_key, with_ema=block.ema_decay > 0, sharding=everywhere
+            method, optimizer, example, first_key, with_ema=block.ema_decay > 0, mesh=around.mesh, fsdp=block.fsdp
         )
         frozen, fingerprints = networks.load_frozen(method, config.teacher.network.name, example, first_key, around.mesh)
-        if checkpoints.latest_step() is None and config.student.pretrained:
+        newest = newest_of(checkpoints, interrupted)
+        interval: list[loop.Measured] = []
+        if newest is None and config.student.pretrained:
             current = with_pretrained(config, current)
-        if checkpoints.latest_step() is not None:
-            restored, meta = checkpoints.restore(vars(state.abstract(current)))
+        if newest is not None:
+            restored, meta = newest.restore(vars(state.abstract(current)))
             if meta["teachers"] != fingerprints:
                 raise UserError(
                     f"'{directory}' was begun with another teacher than '{config.teacher.checkpoint}' holds now: give that one again, "
                     "or use another --workdir."
                 )
-            current = state.TrainState(**restored)
+            current, interval = state.TrainState(**restored), loop.interval_of(meta)
             around.show(f"{run.name}  goes on from step {int(current.step)} of {plan.steps}")
         source = caching.with_cached_targets(method, frozen, source, config, around.mesh, around.show)
-        log = MetricsLog(str(directory), first_step=int(current.step), writes=jax.process_index() == 0)
+        step, writes = int(current.step), jax.process_index() == 0
+        log = MetricsLog(str(directory), first_step=step - 1 if interval else step, writes=writes)
+        examples = Lines(directory / "examples.jsonl", first_step=step, writes=writes) if block.log_examples else None
         batches = TrainBatches(
-            source, seed=config.seed, batch=block.batch, first_step=int(current.step), sharding=over_batch
+            source, seed=config.seed, batch=block.batch, first_step=step, sharding=over_batch, patience=block.patience_seconds
         )
         measure = gradients.term_norms(method)
-        if reports and int(current.step) == 0:
+        if reports and step == 0:
             report_gradients(directory, "start", measure, current, frozen, example, root_key)
         try:
             current = loop.train(
                 run.name,
                 state=current,
-                step_function=build_step(method, optimizer, ema_decay=block.ema_decay),
+                interval=interval,
+                step_function=build_step(
+                    method, optimizer, ema_decay=block.ema_decay, accumulate=block.accumulate, layout=state.layout(current)
+                ),
                 frozen=frozen,
                 batches=batches,
                 root_key=root_key,
@@ -202,18 +232,30 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
                 learning_rate=rate,
                 evaluate=quick_evaluation(method, config, protocol, around.mesh),
                 shown=("loss", "task", *(f"weighted_{name}" for name in config.distill.weights)),
-                checkpoints=checkpoints,
-                meta=meta_of(config, fingerprints),
-                log=log,
+                storage=loop.Storage(checkpoints, interrupted, meta_of(config, fingerprints), log, examples),
+                stop=around.stop,
                 unit=(source.unit[0], source.unit[1] * block.batch),
                 show=around.show,
             )
         finally:
             batches.close()
             log.close()
+            if examples is not None:
+                examples.close()
         if reports:
             report_gradients(directory, "end", measure, current, frozen, example, root_key)
+    remove_interrupted(directory)
     return directory
+
+
+def keys_of(seed: int, everywhere: jax.sharding.Sharding) -> tuple[jax.Array, jax.Array]:
+    """The key of the initialisation and the root key of the steps, made in place: a process cannot put an array onto another's devices."""
+
+    def keys() -> tuple[jax.Array, jax.Array]:
+        first, root = jax.random.split(jax.random.key(seed))
+        return first, root
+
+    return jax.jit(keys, out_shardings=everywhere)()
 
 
 def report_gradients(
@@ -242,15 +284,29 @@ def meta_of(config: ConfigDict, fingerprints: Mapping[str, str]) -> dict[str, An
 
 
 def open_checkpoints(directory: epath.Path, config: ConfigDict, protocol: Any) -> Checkpoints:
-    """The checkpoints of a run."""
+    """The checkpoints of a run in one of `CHECKPOINT_FOLDERS`."""
+    planned = directory.name == CHECKPOINT_FOLDERS[0]
     return Checkpoints(
-        directory / "checkpoints",
-        keep_latest=config.checkpoint.keep_latest,
-        keep_best=config.checkpoint.keep_best,
+        directory,
+        keep_latest=config.checkpoint.keep_latest if planned else 1,
+        keep_best=config.checkpoint.keep_best if planned else 0,
         best_metric=protocol.best_metric,
         best_is_lowest=protocol.best_is_lowest,
         asynchronous=config.checkpoint.asynchronous,
     )
+
+
+def remove_interrupted(directory: epath.Path) -> None:
+    """Deletes the state at which a run was told to stop, when the run is over."""
+    folder = directory / CHECKPOINT_FOLDERS[1]
+    if jax.process_index() == 0 and folder.exists():
+        folder.rmtree()
+
+
+def newest_of(checkpoints: Checkpoints, interrupted: Checkpoints) -> Checkpoints | None:
+    """Where the newest state lies; of one step the planned one, after which everything has been done. None: nowhere."""
+    steps = {step: found for found in (interrupted, checkpoints) if (step := found.latest_step()) is not None}
+    return steps[max(steps)] if steps else None
 
 
 def quick_evaluation(

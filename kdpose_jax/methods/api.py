@@ -64,6 +64,8 @@ class Method:
         the loss has no terms to tell apart.
       teachers: the networks in `frozen`; each is {"params", "state"}.
       groups: optimiser groups; parameters outside all of them are trained as the config says.
+      shared_axes: (pattern of parameter paths, axis) of large parameters that devices share best along that axis, where the run has
+        them share parameters at all (`train.fsdp`).
       cached_targets: (frozen, batch) -> arrays per example that never change during training and that the loss then
         finds in the batch; None where there is nothing to cache.
       notes: what a user should be told before the run starts (one sentence each).
@@ -76,6 +78,7 @@ class Method:
     terms: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], dict[str, jax.Array]] | None = None
     teachers: tuple[Teacher, ...] = ()
     groups: tuple[Group, ...] = ()
+    shared_axes: tuple[tuple[str, int], ...] = ()
     cached_targets: Callable[[Tree, Batch], Batch] | None = None
     notes: tuple[str, ...] = ()
 

@@ -10,14 +10,15 @@ import io
 import math
 import sys
 import zipfile
-from typing import Any, BinaryIO
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from etils import epath
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.untrusted import load_pickle
+from kdpose_jax.untrusted import archives, bounds
+from kdpose_jax.untrusted.pickles import StandIn, load_pickle
 
 _STORAGE_DTYPES = {
     "DoubleStorage": np.float64,
@@ -48,9 +49,6 @@ _NUMPY_NAMES = (
         ("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))),
 )  # fmt: skip
 _LEGACY_MAGIC = bytes.fromhex("8002 8a0a 6cfc 9c46 f920 6aa8 5019 2e")  # a pickle of 0x1950A86A20F9469CFC6C
-_MAX_DIMENSIONS = 16
-# Tensors may share a storage (tied weights), but not so often that copies of them would fill the memory.
-_MAX_SHARING = 8
 
 
 class Skipped:
@@ -63,18 +61,14 @@ class Skipped:
         pass
 
 
-class _StandIn:
-    """What a pickle may name: a storage type or a function of ours. A pickle cannot change it."""
+class _StorageType:
+    """What a pickle names for the type of a storage. It cannot change it."""
 
-    def __init__(self, dtype: Any = None, function: Any = None):
-        self.dtype = None if dtype is None else np.dtype(dtype)
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
+    def __init__(self, dtype: Any):
+        self.dtype = np.dtype(dtype)
 
     def __setstate__(self, unused: Any) -> None:
-        raise ValueError("a pickle that alters what it calls")
+        raise ValueError("a pickle that alters what it names")
 
 
 def read_torch_file(path: epath.PathLike) -> Any:
@@ -102,9 +96,10 @@ def read_torch_file(path: epath.PathLike) -> Any:
         if not head.startswith(b"PK"):
             raise UserError(f"{file_path} is no PyTorch checkpoint (no zip archive): name a file written by torch.save.")
         try:
-            with zipfile.ZipFile(file) as archive:
-                return _Archive(archive, _size(file), str(file_path)).load()
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, RuntimeError) as error:
+            return _Archive(*archives.open_archive(file), str(file_path)).load()
+        except UserError:
+            raise
+        except Exception as error:  # zipfile raises almost anything
             raise UserError(f"{file_path} is truncated or damaged ({error}): copy or download it again.") from error
 
 
@@ -129,11 +124,11 @@ class _Archive:
     def load(self) -> Any:
         allowed: dict[tuple[str, str], Any] = dict.fromkeys(_NUMPY_NAMES, Skipped)
         for name, dtype in _STORAGE_DTYPES.items():
-            allowed["torch", name] = allowed["torch.storage", name] = _StandIn(dtype=dtype)
+            allowed["torch", name] = allowed["torch.storage", name] = _StorageType(dtype)
         allowed |= {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _StandIn(function=self._tensor),
-            ("torch._utils", "_rebuild_parameter"): _StandIn(function=lambda tensor, *unused: tensor),
+            ("collections", "OrderedDict"): StandIn(self._ordered),
+            ("torch._utils", "_rebuild_tensor_v2"): StandIn(self._tensor),
+            ("torch._utils", "_rebuild_parameter"): StandIn(lambda tensor, *unused: tensor),
             ("torch", "Size"): Skipped,
             ("torch", "device"): Skipped,
         }
@@ -153,12 +148,12 @@ class _Archive:
         self._bytes_read += info.file_size
         if info.compress_type != zipfile.ZIP_STORED or self._bytes_read > self._file_size:
             raise self._refused(f"a compressed or overlapping entry '{name}'")
-        return self._archive.read(info)
+        return archives.read_entry(self._archive, info, self._file_size)
 
     def _storage(self, identity: Any) -> np.ndarray:
         """Resolves a persistent id: ("storage", type, key, device it was on, number of values)."""
         match identity:
-            case ("storage", _StandIn(dtype=np.dtype() as dtype), str(key), str(), int(count)) if count >= 0:
+            case ("storage", _StorageType(dtype=dtype), str(key), str(), int(count)) if count >= 0:
                 pass
             case _:
                 raise self._refused("a reference that is no storage")
@@ -184,17 +179,28 @@ class _Archive:
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *unused: Any) -> np.ndarray:
         """Stands for `torch._utils._rebuild_tensor_v2`: a strided view into a storage, all of it inside."""
         proper = isinstance(storage, np.ndarray) and storage.ndim == 1 and isinstance(size, tuple) and isinstance(stride, tuple)
-        if not proper or not len(size) == len(stride) <= _MAX_DIMENSIONS or not _all_counts((offset, *size, *stride)):
+        if not proper or not len(size) == len(stride) <= bounds.DIMENSIONS or not _all_counts((offset, *size, *stride)):
             raise self._refused("a tensor without a proper storage, offset, size and stride")
         count = math.prod(size)
-        self._bytes_claimed += count * storage.itemsize
         if count == 0:
             return np.zeros(size, storage.dtype)
         last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-        if last >= storage.size or count > storage.size or self._bytes_claimed > _MAX_SHARING * self._file_size:
+        if last >= storage.size or count > storage.size:
             raise self._refused(f"a tensor of size {list(size)} and stride {list(stride)} in a storage of {storage.size} values")
+        self._claim(count * storage.itemsize)
         steps = [step * storage.itemsize for step in stride]
         return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
+
+    def _ordered(self, pairs: Any = ()) -> dict[Any, Any]:
+        """Stands for `collections.OrderedDict`, which copies what it is called with."""
+        self._claim(len(pairs) * sys.getsizeof((None, None)))
+        return collections.OrderedDict(pairs)
+
+    def _claim(self, size: int) -> None:
+        """Counts the bytes that objects ask for, which may be those of a storage several times."""
+        self._bytes_claimed += size
+        if self._bytes_claimed > bounds.SHARING * self._file_size:
+            raise self._refused("tensors that share their storages again and again")
 
     def _refused(self, what: str) -> UserError:
         return UserError(f"{self._place} holds {what}: it is damaged or made up, and was not loaded; get it from its original source.")
@@ -202,10 +208,3 @@ class _Archive:
 
 def _all_counts(values: tuple) -> bool:
     return all(type(value) is int and value >= 0 for value in values)
-
-
-def _size(file: BinaryIO) -> int:
-    file.seek(0, io.SEEK_END)
-    size = file.tell()
-    file.seek(0)
-    return size

@@ -1,8 +1,9 @@
-"""The files a run leaves: results.json, and metrics.jsonl read back. Imports only `errors` of the package."""
+"""The files a run leaves: results.json, and metrics.jsonl read back. Imports only `errors` and `files` of the package."""
 
 import importlib.metadata
 import json
 import math
+import operator
 import os
 import platform
 import subprocess
@@ -14,6 +15,8 @@ import numpy as np
 from etils import epath
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import write_atomically
+from kdpose_jax.untrusted.documents import load_json, parse_json
 
 SCHEMA_VERSION = 1
 
@@ -98,7 +101,7 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
     """
     path = epath.Path(path)
     try:
-        document = json.loads(path.read_text())
+        document = load_json(path)
     except FileNotFoundError:
         raise UserError(f"There is no {path}: run the evaluation (--mode eval) first.") from None
     except ValueError as error:
@@ -123,35 +126,19 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
     """
     path = epath.Path(path)
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         raise UserError(f"There is no {path}: train first, or name the folder of a run.") from None
     records = {}
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            records[record["step"], frozenset(record)] = record
+            record = parse_json(line)
+            records[operator.index(record["step"]), frozenset(record)] = record
         except (ValueError, KeyError, TypeError):
             if number == len(lines):  # the run was killed while it wrote this line
                 break
             raise UserError(f"{path}, line {number}, is no record with a step: delete that line.") from None
     return sorted(records.values(), key=lambda record: record["step"])
-
-
-def write_atomically(path: epath.PathLike, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it.
-
-    Raises:
-      UserError: it cannot be written; an older file of this name is unharmed.
-    """
-    path = epath.Path(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written ({error.strerror or error}): free space or choose another folder.") from error
 
 
 def _plain(value: Any) -> Any:

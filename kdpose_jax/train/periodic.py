@@ -2,12 +2,23 @@
 
 import json
 import math
+import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
-from tensorboardX import SummaryWriter  # TensorBoard's files without TensorFlow
+from tensorboardX.event_file_writer import EventsWriter  # TensorBoard's files without TensorFlow
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from kdpose_jax import buckets
+from kdpose_jax.files import write_atomically
+from kdpose_jax.untrusted.documents import parse_json
+
+# A bucket takes one version of an object a second; its copy of a log need not be fresher than this.
+SECONDS_BETWEEN_UPLOADS = 60.0
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -15,52 +26,112 @@ def due(step: int, every: int, last: int) -> bool:
     return step == last or (every > 0 and step % every == 0)
 
 
+class Lines:
+    """A file of JSON objects, one per line, each with its step; what a run wrote after its last checkpoint is dropped when it goes on.
+
+    On a disk every line is there at once. A bucket knows no appending: there the file is written anew, at `sync` and every
+    `SECONDS_BETWEEN_UPLOADS`.
+
+    Args:
+      path: of the file.
+      first_step: steps whose lines are kept; later ones are written again.
+      writes: False on all processes but one.
+    """
+
+    def __init__(self, path: epath.Path, *, first_step: int, writes: bool):
+        self._path, self._file, self._unappended = path, None, None
+        if not writes:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = _lines_until(path, first_step)
+        write_atomically(path, "".join(kept).encode())
+        if buckets.is_bucket(path):
+            self._unappended, self._synced = kept, time.monotonic()
+        else:
+            self._file = path.open("a")
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends one line, which is on the disk when this returns: no later checkpoint may survive without it."""
+        line = json.dumps({"step": step, **values}) + "\n"
+        if self._file is not None:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        elif self._unappended is not None:
+            self._unappended.append(line)
+            if time.monotonic() - self._synced > SECONDS_BETWEEN_UPLOADS:
+                self.sync()
+
+    def sync(self) -> None:
+        """Returns when a bucket has all that was written so far; on a disk it is there already."""
+        if self._unappended is not None:
+            write_atomically(self._path, "".join(self._unappended).encode())
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.sync()
+        if self._file is not None:
+            self._file.close()
+
+
 class MetricsLog:
-    """`metrics.jsonl`, the record of a run (one object per interval, flushed), and TensorBoard's view of it.
+    """`metrics.jsonl`, the record of a run (one object per interval), and TensorBoard's view of it.
 
     Args:
       directory: the run's folder.
-      first_step: steps that the run has taken already; lines of later steps, left by a run that was killed after its
-        last checkpoint, are dropped.
+      first_step: steps whose lines are kept; see `Lines`.
       writes: False on all processes but one.
     """
 
     def __init__(self, directory: str, *, first_step: int, writes: bool):
-        self._path = epath.Path(directory) / "metrics.jsonl"
-        self._lines = _lines_until(self._path, first_step)
-        self._tensorboard = SummaryWriter(str(epath.Path(directory) / "tensorboard")) if writes else None
-        self._file = None
+        self._lines = Lines(epath.Path(directory) / "metrics.jsonl", first_step=first_step, writes=writes)
+        self._folder, self._events, self._staged = epath.Path(directory) / "tensorboard", None, None
         if writes:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.parent / (self._path.name + ".partial")
-            partial.write_text("".join(self._lines))
-            partial.replace(self._path)
-            self._file = self._path.open("a")
+            folder = self._folder
+            if buckets.is_bucket(directory):
+                self._staged = tempfile.TemporaryDirectory()
+                folder = epath.Path(self._staged.name)
+            folder.mkdir(parents=True, exist_ok=True)
+            # Not tensorboardX's SummaryWriter: its thread dies of a full disk, and its queue then blocks the run for ever.
+            self._events = EventsWriter(str(folder / "events"))
+            self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))  # hides what is written again
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; a value that is not finite becomes null, as JSON has no NaN."""
-        if self._file is None:
-            return
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+        self._lines.write(step, {name: value if math.isfinite(value) else None for name, value in values.items()})
+        if self._events is not None:
+            for name, value in values.items():
+                self._event(step, summary=scalar(name, value))
+            self._events.flush()
+
+    def sync(self) -> None:
+        """Returns when a bucket has all that was written so far; on a disk it is there already."""
+        self._lines.sync()
+        if self._staged is not None:
+            for file in sorted(epath.Path(self._staged.name).iterdir()):
+                write_atomically(self._folder / file.name, file.read_bytes())
 
     def close(self) -> None:
         """Closes both files."""
-        if self._file is not None:
-            self._file.close()
-            self._tensorboard.close()
+        self.sync()
+        self._lines.close()
+        if self._events is not None:
+            self._events.close()
+        if self._staged is not None:
+            self._staged.cleanup()
+
+    def _event(self, step: int, **content: Any) -> None:
+        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
 
 def _lines_until(path: epath.Path, step: int) -> list[str]:
     kept = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):  # the line that a kill cut off
+            if parse_json(line)["step"] <= step:
+                kept.append(line.decode() + "\n")
+        except (ValueError, KeyError, TypeError):  # the line that a kill cut off
             continue
     return kept
 

@@ -1,22 +1,31 @@
 """The mesh and where arrays lie on it."""
 
 import contextlib
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from kdpose_jax.checkpoint.barrier import wait_for_all
 from kdpose_jax.errors import UserError
+
+SMALLEST_SHARED = 2**20  # bytes; of less than that every device keeps a copy, which costs less than to collect its parts
 
 
 def make_mesh() -> Mesh:
-    """All devices of all processes on one axis, `data`.
+    """All devices of all processes on one axis, `data`, process after process.
 
-    The axis is Auto: Linen modules with reshapes and transposes fail under jax's default, Explicit.
+    `jax.make_mesh` would order them by their place in the machine, where the devices of two hosts may take turns; in this order a
+    host's share of a batch are consecutive examples. The axis is Auto: Linen modules with reshapes and transposes fail under jax's
+    default, Explicit.
     """
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -29,35 +38,94 @@ def over_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def layout(tree: Any, mesh: Mesh, *, fsdp: bool, shared_axes: Sequence[tuple[str, int]]) -> Any:
+    """Where every array of a training state lies.
+
+    Args:
+      tree: arrays or their descriptions: a state, or a part of one.
+      mesh: the devices.
+      fsdp: the devices share large arrays instead of each keeping a copy.
+      shared_axes: (path pattern, axis) of arrays that are to be cut along that axis; the first match counts. Moments of the
+        optimiser and averages have the path of their parameter at their own path's end. Other arrays, and those that the
+        devices cannot share equally along their axis, are cut along the largest axis that they can, the last of equals.
+
+    Returns:
+      The tree with a sharding in the place of every array.
+    """
+
+    def place(path: Any, leaf: Any) -> NamedSharding:
+        axis = shared_axis(jax.tree_util.keystr(path, simple=True, separator="/"), leaf, mesh.size, shared_axes) if fsdp else None
+        return replicated(mesh) if axis is None else NamedSharding(mesh, PartitionSpec(*(None,) * axis, "data"))
+
+    return jax.tree.map_with_path(place, tree)
+
+
+def shared_axis(path: str, leaf: Any, devices: int, shared_axes: Sequence[tuple[str, int]]) -> int | None:
+    """The axis along which so many devices share one array (see `layout`), None where each keeps a copy."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) or math.prod(leaf.shape) * leaf.dtype.itemsize < SMALLEST_SHARED:
+        return None
+    named = next((axis % len(leaf.shape) for pattern, axis in shared_axes if re.search(pattern, path)), None)
+    possible = [axis for axis, length in enumerate(leaf.shape) if length % devices == 0]
+    if named in possible or not possible:
+        return named if possible else None
+    return max(possible, key=lambda axis: (leaf.shape[axis], axis))
+
+
 def evaluation_batch(per_device: int, mesh: Mesh) -> int:
     """The batch of all devices together: the same share for each, so that every device runs the same program and scores
     do not depend on how many there are."""
     return per_device * mesh.size
 
 
-def check_batch(name: str, batch: int, mesh: Mesh) -> None:
-    """Refuses a global batch that the devices cannot share equally."""
-    if batch < 1 or batch % mesh.size:
-        raise UserError(f"{name} is {batch}, and {mesh.size} devices share it: use a multiple of {mesh.size}.")
+def check_batch(name: str, batch: int, accumulate: int, mesh: Mesh) -> None:
+    """Refuses a global batch that the devices cannot share equally, in so many parts."""
+    if accumulate < 1:
+        raise UserError(f"{name.replace('batch', 'accumulate')} is {accumulate}: use at least 1.")
+    smallest = mesh.size * accumulate
+    if batch < 1 or batch % smallest:
+        parts = f" in {accumulate} parts" if accumulate > 1 else ""
+        raise UserError(f"{name} is {batch}, and {mesh.size} devices share it{parts}: use a multiple of {smallest}.")
+
+
+def whole(array: jax.Array) -> np.ndarray:
+    """A batch array of all processes, on each of them."""
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True) if jax.process_count() > 1 else array)
 
 
 def first_process_says(value: bool) -> bool:
     """Process 0's answer, on every process: what only one of them can see must not send them different ways."""
-    if jax.process_count() == 1:
-        return value
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+    wait_for_all("question to the first process")
+    return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def all_processes_say(value: bool) -> bool:
+    """Whether every process says yes."""
+    wait_for_all("question to all processes")
+    return value if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.asarray(value))))
+
+
+def meet(mesh: Mesh) -> None:
+    """A first sum over all devices while every process is there: gloo, which joins CPU processes, then has its connections, for which
+    it would not wait longer than 30 s for a process that compiles more slowly."""
+    if jax.process_count() > 1:
+        wait_for_all("first sum")
+        ones = jax.make_array_from_process_local_data(over_batch(mesh), np.ones(jax.local_device_count(), np.float32))
+        jax.block_until_ready(jax.jit(lambda values: values.sum(), out_shardings=replicated(mesh))(ones))
 
 
 @contextlib.contextmanager
 def first_process_first() -> Iterator[None]:
     """Runs a block on process 0 before the others, which then find its files where the disk is shared.
 
-    Should it fail there, the others run it too and fail by themselves: nobody waits for a process that has gone.
+    Raises:
+      UserError: on the others, where the block failed on process 0: they need not fail at the same themselves.
     """
-    if jax.process_index() > 0:
-        multihost_utils.sync_global_devices("first process is done")
+    if jax.process_index() > 0 and not first_process_says(False):
+        raise UserError(f"Process {jax.process_index()} stops because process 0 failed: its own output says why.")
+    succeeded = False
     try:
         yield
+        succeeded = True
     finally:
-        if jax.process_index() == 0 and jax.process_count() > 1:
-            multihost_utils.sync_global_devices("first process is done")
+        if jax.process_index() == 0:
+            first_process_says(succeeded)

@@ -6,9 +6,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Sharding
 
 from kdpose_jax.methods.api import Batch, Method
+from kdpose_jax.train import sharding
 
 
 @flax.struct.dataclass
@@ -42,7 +42,8 @@ def create(
     key: jax.Array,
     *,
     with_ema: bool,
-    sharding: Sharding,
+    mesh: jax.sharding.Mesh,
+    fsdp: bool,
 ) -> TrainState:
     """The state at step 0, every leaf created where it belongs.
 
@@ -52,7 +53,8 @@ def create(
       example: a batch, for the shapes.
       key: of the initialisation.
       with_ema: keep an average.
-      sharding: of every leaf.
+      mesh: the devices.
+      fsdp: they share large arrays (`sharding.layout`); otherwise each keeps a copy of everything.
     """
 
     def initial(key: jax.Array, example: Batch) -> TrainState:
@@ -65,7 +67,13 @@ def create(
             ema=jax.tree.map(jnp.copy, params) if with_ema else None,
         )
 
-    return jax.jit(initial, out_shardings=sharding)(key, example)
+    places = sharding.layout(jax.eval_shape(initial, key, example), mesh, fsdp=fsdp, shared_axes=method.shared_axes)
+    return jax.jit(initial, out_shardings=places)(key, example)
+
+
+def layout(state: TrainState) -> TrainState:
+    """The sharding of every leaf of a state."""
+    return jax.tree.map(lambda x: x.sharding, state)
 
 
 def abstract(state: TrainState) -> TrainState:

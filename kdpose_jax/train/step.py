@@ -1,5 +1,6 @@
 """The one train step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,9 @@ from kdpose_jax.train.state import TrainState
 TrainStep = Callable[[TrainState, Any, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
-def build_step(method: Method, optimizer: optax.GradientTransformation, *, ema_decay: float) -> TrainStep:
+def build_step(
+    method: Method, optimizer: optax.GradientTransformation, *, ema_decay: float, accumulate: int, layout: TrainState
+) -> TrainStep:
     """Builds (state, frozen, batch, root key) -> (state, metrics), compiled, with the state donated.
 
     The key of a step is the root key folded with the number of steps taken, so that a resumed run needs no saved key.
@@ -23,13 +26,23 @@ def build_step(method: Method, optimizer: optax.GradientTransformation, *, ema_d
       method: what is trained.
       optimizer: its optimiser.
       ema_decay: of the moving average, where the state has one; it rises to this value from below, as t / (t + 10).
+      accumulate: parts that the batch is computed in, one after another; it must be a multiple of as many times the devices.
+      layout: the sharding of every leaf of the state, before the step and after it.
     """
+
+    def gradients(state: TrainState, frozen: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics, Any]:
+        """The gradient of the mean loss, the metrics and the batch statistics after some examples."""
+        gradient = jax.value_and_grad(method.loss, has_aux=True)
+        (_, (metrics, model_state)), grads = gradient(state.params, state.model_state, frozen, batch, key, state.step)
+        return jax.lax.with_sharding_constraint(grads, layout.params), metrics, model_state
 
     def step(state: TrainState, frozen: Any, batch: Batch, root_key: jax.Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(root_key, state.step)
         frozen = jax.lax.stop_gradient(frozen)
-        gradient = jax.value_and_grad(method.loss, has_aux=True)
-        (_, (metrics, model_state)), grads = gradient(state.params, state.model_state, frozen, batch, key, state.step)
+        if accumulate == 1:
+            grads, metrics, model_state = gradients(state, frozen, batch, key)
+        else:
+            grads, metrics, model_state = in_parts(functools.partial(gradients, frozen=frozen), state, batch, key, accumulate)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -40,4 +53,33 @@ def build_step(method: Method, optimizer: optax.GradientTransformation, *, ema_d
         metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones((), jnp.float32))
         return TrainState(state.step + 1, params, model_state, opt_state, ema), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+
+
+def in_parts(
+    gradients: Callable[..., tuple[Any, Metrics, Any]], state: TrainState, batch: Batch, key: jax.Array, parts: int
+) -> tuple[Any, Metrics, Any]:
+    """What `gradients` gives for a whole batch, from equal parts of it in turn.
+
+    The loss is a mean over examples, so the gradient is the mean of the parts' gradients. Batch statistics see one part after
+    another, as in PyTorch: each part is normalised by its own, and the running ones are moved once per part. Part number a has
+    the examples a, a + parts, ...: of every device's share the same number, so that none moves to another device.
+
+    Args:
+      gradients: (state, batch=, key=) -> (gradient of the mean loss, metrics, batch statistics).
+      state: before the step.
+      batch: arrays `[B, ...]`.
+      key: of the step; every part has its own from it.
+      parts: how many; B is a multiple.
+    """
+
+    def one(carry: tuple[Any, Any], part: tuple[Batch, jax.Array]) -> tuple[tuple[Any, Any], Metrics]:
+        total, model_state = carry
+        grads, metrics, model_state = gradients(state.replace(model_state=model_state), batch=part[0], key=part[1])
+        return (jax.tree.map(jnp.add, total, grads), model_state), metrics
+
+    # [B, ...] -> [B / parts, parts, ...] -> [parts, B / parts, ...]
+    cut = jax.tree.map(lambda array: jnp.swapaxes(array.reshape(-1, parts, *array.shape[1:]), 0, 1), batch)
+    start = (jax.tree.map(jnp.zeros_like, state.params), state.model_state)
+    (total, model_state), metrics = jax.lax.scan(one, start, (cut, jax.random.split(key, parts)))
+    return jax.tree.map(lambda sums: sums / parts, total), jax.tree.map(lambda values: values.sum(0), metrics), model_state

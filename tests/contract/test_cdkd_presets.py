@@ -1,7 +1,9 @@
 """The presets of configs/cdkd.py against the recipes of spec/cdkd.md 2, 8, 9 and 10, mode by mode."""
 
+import jax
+import numpy as np
 import pytest
-from tiny import get_config
+from tiny import first_steps, get_config, prediction_shapes, quick_compiles  # noqa: F401
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import pipeline, settings, training
@@ -82,3 +84,43 @@ def test_every_mode_builds(preset, mode):
 def test_unknown_mode_is_refused():
     with pytest.raises(UserError, match="option mode of preset demo is 'papers': use one of paper, release, plus"):
         get_config("cdkd", "demo,mode=papers")
+
+
+@pytest.mark.parametrize("preset", ["pictures", *FULL])
+def test_heatmap_baseline(preset):
+    """HRNet's own head on the same crops and schedule (spec appendix B: 1 cell at 8x8 and 16x16): one network, no teacher."""
+    config, simdr = get_config("cdkd", f"{preset},head=heatmap"), get_config("cdkd", preset)
+    settings.check(config)
+    (run,) = pipeline.planned_runs(config)
+    assert (run.name, run.config.method, config.name) == ("student", "supervised", f"cdkd_{preset}_heatmap")
+    assert (config.student.network.head, config.student.loss.sigma, config.student.loss.scale) == ("heatmap", 1.0, 1.0)
+    assert config.decode.coordinate == "argmax"
+    for block in ("optim", "train", "input"):
+        assert config.student[block] == simdr.student[block]
+    same = {**config.student.network.to_dict(), "head": "simdr"}
+    assert same == simdr.student.network.to_dict() and config.data == simdr.data
+    if preset.startswith("coco"):
+        assert (config.eval.settings.joint_threshold, simdr.eval.settings.joint_threshold) == (0.2, 0.02)
+        config.eval.settings.joint_threshold = 0.02
+    assert config.eval == simdr.eval
+    method, _ = training.build_method(run.config, training.plan_of(run.config, 1000))
+    assert method.teachers == ()
+
+
+@pytest.mark.usefixtures("quick_compiles")
+def test_heatmap_baseline_is_trained():
+    started = first_steps("cdkd", "pictures,size=32,head=heatmap", "student")
+    before, after = (jax.tree.leaves(one.params) for one in started.states[:2])
+    assert all((old != new).any() for old, new in zip(before, after, strict=True))
+    assert all(np.isfinite(metrics["heatmap_error"][0]) for metrics in started.metrics)
+    assert jax.tree.map(np.shape, started.prediction) == prediction_shapes(started.config, started.batch)
+    assert np.asarray(started.prediction["joints"]).max() < 32
+
+
+@pytest.mark.parametrize("text", ["mpii32,mode=plus", "coco64,mode=release", "pictures,mode=plus", "mpii64,teacher=/runs/t"])
+def test_heatmap_baseline_has_nothing_of_cdkd(text):
+    name = text.split(",")[1].split("=")[0]
+    with pytest.raises(UserError, match=f"option {name} of preset .* with head=heatmap is .*: use one of (paper|new)"):
+        get_config("cdkd", f"{text},head=heatmap")
+    with pytest.raises(UserError, match="option head of preset mpii64 is 'dense': use one of simdr, heatmap"):
+        get_config("cdkd", "mpii64,head=dense")

@@ -29,12 +29,12 @@ def train(devices):
     batches = [jax.device_put(example_batch(config, EXAMPLES, seed), sharding.over_batch(mesh)) for seed in range(STEPS)]
     collected = []
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
-        current = state.create(method, optimizer, batches[0], key, with_ema=True, sharding=everywhere)
+        current = state.create(method, optimizer, batches[0], key, with_ema=True, mesh=mesh, fsdp=False)
         generator = np.random.default_rng(0)
         shapes = jax.eval_shape(method.init, key, batches[0])[2]
         teacher = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(leaf.dtype), shapes)
         frozen = jax.device_put(teacher, everywhere)
-        step = build_step(method, optimizer, ema_decay=0.9)
+        step = build_step(method, optimizer, ema_decay=0.9, accumulate=1, layout=state.layout(current))
         for batch in batches:
             current, metrics = step(current, frozen, batch, key)
             collected.append(jax.tree.map(float, metrics))
@@ -94,6 +94,6 @@ def test_mesh_has_all_devices_on_one_axis():
 @pytest.mark.parametrize("batch", [0, 4, 12])
 def test_batch_that_cannot_be_shared_is_refused(batch):
     mesh = mesh_of(8)
-    sharding.check_batch("train.batch", 16, mesh)
+    sharding.check_batch("train.batch", 16, 1, mesh)
     with pytest.raises(UserError, match=f"^train.batch is {batch}, and 8 devices share it: use a multiple of 8.$"):
-        sharding.check_batch("train.batch", batch, mesh)
+        sharding.check_batch("train.batch", batch, 1, mesh)

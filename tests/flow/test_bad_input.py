@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from torch_states import mixste_state
 
 from kdpose_jax.data.sequences import read
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import held
 
 CONFIG = ("--config", "configs/scjd.py")
 
@@ -113,6 +115,8 @@ def other_version(folder):
         (cut_off, ("train.tfrecord-00000", ", record ")),
         (other_version, ("schema version 99",)),
         (lambda folder: (folder / "metadata.json").unlink(), ("metadata.json",)),
+        (lambda folder: (folder / "features.json").write_text("{"), ("features.json",)),
+        (lambda folder: (folder / "dataset_info.json").write_bytes(b"\xff"), ("dataset_info.json",)),
         (lambda folder: sorted(folder.glob("train.tfrecord-*"))[0].unlink(), ("train.tfrecord-00000",)),
     ],
 )
@@ -179,7 +183,14 @@ def test_folder_that_cannot_be_made(capsys, records, tmp_path):
     (tmp_path / "file").write_text("")
     arguments = (*CONFIG, f"--config.data.records={records}", *TINY)
     assert "'" + str(tmp_path / "file") in refusal(capsys, *arguments, "--workdir", str(tmp_path / "file" / "run"))
-    assert "buckets are not supported" in refusal(capsys, *arguments, "--workdir", "gs://bucket/run")
+    assert "a storage that is not known here" in refusal(capsys, *arguments, "--workdir", "s3://bucket/run")
+
+
+def test_second_run_in_the_same_folder(capsys, records, tmp_path):
+    arguments = (*CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
+    with held(tmp_path / "run", print):
+        assert f"is in use by process {os.getpid()} on " in refusal(capsys, *arguments)
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_data_in_the_same_folder(capsys, finished, tmp_path):
@@ -198,9 +209,9 @@ def test_other_data_in_the_same_folder(capsys, finished, tmp_path):
 def test_full_disk(capsys, records, tmp_path, monkeypatch):
     from kdpose_jax.experiment import settings
 
-    def full(path, text):
+    def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(settings, "write_text", full)
+    monkeypatch.setattr(settings, "write_atomically", full)
     message = refusal(capsys, *CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
     assert "disk is full" in message

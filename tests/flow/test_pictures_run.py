@@ -102,6 +102,17 @@ def test_teacher_with_other_bins_or_joints(finished, capsys, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_heatmap_baseline_is_one_network(finished, tmp_path):
+    """No teacher is trained for it, and none is needed to evaluate it again."""
+    _, arguments = finished
+    command = [*arguments[2:], "--config.student.network.width=8"]
+    assert launch_main("--config", "configs/cdkd.py:pictures,size=32,head=heatmap", *command, "--workdir", str(tmp_path / "run")) == 0
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir()) == ["figures", "student"]
+    networks = json.loads((tmp_path / "run" / "results.json").read_text())["networks"]
+    assert set(networks) == {"student"} and set(networks["student"]["table"]) == {"pck"}
+    assert "| student |" in (tmp_path / "run" / "results.md").read_text()
+
+
 def test_pytorch_network_is_evaluated(finished, tmp_path):
     """A released network is taken for the teacher: its sizes are read off its weights."""
     _, arguments = finished

@@ -11,24 +11,13 @@ import jax
 import numpy as np
 import pytest
 from golden import REPOSITORY
-from launching import launch_main
+from launching import final_params, launch_main
 
-from kdpose_jax.checkpoint.teacher import load_variables, run_meta
+from kdpose_jax.checkpoint.teacher import run_meta
 from kdpose_jax.experiment import settings
 from kdpose_jax.methods.scjd.method import build
 
 NETWORKS = ("teacher", "baseline", "student")
-
-
-def final_params(run):
-    """The last parameters of a run, averaged ones included."""
-    config = settings.from_dict(run_meta(run)["config"])
-    method = settings.load("methods", config.method, "method").build(config.lock())
-    batch = {"keypoints_2d": np.zeros((1, config.data.frames, 17, 2), np.float32)}
-    params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
-    everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params)
-    return [load_variables(run, {"params": target}, which="latest", prefer_ema=ema)[0]["params"] for ema in (False, True)]
 
 
 def test_everything_is_left_behind(finished):
@@ -74,23 +63,29 @@ def test_another_config_in_the_same_folder_is_refused(finished, capsys):
     assert "student.network.width: 8 became 16" in message and message.count("\n") == 1
 
 
-def test_killed_run_ends_with_the_same_parameters(finished, tmp_path):
+def test_killed_and_stopped_run_ends_with_the_same_parameters(finished, tmp_path):
     whole, arguments = finished
     killed = tmp_path / "killed"
     arguments = [word if word != str(whole) else str(killed) for word in arguments]
     command = [sys.executable, "launch.py", *arguments]
-    # Once in the teacher, once in the student: a checkpoint is there, and the run is in the middle of things.
-    for run in ("teacher", "student"):
+    # Killed in the teacher, told to stop in the student: a checkpoint is there, and the run is in the middle of things.
+    disturbances = (("teacher", signal.SIGKILL, -signal.SIGKILL), ("student", signal.SIGTERM, 75))
+    for run, number, code in disturbances:
         process = subprocess.Popen(
-            command, cwd=REPOSITORY, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+            command, cwd=REPOSITORY, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         deadline = time.monotonic() + 240
         while not (killed / run / "checkpoints" / "5").exists() and time.monotonic() < deadline:
             assert process.poll() is None, "the run ended before it could be killed"
             time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == code, said
+    assert said.endswith("stopped by SIGTERM, nothing is lost: run the same command again to go on\n")
+    assert (killed / "student" / "interrupted").exists()
     assert launch_main(*arguments) == 0
+    assert not (killed / "student" / "interrupted").exists()
     for run in NETWORKS:
         for expected, found in zip(final_params(whole / run), final_params(killed / run), strict=True):
             jax.tree.map(np.testing.assert_array_equal, expected, found)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import golden_files
+from golden import close, golden_files
 
 from kdpose_jax.methods.cdkd import losses
 from kdpose_jax.methods.cdkd.adapters import SCALES, ProjectorEnsemble, ScaleAdaptiveProjection
@@ -20,12 +20,6 @@ RELATIVE = {
     np.float32: {"output": 7.3e-6, "grad": 4.8e-5, "train": 7.4e-7, "inter": 5e-6},
 }
 MODES = pytest.mark.parametrize("chunked", [False, True])
-
-
-def close(ours, reference, relative, name, absolute=0.0):
-    ours, reference = np.asarray(ours), np.asarray(reference)
-    assert ours.shape == reference.shape, name
-    np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max() + absolute, err_msg=name)
 
 
 def convert(state, joints):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import golden_files
+from golden import golden_files, permutation_of
 
 from kdpose_jax.codecs import simdr
 
@@ -20,13 +20,6 @@ def golden(request):
     with np.load(request.param, allow_pickle=False) as file:
         arrays = dict(file)
     return arrays, json.loads(str(arrays["config"][0]))["config"]
-
-
-def permutation_of(pairs, joints):
-    permutation = np.arange(joints)
-    for left, right in pairs:
-        permutation[[left, right]] = right, left
-    return permutation
 
 
 def in_picture(joints, arrays, size):

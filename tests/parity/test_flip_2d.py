@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from golden import golden_files
+from golden import golden_files, permutation_of
 
 from kdpose_jax.codecs import simdr
 
@@ -15,13 +15,6 @@ def arrays(request):
         pytest.skip("no golden file transforms_2d*")
     with np.load(request.param, allow_pickle=False) as file:
         return dict(file)
-
-
-def permutation_of(pairs, joints):
-    permutation = np.arange(joints)
-    for left, right in pairs:
-        permutation[[left, right]] = right, left
-    return permutation
 
 
 def test_heatmaps(arrays):

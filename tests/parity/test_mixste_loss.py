@@ -6,19 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import golden_files
+from golden import close, golden_files
 
 from kdpose_jax.losses.lifting import lifting_loss
 
 FILES = golden_files("mixste_loss*")
 # float64 as the README asks, float32 to ten times what the reference is off its own float64 twin, by the README's table.
 RELATIVE = {np.float64: {"output": 1e-9, "grad": 1e-9}, np.float32: {"output": 1e-6, "grad": 9.6e-7}}
-
-
-def close(ours, reference, relative, name):
-    ours, reference = np.asarray(ours), np.asarray(reference)
-    assert ours.shape == reference.shape, name
-    np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max(), err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import golden_files
+from golden import close, golden_files
 
 from kdpose_jax.losses import simdr
 
@@ -12,12 +12,6 @@ FILES = golden_files("simcc_losses*")
 # The README: 1e-9 in float64; in float32 ten times what the reference is off its own float64 twin.
 RELATIVE = {np.float64: {"output": 1e-9, "grad": 1e-9}, np.float32: {"output": 1.2e-6, "grad": 1.6e-6}}
 SMOOTHED = {"NMTNORMCritierion": "norm", "NMTCritierion": "sum"}
-
-
-def close(ours, reference, relative, name):
-    ours, reference = np.asarray(ours), np.asarray(reference)
-    assert ours.shape == reference.shape, name
-    np.testing.assert_allclose(ours, reference, rtol=0, atol=relative * np.abs(reference).max(), err_msg=name)
 
 
 @pytest.fixture(scope="module", params=FILES)

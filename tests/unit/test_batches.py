@@ -1,6 +1,7 @@
 """Batches ahead of the loop and padded evaluation batches."""
 
 import itertools
+import threading
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from kdpose_jax.data import order
 from kdpose_jax.data.batches import TrainBatches, evaluation_batches
+from kdpose_jax.errors import StalledError
 from kdpose_jax.evaluate.runner import predict_all
 
 
@@ -37,7 +39,7 @@ def over_batch(devices):
 
 @pytest.mark.parametrize("first_step", [0, 5])
 def test_training_batches_follow_the_order_from_any_step(first_step):
-    batches = TrainBatches(Numbers(7), seed=3, batch=4, first_step=first_step, sharding=over_batch(2))
+    batches = TrainBatches(Numbers(7), seed=3, batch=4, first_step=first_step, sharding=over_batch(2), patience=60.0)
     try:
         for step in range(first_step, first_step + 6):
             batch = next(batches)
@@ -51,14 +53,33 @@ def test_training_batches_follow_the_order_from_any_step(first_step):
 
 
 def test_an_error_of_the_source_reaches_the_loop():
-    batches = TrainBatches(Numbers(5, broken_at=2), seed=0, batch=5, first_step=0, sharding=over_batch(1))
+    batches = TrainBatches(Numbers(5, broken_at=2), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0)
     with pytest.raises(OSError, match="the source broke"):
         next(batches)
     batches.close()
 
 
+def test_a_source_that_hangs_ends_the_run_with_a_sentence(monkeypatch):
+    hangs = threading.Event()
+
+    class Hanging(Numbers):
+        def gather(self, examples, passes=None):
+            if 2 in examples:
+                hangs.wait()
+            return super().gather(examples, passes)
+
+    monkeypatch.setattr("kdpose_jax.data.batches.SECONDS_TO_CLOSE", 0.1)
+    first = int(np.flatnonzero(order.batch_examples(0, 0, 5, 5)[0] == 2)[0])  # the step of one example each that reads number 2
+    batches = TrainBatches(Hanging(5), seed=0, batch=1, first_step=0, sharding=over_batch(1), patience=0.5)
+    with pytest.raises(StalledError, match=rf"No batch came for 0.5 s at step {first}, .*raise train.patience_seconds"):
+        for _ in range(6):
+            next(batches)
+    batches.close()  # returns, although the thread hangs
+    hangs.set()
+
+
 def test_close_ends_a_thread_that_waits_for_room():
-    batches = TrainBatches(Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), ahead=1)
+    batches = TrainBatches(Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0, ahead=1)
     next(batches)
     batches.close()
     assert not batches._thread.is_alive()

@@ -91,6 +91,13 @@ def test_a_finished_folder_is_left_alone_and_another_is_refused(mpii, tmp_path):
         people.write_layout(str(tmp_path), layout="mpii", **SETTINGS)
 
 
+def test_a_run_killed_before_its_first_file_goes_on(tmp_path):
+    (tmp_path / ".lock").write_text("")
+    (tmp_path / "people.json.partial").write_text('{"sett')
+    people.write_layout(str(tmp_path), layout="mpii", **SETTINGS | dict(train_pictures=1, test_pictures=1))
+    assert json.loads((tmp_path / "people.json").read_text())["finished"]
+
+
 def test_an_interrupted_run_goes_on(mpii, tmp_path):
     folder = tmp_path / "half"
     (folder / "images").mkdir(parents=True)

@@ -3,12 +3,17 @@
 import dataclasses
 import json
 import os
+import pathlib
 import re
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 from data_prep import convert, records, shards, synthetic
+from kdpose_jax import files
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 
@@ -105,9 +110,10 @@ def test_restart_keeps_finished_shards_and_gives_the_same_bytes(whole, tmp_path,
 def test_full_disk_while_writing_a_shard(whole, tmp_path, monkeypatch):
     out = tmp_path / "data"
     with monkeypatch.context() as patch:
-        name = shards.partial_name
-        patch.setattr(shards, "partial_name", lambda path: "/dev/full" if "test.tfrecord-00002" in path else name(path))
-        patch.setattr(os, "unlink", lambda path: None)  # the device must stay
+        name = files.partial_name
+        full = pathlib.Path("/dev/full")
+        patch.setattr(files, "partial_name", lambda path: full if "test.tfrecord-00002" in str(path) else name(path))
+        patch.setattr(pathlib.Path, "unlink", lambda path: None)  # the device must stay
         with pytest.raises(UserError, match="The disk is full at '.*data': make room and run the same command again"):
             convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
     assert len(list(out.glob("*.tfrecord-*"))) == 10 and not (out / "metadata.json").exists()
@@ -121,9 +127,9 @@ def test_full_disk_while_writing_metadata(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
         patch.setattr(os, "replace", full)
-        with pytest.raises(UserError, match="The disk is full"):
+        with pytest.raises(UserError, match="the disk is full"):
             convert.prepare("synthetic", str(tmp_path / "data"), workers=1, **SETTINGS)
-    assert content(tmp_path / "data") == {}
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
@@ -206,3 +212,29 @@ def test_metadata_missing_or_damaged(tmp_path):
         (tmp_path / "metadata.json").write_text(text)
         with pytest.raises(UserError, match="cannot be read as JSON|is of kind None"):
             schema.read_metadata(str(tmp_path), schema.SEQUENCES)
+
+
+WORKERS = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from data_prep import shards
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=shards.end_with_parent) as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_workers_of_a_killed_process_end(tmp_path):
+    (tmp_path / "program.py").write_text(WORKERS)
+    command = [sys.executable, str(tmp_path / "program.py")]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    worker = pathlib.Path("/proc") / parent.stdout.readline().strip()
+    assert worker.exists()
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 30
+    while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not worker.exists() or "State:\tZ" in (worker / "status").read_text()

@@ -14,6 +14,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import evaluation, gradients, networks, pipeline, settings, training
 from kdpose_jax.experiment.training import Surroundings
 from kdpose_jax.methods.api import Method
+from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
 
 
@@ -48,7 +49,7 @@ def test_config_of_another_version_is_refused(monkeypatch):
 @pytest.mark.parametrize("change", ["version", "eval", "checkpoint", "old"])
 def test_evaluations_are_made_again_when_something_else_is_asked(tmp_path, monkeypatch, change):
     config = get_config("scjd", "demo")
-    around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print)
+    around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print, Stop())
     made = []
     monkeypatch.setattr(evaluation, "evaluate_network", lambda *arguments: made.append(arguments) or {"number": len(made)})
     once = lambda checkpoint="run": evaluation.evaluate_once(epath.Path(tmp_path / "n"), config, checkpoint, around)  # noqa: E731
@@ -74,24 +75,11 @@ def test_gradient_report_is_whole_with_both_moments(tmp_path):
     assert json.loads((tmp_path / gradients.FILE).read_text()) == {"start": {"task": 1.0}, "end": {"task": 0.5}}
 
 
-@pytest.mark.parametrize(("method", "baseline", "names"), [
-    ("scjd", True, ["teacher", "baseline", "student"]),
-    ("scjd", False, ["teacher", "student"]),
-    ("supervised", True, ["student"]),
-])  # fmt: skip
-def test_networks_that_are_trained(method, baseline, names):
-    config = get_config("scjd", "demo")
-    config.method, config.baseline = method, baseline
-    runs = pipeline.planned_runs(config)
-    assert [run.name for run in runs] == names
-    assert runs[-1].title == ("student" if method == "supervised" else "student with SCJD")
-
-
 def test_runs_that_read_the_same_share_their_examples(tmp_path, monkeypatch):
     """Teacher, baseline and student of a lifting experiment read the same windows; what is asked for otherwise is opened by itself."""
     opened = []
     monkeypatch.setattr(sequences, "open_training", lambda motion, **asked: opened.append(asked) or object())
-    around = Surroundings(epath.Path(tmp_path), "motion", None, None, print)
+    around = Surroundings(epath.Path(tmp_path), "motion", None, None, print, Stop())
     config = get_config("scjd", "demo")
     first, *others = (training.open_training(run.config, around) for run in pipeline.planned_runs(config))
     assert others == [first, first] and len(opened) == 1
@@ -122,3 +110,16 @@ def test_norms_of_terms():
         wanted = {"task": 2 * np.linalg.norm(student), "taught": 21.0, "adapter": 0.0}
         assert {name: float(value) for name, value in norms.items()} == pytest.approx(wanted, rel=1e-6)
     assert measure._cache_size() == 1
+
+
+@pytest.mark.parametrize(("method", "baseline", "names"), [
+    ("scjd", True, ["teacher", "baseline", "student"]),
+    ("scjd", False, ["teacher", "student"]),
+    ("supervised", True, ["student"]),
+])  # fmt: skip
+def test_networks_that_are_trained(method, baseline, names):
+    config = get_config("scjd", "demo")
+    config.method, config.baseline = method, baseline
+    runs = pipeline.planned_runs(config)
+    assert [run.name for run in runs] == names
+    assert runs[-1].title == ("student" if method == "supervised" else "student with SCJD")

@@ -28,10 +28,10 @@ def dense(width):
     return Method(init=init, loss=loss, predict=predict, predict_with_flip=predict)
 
 
-def estimate(width=8, batch=12, devices=4, with_ema=False):
+def estimate(width=8, batch=12, accumulate=1, devices=4, with_ema=False, fsdp=False):
     example = {"x": np.zeros((1, width), np.float32)}
     return memory.estimate(
-        dense(width), optax.adam(1e-3), example, batch=batch, devices=devices, with_ema=with_ema
+        dense(width), optax.adam(1e-3), example, batch=batch, accumulate=accumulate, devices=devices, with_ema=with_ema, fsdp=fsdp
     )
 
 
@@ -45,6 +45,19 @@ def test_bytes_of_a_matrix():
     assert found.total == sum((found.parameters, found.gradients, found.optimizer, found.teachers, found.activations))
     assert estimate(with_ema=True).parameters == 2 * matrix
     assert estimate(devices=1).activations > 3 * found.activations
+
+
+def test_bytes_of_parts_and_shares():
+    """In 3 parts a device keeps a third of its activations at a time and a second set of gradients; shared, a quarter of the matrix."""
+    whole, parts = estimate(batch=120), estimate(batch=120, accumulate=3)
+    share, matrix = 30 * 8 * 4, 8 * 8 * 4
+    assert parts.gradients == 2 * whole.gradients and parts.parameters == whole.parameters
+    # The batch is there either way, and the parameters are not counted again.
+    assert whole.activations - share + matrix == 3 * (parts.activations - share + matrix) > 3 * matrix
+    wide, shared = estimate(width=512), estimate(width=512, fsdp=True)
+    matrix = 512 * 512 * 4
+    assert wide.parameters == matrix and shared.parameters == shared.gradients == matrix / 4
+    assert shared.optimizer == 2 * matrix / 4 + 4 and shared.activations == wide.activations
 
 
 def test_a_run_that_cannot_fit_is_refused(monkeypatch):
@@ -61,6 +74,34 @@ def test_a_run_that_cannot_fit_is_refused(monkeypatch):
 
 def test_memory_of_the_cpu_is_shared_out():
     assert 0 < memory.memory_of(jax.devices()[0]) * jax.local_device_count() < 2**50
+
+
+@pytest.mark.parametrize(("groups", "files", "expected"), [
+    ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": "3000", "memory.max": "5000"}, [5000, 3000]),
+    ("0::/\n", {"memory.max": "7000"}, [7000]),
+    ("9:cpu:/x\n4:cpuset,memory:/host/only\n0::/\n", {"memory/memory.limit_in_bytes": "4000", "cpu/x/memory.max": "1"}, [4000]),
+    ("4:memory:/job:1\n", {"memory/job:1/memory.limit_in_bytes": "2000", "memory/memory.limit_in_bytes": str(2**63 - 4096)},
+     [2**63 - 4096, 2000]),
+    ("0::/\n", {}, []),
+    (None, {}, []),
+])  # fmt: skip
+def test_limits_of_control_groups(tmp_path, groups, files, expected):
+    for name, text in {f"sys/fs/cgroup/{name}": text for name, text in files.items()}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(groups)
+    assert memory.control_group_limits(tmp_path) == expected
+
+
+def test_a_container_has_less_than_the_machine(tmp_path, monkeypatch):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text("8192000\n")
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
+    assert memory.memory_of(jax.devices()[0]) == 8192000 // jax.local_device_count()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +127,7 @@ def test_dense_projectors_of_coco64():
             "image": np.zeros((1, 64, 64, 3), np.uint8), "teacher_image": np.zeros((1, 256, 256, 3), np.uint8),
             "joints": np.zeros((1, 17, 2), np.float32), "joint_weight": np.zeros((1, 17), np.float32),
         }  # fmt: skip
-        totals[kind] = memory.estimate(method, optimizer, example, batch=8, devices=8, with_ema=False)
+        totals[kind] = memory.estimate(method, optimizer, example, batch=8, accumulate=1, devices=8, with_ema=False, fsdp=False)
     difference = totals["dense"].parameters - totals["kron"].parameters
     assert 3.3 < difference / 2**30 < 3.45  # 3.4 GiB in float32
     assert 2 * difference == totals["dense"].optimizer - totals["kron"].optimizer

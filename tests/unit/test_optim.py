@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny import mesh_of
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.api import Group, Method
@@ -178,10 +179,9 @@ def quadratic(noise):
 def run_steps(method, steps, *, ema_decay=0.0, current=None):
     batch, key = {"target": jnp.ones((2, 4))}, jax.random.key(3)
     optimizer = build(lambda step: 0.1, groups=(Group("", plain_sgd=True),))
-    everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     if current is None:
-        current = state.create(method, optimizer, batch, key, with_ema=ema_decay > 0, sharding=everywhere)
-    function = build_step(method, optimizer, ema_decay=ema_decay)
+        current = state.create(method, optimizer, batch, key, with_ema=ema_decay > 0, mesh=mesh_of(1), fsdp=False)
+    function = build_step(method, optimizer, ema_decay=ema_decay, accumulate=1, layout=state.layout(current))
     losses, history = [], [np.asarray(current.params["student"])]
     for _ in range(steps):
         current, metrics = function(current, {}, batch, key)

@@ -2,9 +2,12 @@
 
 import json
 import math
+import resource
+import time
 
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from kdpose_jax.train.periodic import MetricsLog, Progress, due, mean_metrics
 
@@ -41,6 +44,41 @@ def test_log_goes_on_without_gap_or_double(tmp_path):
     log.close()
     assert steps_in(path) == [5, 10, 15]
     assert json.loads(path.read_text().splitlines()[-1])["loss"] == 1.5
+
+
+def test_tensorboard_hides_what_is_written_again(tmp_path):
+    for first_step in (0, 2):
+        log = MetricsLog(str(tmp_path), first_step=first_step, writes=True)
+        for step in (1, 2, 3):
+            log.write(step, {"loss": float(step)})
+        log.close()
+        time.sleep(1.1)  # the name of an event file has the second in it
+    events = []
+    for path in sorted((tmp_path / "tensorboard").iterdir()):
+        content = path.read_bytes()
+        while content:
+            length = int.from_bytes(content[:8], "little")
+            events.append(Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+    starts = [event.step for event in events if event.HasField("session_log")]
+    assert starts == [1, 3]  # TensorBoard drops what earlier files have from these steps on
+    assert [event.step for event in events if event.HasField("summary")] == [1, 2, 3, 1, 2, 3]
+
+
+def test_full_disk_raises_and_does_not_hang(tmp_path):
+    log = MetricsLog(str(tmp_path), first_step=0, writes=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            for step in range(1, 1000):
+                log.write(step, {"loss": float(step)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.close()
+    again = MetricsLog(str(tmp_path), first_step=5, writes=True)
+    again.close()
+    assert steps_in(tmp_path / "metrics.jsonl") == [1, 2, 3, 4, 5]
 
 
 def test_only_one_process_writes(tmp_path):

@@ -12,8 +12,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures
-from kdpose_jax.report.results import SCHEMA_VERSION, fingerprint, read_metrics, read_results, write_atomically, write_results
+from kdpose_jax.report.results import SCHEMA_VERSION, fingerprint, read_metrics, read_results, write_results
 from kdpose_jax.report.tables import breakdown_table, markdown_table, scaled
 
 
@@ -43,7 +44,7 @@ def test_failed_write_keeps_the_older_file(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # stands for a disk that fills up while it is written to
     try:
-        with pytest.raises(UserError, match="results.json could not be written .*: free space"):
+        with pytest.raises(UserError, match="results.json' could not be written .*: free space"):
             write_results(path, {"teacher": {"mpjpe_mm": list(range(10_000))}}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -74,6 +74,7 @@ def build(config: Any) -> Method:
         terms=terms,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
         groups=groups(distillation),
+        shared_axes=((r"projection/projectors/(kernel|up|bias)$", -1),),
         notes=notes(config),
     )
 

@@ -1,0 +1,141 @@
+"""How long a training step should take on v5e-8 to v5e-256, on paper: nothing here is measured.
+
+  python benchmarks/step_time_model.py
+
+Counts parameters, multiply-adds and bytes of the full-size runs from shapes alone, and prints the table of docs/scaling.md, whose
+formulas these functions are.
+"""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import cdkd, scjd
+from kdpose_jax.evaluate import cost
+from kdpose_jax.experiment import memory, pipeline, training
+
+CHIPS = (8, 16, 32, 64, 128, 256)
+# spec: Cloud TPU v5e, per chip.
+PEAK, MEMORY, HOST_THREADS = 197e12, 16e9, 224 / 8  # FLOP/s in bfloat16, bytes, host threads
+# Assumed: bandwidths in bytes/s, seconds per hop, share of the peak that is reached.
+MEMORY_BANDWIDTH, LINK_BANDWIDTH, HOP, UTILISATION = 819e9, 200e9 / 2, 1e-6, 0.4
+# Assumed: seconds of one host thread per example (spec: 47,700 windows/s a thread, 505 crops/s a core; two crops, two threads a core).
+READING = {"sequences": 1 / 47_700, "persons": 4 / 505}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """A run's size, of one example where it is per example.
+
+    Attributes:
+      title: in the table.
+      share: examples per chip.
+      parameters: bytes of what is trained.
+      flops: of one example's forward and backward pass, the teacher's forward pass included.
+      reading: seconds of a host thread.
+      memory: chips -> bytes that one of them holds.
+    """
+
+    title: str
+    share: int
+    parameters: int
+    flops: float
+    reading: float
+    memory: dict[int, int]
+
+
+def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -> Size:
+    """The size of one run of an experiment; its backward pass costs twice its forward pass, and a teacher has none."""
+    run = next(run for run in pipeline.planned_runs(config) if run.name == name)
+    method, locked = training.build_method(run.config, training.plan_of(run.config, 100_000))
+    _, optimizer = training.build_optimizer(method, locked, training.plan_of(locked, 100_000))
+    example = example_of(locked)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params, model_state, frozen = jax.eval_shape(method.init, key, example)
+    step = jax.ShapeDtypeStruct((), np.int32)
+    forward = cost.count_macs(method.loss, params, model_state, frozen, example, key, step).total
+    teacher = 0
+    if method.teachers:
+        taught = size_of("", config, "teacher", share, False)
+        teacher = taught.flops / 6
+    counted = dict(accumulate=1, with_ema=locked.student.train.ema_decay > 0, fsdp=fsdp)
+    return Size(
+        title=title,
+        share=share,
+        parameters=memory.size_of(params),
+        flops=2 * (3 * (forward - teacher) + teacher),
+        reading=READING[locked.data.reader],
+        memory={
+            chips: memory.estimate(method, optimizer, example, batch=share * chips, devices=chips, **counted).total
+            for chips in (CHIPS if fsdp else CHIPS[:1])
+        },
+    )
+
+
+def example_of(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
+    """The description of one example as the config's reader gives it."""
+    joints = config.data.joints
+    if config.data.reader == "sequences":
+        shapes = {"keypoints_2d": (config.data.frames, joints, 2), "pose_3d": (config.data.frames, joints, 3)}
+        return {name: jax.ShapeDtypeStruct((1, *shape), np.float32) for name, shape in shapes.items()}
+    views = {name: jax.ShapeDtypeStruct((1, side, side, 3), np.uint8) for name, side in training.reads(config, training=True)["views"].items()}
+    points = {"joints": (1, joints, 2), "joint_weight": (1, joints)}
+    return views | {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in points.items()}
+
+
+def compute(size: Size) -> float:
+    """Seconds of products: every chip has its share of the batch."""
+    return size.flops * size.share / (UTILISATION * PEAK)
+
+
+def update(size: Size, chips: int, fsdp: bool) -> float:
+    """Seconds of AdamW: gradient, parameter and two moments read, three written."""
+    return 7 * size.parameters / MEMORY_BANDWIDTH / (chips if fsdp else 1)
+
+
+def exchange(size: Size, chips: int, fsdp: bool) -> float:
+    """Seconds of the gradients' sum over a ring in each direction; sharing adds a collection of the parameters to half of it."""
+    passes = 3 if fsdp else 2
+    return passes * (chips - 1) / chips * size.parameters / LINK_BANDWIDTH + passes * HOP * 2 * math.sqrt(chips)
+
+
+def reading(size: Size) -> float:
+    """Seconds that the host's threads need for a chip's share."""
+    return size.share * size.reading / HOST_THREADS
+
+
+def main() -> None:
+    """Prints one table of the runs and one of their steps."""
+    wide = {}
+    for kind in ("kron", "dense"):
+        wide[kind] = cdkd.get_config("coco64")
+        wide[kind].distill.projection.kind = kind
+    lifting = scjd.get_config("h36m")
+    runs = [
+        (size_of("SCJD teacher", lifting, "teacher", 4, False), False),
+        (size_of("SCJD student", lifting, "student", 16, False), False),
+        (size_of("CDKD teacher, coco64", wide["kron"], "teacher", 32, False), False),
+        (size_of("CDKD student, coco64, kron", wide["kron"], "student", 32, False), False),
+        (size_of("CDKD student, coco64, dense", wide["dense"], "student", 32, False), False),
+        (size_of("CDKD student, coco64, dense, fsdp", wide["dense"], "student", 32, True), True),
+    ]
+    print("| run | examples per chip | trained parameters | GFLOP per example | GB per chip |\n|:--|--:|--:|--:|--:|")
+    for size, _ in runs:
+        held = " to ".join(dict.fromkeys(f"{size.memory[chips] / 1e9:.1f}" for chips in (min(size.memory), max(size.memory))))
+        held += "" if max(size.memory.values()) <= MEMORY else " (too much)"
+        print(f"| {size.title} | {size.share} | {size.parameters / 4e6:.1f} M | {size.flops / 1e9:,.1f} | {held} |")
+    print("\n| run | chips | compute ms | update ms | exchange ms | reading ms | step ms | efficiency |\n|:--|" + "--:|" * 7)
+    for size, fsdp in runs:
+        for chips in CHIPS:
+            parts = compute(size), update(size, chips, fsdp), exchange(size, chips, fsdp), reading(size)
+            step = max(sum(parts[:3]), parts[3])
+            alone = compute(size) + update(size, 1, False)
+            row = " | ".join(f"{1000 * part:.2f}" for part in (*parts, step))
+            print(f"| {size.title} | {chips} | {row} | {alone / step:.0%} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Paths that a user may give, of a disk or of a bucket (`gs://`), small files written whole or not at all, and folders that one process at
+a time writes into. Imports only `errors` and `buckets`.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from etils import epath
+
+from kdpose_jax import buckets
+from kdpose_jax.errors import UserError
+
+LOCK_FILE = ".lock"
+# What file systems answer that cannot lock.
+_UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """The absolute form of a path, `~` filled in; a bucket's is absolute already.
+
+    Raises:
+      UserError: a storage that is neither a disk nor a bucket of Google Cloud Storage.
+    """
+    text = os.fspath(path)
+    if buckets.is_bucket(text):
+        return epath.Path(text)
+    if "://" in text:
+        raise UserError(f"'{text}' is in a storage that is not known here: use a folder of a disk, or gs://BUCKET/FOLDER.")
+    return epath.Path(text).expanduser().resolve()
+
+
+def write_atomically(path: epath.PathLike, data: bytes) -> None:
+    """Writes a small file, of which nobody ever sees a part: neither another process, nor one after a kill or a power cut.
+
+    On a disk it is written under a temporary name and renamed; in a bucket an object appears when its last byte has arrived.
+
+    Args:
+      path: the file, in a folder that exists.
+      data: what is to be in it.
+
+    Raises:
+      UserError: it cannot be written; an older file of this name is unharmed.
+    """
+    path = epath.Path(path)
+    if buckets.is_bucket(path):
+        with buckets.one_sentence(path):
+            path.write_bytes(data)
+        return
+    temporary = partial_name(path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if not isinstance(error, OSError):
+            raise
+        why = "the disk is full" if error.errno in DISK_FULL else error.strerror or error
+        raise UserError(
+            f"'{path}' could not be written ({why}): free space or choose another folder, then give the same command again; what was "
+            "written before is whole."
+        ) from error
+
+
+def sync_folder(folder: epath.PathLike) -> None:
+    """Has the names in a local folder on the disk, where its file system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def partial_name(path: epath.PathLike) -> epath.Path:
+    """The name under which a file is written until it is whole; two processes of a machine never share one."""
+    path = epath.Path(path)
+    return path.parent / f".{path.name}.{os.getpid()}.partial"
+
+
+def is_partial(name: str) -> bool:
+    """Whether a killed process left this file."""
+    return name.startswith(".") and name.endswith(".partial")
+
+
+@contextlib.contextmanager
+def held(folder: epath.PathLike, show: Callable[[str], None]) -> Iterator[None]:
+    """Holds a folder for this process, so that no second run writes into it; let go when the process ends, however it does.
+
+    A folder that cannot be locked (a bucket, some network file systems) is used all the same, and said to be unprotected.
+
+    Args:
+      folder: made if needed.
+      show: prints one line.
+
+    Raises:
+      UserError: another process holds it; names the process and its machine.
+    """
+    folder = epath.Path(folder)
+    if buckets.is_bucket(folder):
+        show(f"note: {folder} cannot be locked: see to it that no other run writes there")
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = _lock(folder, show)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # while it is held, and so never another's
+            os.unlink(folder / LOCK_FILE)
+            os.rmdir(folder)  # only where nothing came of it: no trace of a command that was refused
+        os.close(descriptor)
+
+
+def _lock(folder: epath.Path, show: Callable[[str], None]) -> int:
+    """A descriptor that holds the folder for as long as it is open."""
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(os.pread(descriptor, 4096, 0))
+        os.close(descriptor)
+        raise UserError(f"'{folder}' is in use by {holder}: wait until it ends or stop it, or use another folder.") from None
+    except OSError as error:
+        if error.errno not in _UNLOCKABLE:
+            raise
+        show(f"note: {folder} cannot be locked ({error.strerror}): see to it that no other run writes there")
+        return descriptor
+    if os.fstat(descriptor).st_nlink == 0:  # the holder before was just removing it
+        os.close(descriptor)
+        folder.mkdir(parents=True, exist_ok=True)
+        return _lock(folder, show)
+    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(about).encode(), 0)
+    return descriptor
+
+
+def _holder(content: bytes) -> str:
+    """Who holds a lock, from its file, in words."""
+    try:
+        about = json.loads(content)
+        return f"process {about['pid']} on {about['host']} since {about['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

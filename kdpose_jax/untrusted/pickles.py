@@ -1,0 +1,135 @@
+"""Pickles inside files that users hand us, read without running any code."""
+
+import contextlib
+import pickle
+import pickletools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.untrusted import bounds
+
+_TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+_GETS = ("GET", "BINGET", "LONG_BINGET")
+
+
+class StandIn:
+    """What a pickle may call: a function of ours. A pickle cannot change it."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, unused: Any) -> None:
+        raise ValueError("a pickle that alters what it calls")
+
+
+class _AllowedNamesUnpickler(pickle.Unpickler):
+    """Resolves a global only if the caller listed it: nothing else can be called while loading."""
+
+    def __init__(self, file: BinaryIO, allowed: Mapping[tuple[str, str], Any], place: str, **options: Any):
+        super().__init__(file, **options)
+        self._allowed = allowed
+        self._place = place
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._allowed[module, name]
+        except KeyError:
+            raise UserError(
+                f"{self._place} holds a pickled '{module}.{name}', which is no array data and could run code; "
+                "it was not loaded: get the file from its original source."
+            ) from None
+
+
+def load_pickle(
+    file: BinaryIO, allowed: Mapping[tuple[str, str], Any], place: str, persistent_load=None, **options: Any
+) -> Any:
+    """Loads one pickle in which only listed globals may occur.
+
+    Args:
+      file: open binary file, positioned at the pickle.
+      allowed: (module, name) -> the object that stands for it.
+      place: what to call the file in an error.
+      persistent_load: resolves persistent ids (PyTorch storages), None if there may be none.
+      **options: passed to `pickle.Unpickler` (for example `encoding="latin1"`).
+
+    Returns:
+      The object.
+
+    Raises:
+      UserError: a global that is not listed, a pickle that asks for more than `bounds` allows, or a damaged one.
+    """
+    with _damage(place):
+        _refuse_bombs(file)
+    unpickler = _AllowedNamesUnpickler(file, allowed, place, **options)
+    if persistent_load is not None:
+        unpickler.persistent_load = persistent_load
+    with _damage(place):
+        return unpickler.load()
+
+
+def _refuse_bombs(file: BinaryIO) -> None:
+    """Refuses what no honest pickle of this length has, by following what each opcode takes from and puts on the stack.
+
+    A memo index beyond the position would ask for gigabytes of memo table in nine bytes; many opcodes without arguments are many
+    objects; and a tuple of tuples of tuples is hashed by recursion, as often as it occurs.
+    """
+    start = file.tell()
+    values: list[int] = []  # of every object on the stack, how many a tuple holds
+    marks: list[int] = []  # where in it the marks stand
+    memo: dict[int, int] = {}
+    for count, (code, argument, position) in enumerate(pickletools.genops(file)):
+        if count >= bounds.OPCODES:
+            raise ValueError(f"more than {bounds.OPCODES:,} opcodes")
+        if code.name in _PUTS:
+            if int(argument) > position:
+                raise ValueError(f"memo index {argument} in its first {position} bytes")
+            memo[int(argument)] = values[-1]
+        elif code.name == "MEMOIZE":
+            memo[len(memo)] = values[-1]
+        elif code.name in _GETS:
+            values.append(memo[int(argument)])
+        elif code.name == "DUP":
+            values.append(values[-1])
+        elif code.name == "MARK":
+            marks.append(len(values))
+        elif code.name == "POP" and marks and marks[-1] == len(values):
+            marks.pop()
+        else:
+            taken = _take(values, marks, code)
+            held = 1 + sum(taken) if code.name in _TUPLES else 1
+            if held > bounds.TUPLE_VALUES:
+                raise ValueError(f"a tuple of more than {bounds.TUPLE_VALUES:,} values")
+            values += [held] * len(code.stack_after)
+    file.seek(start)
+
+
+def _take(values: list[int], marks: list[int], code: pickletools.OpcodeInfo) -> list[int]:
+    """Removes from the stack what an opcode takes, down to the last mark if it takes one."""
+    if pickletools.markobject in code.stack_before:
+        first = marks.pop() - code.stack_before.index(pickletools.markobject)
+    else:
+        first = len(values) - len(code.stack_before)
+    if first < 0:
+        raise ValueError(f"nothing on the stack for {code.name}")
+    taken = values[first:]
+    del values[first:]
+    return taken
+
+
+@contextlib.contextmanager
+def _damage(place: str) -> Iterator[None]:
+    """A malformed pickle can raise almost anything."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        what = " ".join(str(error).split())
+        raise UserError(f"{place} is damaged ({type(error).__name__}: {what}): copy or download it again.") from error

@@ -1,0 +1,186 @@
+"""Zip archives of numpy and PyTorch, and MATLAB's files."""
+
+import io
+import pathlib
+import pickle
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tests.fuzz.reader import Reader, on_file
+
+PICKLE_WORDS = (
+    b"cnumpy.core.multiarray\n_reconstruct\n",
+    b"cnumpy._core.multiarray\nscalar\n",
+    b"cnumpy._core.numeric\n_frombuffer\n",
+    b"cnumpy\nndarray\n",
+    b"cnumpy\ndtype\n",
+    b"c_codecs\nencode\n",
+    b"ccollections\nOrderedDict\n",
+    b"cbuiltins\nbytearray\n",
+    b"cbuiltins\nlist\n",
+    b"\x8a\x05\x00\x00\x00\x00\x10",
+    b"\x85R",
+    b"\x86R",
+    b"\x87R",
+    b"(R",
+    b"b.",
+    b"X\x02\x00\x00\x00f4",
+    b"X\x01\x00\x00\x00O",
+    b"\x8e\x00\x00\x00\x00\x10\x00\x00\x00",
+    b"J\xff\xff\xff\x7f",
+)
+
+
+def _motion() -> dict[str, dict[str, Any]]:
+    return {"S1": {"Walking": np.zeros((1, 17, 3), np.float32)}}
+
+
+def _detected() -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"S1": {"Walking": [np.zeros((1, 17, 2), np.float32)]}}, {"num_joints": np.int64(17)}
+
+
+def npz(folder: pathlib.Path) -> Reader:
+    from data_prep import takes
+    from kdpose_jax.errors import UserError
+
+    def read(path: str) -> None:
+        try:
+            takes.read_positions(path)
+        except UserError:
+            takes.read_detections(path)
+
+    seeds = []
+    detected, metadata = _detected()
+    for save in (np.savez, np.savez_compressed):
+        for arrays in ({"positions_3d": _motion()}, {"positions_2d": detected, "metadata": metadata}):
+            content = io.BytesIO()
+            save(content, **arrays)
+            seeds.append(content.getvalue())
+    return Reader(
+        on_file(folder / "data_3d_set.npz", read), seeds, (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", *PICKLE_WORDS)
+    )
+
+
+def npz_pickle(folder: pathlib.Path) -> Reader:
+    """The pickles alone, in an npz file that is whole: the first byte says which entry the rest is."""
+    from numpy.lib import format as npy_format
+
+    from data_prep import takes
+
+    header = io.BytesIO()
+    npy_format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
+    detected, metadata = (pickle.dumps(np.array(value, object), 4) for value in _detected())
+    path = folder / "data_3d_set.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def read(content: bytes) -> None:
+        kind, pickled = content[:1], content[1:]
+        entries = {b"m": {"positions_2d": detected, "metadata": pickled}, b"d": {"positions_2d": pickled, "metadata": metadata}}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, value in (entries[kind] if kind in entries else {"positions_3d": pickled}).items():
+                archive.writestr(f"{name}.npy", header.getvalue() + value)
+        (takes.read_detections if kind in entries else takes.read_positions)(str(path))
+
+    values = {b"p": _motion(), b"d": _detected()[0], b"m": _detected()[1]}
+    seeds = [kind + pickle.dumps(np.array(value, object), protocol) for kind, value in values.items() for protocol in (0, 2, 4, 5)]
+    seeds += [kind + pickle.dumps(value, 2) for kind, value in values.items()]
+    return Reader(read, seeds, PICKLE_WORDS)
+
+
+def mat(folder: pathlib.Path) -> Reader:
+    import scipy.io
+
+    from data_prep import gt_valid
+
+    def read(path: str) -> None:
+        gt_valid.read(path, "--head-boxes none")
+
+    names = np.empty((1, 16), object)
+    names[0] = [np.array([name]) for name in gt_valid.JOINTS]
+    arrays = {
+        "dataset_joints": names,
+        "jnt_missing": np.zeros((16, 1), np.uint8),
+        "pos_gt_src": np.ones((16, 2, 1)),
+        "headboxes_src": np.arange(4.0).reshape(2, 2, 1),
+    }
+    seeds = []
+    for compressed in (False, True):
+        file = io.BytesIO()
+        scipy.io.savemat(file, arrays, do_compression=compressed)
+        seeds.append(file.getvalue())
+    words = (
+        b"pos_gt_src",
+        b"jnt_missing",
+        b"headboxes_src",
+        b"dataset_joints",
+        b"\x0e\x00\x00\x00",
+        b"\x0f\x00\x00\x00",
+        b"\xff\xff\xff\x7f",
+    )
+    return Reader(on_file(folder / "gt_valid.mat", read), seeds, words)
+
+
+def _torch_states() -> list[Any]:
+    """Checkpoints with few bytes; the names are those of MixSTE, so that reading goes beyond the file."""
+    import torch
+
+    return [
+        {"model_pos": {"Spatial_patch_to_embedding.weight": torch.ones(2, 2), "Temporal_pos_embed": torch.ones(1, 3, 2)}},
+        {"state_dict": {"module.conv1.weight": torch.ones(2, 3, 1, 1, dtype=torch.float16), "epoch": torch.tensor(3)}, "epoch": 1},
+    ]
+
+
+def torch(folder: pathlib.Path) -> Reader:
+    import torch
+
+    from kdpose_jax.models import torch_import
+
+    seeds = []
+    for state in _torch_states():
+        content = io.BytesIO()
+        torch.save(state, content)
+        seeds.append(content.getvalue())
+    read = on_file(folder / "weights.pth", _import_everything(torch_import))
+    return Reader(read, seeds, (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06"))
+
+
+def _import_everything(torch_import: Any) -> Callable[[str], None]:
+    loads = (torch_import.import_mixste, torch_import.import_hrnet, torch_import.import_imagenet_hrnet)
+
+    def read(path: str) -> None:
+        loads[pathlib.Path(path).stat().st_size % len(loads)](path)
+
+    return read
+
+
+def torch_pickle(folder: pathlib.Path) -> Reader:
+    """The pickle alone, in a checkpoint with four numbers that is whole."""
+    import torch
+
+    from kdpose_jax.models import torch_import
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "weights.pth"
+    import_everything = _import_everything(torch_import)
+
+    def read(pickled: bytes) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", pickled)
+            archive.writestr("archive/byteorder", "little")
+            archive.writestr("archive/data/0", bytes(16))
+        import_everything(str(path))
+
+    seeds = []
+    for state in [
+        *_torch_states(),
+        {"model": {"a": torch.nn.Parameter(torch.ones(2, 2))}, "rng": np.random.RandomState(0).get_state()[2:]},
+    ]:
+        content = io.BytesIO()
+        torch.save(state, content)
+        with zipfile.ZipFile(content) as archive:
+            seeds.append(archive.read("archive/data.pkl"))
+    words = (b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"X\x07\x00\x00\x00storageq", b"Q", *PICKLE_WORDS)
+    return Reader(read, seeds, words)

@@ -1,0 +1,231 @@
+"""The JSON files: annotations, tables, and what runs and data sets say of themselves."""
+
+import contextlib
+import json
+import pathlib
+from typing import Any
+
+from tests.fuzz.reader import Reader, as_json, on_file
+
+
+def mpii_annotations(folder: pathlib.Path) -> Reader:
+    from data_prep import annotations, mpii
+
+    entry = {"image": "a.jpg", "center": [1.0, 2.0], "scale": 1.0, "joints": [[1, 2]] * 16, "joints_vis": [1] * 15 + [0]}
+    read = on_file(folder / "valid.json", lambda path: mpii.read_persons(annotations.read_json(path, "--test-annotations"), path))
+    return Reader(read, as_json([[entry], [entry, entry]]), is_json=True)
+
+
+def _coco() -> dict[str, Any]:
+    person = {
+        "id": 7,
+        "image_id": 1,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": 9.0,
+        "bbox": [1, 1, 5, 5],
+        "num_keypoints": 17,
+        "keypoints": [2, 2, 2] * 17,
+    }
+    return {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}],
+        "annotations": [person, {**person, "id": 8, "iscrowd": 1}],
+    }
+
+
+def coco_annotations(folder: pathlib.Path) -> Reader:
+    from data_prep import coco
+
+    def read(path: str) -> None:
+        content = coco.read_annotations(path, "--test-annotations")
+        coco.read_persons(content, path, "test", [])
+        coco._for_evaluation(content)
+
+    return Reader(on_file(folder / "person_keypoints.json", read), as_json([_coco()]), is_json=True)
+
+
+def coco_evaluation(folder: pathlib.Path) -> Reader:
+    from kdpose_jax.evaluate import coco_metrics
+
+    return Reader(on_file(folder / "test_annotations.json", coco_metrics.read_annotations), as_json([_coco()]), is_json=True)
+
+
+def detections(folder: pathlib.Path) -> Reader:
+    from data_prep import annotations, coco
+
+    images = {1: _coco()["images"][0]}
+    entry = {"image_id": 1, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "score": 0.5}
+
+    def read(path: str) -> None:
+        coco.read_detections(annotations.read_json(path, "--detections"), images, path, [])
+
+    return Reader(on_file(folder / "detections.json", read), as_json([[entry], [entry, {**entry, "category_id": 2}]]), is_json=True)
+
+
+def cameras(folder: pathlib.Path) -> Reader:
+    from data_prep import cameras
+
+    lens = {"res_w": 100, "res_h": 90, "focal_length": [9.0, 9.0], "center": [5.0, 4.0], "radial_distortion": [0.1, 0.0, 0.0]}
+    quaternion = {**lens, "orientation": [1.0, 0.0, 0.0, 0.0], "translation": [1.0, 2.0, 3.0]}
+    matrix = {"w": 9, "h": 9, "f": [9, 9], "c": [4, 4], "p": [0, 0], "R": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "t": [0, 1, 2]}
+    seeds = as_json([{"note": "x", "S1": [quaternion]}, {"S1/1": matrix, "S1/2": {**matrix, "T": [1, 2, 3]}}])
+    return Reader(on_file(folder / "cameras.json", cameras.read_cameras), seeds, is_json=True)
+
+
+def converter_json(folder: pathlib.Path) -> Reader:
+    """The three small files by which converters know a set's subjects, and an output folder that they have begun."""
+    from data_prep import human36m, records
+    from data_prep.people import generate
+    from kdpose_jax.errors import UserError
+
+    settings = {"layout": "mpii", "seed": 1}
+    out = folder / "out"
+    out.mkdir(parents=True, exist_ok=True)
+
+    def read(content: bytes) -> None:
+        for name in ("metadata.json", generate.SETTINGS_FILE):
+            (out / name).write_bytes(content)
+        for check in (
+            lambda: human36m._test_subjects_of_meta(str(out / "metadata.json")),
+            lambda: records._is_finished(str(out), {"kind": "k", "settings": settings}),
+            lambda: generate._is_finished(str(out), settings),
+        ):
+            try:
+                check()
+            except UserError:
+                pass
+
+    seeds = [{"test_subjects": ["S1"]}, {"subjects": {"S1": {"split": "test"}}}, {"kind": "k", "settings": settings, "finished": True}]
+    return Reader(read, as_json(seeds), is_json=True)
+
+
+def metadata(folder: pathlib.Path) -> Reader:
+    from kdpose_jax.data import schema
+    from kdpose_jax.errors import UserError
+
+    def read(path: str) -> None:
+        for kind in schema.KINDS.values():
+            with contextlib.suppress(UserError):
+                use_metadata(schema.read_metadata(str(folder), kind))
+
+    shared = {
+        "schema_version": 1,
+        "keypoints": "gt",
+        "generated": True,
+        "sources": {"a": "00"},
+        "left_out": ["x"],
+    }
+    splits = {name: {"records": 1, "frames": 1, "shards": {"shard": 1}} for name in ("train", "test")}
+    reach = {name: {"scale_factor": 0.25, "rotation_factor": 30.0, "half_body": False} for name in splits}
+    seeds = [
+        {**shared, "kind": "pose_sequences", "skeleton": "h36m_17", "fps": 50, "settings": {"fps": 50}, "splits": splits},
+        {
+            **shared,
+            "kind": "person_images",
+            "skeleton": "mpii_16",
+            "notes": [],
+            "files": {"shard": "00"},
+            "settings": {"reach": reach},
+            "splits": splits,
+        },
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "shard").write_bytes(b"")
+    return Reader(on_file(folder / "metadata.json", read), as_json(seeds), is_json=True)
+
+
+def use_metadata(metadata: dict[str, Any]) -> None:
+    """What the code does with metadata that was accepted."""
+    from kdpose_jax.codecs.crops import Reach
+    from kdpose_jax.data import schema
+    from kdpose_jax.experiment import settings
+    from kdpose_jax.skeletons import SKELETONS
+
+    assert SKELETONS[metadata["skeleton"]].num_joints
+    settings.data_identity(metadata)
+    bool(metadata["generated"]), ", ".join(metadata["left_out"]), str(metadata["keypoints"])
+    for name, split in metadata["splits"].items():
+        f"{split['records']:,}", sum(count + 1 for count in split["shards"].values())
+        if metadata["kind"] == schema.PERSONS.name:
+            reach = metadata["settings"]["reach"][name]
+            Reach(reach["scale_factor"], reach["rotation_factor"], reach["half_body"]).covers(Reach(0.1, 1.0, True))
+        else:
+            f"{split['frames']:,}"
+
+
+def config_json(folder: pathlib.Path) -> Reader:
+    """The two files by which a work directory knows its run."""
+    from etils import epath
+
+    from configs import scjd
+    from kdpose_jax.errors import UserError
+    from kdpose_jax.experiment import settings
+
+    config = scjd.get_config()
+    metadata = {name: 1 for name in settings.DATA_IDENTITY}
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def read(content: bytes) -> None:
+        for name in ("config.json", settings.DATA_FILE):
+            (folder / name).write_bytes(content)
+        try:
+            settings.refuse_other_run(epath.Path(folder), config)
+        except UserError:
+            pass
+        settings.holds_other_data(epath.Path(folder), metadata)
+
+    whole = settings.as_dict(config)
+    seeds = [metadata, {"seed": 0, "name": whole["name"], "data": {**whole["data"], "train_split": "x"}, "baseline": True}]
+    return Reader(read, as_json(seeds), is_json=True)
+
+
+def results_json(folder: pathlib.Path) -> Reader:
+    """results.json and metrics.jsonl, which a resumed run also cuts."""
+    from etils import epath
+
+    from kdpose_jax.errors import UserError
+    from kdpose_jax.report import results
+    from kdpose_jax.train import periodic
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        for use in (results.read_results, results.read_metrics, lambda path: periodic._lines_until(epath.Path(path), 3)):
+            try:
+                use(path)
+            except UserError:
+                pass
+
+    seeds = as_json([{"schema_version": 1, "fingerprint": {}, "networks": {"student": {"scores": {"mpjpe": 1.0}}}}])
+    return Reader(read, [*seeds, b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n{"step": 2, "sco'], is_json=True)
+
+
+def checkpoint_json(folder: pathlib.Path) -> Reader:
+    """The JSON files of a step: its meta, as a run, a teacher and the best step are found by it, and its scores."""
+    from configs import scjd
+    from kdpose_jax.checkpoint import stored, teacher
+    from kdpose_jax.errors import UserError
+    from kdpose_jax.experiment import networks, settings
+
+    step = folder / "checkpoints" / "3"
+    for item in (stored.STATE, stored.META, stored.METRICS):
+        (step / item).mkdir(parents=True, exist_ok=True)
+
+    def read(content: bytes) -> None:
+        meta, _, metrics = content.partition(b"\n")
+        (step / stored.META / "metadata").write_bytes(meta)
+        (step / stored.METRICS / stored.METRICS).write_bytes(metrics)
+        for use in (lambda: networks.stored_config(str(step)), lambda: teacher._best_step(step.parent, [3])):
+            try:
+                use()
+            except UserError:
+                pass
+
+    config = settings.as_dict(scjd.get_config())
+    kept = {key: config[key] for key in ("task", "method")}
+    kept |= {"teacher": {"method": "supervised", "pretrained": ""}, "student": {"pretrained": ""}, "data": {"reader": "sequences"}}
+    kept |= {"eval": {"protocol": "h36m"}, "gradient_report": {}}
+    meta = {"run": {"config": kept, "teachers": {}}, "ranking": {"metric": "mpjpe", "lowest": True}}
+    return Reader(read, [json.dumps(meta).encode() + b"\n" + json.dumps({"mpjpe": 3.5}).encode()], is_json=True)
