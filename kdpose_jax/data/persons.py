@@ -182,7 +182,7 @@ class PersonSource:
         return picture
 
 
-def _damaged_image(records: str | pathlib.Path, number: int, file: str) -> str:
+def _damaged_image(records: epath.PathLike, number: int, file: str) -> str:
     return f"'{records}', person {number} ('{file}'): its image is damaged; convert the data set again into a new folder."
 
 

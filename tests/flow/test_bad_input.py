@@ -115,8 +115,6 @@ def other_version(folder):
         (cut_off, ("train.tfrecord-00000", ", record ")),
         (other_version, ("schema version 99",)),
         (lambda folder: (folder / "metadata.json").unlink(), ("metadata.json",)),
-        (lambda folder: (folder / "features.json").write_text("{"), ("features.json",)),
-        (lambda folder: (folder / "dataset_info.json").write_bytes(b"\xff"), ("dataset_info.json",)),
         (lambda folder: sorted(folder.glob("train.tfrecord-*"))[0].unlink(), ("train.tfrecord-00000",)),
     ],
 )

@@ -56,7 +56,7 @@ def test_everything_is_left_behind(finished):
     networks = json.loads((workdir / "results.json").read_text())["networks"]
     assert set(networks) == {"teacher", "baseline", "student"}
     for record in networks.values():
-        assert set(record["scores"]) == {"plain", "flip"} and set(record["table"]) == {"pckh", "pckh_0.1"}
+        assert set(record["scores"]) == {"plain", "flip", "persons", "unseen"} and set(record["table"]) == {"pckh", "pckh_0.1"}
         assert record["cost"]["outputs_per_example"] == 1
     assert networks["student"]["cost"]["parameters"] == networks["baseline"]["cost"]["parameters"]
     table = (workdir / "results.md").read_text()

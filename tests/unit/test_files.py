@@ -29,7 +29,7 @@ def test_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"could not be written \(the disk is full\): free space or choose another folder, then give the same"):
+    with pytest.raises(UserError, match=r"could not be written \(the disk is full\): free space or choose another folder, then"):
         write_atomically(path, b"new")
     monkeypatch.undo()
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]

@@ -13,6 +13,7 @@ import zlib
 import numpy as np
 import pytest
 import scipy.io
+from etils import epath
 from numpy.lib import format as npy_format
 
 from configs import cdkd, scjd
@@ -292,7 +293,7 @@ def test_a_record_longer_than_its_shard(tmp_path, length):
     masked = {2**38: b"\xf59]}", 2**63: b"abcd", 2**64 - 16: b"\xe2\xca\xb66"}[length]  # checksums that are right, where TensorFlow went on
     (tmp_path / "shard").write_bytes(struct.pack("<Q", length) + masked + b"abc")
     with pytest.raises(UserError, match="shard', record 0, is cut off, or claims to be longer"):
-        tfrecords._require_lengths(tmp_path / "shard")
+        tfrecords._require_lengths(epath.Path(tmp_path) / "shard")
 
 
 def chunk(name: bytes, content: bytes, length: int | None = None) -> bytes:
