@@ -27,6 +27,7 @@ from kdpose_jax.untrusted.documents import load_json
 
 # Says what a folder without metadata.json is being made from; deleted when the data set is whole.
 UNFINISHED_FILE = "unfinished.json"
+BLOCK_BYTES = 8 * 2**20  # read at once for a checksum: in a bucket each is a request
 # At least this many shards per split, for as many workers and hosts; more when a shard would exceed about 35 MB.
 MIN_SHARDS = 8
 PER_SHARD = {schema.SEQUENCES.name: 100_000, schema.PERSONS.name: 500}
@@ -85,10 +86,13 @@ class _Shard:
     size: int
 
 
-def sha256(path: str) -> str:
+def sha256(path: epath.PathLike) -> str:
     """The checksum of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    checksum = hashlib.sha256()
+    with epath.Path(path).open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            checksum.update(block)
+    return checksum.hexdigest()
 
 
 def write_recordset(

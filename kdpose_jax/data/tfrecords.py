@@ -52,9 +52,10 @@ def read_records(directory: epath.PathLike, split: str, metadata: dict[str, Any]
 def _raw_records(tf: Any, path: epath.Path, count: int) -> Iterator[bytes]:
     if not path.exists():
         raise UserError(f"Shard '{path}' is missing: convert the data set again into a new folder.")
-    _require_lengths(path)
+    lengths = _check_lengths(path)
     shard = iter(tf.data.TFRecordDataset(str(path), buffer_size=READ_BYTES))
     for number in range(count):
+        next(lengths, None)  # one at a time: TensorFlow then finds by its checksum a length that is wrong and fits
         try:
             raw = next(shard).numpy()
         except StopIteration:
@@ -62,14 +63,16 @@ def _raw_records(tf: Any, path: epath.Path, count: int) -> Iterator[bytes]:
         except tf.errors.OpError as error:
             raise UserError(_damage(path, number, f"is damaged: {error.message.split('[')[0].strip()}")) from None
         yield raw
+    next(lengths, None)
     if next(shard, None) is not None:
         raise UserError(_damage(path, count, f"should not be there: the metadata counts {count}"))
 
 
-def _require_lengths(path: epath.Path) -> None:
+def _check_lengths(path: epath.Path) -> Iterator[None]:
     """Refuses a record that claims to be longer than the file: TensorFlow takes the memory first, and ends the process without it.
 
-    A bucket would be asked once per record, and checks what it stores by itself: files there are read as they are.
+    Yields after every record whose length fits. A bucket would be asked once per record, and checks what it stores by itself: files there
+    are read as they are.
     """
     if buckets.is_bucket(path):
         return
@@ -81,7 +84,8 @@ def _require_lengths(path: epath.Path) -> None:
             length = struct.unpack("<Q", file.read(8))[0]
             position += 16 + length  # the length, its checksum, the record, its checksum
             if position > size:
-                raise UserError(_damage(path, number, "is cut off, or claims to be longer than the file"))
+                raise UserError(_damage(path, number, "is damaged: cut off, or longer than the file by its own account"))
+            yield
             number += 1
 
 

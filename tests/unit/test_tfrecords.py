@@ -2,6 +2,7 @@
 
 import pytest
 import tensorflow as tf
+from etils import epath
 
 from kdpose_jax.data import tfrecords
 from kdpose_jax.errors import UserError
@@ -20,7 +21,7 @@ def shard(tmp_path):
 
 
 def read(path):
-    return list(tfrecords._raw_records(tf, path, len(RECORDS)))
+    return list(tfrecords._raw_records(tf, epath.Path(path), len(RECORDS)))
 
 
 def test_every_flipped_byte_and_every_cut_is_found(shard):

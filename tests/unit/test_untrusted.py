@@ -292,8 +292,8 @@ def test_a_record_longer_than_its_shard(tmp_path, length):
     """TensorFlow asks for the memory before it reads, and ends the process if there is none."""
     masked = {2**38: b"\xf59]}", 2**63: b"abcd", 2**64 - 16: b"\xe2\xca\xb66"}[length]  # checksums that are right, where TensorFlow went on
     (tmp_path / "shard").write_bytes(struct.pack("<Q", length) + masked + b"abc")
-    with pytest.raises(UserError, match="shard', record 0, is cut off, or claims to be longer"):
-        tfrecords._require_lengths(epath.Path(tmp_path) / "shard")
+    with pytest.raises(UserError, match="shard', record 0, is damaged: cut off, or longer than the file"):
+        next(tfrecords._check_lengths(epath.Path(tmp_path) / "shard"))
 
 
 def chunk(name: bytes, content: bytes, length: int | None = None) -> bytes:
