@@ -214,10 +214,10 @@ def _take_first_steps(file: str, preset: str, name: str) -> Started:
         current = state.create(method, optimizer, batch, key, with_ema=decay > 0, mesh=mesh_of(1), fsdp=False)
         frozen = jax.device_put(jax.jit(lambda: method.init(key, batch)[2])(), everywhere) if method.teachers else {}
         step = build_step(method, optimizer, ema_decay=decay, accumulate=1, layout=state.layout(current))
-        states, metrics = [jax.tree.map(jnp.copy, current)], []
+        states, metrics = [jax.tree.map(np.array, current)], []
         for _ in range(2):
             current, values = step(current, frozen, batch, key)
-            states.append(jax.tree.map(jnp.copy, current))
+            states.append(jax.tree.map(np.array, current))
             metrics.append(jax.tree.map(np.asarray, values))
     prediction = jax.jit(method.predict)(current.evaluated_params, current.model_state, batch)
     return Started(

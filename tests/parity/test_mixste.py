@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from golden import close, golden_files, precision
+from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.lifting import flip_averaged
@@ -17,6 +18,7 @@ from kdpose_jax.models.torch_mixste import convert_mixste_state
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.train.optim import build_optimizer
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 # Every file of the kind but those of the loss, which have a test of their own.
 FILES = [file for file in golden_files("mixste_*") if not file.id.startswith("mixste_loss")] or golden_files("mixste_f*")
 # The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin, which a file of this kind shows
