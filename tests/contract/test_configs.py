@@ -23,7 +23,7 @@ from configs import common, scjd
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
 from kdpose_jax.experiment import pipeline, settings, training
-from kdpose_jax.methods.scjd.student import has_phases
+from kdpose_jax.methods.sparse_lifting import has_phases
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 experiments = pytest.mark.parametrize(("file", "preset"), EXPERIMENTS)
