@@ -187,6 +187,7 @@ def first_steps(file: str, preset: str, name: str) -> Started:
     counts = {key: value for key, value in flat.items() if not any(word in key.split(".") for word in BESIDE_THE_POINT)}
     if not any(flat[f"distill.weights.{weight}"] for weight in config.distill.weights) or config.method == config.teacher.method:
         counts = {key: value for key, value in counts.items() if not key.startswith(("teacher.", "distill."))}
+    counts |= {key: value > 0 for key, value in counts.items() if key.endswith("ema_decay")}  # there is an average, or none
     key = json.dumps(counts, sort_keys=True)
     if key not in _STARTED:
         _STARTED[key] = _take_first_steps(file, preset, name)
