@@ -77,11 +77,12 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
 
 def example_of(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
     """The description of one example as the config's reader gives it."""
-    joints = config.data.joints
+    joints, asked = config.data.joints, training.reads(config, training=True)
     if config.data.reader == "sequences":
-        shapes = {"keypoints_2d": (config.data.frames, joints, 2), "pose_3d": (config.data.frames, joints, 3)}
+        frames = asked["frames"]
+        shapes = {"keypoints_2d": (frames + sum(asked["context"]), joints, 2), "pose_3d": (frames, joints, 3)}
         return {name: jax.ShapeDtypeStruct((1, *shape), np.float32) for name, shape in shapes.items()}
-    views = {name: jax.ShapeDtypeStruct((1, side, side, 3), np.uint8) for name, side in training.reads(config)["views"].items()}
+    views = {name: jax.ShapeDtypeStruct((1, side, side, 3), np.uint8) for name, side in asked["views"].items()}
     points = {"joints": (1, joints, 2), "joint_weight": (1, joints)}
     return views | {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in points.items()}
 

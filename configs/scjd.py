@@ -41,24 +41,40 @@ its abstract was available: the forms and weights of the distillation terms are 
                                                             go to the other.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import common
 from kdpose_jax.skeletons import H36M_17
 
+# Options of every preset, with their defaults.
+OPTIONS = {
+    "demo": {},
+    "mocap": {"frames": 27, "r": 3, "files": "npz", "test": ""},
+    "h36m": {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"},
+    "3dhp": {"frames": 81, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new", "pose": "univ_annot3"},
+}
 STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}  # width, depth; spec 3.1
 
 
 def get_config(text: str = "") -> ConfigDict:
     """The experiment behind `configs/scjd.py[:preset[,option=value...]]`."""
+    preset, chosen = parse(text, {})
+    return experiment("scjd", preset, chosen)
+
+
+def parse(text: str, further: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The preset and its options, for a config that has the same presets with `further` options."""
     preset = text.split(",")[0].strip()
-    options = {"demo": {}, "": {}, "mocap": {"frames": 27, "r": 3, "files": "npz", "test": ""}}
-    options["h36m"] = {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"}
-    options["3dhp"] = options["h36m"] | {"frames": 81, "pose": "univ_annot3"}
-    preset, chosen = common.parse_preset(text, ("demo", "mocap", "h36m", "3dhp"), options[preset] if preset in options else {})
+    return common.parse_preset(text, tuple(OPTIONS), {**(OPTIONS[preset] if preset in OPTIONS else {}), **further})
+
+
+def experiment(name: str, preset: str, chosen: dict[str, Any]) -> ConfigDict:
+    """An experiment of this data, teacher and student, with SCJD."""
     config = base()
     {"demo": demo, "mocap": mocap, "h36m": h36m, "3dhp": mpi_inf_3dhp}[preset](config, **chosen)
-    config.name = f"scjd_{preset}"
+    config.name = f"{name}_{preset}"
     return config
 
 

@@ -1,8 +1,10 @@
 """The golden vectors of the public references, where they are present, and comparison with them: `from golden import golden_files`."""
 
+import contextlib
 import os
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,6 +19,18 @@ def golden_files(*patterns: str) -> list:
         reason = f"no golden file {' or '.join(patterns)} in {GOLDEN} (set KDPOSE_GOLDEN)"
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     return [pytest.param(path, id=path.stem) for path in found]
+
+
+def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays of a file whose names begin so, without the prefix."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def precision(dtype):
+    """Computes in this type, with numpy's promotions: flax's norms and optax's Adam fail under the suite's strict ones."""
+    with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def close(ours, reference, relative, name, absolute=0.0):

@@ -10,7 +10,8 @@ from tiny import example_batch, shrink
 from configs import scjd as config_file
 from kdpose_jax.codecs import poses
 from kdpose_jax.experiment import training
-from kdpose_jax.methods.scjd import student, terms
+from kdpose_jax.methods import sparse_lifting
+from kdpose_jax.methods.scjd import terms
 from kdpose_jax.skeletons import H36M_17
 
 KEY = jax.random.key(11)
@@ -43,7 +44,7 @@ class Scene:
         self.changes = changes
         self.method, self.config = build(**changes)
         self.batch = example_batch(self.config, seed=3)
-        self.student = student.build_student(self.config, H36M_17, training=True)
+        self.student = sparse_lifting.build_student(self.config, H36M_17, training=True)
         self.distillation = terms.build_distillation(self.config, H36M_17)
         generator = np.random.default_rng(4)
 

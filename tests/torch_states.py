@@ -21,6 +21,52 @@ def mixste_state(frames=5, joints=3, width=8, depth=2) -> dict[str, torch.Tensor
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
+def hourglass_mixste_state(frames=5, joints=3, width=8, depth=2, kept=3) -> dict[str, torch.Tensor]:
+    """A random state with the names and shapes of HoT's MixSTE, written down here independently of the importer."""
+    shapes = {"pos_embed_token": (1, kept, width), "x_token": (1, frames, width)}
+    for name in ("linear_q", "linear_k", "linear_v", "proj"):
+        shapes |= {f"cross_attention.{name}.weight": (width, width), f"cross_attention.{name}.bias": (width,)}
+    return mixste_state(frames, joints, width, depth) | _random(shapes, seed=1)
+
+
+def poseformer_v2_state(joints=3, width=4, depth=2, kept=3, coefficients=2) -> dict[str, torch.Tensor]:
+    """A random state with the names and shapes of PoseTransformerV2's, written down here independently of the importer."""
+    whole = joints * width
+    shapes: dict[str, tuple[int, ...]] = {"Spatial_pos_embed": (1, joints, width)}
+    shapes |= {"Temporal_pos_embed": (1, kept, whole), "Temporal_pos_embed_": (1, coefficients, whole)}
+    shapes |= {"weighted_mean.weight": (1, coefficients, 1), "weighted_mean_.weight": (1, kept, 1)}
+    shapes |= {"weighted_mean.bias": (1,), "weighted_mean_.bias": (1,)}
+    linears = [("Joint_embedding", width, 2), ("Freq_embedding", whole, 2 * joints), ("head.1", 3 * joints, 2 * whole)]
+    norms = [("Spatial_norm", width), ("Temporal_norm", whole), ("head.0", 2 * whole)]
+    for layer in range(depth):
+        for name, size, mlps in ((f"Spatial_blocks.{layer}", width, ("mlp",)), (f"blocks.{layer}", whole, ("mlp1", "mlp2"))):
+            linears += [(f"{name}.attn.qkv", 3 * size, size), (f"{name}.attn.proj", size, size)]
+            linears += [(f"{name}.{mlp}.fc1", 2 * size, size) for mlp in mlps] + [(f"{name}.{mlp}.fc2", size, 2 * size) for mlp in mlps]
+            norms += [(f"{name}.norm{number}", size) for number in range(1, 2 + len(mlps))]
+    for name, outputs, inputs in linears:
+        shapes |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+    for name, size in norms:
+        shapes |= {f"{name}.weight": (size,), f"{name}.bias": (size,)}
+    return _random(shapes, seed=2)
+
+
+def videopose3d_state(joints=3, width=4, filters=(3, 5)) -> dict[str, torch.Tensor]:
+    """A random state with the names and shapes of TemporalModel's, written down here independently of the importer."""
+    shapes = {"expand_conv.weight": (width, 2 * joints, filters[0]), "shrink.weight": (3 * joints, width, 1), "shrink.bias": (3 * joints,)}
+    norms = ["expand_bn"]
+    for block, reach in enumerate(filters[1:]):
+        shapes |= {f"layers_conv.{2 * block}.weight": (width, width, reach), f"layers_conv.{2 * block + 1}.weight": (width, width, 1)}
+        norms += [f"layers_bn.{2 * block}", f"layers_bn.{2 * block + 1}"]
+    for norm in norms:
+        shapes |= {f"{norm}.{name}": (width,) for name in ("weight", "bias", "running_mean", "running_var")}
+    return _random(shapes, seed=3) | {f"{norm}.num_batches_tracked": torch.tensor(7) for norm in norms}
+
+
+def _random(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
 def hrnet_state(width=4, stem_width=4, blocks=1, modules=(1, 1, 2), joints=3, head=(64, 128, 128), seed=0) -> dict[str, torch.Tensor]:
     """A random state with the names and shapes of PoseHighResolutionNet's, written down here independently of the importer.
 

@@ -96,24 +96,32 @@ def read(records: epath.PathLike, split: str) -> Motion:
 
 @dataclasses.dataclass(frozen=True)
 class WindowSource:
-    """Windows over motion as a source of examples: `keypoints_2d` `[B, F, J, 2]` and `pose_3d` `[B, F, J, 3]`."""
+    """Windows over motion as a source of examples: `keypoints_2d` `[B, before + F + after, J, 2]` and `pose_3d` `[B, F, J, 3]`.
+
+    Attributes:
+      motion: the sequences.
+      windows: the frames that are predicted.
+      context: (before, after): frames in front of a window and behind it that are read beside its own, edges replicated.
+    """
 
     motion: Motion
     windows: Windows
+    context: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.windows)
 
     @property
     def unit(self) -> tuple[str, int]:
-        """What an example consists of: so many frames."""
+        """What an example consists of: so many frames to predict."""
         return "frames", self.windows.length
 
     def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
-        rows = self.windows.rows(examples)
+        before, after = self.context
+        rows = self.windows.rows(examples, before, after)
         return {
             "keypoints_2d": np.take(self.motion.keypoints_2d, rows, axis=0),
-            "pose_3d": np.take(self.motion.pose_3d, rows, axis=0),
+            "pose_3d": np.take(self.motion.pose_3d, rows[:, before : before + self.windows.length], axis=0),
         }
 
 
@@ -128,12 +136,15 @@ def windows_of(motion: Motion, starts: list[np.ndarray], length: int) -> Windows
     )
 
 
-def open_training(motion: Motion, *, frames: int, seed: int, stride: int, flip: bool) -> WindowSource:
+def open_training(
+    motion: Motion, *, frames: int, context: tuple[int, int], seed: int, stride: int, flip: bool
+) -> WindowSource:
     """The training windows of a data set; nothing about them is random.
 
     Args:
       motion: the training split.
       frames: frames F of a window.
+      context: frames that are read in front of a window and behind it.
       seed: of the run, which every reader is told.
       stride: frames between two windows; 0 stands for `frames`, MixSTE's end-to-end windows.
       flip: a mirrored copy of every window is a second example.
@@ -141,8 +152,8 @@ def open_training(motion: Motion, *, frames: int, seed: int, stride: int, flip: 
     Returns:
       The source.
     """
-    if frames < 2 or stride < 0:
-        raise UserError(f"data.frames is {frames} and data.training.stride {stride}: use at least 2, which a velocity needs, and 0.")
+    if frames < 1 or stride < 0:
+        raise UserError(f"data.frames is {frames} and data.training.stride {stride}: use at least 1 and 0.")
     motion = motion.with_flips() if flip else motion
     starts = [centred_starts(int(count), frames, stride or frames) for count in motion.frames]
-    return WindowSource(motion, windows_of(motion, starts, frames))
+    return WindowSource(motion, windows_of(motion, starts, frames), context)

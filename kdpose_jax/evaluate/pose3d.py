@@ -76,7 +76,7 @@ class Protocol:
         picked = dataclasses.replace(
             windows, offset=windows.offset[chosen], frames=windows.frames[chosen], start=windows.start[chosen]
         )
-        source = WindowSource(self.motion, picked)
+        source = dataclasses.replace(self.source, windows=picked)
         target = source.gather(np.arange(len(source)))["pose_3d"]
         everything = np.ones(windows.length, bool)
 
@@ -197,6 +197,7 @@ def open_protocol(
     motion: Motion,
     *,
     frames: int,
+    context: tuple[int, int],
     windows: str,
     flip: bool,
     keyframe_stride: int,
@@ -204,9 +205,12 @@ def open_protocol(
 ) -> Protocol:
     """Lays the evaluation windows over the test split.
 
+    A network that predicts one frame from many has windows of one frame: every frame of a sequence, with its context.
+
     Args:
       motion: the test split.
-      frames: frames F of a window.
+      frames: frames F of a window, all predicted.
+      context: frames that are read in front of a window and behind it.
       windows: see `Protocol`, as are the following.
       flip: test-time flip in the table.
       keyframe_stride: r.
@@ -215,5 +219,5 @@ def open_protocol(
     check_settings(windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset)
     starts = [evaluation_starts(int(count), frames) for count in motion.frames]
     first = np.concatenate([[0], np.cumsum([len(start) for start in starts])])
-    source = WindowSource(motion, windows_of(motion, starts, frames))
+    source = WindowSource(motion, windows_of(motion, starts, frames), context)
     return Protocol(source, first, windows, flip, keyframe_stride, keyframe_offset)

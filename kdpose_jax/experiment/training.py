@@ -75,7 +75,7 @@ class Surroundings:
 def open_training(config: ConfigDict, around: Surroundings) -> Source:
     """The training examples as a run's method reads them; runs that read the same share them."""
     reader = settings.load("data", config.data.reader, "data.reader")
-    asked = {"seed": config.seed, **reads(config), **config.data.training.to_dict()}
+    asked = {"seed": config.seed, **reads(config, training=True), **config.data.training.to_dict()}
     key = json.dumps(asked, sort_keys=True)
     if key not in around.sources:
         around.sources[key] = reader.open_training(around.training_data, **asked)
@@ -83,14 +83,14 @@ def open_training(config: ConfigDict, around: Surroundings) -> Source:
 
 
 def open_protocol(config: ConfigDict, around: Surroundings) -> Any:
-    """The evaluation of a run's network: of the student alone, so that batches hold nothing for a teacher."""
+    """The evaluation of a run's network."""
     protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
-    return protocol.open_protocol(around.test_data, **reads(settings.of_baseline(config)), **config.eval.settings)
+    return protocol.open_protocol(around.test_data, **reads(config, training=False), **config.eval.settings)
 
 
-def reads(config: ConfigDict) -> dict[str, Any]:
+def reads(config: ConfigDict, *, training: bool) -> dict[str, Any]:
     """What the batches of a run hold, as its method says."""
-    return settings.load("methods", config.method, "method").reads(config)
+    return settings.load("methods", config.method, "method").reads(config, training=training)
 
 
 def plan_of(config: ConfigDict, examples: int) -> loop.Plan:

@@ -21,8 +21,8 @@ from kdpose_jax.skeletons import find_skeleton
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def reads(config: Any) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader: one crop per person, of so many pixels a side."""
+def reads(config: Any, *, training: bool) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader and of the protocol: one crop per person, of so many pixels a side."""
     return {"views": {"image": config.student.input.size}}
 
 

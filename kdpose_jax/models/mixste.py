@@ -77,26 +77,36 @@ class MixSTE(nn.Module):
         Returns:
           The features; `temporal[-1]` is what `decode` takes.
         """
-        batch, frames, joints, _ = keypoints_2d.shape
-        width = self.width
-        tokens = self.joint_embedding(keypoints_2d).reshape(batch * frames, joints, width)  # [BF, J, C]
-        tokens = tokens + self.spatial_position.astype(tokens.dtype)
+        tokens = self.embed(keypoints_2d)
         spatial, temporal, spatial_attention = [], [], []
         for layer in range(self.depth):
-            tokens, probabilities = self.spatial_block[layer](tokens, deterministic)
-            tokens = self.spatial_norm(tokens).reshape(batch, frames, joints, width)
-            spatial.append(tokens)
-            spatial_attention.append(probabilities.reshape(batch, frames, self.heads, joints, joints))
-            tokens = tokens.swapaxes(1, 2).reshape(batch * joints, frames, width)  # [B, F, J, C] -> [BJ, F, C]
-            if layer == 0:
-                tokens = tokens + self.temporal_position.astype(tokens.dtype)
-            tokens, _ = self.temporal_block[layer](tokens, deterministic)
-            tokens = self.temporal_norm(tokens).reshape(batch, joints, frames, width).swapaxes(1, 2)
-            temporal.append(tokens)  # [B, F, J, C]
-            tokens = tokens.reshape(batch * frames, joints, width)
+            tokens, after_spatial, probabilities = self.pair(layer, tokens, deterministic)
+            spatial.append(after_spatial)
+            spatial_attention.append(probabilities)
+            temporal.append(tokens)
         return MixSTEFeatures(
             spatial=tuple(spatial), temporal=tuple(temporal), spatial_attention=tuple(spatial_attention)
         )
+
+    def embed(self, keypoints_2d: Float[Array, "B F J 2"]) -> Float[Array, "B F J C"]:
+        """Joint embeddings with their position in the skeleton: what the first pair takes."""
+        tokens = self.joint_embedding(keypoints_2d)
+        return tokens + self.spatial_position[None].astype(tokens.dtype)
+
+    def pair(
+        self, layer: int, tokens: Float[Array, "B F J C"], deterministic: bool
+    ) -> tuple[Float[Array, "B F J C"], Float[Array, "B F J C"], Float[Array, "B F A J J"]]:
+        """Pair `layer` of a spatial and a temporal block: (its output, that of its spatial half, the spatial attention)."""
+        batch, frames, joints, width = tokens.shape
+        tokens = tokens.reshape(batch * frames, joints, width)
+        tokens, probabilities = self.spatial_block[layer](tokens, deterministic)
+        spatial = self.spatial_norm(tokens).reshape(batch, frames, joints, width)
+        tokens = spatial.swapaxes(1, 2).reshape(batch * joints, frames, width)  # [B, F, J, C] -> [BJ, F, C]
+        if layer == 0:
+            tokens = tokens + self.temporal_position.astype(tokens.dtype)
+        tokens, _ = self.temporal_block[layer](tokens, deterministic)
+        temporal = self.temporal_norm(tokens).reshape(batch, joints, frames, width).swapaxes(1, 2)
+        return temporal, spatial, probabilities.reshape(batch, frames, self.heads, joints, joints)
 
     def decode(self, tokens: Float[Array, "B F J C"]) -> Float[Array, "B F J 3"]:
         """The regression head: joint embeddings of any number of frames -> metres, relative to the root."""

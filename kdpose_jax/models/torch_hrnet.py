@@ -11,11 +11,10 @@ import numpy as np
 from kdpose_jax.errors import UserError
 from kdpose_jax.models.hrnet import BOTTLENECK_EXPANSION, BOTTLENECKS, STRIDE
 from kdpose_jax.models.simdr import count_bins
-from kdpose_jax.models.torch_names import CONVOLUTION_AXES, Entry, axes_of, linear, norm, rename
+from kdpose_jax.models.torch_names import CONVOLUTION_AXES, Entry, axes_of, batch_norm, linear, rename, without_counters
 
 _NETWORK = "an HRNet pose network"
 _BACKBONE = "an HRNet backbone"
-_COUNTER = ".num_batches_tracked"  # how many batches a norm has seen: read by nobody while its momentum is a number
 # What follows the backbone in networks that classify pictures; such networks also compute all outputs of the last module.
 _CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 
@@ -46,7 +45,7 @@ def convert_hrnet_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any]
         entries += linear("mlp_head_y", ("params", "head", "y"), cells, rows)
     entries.append(Entry("final_layer.weight", (joints, sizes["width"], 1, 1), ("params", "final_layer", "kernel"), CONVOLUTION_AXES))
     entries.append(Entry("final_layer.bias", (joints,), ("params", "final_layer", "bias")))
-    tree = rename(_without_counters(state, entries), entries, _NETWORK)
+    tree = rename(without_counters(state, entries), entries, _NETWORK)
     return tree["params"], tree["batch_stats"], sizes
 
 
@@ -67,7 +66,7 @@ def convert_imagenet_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, A
     unused = (*_CLASSIFIER, *(f"{last}{output}." for output in (1, 2, 3)))
     kept = {name: array for name, array in state.items() if not name.startswith(unused)}
     entries = list(_backbone_entries(sizes))
-    tree = rename(_without_counters(kept, entries), entries, _BACKBONE)
+    tree = rename(without_counters(kept, entries), entries, _BACKBONE)
     return tree["params"]["backbone"], tree["batch_stats"]["backbone"], sizes
 
 
@@ -106,12 +105,6 @@ def _input_size(columns: int, rows: int, cells: int) -> tuple[tuple[int, int], f
         f"its SimDR head has {columns} and {rows} bins for maps of {cells} cells, which no input with sides that are multiples of "
         f"{STRIDE} has; name the checkpoint of {_NETWORK}."
     )
-
-
-def _without_counters(state: Mapping[str, np.ndarray], entries: list[Entry]) -> dict[str, np.ndarray]:
-    """Leaves out the counters of the norms that the map knows; a counter of an unknown norm is left over like its other tensors."""
-    counters = {entry.name.removesuffix(".running_mean") + _COUNTER for entry in entries if entry.name.endswith(".running_mean")}
-    return {name: array for name, array in state.items() if name not in counters}
 
 
 def _backbone_entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
@@ -156,10 +149,8 @@ def _module_entries(name: str, ours: str, sizes: Mapping[str, Any], branches: in
                 yield from _conv_norm(f"{steps}.0", f"{steps}.1", (ours, f"{path}_{step}"), widths[source], width, 3)
 
 
-def _conv_norm(conv: str, batch_norm: str, path: tuple[str, ...], inputs: int, outputs: int, kernel: int) -> Iterator[Entry]:
+def _conv_norm(conv: str, norm: str, path: tuple[str, ...], inputs: int, outputs: int, kernel: int) -> Iterator[Entry]:
     """The tensors of a convolution without bias and of its batch norm, running statistics included."""
     path = ("backbone", *path)
     yield Entry(f"{conv}.weight", (outputs, inputs, kernel, kernel), ("params", *path, "conv", "kernel"), CONVOLUTION_AXES)
-    yield from norm(batch_norm, ("params", *path, "norm"), outputs)
-    yield Entry(f"{batch_norm}.running_mean", (outputs,), ("batch_stats", *path, "norm", "mean"))
-    yield Entry(f"{batch_norm}.running_var", (outputs,), ("batch_stats", *path, "norm", "var"))
+    yield from batch_norm(norm, (*path, "norm"), outputs)

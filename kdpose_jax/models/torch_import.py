@@ -9,8 +9,17 @@ from etils import epath
 from kdpose_jax.errors import UserError
 from kdpose_jax.models import torch_file
 from kdpose_jax.models.torch_hrnet import convert_hrnet_state, convert_imagenet_state
-from kdpose_jax.models.torch_mixste import convert_mixste_state
+from kdpose_jax.models.torch_mixste import convert_hourglass_mixste_state, convert_mixste_state
 from kdpose_jax.models.torch_names import find_state
+from kdpose_jax.models.torch_poseformer_v2 import convert_poseformer_v2_state
+from kdpose_jax.models.torch_videopose3d import convert_videopose3d_state
+
+# Lifting networks without running statistics -> their maps.
+LIFTERS = {
+    "mixste": convert_mixste_state,
+    "mixste_hot": convert_hourglass_mixste_state,
+    "poseformer_v2": convert_poseformer_v2_state,
+}
 
 
 class ImportedNetwork(TypedDict):
@@ -31,7 +40,7 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
     """Reads a checkpoint of PyTorch for one of our networks.
 
     Args:
-      name: `mixste` or `hrnet`, as in `network.name` of a config.
+      name: of the architecture, as in `network.name` of a config.
       path: a file of `torch.save` with the network's state under `model_pos`, `model`, `state_dict` or at the top, its names with or
         without the data-parallel prefix.
 
@@ -41,9 +50,12 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
     Raises:
       UserError: not such a file, or not such a network; names the first tensors that are missing, left over or of a wrong shape.
     """
-    if name == "mixste":
-        params, sizes = import_mixste(path)
-        return ImportedNetwork(params=params, state={}, sizes=sizes)
+    if name in LIFTERS:
+        params, sizes = _convert(path, LIFTERS[name])
+        return ImportedNetwork(params=_as_float32(params), state={}, sizes=sizes)
+    if name == "videopose3d":
+        params, batch_stats, sizes = _convert(path, convert_videopose3d_state)
+        return ImportedNetwork(params=_as_float32(params), state={"batch_stats": _as_float32(batch_stats)}, sizes=sizes)
     if name == "hrnet":
         params, batch_stats, sizes = import_hrnet(path)
         if sizes["size"] is not None:
@@ -56,14 +68,14 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
             state={"batch_stats": batch_stats},
             sizes={key: value for key, value in sizes.items() if value is not None},
         )
-    raise UserError(f"No PyTorch weights can be read for network '{name}': use 'mixste' or 'hrnet'.")
+    raise UserError(f"No PyTorch weights can be read for network '{name}': use one of {sorted([*LIFTERS, 'videopose3d', 'hrnet'])}.")
 
 
 def import_pretrained(name: str, path: epath.PathLike) -> dict[str, Any]:
-    """Reads the part of a network that is published pretrained: HRNet's ImageNet backbone, or the whole of a MixSTE.
+    """Reads the part of a network that is published pretrained: HRNet's ImageNet backbone, or the whole of a lifting network.
 
     Args:
-      name: `mixste` or `hrnet`.
+      name: as of `import_network`.
       path: as of `import_network`.
 
     Returns:

@@ -1,13 +1,14 @@
-"""The released MixSTE's tensors, by name, as parameters of ours (JinluZhang1126/MixSTE, `MixSTE2.state_dict()`)."""
+"""The released MixSTE's tensors, by name, as parameters of ours (JinluZhang1126/MixSTE, `MixSTE2.state_dict()`), and HoT's on it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from kdpose_jax.models.torch_names import Entry, axes_of, linear, norm, rename
+from kdpose_jax.models.torch_names import Entry, axes_of, linear, norm, rename, transformer_block
 
 _NETWORK = "a MixSTE network"
+_HOURGLASS = "a MixSTE network of HoT"
 
 
 def convert_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -23,19 +24,43 @@ def convert_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
     """
-    sizes = _sizes(state)
+    sizes = _sizes(state, _NETWORK)
     return rename(state, _entries(sizes), _NETWORK), sizes
 
 
-def _sizes(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Reads the sizes off the tensors that show them.
+def convert_hourglass_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Renames and transposes the tensors of HoT's MixSTE (NationalGAILab/HoT, `hot_mixste.Model.state_dict()`).
+
+    Args:
+      state: PyTorch name -> array, without prefix.
+
+    Returns:
+      (params, sizes): a tree in the layout of `hourglass_mixste.HourglassMixSTE`, and the sizes of its MixSTE and `kept_frames`. The number
+      of heads and that of the pairs in front of the pruning leave no trace in weights: the caller has to know them.
+
+    Raises:
+      UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
+    """
+    sizes = _sizes(state, _HOURGLASS)
+    _, kept_frames, _ = axes_of(state, "pos_embed_token", 3, _HOURGLASS)
+    width = sizes["width"]
+    entries = [entry._replace(path=("network", *entry.path)) for entry in _entries(sizes)]
+    entries.append(Entry("pos_embed_token", (1, kept_frames, width), ("kept_position",)))
+    entries.append(Entry("x_token", (1, sizes["frames"], width), ("recovery", "queries")))
+    for name, ours in (("linear_q", "query"), ("linear_k", "key"), ("linear_v", "value"), ("proj", "out")):
+        entries += linear(f"cross_attention.{name}", ("recovery", ours), width, width)
+    return rename(state, entries, _HOURGLASS), {**sizes, "kept_frames": kept_frames}
+
+
+def _sizes(state: Mapping[str, np.ndarray], network: str) -> dict[str, Any]:
+    """Reads the sizes of a MixSTE off the tensors that show them.
 
     Raises:
       UserError: one of these is missing or has another number of axes.
     """
-    _, joints, width = axes_of(state, "Spatial_pos_embed", 3, _NETWORK)
-    _, frames, _ = axes_of(state, "Temporal_pos_embed", 3, _NETWORK)
-    hidden, _ = axes_of(state, "STEblocks.0.mlp.fc1.weight", 2, _NETWORK)
+    _, joints, width = axes_of(state, "Spatial_pos_embed", 3, network)
+    _, frames, _ = axes_of(state, "Temporal_pos_embed", 3, network)
+    hidden, _ = axes_of(state, "STEblocks.0.mlp.fc1.weight", 2, network)
     depth = len({name.split(".")[1] for name in state if name.startswith("STEblocks.")})
     return {"frames": frames, "joints": joints, "width": width, "depth": depth, "mlp_ratio": hidden / width}
 
@@ -48,13 +73,7 @@ def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
     yield Entry("Temporal_pos_embed", (1, sizes["frames"], width), ("temporal_position",))
     for kind, ours in (("STEblocks", "spatial_block"), ("TTEblocks", "temporal_block")):
         for layer in range(sizes["depth"]):
-            name, path = f"{kind}.{layer}", (f"{ours}_{layer}",)
-            yield from norm(f"{name}.norm1", (*path, "norm_attention"), width)
-            yield from linear(f"{name}.attn.qkv", (*path, "attention", "qkv"), width, 3 * width)
-            yield from linear(f"{name}.attn.proj", (*path, "attention", "out"), width, width)
-            yield from norm(f"{name}.norm2", (*path, "norm_mlp"), width)
-            yield from linear(f"{name}.mlp.fc1", (*path, "mlp_hidden"), width, hidden)
-            yield from linear(f"{name}.mlp.fc2", (*path, "mlp_out"), hidden, width)
+            yield from transformer_block(f"{kind}.{layer}", (f"{ours}_{layer}",), width, hidden)
     yield from norm("Spatial_norm", ("spatial_norm",), width)
     yield from norm("Temporal_norm", ("temporal_norm",), width)
     yield from norm("head.0", ("head_norm",), width)

@@ -11,12 +11,17 @@ from kdpose_jax.errors import UserError
 _STATE_KEYS = ("model_pos", "model", "state_dict")
 _DATA_PARALLEL_PREFIX = "module."
 
+_COUNTER = ".num_batches_tracked"  # how many batches a norm has seen: read by nobody while its momentum is a number
+
 LINEAR_AXES = (1, 0)  # [out, in] -> [in, out]
 CONVOLUTION_AXES = (2, 3, 1, 0)  # [out, in, rows, columns] -> [rows, columns, in, out]
 
 
 class Entry(NamedTuple):
-    """One tensor: its PyTorch name and shape, our path, and the order of its axes in our layout (empty: as they are)."""
+    """One tensor: its PyTorch name and shape, our path, and the order of its axes in our layout.
+
+    No axes: as they are. An axis that is left out has size 1 and is dropped.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -30,10 +35,39 @@ def linear(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Itera
     yield Entry(f"{name}.bias", (outputs,), (*path, "bias"))
 
 
+def pointwise(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Iterator[Entry]:
+    """The tensors of a one-dimensional convolution of kernel 1 with bias, which is a linear layer."""
+    yield Entry(f"{name}.weight", (outputs, inputs, 1), (*path, "kernel"), LINEAR_AXES)
+    yield Entry(f"{name}.bias", (outputs,), (*path, "bias"))
+
+
 def norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
     """The trained tensors of a layer norm or a batch norm."""
     yield Entry(f"{name}.weight", (width,), (*path, "scale"))
     yield Entry(f"{name}.bias", (width,), (*path, "bias"))
+
+
+def batch_norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
+    """The trained tensors of a batch norm, under `params`, and its running statistics, under `batch_stats`."""
+    yield from norm(name, ("params", *path), width)
+    yield Entry(f"{name}.running_mean", (width,), ("batch_stats", *path, "mean"))
+    yield Entry(f"{name}.running_var", (width,), ("batch_stats", *path, "var"))
+
+
+def without_counters(state: Mapping[str, np.ndarray], entries: list[Entry]) -> dict[str, np.ndarray]:
+    """Leaves out the counters of the norms that the map knows; a counter of an unknown norm is left over like its other tensors."""
+    counters = {entry.name.removesuffix(".running_mean") + _COUNTER for entry in entries if entry.name.endswith(".running_mean")}
+    return {name: array for name, array in state.items() if name not in counters}
+
+
+def transformer_block(name: str, path: tuple[str, ...], width: int, hidden: int) -> Iterator[Entry]:
+    """The tensors of an `attention.TransformerBlock`, as timm names them."""
+    yield from norm(f"{name}.norm1", (*path, "norm_attention"), width)
+    yield from linear(f"{name}.attn.qkv", (*path, "attention", "qkv"), width, 3 * width)
+    yield from linear(f"{name}.attn.proj", (*path, "attention", "out"), width, width)
+    yield from norm(f"{name}.norm2", (*path, "norm_mlp"), width)
+    yield from linear(f"{name}.mlp.fc1", (*path, "mlp_hidden"), width, hidden)
+    yield from linear(f"{name}.mlp.fc2", (*path, "mlp_out"), hidden, width)
 
 
 def find_state(checkpoint: Any, place: str) -> dict[str, np.ndarray]:
@@ -115,8 +149,13 @@ def rename(state: Mapping[str, np.ndarray], entries: Iterable[Entry], network: s
         node = tree
         for key in entry.path[:-1]:
             node = node.setdefault(key, {})
-        node[entry.path[-1]] = array.transpose(entry.axes) if entry.axes else array
+        node[entry.path[-1]] = _reordered(array, entry.axes) if entry.axes else array
     return tree
+
+
+def _reordered(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    dropped = [axis for axis in range(array.ndim) if axis not in axes]
+    return array.transpose(*axes, *dropped).reshape([array.shape[axis] for axis in axes])
 
 
 def _require_same_names(found, expected, network: str) -> None:

@@ -1,6 +1,5 @@
 """Our MixSTE with imported weights against the released network (files mixste_* of the golden folder)."""
 
-import contextlib
 import functools
 import json
 
@@ -9,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from golden import close, golden_files
+from golden import close, golden_files, precision
+from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.methods.lifting import flip_averaged
@@ -18,6 +18,7 @@ from kdpose_jax.models.torch_mixste import convert_mixste_state
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.train.optim import build_optimizer
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 # Every file of the kind but those of the loss, which have a test of their own.
 FILES = [file for file in golden_files("mixste_*") if not file.id.startswith("mixste_loss")] or golden_files("mixste_f*")
 # The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin, which a file of this kind shows
@@ -28,13 +29,6 @@ GRADIENT_RELATIVE = 5.4e-6
 LOSS_RELATIVE = 2.2e-6
 TRAINED_LOSS_RELATIVE = 1e-5  # "good to 1e-6 over all steps", ten times; 1 - 0.999 in float32, as optax takes it, costs 6e-6 of a step
 TRAINED_RELATIVE = 2.9e-6
-
-
-@contextlib.contextmanager
-def precision(dtype):
-    """Computes in this type, with numpy's promotions: flax's norms and optax's Adam fail under the suite's strict ones."""
-    with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 class Reference:

@@ -166,8 +166,9 @@ def test_the_baseline_has_no_teacher():
     step = jax.ShapeDtypeStruct((), jnp.int32)
     terms = jax.eval_shape(method.terms, params, model_state, frozen, batch, jax.random.key(0), step)
     assert set(terms) == {"task"}
-    assert cdkd.reads(config) == {"views": {"image": 32}}
-    assert cdkd.reads(small_config()) == {"views": {"image": 32, "teacher_image": 64}}
+    assert cdkd.reads(config, training=True) == {"views": {"image": 32}}
+    assert cdkd.reads(small_config(), training=True) == {"views": {"image": 32, "teacher_image": 64}}
+    assert cdkd.reads(small_config(), training=False) == {"views": {"image": 32}}
 
 
 def test_a_mask_leaves_out_unseen_joints():

@@ -141,7 +141,7 @@ def test_loss_of_heatmaps():
 
 
 def test_reads():
-    assert pose2d.reads(small_config()) == {"views": {"image": 32}}
+    assert pose2d.reads(small_config(), training=True) == {"views": {"image": 32}}
 
 
 @pytest.mark.parametrize(

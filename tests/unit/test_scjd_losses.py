@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdpose_jax.methods import sparse_lifting
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.skeletons import H36M_17
 
@@ -292,7 +293,7 @@ def test_ramp():
 ])  # fmt: skip
 def test_layer_map(student, teacher, expected):
     """l(m) = m L_T / L_S rounded, written 1-based as in the spec; the last layers always meet."""
-    assert tuple(layer + 1 for layer in schedule.layer_map(student, teacher)) == expected
+    assert tuple(layer + 1 for layer in sparse_lifting.layer_map(student, teacher)) == expected
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(8, (6, 7)), (6, (4, 5)), (4, (3,)), (3, (2,)), (2, (1,)), (1, (0,))])

@@ -12,7 +12,7 @@ from tiny import quick_compiles  # noqa: F401
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses.lifting import lifting_loss
-from kdpose_jax.methods.scjd import student as student_module
+from kdpose_jax.methods import sparse_lifting
 from kdpose_jax.skeletons import H36M_17
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -55,7 +55,7 @@ def test_phases_are_drawn_in_training(scene):
         student__loss__smoothness=0.3,
         student__loss__velocity=1.7,
     )
-    student = student_module.build_student(config, H36M_17, training=True)
+    student = sparse_lifting.build_student(config, H36M_17, training=True)
     lift = jax.jit(lambda offset: student.apply({"params": scene.params["student"]}, scene.batch["keypoints_2d"], offset)[0])
     expected = []
     for offset in range(3):

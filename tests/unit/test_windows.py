@@ -1,13 +1,15 @@
 """Windows over sequences against plain loops: where they start, what they hold, and how often a frame is scored."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from kdpose_jax.codecs import poses
-from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
+from kdpose_jax.data.sequences import Motion, WindowSource, open_training, windows_of
 from kdpose_jax.data.windows import Windows, centred_starts, evaluation_counts, evaluation_starts
+from kdpose_jax.evaluate import pose3d
 from kdpose_jax.skeletons import H36M_17
 
 
@@ -128,7 +130,7 @@ def test_flipped_copies_follow_all_others(motion):
 
 def test_source_gathers_2d_and_3d_of_the_same_frames(motion):
     starts = [centred_starts(int(frames), 4, 4) for frames in motion.frames]
-    source = WindowSource(motion, windows_of(motion, starts, 4))
+    source = WindowSource(motion, windows_of(motion, starts, 4), (0, 0))
     assert len(source) == 2 + 1 + 3 and source.unit == ("frames", 4)
     batch = source.gather(np.array([2, 0, 5]))
     assert {name: array.shape for name, array in batch.items()} == {"keypoints_2d": (3, 4, 17, 2), "pose_3d": (3, 4, 17, 3)}
@@ -136,3 +138,41 @@ def test_source_gathers_2d_and_3d_of_the_same_frames(motion):
     for row, frames in zip(range(3), ([7, 8, 9, 9], [0, 1, 2, 3], [17, 18, 19, 19]), strict=True):
         np.testing.assert_array_equal(batch["keypoints_2d"][row], motion.keypoints_2d[frames])
         np.testing.assert_array_equal(batch["pose_3d"][row], motion.pose_3d[frames])
+
+
+def test_source_gathers_the_context_of_single_frames(motion):
+    """Every frame is predicted once, from as many around it as there are; beyond the ends of its own sequence they are replicated."""
+    source = open_training(motion, frames=1, context=(2, 1), seed=0, stride=0, flip=False)
+    assert len(source) == 20 and source.unit == ("frames", 1)
+    batch = source.gather(np.array([0, 6, 8, 19]))
+    assert {name: array.shape for name, array in batch.items()} == {"keypoints_2d": (4, 4, 17, 2), "pose_3d": (4, 1, 17, 3)}
+    for row, (around, frame) in enumerate((([0, 0, 0, 1], 0), ([4, 5, 6, 6], 6), ([7, 7, 8, 9], 8), ([17, 18, 19, 19], 19))):
+        np.testing.assert_array_equal(batch["keypoints_2d"][row], motion.keypoints_2d[around])
+        np.testing.assert_array_equal(batch["pose_3d"][row], motion.pose_3d[[frame]])
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_protocol_reads_the_context(motion, frames):
+    """A "network" that lifts the frames it is asked for by what it sees in them: scored as if every frame had been lifted by itself."""
+    before, after = 3, 2
+    whole = dataclasses.replace(motion, frame_mask=np.ones(20, bool))
+    settings = {"windows": "exact", "flip": False, "keyframe_stride": 1, "keyframe_offset": -1}
+    protocol = pose3d.open_protocol(whole, frames=frames, context=(before, after), **settings)
+
+    def lift(keypoints_2d):
+        return np.concatenate([keypoints_2d, keypoints_2d.sum(-1, keepdims=True)], axis=-1)
+
+    def run(function):
+        seen = protocol.source.gather(np.arange(len(protocol.source)))["keypoints_2d"]
+        assert seen.shape[1] == before + frames + after
+        return function(seen[:, before : before + frames])
+
+    scores = protocol.full({"plain": lift}, run)["plain"]["exact"]
+    gap = lift(motion.keypoints_2d) - motion.pose_3d
+    error = np.linalg.norm(gap, axis=-1).mean(-1)
+    for action, errors in (("a", error[:10]), ("b", error[10:])):
+        np.testing.assert_allclose(scores["per_action"][action]["mpjpe_mm"], 1000 * errors.mean(), rtol=1e-6)
+        assert scores["per_action"][action]["frames"] == 10
+    steps = np.linalg.norm(np.diff(gap, axis=0), axis=-1).mean(-1)
+    within = np.delete(steps, [6, 9])  # the others lead from one sequence to the next
+    np.testing.assert_allclose(scores["mean_over_frames"]["mpjve_mm"], 1000 * within.mean(), rtol=1e-6)

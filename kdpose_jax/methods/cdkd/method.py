@@ -17,10 +17,10 @@ TASKS = ("pose2d",)
 HAS_TEACHER = True
 
 
-def reads(config: Any) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader: the student's crop and, where one teaches, the teacher's."""
-    views = pose2d.reads(config)["views"]
-    if any(config.distill.weights.values()):
+def reads(config: Any, *, training: bool) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader and of the protocol: the student's crop and, to be taught, the teacher's."""
+    views = pose2d.reads(config, training=training)["views"]
+    if training and any(config.distill.weights.values()):
         views = {**views, "teacher_image": config.teacher.input.size}
     return {"views": views}
 

@@ -8,10 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdpose_jax.methods import lifting
-from kdpose_jax.methods.api import Group, Method, Teacher, from_terms
+from kdpose_jax.methods import lifting, sparse_lifting
+from kdpose_jax.methods.api import Method, Teacher, from_terms
 from kdpose_jax.methods.scjd import schedule
-from kdpose_jax.methods.scjd.student import build_student, keyframe_notes
 from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms, teacher_pose
 from kdpose_jax.methods.task import for_student
 from kdpose_jax.skeletons import find_skeleton
@@ -20,9 +19,9 @@ TASKS = ("lifting",)
 HAS_TEACHER = True
 
 
-def reads(config: Any) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader."""
-    return lifting.reads(config)
+def reads(config: Any, *, training: bool) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader and of the protocol: the dense window, of which both networks take theirs."""
+    return lifting.reads(config, training=training)
 
 
 def build(config: Any) -> Method:
@@ -37,18 +36,14 @@ def build(config: Any) -> Method:
     Raises:
       UserError: options that do not fit together.
     """
-    skeleton = find_skeleton(config.data.skeleton, config.data.joints)
-    trained, evaluated = (build_student(config, skeleton, training=training) for training in (True, False))
-    distillation = build_distillation(config, skeleton)
+    task = sparse_lifting.build_task(config)
+    distillation = build_distillation(config, find_skeleton(config.data.skeleton, config.data.joints))
     options, student = config.distill, config.student
-    task_loss = lifting.task_loss(student.loss, skeleton)
-    predict, predict_with_flip = lifting.predictors(evaluated.apply, skeleton)
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
 
     def init(key, batch):
         keys = jax.random.split(key, 3)
-        params = {"student": trained.init(keys[0], batch["keypoints_2d"])["params"]}
-        frozen = {}
+        params, frozen = {"student": task.init(keys[0], batch)[0]}, {}
         if distillation.active:
             frozen = {"teacher": {"params": distillation.teacher.init(keys[1], batch["keypoints_2d"])["params"], "state": {}}}
         if options.weights.embedding:
@@ -58,17 +53,8 @@ def build(config: Any) -> Method:
         return params, {}, frozen
 
     def all_terms(params, model_state, frozen, batch, key, step):
-        offset = None
-        if len(trained.offsets) > 1:
-            offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, trained.stride)
-        predicted, features = trained.apply(
-            {"params": params["student"]},
-            batch["keypoints_2d"],
-            offset,
-            deterministic=False,
-            rngs={"drop_path": jax.random.fold_in(key, 0)},
-        )
-        total, parts = task_loss(predicted, batch)
+        predicted, features, _ = task.apply(params["student"], {}, batch, key)
+        total, parts = task.loss(predicted, batch)
         weighted = {"task": total}
         if distillation.active:
             added = distillation_terms(distillation, params, frozen, batch, predicted, features, key)
@@ -88,12 +74,11 @@ def build(config: Any) -> Method:
     return Method(
         init=init,
         loss=loss,
-        predict=for_student(predict),
-        predict_with_flip=for_student(predict_with_flip),
+        predict=for_student(task.predict),
+        predict_with_flip=for_student(task.predict_with_flip),
         terms=terms,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
-        # Decay would pull the rows of a learned matrix below the sum 1 that they start with, and so shrink poses.
-        groups=(Group("student/upsampler/matrix", weight_decay=0.0),) if student.input.upsampling == "learned" else (),
+        groups=sparse_lifting.groups(student.input),
         cached_targets=cached_targets if caches else None,
-        notes=keyframe_notes(config.data.frames, student.input),
+        notes=sparse_lifting.keyframe_notes(config.data.frames, student.input),
     )

@@ -22,12 +22,6 @@ def ramp(step: Int[Array, ""], *, warmup_steps: int, steps: int, decay_fraction:
     return factor
 
 
-def layer_map(student_depth: int, teacher_depth: int) -> tuple[int, ...]:
-    """Teacher layer for every student layer, 0-based: l(m) = m L_T / L_S, rounded (1-based in the spec)."""
-    ratio = teacher_depth / student_depth
-    return tuple(max(1, int((layer + 1) * ratio + 0.5)) - 1 for layer in range(student_depth))
-
-
 def last_third(depth: int) -> tuple[int, ...]:
     """The last third of the layers, at least the last one, 0-based."""
     return tuple(range(depth - max(1, depth // 3), depth))

@@ -11,9 +11,10 @@ import numpy as np
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.lifting import build_mixste
+from kdpose_jax.methods.lifters import build_mixste
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
+from kdpose_jax.methods.sparse_lifting import layer_map
 from kdpose_jax.methods.task import require
 from kdpose_jax.models import keyframes as grid
 from kdpose_jax.models.mixste import MixSTE
@@ -102,7 +103,7 @@ def teacher_layers(config: Any) -> tuple[int, ...]:
     """Teacher layer of every student layer: as configured, or in proportion."""
     student, teacher, chosen = config.student.network.depth, config.teacher.network.depth, tuple(config.distill.layer_map)
     if not chosen:
-        return schedule.layer_map(student, teacher)
+        return layer_map(student, teacher)
     if len(chosen) != student or not all(0 <= layer < teacher for layer in chosen):
         raise UserError(
             f"distill.layer_map is {chosen}: name one of the teacher's layers 0 to {teacher - 1} for each of the student's "

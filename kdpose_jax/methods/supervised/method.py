@@ -10,9 +10,9 @@ TASKS = {"lifting": lifting, "pose2d": pose2d}
 HAS_TEACHER = False
 
 
-def reads(config: Any) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader."""
-    return _task_module(config).reads(config)
+def reads(config: Any, *, training: bool) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader in training and of the protocol otherwise."""
+    return _task_module(config).reads(config, training=training)
 
 
 def build(config: Any) -> Method:

@@ -1,14 +1,59 @@
-"""The sparse student from its config block, checked. The keyframe grid is inferred (spec/scjd.md 3.1-3.3)."""
+"""3D pose lifting from sparse keyframes: SCJD's student on its task. The keyframe grid is inferred (spec/scjd.md 3.1-3.3)."""
 
 from typing import Any
 
+import jax
+
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.lifting import build_mixste
-from kdpose_jax.methods.task import require
+from kdpose_jax.methods import lifting
+from kdpose_jax.methods.api import Group
+from kdpose_jax.methods.lifters import build_mixste
+from kdpose_jax.methods.task import Task, require
 from kdpose_jax.models import keyframes as grid
 from kdpose_jax.models import sparse_mixste
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
-from kdpose_jax.skeletons import Skeleton
+from kdpose_jax.skeletons import Skeleton, find_skeleton
+
+
+def build_task(config: Any) -> Task:
+    """The task of the sparse student.
+
+    Args:
+      config: the locked config; reads `data` (skeleton, joints, frames) and `student` (network, input, loss).
+
+    Returns:
+      The task; its features are `SparseFeatures`, and every call of `apply` draws the offset where phases are augmented.
+
+    Raises:
+      UserError: options that do not fit together.
+    """
+    skeleton = find_skeleton(config.data.skeleton, config.data.joints)
+    trained, evaluated = (build_student(config, skeleton, training=training) for training in (True, False))
+
+    def init(key, batch):
+        return trained.init(key, batch["keypoints_2d"])["params"], {}
+
+    def apply(params, state, batch, key):
+        offset = None
+        if len(trained.offsets) > 1:
+            offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, trained.stride)
+        predicted, features = trained.apply(
+            {"params": params},
+            batch["keypoints_2d"],
+            offset,
+            deterministic=False,
+            rngs={"drop_path": jax.random.fold_in(key, 0)},
+        )
+        return predicted, features, state
+
+    loss = lifting.task_loss(config.student.loss, skeleton, config.data.frames)
+    return Task(init, apply, loss, *lifting.predictors(evaluated.apply, skeleton))
+
+
+def groups(chosen: Any) -> tuple[Group, ...]:
+    """The optimiser groups of the student, from its `input` block."""
+    # Decay would pull the rows of a learned matrix below the sum 1 that they start with, and so shrink poses.
+    return (Group("student/upsampler/matrix", weight_decay=0.0),) if chosen.upsampling == "learned" else ()
 
 
 def build_student(config: Any, skeleton: Skeleton, *, training: bool) -> SparseMixSTE:
@@ -77,3 +122,9 @@ def keyframe_notes(frames: int, chosen: Any) -> tuple[str, ...]:
         f"warning: student.input.stride {chosen.stride} is even or does not divide data.frames {frames}: {len(keyframes)} "
         f"keyframes {keyframes[0]} to {keyframes[-1]}, and the centre frame {(frames - 1) // 2} {centre} one of them{phases}.",
     )
+
+
+def layer_map(student_depth: int, teacher_depth: int) -> tuple[int, ...]:
+    """Teacher layer for every student layer, 0-based: l(m) = m L_T / L_S, rounded (1-based in spec/scjd.md 3.4)."""
+    ratio = teacher_depth / student_depth
+    return tuple(max(1, int((layer + 1) * ratio + 0.5)) - 1 for layer in range(student_depth))

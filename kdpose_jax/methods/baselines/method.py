@@ -1,0 +1,68 @@
+"""Baselines: wiring of SCJD's student, the dense teacher, and four published ways to distil, each alone or several together.
+
+L = L_task + sum of weight times term; the terms and their papers are in `losses`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdpose_jax.methods import lifting, sparse_lifting
+from kdpose_jax.methods.api import Method, Teacher, from_terms
+from kdpose_jax.methods.baselines.terms import build_distillation, distillation_terms
+from kdpose_jax.methods.task import for_student
+from kdpose_jax.skeletons import find_skeleton
+
+TASKS = ("lifting",)
+HAS_TEACHER = True
+
+
+def reads(config: Any, *, training: bool) -> dict[str, Any]:
+    """What a batch holds, as keyword arguments of the reader and of the protocol: the dense window, of which both networks take theirs."""
+    return lifting.reads(config, training=training)
+
+
+def build(config: Any) -> Method:
+    """Builds the method.
+
+    Args:
+      config: the locked config; reads `data`, `student`, `teacher.network` and `distill`.
+
+    Returns:
+      The method. With every distillation weight zero it is the student's baseline, and the teacher is not run.
+
+    Raises:
+      UserError: options that do not fit together.
+    """
+    task = sparse_lifting.build_task(config)
+    distillation = build_distillation(config, find_skeleton(config.data.skeleton, config.data.joints))
+    student, weights = config.student, config.distill.weights
+
+    def init(key, batch):
+        keys = jax.random.split(key, 3)
+        params, frozen = {"student": task.init(keys[0], batch)[0]}, {}
+        if distillation.active:
+            frozen = {"teacher": {"params": distillation.teacher.init(keys[1], batch["keypoints_2d"])["params"], "state": {}}}
+        if weights.hints:
+            params["regressor"] = distillation.regressor.init(keys[2], jnp.zeros((1, student.network.width)))["params"]
+        return params, {}, frozen
+
+    def all_terms(params, model_state, frozen, batch, key, step):
+        predicted, features, _ = task.apply(params["student"], {}, batch, key)
+        total, parts = task.loss(predicted, batch)
+        added = distillation_terms(distillation, params, frozen, batch, predicted, features) if distillation.active else {}
+        weighted = {"task": total, **{name: weights[name] * value for name, value in added.items()}}
+        return weighted, {**parts, **added}, model_state
+
+    loss, terms = from_terms(all_terms)
+    return Method(
+        init=init,
+        loss=loss,
+        predict=for_student(task.predict),
+        predict_with_flip=for_student(task.predict_with_flip),
+        terms=terms,
+        teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
+        groups=sparse_lifting.groups(student.input),
+        notes=sparse_lifting.keyframe_notes(config.data.frames, student.input),
+    )

@@ -1,0 +1,159 @@
+"""Lifting networks from their config blocks: which frames each reads and predicts, and the module itself."""
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.methods.task import COMPUTE_TYPES, require
+from kdpose_jax.models.hourglass_mixste import HourglassMixSTE
+from kdpose_jax.models.mixste import MixSTE
+from kdpose_jax.models.poseformer_v2 import PoseFormerV2
+from kdpose_jax.models.videopose3d import VideoPose3D
+
+NETWORKS = ("mixste", "mixste_hot", "poseformer_v2", "videopose3d")
+
+
+class Span(NamedTuple):
+    """The frames of one prediction: so many are predicted, and `before` and `after` them further ones are read."""
+
+    predicted: int
+    before: int
+    after: int
+
+
+def span(network: Any, frames: int, *, training: bool) -> Span:
+    """The frames that a network predicts at once, and those around them that it reads.
+
+    Args:
+      network: config block.
+      frames: `data.frames`, those that one predicted frame depends on.
+      training: of a training example; otherwise of an evaluated one.
+    """
+    if network.name == "poseformer_v2":
+        return Span(1, (frames - 1) // 2, frames // 2)
+    if network.name == "videopose3d":
+        predicted = 1 if training else network.evaluated_frames
+        return Span(predicted, frames - 1, 0) if network.causal else Span(predicted, (frames - 1) // 2, (frames - 1) // 2)
+    return Span(frames, 0, 0)
+
+
+def build_lifter(network: Any, *, joints: int, frames: int, training: bool, place: str) -> nn.Module:
+    """A lifting network from its `network` block.
+
+    Args:
+      network: config block; its `name` says what further fields it has.
+      joints: number of joints.
+      frames: `data.frames`, those that one predicted frame depends on.
+      training: compute in the block's type; otherwise in float32.
+      place: name of the block in errors.
+
+    Returns:
+      A module: (keypoints `[B, N, J, 2]`, deterministic) -> (pose `[B, F, J, 3]`, features), N and F as `span` says.
+
+    Raises:
+      UserError: a value that no network can have.
+    """
+    require(f"{place}.name", network.name, NETWORKS)
+    if network.name == "mixste_hot":
+        return build_hourglass_mixste(network, joints=joints, frames=frames, training=training, place=place)
+    if network.name == "poseformer_v2":
+        return build_poseformer_v2(network, joints=joints, frames=frames, training=training, place=place)
+    if network.name == "videopose3d":
+        return build_videopose3d(network, joints=joints, frames=frames, training=training, place=place)
+    return build_mixste(network, joints=joints, frames=frames, training=training, place=place)
+
+
+def build_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> MixSTE:
+    """MixSTE from a `network` block: width, depth, heads, mlp_ratio, drop_path, compute, remat.
+
+    Args and errors are those of `build_lifter`.
+    """
+    if network.name != "mixste":
+        raise UserError(f"{place}.name is '{network.name}': the lifting network is 'mixste'.")
+    return MixSTE(joints=joints, frames=frames, **_transformer(network, frames, training, place))
+
+
+def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> HourglassMixSTE:
+    """HoT on MixSTE from a `network` block: as of `build_mixste`, and dense_pairs, kept_frames and neighbours.
+
+    Args and errors are those of `build_lifter`.
+    """
+    options = _transformer(network, frames, training, place)
+    if not 1 <= network.dense_pairs <= network.depth:
+        raise UserError(f"{place}.dense_pairs is {network.dense_pairs}: use 1 to {place}.depth, which is {network.depth}.")
+    for name in ("kept_frames", "neighbours"):
+        if not 1 <= network[name] <= frames:
+            raise UserError(f"{place}.{name} is {network[name]}: use 1 to data.frames, which is {frames}.")
+    return HourglassMixSTE(
+        network=MixSTE(joints=joints, frames=frames, **options),
+        dense_pairs=network.dense_pairs,
+        kept_frames=network.kept_frames,
+        neighbours=network.neighbours,
+    )
+
+
+def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: bool, place: str) -> PoseFormerV2:
+    """PoseFormerV2 from a `network` block: as of `build_mixste`, and kept_frames and kept_coefficients.
+
+    Args and errors are those of `build_lifter`.
+    """
+    if not 1 <= network.kept_frames <= frames or network.kept_frames % 2 == 0:
+        raise UserError(f"{place}.kept_frames is {network.kept_frames}: use an odd number up to data.frames, which is {frames}.")
+    if not 1 <= network.kept_coefficients <= frames:
+        raise UserError(f"{place}.kept_coefficients is {network.kept_coefficients}: use 1 to data.frames, which is {frames}.")
+    return PoseFormerV2(
+        joints=joints,
+        frames=frames,
+        kept_frames=network.kept_frames,
+        kept_coefficients=network.kept_coefficients,
+        **_transformer(network, frames, training, place),
+    )
+
+
+def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool, place: str) -> VideoPose3D:
+    """VideoPose3D from a `network` block: filters, width, dropout, causal, evaluated_frames, compute.
+
+    Args and errors are those of `build_lifter`.
+    """
+    filters = tuple(network.filters)
+    require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
+    if not filters or min(filters) < 1 or math.prod(filters) % 2 == 0:
+        raise UserError(f"{place}.filters is {filters}: use odd numbers of frames.")
+    if math.prod(filters) != frames:
+        raise UserError(f"{place}.filters {filters} see {math.prod(filters)} frames, and data.frames is {frames}: change one.")
+    if min(network.width, network.evaluated_frames) < 1:
+        raise UserError(f"{place} has width {network.width} and evaluated_frames {network.evaluated_frames}: use at least 1.")
+    if not 0 <= network.dropout < 1:
+        raise UserError(f"{place}.dropout is {network.dropout}: use a probability from 0 to below 1.")
+    return VideoPose3D(
+        joints=joints,
+        filters=filters,
+        width=network.width,
+        dropout=network.dropout,
+        causal=network.causal,
+        dtype=COMPUTE_TYPES[network.compute] if training else None,
+    )
+
+
+def _transformer(network: Any, frames: int, training: bool, place: str) -> dict[str, Any]:
+    """What all transformers have, checked."""
+    require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
+    if network.heads < 1 or network.width % network.heads:
+        raise UserError(f"{place}.width {network.width} is no multiple of {place}.heads {network.heads}: change one.")
+    if min(network.depth, frames, network.width) < 1:
+        raise UserError(f"{place} has depth {network.depth}, width {network.width} and {frames} frames: use at least 1.")
+    if network.mlp_ratio <= 0:
+        raise UserError(f"{place}.mlp_ratio is {network.mlp_ratio}: use a number above 0.")
+    if not 0 <= network.drop_path < 1:
+        raise UserError(f"{place}.drop_path is {network.drop_path}: use a probability from 0 to below 1.")
+    return {
+        "width": network.width,
+        "depth": network.depth,
+        "heads": network.heads,
+        "mlp_ratio": network.mlp_ratio,
+        "drop_path": network.drop_path,
+        "dtype": COMPUTE_TYPES[network.compute] if training else None,
+        "remat": network.remat and training,
+    }

@@ -1,0 +1,186 @@
+"""PoseFormerV2: one 3D pose from the central frames of a window and the low frequencies of all its frames.
+
+Source: Zhao et al., PoseFormerV2, CVPR 2023, and its released code (spec/scjd.md 7.8). Parameter names are ours;
+`torch_import` maps the published ones onto them.
+"""
+
+from typing import TypedDict
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from kdpose_jax.models.attention import DropPath, Linear, SelfAttention, TransformerBlock
+
+
+class PoseFormerV2Features(TypedDict):
+    """What a forward pass shows beside its prediction.
+
+    Attributes:
+      joints: joint embeddings of the K kept frames behind the spatial blocks and their norm, `[B, K, J, C]`.
+      coefficients: the first N coefficients of every coordinate's cosine transform over the window, `[B, N, 2J]`.
+      tokens: N coefficients, then K frames, after every mixed block, L x `[B, N+K, JC]`.
+    """
+
+    joints: Float[Array, "B K J C"]
+    coefficients: Float[Array, "B N D"]
+    tokens: tuple[Float[Array, "B S E"], ...]
+
+
+def cosine_transform(length: int) -> Float[np.ndarray, "T T"]:
+    """DCT-II without norm, `X_k = 2 sum_t x_t cos(pi k (t + 1/2) / T)`: row k gives coefficient k."""
+    order, time = np.arange(length), np.arange(length) + 0.5
+    return 2 * np.cos(np.pi / length * np.outer(order, time))
+
+
+def inverse_cosine_transform(length: int) -> Float[np.ndarray, "T T"]:
+    """The inverse of `cosine_transform`, `x_t = (X_0 / 2 + sum_{k>0} X_k cos(pi k (t + 1/2) / T)) / T`."""
+    inverse = cosine_transform(length).T / (2 * length)
+    inverse[:, 0] /= 2
+    return inverse
+
+
+def along_time(matrix: Float[np.ndarray, "R T"], values: Float[Array, "B T E"]) -> Float[Array, "B R E"]:
+    """Applies a transform over time, in float32 or wider."""
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return jnp.einsum("rt,bte->bre", jnp.asarray(matrix, values.dtype), values)
+
+
+class MLP(nn.Module):
+    """Two linear layers with the exact (erf) GELU between them.
+
+    Attributes:
+      hidden: channels between them.
+      frequencies: it works on the cosine transform over the tokens, and its output is transformed back.
+      dtype: compute type.
+    """
+
+    hidden: int
+    frequencies: bool
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "B S E"]) -> Float[Array, "B S E"]:
+        length, dtype = tokens.shape[1], tokens.dtype
+        if self.frequencies:
+            tokens = along_time(cosine_transform(length), tokens)
+        hidden = nn.gelu(Linear(self.hidden, dtype=self.dtype, name="hidden")(tokens), approximate=False)
+        tokens = Linear(tokens.shape[-1], dtype=self.dtype, name="out")(hidden)
+        return along_time(inverse_cosine_transform(length), tokens).astype(dtype) if self.frequencies else tokens
+
+
+class MixedBlock(nn.Module):
+    """Self-attention over all tokens, then an MLP on the first half of them and one in the frequency domain on the other.
+
+    The halves are cut by their number, as released: with as many coefficients as frames they are just these.
+
+    Attributes:
+      heads: attention heads.
+      mlp_ratio: hidden width of the MLPs over the tokens'.
+      drop_path: probability of dropping each of the three branches.
+      dtype: compute type.
+    """
+
+    heads: int
+    mlp_ratio: float
+    drop_path: float
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "B S E"], deterministic: bool) -> Float[Array, "B S E"]:
+        normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_attention")(tokens)
+        mixed, _ = SelfAttention(self.heads, self.dtype, name="attention")(normed)
+        tokens = tokens + DropPath(self.drop_path)(mixed, deterministic)
+        half, hidden = tokens.shape[1] // 2, round(tokens.shape[2] * self.mlp_ratio)
+        parts = []
+        for name, part in (("plain", tokens[:, :half]), ("frequency", tokens[:, half:])):
+            normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"norm_{name}")(part)
+            changed = MLP(hidden, name == "frequency", self.dtype, name=f"mlp_{name}")(normed)
+            parts.append(part + DropPath(self.drop_path)(changed, deterministic))
+        return jnp.concatenate(parts, axis=1)
+
+
+class PoseFormerV2(nn.Module):
+    """The network. It predicts the central frame of its window, (F - 1) // 2.
+
+    Attributes:
+      joints: number of joints J.
+      frames: frames F of the window.
+      kept_frames: central frames K that are seen in full; odd.
+      kept_coefficients: lowest frequencies N of the window.
+      width: channels C of a joint.
+      depth: number L of spatial blocks, and of mixed blocks.
+      heads: attention heads; divides C.
+      mlp_ratio: hidden width of the MLPs over their input's.
+      drop_path: drop probability of the last block; the others rise linearly to it from 0.
+      dtype: compute type (parameters are float32; transforms and head compute in float32).
+      remat: recompute every block in the backward pass in place of keeping its activations.
+    """
+
+    joints: int
+    frames: int
+    kept_frames: int
+    kept_coefficients: int
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    drop_path: float
+    dtype: jnp.dtype | None = None
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, keypoints_2d: Float[Array, "B N J 2"], deterministic: bool = True
+    ) -> tuple[Float[Array, "B F J 3"], PoseFormerV2Features]:
+        """Lifts the central frame of a window.
+
+        Args:
+          keypoints_2d: joints of all its frames in screen units.
+          deterministic: no stochastic depth; otherwise an rng named `drop_path` is read.
+
+        Returns:
+          The pose of one frame (F is 1), metres, root-relative camera coordinates, and the features.
+        """
+        batch, frames, joints, _ = keypoints_2d.shape
+        kept, coefficients, width = self.kept_frames, self.kept_coefficients, self.width
+        rates = [float(rate) for rate in np.linspace(0, self.drop_path, self.depth)]
+        options = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
+
+        first = (frames - 1) // 2 - kept // 2
+        seen = keypoints_2d[:, first : first + kept].reshape(batch * kept, joints, 2)  # [BK, J, 2]
+        spatial = Linear(width, dtype=self.dtype, name="joint_embedding")(seen)
+        spatial = spatial + self._position("spatial_position", joints, width, spatial.dtype)
+        block = nn.remat(TransformerBlock, static_argnums=(2,)) if self.remat else TransformerBlock
+        for layer, rate in enumerate(rates):
+            spatial, _ = block(drop_path=rate, **options, name=f"spatial_block_{layer}")(spatial, deterministic)
+        spatial = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")(spatial)
+
+        coordinates = keypoints_2d.reshape(batch, frames, joints * 2)
+        lowest = along_time(cosine_transform(frames)[:coefficients], coordinates)  # [B, N, 2J]
+        slow = Linear(joints * width, dtype=self.dtype, name="coefficient_embedding")(lowest)
+        slow = slow + self._position("coefficient_position", coefficients, joints * width, slow.dtype)
+        seen = spatial.reshape(batch, kept, joints * width)  # [BK, J, C] -> [B, K, JC]
+        seen = seen + self._position("temporal_position", kept, joints * width, seen.dtype)
+
+        tokens, after = jnp.concatenate([slow, seen], axis=1), []  # [B, N+K, JC]
+        block = nn.remat(MixedBlock, static_argnums=(2,)) if self.remat else MixedBlock
+        for layer, rate in enumerate(rates):
+            tokens = block(drop_path=rate, **options, name=f"mixed_block_{layer}")(tokens, deterministic)
+            after.append(tokens)
+        tokens = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")(tokens)
+        pose = self._head(tokens).reshape(batch, 1, joints, 3)
+        features = PoseFormerV2Features(joints=spatial.reshape(batch, kept, joints, width), coefficients=lowest, tokens=tuple(after))
+        return pose, features
+
+    def _position(self, name: str, length: int, width: int, dtype: jnp.dtype) -> Array:
+        return self.param(name, nn.initializers.zeros, (1, length, width)).astype(dtype)
+
+    def _head(self, tokens: Float[Array, "B S E"]) -> Float[Array, "B D"]:
+        """Two trained weighted sums, over coefficients and over frames, side by side, then norm and linear layer, in float32."""
+        tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32)).swapaxes(1, 2)  # [B, JC, N+K]
+        slow = Linear(1, name="coefficient_mean")(tokens[..., : self.kept_coefficients])[..., 0]
+        seen = Linear(1, name="frame_mean")(tokens[..., self.kept_coefficients :])[..., 0]
+        normed = nn.LayerNorm(epsilon=1e-5, name="head_norm")(jnp.concatenate([slow, seen], axis=-1))
+        return Linear(self.joints * 3, name="head")(normed)
