@@ -5,8 +5,8 @@
   python launch.py --config configs/baselines.py:demo,kd=attention  attention transfer (Zagoruyko and Komodakis 2017)
   python launch.py --config configs/baselines.py:demo,kd=relations  relational distillation (Park et al. 2019)
 
-Presets demo, mocap, h36m and 3dhp, hardware and hours: as in configs/scjd.py, whose options they have beside kd=. Give each its own --workdir,
-and the later ones the first one's teacher: --config.teacher.checkpoint=DIR/teacher. Terms can be joined:
+Presets demo, mocap, h36m and 3dhp, hardware and hours: as in configs/scjd.py, whose options they have beside kd=. Give each its own
+--workdir, and the later ones the first one's teacher: --config.teacher.checkpoint=DIR/teacher. Terms can be joined:
 --config.distill.weights.hints=1.0.
 """
 
