@@ -1,10 +1,11 @@
 """Kills runs at random moments and compares what they end up with against runs that nobody disturbed, bit for bit.
 
   make chaos, or
-  python benchmarks/chaos.py [--kills 100] [--processes 1] [--methods scjd,cdkd] [--side_by_side 2] [--seed 0] [--folder DIR]
+  python -m benchmarks.chaos [--kills 100] [--processes 1,2] [--methods scjd,cdkd] [--side_by_side 2] [--seed 0] [--folder DIR]
 
 Every run generates its data, trains teacher, baseline and student, evaluates and reports, of SCJD and of CDKD in turn, at the sizes of
-`benchmarks/chaos_config.py`. It is killed (SIGKILL; one time in eight SIGTERM, which must end it within 15 s with exit code 75) a
+`benchmarks/chaos_config.py`, first as one process each, then as two that are connected, of which every second signal meets one alone.
+It is killed (SIGKILL; one time in eight SIGTERM, which must end it within 15 s with exit code 75) a
 drawn time after each start, and started again by the same command until it is done. Then these must be equal to the undisturbed run's:
 every array of every checkpoint, the steps kept, metrics.jsonl and examples.jsonl line for line (timings left out), gradients.json,
 scores; and nothing half-written or of the kills may be left. Prints kills by stage and what differed; exits with 1 if anything did.
@@ -41,9 +42,9 @@ SECONDS_AT_MOST = 3600.0
 def main() -> int:
     """Runs the plan; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100, help="SIGKILLs to survive")
+    parser.add_argument("--kills", type=int, default=100, help="SIGKILLs to survive, in all")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
-    parser.add_argument("--processes", type=int, default=1, help="of every run")
+    parser.add_argument("--processes", type=lambda text: list(map(int, text.split(","))), default=[1, 2], help="of a run")
     parser.add_argument("--side_by_side", type=int, default=2, help="runs at a time")
     parser.add_argument("--kills_per_run", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
@@ -53,16 +54,12 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     set_environment(folder)
     preload()
-    started = time.monotonic()
-    lengths = {}
-    for method in options.methods:
-        for attempt in ("compiles", "whole"):  # the second takes its programs from the cache, as the killed ones do
-            shutil.rmtree(folder / f"{method}_whole", ignore_errors=True)
-            run = Run(method, folder / f"{method}_whole", options.processes, random.Random(0))
-            lengths[method] = run.finish()
-            print(f"undisturbed {method} ({attempt}): {lengths[method]:.1f} s", flush=True)
-    report = Report()
-    survive(options, folder, lengths, report)
+    started, report = time.monotonic(), Report()
+    for number, processes in enumerate(options.processes, start=1):
+        home = folder / f"of_{processes}"
+        home.mkdir(exist_ok=True)
+        lengths = {method: undisturbed(method, home, processes) for method in options.methods}
+        survive(options, options.kills * number // len(options.processes), processes, home, lengths, report)
     report.show(time.monotonic() - started)
     if not report.differences and not options.folder:
         shutil.rmtree(folder)
@@ -71,7 +68,7 @@ def main() -> int:
 
 @dataclasses.dataclass
 class Report:
-    """What happened: signal and stage -> how often; runs compared; what differed."""
+    """What happened: signal, processes, method and stage -> how often; runs compared; what differed."""
 
     signals: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     inside_a_save: int = 0
@@ -79,13 +76,13 @@ class Report:
     differences: list[str] = dataclasses.field(default_factory=list)
 
     def kills(self) -> int:
-        return sum(count for (name, _, _), count in self.signals.items() if name == "SIGKILL")
+        return sum(count for (name, *_), count in self.signals.items() if name == "SIGKILL")
 
     def show(self, seconds: float) -> None:
         """Prints the table."""
-        print(f"{'signal':8s} {'method':6s} {'stage':22s} times")
-        for (name, method, stage), count in sorted(self.signals.items()):
-            print(f"{name:8s} {method:6s} {stage:22s} {count:5d}")
+        print(f"{'signal':8s} {'processes':9s} {'method':6s} {'stage':22s} times")
+        for (name, processes, method, stage), count in sorted(self.signals.items()):
+            print(f"{name:8s} {processes:9d} {method:6s} {stage:22s} {count:5d}")
         others = sum(self.signals.values()) - self.kills()
         print(f"{self.kills()} SIGKILLs and {others} SIGTERMs in {self.runs} runs, {self.inside_a_save} of them while a checkpoint was "
               f"being written, {seconds / 60:.1f} minutes, {len(self.differences)} differences")
@@ -141,7 +138,7 @@ class Run:
         sent = time.monotonic()
         codes = self._wait(SECONDS_AFTER_SIGTERM if number == signal.SIGTERM else 120.0)
         self.signals += 1
-        report.signals[signal.Signals(number).name, self.method, stage] += 1
+        report.signals[signal.Signals(number).name, self._processes, self.method, stage] += 1
         report.inside_a_save += saving
         if number == signal.SIGTERM and not set(codes) <= {75, 0}:
             report.differences.append(f"{self.workdir.name}, {stage}: exit codes {codes} {time.monotonic() - sent:.1f} s after SIGTERM")
@@ -209,17 +206,28 @@ class Run:
         return codes
 
 
-def survive(options: argparse.Namespace, folder: pathlib.Path, lengths: dict[str, float], report: Report) -> None:
-    """Disturbs runs side by side until there were enough kills, and compares each when it is done."""
+def undisturbed(method: str, folder: pathlib.Path, processes: int) -> float:
+    """Seconds that a run takes whose programs are in the cache, as they are for those that are killed."""
+    for attempt in ("compiles", "whole"):
+        shutil.rmtree(folder / f"{method}_whole", ignore_errors=True)
+        seconds = Run(method, folder / f"{method}_whole", processes, random.Random(0)).finish()
+        print(f"undisturbed {method} as {processes} process(es) ({attempt}): {seconds:.1f} s", flush=True)
+    return seconds
+
+
+def survive(
+    options: argparse.Namespace, kills: int, processes: int, folder: pathlib.Path, lengths: dict[str, float], report: Report
+) -> None:
+    """Disturbs runs side by side until there were so many kills, and compares each when it is done."""
     generator = random.Random(options.seed)
     active: list[Run] = []
     number = 0
-    while active or report.kills() < options.kills:
-        while len(active) < options.side_by_side and report.kills() < options.kills:
+    while active or report.kills() < kills:
+        while len(active) < options.side_by_side and report.kills() < kills:
             method = options.methods[number % len(options.methods)]
             workdir = folder / f"{method}_{options.seed}_{number}"
             shutil.rmtree(workdir, ignore_errors=True)
-            active.append(Run(method, workdir, options.processes, random.Random(generator.random())))
+            active.append(Run(method, workdir, processes, random.Random(generator.random())))
             active[-1].start(generator.uniform(0.0, lengths[method]))
             number += 1
         time.sleep(0.005)
@@ -229,7 +237,7 @@ def survive(options: argparse.Namespace, folder: pathlib.Path, lengths: dict[str
                 compare_run(run, folder, report)
             elif run.due():
                 run.disturb(report)
-                enough = run.signals >= options.kills_per_run or report.kills() >= options.kills
+                enough = run.signals >= options.kills_per_run or report.kills() >= kills
                 run.start(SECONDS_AT_MOST if enough else generator.uniform(0.0, lengths[run.method]))
 
 
