@@ -1,6 +1,6 @@
 """What a run in a bucket makes of a bad network and of being killed: faults, retries, and what differs from a run on a disk.
 
-  python benchmarks/bucket_faults.py [--rate 0.05] [--kills 4] [--seed 0]
+  python -m benchmarks.bucket_faults [--rate 0.05] [--kills 4] [--seed 0]
 
 Converts, trains, evaluates and reports a tiny experiment twice: on the disk, undisturbed, and in a bucket of a service on this machine
 (tests/bucket.py) to which the real clients talk, through faults of a given rate; the second training is killed (SIGKILL) at requests

@@ -1,6 +1,6 @@
 """Whether a long run's memory stays flat: 20,000 steps of a tiny network, logged, saved and evaluated on the way.
 
-  python benchmarks/memory_over_time.py [--steps 20000] [--every 1000] [--workdir DIR]
+  python -m benchmarks.memory_over_time [--steps 20000] [--every 1000] [--workdir DIR]
 
 Prints resident memory, live jax arrays and their bytes, threads and open files at intervals, then how much each has grown since the first
 fifth of the run, by when caches are full. Exits with 1 if memory grew by more than 5 % or anything else by more than a handful.
@@ -66,6 +66,7 @@ def train(folder: pathlib.Path, steps: int, every: int, table: list[dict[str, fl
     ]  # fmt: skip
     with mock.patch.object(training, "quick_evaluation", measured), mock.patch.object(pipeline, "evaluate_once", stop_here):
         try:
+            sys.argv = arguments  # where ml_collections looks for --config.FIELD
             launch.main(arguments)
         except Measured:
             pass

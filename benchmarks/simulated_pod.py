@@ -1,6 +1,6 @@
 """The same run on 1, 2, 4 and 8 connected processes of this machine, eight CPU devices in all: are the losses the same?
 
-  python benchmarks/simulated_pod.py scjd|cdkd [PROCESSES ...]
+  python -m benchmarks.simulated_pod scjd|cdkd [PROCESSES ...]
 
 Starts launch.py as a pod would (docs/scaling.md), on generated data and tiny networks, and prints a table: losses of the student at
 some steps, their largest relative difference from the first row over all steps of all networks, test scores, and steps per second

@@ -1,6 +1,6 @@
 """How long a training step should take on v5e-8 to v5e-256, on paper: nothing here is measured.
 
-  python benchmarks/step_time_model.py
+  python -m benchmarks.step_time_model
 
 Counts parameters, multiply-adds and bytes of the full-size runs from shapes alone, and prints the table of docs/scaling.md, whose
 formulas these functions are.
