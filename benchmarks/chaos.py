@@ -37,6 +37,7 @@ TIMINGS = ("_per_second", "_seconds")
 LEFTOVERS = ("*.partial", "*.orbax-checkpoint-tmp*", "deleted", "damaged-*", "interrupted", ".lock")
 SECONDS_AFTER_SIGTERM = 15.0
 SECONDS_AT_MOST = 3600.0
+LATEST = 0.4  # of the undisturbed run's length: when a start is disturbed at the latest
 
 
 def main() -> int:
@@ -229,7 +230,7 @@ def survive(
             workdir = folder / f"{method}_{options.seed}_{number}"
             shutil.rmtree(workdir, ignore_errors=True)
             active.append(Run(method, workdir, processes, random.Random(generator.random())))
-            active[-1].start(generator.uniform(0.0, lengths[method]))
+            active[-1].start(generator.uniform(0.0, LATEST * lengths[method]))
             number += 1
         time.sleep(0.005)
         for run in list(active):
@@ -239,7 +240,7 @@ def survive(
             elif run.due():
                 run.disturb(report)
                 enough = run.signals >= options.kills_per_run or report.kills() >= kills
-                run.start(SECONDS_AT_MOST if enough else generator.uniform(0.0, lengths[run.method]))
+                run.start(SECONDS_AT_MOST if enough else generator.uniform(0.0, LATEST * lengths[run.method]))
 
 
 def compare_run(run: Run, folder: pathlib.Path, report: Report) -> None:
