@@ -207,12 +207,13 @@ def run_folder(checkpoint: str) -> epath.Path:
 
 def planned_runs(config: ConfigDict) -> list[Run]:
     """Teacher, student without distillation where asked for, student; of a method without a teacher the student alone."""
-    if not settings.load("methods", config.method, "method").HAS_TEACHER:
+    title = settings.load("methods", config.method, "method").TITLE
+    if not title:
         return [Run("student", "student", copy_of(config))]
     runs = [Run("teacher", "teacher", settings.of_teacher(config))]
     if config.baseline:
         runs.append(Run("baseline", "student without distillation", settings.of_baseline(config)))
-    return [*runs, Run("student", f"student with {config.method.upper()}", copy_of(config))]
+    return [*runs, Run("student", f"student with {title}", copy_of(config))]
 
 
 def check_before_data(runs: list[Run]) -> list[str]:

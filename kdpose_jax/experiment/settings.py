@@ -28,7 +28,7 @@ REQUIRED = (
 NEEDED = {
     "data": ("KIND", "read", "open_training"),
     "evaluate": ("check_settings", "read", "open_protocol"),
-    "methods": ("TASKS", "HAS_TEACHER", "reads", "build"),
+    "methods": ("TASKS", "TITLE", "reads", "build"),
 }
 
 
@@ -133,7 +133,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       UserError: an unknown method or protocol, or a training length that is none.
     """
-    if load("methods", config.teacher.method, "teacher.method").HAS_TEACHER:
+    if load("methods", config.teacher.method, "teacher.method").TITLE:
         raise UserError(f"teacher.method is '{config.teacher.method}', which has a teacher itself: use supervised.")
     for field, name in (("method", config.method), ("teacher.method", config.teacher.method)):
         tasks = load("methods", name, field).TASKS

@@ -1,9 +1,10 @@
 """What a method is to the rest of the program: the contract of every folder beside this file.
 
-`kdpose_jax.methods.NAME.method` has `TASKS`, the tasks that it can train (modules beside this one), `HAS_TEACHER`, and two
-functions of the config: `reads` says what a batch must hold, as keyword arguments of the reader in training and of the
-protocol in evaluation, and `build` takes the locked config and returns a `Method`. Of the config every method needs the blocks
-`data`, `student`, `teacher`, `distill.weights` (all zero: the baseline), `eval` and `run`.
+`kdpose_jax.methods.NAME.method` has `TASKS`, the tasks that it can train (modules beside this one), `TITLE`, what tables call
+it (empty: a method without a teacher), and two functions of the config: `reads` says what a batch must hold, as keyword
+arguments of the reader in training and of the protocol in evaluation, and `build` takes the locked config and returns a
+`Method`. Of the config every method needs the blocks `data`, `student`, `teacher`, `distill.weights` (all zero: the baseline),
+`eval` and `run`.
 """
 
 import dataclasses

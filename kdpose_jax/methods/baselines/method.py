@@ -15,7 +15,7 @@ from kdpose_jax.methods.task import for_student
 from kdpose_jax.skeletons import find_skeleton
 
 TASKS = ("lifting",)
-HAS_TEACHER = True
+TITLE = "published distillation"
 
 
 def reads(config: Any, *, training: bool) -> dict[str, Any]:

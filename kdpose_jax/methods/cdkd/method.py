@@ -14,7 +14,7 @@ from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, dist
 from kdpose_jax.methods.task import for_student
 
 TASKS = ("pose2d",)
-HAS_TEACHER = True
+TITLE = "CDKD"
 
 
 def reads(config: Any, *, training: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kdpose_jax.methods.task import for_student
 from kdpose_jax.skeletons import find_skeleton
 
 TASKS = ("lifting",)
-HAS_TEACHER = True
+TITLE = "SCJD"
 
 
 def reads(config: Any, *, training: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from kdpose_jax.methods.api import Method, as_metrics
 from kdpose_jax.methods.task import Task, for_student, require, student_state
 
 TASKS = {"lifting": lifting, "pose2d": pose2d}
-HAS_TEACHER = False
+TITLE = ""
 
 
 def reads(config: Any, *, training: bool) -> dict[str, Any]:
