@@ -88,9 +88,10 @@ class Protocol:
     def conditions(self) -> str:
         """How the figures of `columns` were obtained, as a sentence."""
         flip = "with" if self.flip else "without"
+        read = self.source.windows.windows.length + sum(self.source.windows.context)
         return (
             f"Scores: all valid frames pooled, then the plain mean of the sequences, {flip} test-time flip, centre frame of a window of "
-            f"{self.source.windows.windows.length} around each frame, PCK within 150 mm and AUC over 14 joints."
+            f"{read} around each frame, PCK within 150 mm and AUC over 14 joints."
         )
 
     def quick(self, count: int) -> tuple[CentredWindows, Callable[[np.ndarray], dict[str, float]]]:
@@ -111,7 +112,8 @@ class Protocol:
             scores = pck_3d.score(self.errors(predicted, chosen))
             return {name: scores[name] for name in MEASURES}
 
-        return CentredWindows(WindowSource(self.source.windows.motion, picked)), score
+        whole = self.source.windows
+        return CentredWindows(WindowSource(whole.motion, picked, whole.context)), score
 
     def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
         """The whole protocol.
@@ -207,12 +209,13 @@ def read(records: str, split: str) -> LabelledMotion:
     return LabelledMotion(motion, np.concatenate(labels))
 
 
-def open_protocol(data: LabelledMotion, *, frames: int, flip: bool) -> Protocol:
+def open_protocol(data: LabelledMotion, *, frames: int, context: tuple[int, int], flip: bool) -> Protocol:
     """Lays a window around every frame that counts.
 
     Args:
       data: of `read`.
-      frames: frames F of a window, odd.
+      frames: frames F of a window, all predicted, odd.
+      context: frames that are read in front of a window and behind it.
       flip: test-time flip in the table.
 
     Raises:
@@ -229,6 +232,6 @@ def open_protocol(data: LabelledMotion, *, frames: int, flip: bool) -> Protocol:
     rows = np.concatenate([start + own for start, own in zip(motion.offset, counted, strict=True)])
     if not len(rows):
         raise UserError("No frame counts in the evaluation: check frame_mask and the chosen split of the data set.")
-    windows = WindowSource(motion, windows_of(motion, [own - frames // 2 for own in counted], frames))
+    windows = WindowSource(motion, windows_of(motion, [own - frames // 2 for own in counted], frames), context)
     names = np.repeat([name.split("/")[0] for name in motion.names], [len(own) for own in counted])
     return Protocol(CentredWindows(windows), names, data.activity[rows], motion.pose_3d[rows], flip)

@@ -68,7 +68,8 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
             state={"batch_stats": batch_stats},
             sizes={key: value for key, value in sizes.items() if value is not None},
         )
-    raise UserError(f"No PyTorch weights can be read for network '{name}': use one of {sorted([*LIFTERS, 'videopose3d', 'hrnet'])}.")
+    known = ", ".join(sorted([*LIFTERS, "videopose3d", "hrnet"]))
+    raise UserError(f"No PyTorch weights can be read for network '{name}': use one of {known}.")
 
 
 def import_pretrained(name: str, path: epath.PathLike) -> dict[str, Any]:

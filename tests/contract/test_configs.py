@@ -1,6 +1,7 @@
 """Every config in configs/, found by itself: its presets build, lock, survive JSON, and take their first steps."""
 
 import dataclasses
+import inspect
 import json
 
 import jax
@@ -305,6 +306,15 @@ def test_without_weights_it_is_the_task(file, preset):
     loss, task = baseline.metrics[0]["loss"], student.metrics[0]["task"]
     np.testing.assert_allclose(loss[0] / loss[1], task[0] / task[1], rtol=1e-6)
     assert student.metrics[0]["loss"][0] > 1.01 * task[0], "the distillation terms weigh nothing"
+
+
+@runs
+def test_reader_and_protocol_take_what_the_method_reads(file, preset, name):
+    """Nobody else calls them, so that an argument that one of them lacks would be met by a user."""
+    config = {run.name: run for run in pipeline.planned_runs(get_config(file, preset))}[name].config
+    protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
+    inspect.signature(protocol.open_protocol).bind("data", **training.reads(config, training=False), **config.eval.settings)
+    assert set(training.reads(config, training=True)) == set(training.reads(config, training=False))
 
 
 def test_example_batches_are_of_the_configs_size():

@@ -35,7 +35,8 @@ def test_official_tool(path):
         pose_3d=np.concatenate(target)[:, order] / 1000,
         frame_mask=np.ones(frames.sum(), bool),
     )
-    protocol = mpi_inf_3dhp.open_protocol(mpi_inf_3dhp.LabelledMotion(motion, np.concatenate(activity)), frames=FRAMES, flip=False)
+    labelled = mpi_inf_3dhp.LabelledMotion(motion, np.concatenate(activity))
+    protocol = mpi_inf_3dhp.open_protocol(labelled, frames=FRAMES, context=(0, 0), flip=False)
     centre = np.concatenate(predicted)[:, order] / 1000
     windows = np.stack([centre + 9, centre, centre - 9], axis=1)  # the other frames do not count
     scores = protocol.score(windows)

@@ -173,7 +173,7 @@ def test_frames_and_activities_of_the_fixtures(fixtures):
 @pytest.mark.parametrize("layout", mpi_inf_3dhp.LAYOUTS)
 def test_a_perfect_prediction_on_the_fixtures(fixtures, layout):
     data = protocol.read(str(fixtures / layout), "test")
-    opened = protocol.open_protocol(data, frames=9, flip=False)
+    opened = protocol.open_protocol(data, frames=9, context=(0, 0), flip=False)
     assert len(opened.source) == 3 * 102
     perfect = np.repeat(data.motion.pose_3d[data.motion.frame_mask][:, None], 9, axis=1)
     scores = opened.score(perfect)
@@ -281,7 +281,7 @@ def centres(motion, frames, name):
 
 def test_a_perfect_centre_scores_full_marks(converted):
     data = protocol.read(str(converted / "official"), "test")
-    opened = protocol.open_protocol(data, frames=9, flip=False)
+    opened = protocol.open_protocol(data, frames=9, context=(0, 0), flip=False)
     assert len(opened.source) == sum(map(sum, VALID.values())) and opened.source.unit == ("frames", 1)
     predicted = np.concatenate([centres(data.motion, 9, name) for name in ("TS1", "TS5")])
     scores = opened.score(predicted)
@@ -304,7 +304,7 @@ def test_a_perfect_centre_scores_full_marks(converted):
 
 def test_windows_lie_around_valid_frames_and_replicate_the_ends(converted):
     data = protocol.read(str(converted / "npz"), "test")
-    opened = protocol.open_protocol(data, frames=5, flip=True)
+    opened = protocol.open_protocol(data, frames=5, context=(0, 0), flip=True)
     assert not data.activity.any() and opened.score(np.zeros((7, 5, 17, 3)))["activities"] == {}
     batch = opened.source.gather(np.arange(len(opened.source)))
     motion = sequences.read(str(converted / "npz"), "test")
@@ -317,10 +317,10 @@ def test_windows_lie_around_valid_frames_and_replicate_the_ends(converted):
 def test_protocol_refuses_what_it_cannot_score(converted):
     data = protocol.read(str(converted / "npz"), "test")
     with pytest.raises(UserError, match="data.frames is 8 and a window of it has no centre"):
-        protocol.open_protocol(data, frames=8, flip=False)
+        protocol.open_protocol(data, frames=8, context=(0, 0), flip=False)
     with pytest.raises(UserError, match="eval.settings.flip is 1"):
         protocol.check_settings(flip=1)
-    opened = protocol.open_protocol(data, frames=3, flip=False)
+    opened = protocol.open_protocol(data, frames=3, context=(0, 0), flip=False)
     with pytest.raises(UserError, match="NaN or infinite, the first in TS5"):
         opened.score(np.where(np.arange(7)[:, None, None, None] == 5, np.nan, np.zeros((7, 3, 17, 3))))
 
