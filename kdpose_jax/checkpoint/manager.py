@@ -109,7 +109,7 @@ class Checkpoints:
         )
         with self._storage_errors():
             self._manager.wait_until_finished()  # so that an error of the save before is reported under its own step
-            self._remove_deleted()
+            self.remove_deleted()
             self._in_flight = step
             # `force` only passes Orbax's own decision when to save, which is the caller's here.
             self._manager.save(step, args=items, metrics=values, force=True)
@@ -177,9 +177,16 @@ class Checkpoints:
         """
         try:
             self.wait()
-            self._remove_deleted()
+            if self._writes:
+                self.remove_deleted()
         finally:
             self._manager.close()
+
+    def remove_deleted(self) -> None:
+        """Deletes what Orbax has moved out of the way; a kill leaves the rest of it to the next time."""
+        deleted = self._directory / _DELETED
+        if jax.process_index() == 0 and deleted.exists():
+            deleted.rmtree()
 
     def _open(self) -> None:
         metric_value = ranking_key(self._ranking)
@@ -216,12 +223,6 @@ class Checkpoints:
         """Called by Orbax between the last byte of a checkpoint and the renaming that commits it."""
         if jax.process_index() == 0:
             write_checksums(self._directory, self._in_flight)
-
-    def _remove_deleted(self) -> None:
-        """Deletes what Orbax has moved out of the way; a kill leaves the rest of it to the next time."""
-        deleted = self._directory / _DELETED
-        if self._writes and jax.process_index() == 0 and deleted.exists():
-            deleted.rmtree()
 
     def _existing(self, step: int | None) -> int:
         steps = self._manager.all_steps()

@@ -184,6 +184,7 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
         trained = checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory))
         if sharding.first_process_says(trained):
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
+            checkpoints.remove_deleted()
             remove_interrupted(directory)
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)

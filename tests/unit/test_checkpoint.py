@@ -151,6 +151,18 @@ def test_saving_asks_no_question_of_the_preemption_service(tmp_path, monkeypatch
     assert steps_on_disk(tmp_path) == [1, 2] and asked == []
 
 
+def test_what_a_kill_left_of_a_deletion_is_removed_on_demand(run):
+    """A run that is trained already saves nothing any more, and looking alone must change nothing."""
+    left = run / "checkpoints" / "deleted" / "1"
+    left.mkdir(parents=True)
+    (left / "array").write_bytes(b"0")
+    checkpoints = open_checkpoints(run / "checkpoints")
+    assert checkpoints.latest_step() == 2 and left.exists()
+    checkpoints.remove_deleted()
+    checkpoints.close()
+    assert not left.parent.exists() and steps_on_disk(run / "checkpoints") == [1, 2]
+
+
 def test_relative_directory_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoints = open_checkpoints("run/checkpoints")
