@@ -33,8 +33,8 @@ SMALL = {
 SMALL_TEACHER = {"width": 16, "size": 64}
 # Fields that decide neither a step's program nor what is trained: runs that differ in these alone are one.
 BESIDE_THE_POINT = (
-    "name", "eval", "checkpoint", "converter", "train_split", "test_split", "epochs", "pretrained", "optim", "training",
-    "log_every_steps", "save_every_steps", "evaluate_every_epochs", "evaluate_examples",
+    "name", "eval", "checkpoint", "converter", "skeleton", "joints", "train_split", "test_split", "epochs", "pretrained", "optim",
+    "training", "smoothing", "log_every_steps", "save_every_steps", "evaluate_every_epochs", "evaluate_examples",
 )  # fmt: skip
 # Parameters whose gradient is zero at the first step: ETHT's reversal grows from nothing (spec/cdkd.md 7).
 NOT_AT_ONCE = ("temperature",)
@@ -187,7 +187,10 @@ def first_steps(file: str, preset: str, name: str) -> Started:
     counts = {key: value for key, value in flat.items() if not any(word in key.split(".") for word in BESIDE_THE_POINT)}
     if not any(flat[f"distill.weights.{weight}"] for weight in config.distill.weights) or config.method == config.teacher.method:
         counts = {key: value for key, value in counts.items() if not key.startswith(("teacher.", "distill."))}
-    counts |= {key: value > 0 for key, value in counts.items() if key.endswith("ema_decay")}  # there is an average, or none
+    else:  # the teacher is given: how it was trained is no matter
+        counts = {key: value for key, value in counts.items() if not key.startswith(("teacher.loss.", "teacher.train."))}
+    # There is an average or a term, or there is none.
+    counts |= {key: value > 0 for key, value in counts.items() if key.endswith("ema_decay") or key.startswith("distill.weights.")}
     key = json.dumps(counts, sort_keys=True)
     if key not in _STARTED:
         _STARTED[key] = _take_first_steps(file, preset, name)
