@@ -208,6 +208,7 @@ def set_mode(config: ConfigDict, mode: str, preset: str) -> None:
         distill.projection.trained = False
         distill.alignment.reduction = "release"
         distill.alignment.target_gradient = False
+        distill.temperature.range = 20.0
         distill.temperature.reversal = "release"
         distill.temperature.loops = 210.0
         distill.temperature.trained = False
@@ -232,8 +233,7 @@ def narrow(
     config.student.input.size = size
     config.data.split_ratio = split_ratio
     config.distill.projection.kind = "kron"  # dense ones have hundreds of millions of parameters
-    if mode != "release":  # ours: targets softened 16 times and more say little (docs/cdkd_pictures.md)
-        config.distill.temperature.range = 3.0
+    config.distill.temperature.range = 3.0  # ours: targets softened 16 times and more say little (docs/cdkd_pictures.md)
     for stage in (config.teacher, config.student):
         stage.network.head_start = "marginal"
         common.quick_stage(
@@ -263,11 +263,10 @@ def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> 
     files = ("train_annotations", "test_annotations", "train_images", "test_images")
     config.data.converter = ConfigDict({"name": "mpii", "settings": ConfigDict(dict.fromkeys(files, ""))})
     config.eval = common.evaluation("pck", batch=32, settings={"flip": True, "reference": "torso", "threshold": 0.2})
+    config.distill.weights.alignment = 0.5  # docs/cdkd_pictures.md
     # One k for both sizes, so that one teacher serves both.
     narrow(config, mode, size=size, split_ratio=3.0, epochs=20.0, learning_rate=3e-3, evaluate_examples=0)
     config.teacher.input.size = teacher_size
-    if mode != "release":
-        config.distill.weights.alignment = 0.5  # as that page found
 
 
 def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, imagenet: str) -> None:

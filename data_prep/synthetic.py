@@ -71,8 +71,21 @@ def convert(
 
 def make_record(view: View) -> dict[str, Any]:
     """View -> record of `schema.sequence_features`."""
+    return record_of(view, world_pose(view))
+
+
+def record_of(view: Any, pose_world: np.ndarray) -> dict[str, Any]:
+    """What a camera of the studio, and the detector behind it, see of a take.
+
+    Args:
+      view: whose `subject`, `action`, `take`, `index`, `noise`, `seed` and `frames` are read, as of `View`.
+      pose_world: `[F, 17, 3]` float64 metres, world.
+
+    Returns:
+      A record of `schema.sequence_features`.
+    """
     camera = studio_cameras(view.subject, view.seed)[view.index]
-    pose = cameras.world_to_camera(world_pose(view), camera.orientation, camera.translation)
+    pose = cameras.world_to_camera(pose_world, camera.orientation, camera.translation)
     return {
         "subject": view.subject,
         "action": view.action,

@@ -33,8 +33,8 @@ SMALL = {
 SMALL_TEACHER = {"width": 16, "size": 64}
 # Fields that decide neither a step's program nor what is trained: runs that differ in these alone are one.
 BESIDE_THE_POINT = (
-    "name", "eval", "checkpoint", "converter", "skeleton", "joints", "train_split", "test_split", "epochs", "pretrained", "optim",
-    "training", "smoothing", "log_every_steps", "save_every_steps", "evaluate_every_epochs", "evaluate_examples",
+    "name", "eval", "checkpoint", "converter", "train_split", "test_split", "epochs", "pretrained", "optim", "training",
+    "log_every_steps", "save_every_steps", "evaluate_every_epochs", "evaluate_examples",
 )  # fmt: skip
 # Parameters whose gradient is zero at the first step: ETHT's reversal grows from nothing (spec/cdkd.md 7).
 NOT_AT_ONCE = ("temperature",)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import cameras, motion, records, shards, synthetic
+from data_prep import motion, records, shards, synthetic
 from data_prep.mocap import asf_amc, bvh, files, skeletons
 from data_prep.mocap.cleaning import Cleaned, clean
 from data_prep.mocap.skeletons import JointMap
@@ -209,18 +209,4 @@ def _left_out(read: list[Cleaned | str]) -> list[str]:
 
 def make_record(view: View) -> dict[str, Any]:
     """View -> record of `schema.sequence_features`."""
-    camera = synthetic.studio_cameras(view.subject, view.seed)[view.index]
-    pose = cameras.world_to_camera(view.pose_world.astype(np.float64), camera.orientation, camera.translation)
-    rng = synthetic.generator(view.seed, view.subject, view.take, f"camera {view.index}")
-    return {
-        "subject": view.subject,
-        "action": view.action,
-        "take": view.take,
-        "camera": view.index,
-        "fps": motion.FPS,
-        "width": camera.width,
-        "height": camera.height,
-        "keypoints_2d": synthetic.detect(pose, camera, view.noise, rng),
-        "pose_3d": pose.astype(np.float32),
-        "frame_mask": np.ones(view.frames, np.bool_),
-    }
+    return synthetic.record_of(view, view.pose_world.astype(np.float64))

@@ -17,7 +17,7 @@ from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import coco_metrics, metrics_2d, pose2d
-from kdpose_jax.evaluate.runner import Predict
+from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
 
 SKELETON = "coco_17"
 BOXES = ("ground_truth", "detections")
@@ -90,7 +90,7 @@ class Protocol:
         boxes = "ground-truth boxes" if self.shown == "ground_truth" else "a detector's boxes"
         return f"Scores: COCO's evaluation on {boxes}, {pose2d.flip_words(self.flip)}."
 
-    def quick(self, count: int) -> tuple[pose2d.Chosen, pose2d.Score]:
+    def quick(self, count: int) -> tuple[Chosen, pose2d.Score]:
         """A light evaluation for use during training, on ground-truth boxes.
 
         Its AP counts the chosen persons alone, as if nobody else were in their pictures: with everybody chosen it is the AP of
@@ -105,7 +105,7 @@ class Protocol:
         """
         persons = self.data.ground_truth
         labelled = persons.visible.any(-1)
-        chosen = pose2d.evenly_spread(labelled, count)
+        chosen = evenly_spread(labelled, count)
         others = np.setdiff1d(np.flatnonzero(labelled), chosen)
         annotations = coco_metrics.without(self.data.annotations, persons.person_id[others])
 
@@ -113,7 +113,7 @@ class Protocol:
             scores = self.score(prediction, "ground_truth", chosen, annotations)
             return {name: scores[name] for name in ("ap", "oks") if scores[name] is not None}
 
-        return pose2d.Chosen(self.source, chosen), score
+        return Chosen(self.source, chosen), score
 
     def full(self, predictors: Mapping[str, Predict], run: Callable[..., pose2d.Prediction]) -> dict[str, Any]:
         """The whole protocol, on all boxes that there are.

@@ -13,7 +13,7 @@ from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import metrics_3d, pck_3d
 from kdpose_jax.evaluate.pck_3d import PartScores
-from kdpose_jax.evaluate.runner import Predict
+from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
 from kdpose_jax.skeletons import H36M_17
 
 # The official names of the labels 1 to 7.
@@ -94,7 +94,7 @@ class Protocol:
             f"{read} around each frame, PCK within 150 mm and AUC over 14 joints."
         )
 
-    def quick(self, count: int) -> tuple[CentredWindows, Callable[[np.ndarray], dict[str, float]]]:
+    def quick(self, count: int) -> tuple[Chosen, Callable[[np.ndarray], dict[str, float]]]:
         """A light evaluation for use during training: the three measures over some frames.
 
         Args:
@@ -103,17 +103,13 @@ class Protocol:
         Returns:
           Their windows, and the function that scores predictions on them, metres `[W, F, J, 3]`.
         """
-        total = len(self.source)
-        chosen = np.unique(np.linspace(0, total - 1, min(count or total, total)).astype(int))
-        windows = self.source.windows.windows
-        picked = dataclasses.replace(windows, offset=windows.offset[chosen], frames=windows.frames[chosen], start=windows.start[chosen])
+        chosen = evenly_spread(np.ones(len(self.source), bool), count)
 
         def score(predicted: np.ndarray) -> dict[str, float]:
             scores = pck_3d.score(self.errors(predicted, chosen))
             return {name: scores[name] for name in MEASURES}
 
-        whole = self.source.windows
-        return CentredWindows(WindowSource(whole.motion, picked, whole.context)), score
+        return Chosen(self.source, chosen), score
 
     def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
         """The whole protocol.

@@ -11,7 +11,7 @@ from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import pckh, pose2d
-from kdpose_jax.evaluate.runner import Predict
+from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
 
 SKELETON = "mpii_16"
 
@@ -53,7 +53,7 @@ class Protocol:
             f"{shown + unseen:,} annotated persons scored{missed}."
         )
 
-    def quick(self, count: int) -> tuple[pose2d.Chosen, pose2d.Score]:
+    def quick(self, count: int) -> tuple[Chosen, pose2d.Score]:
         """A light evaluation for use during training: PCKh@0.5 of the chosen persons alone, which costs nothing beside the network.
 
         Args:
@@ -62,12 +62,12 @@ class Protocol:
         Returns:
           Their crops, and the function that scores predictions on them.
         """
-        chosen = pose2d.evenly_spread(self.persons.visible[:, pckh.MEAN_OVER].any(-1), count)
+        chosen = evenly_spread(self.persons.visible[:, pckh.MEAN_OVER].any(-1), count)
 
         def score(prediction: pose2d.Prediction) -> dict[str, float]:
             return {"pckh": self.score(prediction, chosen, np.zeros_like(self.persons.unseen_joints))["0.5"]["Mean"]}
 
-        return pose2d.Chosen(self.source, chosen), score
+        return Chosen(self.source, chosen), score
 
     def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], pose2d.Prediction]) -> dict[str, Any]:
         """The whole protocol.

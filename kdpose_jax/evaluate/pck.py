@@ -15,7 +15,7 @@ from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import metrics_2d, pose2d
-from kdpose_jax.evaluate.runner import Predict
+from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
 from kdpose_jax.skeletons import Skeleton
 
 # Reference -> the joints that it lies between.
@@ -72,7 +72,7 @@ class Protocol:
             f"{pose2d.flip_words(self.flip)}."
         )
 
-    def quick(self, count: int) -> tuple[pose2d.Chosen, pose2d.Score]:
+    def quick(self, count: int) -> tuple[Chosen, pose2d.Score]:
         """A light evaluation for use during training: the PCK of the table, which costs nothing beside the network.
 
         Args:
@@ -81,12 +81,12 @@ class Protocol:
         Returns:
           Their crops, and the function that scores predictions on them.
         """
-        chosen = pose2d.evenly_spread(self.lengths > 0, count)
+        chosen = evenly_spread(self.lengths > 0, count)
 
         def score(prediction: pose2d.Prediction) -> dict[str, float]:
             return {"pck": self.score(prediction, chosen)["Mean"]}
 
-        return pose2d.Chosen(self.source, chosen), score
+        return Chosen(self.source, chosen), score
 
     def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], pose2d.Prediction]) -> dict[str, Any]:
         """The whole protocol.

@@ -1,52 +1,16 @@
 """What the protocols of 2D pose share: the choice of persons, and predictions on crops brought back to the photograph."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from kdpose_jax.codecs import crops
-from kdpose_jax.data.batches import Batch, Source
 from kdpose_jax.data.persons import Persons
 from kdpose_jax.errors import UserError
 
 Prediction = Mapping[str, np.ndarray]
 Score = Callable[[Prediction], dict[str, float]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Chosen:
-    """Some examples of a source.
-
-    Attributes:
-      source: all of them.
-      examples: the chosen ones, `[N]`.
-    """
-
-    source: Source
-    examples: np.ndarray
-
-    @property
-    def unit(self) -> tuple[str, int]:
-        return self.source.unit
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
-        return self.source.gather(self.examples[examples], passes)
-
-
-def evenly_spread(usable: Bool[np.ndarray, "persons"], count: int) -> Int[np.ndarray, "N"]:
-    """Chooses persons for a light evaluation.
-
-    Args:
-      usable: persons that have something to score.
-      count: 0 or more than there are: all of them.
-    """
-    numbers = np.flatnonzero(usable)
-    return numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count or len(numbers), len(numbers))).astype(int))]
 
 
 def table_entry(flip: bool) -> str:

@@ -11,7 +11,7 @@ from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.metrics_3d import Scores, SequencePoses, score_sequences
-from kdpose_jax.evaluate.runner import Predict
+from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
 
 WINDOWS = ("compat", "exact")
 
@@ -61,7 +61,7 @@ class Protocol:
         """The test sequences."""
         return self.source.motion
 
-    def quick(self, count: int) -> tuple[WindowSource, Callable[[np.ndarray], dict[str, float]]]:
+    def quick(self, count: int) -> tuple[Chosen, Callable[[np.ndarray], dict[str, float]]]:
         """A light evaluation for use during training: MPJPE and MPJVE in mm over the frames of some windows.
 
         Args:
@@ -70,15 +70,9 @@ class Protocol:
         Returns:
           The windows, and the function that scores predictions on them, metres `[W, F, J, 3]`.
         """
-        total = len(self.source)
-        chosen = np.unique(np.linspace(0, total - 1, min(count or total, total)).astype(int))
-        windows = self.source.windows
-        picked = dataclasses.replace(
-            windows, offset=windows.offset[chosen], frames=windows.frames[chosen], start=windows.start[chosen]
-        )
-        source = dataclasses.replace(self.source, windows=picked)
+        source = Chosen(self.source, evenly_spread(np.ones(len(self.source), bool), count))
         target = source.gather(np.arange(len(source)))["pose_3d"]
-        everything = np.ones(windows.length, bool)
+        everything = np.ones(self.source.windows.length, bool)
 
         def score(predicted: np.ndarray) -> dict[str, float]:
             poses = (SequencePoses("all", *pair, everything) for pair in zip(predicted, target, strict=True))

@@ -1,15 +1,51 @@
-"""Runs a network over every example of a source exactly once, on any number of devices and hosts."""
+"""Which examples of a source a network is run over, and running it over each exactly once, on any number of devices and hosts."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Bool, Int
 
-from kdpose_jax.data.batches import Source, evaluation_batches
+from kdpose_jax.data.batches import Batch, Source, evaluation_batches
 
 Predict = Callable[[Any, Any, dict[str, jax.Array]], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Some examples of a source.
+
+    Attributes:
+      source: all of them.
+      examples: the chosen ones, `[N]`.
+    """
+
+    source: Source
+    examples: np.ndarray
+
+    @property
+    def unit(self) -> tuple[str, int]:
+        return self.source.unit
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
+        return self.source.gather(self.examples[examples], passes)
+
+
+def evenly_spread(usable: Bool[np.ndarray, "examples"], count: int) -> Int[np.ndarray, "N"]:
+    """Chooses examples for a light evaluation.
+
+    Args:
+      usable: those that have something to score.
+      count: 0 or more than there are: all of them.
+    """
+    numbers = np.flatnonzero(usable)
+    return numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count or len(numbers), len(numbers))).astype(int))]
 
 
 def predict_all(

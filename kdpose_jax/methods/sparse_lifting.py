@@ -6,13 +6,19 @@ import jax
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods import lifting
-from kdpose_jax.methods.api import Group
+from kdpose_jax.methods.api import Batch, Group
 from kdpose_jax.methods.lifters import build_mixste
 from kdpose_jax.methods.task import Task, require
 from kdpose_jax.models import keyframes as grid
 from kdpose_jax.models import sparse_mixste
+from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
 from kdpose_jax.skeletons import Skeleton, find_skeleton
+
+
+def init_teacher(network: MixSTE, key: jax.Array, batch: Batch) -> dict[str, Any]:
+    """The variables of a dense teacher, as a run freezes them."""
+    return {"params": network.init(key, batch["keypoints_2d"])["params"], "state": {}}
 
 
 def build_task(config: Any) -> Task:

@@ -302,6 +302,8 @@ def test_without_weights_it_is_the_task(file, preset):
     baseline, student = (first_steps(file, preset, name) for name in ("baseline", "student"))
     assert baseline.method.teachers == () and baseline.frozen == {}
     assert set(baseline.states[0].params) == {"student"} <= set(student.states[0].params)
+    # Regression to the teacher's poses, the default of the baselines, is the one lesson without adapters.
+    assert (set(student.states[0].params) == {"student"}) == (file == "baselines")
     jax.tree.map(np.testing.assert_array_equal, baseline.states[0].params["student"], student.states[0].params["student"])
     loss, task = baseline.metrics[0]["loss"], student.metrics[0]["task"]
     np.testing.assert_allclose(loss[0] / loss[1], task[0] / task[1], rtol=1e-6)

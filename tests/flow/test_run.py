@@ -84,6 +84,8 @@ def test_killed_and_stopped_run_ends_with_the_same_parameters(finished, tmp_path
         said = process.communicate(timeout=60)[1]
         assert process.returncode == code, said
     assert said.endswith("stopped by SIGTERM, nothing is lost: run the same command again to go on\n")
+    # Told to stop behind its last step, the student has nothing that is not in its last checkpoint.
+    assert (killed / "student" / "interrupted").exists() or (killed / "student" / "checkpoints" / "17").exists()
     deletion = killed / "teacher" / "checkpoints" / "deleted" / "5"  # as a kill between the last save and the end leaves it
     deletion.mkdir(parents=True)
     assert launch_main(*arguments) == 0

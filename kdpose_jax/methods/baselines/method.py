@@ -16,11 +16,7 @@ from kdpose_jax.skeletons import find_skeleton
 
 TASKS = ("lifting",)
 TITLE = "published distillation"
-
-
-def reads(config: Any, *, training: bool) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader and of the protocol: the dense window, of which both networks take theirs."""
-    return lifting.reads(config, training=training)
+reads = lifting.reads  # the dense window, of which both networks take theirs
 
 
 def build(config: Any) -> Method:
@@ -43,7 +39,7 @@ def build(config: Any) -> Method:
         keys = jax.random.split(key, 3)
         params, frozen = {"student": task.init(keys[0], batch)[0]}, {}
         if distillation.active:
-            frozen = {"teacher": {"params": distillation.teacher.init(keys[1], batch["keypoints_2d"])["params"], "state": {}}}
+            frozen = {"teacher": sparse_lifting.init_teacher(distillation.teacher, keys[1], batch)}
         if weights.hints:
             params["regressor"] = distillation.regressor.init(keys[2], jnp.zeros((1, student.network.width)))["params"]
         return params, {}, frozen
