@@ -107,6 +107,7 @@ def train(
         student.train = common.train(batch=1024 // predicted, epochs=epochs or published_epochs, ema_decay=0.0)
         student.train.evaluate_examples = 27 * 1024 // predicted
         config.eval.latency_warmup, config.eval.latency_runs = 50, 200  # spec/scjd.md 5.6
+        config.eval.latency_batches = (1, 64 * 243 // predicted)
     else:
         demo = data == "demo"
         common.quick_stage(
@@ -120,7 +121,7 @@ def train(
         )
         student.train.batch = 432 // predicted
         config.eval.latency_runs = 20
-        config.eval.latency_batches = (1, 16)
+        config.eval.latency_batches = (1, student.train.batch)
     config.eval.batch = evaluated
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import jax
 import jax.extend.core
 
-# The keys of rates in a record of `Cost.as_dict`, without their batch size.
-RATE = "outputs_per_second_batch"
+from kdpose_jax.report.results import RATE
 
 # Primitives whose bodies run a number of times (or on a number of devices) that the jaxpr does not state.
 _UNCOUNTABLE = ("while", "shard_map", "pallas_call")

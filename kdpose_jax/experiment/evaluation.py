@@ -1,5 +1,7 @@
 """Scores and costs of one network, kept in its folder so that an interrupted run does not repeat them."""
 
+import hashlib
+import json
 from typing import Any
 
 import jax
@@ -13,7 +15,8 @@ from kdpose_jax.experiment import networks, settings
 from kdpose_jax.experiment.training import Surroundings, build_method, open_protocol, plan_of
 from kdpose_jax.train import sharding
 
-RECORD_VERSION = 1  # of evaluation.json; a file of another one is made again
+RECORD_FILE = "evaluation.json"
+RECORD_VERSION = 2  # of evaluation.json; a file of another one is made again
 
 
 def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) -> dict[str, Any]:
@@ -72,15 +75,28 @@ def cost_of(predict: runner.Predict, params: Any, model_state: Any, source: Any,
     return cost.Cost(cost.count_parameters(params), macs, source.unit[1], latencies).as_dict()
 
 
-def evaluate_once(directory: epath.Path, config: ConfigDict, checkpoint: str, around: Surroundings) -> dict[str, Any]:
-    """`evaluate_network`, or what it gave the last time in this folder; only process 0 need see the folder."""
-    path = directory / "evaluation.json"
-    asked = {"version": RECORD_VERSION, "eval": settings.as_dict(config)["eval"], "checkpoint": checkpoint}
-    found = settings.read_json(path) if path.exists() else None
-    if sharding.first_process_says(found is not None and "asked" in found and found["asked"] == asked):
-        return found["record"] if found is not None else {}
+def evaluate_once(
+    directory: epath.Path, config: ConfigDict, checkpoint: str, metadata: dict[str, Any], around: Surroundings
+) -> dict[str, Any]:
+    """`evaluate_network`, or what it gave the last time.
+
+    Args:
+      directory: of the network, in which the record is kept; only process 0 need see it.
+      config: of the network.
+      checkpoint: its run, or a PyTorch file; a teacher of another experiment may have been scored there, on the same data.
+      metadata: of the data set.
+      around: protocol and devices.
+    """
+    data = hashlib.sha256(json.dumps(settings.data_identity(metadata), sort_keys=True).encode()).hexdigest()
+    asked = {"version": RECORD_VERSION, "eval": settings.as_dict(config)["eval"], "checkpoint": checkpoint, "data": data}
+    asked["device"] = jax.devices()[0].device_kind  # of the latencies
+    records = (directory / RECORD_FILE, networks.run_folder(checkpoint) / RECORD_FILE)
+    known = [settings.read_json(path) for path in records if path.exists()]
+    record = next((one["record"] for one in known if "asked" in one and one["asked"] == asked), None)
+    if sharding.first_process_says(record is not None):
+        return record if record is not None else {}
     record = evaluate_network(config, checkpoint, around)
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)
-        settings.write_json(path, {"asked": asked, "record": record})
+        settings.write_json(directory / RECORD_FILE, {"asked": asked, "record": record})
     return record

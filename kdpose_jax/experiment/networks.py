@@ -87,6 +87,16 @@ def which_checkpoint(path: str) -> str:
     return f"of step {name}" if name.isdigit() else "the best on the test split, as in the literature"
 
 
+def run_folder(checkpoint: str) -> epath.Path:
+    """The folder of the run that a checkpoint belongs to; for a PyTorch file one under `runs`, as it has none."""
+    path = epath.Path(checkpoint)
+    if is_weight_file(checkpoint):
+        return epath.Path("runs").resolve() / path.name / "imported"
+    if path.name.isdigit() and path.parent.name == "checkpoints":
+        return path.parent.parent
+    return path.parent if path.name == "checkpoints" else path
+
+
 def assumptions(config: ConfigDict) -> list[str]:
     """What a given PyTorch teacher does not tell and the config had to, as sentences."""
     path, network = config.teacher.checkpoint, config.teacher.network

@@ -119,7 +119,7 @@ def run_stages(
         else:
             run.config.teacher.checkpoint = teacher_run
             checkpoint = str(train_run(run, around))
-        record = evaluate_once(workdir / run.name, copy_of(run.config), checkpoint, around)
+        record = evaluate_once(workdir / run.name, copy_of(run.config), checkpoint, metadata, around)
         networks_done[run.name] = {"title": run.title, "checkpoint": checkpoint, **record}
     if jax.process_index() == 0:
         protocol = open_protocol(config, around)
@@ -169,7 +169,7 @@ def evaluate_and_report(
         config = stored
     settings.check(config)
     check_what_is_read(config)
-    home = run_folder(checkpoint) if workdir is None else workdir
+    home = networks.run_folder(checkpoint) if workdir is None else workdir
     mesh = start_devices(config)
     with sharding.first_process_first():
         records = data.prepare_records(config, home.parent if workdir is None else home, show)
@@ -193,16 +193,6 @@ def require_shared(workdir: epath.Path) -> None:
     """
     if not sharding.all_processes_say((workdir / "config.json").exists()):
         raise UserError(f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a disk that all of them share.")
-
-
-def run_folder(checkpoint: str) -> epath.Path:
-    """The folder of the run that a checkpoint belongs to; for a PyTorch file one under `runs`, as it has none."""
-    path = epath.Path(checkpoint)
-    if networks.is_weight_file(checkpoint):
-        return epath.Path("runs").resolve() / path.name / "imported"
-    if path.name.isdigit() and path.parent.name == "checkpoints":
-        return path.parent.parent
-    return path.parent if path.name == "checkpoints" else path
 
 
 def planned_runs(config: ConfigDict) -> list[Run]:
@@ -342,6 +332,7 @@ def origin_of(config: ConfigDict, metadata: dict[str, Any], around: Surroundings
         "config": settings.as_dict(config),
         "scored_in": {"compute": "float32", "matmul_precision": "highest"},
         "seed": config.seed,
+        "conditions": protocol.conditions,
         "data": {name: metadata[name] for name in ("keypoints", "generated", "splits", "sources", "settings")},
         "test_examples": len(protocol.source),
         "train_examples": len(open_training(config, around)) if around.training_data is not None else None,

@@ -6,9 +6,9 @@ from typing import Any
 from etils import epath
 
 from kdpose_jax.data import schema
-from kdpose_jax.evaluate.cost import RATE
 from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures, results, tables
+from kdpose_jax.report.results import RATE
 
 
 def write(

@@ -106,7 +106,7 @@ def score_against_cost(
             [point.cost for point in own],
             [point.score for point in own],
             linestyle="none",
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],  # no two of 49 look alike
             markersize=9,
             alpha=0.85,
             color=_COLOURS[index % len(_COLOURS)],

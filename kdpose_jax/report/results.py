@@ -19,6 +19,8 @@ from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json, parse_json
 
 SCHEMA_VERSION = 1
+# The keys of rates in a network's cost, without their batch size.
+RATE = "outputs_per_second_batch"
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

@@ -26,7 +26,7 @@ from kdpose_jax.train.state import TrainState
     ("/mnt/checkpoints/h36m/student/checkpoints/7", "/mnt/checkpoints/h36m/student"),
 ])  # fmt: skip
 def test_folder_of_the_run_of_a_checkpoint(path, home):
-    assert str(pipeline.run_folder(path)) == home
+    assert str(networks.run_folder(path)) == home
 
 
 def test_which_checkpoint_is_said():

@@ -1,0 +1,66 @@
+"""CDKD's audit: no distillation, what was released, what its papers say, our own, and each change alone.
+
+  python -m kdpose_jax.report.study configs/studies/cdkd_audit.py                                          demo: generated pictures
+  python -m kdpose_jax.report.study configs/studies/cdkd_audit.py:pictures,size=32 --config.data.records=DIR
+  python -m kdpose_jax.report.study configs/studies/cdkd_audit.py:mpii32 --config.data.records=DIR         or mpii64, coco32, coco64
+  ... ,teacher=RUN                                                                                        with a teacher that exists
+"""
+
+from configs import common
+from configs.studies.parts import published
+from kdpose_jax.report.comparison import Of, Row, Run, Study
+
+PCKH = (("pckh", "PCKh@0.5", "{:.1f}"), ("pckh_0.1", "PCKh@0.1", "{:.1f}"))
+AP = (("ap", "AP", "{:.4f}"), ("ap_50", "AP50", "{:.4f}"))
+COLUMNS = {"demo": PCKH, "pictures": (("pck", "PCK@0.2", "{:.1f}"),), "mpii32": PCKH, "mpii64": PCKH, "coco32": AP, "coco64": AP}
+BINS_PER_PIXEL = {"demo": 2.0, "pictures": 3.0, "mpii32": 2.0, "mpii64": 3.0, "coco32": 2.0, "coco64": 3.0}  # of configs/cdkd.py
+# One change of `plus` in `paper`, or one slip of the release put back into it.
+ALONE = {
+    "hat": ("paper, unbiased class alignment", {"distill.alignment.grouping": "hat"}),
+    "decoding": ("paper, exact flip shift and expectation", {"decode.flip_shift": "exact", "decode.coordinate": "expectation"}),
+    "gaussian": ("paper, Gaussian labels", {"student.loss.form": "mean_gaussian", "student.loss.smoothing": 0.0}),
+    "temperature": ("paper, temperatures from 1 to 21", {"distill.temperature.range": 20.0}),
+    "detached": ("paper, maps detached as released", {"distill.projection.student_gradient": False}),
+    "untrained": ("paper, projectors untrained as released", {"distill.projection.trained": False}),
+    "projection": ("paper, projectors alone", {"distill.weights.alignment": 0.0}),
+    "alignment": ("paper, class alignment alone", {"distill.weights.projection": 0.0}),
+}
+
+
+def get_study(text: str = "") -> Study:
+    """The study behind `configs/studies/cdkd_audit.py[:preset[,size=32][,teacher=RUN]]`."""
+    preset, chosen = common.parse_preset(text, tuple(COLUMNS), {"size": 32, "teacher": "new"})
+    size = f",size={chosen['size']}" if preset == "pictures" else ""
+    teacher = Of("paper", "teacher") if chosen["teacher"] == "new" else chosen["teacher"]
+    fields = {"data.records": Of("paper", "data"), "teacher.checkpoint": teacher}
+
+    own_teacher = {"teacher.checkpoint": Of("plus", "teacher")} if preset in ("mpii32", "coco32") else {}  # of 4 bins per pixel
+    changes = {name: dict(changed) for name, (_, changed) in ALONE.items()}
+    changes["gaussian"]["student.loss.sigma"] = 2.0 * BINS_PER_PIXEL[preset] / 3.0  # as in `plus`
+
+    def run(name: str, mode: str, **further: str | float | bool) -> Run:
+        return Run(name, f"configs/cdkd.py:{preset},mode={mode}{size}", {**fields, **further})
+
+    return Study(
+        name=f"cdkd_audit_{preset}{chosen['size'] if size else ''}",
+        title="CDKD's audit",
+        runs=(
+            run("paper", "paper"),
+            run("release", "release", baseline=False),
+            run("plus", "plus", **own_teacher),
+            *(run(name, "paper", baseline=False, **changed) for name, changed in changes.items()),
+        ),
+        rows=(
+            Row("teacher", "paper", "teacher", seeds=1),
+            Row("student, no distillation", "paper", "baseline"),
+            Row("release", "release"),
+            Row("paper", "paper"),
+            Row("plus without distillation", "plus", "baseline"),
+            Row("plus", "plus"),
+            *(Row(title, name) for name, (title, _) in ALONE.items()),
+        ),
+        columns=COLUMNS[preset],
+        unit="person",
+        reference="student, no distillation",
+        published=() if preset.startswith("coco") else (published.MPII,),
+    )

@@ -1,0 +1,43 @@
+"""What each part of SCJD does: the student that reads every frame, one that reads keyframes, each distillation term alone, all of them.
+
+  python -m kdpose_jax.report.study configs/studies/scjd_ablation.py                                      demo: generated motion
+  python -m kdpose_jax.report.study configs/studies/scjd_ablation.py:mocap --config.data.records=DIR      or h36m
+  ... :mocap,teacher=RUN                                                                                 with a teacher that exists
+"""
+
+from configs.studies.parts import lifting, published
+from kdpose_jax.report.comparison import Row, Run, Study
+
+TERMS = ("embedding", "attention", "temporal")
+
+
+def get_study(text: str = "") -> Study:
+    """The study behind `configs/studies/scjd_ablation.py[:data[,teacher=RUN]]`."""
+    data, teacher = lifting.parse(text)
+    fields = lifting.shared("scjd", teacher)
+
+    def only(term: str) -> dict[str, float]:
+        return {f"distill.weights.{other}": 0.0 for other in TERMS if other != term}
+
+    return Study(
+        name=f"scjd_ablation_{data}",
+        title="What each part of SCJD does",
+        runs=(
+            Run("scjd", lifting.scjd(data), fields),
+            lifting.alone("dense", data, fields, **lifting.WITHOUT, **{"student.input.stride": 1}),
+            *(lifting.alone(term, data, fields, **only(term)) for term in TERMS),
+        ),
+        rows=(
+            Row("teacher", "scjd", "teacher", seeds=1),
+            Row("student, every frame", "dense"),
+            Row("student, keyframes", "scjd", "baseline"),
+            Row("+ embedding", "embedding"),
+            Row("+ attention", "attention"),
+            Row("+ temporal", "temporal"),
+            Row("+ all three: SCJD", "scjd"),
+        ),
+        columns=lifting.COLUMNS,
+        unit="frame",
+        reference="student, keyframes",
+        published=(published.HUMAN36M,),
+    )

@@ -1,0 +1,33 @@
+"""SCJD's student at several sizes, without and with distillation.
+
+  python -m kdpose_jax.report.study configs/studies/student_size.py                                      demo: generated motion
+  python -m kdpose_jax.report.study configs/studies/student_size.py:mocap --config.data.records=DIR      or h36m; teacher=RUN
+"""
+
+from configs.studies.parts import lifting, published
+from kdpose_jax.report.comparison import Row, Run, Study
+
+
+def get_study(text: str = "") -> Study:
+    """The study behind `configs/studies/student_size.py[:data[,teacher=RUN]]`."""
+    data, teacher = lifting.parse(text)
+    sizes = {f"w{width}d{depth}": (width, depth) for width, depth in lifting.SIZES[data]}
+    owner = list(sizes)[1]
+    fields = lifting.shared(owner, teacher)
+    runs = {
+        name: Run(name, lifting.scjd(data), {**fields, "student.network.width": width, "student.network.depth": depth})
+        for name, (width, depth) in sizes.items()
+    }
+    rows = [Row("teacher", owner, "teacher", seeds=1)]
+    for name, (width, depth) in sizes.items():
+        rows += [Row(f"width {width}, depth {depth}", name, "baseline"), Row(f"width {width}, depth {depth}, SCJD", name)]
+    return Study(
+        name=f"student_size_{data}",
+        title="SCJD's student at several sizes",
+        runs=(runs.pop(owner), *runs.values()),
+        rows=tuple(rows),
+        columns=lifting.COLUMNS,
+        unit="frame",
+        reference=rows[4].title,  # the config's own
+        published=(published.HUMAN36M,),
+    )

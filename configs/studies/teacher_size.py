@@ -1,0 +1,36 @@
+"""One student from teachers of several sizes, and from none.
+
+  python -m kdpose_jax.report.study configs/studies/teacher_size.py                                      demo: generated motion
+  python -m kdpose_jax.report.study configs/studies/teacher_size.py:mocap --config.data.records=DIR      or h36m
+"""
+
+from configs import common
+from configs.studies.parts import lifting, published
+from kdpose_jax.report.comparison import Of, Row, Run, Study
+
+
+def get_study(text: str = "") -> Study:
+    """The study behind `configs/studies/teacher_size.py[:data]`."""
+    data, _ = common.parse_preset(text, lifting.DATA, {})
+    sizes = {f"w{width}d{depth}": (width, depth) for width, depth in lifting.TEACHERS[data]}
+    owner, *others = sizes
+
+    def run(name: str, baseline: bool) -> Run:
+        width, depth = sizes[name]
+        fields = {"data.records": Of(owner, "data"), "teacher.checkpoint": Of(name, "teacher"), "baseline": baseline}
+        return Run(name, lifting.scjd(data), {**fields, "teacher.network.width": width, "teacher.network.depth": depth})
+
+    rows = [Row("student, no teacher", owner, "baseline")]
+    for name, (width, depth) in sizes.items():
+        rows.append(Row(f"teacher of width {width}, depth {depth}", name, "teacher", seeds=1))
+        rows.append(Row(f"student of that of width {width}", name))
+    return Study(
+        name=f"teacher_size_{data}",
+        title="SCJD from teachers of several sizes",
+        runs=(run(owner, True), *(run(name, False) for name in others)),
+        rows=tuple(rows),
+        columns=lifting.COLUMNS,
+        unit="frame",
+        reference="student, no teacher",
+        published=(published.HUMAN36M,),
+    )

@@ -1,0 +1,301 @@
+"""Several networks, each trained with several seeds, in one table: what a study is made of, and what comes of it.
+
+A file of configs/studies/ declares a `Study`; `kdpose_jax/report/study.py` trains its runs and writes what `Comparison` gives.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.report import figures, results, tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Of:
+    """A path inside another run of the study, of the study's first seed: a teacher that is trained once, records made once.
+
+    Attributes:
+      run: its name.
+      path: relative to its work directory.
+    """
+
+    run: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One command of the launcher, given once per seed.
+
+    Attributes:
+      name: its folder.
+      config: what stands behind --config, relative to the repository.
+      fields: config field -> value, for --config.FIELD=VALUE; an `Of` this very run and seed is left out, as it makes it.
+    """
+
+    name: str
+    config: str
+    fields: Mapping[str, str | int | float | bool | tuple | Of] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+      title: in table and picture.
+      run: whose network it is.
+      network: of that run: teacher, baseline or student.
+      seeds: so many of the run's; 0: all. 1 of a teacher, which is the same with all of them.
+    """
+
+    title: str
+    run: str
+    network: str = "student"
+    seeds: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Figures of others: a block below the table, in no order with it.
+
+    Attributes:
+      protocol: data, 2D input and metric that they stand for.
+      columns: headers; the last is the source.
+      rows: as printed there.
+    """
+
+    protocol: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is trained, and how it is shown.
+
+    Attributes:
+      name: its folder under runs/studies.
+      title: above the table.
+      runs: in the order in which they start.
+      rows: of the table.
+      columns: (key in a network's `table` of results.json, header, format such as "{:.1f}"); the first is the one that is drawn.
+      unit: what a network puts out, as in MACs/frame.
+      reference: title of the row that others are compared with, seed by seed.
+      published: figures of others.
+      seeds: each run's.
+    """
+
+    name: str
+    title: str
+    runs: tuple[Run, ...]
+    rows: tuple[Row, ...]
+    columns: tuple[tuple[str, str, str], ...]
+    unit: str
+    reference: str
+    published: tuple[Published, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def check(self) -> None:
+        """Refuses a study that cannot be run.
+
+        Raises:
+          UserError: names that do not fit each other.
+        """
+        names = [run.name for run in self.runs]
+        titles = [row.title for row in self.rows]
+        mentioned = [(f"the row '{row.title}'", row.run) for row in self.rows]
+        mentioned += [(f"the run '{run.name}'", value.run) for run in self.runs for value in run.fields.values() if isinstance(value, Of)]
+        for where, name in mentioned:
+            if name not in names:
+                raise UserError(f"In study '{self.name}' {where} names the run '{name}', which is none: use one of {', '.join(names)}.")
+        for what, listed in (("run", names), ("row", titles), ("seed", list(self.seeds))):
+            twice = sorted({str(one) for one in listed if listed.count(one) > 1})
+            if twice or not listed:
+                raise UserError(f"Study '{self.name}' has {f'the {what} {twice[0]} twice' if twice else f'no {what}'}: change that.")
+        if self.reference not in titles:
+            raise UserError(f"Study '{self.name}' is compared with '{self.reference}', which is no row: use one of {', '.join(titles)}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What one row came to.
+
+    Attributes:
+      title: of the row.
+      scores: column -> seed -> value; a seed that is not done yet is missing.
+      cost: of its first seed, as in results.json; empty where none is done.
+      wanted: how many seeds there are to be.
+    """
+
+    title: str
+    scores: Mapping[str, Mapping[int, float]]
+    cost: Mapping[str, Any]
+    wanted: int
+
+    @property
+    def done(self) -> int:
+        """Seeds that are done."""
+        return max(len(values) for values in self.scores.values())
+
+
+class Comparison:
+    """The results of a study's runs, as far as they are done.
+
+    Args:
+      study: which is whole (`Study.check`).
+      documents: (run, seed) -> what `results.read_results` gives.
+    """
+
+    def __init__(self, study: Study, documents: Mapping[tuple[str, int], Mapping[str, Any]]):
+        self.study, self.documents = study, documents
+        self.entries = tuple(self._entry(row) for row in study.rows)
+
+    def _entry(self, row: Row) -> Entry:
+        seeds = self.study.seeds[: row.seeds or len(self.study.seeds)]
+        records = {seed: self.documents[row.run, seed]["networks"][row.network] for seed in seeds if (row.run, seed) in self.documents}
+        known = {name for record in records.values() for name in record["table"]}
+        for key, _, _ in self.study.columns:
+            if records and key not in known:
+                scored = f"{row.run} is scored by {', '.join(sorted(known))}"
+                raise UserError(f"Study '{self.study.name}' shows '{key}', and {scored}: use one of these.")
+        scores = {
+            key: {seed: record["table"][key] for seed, record in records.items() if record["table"][key] is not None}
+            for key, _, _ in self.study.columns
+        }
+        cost = next(iter(records.values()))["cost"] if records else {}
+        return Entry(row.title, scores, cost, len(seeds))
+
+    def differences(self, entry: Entry) -> list[float]:
+        """First column: entry minus reference, of every seed that both have; none of the reference itself."""
+        key = self.study.columns[0][0]
+        reference = next(other for other in self.entries if other.title == self.study.reference).scores[key]
+        own = entry.scores[key]
+        return [] if entry.title == self.study.reference else [own[seed] - reference[seed] for seed in own if seed in reference]
+
+    def markdown(self) -> str:
+        """The page: table, where its numbers come from, and the published block."""
+        study, first = self.study, self.study.columns[0]
+        against = f"{first[1]}, minus that of {study.reference}, seed by seed"
+        rows = []
+        for entry in self.entries:
+            row = {"title": entry.title, "seeds": str(entry.done)}
+            row |= {key: with_spread(list(entry.scores[key].values()), form) for key, _, form in study.columns}
+            row["against"] = with_spread(self.differences(entry), first[2].replace(":", ":+"))
+            row |= {key: entry.cost[key] if entry.cost else None for key in COSTS} | {"rate": fastest(entry)}
+            rows.append(row)
+        columns = [("title", "network", str), ("seeds", "seeds", str)]
+        columns += [(key, header, str) for key, header, _ in study.columns] + [("against", "against the reference", str)]
+        columns += [(key, header.format(unit=study.unit), tables.scaled) for key, header in COSTS.items()]
+        columns.append(("rate", f"{study.unit}s/s (in a call)", str))
+        text = f"# {study.title}\n\n{tables.markdown_table(rows, columns)}\n"
+        text += f"Mean ± standard deviation over seeds. Against the reference: {against}. {self.origin()}\n"
+        missing = [f"{entry.title} ({entry.done} of {entry.wanted})" for entry in self.entries if entry.done < entry.wanted]
+        if missing:
+            text += f"\n**Not finished**: {', '.join(missing)}.\n"
+        if study.published:
+            text += "\n## Published figures\n\nOf other data, sizes and training: none of them can be ranked with the table above.\n"
+        for block in study.published:
+            lines = [dict(zip(block.columns, row, strict=True)) for row in block.rows]
+            text += f"\n{block.protocol}:\n\n" + tables.markdown_table(lines, [(header, header, str) for header in block.columns])
+        return text
+
+    def origin(self) -> str:
+        """Data, code and device, as sentences; whatever differs between runs is listed."""
+        prints = [document["fingerprint"] for document in self.documents.values()]
+        if not prints:
+            return "Nothing is done yet."
+        commits = {f"{one['commit']}{' with uncommitted changes' if one['uncommitted_changes'] else ''}" for one in prints}
+        devices = {f"{one['device_count']} x {one['device_kind']}" for one in prints}
+        counts = {f"{one['train_examples']:,} examples to train on, {one['test_examples']:,} to test on" for one in prints}
+        said = [*sorted({one["conditions"] for one in prints}), f"Data: {self.dataset()} ({listed(counts)})."]
+        if any(one["data"]["generated"] for one in prints):
+            said.append("These numbers say nothing about any real data set.")
+        said.append(f"Seeds {', '.join(map(str, self.study.seeds))}; commit {listed(commits)}; {listed(devices)}, ")
+        return " ".join(said) + f"jax {listed({one['versions']['jax'] for one in prints})}."
+
+    def dataset(self) -> str:
+        """What the runs were trained and tested on."""
+        data = [document["fingerprint"]["data"] for document in self.documents.values()]
+        return listed({"generated data" if one["generated"] else one["settings"]["name"] for one in data})
+
+    def as_dict(self) -> dict[str, Any]:
+        """For study.json: every seed's figures, and the published ones."""
+        entries = [
+            {
+                "title": entry.title,
+                "scores": {key: {str(seed): value for seed, value in values.items()} for key, values in entry.scores.items()},
+                "mean": {key: statistics.fmean(values.values()) if values else None for key, values in entry.scores.items()},
+                "standard_deviation": {key: spread(list(values.values())) for key, values in entry.scores.items()},
+                "against_reference": self.differences(entry),
+                "cost": dict(entry.cost),
+            }
+            for entry in self.entries
+        ]
+        published = [dataclasses.asdict(block) for block in self.study.published]
+        about = {"study": self.study.name, "reference": self.study.reference, "origin": self.origin()}
+        return {**about, "rows": entries, "published_elsewhere": published}
+
+    def draw(self, path: epath.PathLike) -> None:
+        """The first column against multiply-adds, a point per seed."""
+        key, header, _ = self.study.columns[0]
+        points = [
+            figures.CostPoint(entry.title, entry.cost["macs_total_per_output"], value)
+            for entry in self.entries
+            for value in entry.scores[key].values()
+        ]
+        if not points:
+            return
+        figures.score_against_cost(
+            path,
+            points,
+            cost_label=f"MACs per {self.study.unit}, attention included",
+            score_label=header,
+            dataset=self.dataset(),
+            generated=any(document["fingerprint"]["data"]["generated"] for document in self.documents.values()),
+        )
+
+
+# Key of a network's cost in results.json -> header.
+COSTS = {
+    "parameters": "parameters",
+    "macs_linear_per_output": "MACs/{unit}, linear",
+    "macs_total_per_output": "with attention",
+}
+
+
+def fastest(entry: Entry) -> str | None:
+    """Outputs per second of the largest call that was timed, and how many that has."""
+    batches = [int(key.removeprefix(results.RATE)) for key in entry.cost if key.startswith(results.RATE)]
+    if not batches:
+        return None
+    return f"{entry.cost[f'{results.RATE}{max(batches)}']:,.0f} ({max(batches) * entry.cost['outputs_per_example']:,})"
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """The sample's standard deviation; None of fewer than two."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def with_spread(values: Sequence[float], form: str) -> str:
+    """`82.49 ± 0.70`; a single value alone; "-" of none.
+
+    Args:
+      values: one per seed.
+      form: of the mean, such as "{:.2f}"; the spread is written with as many decimals.
+    """
+    if not values:
+        return "-"
+    mean = form.format(math.fsum(values) / len(values))
+    deviation = spread(values)
+    return mean if deviation is None else f"{mean} ± {form.replace('+', '').format(deviation)}"
+
+
+def listed(names: set[str]) -> str:
+    """Names in their order, with `and` between them."""
+    return " and ".join(sorted(names))

@@ -1,0 +1,339 @@
+"""Trains the runs of a study, one launcher command each, and puts them into one table and one picture.
+
+  python -m kdpose_jax.report.study configs/studies/NAME.py[:OPTION=VALUE,...] [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1]
+      [--only RUN,RUN] [--config.FIELD=VALUE ...]
+
+Fields go to every run. Interrupted, or with more seeds, the same command goes on: what is done is not done again. `--jobs 2` has two
+runs at a time, on a machine without accelerators on disjoint cores. Leaves study.md, study.json and study.png, made anew after every run,
+and RUN/seed_N with the launcher's files and log.
+
+Exit codes: 0 done; 1 some run failed, which is named; 2 a mistake; 75 and 130 stopped, with all work saved.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from kdpose_jax import files
+from kdpose_jax.errors import UserError
+from kdpose_jax.report import results
+from kdpose_jax.report.comparison import Comparison, Of, Run, Study
+from kdpose_jax.untrusted.documents import load_json
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+SECONDS_BETWEEN_LOOKS = 0.2
+STOP_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}  # the launcher's
+MISTAKE = 2  # the launcher's exit code: the next run would make the same one
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run with one seed.
+
+    Attributes:
+      run: of the study.
+      seed: its seed.
+      workdir: of the launcher.
+      command: words of the launcher's command line, the work directory left out.
+      needs: jobs that must be done before, as (run, seed).
+    """
+
+    run: str
+    seed: int
+    workdir: pathlib.Path
+    command: tuple[str, ...]
+    needs: tuple[tuple[str, int], ...]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.run, self.seed
+
+    @property
+    def title(self) -> str:
+        return f"{self.run}, seed {self.seed}"
+
+    @property
+    def log(self) -> pathlib.Path:
+        return self.workdir.with_suffix(".log")
+
+    @property
+    def results(self) -> pathlib.Path:
+        """The launcher writes it last."""
+        return self.workdir / "results.json"
+
+    def last_words(self) -> str:
+        """The last line that the launcher printed."""
+        lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the command line; returns the exit code."""
+    try:
+        options, fields = parse(words)
+        study = dataclasses.replace(load(options.study), **({"seeds": options.seeds} if options.seeds else {}))
+        study.check()
+        out = pathlib.Path(options.out or f"runs/studies/{study.name}").resolve()
+        with files.held(out, print):
+            jobs = plan(study, out, fields, options.only)
+            claim(out, jobs)
+            return Runner(study, out, jobs, options.jobs).run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return MISTAKE
+
+
+def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """The options, and the fields that are given to every run.
+
+    Raises:
+      UserError: a word that is neither.
+    """
+    plain = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m kdpose_jax.report.study", description=__doc__, formatter_class=plain)
+    parser.add_argument("study", help="a file of configs/studies, with :OPTION=VALUE behind it")
+    parser.add_argument("--out", default="", help="where everything is written (default: runs/studies/NAME)")
+    parser.add_argument("--seeds", type=numbers, default=(), help="such as 0,1,2 (default: the study's)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=(), help="names of runs, and what they need")
+    options, others = parser.parse_known_args(words)
+    fields = {}
+    for word in others:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--config.") or not equals:
+            raise UserError(f"'{word}' is no option: write --config.FIELD=VALUE for a field of every run, or see --help.")
+        fields[name.removeprefix("--config.")] = value
+    if not 1 <= options.jobs <= cores():
+        raise UserError(f"--jobs is {options.jobs}, and this machine has {cores()} cores: use 1 to {cores()}.")
+    return options, fields
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Seeds of the command line."""
+    return tuple(int(word) for word in text.split(","))
+
+
+def load(text: str) -> Study:
+    """The study behind `configs/studies/NAME.py[:OPTION=VALUE,...]`.
+
+    Raises:
+      UserError: there is no such file, or it declares no study.
+    """
+    path, _, chosen = text.partition(":")
+    if not pathlib.Path(path).is_file():
+        known = ", ".join(sorted(str(one.relative_to(REPOSITORY)) for one in (REPOSITORY / "configs" / "studies").glob("[a-z]*.py")))
+        raise UserError(f"There is no '{path}': use one of {known}.")
+    sys.path.insert(0, str(REPOSITORY))  # studies import configs
+    spec = importlib.util.spec_from_file_location("study_of_the_command_line", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_study"):
+        raise UserError(f"'{path}' declares no study (a function get_study): use a file of configs/studies.")
+    return module.get_study(chosen)
+
+
+def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence[str]) -> list[Job]:
+    """The jobs in the order in which they start: the first seed of all runs, then the next, so that a table is there early.
+
+    Args:
+      study: which is whole.
+      out: the study's folder.
+      fields: of every run, before its own.
+      only: names of runs; empty: all.
+
+    Raises:
+      UserError: `only` names no run.
+    """
+    names = [run.name for run in study.runs]
+    for name in only:
+        if name not in names:
+            raise UserError(f"--only names '{name}', which is no run of '{study.name}': use some of {', '.join(names)}.")
+    jobs = {(run.name, seed): job(study, run, seed, out, fields) for run in study.runs for seed in study.seeds}
+    wanted = [key for key in jobs if not only or key[0] in only]
+    for key in wanted:  # grows while it is walked
+        wanted += [need for need in jobs[key].needs if need not in wanted]
+    return sorted((jobs[key] for key in wanted), key=lambda job: (study.seeds.index(job.seed), names.index(job.run)))
+
+
+def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, str]) -> Job:
+    """One job; what the user gives goes before what the study gives."""
+    first, given, needs = study.seeds[0], {"seed": str(seed)}, []
+    for name, value in run.fields.items():
+        if name in fields:
+            continue
+        if isinstance(value, Of):
+            if (value.run, first) == (run.name, seed):
+                continue
+            needs.append((value.run, first))
+            value = out / value.run / f"seed_{first}" / value.path
+        given[name] = str(value)
+    command = ("--config", run.config, *(f"--config.{name}={value}" for name, value in {**given, **fields}.items()))
+    return Job(run.name, seed, out / run.name / f"seed_{seed}", command, tuple(needs))
+
+
+def claim(out: pathlib.Path, jobs: Sequence[Job]) -> None:
+    """Writes down what is run here.
+
+    Raises:
+      UserError: the folder holds runs of other commands.
+    """
+    path = out / "commands.json"
+    try:
+        before = load_json(path) if path.exists() else {}
+        commands = {name: list(words) for name, words in before.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"'{path}' is damaged ({error}): delete it, or use another --out.") from error
+    for one in jobs:
+        words = list(one.command)
+        known = commands.setdefault(one.title, words)
+        if known != words:
+            changed = sorted({*known} ^ {*words})
+            raise UserError(f"'{out}' holds {one.title} of another command ({'; '.join(changed[:4])}): use another --out, or that command.")
+    files.write_atomically(path, json.dumps(commands, indent=1).encode())
+
+
+class Runner:
+    """Runs jobs side by side.
+
+    Args:
+      study: of the table.
+      out: the study's folder.
+      jobs: in the order in which they start.
+      side_by_side: jobs at a time.
+    """
+
+    def __init__(self, study: Study, out: pathlib.Path, jobs: Sequence[Job], side_by_side: int):
+        self.study, self.out, self.jobs = study, out, jobs
+        self.done = {job.key for job in jobs if job.results.exists()}
+        self.failed: dict[tuple[str, int], int] = {}
+        self.active: dict[Job, tuple[subprocess.Popen, float, set[int]]] = {}
+        self.slots = shares(side_by_side)
+        self.stopped_by = 0
+
+    def run(self) -> int:
+        """Runs all, writes the table after each; returns the exit code."""
+        print(f"{self.study.title}: {len(self.jobs)} runs, {len(self.done)} done, in {self.out}", flush=True)
+        with stopping(self.stop):
+            try:
+                while self.active or (not self.stopped_by and self.next() is not None):
+                    while not self.stopped_by and self.slots and (following := self.next()) is not None:
+                        self.start(following)
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    for running in [job for job, (process, _, _) in self.active.items() if process.poll() is not None]:
+                        self.finish(running)
+            finally:
+                for process, _, _ in self.active.values():  # none, unless something went wrong here
+                    process.send_signal(signal.SIGTERM)
+                    process.wait()
+        self.write()
+        print((self.out / "study.md").read_text())
+        print(f"study.md, study.json and study.png are in {self.out}")
+        if self.stopped_by:
+            print("stopped, nothing is lost: run the same command again to go on", file=sys.stderr)
+            return STOP_CODES[self.stopped_by]
+        for one in self.jobs:
+            if one.key in self.failed:
+                said = f"{one.title} ended with code {self.failed[one.key]}: {one.last_words()}"
+                print(f"error: {said} (all of it: {one.log})", file=sys.stderr)
+        return min(1, len(self.failed)) if MISTAKE not in self.failed.values() else MISTAKE
+
+    def next(self) -> Job | None:
+        """The first job that can start; none after a mistake of the user's, which all runs would repeat."""
+        if MISTAKE in self.failed.values():
+            return None
+        busy = self.done | self.failed.keys() | {job.key for job in self.active}
+        return next((job for job in self.jobs if job.key not in busy and self.done.issuperset(job.needs)), None)
+
+    def start(self, one: Job) -> None:
+        """Starts a job on the next free cores."""
+        one.workdir.parent.mkdir(parents=True, exist_ok=True)
+        cores = self.slots.pop(0)
+        command = [sys.executable, str(REPOSITORY / "launch.py"), *absolute(one.command), "--workdir", str(one.workdir)]
+        with open(one.log, "ab") as log, on_cores(cores):
+            # A session of its own: Ctrl-C comes to the study, which passes it on once.
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.active[one] = process, time.monotonic(), cores
+        print(f"{len(self.done) + len(self.active)}/{len(self.jobs)}  {one.title}: started, log in {one.log}", flush=True)
+
+    def finish(self, one: Job) -> None:
+        """Takes note of how a job ended."""
+        process, started, cores = self.active.pop(one)
+        self.slots.append(cores)
+        minutes = (time.monotonic() - started) / 60
+        if process.returncode == 0 and one.results.exists():
+            self.done.add(one.key)
+            self.write()
+            print(f"{one.title}: done in {minutes:.1f} min", flush=True)
+        elif not self.stopped_by:
+            self.failed[one.key] = process.returncode
+            print(f"{one.title}: ended with code {process.returncode} after {minutes:.1f} min: {one.last_words()}", flush=True)
+
+    def stop(self, number: int) -> None:
+        """Passes a request to stop on; the launcher saves and ends."""
+        if not self.stopped_by:
+            print("stopping: the runs save their work", file=sys.stderr, flush=True)
+            self.stopped_by = number
+            for process, _, _ in self.active.values():
+                process.send_signal(signal.SIGTERM)
+
+    def write(self) -> None:
+        """Table and picture of what is done; every finished run of the folder counts, started by this command or an earlier one."""
+        every = [(run.name, seed) for run in self.study.runs for seed in self.study.seeds]
+        paths = {key: self.out / key[0] / f"seed_{key[1]}" / "results.json" for key in every}
+        comparison = Comparison(self.study, {key: results.read_results(path) for key, path in paths.items() if path.exists()})
+        files.write_atomically(self.out / "study.json", (json.dumps(comparison.as_dict(), indent=1) + "\n").encode())
+        files.write_atomically(self.out / "study.md", comparison.markdown().encode())
+        comparison.draw(self.out / "study.png")
+
+
+def absolute(command: Sequence[str]) -> Iterator[str]:
+    """The command with the config file found from any folder."""
+    for before, word in zip(("", *command), command, strict=False):
+        yield str(REPOSITORY / word) if before == "--config" else word
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def shares(count: int) -> list[set[int]]:
+    """The cores of this process in so many parts of one size."""
+    mine = sorted(os.sched_getaffinity(0))
+    each = len(mine) // count
+    return [set(mine[each * part : each * (part + 1)]) for part in range(count)]
+
+
+@contextlib.contextmanager
+def on_cores(chosen: set[int]) -> Iterator[None]:
+    """Has what is started meanwhile run on these cores: two XLA programs that share cores are slower than one after the other."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def stopping(stop: Callable[[int], None]) -> Iterator[None]:
+    """Calls `stop` with the signal where the process is told to end."""
+    before = {number: signal.signal(number, lambda number, _: stop(number)) for number in STOP_CODES}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,229 @@
+"""Studies: what is run, in which order, what a stop or a mistake leaves, and the table, with a launcher that takes no time."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.report import study as command
+from kdpose_jax.report.comparison import Comparison, Of, Published, Row, Run, Study, with_spread
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+# Scores 100 - 10 x gain + seed, logs its command line, and does what the field `behave` says.
+LAUNCHER = """
+import json, pathlib, signal, sys, time
+words = dict(word.lstrip("-").split("=", 1) for word in sys.argv if word.startswith("--config."))
+workdir = pathlib.Path(sys.argv[sys.argv.index("--workdir") + 1])
+with open({calls!r}, "a") as calls:
+    calls.write(json.dumps([*workdir.parts[-2:], words]) + "\\n")
+behave = words.get("config.behave", "")
+if behave == "mistake":
+    print("error: behave is 'mistake': do not.")
+    sys.exit(2)
+if behave == "crash":
+    sys.exit("Traceback")
+if behave == "wait":
+    def leave(*_):
+        print("saved")
+        sys.exit(75)
+    signal.signal(signal.SIGTERM, leave)
+    print("waiting", flush=True)
+    time.sleep(60)
+gain, seed = float(words.get("config.gain", 0)), int(words["config.seed"])
+cost = {{"parameters": 2000, "macs_linear_per_output": 10.0, "macs_total_per_output": 12.0 + gain, "outputs_per_example": 27,
+         "outputs_per_second_batch1": 5.0, "outputs_per_second_batch16": 1234.0}}
+record = {{"table": {{"error": 100 - 10 * gain + seed, "other": None}}, "cost": cost}}
+fingerprint = {{"commit": "abc", "uncommitted_changes": False, "device_count": 1, "device_kind": "none", "versions": {{"jax": "1"}},
+               "conditions": "Scores: made up.", "data": {{"generated": False, "settings": {{"name": "tests"}}}},
+               "train_examples": 3, "test_examples": 2}}
+workdir.mkdir(parents=True, exist_ok=True)
+document = {{"schema_version": 1, "fingerprint": fingerprint, "networks": {{"teacher": record, "student": record}}}}
+(workdir / "results.json").write_text(json.dumps(document))
+"""
+STUDY = """
+from kdpose_jax.report.comparison import Of, Published, Row, Run, Study
+def get_study(text):
+    shared = {"teacher": Of("plain", "teacher")}
+    return Study(
+        name="tiny", title="Tiny", unit="frame", reference="without", seeds=(4, 5),
+        runs=(Run("plain", "configs/x.py:a", shared), Run("taught", "configs/x.py", {**shared, "gain": 3, "list": (1, 2)})),
+        rows=(Row("teacher", "plain", "teacher", seeds=1), Row("without", "plain"), Row("with", "taught")),
+        columns=(("error", "error mm", "{:.1f}"), ("other", "other", "{:.1f}")),
+        published=(Published("elsewhere", ("method", "error mm", "source"), (("Theirs", "1.0", "a paper"),)),),
+    )
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A repository with a launcher that takes no time, and a study."""
+    (tmp_path / "launch.py").write_text(textwrap.dedent(LAUNCHER).format(calls=str(tmp_path / "calls")))
+    (tmp_path / "study.py").write_text(STUDY)
+    monkeypatch.setattr(command, "REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def calls(place):
+    path = place / "calls"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def start(*words):
+    return command.main(["study.py", "--out", "out", *words])
+
+
+def test_runs_come_in_order_and_share_what_the_first_makes(place):
+    assert start() == 0
+    teacher = str(place / "out" / "plain" / "seed_4" / "teacher")
+    listing = {"config.gain": "3", "config.list": "(1, 2)"}
+    assert calls(place) == [
+        ["plain", "seed_4", {"config.seed": "4"}],
+        ["taught", "seed_4", {"config.seed": "4", "config.teacher": teacher, **listing}],
+        ["plain", "seed_5", {"config.seed": "5", "config.teacher": teacher}],
+        ["taught", "seed_5", {"config.seed": "5", "config.teacher": teacher, **listing}],
+    ]
+    commands = json.loads((place / "out" / "commands.json").read_text())
+    assert commands["plain, seed 4"] == ["--config", "configs/x.py:a", "--config.seed=4"]
+
+
+def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
+    assert start() == 0
+    text = (place / "out" / "study.md").read_text()
+    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines() if "|" in line}
+    # Seeds 4 and 5: 104 and 105, 74 and 75; their sample deviation is 1 / sqrt 2.
+    assert rows["teacher"][:4] == ["1", "104.0", "-", "+0.0"]
+    assert rows["without"][:4] == ["2", "104.5 ± 0.7", "-", "-"]
+    assert rows["with"] == ["2", "74.5 ± 0.7", "-", "-30.0 ± 0.0", "2.000 k", "10.00", "15.00", "1,234 (432)"]
+    assert "Not finished" not in text and "Scores: made up." in text and "commit abc" in text
+    assert text.index("| Theirs") > text.index("## Published figures") > text.index("| with")
+    document = json.loads((place / "out" / "study.json").read_text())
+    assert document["rows"][2]["scores"]["error"] == {"4": 74.0, "5": 75.0} and document["rows"][2]["against_reference"] == [-30.0, -30.0]
+    assert document["published_elsewhere"][0]["rows"] == [["Theirs", "1.0", "a paper"]]
+    assert matplotlib.image.imread(place / "out" / "study.png").std() > 0
+    assert "74.5 ± 0.7" in capsys.readouterr().out
+
+
+def test_what_is_done_is_not_done_again_and_seeds_can_be_added(place):
+    assert start("--seeds", "4") == 0
+    assert "seeds" in (place / "out" / "study.md").read_text()
+    before = calls(place)
+    assert len(before) == 2
+    assert start() == 0
+    assert [one[:2] for one in calls(place)[2:]] == [["plain", "seed_5"], ["taught", "seed_5"]]
+    assert start() == 0 and len(calls(place)) == 4
+
+
+def test_only_some_runs_bring_what_they_need(place):
+    assert start("--only", "taught") == 0
+    assert sorted(one[:2] for one in calls(place)) == [["plain", "seed_4"], ["taught", "seed_4"], ["taught", "seed_5"]]
+    assert "**Not finished**: without (1 of 2)." in (place / "out" / "study.md").read_text()
+
+
+def test_fields_of_the_user_go_to_every_run_and_before_the_study_s_own(place):
+    assert start("--config.gain=1", "--config.teacher=/given") == 0
+    assert all(one[2] | {"config.list": ""} == {"config.seed": one[2]["config.seed"], "config.gain": "1", "config.teacher": "/given",
+                                                 "config.list": ""} for one in calls(place))  # fmt: skip
+
+
+def test_other_commands_in_the_same_folder_are_refused(place, capsys):
+    assert start() == 0
+    before = calls(place)
+    assert start("--config.gain=1") == 2
+    assert "holds plain, seed 4 of another command (--config.gain=1): use another --out" in capsys.readouterr().err
+    assert calls(place) == before
+
+
+def test_a_mistake_stops_all_and_a_crash_only_its_own(place, capsys):
+    assert start("--config.behave=mistake") == 2
+    assert len(calls(place)) == 1
+    error = capsys.readouterr().err
+    assert "plain, seed 4 ended with code 2: error: behave is 'mistake': do not. (all of it: " in error
+    assert command.main(["study.py", "--out", "other", "--only", "plain", "--config.behave=crash"]) == 1
+    assert len(calls(place)) == 2  # the second seed needs the teacher of the first
+
+
+def test_a_stop_is_passed_on_and_the_same_command_goes_on(place):
+    script = "import sys; from kdpose_jax.report import study; import pathlib; study.REPOSITORY = pathlib.Path('.').resolve(); "
+    script += "sys.exit(study.main(sys.argv[1:]))"
+    words = [sys.executable, "-c", script, "study.py", "--out", "out", "--config.behave=wait"]
+    process = subprocess.Popen(words, cwd=place, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True)
+    log = place / "out" / "plain" / "seed_4.log"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "waiting" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 75 and "run the same command again" in error
+    assert log.read_text() == "waiting\nsaved\n"
+    (place / "launch.py").write_text((place / "launch.py").read_text().replace('"wait"', '"never"'))
+    assert start("--config.behave=wait") == 0
+
+
+def test_two_at_a_time_share_the_cores(place):
+    if command.cores() < 2:
+        assert start("--jobs", "2") == 2
+        return
+    assert start("--jobs", "2") == 0
+    assert len(calls(place)) == 4 and calls(place)[0][:2] == ["plain", "seed_4"]
+    parts = command.shares(2)
+    assert not parts[0] & parts[1] and len(parts[0]) == len(parts[1]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing.py"], "There is no 'nothing.py': use one of"),
+        (["launch.py"], "'launch.py' declares no study"),
+        (["study.py", "--confg.x=1"], "'--confg.x=1' is no option"),
+        (["study.py", "--only", "other"], "--only names 'other', which is no run of 'tiny': use some of plain, taught"),
+        (["study.py", "--jobs", "0"], "--jobs is 0"),
+        (["study.py", "--seeds", "1,1"], "has the seed 1 twice"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(place, capsys, words, said):
+    (place / "launch.py").write_text("")
+    assert command.main([*words, "--out", "out"]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (place / "out").exists()
+
+
+def test_a_column_that_the_protocol_lacks_is_named(place):
+    study = command.load("study.py")
+    study = Study(**{**vars(study), "columns": (("pck", "PCK", "{:.1f}"),)})
+    record = {"table": {"error": 1.0}, "cost": {}}
+    with pytest.raises(UserError, match="shows 'pck', and plain is scored by error: use one of these"):
+        Comparison(study, {("plain", 4): {"networks": {"teacher": record, "student": record}}})
+
+
+def test_names_that_do_not_fit_are_refused():
+    parts = {"name": "n", "title": "t", "unit": "frame", "columns": (("e", "e", "{}"),), "seeds": (0,)}
+    run, row = Run("a", "x.py"), Row("A", "a")
+    Study(runs=(run,), rows=(row,), reference="A", published=(Published("p", ("s",), ()),), **parts).check()
+    for changed, said in [
+        ({"rows": (row, Row("B", "b"))}, "the row 'B' names the run 'b', which is none: use one of a"),
+        ({"runs": (run, Run("c", "x.py", {"f": Of("d", "data")}))}, "the run 'c' names the run 'd'"),
+        ({"runs": (run, run)}, "has the run a twice"),
+        ({"rows": ()}, "has no row"),
+        ({"reference": "B"}, "is compared with 'B', which is no row"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            Study(**{"runs": (run,), "rows": (row,), "reference": "A", **parts, **changed}).check()
+
+
+def test_spread_is_the_sample_s():
+    values = [82.36, 83.24, 81.87]
+    assert with_spread(values, "{:.2f}") == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+    assert with_spread(values[:1], "{:+.1f}") == "+82.4" and with_spread([], "{:.2f}") == "-"
