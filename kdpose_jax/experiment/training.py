@@ -180,11 +180,11 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     sharding.wait_for_all("damaged checkpoints are set aside")
     opened = [open_checkpoints(directory / folder, config, protocol) for folder in CHECKPOINT_FOLDERS]
     with closing(opened[0]) as checkpoints, closing(opened[1]) as interrupted:
+        checkpoints.remove_deleted()  # a run that has only its report left to write saves nothing
         reports = config.gradient_report and bool(method.teachers)
         trained = checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory))
         if sharding.first_process_says(trained):
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
-            checkpoints.remove_deleted()
             remove_interrupted(directory)
             return directory
         over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
