@@ -160,8 +160,8 @@ def base() -> ConfigDict:
             "windows": "compat",  # what tables show; the results have `exact` too
             "flip": True,  # flip test-time augmentation in tables; the results have both
             # Keyframes scored alone; 1: none (with `correlated` keyframes, which lie on no grid).
-            "keyframe_stride": config.student.input.get_ref("stride"),
-            "keyframe_offset": config.student.input.get_ref("offset"),
+            "keyframe_stride": config.student.input.get_oneway_ref("stride"),
+            "keyframe_offset": config.student.input.get_oneway_ref("offset"),
         },
     )
     config.checkpoint = common.checkpoint()

@@ -6,43 +6,52 @@
   ... ,teacher=RUN                                                                                        with a teacher that exists
 """
 
-from configs import common
+from configs import cdkd, common
 from configs.studies.parts import published
 from kdpose_jax.report.comparison import Of, Row, Run, Study
 
 PCKH = (("pckh", "PCKh@0.5", "{:.1f}"), ("pckh_0.1", "PCKh@0.1", "{:.1f}"))
 AP = (("ap", "AP", "{:.4f}"), ("ap_50", "AP50", "{:.4f}"))
 COLUMNS = {"demo": PCKH, "pictures": (("pck", "PCK@0.2", "{:.1f}"),), "mpii32": PCKH, "mpii64": PCKH, "coco32": AP, "coco64": AP}
-BINS_PER_PIXEL = {"demo": 2.0, "pictures": 3.0, "mpii32": 2.0, "mpii64": 3.0, "coco32": 2.0, "coco64": 3.0}  # of configs/cdkd.py
+SMALL = ("demo", "pictures")  # these have Kronecker projectors and low temperatures in every mode
 # One change of `plus` in `paper`, or one slip of the release put back into it.
 ALONE = {
     "hat": ("paper, unbiased class alignment", {"distill.alignment.grouping": "hat"}),
-    "decoding": ("paper, exact flip shift and expectation", {"decode.flip_shift": "exact", "decode.coordinate": "expectation"}),
+    "shift": ("paper, exact flip shift", {"decode.flip_shift": "exact"}),
+    "expectation": ("paper, decoded by expectation", {"decode.coordinate": "expectation"}),
     "gaussian": ("paper, Gaussian labels", {"student.loss.form": "mean_gaussian", "student.loss.smoothing": 0.0}),
-    "temperature": ("paper, temperatures from 1 to 21", {"distill.temperature.range": 20.0}),
     "detached": ("paper, maps detached as released", {"distill.projection.student_gradient": False}),
-    "untrained": ("paper, projectors untrained as released", {"distill.projection.trained": False}),
+    "projectors": ("paper, projectors untrained as released", {"distill.projection.trained": False}),
+    "temperature": ("paper, temperature untrained as released", {"distill.temperature.trained": False}),
+    "reversal": ("paper, reversal without its sign as released", {"distill.temperature.reversal": "release"}),
+    "target": ("paper, no gradient through the target as released", {"distill.alignment.target_gradient": False}),
     "projection": ("paper, projectors alone", {"distill.weights.alignment": 0.0}),
     "alignment": ("paper, class alignment alone", {"distill.weights.projection": 0.0}),
 }
+HIGH = {"range": ("paper, temperatures from 1 to 21", {"distill.temperature.range": 20.0})}
+LOW = {"range": ("paper, temperatures from 1 to 4", {"distill.temperature.range": 3.0})}
+KRONECKER = {"kron": ("paper, Kronecker projectors", {"distill.projection.kind": "kron"})}
 
 
 def get_study(text: str = "") -> Study:
     """The study behind `configs/studies/cdkd_audit.py[:preset[,size=32][,teacher=RUN]]`."""
-    preset, chosen = common.parse_preset(text, tuple(COLUMNS), {"size": 32, "teacher": "new"})
+    options = {"teacher": "new", **({"size": 32} if text.startswith("pictures") else {})}
+    preset, chosen = common.parse_preset(text, tuple(COLUMNS), options)
     size = f",size={chosen['size']}" if preset == "pictures" else ""
     teacher = Of("paper", "teacher") if chosen["teacher"] == "new" else chosen["teacher"]
     fields = {"data.records": Of("paper", "data"), "teacher.checkpoint": teacher}
 
     own_teacher = {"teacher.checkpoint": Of("plus", "teacher")} if preset in ("mpii32", "coco32") else {}  # of 4 bins per pixel
-    changes = {name: dict(changed) for name, (_, changed) in ALONE.items()}
-    changes["gaussian"]["student.loss.sigma"] = 2.0 * BINS_PER_PIXEL[preset] / 3.0  # as in `plus`
+    alone = {**ALONE, **(HIGH if preset in SMALL else {**LOW, **KRONECKER})}
+    changes = {name: dict(changed) for name, (_, changed) in alone.items()}
+    paper = cdkd.get_config(f"{preset},mode=paper{size}")
+    changes["gaussian"]["student.loss.sigma"] = 2.0 * paper.data.split_ratio / 3.0  # as in `plus`
 
     def run(name: str, mode: str, **further: str | float | bool) -> Run:
         return Run(name, f"configs/cdkd.py:{preset},mode={mode}{size}", {**fields, **further})
 
     return Study(
-        name=f"cdkd_audit_{preset}{chosen['size'] if size else ''}",
+        name=f"cdkd_audit_{preset}" + (str(chosen["size"]) if size else ""),
         title="CDKD's audit",
         runs=(
             run("paper", "paper"),
@@ -57,7 +66,7 @@ def get_study(text: str = "") -> Study:
             Row("paper", "paper"),
             Row("plus without distillation", "plus", "baseline"),
             Row("plus", "plus"),
-            *(Row(title, name) for name, (title, _) in ALONE.items()),
+            *(Row(title, name) for name, (title, _) in alone.items()),
         ),
         columns=COLUMNS[preset],
         unit="person",

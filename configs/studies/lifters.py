@@ -1,49 +1,71 @@
 """Every lifting network under one budget: as many steps over the same frames, scored on the same frames. MixSTE is SCJD's teacher.
 
   python -m kdpose_jax.report.study configs/studies/lifters.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/lifters.py:mocap --config.data.records=DIR      or h36m
+  python -m kdpose_jax.report.study configs/studies/lifters.py:mocap --config.data.records=DIR      epochs=0.25 for a short one
+  python -m kdpose_jax.report.study configs/studies/lifters.py:h36m --config.data.records=DIR       each by its published recipe instead
 """
 
+from typing import Any
+
 from configs import common
-from configs.studies.parts import lifting, published
+from configs.studies.parts import lifting
 from kdpose_jax.report.comparison import Of, Row, Run, Study
 
+DATA = ("demo", "mocap", "h36m")
 TITLES = {"mixste": "MixSTE", "mixste_hot": "HoT on MixSTE", "poseformer_v2": "PoseFormerV2", "videopose3d": "VideoPose3D"}
+BUDGET = "Every network has the same steps, batches in frames, optimiser and learning rate, and was scored on every frame once."
+RECIPES = "Every network has the optimiser, batch and epochs of its own publication, SCJD's students those of configs/scjd.py."
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/lifters.py[:data]`."""
-    data, _ = common.parse_preset(text, lifting.DATA, {})
+    """The study behind `configs/studies/lifters.py[:data[,epochs=E]]`."""
+    data, chosen = common.parse_preset(text, DATA, {"epochs": 0.0})
+    epochs = chosen["epochs"]
+    options = f"data={data}" + (f",epochs={epochs:g}" if epochs else "")
     records = {"data.records": Of("mixste", "data")}
     width, depth = lifting.SIZES[data][1]
-    small = {"student.network.width": width, "student.network.depth": depth}
-    calls = {"demo": (1, 16), "mocap": (1, 16), "h36m": (1, 64)}[data]  # as many frames as the others predict in a call
-    scored = {"eval.settings.windows": "exact", "eval.latency_batches": calls}
-    student = {**records, "teacher.checkpoint": Of("mixste", "student"), **scored}
+    student = {**records, "teacher.checkpoint": Of("mixste", "student"), **like_the_others(data, epochs)}
+    small = f"MixSTE, width {width}, depth {depth}"
     return Study(
         name=f"lifters_{data}",
-        title="Lifting networks under one budget",
+        title="Lifting networks under one budget" if data != "h36m" else "Lifting networks by their recipes",
         runs=(
-            *(Run(name, f"configs/lifters.py:{name},data={data}", records) for name in TITLES),
-            Run("mixste_small", f"configs/lifters.py:mixste,data={data}", {**records, **small}),
+            *(Run(name, f"configs/lifters.py:{name},{options}", records) for name in TITLES),
+            Run("mixste_small", f"configs/lifters.py:mixste,{options}", {**records, **size(width, depth)}),
             Run("scjd", lifting.scjd(data), student),
-            Run("scjd_of_teachers_size", lifting.scjd(data), {**student, **teacher_size(data), "baseline": False}),
+            Run("scjd_large", lifting.scjd(data), {**student, **size(*large(data)), "baseline": False}),
         ),
         rows=(
             *(Row(title, name) for name, title in TITLES.items()),
-            Row("MixSTE of the student's size", "mixste_small"),
-            Row("the same on keyframes", "scjd", "baseline"),
-            Row("the same with SCJD", "scjd"),
-            Row("MixSTE on keyframes with SCJD", "scjd_of_teachers_size"),
+            Row(small, "mixste_small"),
+            Row(f"{small}, keyframes", "scjd", "baseline"),
+            Row(f"{small}, keyframes, SCJD", "scjd"),
+            Row("MixSTE, keyframes, SCJD", "scjd_large"),
         ),
-        columns=lifting.COLUMNS,
+        columns=lifting.COLUMNS[data],
         unit="frame",
-        reference="the same with SCJD",
-        published=(published.HUMAN36M,),
+        reference=f"{small}, keyframes, SCJD",
+        published=lifting.PUBLISHED[data],
+        note=BUDGET if data != "h36m" else RECIPES,
     )
 
 
-def teacher_size(data: str) -> dict[str, int]:
-    """The student as large as MixSTE in configs/lifters.py."""
-    width, depth = {"demo": (16, 2), "mocap": (64, 4), "h36m": (512, 8)}[data]
+def like_the_others(data: str, epochs: float) -> dict[str, Any]:
+    """What configs/scjd.py has otherwise than configs/lifters.py: the budget, where there is one, and how networks are scored and timed."""
+    scored: dict[str, Any] = {"eval.settings.windows": "exact"}
+    if data != "h36m":
+        scored |= {"student.train.epochs": epochs or {"demo": 4.0, "mocap": 1.25}[data], "student.train.evaluate_examples": 256}
+        scored |= {"eval.latency_batches": (1, 16), "eval.latency_runs": 20}
+    elif epochs:
+        scored |= {"student.train.epochs": epochs}
+    return scored
+
+
+def size(width: int, depth: int) -> dict[str, int]:
+    """The fields of a student's size."""
     return {"student.network.width": width, "student.network.depth": depth}
+
+
+def large(data: str) -> tuple[int, int]:
+    """The size of MixSTE in configs/lifters.py."""
+    return {"demo": (32, 2), "mocap": (64, 4), "h36m": (512, 8)}[data]

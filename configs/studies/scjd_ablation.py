@@ -1,11 +1,11 @@
 """What each part of SCJD does: the student that reads every frame, one that reads keyframes, each distillation term alone, all of them.
 
   python -m kdpose_jax.report.study configs/studies/scjd_ablation.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/scjd_ablation.py:mocap --config.data.records=DIR      or h36m
+  python -m kdpose_jax.report.study configs/studies/scjd_ablation.py:mocap --config.data.records=DIR      or h36m, 3dhp
   ... :mocap,teacher=RUN                                                                                 with a teacher that exists
 """
 
-from configs.studies.parts import lifting, published
+from configs.studies.parts import lifting
 from kdpose_jax.report.comparison import Row, Run, Study
 
 TERMS = ("embedding", "attention", "temporal")
@@ -36,8 +36,8 @@ def get_study(text: str = "") -> Study:
             Row("+ temporal", "temporal"),
             Row("+ all three: SCJD", "scjd"),
         ),
-        columns=lifting.COLUMNS,
+        columns=lifting.COLUMNS[data],
         unit="frame",
         reference="student, keyframes",
-        published=(published.HUMAN36M,),
+        published=lifting.PUBLISHED[data],
     )

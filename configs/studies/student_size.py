@@ -1,10 +1,10 @@
 """SCJD's student at several sizes, without and with distillation.
 
   python -m kdpose_jax.report.study configs/studies/student_size.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/student_size.py:mocap --config.data.records=DIR      or h36m; teacher=RUN
+  python -m kdpose_jax.report.study configs/studies/student_size.py:mocap --config.data.records=DIR      or h36m, 3dhp; teacher=RUN
 """
 
-from configs.studies.parts import lifting, published
+from configs.studies.parts import lifting
 from kdpose_jax.report.comparison import Row, Run, Study
 
 
@@ -14,10 +14,14 @@ def get_study(text: str = "") -> Study:
     sizes = {f"w{width}d{depth}": (width, depth) for width, depth in lifting.SIZES[data]}
     owner = list(sizes)[1]
     fields = lifting.shared(owner, teacher)
-    runs = {
-        name: Run(name, lifting.scjd(data), {**fields, "student.network.width": width, "student.network.depth": depth})
-        for name, (width, depth) in sizes.items()
-    }
+
+    def run(name: str, width: int, depth: int) -> Run:
+        size: dict[str, int | float] = {"student.network.width": width, "student.network.depth": depth}
+        if data in ("h36m", "3dhp"):
+            size["student.network.drop_path"] = 0.1 if width > 128 else 0.05  # as in configs/scjd.py
+        return Run(name, lifting.scjd(data), {**fields, **size})
+
+    runs = {name: run(name, width, depth) for name, (width, depth) in sizes.items()}
     rows = [Row("teacher", owner, "teacher", seeds=1)]
     for name, (width, depth) in sizes.items():
         rows += [Row(f"width {width}, depth {depth}", name, "baseline"), Row(f"width {width}, depth {depth}, SCJD", name)]
@@ -26,8 +30,8 @@ def get_study(text: str = "") -> Study:
         title="SCJD's student at several sizes",
         runs=(runs.pop(owner), *runs.values()),
         rows=tuple(rows),
-        columns=lifting.COLUMNS,
+        columns=lifting.COLUMNS[data],
         unit="frame",
         reference=rows[4].title,  # the config's own
-        published=(published.HUMAN36M,),
+        published=lifting.PUBLISHED[data],
     )

@@ -1,11 +1,11 @@
 """One student from teachers of several sizes, and from none.
 
   python -m kdpose_jax.report.study configs/studies/teacher_size.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/teacher_size.py:mocap --config.data.records=DIR      or h36m
+  python -m kdpose_jax.report.study configs/studies/teacher_size.py:mocap --config.data.records=DIR      or h36m, 3dhp
 """
 
 from configs import common
-from configs.studies.parts import lifting, published
+from configs.studies.parts import lifting
 from kdpose_jax.report.comparison import Of, Row, Run, Study
 
 
@@ -23,14 +23,14 @@ def get_study(text: str = "") -> Study:
     rows = [Row("student, no teacher", owner, "baseline")]
     for name, (width, depth) in sizes.items():
         rows.append(Row(f"teacher of width {width}, depth {depth}", name, "teacher", seeds=1))
-        rows.append(Row(f"student of that of width {width}", name))
+        rows.append(Row(f"student taught by width {width}, depth {depth}", name))
     return Study(
         name=f"teacher_size_{data}",
         title="SCJD from teachers of several sizes",
         runs=(run(owner, True), *(run(name, False) for name in others)),
         rows=tuple(rows),
-        columns=lifting.COLUMNS,
+        columns=lifting.COLUMNS[data],
         unit="frame",
         reference="student, no teacher",
-        published=(published.HUMAN36M,),
+        published=lifting.PUBLISHED[data],
     )

@@ -13,7 +13,9 @@ from kdpose_jax.data.batches import Source
 from kdpose_jax.evaluate import cost, runner
 from kdpose_jax.experiment import networks, settings
 from kdpose_jax.experiment.training import Surroundings, build_method, open_protocol, plan_of
+from kdpose_jax.report import results
 from kdpose_jax.train import sharding
+from kdpose_jax.untrusted.documents import load_json
 
 RECORD_FILE = "evaluation.json"
 RECORD_VERSION = 2  # of evaluation.json; a file of another one is made again
@@ -75,6 +77,15 @@ def cost_of(predict: runner.Predict, params: Any, model_state: Any, source: Any,
     return cost.Cost(cost.count_parameters(params), macs, source.unit[1], latencies).as_dict()
 
 
+def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of a file, where it is one of what is asked; None too of a damaged file, which is made again."""
+    try:
+        found = load_json(path) if path.exists() else None
+        return found["record"] if found is not None and found["asked"] == asked else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def evaluate_once(
     directory: epath.Path, config: ConfigDict, checkpoint: str, metadata: dict[str, Any], around: Surroundings
 ) -> dict[str, Any]:
@@ -87,12 +98,13 @@ def evaluate_once(
       metadata: of the data set.
       around: protocol and devices.
     """
+    values = settings.as_dict(config)
     data = hashlib.sha256(json.dumps(settings.data_identity(metadata), sort_keys=True).encode()).hexdigest()
-    asked = {"version": RECORD_VERSION, "eval": settings.as_dict(config)["eval"], "checkpoint": checkpoint, "data": data}
-    asked["device"] = jax.devices()[0].device_kind  # of the latencies
-    records = (directory / RECORD_FILE, networks.run_folder(checkpoint) / RECORD_FILE)
-    known = [settings.read_json(path) for path in records if path.exists()]
-    record = next((one["record"] for one in known if "asked" in one and one["asked"] == asked), None)
+    asked = {"version": RECORD_VERSION, "checkpoint": checkpoint, "data": data, "split": config.data.test_split}
+    asked |= {block: values[block] for block in ("eval", "decode") if block in values}
+    asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"  # of the latencies
+    folders = (directory, networks.run_folder(checkpoint))
+    record = next((found for folder in folders if (found := kept_record(folder / RECORD_FILE, asked)) is not None), None)
     if sharding.first_process_says(record is not None):
         return record if record is not None else {}
     record = evaluate_network(config, checkpoint, around)

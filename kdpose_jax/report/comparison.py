@@ -88,6 +88,7 @@ class Study:
       unit: what a network puts out, as in MACs/frame.
       reference: title of the row that others are compared with, seed by seed.
       published: figures of others.
+      note: what a reader of the table must know.
       seeds: each run's.
     """
 
@@ -99,6 +100,7 @@ class Study:
     unit: str
     reference: str
     published: tuple[Published, ...] = ()
+    note: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def check(self) -> None:
@@ -194,6 +196,7 @@ class Comparison:
         columns += [(key, header.format(unit=study.unit), tables.scaled) for key, header in COSTS.items()]
         columns.append(("rate", f"{study.unit}s/s (in a call)", str))
         text = f"# {study.title}\n\n{tables.markdown_table(rows, columns)}\n"
+        text += f"{study.note}\n\n" if study.note else ""
         text += f"Mean ± standard deviation over seeds. Against the reference: {against}. {self.origin()}\n"
         missing = [f"{entry.title} ({entry.done} of {entry.wanted})" for entry in self.entries if entry.done < entry.wanted]
         if missing:
@@ -211,9 +214,8 @@ class Comparison:
         if not prints:
             return "Nothing is done yet."
         commits = {f"{one['commit']}{' with uncommitted changes' if one['uncommitted_changes'] else ''}" for one in prints}
-        devices = {f"{one['device_count']} x {one['device_kind']}" for one in prints}
-        counts = {f"{one['train_examples']:,} examples to train on, {one['test_examples']:,} to test on" for one in prints}
-        said = [*sorted({one["conditions"] for one in prints}), f"Data: {self.dataset()} ({listed(counts)})."]
+        devices = {f"{one['device_count']} x {one['device_kind']} and {one['host_cores']} core(s) a run" for one in prints}
+        said = [*sorted({one["conditions"] for one in prints}), f"Data: {self.dataset()}."]
         if any(one["data"]["generated"] for one in prints):
             said.append("These numbers say nothing about any real data set.")
         said.append(f"Seeds {', '.join(map(str, self.study.seeds))}; commit {listed(commits)}; {listed(devices)}, ")

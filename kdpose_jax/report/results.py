@@ -45,11 +45,17 @@ def fingerprint(repository: str | os.PathLike, precision: str, extra: Mapping[st
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
+        "host_cores": host_cores(),
         "process_count": jax.process_count(),
         "precision": precision,
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         **extra,
     }
+
+
+def host_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(library: str) -> str | None:

@@ -4,8 +4,8 @@
       [--only RUN,RUN] [--config.FIELD=VALUE ...]
 
 Fields go to every run. Interrupted, or with more seeds, the same command goes on: what is done is not done again. `--jobs 2` has two
-runs at a time, on a machine without accelerators on disjoint cores. Leaves study.md, study.json and study.png, made anew after every run,
-and RUN/seed_N with the launcher's files and log.
+runs at a time on halves of the cores, or of a GPU's memory; a TPU takes one. Leaves study.md, study.json and study.png, made anew after
+every run, and RUN/seed_N with the launcher's files and log.
 
 Exit codes: 0 done; 1 some run failed, which is named; 2 a mistake; 75 and 130 stopped, with all work saved.
 """
@@ -13,7 +13,7 @@ Exit codes: 0 done; 1 some run failed, which is named; 2 a mistake; 75 and 130 s
 import argparse
 import contextlib
 import dataclasses
-import importlib.util
+import importlib.machinery
 import json
 import os
 import pathlib
@@ -21,9 +21,10 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 
-from kdpose_jax import files
+from kdpose_jax import buckets, files
 from kdpose_jax.errors import UserError
 from kdpose_jax.report import results
 from kdpose_jax.report.comparison import Comparison, Of, Run, Study
@@ -31,8 +32,8 @@ from kdpose_jax.untrusted.documents import load_json
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SECONDS_BETWEEN_LOOKS = 0.2
-STOP_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}  # the launcher's
-MISTAKE = 2  # the launcher's exit code: the next run would make the same one
+STOP_CODES = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}  # the launcher's; a closed terminal is a stop too
+MISTAKE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Job:
         return self.workdir.with_suffix(".log")
 
     @property
+    def note(self) -> pathlib.Path:
+        """What was run."""
+        return self.workdir.with_suffix(".json")
+
+    @property
     def results(self) -> pathlib.Path:
         """The launcher writes it last."""
         return self.workdir / "results.json"
@@ -80,16 +86,44 @@ def main(words: Sequence[str]) -> int:
     """Runs the command line; returns the exit code."""
     try:
         options, fields = parse(words)
-        study = dataclasses.replace(load(options.study), **({"seeds": options.seeds} if options.seeds else {}))
+        study = chosen_seeds(load(options.study), options.seeds)
         study.check()
-        out = pathlib.Path(options.out or f"runs/studies/{study.name}").resolve()
+        out = folder(options.out or f"runs/studies/{study.name}")
+        jobs = plan(study, out, fields, options.only)
         with files.held(out, print):
-            jobs = plan(study, out, fields, options.only)
-            claim(out, jobs)
+            refuse_other_commands(out, jobs)
             return Runner(study, out, jobs, options.jobs).run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
+    except OSError as error:
+        print(f"error: '{error.filename}' cannot be used: {error.strerror}; check path, rights and space.", file=sys.stderr)
+        return MISTAKE
+
+
+def chosen_seeds(study: Study, seeds: Sequence[int]) -> Study:
+    """The study with the seeds of the command line; its own where there are none.
+
+    Raises:
+      UserError: they begin with another, whose runs make what the others share.
+    """
+    if not seeds:
+        return study
+    if seeds[0] != study.seeds[0]:
+        raise UserError(f"--seeds begins with {seeds[0]}: begin with {study.seeds[0]}, whose runs make what the others share.")
+    return dataclasses.replace(study, seeds=tuple(seeds))
+
+
+def folder(text: str) -> pathlib.Path:
+    """Where the study is written.
+
+    Raises:
+      UserError: in a bucket, which can be neither locked nor written to by runs that are watched from here.
+    """
+    path = files.absolute(text)
+    if buckets.is_bucket(path):
+        raise UserError(f"--out is '{text}': use a folder of a disk; records and teachers may lie in a bucket.")
+    return pathlib.Path(path)
 
 
 def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -112,8 +146,9 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         if not name.startswith("--config.") or not equals:
             raise UserError(f"'{word}' is no option: write --config.FIELD=VALUE for a field of every run, or see --help.")
         fields[name.removeprefix("--config.")] = value
-    if not 1 <= options.jobs <= cores():
-        raise UserError(f"--jobs is {options.jobs}, and this machine has {cores()} cores: use 1 to {cores()}.")
+    cores = results.host_cores()
+    if not 1 <= options.jobs <= cores:
+        raise UserError(f"--jobs is {options.jobs}, and this machine has {cores} cores: use 1 to {cores}.")
     return options, fields
 
 
@@ -133,9 +168,12 @@ def load(text: str) -> Study:
         known = ", ".join(sorted(str(one.relative_to(REPOSITORY)) for one in (REPOSITORY / "configs" / "studies").glob("[a-z]*.py")))
         raise UserError(f"There is no '{path}': use one of {known}.")
     sys.path.insert(0, str(REPOSITORY))  # studies import configs
-    spec = importlib.util.spec_from_file_location("study_of_the_command_line", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = importlib.machinery.SourceFileLoader("study_of_the_command_line", path)
+    module = types.ModuleType(loader.name)
+    try:
+        loader.exec_module(module)
+    except (SyntaxError, ImportError, ValueError) as error:
+        raise UserError(f"'{path}' is no study ({' '.join(str(error).split())}): use a file of configs/studies.") from error
     if not hasattr(module, "get_study"):
         raise UserError(f"'{path}' declares no study (a function get_study): use a file of configs/studies.")
     return module.get_study(chosen)
@@ -151,8 +189,11 @@ def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence
       only: names of runs; empty: all.
 
     Raises:
-      UserError: `only` names no run.
+      UserError: `only` names no run, or a field of the user's is what the study varies.
     """
+    varied = {name for run in study.runs for name in run.fields if len({str(other.fields.get(name)) for other in study.runs}) > 1}
+    for name in sorted(fields.keys() & (varied | {"seed", "baseline"})):
+        raise UserError(f"--config.{name} is not the same in all runs of '{study.name}', which sets it itself: leave it out.")
     names = [run.name for run in study.runs]
     for name in only:
         if name not in names:
@@ -165,7 +206,7 @@ def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence
 
 
 def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, str]) -> Job:
-    """One job; what the user gives goes before what the study gives."""
+    """One job; what the user gives goes before what all runs of the study have."""
     first, given, needs = study.seeds[0], {"seed": str(seed)}, []
     for name, value in run.fields.items():
         if name in fields:
@@ -180,25 +221,22 @@ def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, 
     return Job(run.name, seed, out / run.name / f"seed_{seed}", command, tuple(needs))
 
 
-def claim(out: pathlib.Path, jobs: Sequence[Job]) -> None:
-    """Writes down what is run here.
+def refuse_other_commands(out: pathlib.Path, jobs: Sequence[Job]) -> None:
+    """Checks that the runs that were begun in a folder are those of this command.
 
     Raises:
-      UserError: the folder holds runs of other commands.
+      UserError: they are of another, or the file that says so is damaged.
     """
-    path = out / "commands.json"
-    try:
-        before = load_json(path) if path.exists() else {}
-        commands = {name: list(words) for name, words in before.items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"'{path}' is damaged ({error}): delete it, or use another --out.") from error
     for one in jobs:
-        words = list(one.command)
-        known = commands.setdefault(one.title, words)
-        if known != words:
+        if not (one.workdir / "config.json").exists():  # which the launcher writes when it has found everything right
+            continue
+        try:
+            known, words = load_json(one.note)["command"], list(one.command)
             changed = sorted({*known} ^ {*words})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"'{one.note}' is damaged ({error}): use another --out, or delete '{one.workdir}' too.") from error
+        if known != words:
             raise UserError(f"'{out}' holds {one.title} of another command ({'; '.join(changed[:4])}): use another --out, or that command.")
-    files.write_atomically(path, json.dumps(commands, indent=1).encode())
 
 
 class Runner:
@@ -216,11 +254,12 @@ class Runner:
         self.done = {job.key for job in jobs if job.results.exists()}
         self.failed: dict[tuple[str, int], int] = {}
         self.active: dict[Job, tuple[subprocess.Popen, float, set[int]]] = {}
-        self.slots = shares(side_by_side)
+        self.side_by_side, self.slots = side_by_side, shares(side_by_side)
         self.stopped_by = 0
 
     def run(self) -> int:
         """Runs all, writes the table after each; returns the exit code."""
+        self.write()  # finds a damaged result before an hour is spent
         print(f"{self.study.title}: {len(self.jobs)} runs, {len(self.done)} done, in {self.out}", flush=True)
         with stopping(self.stop):
             try:
@@ -237,18 +276,22 @@ class Runner:
         self.write()
         print((self.out / "study.md").read_text())
         print(f"study.md, study.json and study.png are in {self.out}")
-        if self.stopped_by:
-            print("stopped, nothing is lost: run the same command again to go on", file=sys.stderr)
-            return STOP_CODES[self.stopped_by]
         for one in self.jobs:
             if one.key in self.failed:
                 said = f"{one.title} ended with code {self.failed[one.key]}: {one.last_words()}"
                 print(f"error: {said} (all of it: {one.log})", file=sys.stderr)
-        return min(1, len(self.failed)) if MISTAKE not in self.failed.values() else MISTAKE
+        if self.stopped_by:
+            print("stopped: run the same command again to go on", file=sys.stderr)
+            return STOP_CODES[self.stopped_by]
+        return MISTAKE if self.in_vain() else min(1, len(self.failed))
+
+    def in_vain(self) -> bool:
+        """Whether the first run of all was refused: for a mistake of the user's, which the others would repeat."""
+        return not self.done and MISTAKE in self.failed.values()
 
     def next(self) -> Job | None:
-        """The first job that can start; none after a mistake of the user's, which all runs would repeat."""
-        if MISTAKE in self.failed.values():
+        """The first job that can start."""
+        if self.in_vain():
             return None
         busy = self.done | self.failed.keys() | {job.key for job in self.active}
         return next((job for job in self.jobs if job.key not in busy and self.done.issuperset(job.needs)), None)
@@ -258,10 +301,18 @@ class Runner:
         one.workdir.parent.mkdir(parents=True, exist_ok=True)
         cores = self.slots.pop(0)
         command = [sys.executable, str(REPOSITORY / "launch.py"), *absolute(one.command), "--workdir", str(one.workdir)]
+        files.write_atomically(one.note, json.dumps({"command": one.command}, indent=1).encode())
+        environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}  # or the last line of a failure would be about filtering
+        if self.side_by_side > 1:
+            environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / self.side_by_side:.2f}"
         with open(one.log, "ab") as log, on_cores(cores):
-            # A session of its own: Ctrl-C comes to the study, which passes it on once.
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+            # A session of its own: Ctrl-C comes to the study, which passes it on.
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+            )
         self.active[one] = process, time.monotonic(), cores
+        if self.stopped_by:  # meanwhile
+            process.send_signal(self.stopped_by)
         print(f"{len(self.done) + len(self.active)}/{len(self.jobs)}  {one.title}: started, log in {one.log}", flush=True)
 
     def finish(self, one: Job) -> None:
@@ -273,20 +324,20 @@ class Runner:
             self.done.add(one.key)
             self.write()
             print(f"{one.title}: done in {minutes:.1f} min", flush=True)
-        elif not self.stopped_by:
+        elif not (self.stopped_by and process.returncode in (75, 130)):
             self.failed[one.key] = process.returncode
             print(f"{one.title}: ended with code {process.returncode} after {minutes:.1f} min: {one.last_words()}", flush=True)
 
     def stop(self, number: int) -> None:
-        """Passes a request to stop on; the launcher saves and ends."""
+        """Passes a request to stop on; the launcher saves and ends, and after a second Ctrl-C ends at once."""
         if not self.stopped_by:
             print("stopping: the runs save their work", file=sys.stderr, flush=True)
-            self.stopped_by = number
-            for process, _, _ in self.active.values():
-                process.send_signal(signal.SIGTERM)
+        self.stopped_by = self.stopped_by or number
+        for process, _, _ in self.active.values():
+            process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
     def write(self) -> None:
-        """Table and picture of what is done; every finished run of the folder counts, started by this command or an earlier one."""
+        """Table and picture of the study's runs that are done, by this command or an earlier one."""
         every = [(run.name, seed) for run in self.study.runs for seed in self.study.seeds]
         paths = {key: self.out / key[0] / f"seed_{key[1]}" / "results.json" for key in every}
         comparison = Comparison(self.study, {key: results.read_results(path) for key, path in paths.items() if path.exists()})
@@ -301,13 +352,10 @@ def absolute(command: Sequence[str]) -> Iterator[str]:
         yield str(REPOSITORY / word) if before == "--config" else word
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def shares(count: int) -> list[set[int]]:
-    """The cores of this process in so many parts of one size."""
+    """The cores of this process in so many parts of one size; empty where there is one part, or a system that pins nothing."""
+    if count == 1 or not hasattr(os, "sched_getaffinity"):
+        return [set() for _ in range(count)]
     mine = sorted(os.sched_getaffinity(0))
     each = len(mine) // count
     return [set(mine[each * part : each * (part + 1)]) for part in range(count)]
@@ -316,6 +364,9 @@ def shares(count: int) -> list[set[int]]:
 @contextlib.contextmanager
 def on_cores(chosen: set[int]) -> Iterator[None]:
     """Has what is started meanwhile run on these cores: two XLA programs that share cores are slower than one after the other."""
+    if not chosen:
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, chosen)
     try:
@@ -327,7 +378,8 @@ def on_cores(chosen: set[int]) -> Iterator[None]:
 @contextlib.contextmanager
 def stopping(stop: Callable[[int], None]) -> Iterator[None]:
     """Calls `stop` with the signal where the process is told to end."""
-    before = {number: signal.signal(number, lambda number, _: stop(number)) for number in STOP_CODES}
+    heard = [number for number in STOP_CODES if signal.getsignal(number) != signal.SIG_IGN]  # nohup has closed terminals ignored
+    before = {number: signal.signal(number, lambda number, _: stop(number)) for number in heard}
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """Every study of configs/studies, on all data that it knows: its runs must be ones that the launcher takes."""
 
+import itertools
 import pathlib
 
 import pytest
@@ -12,8 +13,12 @@ from kdpose_jax.report import study as command
 from kdpose_jax.report.comparison import Of, Run
 
 STUDIES = sorted(pathlib.Path("configs/studies").glob("[a-z]*.py"))
-TEXTS = {"cdkd_audit": ("", "pictures,size=64", "pictures,teacher=T", "mpii32", "mpii64", "coco32", "coco64")}
-LIFTING = ("", "mocap", "h36m")
+LIFTING = ("", "mocap", "h36m", "3dhp")
+TEXTS = {
+    "cdkd_audit": ("", "pictures,size=64", "pictures,teacher=T", "mpii32", "mpii64", "coco32", "coco64"),
+    "lifters": ("", "mocap,epochs=0.5", "h36m"),
+    "sampling": ("", "mocap,teacher=T", "h36m"),
+}
 
 
 def choices():
@@ -33,6 +38,9 @@ def config_of(run: Run) -> ConfigDict:
         assert field in block, f"{run.name}: {name}"
         if not isinstance(value, Of):
             block[field] = value  # of another type: a TypeError
+    found = settings.flatten(config.to_dict())
+    for name, value in run.fields.items():  # none of them has changed another
+        assert isinstance(value, Of) or found[name] == value, f"{run.name}: {name}"
     return config
 
 
@@ -41,8 +49,13 @@ def test_the_launcher_takes_every_run(path, text):
     study = command.load(f"{path}:{text}" if text else str(path))
     study.check()
     assert study.seeds == (0, 1, 2)
+    configs = {run.name: config_of(run) for run in study.runs}
+    for first, second in itertools.combinations(study.runs, 2):
+        teachers = {run.fields["teacher.checkpoint"] if "teacher.checkpoint" in run.fields else None for run in (first, second)}
+        same = settings.as_dict(configs[first.name]) == settings.as_dict(configs[second.name]) and len(teachers) == 1
+        assert not same, f"{first.name} and {second.name} are the same"
     for run in study.runs:
-        config = config_of(run)
+        config = configs[run.name]
         settings.check(config)
         runs = pipeline.planned_runs(config)
         pipeline.check_before_data(runs)
@@ -56,8 +69,26 @@ def test_columns_are_those_of_the_protocol(path, text):
     for run in study.runs:
         config = config_of(run)
         protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol").Protocol
-        if isinstance(protocol.columns, tuple):  # others are named after a setting
-            assert {key for key, *_ in study.columns} <= {key for key, *_ in protocol.columns}
+        columns = protocol.columns if isinstance(protocol.columns, tuple) else (("pck",),)  # PCK's are named after a setting
+        assert {key for key, *_ in study.columns} <= {key for key, *_ in columns}
+
+
+def test_a_budget_is_one():
+    """All networks of the lifting study take the same steps over as many frames, and are chosen and timed on as many."""
+    for text in ("", "mocap", "mocap,epochs=0.5"):
+        found = set()
+        for run in command.load(f"configs/studies/lifters.py:{text}").runs:
+            config = config_of(run)
+            network, train, optim = config.student.network, config.student.train, config.student.optim
+            single = network.name in ("poseformer_v2", "videopose3d")  # frame by frame
+            trained = 1 if single else config.data.frames
+            evaluated = network.evaluated_frames if network.name == "videopose3d" else trained
+            chosen, timed = train.evaluate_examples * evaluated, config.eval.latency_batches[-1] * evaluated
+            assert 0.98 <= chosen / 6912 <= 1 and 0.9 <= timed / 432 <= 1
+            rates = (optim.learning_rate, optim.schedule, optim.weight_decay, optim.warmup_epochs, optim.clip_norm)
+            found.add((train.batch * trained, train.epochs, train.ema_decay, train.evaluate_every_epochs, config.data.frames, *rates))
+            assert config.eval.settings.windows == "exact" and config.eval.settings.flip
+        assert len(found) == 1
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

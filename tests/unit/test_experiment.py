@@ -46,23 +46,51 @@ def test_config_of_another_version_is_refused(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("change", ["version", "eval", "checkpoint", "old"])
-def test_evaluations_are_made_again_when_something_else_is_asked(tmp_path, monkeypatch, change):
-    config = get_config("scjd", "demo")
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    """(config, metadata, function that evaluates into a folder of that name and gives the number of the evaluation that it shows)."""
+    config = get_config("cdkd", "demo")
+    metadata = dict.fromkeys(settings.DATA_IDENTITY, "same")
     around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print, Stop())
     made = []
     monkeypatch.setattr(evaluation, "evaluate_network", lambda *arguments: made.append(arguments) or {"number": len(made)})
-    once = lambda checkpoint="run": evaluation.evaluate_once(epath.Path(tmp_path / "n"), config, checkpoint, around)  # noqa: E731
-    assert once() == once() == {"number": 1}
-    path = tmp_path / "n" / "evaluation.json"
+
+    def evaluate(folder="student", checkpoint="run"):
+        record = evaluation.evaluate_once(epath.Path(tmp_path / folder), config, str(tmp_path / checkpoint), metadata, around)
+        return record["number"]
+
+    return config, metadata, evaluate
+
+
+@pytest.mark.parametrize("change", ["version", "eval", "decode", "split", "data", "checkpoint", "old", "damaged"])
+def test_evaluations_are_made_again_when_something_else_is_asked(tmp_path, monkeypatch, evaluated, change):
+    config, metadata, evaluate = evaluated
+    assert evaluate() == evaluate() == 1
+    path = tmp_path / "student" / "evaluation.json"
     if change == "version":
         monkeypatch.setattr(evaluation, "RECORD_VERSION", evaluation.RECORD_VERSION + 1)
     elif change == "eval":
         config.eval.latency_batches = (1, 2)
+    elif change == "decode":
+        config.decode.coordinate = "expectation"
+    elif change == "split":
+        config.data.test_split = "other"
+    elif change == "data":
+        metadata["sources"] = "others"
     elif change == "old":
         path.write_text(json.dumps({"scores": {}, "cost": {}}))  # as the first version wrote it
-    assert once("other" if change == "checkpoint" else "run") == {"number": 2}
+    elif change == "damaged":
+        path.write_text("[")
+    assert evaluate(checkpoint="other" if change == "checkpoint" else "run") == 2
     assert json.loads(path.read_text())["record"] == {"number": 2}
+
+
+def test_a_teacher_that_was_scored_in_its_own_run_is_not_scored_again(evaluated):
+    config, _, evaluate = evaluated
+    assert evaluate("first/teacher", "first/teacher") == 1
+    assert evaluate("second/teacher", "first/teacher") == 1
+    config.decode.coordinate = "expectation"
+    assert evaluate("third/teacher", "first/teacher") == 2
 
 
 def test_gradient_report_is_whole_with_both_moments(tmp_path):

@@ -21,17 +21,28 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 # Scores 100 - 10 x gain + seed, logs its command line, and does what the field `behave` says.
 LAUNCHER = """
-import json, pathlib, signal, sys, time
+import json, os, pathlib, signal, sys, time
 words = dict(word.lstrip("-").split("=", 1) for word in sys.argv if word.startswith("--config."))
 workdir = pathlib.Path(sys.argv[sys.argv.index("--workdir") + 1])
 with open({calls!r}, "a") as calls:
     calls.write(json.dumps([*workdir.parts[-2:], words]) + "\\n")
+with open({cores!r}, "a") as cores:
+    cores.write(json.dumps(sorted(os.sched_getaffinity(0))) + "\\n")
 behave = words.get("config.behave", "")
 if behave == "mistake":
     print("error: behave is 'mistake': do not.")
     sys.exit(2)
 if behave == "crash":
     sys.exit("Traceback")
+workdir.mkdir(parents=True, exist_ok=True)
+(workdir / "config.json").write_text("")
+if behave == "diverge" and workdir.parts[-2:] == ("taught", "seed_4"):
+    print("error: the loss is nan.")
+    sys.exit(2)
+if behave == "meet":  # ends when a second one runs
+    deadline = time.monotonic() + 30
+    while len(open({calls!r}).readlines()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
 if behave == "wait":
     def leave(*_):
         print("saved")
@@ -43,10 +54,10 @@ gain, seed = float(words.get("config.gain", 0)), int(words["config.seed"])
 cost = {{"parameters": 2000, "macs_linear_per_output": 10.0, "macs_total_per_output": 12.0 + gain, "outputs_per_example": 27,
          "outputs_per_second_batch1": 5.0, "outputs_per_second_batch16": 1234.0}}
 record = {{"table": {{"error": 100 - 10 * gain + seed, "other": None}}, "cost": cost}}
-fingerprint = {{"commit": "abc", "uncommitted_changes": False, "device_count": 1, "device_kind": "none", "versions": {{"jax": "1"}},
-               "conditions": "Scores: made up.", "data": {{"generated": False, "settings": {{"name": "tests"}}}},
+fingerprint = {{"commit": "abc", "uncommitted_changes": False, "device_count": 1, "device_kind": "none", "host_cores": 1,
+               "versions": {{"jax": "1"}}, "conditions": "Scores: made up.",
+               "data": {{"generated": False, "settings": {{"name": "tests"}}}},
                "train_examples": 3, "test_examples": 2}}
-workdir.mkdir(parents=True, exist_ok=True)
 document = {{"schema_version": 1, "fingerprint": fingerprint, "networks": {{"teacher": record, "student": record}}}}
 (workdir / "results.json").write_text(json.dumps(document))
 """
@@ -67,7 +78,7 @@ def get_study(text):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A repository with a launcher that takes no time, and a study."""
-    (tmp_path / "launch.py").write_text(textwrap.dedent(LAUNCHER).format(calls=str(tmp_path / "calls")))
+    (tmp_path / "launch.py").write_text(textwrap.dedent(LAUNCHER).format(calls=str(tmp_path / "calls"), cores=str(tmp_path / "cores")))
     (tmp_path / "study.py").write_text(STUDY)
     monkeypatch.setattr(command, "REPOSITORY", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -93,8 +104,8 @@ def test_runs_come_in_order_and_share_what_the_first_makes(place):
         ["plain", "seed_5", {"config.seed": "5", "config.teacher": teacher}],
         ["taught", "seed_5", {"config.seed": "5", "config.teacher": teacher, **listing}],
     ]
-    commands = json.loads((place / "out" / "commands.json").read_text())
-    assert commands["plain, seed 4"] == ["--config", "configs/x.py:a", "--config.seed=4"]
+    note = json.loads((place / "out" / "plain" / "seed_4.json").read_text())
+    assert note["command"] == ["--config", "configs/x.py:a", "--config.seed=4"]
 
 
 def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
@@ -116,7 +127,7 @@ def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
 
 def test_what_is_done_is_not_done_again_and_seeds_can_be_added(place):
     assert start("--seeds", "4") == 0
-    assert "seeds" in (place / "out" / "study.md").read_text()
+    assert "| without |     1 |" in (place / "out" / "study.md").read_text()
     before = calls(place)
     assert len(before) == 2
     assert start() == 0
@@ -130,18 +141,29 @@ def test_only_some_runs_bring_what_they_need(place):
     assert "**Not finished**: without (1 of 2)." in (place / "out" / "study.md").read_text()
 
 
-def test_fields_of_the_user_go_to_every_run_and_before_the_study_s_own(place):
-    assert start("--config.gain=1", "--config.teacher=/given") == 0
-    assert all(one[2] | {"config.list": ""} == {"config.seed": one[2]["config.seed"], "config.gain": "1", "config.teacher": "/given",
-                                                 "config.list": ""} for one in calls(place))  # fmt: skip
+def test_fields_of_the_user_go_to_every_run_and_before_what_all_runs_have(place):
+    assert start("--config.epochs=1", "--config.teacher=/given") == 0
+    for run, seed, words in calls(place):
+        own = {"config.gain": "3", "config.list": "(1, 2)"} if run == "taught" else {}
+        assert words == {"config.seed": seed[-1], "config.epochs": "1", "config.teacher": "/given", **own}
+
+
+@pytest.mark.parametrize("field", ["gain", "seed", "baseline"])
+def test_what_a_study_varies_is_not_the_user_s_to_set(place, capsys, field):
+    assert start(f"--config.{field}=1") == 2
+    assert f"--config.{field} is not the same in all runs of 'tiny'" in capsys.readouterr().err
+    assert not calls(place)
 
 
 def test_other_commands_in_the_same_folder_are_refused(place, capsys):
     assert start() == 0
     before = calls(place)
-    assert start("--config.gain=1") == 2
-    assert "holds plain, seed 4 of another command (--config.gain=1): use another --out" in capsys.readouterr().err
+    assert start("--config.epochs=1") == 2
+    assert "holds plain, seed 4 of another command (--config.epochs=1): use another --out" in capsys.readouterr().err
     assert calls(place) == before
+    (place / "out" / "plain" / "seed_4.json").write_text("{")
+    assert start() == 2
+    assert "seed_4.json' is damaged" in capsys.readouterr().err
 
 
 def test_a_mistake_stops_all_and_a_crash_only_its_own(place, capsys):
@@ -149,8 +171,27 @@ def test_a_mistake_stops_all_and_a_crash_only_its_own(place, capsys):
     assert len(calls(place)) == 1
     error = capsys.readouterr().err
     assert "plain, seed 4 ended with code 2: error: behave is 'mistake': do not. (all of it: " in error
+    assert start() == 0  # the command that was refused leaves nothing in the way
+    done = len(calls(place))
     assert command.main(["study.py", "--out", "other", "--only", "plain", "--config.behave=crash"]) == 1
-    assert len(calls(place)) == 2  # the second seed needs the teacher of the first
+    assert len(calls(place)) == done + 1  # the second seed needs the teacher of the first
+
+
+def test_a_run_that_fails_after_others_succeeded_fails_alone_and_is_tried_again(place, capsys):
+    assert start("--config.behave=diverge") == 1
+    assert sorted(one[:2] for one in calls(place)) == [["plain", "seed_4"], ["plain", "seed_5"], ["taught", "seed_4"], ["taught", "seed_5"]]
+    assert "taught, seed 4 ended with code 2: error: the loss is nan." in capsys.readouterr().err
+    assert "**Not finished**: with (1 of 2)." in (place / "out" / "study.md").read_text()
+    assert start("--config.behave=diverge") == 1
+    assert calls(place)[4:] and all(one[:2] == ["taught", "seed_4"] for one in calls(place)[4:])
+
+
+def test_damaged_results_are_found_before_anything_runs(place, capsys):
+    assert start("--seeds", "4") == 0
+    (place / "out" / "taught" / "seed_4" / "results.json").write_text("{")
+    before = calls(place)
+    assert start() == 2
+    assert "results.json is no valid JSON" in capsys.readouterr().err and calls(place) == before
 
 
 def test_a_stop_is_passed_on_and_the_same_command_goes_on(place):
@@ -172,13 +213,16 @@ def test_a_stop_is_passed_on_and_the_same_command_goes_on(place):
 
 
 def test_two_at_a_time_share_the_cores(place):
-    if command.cores() < 2:
+    mine = sorted(os.sched_getaffinity(0))
+    if len(mine) < 2:
         assert start("--jobs", "2") == 2
         return
-    assert start("--jobs", "2") == 0
-    assert len(calls(place)) == 4 and calls(place)[0][:2] == ["plain", "seed_4"]
-    parts = command.shares(2)
-    assert not parts[0] & parts[1] and len(parts[0]) == len(parts[1]) >= 1
+    # With a teacher from elsewhere nothing waits for anything.
+    assert start("--jobs", "2", "--seeds", "4", "--config.teacher=/given", "--config.behave=meet") == 0
+    assert len(calls(place)) == 2
+    parts = [set(json.loads(line)) for line in (place / "cores").read_text().splitlines()]
+    assert not parts[0] & parts[1] and len(parts[0]) == len(parts[1]) == len(mine) // 2
+    assert sorted(os.sched_getaffinity(0)) == mine
 
 
 @pytest.mark.parametrize(
@@ -186,15 +230,20 @@ def test_two_at_a_time_share_the_cores(place):
     [
         (["nothing.py"], "There is no 'nothing.py': use one of"),
         (["launch.py"], "'launch.py' declares no study"),
+        (["notes.md"], "'notes.md' is no study (invalid syntax"),
+        (["study.py", "--seeds", "5"], "--seeds begins with 5: begin with 4"),
+        (["study.py", "--out", "gs://bucket/x"], "--out is 'gs://bucket/x': use a folder of a disk"),
+        (["study.py", "--out", "launch.py"], "launch.py' cannot be used: File exists"),
         (["study.py", "--confg.x=1"], "'--confg.x=1' is no option"),
         (["study.py", "--only", "other"], "--only names 'other', which is no run of 'tiny': use some of plain, taught"),
         (["study.py", "--jobs", "0"], "--jobs is 0"),
-        (["study.py", "--seeds", "1,1"], "has the seed 1 twice"),
+        (["study.py", "--seeds", "4,4"], "has the seed 4 twice"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(place, capsys, words, said):
     (place / "launch.py").write_text("")
-    assert command.main([*words, "--out", "out"]) == 2
+    (place / "notes.md").write_text("# A page\n\nof text.\n")
+    assert command.main([*words[:1], "--out", "out", *words[1:]]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not (place / "out").exists()

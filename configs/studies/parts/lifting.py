@@ -3,24 +3,26 @@
 from typing import Any
 
 from configs import common
-from kdpose_jax.report.comparison import Of, Run
+from configs.studies.parts import published
+from kdpose_jax.report.comparison import Of, Published, Run
 
-DATA = ("demo", "mocap", "h36m")
-COLUMNS = (("mpjpe_mm", "MPJPE mm", "{:.2f}"), ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}"), ("mpjve_mm", "MPJVE mm", "{:.2f}"))
-# Of the student: width and depth, smallest first; the config's own is the second.
-SIZES = {
-    "demo": ((8, 2), (16, 2), (24, 2), (32, 2)),
-    "mocap": ((16, 2), (32, 2), (32, 4), (64, 2)),
-    "h36m": ((128, 8), (256, 8), (256, 4), (128, 4)),
-}
+DATA = ("demo", "mocap", "h36m", "3dhp")
+HUMAN36M_COLUMNS = (("mpjpe_mm", "MPJPE mm", "{:.2f}"), ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}"), ("mpjve_mm", "MPJVE mm", "{:.2f}"))
+COLUMNS = dict.fromkeys(DATA, HUMAN36M_COLUMNS)
+COLUMNS["3dhp"] = (("mpjpe_mm", "MPJPE mm", "{:.2f}"), ("pck", "PCK", "{:.2f}"), ("auc", "AUC", "{:.2f}"))
+PUBLISHED: dict[str, tuple[Published, ...]] = {**dict.fromkeys(DATA, (published.HUMAN36M,)), "3dhp": (published.THREE_DHP,)}
+# Of the student: width and depth; the config's own is the second.
+FULL_SIZES = ((128, 8), (256, 8), (256, 4), (128, 4))
+SIZES = {"demo": ((8, 2), (16, 2), (24, 2)), "mocap": ((16, 2), (32, 2), (32, 4), (64, 2)), "h36m": FULL_SIZES, "3dhp": FULL_SIZES}
 # Of the teacher.
-TEACHERS = {"demo": ((16, 2), (32, 2), (48, 2)), "mocap": ((32, 4), (64, 4), (96, 4)), "h36m": ((256, 8), (512, 8))}
+FULL_TEACHERS = ((256, 8), (512, 8))
+TEACHERS = {"demo": ((16, 2), (32, 2), (48, 2)), "mocap": ((32, 4), (64, 4), (96, 4)), "h36m": FULL_TEACHERS, "3dhp": FULL_TEACHERS}
 WITHOUT = {"distill.weights.embedding": 0.0, "distill.weights.attention": 0.0, "distill.weights.temporal": 0.0}
 
 
-def parse(text: str) -> tuple[str, str]:
+def parse(text: str, allowed: tuple[str, ...] = DATA) -> tuple[str, str]:
     """Data and teacher, of `mocap,teacher=PATH`."""
-    data, chosen = common.parse_preset(text, DATA, {"teacher": "new"})
+    data, chosen = common.parse_preset(text, allowed, {"teacher": "new"})
     return data, chosen["teacher"]
 
 

@@ -3,7 +3,7 @@
 from kdpose_jax.report.comparison import Published
 
 HUMAN36M = Published(
-    "Human3.6M, CPN detections, MPJPE over actions, mm; FLOPs = 2 x MACs",
+    "Human3.6M, CPN detections, MPJPE over actions, mm; FLOPs = 2 x MACs of linear layers",
     ("method", "frames", "MPJPE mm", "parameters", "FLOPs", "source"),
     (
         ("VideoPose3D", "27 / 81 / 243", "48.8 / 47.7 / 46.8", "-", "-", "its README"),
@@ -12,12 +12,12 @@ HUMAN36M = Published(
         ("PoseFormerV2, 9 frames, 9 coefficients", "81", "46.0", "-", "351.7 M a frame", "its README"),
         ("PoseFormerV2, 27 frames, 27 coefficients", "243", "45.2", "-", "1054.8 M a frame", "its README"),
         ("Uplift & Upsample, every 5th / 10th / 20th frame", "351", "45.7 / 46.1 / 47.8", "-", "-", "its README"),
-        ("MixSTE", "81 / 243", "42.4 / 40.9", "33.70 / 33.78 M", "92.4 / 277.25 G a window", "its README; FLOPs counted here"),
+        ("MixSTE", "81 / 243", "42.4 / 40.9", "33.70 / 33.78 M", "92.4 / 277.25 G a window", "leader boards; FLOPs counted here"),
         ("HoT on MixSTE, 81 of 243 frames", "243", "41.0", "35.00 M", "167.5 G a window", "its figure; FLOPs counted here"),
-        ("SCJD", "-", "not available to us", "-", "-", "abstract only: 'over 2 x' faster"),
+        ("SCJD", "-", "not available to us", "-", "-", "only its abstract was, which has no numbers"),
     ),
 )
-MPI_INF_3DHP = Published(
+THREE_DHP = Published(
     "MPI-INF-3DHP, ground-truth 2D, P-STMO's protocol",
     ("method", "frames", "PCK", "AUC", "MPJPE mm", "source"),
     (
@@ -27,11 +27,11 @@ MPI_INF_3DHP = Published(
     ),
 )
 MPII = Published(
-    "MPII validation, PCKh@0.5, no distillation",
+    "MPII validation, PCKh@0.5",
     ("method", "input", "PCKh@0.5", "source"),
     (
-        ("SimDR, HRNet-W32", "64x64", "78.7", "SimCC's paper"),
-        ("heatmap, HRNet-W32", "64x64", "76.4", "SimCC's paper"),
+        ("SimDR, HRNet-W32, no distillation", "64x64", "78.7", "SimCC's README"),
+        ("heatmap, HRNet-W32, no distillation", "64x64", "76.4", "SimCC's README"),
         ("CDKD", "64x64 / 32x32", "not available to us", "abstract and code only"),
     ),
 )
