@@ -15,7 +15,7 @@ def get_config(text: str = "scjd") -> ConfigDict:
     config.name = f"chaos_{text}"
     config.gradient_report = True
     for stage in (config.teacher, config.student):
-        stage.train.update({"log_every_steps": 3, "save_every_steps": 5, "log_examples": True, "ema_decay": 0.9})
+        stage.train.update({"log_every_steps": 3, "save_every_steps": 10, "log_examples": True, "ema_decay": 0.9})
     config.eval.latency_runs, config.eval.latency_warmup, config.eval.latency_batches = 1, 1, (1,)
     return config
 
