@@ -312,7 +312,7 @@ class Runner:
             )
         self.active[one] = process, time.monotonic(), cores
         if self.stopped_by:  # meanwhile
-            process.send_signal(self.stopped_by)
+            process.send_signal(as_the_launcher_knows(self.stopped_by))
         print(f"{len(self.done) + len(self.active)}/{len(self.jobs)}  {one.title}: started, log in {one.log}", flush=True)
 
     def finish(self, one: Job) -> None:
@@ -334,7 +334,7 @@ class Runner:
             print("stopping: the runs save their work", file=sys.stderr, flush=True)
         self.stopped_by = self.stopped_by or number
         for process, _, _ in self.active.values():
-            process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+            process.send_signal(as_the_launcher_knows(number))
 
     def write(self) -> None:
         """Table and picture of the study's runs that are done, by this command or an earlier one."""
@@ -344,6 +344,11 @@ class Runner:
         files.write_atomically(self.out / "study.json", (json.dumps(comparison.as_dict(), indent=1) + "\n").encode())
         files.write_atomically(self.out / "study.md", comparison.markdown().encode())
         comparison.draw(self.out / "study.png")
+
+
+def as_the_launcher_knows(number: int) -> int:
+    """The signal that is passed on: the launcher saves at SIGTERM and Ctrl-C."""
+    return signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
 
 
 def absolute(command: Sequence[str]) -> Iterator[str]:
