@@ -5,10 +5,11 @@
 
 Every run generates its data, trains teacher, baseline and student, evaluates and reports, of SCJD and of CDKD in turn, at the sizes of
 `benchmarks/chaos_config.py`, first as one process each, then as two that are connected; SIGTERM and one SIGKILL in eight go to one of
-these alone, once they are connected. It is killed (SIGKILL; one time in eight SIGTERM, which must end it with exit code 75 within 15 s,
-of two processes 60) a drawn time after each start, and started again by the same command until it is done. Then these must be equal to the undisturbed run's:
-every array of every checkpoint, the steps kept, metrics.jsonl and examples.jsonl line for line (timings left out), gradients.json,
-scores; and nothing half-written or of the kills may be left. Prints kills by stage and what differed; exits with 1 if anything did.
+these alone, once they are connected. It is killed (SIGKILL; one time in eight SIGTERM, which must end it with exit code 75 within 15 s, of
+two processes 60) a drawn time after each start, and started again by the same command until it is done. Then these must be equal to the
+undisturbed run's: every array of every checkpoint, the steps kept, metrics.jsonl and examples.jsonl line for line (timings left out),
+gradients.json, scores; and nothing half-written or of the kills may be left. Prints kills by stage and what differed; exits with 1 if
+anything did.
 
 Runs are forked from this process, which has imported everything: a start costs a second rather than ten.
 """
@@ -35,7 +36,7 @@ METHODS = ("scjd", "cdkd")
 NETWORKS = ("teacher", "baseline", "student")
 TIMINGS = ("_per_second", "_seconds")
 LEFTOVERS = ("*.partial", "*.orbax-checkpoint-tmp*", "deleted", "damaged-*", "interrupted", ".lock")
-# Connected processes agree to stop between two steps: what is compiled is waited for (docs/scaling.md), here by four processes on two cores.
+# Connected processes agree to stop between two steps: what is compiled is waited for (docs/scaling.md), here by four on two cores.
 SECONDS_AFTER_SIGTERM = {1: 15.0, 2: 60.0}
 SECONDS_AT_MOST = 3600.0
 LATEST = 0.25  # of the undisturbed run's length, compiling included: when a start is disturbed at the latest
