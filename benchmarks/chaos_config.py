@@ -40,7 +40,7 @@ def small_cdkd() -> ConfigDict:
     config.data.converter.settings = ConfigDict(settings)
     config.teacher.input.size = 64
     for stage in (config.teacher, config.student):
-        stage.network.update({"width": 4, "stem_width": 4})
+        stage.network.update({"width": 4, "stem_width": 4, "modules": (1,)})
         stage.train.update({"batch": 2, "epochs": 3.0, "evaluate_every_epochs": 0.75})
     config.eval.batch = 2
     return config

@@ -24,7 +24,7 @@ EXAMPLES = {"scjd": 336, "cdkd": 48}
 STEPS = 6
 NETWORKS = {
     "scjd": ("width=8", "depth=1", "heads=2"),
-    "cdkd": ("width=4", "stem_width=4", "blocks=1", "modules=(1,1,1)"),
+    "cdkd": ("width=4", "stem_width=4", "blocks=1", "modules=(1,)"),
 }
 SMALL = {
     "scjd": ("--config.data.frames=9",),

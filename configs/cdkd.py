@@ -167,7 +167,7 @@ def network(width: int, *, stem_width: int = 64, blocks: int = 4, modules: tuple
         "width": width,
         "stem_width": stem_width,
         "blocks": blocks,
-        "modules": modules,
+        "modules": modules,  # of stages 2, 3 and 4; fewer numbers for a network that ends there
         "head": "simdr",  # or `heatmap`, of the supervised method alone
         "head_start": "uniform",  # the head's kernels before training, as released; `marginal` is ours and learns faster from nothing
         "compute": "float32",

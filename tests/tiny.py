@@ -27,7 +27,7 @@ BATCH = 2
 # New value of every field of this name, wherever it stands; the teacher is wider, so that nothing fits by accident.
 SMALL = {
     "width": 8, "depth": 1, "heads": 2, "frames": 9, "batch": BATCH, "warmup_epochs": 0.0,
-    "stem_width": 8, "blocks": 1, "modules": (1, 1, 1), "size": 32, "split_ratio": 2.0, "sigma": 2.0,
+    "stem_width": 8, "blocks": 1, "modules": (1,), "size": 32, "split_ratio": 2.0, "sigma": 2.0,
     "kept_frames": 3, "kept_coefficients": 3, "filters": (3, 3), "dense_pairs": 1,
 }  # fmt: skip
 SMALL_TEACHER = {"width": 16, "size": 64}

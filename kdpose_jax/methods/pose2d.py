@@ -174,10 +174,10 @@ def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, 
         raise UserError(f"{place}.input.size is {size}: use a multiple of {STRIDE} pixels, which HRNet halves five times.")
     if split_ratio <= 0 or size * split_ratio % 1:
         raise UserError(f"data.split_ratio {split_ratio} cuts {place}.input.size {size} into no whole number of bins: change one.")
-    if min(network.width, network.stem_width, network.blocks, *network.modules) < 1 or len(network.modules) != 3:
+    if min(network.width, network.stem_width, network.blocks, *network.modules) < 1 or not 1 <= len(network.modules) <= 3:
         raise UserError(
             f"{place}.network has width {network.width}, stem_width {network.stem_width}, blocks {network.blocks} and modules "
-            f"{tuple(network.modules)}: use at least 1 of each, and three numbers of modules."
+            f"{tuple(network.modules)}: use at least 1 of each, and one to three numbers of modules."
         )
     return PoseNet(
         joints=joints,

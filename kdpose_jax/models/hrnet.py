@@ -111,7 +111,7 @@ class HRNet(nn.Module):
       width: channels C of branch 0: 32 or 48 in the published networks.
       stem_width: channels of the stem, and inner channels of the bottlenecks behind it (published: 64).
       blocks: basic blocks per branch of a module (published: 4).
-      modules: modules of stages 2, 3 and 4, which have 2, 3 and 4 branches (published: 1, 4, 3).
+      modules: modules of stages 2, 3 and 4, which have 2, 3 and 4 branches (published: 1, 4, 3); fewer for a network without the last.
       dtype: compute type (parameters and normalisation are float32).
       remat: recompute every module of the stages in the backward pass in place of keeping its activations.
     """
@@ -119,7 +119,7 @@ class HRNet(nn.Module):
     width: int
     stem_width: int
     blocks: int
-    modules: tuple[int, int, int]
+    modules: tuple[int, ...]
     dtype: jnp.dtype | None = None
     remat: bool = False
 
@@ -148,7 +148,7 @@ class HRNet(nn.Module):
             )
             branches = (*branches, nn.relu(added(last, train)))
             for module in range(modules):
-                outputs = 1 if stage == 4 and module == modules - 1 else stage
+                outputs = 1 if stage == len(self.modules) + 1 and module == modules - 1 else stage
                 name = f"stage{stage}_{module}"
                 branches = exchange(self.width, self.blocks, outputs, self.dtype, name=name)(branches, train)
         return branches[0]

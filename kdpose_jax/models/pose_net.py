@@ -33,7 +33,7 @@ class PoseNet(nn.Module):
       width: channels of HRNet's branch 0.
       stem_width: channels of its stem.
       blocks: basic blocks per branch of a module.
-      modules: modules of stages 2, 3 and 4.
+      modules: modules of stages 2, 3 and 4, or of the first of these.
       head: `simdr` or `heatmap`.
       split_ratio: bins per pixel k of the SimDR head.
       head_start: its kernels before training, `uniform` or `marginal`.
@@ -46,7 +46,7 @@ class PoseNet(nn.Module):
     width: int = 32
     stem_width: int = 64
     blocks: int = 4
-    modules: tuple[int, int, int] = (1, 4, 3)
+    modules: tuple[int, ...] = (1, 4, 3)
     head: str = "simdr"
     split_ratio: float | None = 2.0
     head_start: str = "uniform"

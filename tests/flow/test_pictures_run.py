@@ -14,7 +14,7 @@ from data_prep import convert
 from kdpose_jax.checkpoint.teacher import run_meta
 from kdpose_jax.experiment import settings
 
-SIZES = {"width": 4, "stem_width": 4, "blocks": 1, "modules": "(1,1,1)"}
+SIZES = {"width": 4, "stem_width": 4, "blocks": 1, "modules": "(1,)"}
 TINY = (
     *(f"--config.{stage}.network.{name}={value}" for stage in ("teacher", "student") for name, value in SIZES.items()),
     *(f"--config.{stage}.train.{name}" for stage in ("teacher", "student") for name in (

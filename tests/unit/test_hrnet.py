@@ -273,3 +273,21 @@ def test_marginal_head_starts_as_the_interpolated_sum_of_the_other_axis():
 )  # fmt: skip
 def test_number_of_bins(size, ratio, expected):
     assert count_bins(size, ratio) == expected
+
+
+def test_a_network_of_fewer_stages_is_the_beginning_of_a_whole_one():
+    whole, short = HRNet(C, C, 1, (1, 1, 1)), HRNet(C, C, 1, (1,))
+    images = jnp.asarray(IMAGES)
+    variables = whole.init(jax.random.key(0), images, True)
+
+    def part(tree, like):
+        return {name: part(tree[name], like[name]) if isinstance(like[name], dict) else tree[name] for name in like}
+
+    beginning = part(variables, jax.eval_shape(lambda: short.init(jax.random.key(0), images, True)))
+    assert count(beginning) < 0.3 * count(variables)
+    captured = lambda module, _: module.name == "stage2_0"  # noqa: E731
+    _, state = whole.apply(variables, images, True, capture_intermediates=captured, mutable=["batch_stats", "intermediates"])
+    branches = state["intermediates"]["stage2_0"]["__call__"][0]
+    found, _ = short.apply(beginning, images, True, mutable=["batch_stats"])
+    assert np.abs(found).max() > 0.1
+    np.testing.assert_allclose(found, branches[0], rtol=1e-5, atol=1e-6)

@@ -15,7 +15,7 @@ from kdpose_jax.skeletons import MPII_16
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 NETWORK = {
-    "name": "hrnet", "width": 4, "stem_width": 4, "blocks": 1, "modules": (1, 1, 1), "head": "simdr", "head_start": "uniform",
+    "name": "hrnet", "width": 4, "stem_width": 4, "blocks": 1, "modules": (1,), "head": "simdr", "head_start": "uniform",
     "compute": "float32", "remat": False,
 }  # fmt: skip
 
