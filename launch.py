@@ -5,8 +5,8 @@
 
 A run that was interrupted goes on when the same command is given again.
 
-Exit codes: 0 done; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM and 130 by Ctrl-C, with all work saved: run the
-same command again.
+Exit codes: 0 done; 1 another process of the run is gone; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM and 130 by
+Ctrl-C, with all work saved: run the same command again.
 """
 
 import importlib.util
@@ -159,6 +159,10 @@ def main(argv: list[str]) -> int:
             )
             return 2
         except Exception as error:
+            from kdpose_jax.train import sharding  # not at the top, as it needs jax
+
+            if said := sharding.lost_process(error):
+                preemption.leave(f"error: {said}", 1)  # jax would wait a minute for the process that is gone
             said = buckets.sentence(error, "The bucket")
             if said is None:
                 raise

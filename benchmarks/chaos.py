@@ -40,8 +40,9 @@ LEFTOVERS = ("*.partial", "*.orbax-checkpoint-tmp*", "deleted", "damaged-*", "in
 # Connected processes agree to stop between two steps: what is compiled is waited for (docs/scaling.md), here by four on two cores.
 SECONDS_AFTER_SIGTERM = {1: 15.0, 2: 60.0}
 SECONDS_AT_MOST = 3600.0
-LATEST = 0.25  # of the undisturbed run's length, compiling included: when a start is disturbed at the latest
-LATEST_OF_A_QUARTER = 0.5  # that of one start in four, or no run would be disturbed in its last stages
+# Of the undisturbed run's length, compiling included: when a start is disturbed at the latest. Connected processes start slowly.
+LATEST = {1: 0.25, 2: 0.4}
+LATEST_OF_A_QUARTER = 0.6  # that of one start in four, or no run would be disturbed in its last stages
 
 
 def main() -> int:
@@ -235,7 +236,7 @@ def survive(
             workdir = folder / f"{method}_{options.seed}_{number}"
             shutil.rmtree(workdir, ignore_errors=True)
             active.append(Run(method, workdir, processes, random.Random(generator.random())))
-            active[-1].start(until_disturbed(generator, lengths[method]))
+            active[-1].start(until_disturbed(generator, lengths[method], processes))
             number += 1
         time.sleep(0.005)
         for run in list(active):
@@ -245,12 +246,13 @@ def survive(
             elif run.due():
                 run.disturb(report)
                 enough = run.signals >= options.kills_per_run or report.kills() >= kills
-                run.start(SECONDS_AT_MOST if enough else until_disturbed(generator, lengths[run.method]))
+                run.start(SECONDS_AT_MOST if enough else until_disturbed(generator, lengths[run.method], processes))
 
 
-def until_disturbed(generator: random.Random, length: float) -> float:
+def until_disturbed(generator: random.Random, length: float, processes: int) -> float:
     """Seconds after a start; `length` is that of the undisturbed run."""
-    return generator.uniform(0.0, (LATEST_OF_A_QUARTER if generator.random() < 1 / 4 else LATEST) * length)
+    latest = LATEST_OF_A_QUARTER if generator.random() < 1 / 4 else LATEST[min(2, processes)]
+    return generator.uniform(0.0, latest * length)
 
 
 def compare_run(run: Run, folder: pathlib.Path, report: Report) -> None:

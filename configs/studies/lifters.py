@@ -1,4 +1,4 @@
-"""Every lifting network under one budget: as many steps over the same frames, scored on the same frames. MixSTE is SCJD's teacher.
+"""Every lifting network under one budget: every frame predicted equally often, scored on the same frames. MixSTE is SCJD's teacher.
 
   python -m kdpose_jax.report.study configs/studies/lifters.py                                      demo: generated motion
   python -m kdpose_jax.report.study configs/studies/lifters.py:mocap --config.data.records=DIR      epochs=0.25 for a short one
@@ -13,7 +13,10 @@ from kdpose_jax.report.comparison import Of, Row, Run, Study
 
 DATA = ("demo", "mocap", "h36m")
 TITLES = {"mixste": "MixSTE", "mixste_hot": "HoT on MixSTE", "poseformer_v2": "PoseFormerV2", "videopose3d": "VideoPose3D"}
-BUDGET = "Every network has the same steps, batches in frames, optimiser and learning rate, and was scored on every frame once."
+BUDGET = (
+    "One budget: every network predicts every training frame equally often, in batches of as many frames, with one optimiser and learning "
+    "rate (windows that are filled up at the ends of sequences make a few steps more), and is scored on every frame once."
+)
 RECIPES = "Every network has the optimiser, batch and epochs of its own publication, SCJD's students those of configs/scjd.py."
 
 

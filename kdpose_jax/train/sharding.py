@@ -14,6 +14,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from kdpose_jax.checkpoint.barrier import wait_for_all
 from kdpose_jax.errors import UserError
 
+# What a connection says that the other end has closed.
+_GONE = re.compile("by peer|broken pipe|socket closed|heartbeat", re.IGNORECASE)
+
 SMALLEST_SHARED = 2**20  # bytes; of less than that every device keeps a copy, which costs less than to collect its parts
 
 
@@ -85,6 +88,16 @@ def check_batch(name: str, batch: int, accumulate: int, mesh: Mesh) -> None:
     if batch < 1 or batch % smallest:
         parts = f" in {accumulate} parts" if accumulate > 1 else ""
         raise UserError(f"{name} is {batch}, and {mesh.size} devices share it{parts}: use a multiple of {smallest}.")
+
+
+def lost_process(error: BaseException) -> str | None:
+    """The sentence for what the others meet, in their next sum, when a connected process is gone; None of any other error."""
+    if not isinstance(error, jax.errors.JaxRuntimeError) or jax.process_count() == 1 or not _GONE.search(str(error)):
+        return None
+    return (
+        f"Another process of this run is gone ({' '.join(str(error).split())[:200]}): when all have ended, give the same command again to "
+        "all; it goes on from the last checkpoint."
+    )
 
 
 def whole(array: jax.Array) -> np.ndarray:

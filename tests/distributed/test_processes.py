@@ -98,22 +98,45 @@ def test_the_run_goes_on_with_other_devices(pod):
     assert len(restored["params"]["student"].sharding.device_set) == 4
 
 
-def test_launch_stops_and_goes_on_with_fewer_processes(tmp_path, capsys):
-    records, workdir = tmp_path / "records", tmp_path / "run"
-    convert.prepare("synthetic", str(records), train_subjects=1, test_subjects=1, takes=1, frames=60, workers=1)
-    arguments = (
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    out = str(tmp_path_factory.mktemp("data") / "records")
+    convert.prepare("synthetic", out, train_subjects=1, test_subjects=1, takes=1, frames=60, workers=1)
+    return out
+
+
+def command(records, workdir):
+    """Words behind launch.py of a tiny run that logs every step of the teacher."""
+    return (
         "--config=configs/scjd.py", f"--config.data.records={records}", f"--workdir={workdir}", *TINY, "--config.baseline=False",
         "--config.teacher.train.log_every_steps=1",
     )  # fmt: skip
-    log = workdir / "teacher" / "metrics.jsonl"
 
-    def send_signal(processes):
+
+def signal_to_one(log, number):
+    """What sends the signal to process 1 when two steps are logged."""
+
+    def send(processes):
         while not log.exists() or log.read_text().count("\n") < 2:
             assert all(process.poll() is None for process in processes), "the run ended before the signal"
             time.sleep(0.02)
-        processes[1].send_signal(signal.SIGTERM)
+        processes[1].send_signal(number)
 
-    found = run_pod(("launch.py", *arguments), PROCESSES, send_signal)
+    return send
+
+
+def test_a_lost_process_ends_the_other_with_a_sentence(records, tmp_path):
+    arguments, log = command(records, tmp_path / "run"), tmp_path / "run" / "teacher" / "metrics.jsonl"
+    (code, _, errors), (killed, _, _) = run_pod(("launch.py", *arguments), PROCESSES, signal_to_one(log, signal.SIGKILL))
+    assert (code, killed) == (1, -signal.SIGKILL), errors
+    said = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and said[0].startswith("error: Another process of this run is gone (") and "Traceback" not in errors
+
+
+def test_launch_stops_and_goes_on_with_fewer_processes(records, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    arguments, log = command(records, workdir), workdir / "teacher" / "metrics.jsonl"
+    found = run_pod(("launch.py", *arguments), PROCESSES, signal_to_one(log, signal.SIGTERM))
     assert [code for code, _, _ in found] == [75, 75], found
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if "loss" in line]
     saved = max(int(path.name) for path in (workdir / "teacher" / "interrupted").iterdir() if path.name.isdigit())
