@@ -1,25 +1,12 @@
 """Generated records and one finished run, shared by the flow tests."""
 
-import os
-
-import jax
 import pytest
 from launching import TINY, launch_main
 
 from data_prep import convert
 
 
-@pytest.fixture(scope="package", autouse=True)
-def quick_compiles():
-    """Halves what whole runs take, which compile much and compute little; in processes that tests start as well."""
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def records(tmp_path_factory) -> str:
     """A tiny generated data set."""
     out = str(tmp_path_factory.mktemp("data") / "records")
@@ -27,8 +14,8 @@ def records(tmp_path_factory) -> str:
     return out
 
 
-@pytest.fixture(scope="package")
-def finished(quick_compiles, records, tmp_path_factory):
+@pytest.fixture(scope="session")
+def finished(records, tmp_path_factory):
     """The work directory of an undisturbed tiny run."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     arguments = ("--config", "configs/scjd.py", f"--config.data.records={records}", "--workdir", str(workdir), *TINY)

@@ -2,8 +2,9 @@
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from tiny import get_config, mesh_of, shrink
+from tiny import get_config, mesh_of, quick_compiles, shrink  # noqa: F401
 
 from data_prep import convert
 from kdpose_jax.data import persons
@@ -16,6 +17,7 @@ PERSONS = 32
 STEPS = 120
 
 
+@pytest.mark.usefixtures("quick_compiles")
 def test_student_learns_its_pictures_by_heart(tmp_path):
     """From the records through the demo's own loss and optimiser to scores in evaluation mode, with the averaged statistics."""
     convert.prepare("people", str(tmp_path / "records"), train_pictures=PERSONS, test_pictures=1, picture_size=160, workers=1)

@@ -8,12 +8,14 @@ import pytest
 import torch
 from launching import launch_main
 from picture_sets import write_mpii
+from tiny import quick_compiles  # noqa: F401
 from torch_states import hrnet_state
 
 from data_prep import convert
 from kdpose_jax.checkpoint.teacher import run_meta
 from kdpose_jax.experiment import settings
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 SIZES = {"width": 4, "stem_width": 4, "blocks": 1, "modules": "(1,)"}
 TINY = (
     *(f"--config.{stage}.network.{name}={value}" for stage in ("teacher", "student") for name, value in SIZES.items()),
