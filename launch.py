@@ -13,6 +13,7 @@ import importlib.util
 import os
 import sys
 import threading
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -115,6 +116,7 @@ def run(argv: list[str], stop: preemption.Stop) -> None:
     if MODE.value == "train" and CHECKPOINT.value:
         raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
+    logging.get_absl_logger().addFilter(without_traceback)  # Orbax logs what it raises afterwards, which is then told in a sentence
     start_distributed()
     from kdpose_jax.experiment import pipeline
 
@@ -123,6 +125,12 @@ def run(argv: list[str], stop: preemption.Stop) -> None:
         pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show, stop)
     else:
         pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show, stop)
+
+
+def without_traceback(record: Any) -> bool:
+    """A filter of log records: lets all of them through, as one line."""
+    record.exc_info = None
+    return True
 
 
 def show(line: str) -> None:

@@ -1,15 +1,19 @@
 """Every mistake on the way through launch.py gets one sentence, exit code 2, and harms nothing."""
 
+import copy
 import errno
 import json
+import logging
 import os
 import shutil
+import sys
 
 import pytest
 import torch
 from launching import TINY, launch_main
 from torch_states import mixste_state
 
+import launch
 from kdpose_jax.data.sequences import read
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import held
@@ -213,3 +217,13 @@ def test_full_disk(capsys, records, tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "write_atomically", full)
     message = refusal(capsys, *CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
     assert "disk is full" in message
+
+
+def test_what_orbax_logs_of_a_failure_has_no_traceback():
+    try:
+        raise ValueError("the disk is full")
+    except ValueError:
+        record = logging.LogRecord("absl", logging.ERROR, "file", 1, "Save failed.", (), sys.exc_info())
+    assert "Traceback" in logging.Formatter().format(copy.copy(record))
+    assert launch.without_traceback(record)
+    assert logging.Formatter().format(record) == "Save failed."
