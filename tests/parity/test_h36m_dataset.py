@@ -15,7 +15,7 @@ from data_prep import cameras, convert, takes
 from kdpose_jax.data import schema
 from kdpose_jax.skeletons import H36M_17
 
-DATA = pathlib.Path(os.environ.get("KDPOSE_DATA", REPOSITORY.parent / "shared" / "data"))
+DATA = pathlib.Path(os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 FIXTURES = DATA / "formats" / "format_fixtures.zip"
 
 
