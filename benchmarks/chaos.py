@@ -40,9 +40,9 @@ LEFTOVERS = ("*.partial", "*.orbax-checkpoint-tmp*", "deleted", "damaged-*", "in
 # Connected processes agree to stop between two steps: what is compiled is waited for (docs/scaling.md), here by four on two cores.
 SECONDS_AFTER_SIGTERM = {1: 15.0, 2: 60.0}
 SECONDS_AT_MOST = 3600.0
-# Of the undisturbed run's length, compiling included: when a start is disturbed at the latest. Connected processes start slowly.
-LATEST = {1: 0.25, 2: 0.4}
-LATEST_OF_A_QUARTER = 0.6  # that of one start in four, or no run would be disturbed in its last stages
+# Of the undisturbed run's length, compiling included: when a start is disturbed at the latest. The first start of a run is disturbed
+# anywhere in it, and one later start in four within half of it, or few runs would be disturbed in their last stages.
+LATEST, LATEST_OF_A_QUARTER, LATEST_OF_THE_FIRST = 0.25, 0.5, 1.0
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
     parser.add_argument("--processes", type=lambda text: list(map(int, text.split(","))), default=[1, 2], help="of a run")
     parser.add_argument("--side_by_side", type=int, default=2, help="runs at a time")
-    parser.add_argument("--kills_per_run", type=int, default=12)
+    parser.add_argument("--kills_per_run", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", default="", help="for the runs; default: a temporary one, deleted when all is well")
     options = parser.parse_args()
@@ -236,7 +236,7 @@ def survive(
             workdir = folder / f"{method}_{options.seed}_{number}"
             shutil.rmtree(workdir, ignore_errors=True)
             active.append(Run(method, workdir, processes, random.Random(generator.random())))
-            active[-1].start(until_disturbed(generator, lengths[method], processes))
+            active[-1].start(generator.uniform(0.0, LATEST_OF_THE_FIRST * lengths[method]))
             number += 1
         time.sleep(0.005)
         for run in list(active):
@@ -246,13 +246,12 @@ def survive(
             elif run.due():
                 run.disturb(report)
                 enough = run.signals >= options.kills_per_run or report.kills() >= kills
-                run.start(SECONDS_AT_MOST if enough else until_disturbed(generator, lengths[run.method], processes))
+                run.start(SECONDS_AT_MOST if enough else until_disturbed(generator, lengths[run.method]))
 
 
-def until_disturbed(generator: random.Random, length: float, processes: int) -> float:
-    """Seconds after a start; `length` is that of the undisturbed run."""
-    latest = LATEST_OF_A_QUARTER if generator.random() < 1 / 4 else LATEST[min(2, processes)]
-    return generator.uniform(0.0, latest * length)
+def until_disturbed(generator: random.Random, length: float) -> float:
+    """Seconds after a later start; `length` is that of the undisturbed run."""
+    return generator.uniform(0.0, (LATEST_OF_A_QUARTER if generator.random() < 1 / 4 else LATEST) * length)
 
 
 def compare_run(run: Run, folder: pathlib.Path, report: Report) -> None:
