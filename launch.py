@@ -155,16 +155,10 @@ def main(argv: list[str]) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         except OSError as error:
-            if error.errno not in files.DISK_FULL:
-                if not error.filename:
-                    raise
-                print(f"error: '{error.filename}' cannot be used: {error.strerror}; check the path and its rights.", file=sys.stderr)
-                return 2
-            print(
-                f"error: The disk is full ({error.filename or 'while writing'}): free some space and give the same command "
-                "again; what was written before is whole.",
-                file=sys.stderr,
-            )
+            said = files.sentence(error)
+            if said is None:
+                raise
+            print(f"error: {said}", file=sys.stderr)
             return 2
         except Exception as error:
             from kdpose_jax.train import sharding  # not at the top, as it needs jax

@@ -1,6 +1,11 @@
 """What a user's mistake raises, and the end of a run that was told to stop. Imports nothing from the package."""
 
+import signal
+
 LONGEST = 2000
+# Exit codes of a run that was told to stop: EX_TEMPFAIL of sysexits.h, which a restart script takes for "run it again", and the shell's
+# for Ctrl-C.
+EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
 
 
 class UserError(Exception):

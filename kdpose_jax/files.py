@@ -22,6 +22,16 @@ _UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def sentence(error: OSError) -> str | None:
+    """The sentence for a file that cannot be used or a disk that is full; None of an error that names no file, which is no user's."""
+    if error.errno in DISK_FULL:
+        place = error.filename or "while writing"
+        return f"The disk is full ({place}): free some space and give the same command again; what was written before is whole."
+    if not error.filename:
+        return None
+    return f"'{error.filename}' cannot be used: {error.strerror}; check the path and its rights."
+
+
 def absolute(path: epath.PathLike) -> epath.Path:
     """The absolute form of a path, `~` filled in; a bucket's is absolute already.
 

@@ -1,4 +1,4 @@
-"""The golden vectors of the public references, where they are present, and comparison with them: `from golden import golden_files`."""
+"""What is shared and may be absent: data, and golden vectors of the public references: `from golden import golden_files, SHARED_DATA`."""
 
 import contextlib
 import os
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+SHARED_DATA = pathlib.Path(os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 GOLDEN = pathlib.Path(os.environ.get("KDPOSE_GOLDEN", REPOSITORY.parent / "shared" / "golden"))
 
 

@@ -1,6 +1,5 @@
 """Test splits of persons in memory, and predictors that answer for them: `from people import people, answering, crop_of, unpack`."""
 
-import os
 import pathlib
 import stat
 import zipfile
@@ -8,13 +7,12 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from golden import SHARED_DATA
 
 from kdpose_jax.codecs import crops
 from kdpose_jax.data.persons import Persons
 from kdpose_jax.skeletons import Skeleton
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-SHARED_DATA = pathlib.Path(os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 MOST_BYTES = 2**28
 
 

@@ -34,9 +34,9 @@ def get_study(text: str = "") -> Study:
         title="Lifting networks under one budget" if data != "h36m" else "Lifting networks by their recipes",
         runs=(
             *(Run(name, f"configs/lifters.py:{name},{options}", records) for name in TITLES),
-            Run("mixste_small", f"configs/lifters.py:mixste,{options}", {**records, **size(width, depth)}),
+            Run("mixste_small", f"configs/lifters.py:mixste,{options}", {**records, **lifting.size("student", width, depth)}),
             Run("scjd", lifting.scjd(data), student),
-            Run("scjd_large", lifting.scjd(data), {**student, **size(*large(data)), "baseline": False}),
+            Run("scjd_large", lifting.scjd(data), {**student, **lifting.size("student", *large(data)), "baseline": False}),
         ),
         rows=(
             *(Row(title, name) for name, title in TITLES.items()),
@@ -62,11 +62,6 @@ def like_the_others(data: str, epochs: float) -> dict[str, Any]:
     elif epochs:
         scored |= {"student.train.epochs": epochs}
     return scored
-
-
-def size(width: int, depth: int) -> dict[str, int]:
-    """The fields of a student's size."""
-    return {"student.network.width": width, "student.network.depth": depth}
 
 
 def large(data: str) -> tuple[int, int]:

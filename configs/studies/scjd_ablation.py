@@ -16,15 +16,15 @@ def get_study(text: str = "") -> Study:
     data, teacher = lifting.parse(text)
     fields = lifting.shared("scjd", teacher)
 
-    def only(term: str) -> dict[str, float]:
-        return {f"distill.weights.{other}": 0.0 for other in TERMS if other != term}
+    def only(*terms: str) -> dict[str, float]:
+        return {f"distill.weights.{other}": 0.0 for other in TERMS if other not in terms}
 
     return Study(
         name=f"scjd_ablation_{data}",
         title="What each part of SCJD does",
         runs=(
             Run("scjd", lifting.scjd(data), fields),
-            lifting.alone("dense", data, fields, **lifting.WITHOUT, **{"student.input.stride": 1}),
+            lifting.alone("dense", data, fields, **only(), **{"student.input.stride": 1}),
             *(lifting.alone(term, data, fields, **only(term)) for term in TERMS),
         ),
         rows=(

@@ -16,10 +16,8 @@ def get_study(text: str = "") -> Study:
     fields = lifting.shared(owner, teacher)
 
     def run(name: str, width: int, depth: int) -> Run:
-        size: dict[str, int | float] = {"student.network.width": width, "student.network.depth": depth}
-        if data in ("h36m", "3dhp"):
-            size["student.network.drop_path"] = 0.1 if width > 128 else 0.05  # as in configs/scjd.py
-        return Run(name, lifting.scjd(data), {**fields, **size})
+        dropped = {"student.network.drop_path": 0.1 if width > 128 else 0.05} if data in ("h36m", "3dhp") else {}  # as in configs/scjd.py
+        return Run(name, lifting.scjd(data), {**fields, **lifting.size("student", width, depth), **dropped})
 
     runs = {name: run(name, width, depth) for name, (width, depth) in sizes.items()}
     rows = [Row("teacher", owner, "teacher", seeds=1)]

@@ -16,9 +16,8 @@ def get_study(text: str = "") -> Study:
     owner, *others = sizes
 
     def run(name: str, baseline: bool) -> Run:
-        width, depth = sizes[name]
         fields = {"data.records": Of(owner, "data"), "teacher.checkpoint": Of(name, "teacher"), "baseline": baseline}
-        return Run(name, lifting.scjd(data), {**fields, "teacher.network.width": width, "teacher.network.depth": depth})
+        return Run(name, lifting.scjd(data), {**fields, **lifting.size("teacher", *sizes[name])})
 
     rows = [Row("student, no teacher", owner, "baseline")]
     for name, (width, depth) in sizes.items():

@@ -8,7 +8,6 @@ from etils import epath
 from kdpose_jax.data import schema
 from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures, results, tables
-from kdpose_jax.report.results import RATE
 
 
 def write(
@@ -51,23 +50,16 @@ def write(
 def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -> str:
     """One line per network: the protocol's columns, then the cost per output unit."""
     unit = protocol.unit[0]
-    first = next(iter(networks.values()))
-    batch = max(int(key.removeprefix(RATE)) for key in first["cost"] if key.startswith(RATE))
+    costs = dict(results.COSTS)
+    if all(record["cost"]["macs_linear_per_output"] == record["cost"]["macs_total_per_output"] for record in networks.values()):
+        del costs["macs_total_per_output"]  # no network has attention
+    batch = results.largest_call(next(iter(networks.values()))["cost"])
     rows = []
     for record in networks.values():
-        cost = record["cost"]
-        rows.append({
-            **record["table"],
-            "title": record["title"],
-            "parameters": cost["parameters"],
-            "macs": cost["macs_linear_per_output"],
-            "macs_total": cost["macs_total_per_output"],
-            "rate": cost[f"{RATE}{batch}"],
-        })
-    columns = [("title", "network", str), *protocol.columns, ("parameters", "parameters", tables.scaled)]
-    columns.append(("macs", f"MACs/{unit[:-1]}, linear", tables.scaled))
-    if any(row["macs"] != row["macs_total"] for row in rows):
-        columns.append(("macs_total", "with attention", tables.scaled))
+        cost = {key: record["cost"][key] for key in costs}
+        rows.append({**record["table"], "title": record["title"], **cost, "rate": record["cost"][f"{results.RATE}{batch}"]})
+    columns = [("title", "network", str), *protocol.columns]
+    columns += [(key, header.format(unit=unit[:-1]), tables.scaled) for key, header in costs.items()]
     columns.append(("rate", f"{unit}/s, batch {batch}", "{:,.0f}".format))
     return tables.markdown_table(rows, columns)
 

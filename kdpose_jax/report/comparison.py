@@ -189,11 +189,12 @@ class Comparison:
             row = {"title": entry.title, "seeds": str(entry.done)}
             row |= {key: with_spread(list(entry.scores[key].values()), form) for key, _, form in study.columns}
             row["against"] = with_spread(self.differences(entry), first[2].replace(":", ":+"))
-            row |= {key: entry.cost[key] if entry.cost else None for key in COSTS} | {"rate": fastest(entry)}
+            row |= {key: entry.cost[key] if entry.cost else None for key in results.COSTS}
+            row["rate"] = fastest(entry.cost) if entry.cost else None
             rows.append(row)
         columns = [("title", "network", str), ("seeds", "seeds", str)]
         columns += [(key, header, str) for key, header, _ in study.columns] + [("against", "against the reference", str)]
-        columns += [(key, header.format(unit=study.unit), tables.scaled) for key, header in COSTS.items()]
+        columns += [(key, header.format(unit=study.unit), tables.scaled) for key, header in results.COSTS.items()]
         columns.append(("rate", f"{study.unit}s/s (in a call)", str))
         text = f"# {study.title}\n\n{tables.markdown_table(rows, columns)}\n"
         text += f"{study.note}\n\n" if study.note else ""
@@ -216,7 +217,7 @@ class Comparison:
         commits = {f"{one['commit']}{' with uncommitted changes' if one['uncommitted_changes'] else ''}" for one in prints}
         devices = {f"{one['device_count']} x {one['device_kind']} and {one['host_cores']} core(s) a run" for one in prints}
         said = [*sorted({one["conditions"] for one in prints}), f"Data: {self.dataset()}."]
-        if any(one["data"]["generated"] for one in prints):
+        if self.generated():
             said.append("These numbers say nothing about any real data set.")
         said.append(f"Seeds {', '.join(map(str, self.study.seeds))}; commit {listed(commits)}; {listed(devices)}, ")
         return " ".join(said) + f"jax {listed({one['versions']['jax'] for one in prints})}."
@@ -225,6 +226,10 @@ class Comparison:
         """What the runs were trained and tested on."""
         data = [document["fingerprint"]["data"] for document in self.documents.values()]
         return listed({"generated data" if one["generated"] else one["settings"]["name"] for one in data})
+
+    def generated(self) -> bool:
+        """Whether any of the data were."""
+        return any(document["fingerprint"]["data"]["generated"] for document in self.documents.values())
 
     def as_dict(self) -> dict[str, Any]:
         """For study.json: every seed's figures, and the published ones."""
@@ -259,24 +264,14 @@ class Comparison:
             cost_label=f"MACs per {self.study.unit}, attention included",
             score_label=header,
             dataset=self.dataset(),
-            generated=any(document["fingerprint"]["data"]["generated"] for document in self.documents.values()),
+            generated=self.generated(),
         )
 
 
-# Key of a network's cost in results.json -> header.
-COSTS = {
-    "parameters": "parameters",
-    "macs_linear_per_output": "MACs/{unit}, linear",
-    "macs_total_per_output": "with attention",
-}
-
-
-def fastest(entry: Entry) -> str | None:
+def fastest(cost: Mapping[str, Any]) -> str:
     """Outputs per second of the largest call that was timed, and how many that has."""
-    batches = [int(key.removeprefix(results.RATE)) for key in entry.cost if key.startswith(results.RATE)]
-    if not batches:
-        return None
-    return f"{entry.cost[f'{results.RATE}{max(batches)}']:,.0f} ({max(batches) * entry.cost['outputs_per_example']:,})"
+    examples = results.largest_call(cost)
+    return f"{cost[f'{results.RATE}{examples}']:,.0f} ({examples * cost['outputs_per_example']:,})"
 
 
 def spread(values: Sequence[float]) -> float | None:

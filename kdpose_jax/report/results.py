@@ -21,6 +21,8 @@ from kdpose_jax.untrusted.documents import load_json, parse_json
 SCHEMA_VERSION = 1
 # The keys of rates in a network's cost, without their batch size.
 RATE = "outputs_per_second_batch"
+# Keys of a network's cost -> headers of tables.
+COSTS = {"parameters": "parameters", "macs_linear_per_output": "MACs/{unit}, linear", "macs_total_per_output": "with attention"}
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -96,6 +98,11 @@ def write_results(path: epath.PathLike, networks: Mapping[str, Mapping[str, Any]
     document = {"schema_version": SCHEMA_VERSION, "fingerprint": origin, "networks": networks}
     text = json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
+
+
+def largest_call(cost: Mapping[str, Any]) -> int:
+    """Examples of the largest call that was timed."""
+    return max(int(key.removeprefix(RATE)) for key in cost if key.startswith(RATE))
 
 
 def read_results(path: epath.PathLike) -> dict[str, Any]:

@@ -25,14 +25,14 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 
 from kdpose_jax import buckets, files
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import EXIT_CODES, UserError
 from kdpose_jax.report import results
 from kdpose_jax.report.comparison import Comparison, Of, Run, Study
 from kdpose_jax.untrusted.documents import load_json
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SECONDS_BETWEEN_LOOKS = 0.2
-STOP_CODES = {signal.SIGTERM: 75, signal.SIGHUP: 75, signal.SIGINT: 130}  # the launcher's; a closed terminal is a stop too
+STOP_CODES = {**EXIT_CODES, signal.SIGHUP: EXIT_CODES[signal.SIGTERM]}  # a closed terminal is a stop too
 MISTAKE = 2
 
 
@@ -97,7 +97,10 @@ def main(words: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
     except OSError as error:
-        print(f"error: '{error.filename}' cannot be used: {error.strerror}; check path, rights and space.", file=sys.stderr)
+        said = files.sentence(error)
+        if said is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return MISTAKE
 
 
@@ -324,7 +327,7 @@ class Runner:
             self.done.add(one.key)
             self.write()
             print(f"{one.title}: done in {minutes:.1f} min", flush=True)
-        elif not (self.stopped_by and process.returncode in (75, 130)):
+        elif not (self.stopped_by and process.returncode in EXIT_CODES.values()):
             self.failed[one.key] = process.returncode
             print(f"{one.title}: ended with code {process.returncode} after {minutes:.1f} min: {one.last_words()}", flush=True)
 

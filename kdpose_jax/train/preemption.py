@@ -7,8 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-# Exit codes: EX_TEMPFAIL of sysexits.h, which a restart script takes for "run it again", and the shell's for Ctrl-C.
-EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130}
+from kdpose_jax.errors import EXIT_CODES
 
 
 class Stopped(Exception):

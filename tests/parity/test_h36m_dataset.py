@@ -2,21 +2,18 @@
 
 import importlib.util
 import json
-import os
-import pathlib
 import re
 import zipfile
 
 import numpy as np
 import pytest
-from golden import REPOSITORY, golden_files
+from golden import SHARED_DATA, golden_files
 
 from data_prep import cameras, convert, takes
 from kdpose_jax.data import schema
 from kdpose_jax.skeletons import H36M_17
 
-DATA = pathlib.Path(os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
-FIXTURES = DATA / "formats" / "format_fixtures.zip"
+FIXTURES = SHARED_DATA / "formats" / "format_fixtures.zip"
 
 
 def camera_table(golden) -> dict[str, list[dict]]:
@@ -102,12 +99,12 @@ def test_files_in_the_original_layout(tmp_path):
     assert max(errors) < 10
 
 
-@pytest.mark.skipif(not (DATA / "mocap17").exists(), reason=f"no {DATA / 'mocap17'}")
+@pytest.mark.skipif(not (SHARED_DATA / "mocap17").exists(), reason=f"no {SHARED_DATA / 'mocap17'}")
 def test_real_motion_is_counted_and_placed_like_its_own_loader(tmp_path):
-    spec = importlib.util.spec_from_file_location("load_mocap17", DATA / "load_mocap17.py")
+    spec = importlib.util.spec_from_file_location("load_mocap17", SHARED_DATA / "load_mocap17.py")
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
-    folder, source = str(DATA / "mocap17"), tmp_path / "export"
+    folder, source = str(SHARED_DATA / "mocap17"), tmp_path / "export"
     loader.export(folder, str(source), sources=("hdm05",))
     summary = convert.prepare(
         "human36m", str(tmp_path / "out"), source=str(source), keypoints="det", test_subjects=("HDMmm",), workers=1

@@ -1,7 +1,6 @@
 """MPI-INF-3DHP's files, in both layouts, -> records; and what its protocol makes of them."""
 
 import json
-import os
 import shutil
 import zipfile
 
@@ -9,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from golden import REPOSITORY
+from golden import SHARED_DATA
 
 from data_prep import convert, mpi_inf_3dhp
 from kdpose_jax.data import sequences
@@ -17,7 +16,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import mpi_inf_3dhp as protocol
 from kdpose_jax.skeletons import H36M_17
 
-FIXTURES = os.path.join(os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"), "formats", "format_fixtures.zip")
+FIXTURES = SHARED_DATA / "formats" / "format_fixtures.zip"
 # The data set's own names (its README), in the order of the 28 and of the 17.
 RAW = (
     "spine3 spine4 spine2 spine pelvis neck head head_top left_clavicle left_shoulder left_elbow left_wrist left_hand right_clavicle "
@@ -143,7 +142,7 @@ def test_both_layouts_give_the_same_records(converted):
 @pytest.fixture(scope="module")
 def fixtures(tmp_path_factory):
     """Files in the originals' layouts, and records of both."""
-    if not os.path.exists(FIXTURES):
+    if not FIXTURES.exists():
         pytest.skip(f"no {FIXTURES} (set KDPOSE_SHARED_DATA)")
     folder = tmp_path_factory.mktemp("fixtures")
     with zipfile.ZipFile(FIXTURES) as archive:

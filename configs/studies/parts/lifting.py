@@ -17,7 +17,6 @@ SIZES = {"demo": ((8, 2), (16, 2), (24, 2)), "mocap": ((16, 2), (32, 2), (32, 4)
 # Of the teacher.
 FULL_TEACHERS = ((256, 8), (512, 8))
 TEACHERS = {"demo": ((16, 2), (32, 2), (48, 2)), "mocap": ((32, 4), (64, 4), (96, 4)), "h36m": FULL_TEACHERS, "3dhp": FULL_TEACHERS}
-WITHOUT = {"distill.weights.embedding": 0.0, "distill.weights.attention": 0.0, "distill.weights.temporal": 0.0}
 
 
 def parse(text: str, allowed: tuple[str, ...] = DATA) -> tuple[str, str]:
@@ -29,6 +28,11 @@ def parse(text: str, allowed: tuple[str, ...] = DATA) -> tuple[str, str]:
 def scjd(data: str) -> str:
     """The config of SCJD on some data."""
     return f"configs/scjd.py:{data}"
+
+
+def size(block: str, width: int, depth: int) -> dict[str, int]:
+    """The fields of a network's size; `block` is teacher or student."""
+    return {f"{block}.network.width": width, f"{block}.network.depth": depth}
 
 
 def shared(owner: str, teacher: str) -> dict[str, Any]:
