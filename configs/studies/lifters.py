@@ -1,7 +1,7 @@
 """Every lifting network under one budget: every frame predicted equally often, scored on the same frames. MixSTE is SCJD's teacher.
 
   python -m kdpose_jax.report.study configs/studies/lifters.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/lifters.py:mocap --config.data.records=DIR      epochs=0.25 for a short one
+  python -m kdpose_jax.report.study configs/studies/lifters.py:mocap --config.data.records=DIR      epochs=0.25 for a short one; teacher=RUN
   python -m kdpose_jax.report.study configs/studies/lifters.py:h36m --config.data.records=DIR       each by its published recipe instead
 """
 
@@ -17,17 +17,19 @@ BUDGET = (
     "One budget: every network predicts every training frame equally often, in batches of as many frames, with one optimiser and learning "
     "rate (windows that are filled up at the ends of sequences make a few steps more), and is scored on every frame once."
 )
+APART = " The teacher of SCJD's students was trained apart, and may have had more."
 RECIPES = "Every network has the optimiser, batch and epochs of its own publication, SCJD's students those of configs/scjd.py."
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/lifters.py[:data[,epochs=E]]`."""
-    data, chosen = common.parse_preset(text, DATA, {"epochs": 0.0})
-    epochs = chosen["epochs"]
+    """The study behind `configs/studies/lifters.py[:data[,epochs=E,teacher=RUN]]`."""
+    data, chosen = common.parse_preset(text, DATA, {"epochs": 0.0, "teacher": "new"})
+    epochs, given = chosen["epochs"], chosen["teacher"] != "new"
     options = f"data={data}" + (f",epochs={epochs:g}" if epochs else "")
     records = {"data.records": Of("mixste", "data")}
     width, depth = lifting.SIZES[data][1]
-    student = {**records, "teacher.checkpoint": Of("mixste", "student"), **like_the_others(data, epochs)}
+    teacher = chosen["teacher"] if given else Of("mixste", "student")
+    student = {**records, "teacher.checkpoint": teacher, **like_the_others(data, epochs)}
     small = f"MixSTE, width {width}, depth {depth}"
     return Study(
         name=f"lifters_{data}",
@@ -39,6 +41,7 @@ def get_study(text: str = "") -> Study:
             Run("scjd_large", lifting.scjd(data), {**student, **lifting.size("student", *large(data)), "baseline": False}),
         ),
         rows=(
+            *([Row("SCJD's teacher, MixSTE", "scjd", "teacher", seeds=1)] if given else []),
             *(Row(title, name) for name, title in TITLES.items()),
             Row(small, "mixste_small"),
             Row(f"{small}, keyframes", "scjd", "baseline"),
@@ -49,7 +52,7 @@ def get_study(text: str = "") -> Study:
         unit="frame",
         reference=f"{small}, keyframes, SCJD",
         published=lifting.PUBLISHED[data],
-        note=BUDGET if data != "h36m" else RECIPES,
+        note=(BUDGET if data != "h36m" else RECIPES) + (APART if given else ""),
     )
 
 

@@ -66,13 +66,13 @@ def build_lifter(network: Any, *, joints: int, frames: int, training: bool, plac
 
 
 def build_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> MixSTE:
-    """MixSTE from a `network` block: width, depth, heads, mlp_ratio, drop_path, compute, remat.
+    """MixSTE from a `network` block: width, depth, heads, mlp_ratio, drop_path, compute, remat, joint_position_std.
 
     Args and errors are those of `build_lifter`.
     """
     if network.name != "mixste":
         raise UserError(f"{place}.name is '{network.name}': the lifting network is 'mixste'.")
-    return MixSTE(joints=joints, frames=frames, **_transformer(network, frames, training, place))
+    return _mixste(network, joints, frames, training, place)
 
 
 def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> HourglassMixSTE:
@@ -80,14 +80,14 @@ def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: 
 
     Args and errors are those of `build_lifter`.
     """
-    options = _transformer(network, frames, training, place)
+    inner = _mixste(network, joints, frames, training, place)
     if not 1 <= network.dense_pairs <= network.depth:
         raise UserError(f"{place}.dense_pairs is {network.dense_pairs}: use 1 to {place}.depth, which is {network.depth}.")
     for name in ("kept_frames", "neighbours"):
         if not 1 <= network[name] <= frames:
             raise UserError(f"{place}.{name} is {network[name]}: use 1 to data.frames, which is {frames}.")
     return HourglassMixSTE(
-        network=MixSTE(joints=joints, frames=frames, **options),
+        network=inner,
         dense_pairs=network.dense_pairs,
         kept_frames=network.kept_frames,
         neighbours=network.neighbours,
@@ -95,7 +95,7 @@ def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: 
 
 
 def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: bool, place: str) -> PoseFormerV2:
-    """PoseFormerV2 from a `network` block: as of `build_mixste`, and kept_frames and kept_coefficients.
+    """PoseFormerV2 from a `network` block: as of `build_mixste` but for joint_position_std, and kept_frames and kept_coefficients.
 
     Args and errors are those of `build_lifter`.
     """
@@ -135,6 +135,14 @@ def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool,
         causal=network.causal,
         dtype=COMPUTE_TYPES[network.compute] if training else None,
     )
+
+
+def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) -> MixSTE:
+    """MixSTE, which may stand inside another network."""
+    options = _transformer(network, frames, training, place)
+    if network.joint_position_std < 0:
+        raise UserError(f"{place}.joint_position_std is {network.joint_position_std}: use 0, as released, or a number above it.")
+    return MixSTE(joints=joints, frames=frames, joint_position_std=network.joint_position_std, **options)
 
 
 def _transformer(network: Any, frames: int, training: bool, place: str) -> dict[str, Any]:

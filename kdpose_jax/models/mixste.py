@@ -41,6 +41,8 @@ class MixSTE(nn.Module):
       drop_path: drop probability of the last pair; the others rise linearly to it from 0.
       dtype: compute type (parameters are float32, the head computes in float32).
       remat: recompute every block in the backward pass in place of keeping its activations.
+      joint_position_std: standard deviation that the position terms of the joints start with. As released, 0: joints are told apart by
+        their coordinates alone at first. Anything else is ours.
     """
 
     joints: int
@@ -52,13 +54,15 @@ class MixSTE(nn.Module):
     drop_path: float
     dtype: jnp.dtype | None = None
     remat: bool = False
+    joint_position_std: float = 0.0
 
     def setup(self):
         block = nn.remat(TransformerBlock, static_argnums=(2,)) if self.remat else TransformerBlock
         rates = [float(rate) for rate in np.linspace(0, self.drop_path, self.depth)]
         options = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
         self.joint_embedding = Linear(self.width, dtype=self.dtype)
-        self.spatial_position = self.param("spatial_position", nn.initializers.zeros, (1, self.joints, self.width))
+        start = nn.initializers.normal(self.joint_position_std) if self.joint_position_std else nn.initializers.zeros
+        self.spatial_position = self.param("spatial_position", start, (1, self.joints, self.width))
         self.temporal_position = self.param("temporal_position", nn.initializers.zeros, (1, self.frames, self.width))
         self.spatial_block = [block(drop_path=rate, **options) for rate in rates]
         self.temporal_block = [block(drop_path=rate, **options) for rate in rates]

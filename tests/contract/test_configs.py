@@ -220,6 +220,7 @@ def test_values_refused_before_anything_starts(key, value, message):
     ("data.joints", 16, "data.joints is 16 and skeleton h36m_17 has 17"),
     ("student.network.name", "resnet", "student.network.name is 'resnet'"),
     ("student.network.mlp_ratio", 0.0, "student.network.mlp_ratio is 0"),
+    ("student.network.joint_position_std", -1.0, "student.network.joint_position_std is -1"),
     ("distill.embedding.reach", -2, "distill.embedding.reach is -2"),
     ("distill.embedding.temperature", 0.0, "distill.embedding.temperature is 0"),
     ("distill.decay_fraction", 3.0, "distill.decay_fraction is 3"),

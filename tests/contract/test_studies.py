@@ -16,7 +16,7 @@ STUDIES = sorted(pathlib.Path("configs/studies").glob("[a-z]*.py"))
 LIFTING = ("", "mocap", "h36m", "3dhp")
 TEXTS = {
     "cdkd_audit": ("", "pictures,size=64", "pictures,teacher=T", "mpii32", "mpii64", "coco32", "coco64"),
-    "lifters": ("", "mocap,epochs=0.5", "h36m"),
+    "lifters": ("", "mocap,epochs=0.5", "mocap,epochs=0.5,teacher=T", "h36m"),
     "sampling": ("", "mocap,teacher=T", "h36m"),
 }
 
