@@ -13,7 +13,7 @@ test: .venv/dev
 fuzz: .venv/dev
 	.venv/bin/python -m tests.fuzz.run --seconds $(SECONDS)
 
-# A hundred runs killed at random moments, which must end up as if nobody had disturbed them; half an hour on 2 cores.
+# A hundred runs killed at random moments, which must end up as if nobody had disturbed them; about 20 minutes on 2 cores.
 chaos: .venv/run
 	.venv/bin/python -m benchmarks.chaos
 

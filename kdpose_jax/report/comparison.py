@@ -160,7 +160,12 @@ class Comparison:
 
     def _entry(self, row: Row) -> Entry:
         seeds = self.study.seeds[: row.seeds or len(self.study.seeds)]
-        records = {seed: self.documents[row.run, seed]["networks"][row.network] for seed in seeds if (row.run, seed) in self.documents}
+        networks = {seed: self.documents[row.run, seed]["networks"] for seed in seeds if (row.run, seed) in self.documents}
+        for found in networks.values():
+            if row.network not in found:
+                lacking = f"the row '{row.title}' shows '{row.network}' of the run '{row.run}', which has {', '.join(found)}"
+                raise UserError(f"In study '{self.study.name}' {lacking}: use one of these.")
+        records = {seed: found[row.network] for seed, found in networks.items()}
         known = {name for record in records.values() for name in record["table"]}
         for key, _, _ in self.study.columns:
             if records and key not in known:

@@ -104,6 +104,14 @@ def test_initialisation_is_torchs():
     assert checked == 2 + 2 * 4 * 2 + 1  # embedding, four linear layers of both blocks, kernel of the head
 
 
+def test_joints_that_start_told_apart():
+    tree = jax.jit(dataclasses.replace(NETWORK, joints=200, width=64, depth=1, joint_position_std=0.7).init)(
+        jax.random.key(4), jnp.zeros((1, F, 200, 2))
+    )["params"]
+    assert not tree["temporal_position"].any()
+    np.testing.assert_allclose(np.std(tree["spatial_position"]), 0.7, rtol=0.05)
+
+
 def test_linear_is_affine():
     inputs = jnp.asarray(np.random.default_rng(3).normal(size=(2, 3, 4)), jnp.float32)
     module = Linear(6)

@@ -257,6 +257,12 @@ def test_a_column_that_the_protocol_lacks_is_named(place):
         Comparison(study, {("plain", 4): {"networks": {"teacher": record, "student": record}}})
 
 
+def test_a_network_that_a_run_lacks_is_named(place):
+    record = {"table": {"error": 1.0}, "cost": {}}
+    with pytest.raises(UserError, match="shows 'teacher' of the run 'plain', which has baseline: use one of these"):
+        Comparison(command.load("study.py"), {("plain", 4): {"networks": {"baseline": record}}})
+
+
 def test_names_that_do_not_fit_are_refused():
     parts = {"name": "n", "title": "t", "unit": "frame", "columns": (("e", "e", "{}"),), "seeds": (0,)}
     run, row = Run("a", "x.py"), Row("A", "a")
