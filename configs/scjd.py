@@ -130,7 +130,7 @@ def base() -> ConfigDict:
         "train": common.train(batch=16, epochs=120.0, ema_decay=0.999),
     })
     config.distill = ConfigDict({  # inferred, spec 3.5 to 3.8
-        # docs/scjd_ablation.md. By the magnitude argument of spec 3.8 (0.02, 1.0, 1.0) the first two pull at nothing.
+        # docs/studies.md. By the magnitude argument of spec 3.8 (0.02, 1.0, 1.0) the first two pull at nothing.
         "weights": ConfigDict({"embedding": 1.0, "attention": 30.0, "temporal": 0.3}),
         "embedding": ConfigDict({
             "context": "dynamic",

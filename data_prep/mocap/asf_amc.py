@@ -184,7 +184,7 @@ def _read_frame(path: str, lines: list[str], start: int, end: int, moving: dict[
     found: dict[str, list[float]] = {}
     for index in range(start + 1, end):
         words = lines[index].split()
-        if not words:
+        if not words or words[0].startswith("#"):
             continue
         name, values = words[0], words[1:]
         if name not in moving:
@@ -192,7 +192,7 @@ def _read_frame(path: str, lines: list[str], start: int, end: int, moving: dict[
         if len(values) != moving[name]:
             raise fault(path, index, f"bone '{name}' has {len(values)} values where '{skeleton}' has {moving[name]} degrees of freedom")
         try:
-            found[name] = [float(value) for value in values]
+            found[name] = [clip.number(value) for value in values]
         except ValueError:
             raise fault(path, index, f"bone '{name}' has '{' '.join(values)[:60]}' where numbers must be") from None
     if len(found) < len(moving):

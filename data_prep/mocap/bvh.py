@@ -1,6 +1,8 @@
 """BVH (Biovision): a tree of joints with offsets, then a line of channel values per frame."""
 
 import dataclasses
+import re
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -56,11 +58,11 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
     names: set[str] = set()
     stack: list[int] = []
     opened = True  # a name wants its brace first
-    for index in range(start + 1, len(lines)):
-        entry = lines[index].split()
-        kind = entry[0].upper() if entry else ""
-        if entry and not opened and kind != "{":
-            raise fault(path, index, f"'{lines[index][:60]}' where the brace of '{joints[-1].name}' must be")
+    for index, text in _pieces(lines, start + 1):
+        entry = text.split()
+        kind = entry[0].upper()
+        if not opened and kind != "{":
+            raise fault(path, index, f"'{text[:60]}' where the brace of '{joints[-1].name}' must be")
         if kind in ("ROOT", "JOINT", "END"):
             if (kind == "ROOT") != (not joints):
                 raise fault(path, index, "a second ROOT" if joints else f"{entry[0]} where the ROOT must be")
@@ -70,7 +72,10 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
                 raise fault(path, index, f"{entry[0]} below an End Site")
             if len(entry) < 2:
                 raise fault(path, index, f"{entry[0]} without a name")
-            name = joints[stack[-1]].name + END if kind == "END" else " ".join(entry[1:])
+            name = " ".join(entry[1:])
+            if kind == "END":
+                ends = sum(joint.is_end and joint.parent == stack[-1] for joint in joints)
+                name = joints[stack[-1]].name + END + (str(ends + 1) if ends else "")
             if name in names:
                 raise fault(path, index, f"a second joint '{name}'")
             names.add(name)
@@ -95,9 +100,15 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
                 joint.first = column
                 column += len(joint.channels or ())
             return joints, index
-        elif entry:
-            raise fault(path, index, f"'{lines[index][:60]}' where {'the ROOT' if not joints else 'a part of the skeleton'} must be")
+        else:
+            raise fault(path, index, f"'{text[:60]}' where {'the ROOT' if not joints else 'a part of the skeleton'} must be")
     raise fault(path, len(lines) - 1, "the file ends before its MOTION" if joints else "the file has no ROOT")
+
+
+def _pieces(lines: list[str], start: int) -> Iterator[tuple[int, str]]:
+    """What stands in the lines, with their numbers; a brace is a piece of its own, on whatever line it stands."""
+    for index in range(start, len(lines)):
+        yield from ((index, piece.strip()) for piece in re.split("([{}])", lines[index]) if piece.strip())
 
 
 def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> None:
@@ -134,20 +145,22 @@ def _read_motion(path: str, lines: list[str], line: int, channels: int) -> tuple
         values = np.loadtxt([text for _, text in rows], np.float64, comments=None, ndmin=2)
     except ValueError:
         values = np.zeros((0, 0))
-    if values.shape != (len(rows), channels):
-        for index, text in rows:
-            _check_row(path, index, text.split(), channels)
+    if values.shape != (len(rows), channels):  # more slowly, to find the line, or NaN in another spelling
+        values = np.asarray([_read_row(path, index, text.split(), channels) for index, text in rows])
     return frame_time, values
 
 
-def _check_row(path: str, line: int, words: list[str], channels: int) -> None:
+def _read_row(path: str, line: int, words: list[str], channels: int) -> list[float]:
+    """One line of motion."""
     if len(words) != channels:
         raise fault(path, line, f"{len(words)} values where the skeleton has {channels} channels")
+    values = []
     for word in words:
         try:
-            float(word)
+            values.append(clip.number(word))
         except ValueError:
             raise fault(path, line, f"'{word[:60]}' is no number") from None
+    return values
 
 
 def _pose(joints: list[_Joint], values: np.ndarray, fps: float) -> Clip:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds
+
+_BYTE_ORDER_MARK = "\ufeff".encode().decode("latin-1")
+_NAN = re.compile(r"[+-]?(1\.#(IND|QNAN|SNAN)\d*|nan\(\w*\))", re.IGNORECASE)  # as Windows programs print it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,9 +61,10 @@ def read_lines(path: str) -> list[str]:
         if size > bounds.TEXT:
             raise UserError(f"'{path}' has {size:,} bytes, and at most {bounds.TEXT:,} are read: cut it into several files.")
         with open(path, encoding="latin-1") as file:
-            return [line.strip() for line in file]
+            lines = [line.strip() for line in file]
     except OSError as error:
         raise UserError(f"'{path}' cannot be read ({error.strerror}): check the file.") from error
+    return [lines[0].removeprefix(_BYTE_ORDER_MARK), *lines[1:]] if lines else lines
 
 
 def require_size(path: str, frames: int, joints: int) -> None:
@@ -74,6 +79,17 @@ def require_size(path: str, frames: int, joints: int) -> None:
 def fault(path: str, line: int, what: str) -> UserError:
     """The error for a line, counted from 0 here and from 1 for the reader."""
     return UserError(f"'{path}', line {line + 1}: {what}: correct the file or take it out of the folder.")
+
+
+def number(word: str) -> float:
+    """A value of a line of motion, which may be NaN.
+
+    Raises:
+      ValueError: it is no number.
+    """
+    if "_" in word:  # which `float` would read over
+        raise ValueError
+    return float("nan") if _NAN.fullmatch(word) else float(word)
 
 
 def numbers(path: str, line: int, words: Sequence[str], count: int, what: str) -> np.ndarray:

@@ -22,7 +22,8 @@ from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
 
-AMC_FPS = 120.0  # CMU's and HDM05's; the files do not say it
+AMC_FPS = 120.0  # HDM05's and most of CMU's; the files do not say it
+UPRIGHT = 0.5  # metres from feet to head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +104,15 @@ def convert(
         raise UserError(f"--up is '{up}': use {' or '.join(skeletons.UPWARDS)}.")
     rates, metres = files.parse_rates(fps), files.parse_unit(unit)
     found = files.find_files(source)
-    jobs = [Job(path, skeleton, files.rate_of(path, rates), metres, up, maps, skip_unreadable) for path, skeleton in found]
+    given = files.rates_of([path for path, _ in found], rates)
+    jobs = [Job(*pair, rate, metres, up, maps, skip_unreadable) for pair, rate in zip(found, given, strict=True)]
+    takes = files.take_names(source, [job.path for job in jobs])
     names = [files.name_of(source, job.path, job.skeleton, subject, action) for job in jobs]
     test = files.choose_test_subjects(sorted({one for one, _ in names}), test_subjects, seed)
     if test_subjects is None:
         print(f"test subjects: {', '.join(test)} (others with --test-subjects)", flush=True)
     everything = sorted({path for pair in found for path in pair if path})
-    sources = {f"{len(everything)} files": _digest(source, everything)}
+    sources = {f"{len(everything)} files": _digest(source, everything, skip_unreadable)}
     settings = {
         "name": "mocap",
         "test_subjects": list(test),
@@ -127,10 +130,10 @@ def convert(
     def load() -> records.Recordset:
         read = read_all(jobs, workers)
         items: dict[str, list[View]] = {split: [] for split in schema.SPLITS}
-        for job, (who, what), cleaned in zip(jobs, names, read, strict=True):
+        tell_lying(read)
+        for base, (who, what), cleaned in zip(takes, names, read, strict=True):
             if isinstance(cleaned, str):
                 continue
-            base = os.path.splitext(os.path.relpath(job.path, source))[0]
             for number, piece in enumerate(cleaned.pieces, 1):
                 take = base if number == 1 else f"{base} {number}"
                 views = [View(who, what, take, index, noise, seed, piece) for index in range(synthetic.NUM_CAMERAS)]
@@ -145,9 +148,20 @@ def convert(
     return records.write_recordset(out, schema.SEQUENCES, sources, settings, load, workers)
 
 
-def _digest(source: str, paths: list[str]) -> str:
-    """One checksum of many files and their places."""
-    listing = [(os.path.relpath(path, source), records.sha256(path)) for path in paths]
+def _digest(source: str, paths: list[str], skip: bool) -> str:
+    """One checksum of many files and their places.
+
+    Raises:
+      UserError: a file that cannot be opened, unless such are skipped.
+    """
+    listing = []
+    for path in paths:
+        try:
+            listing.append((os.path.relpath(path, source), records.sha256(path)))
+        except OSError as error:
+            if not skip:
+                raise UserError(f"'{path}' cannot be read ({error.strerror}): check the file.") from error
+            listing.append((os.path.relpath(path, source), "unreadable"))
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
@@ -184,7 +198,8 @@ def read_job(job: Job) -> Cleaned | str:
         if not files.FPS_RANGE[0] <= fps <= files.FPS_RANGE[1]:
             raise UserError(f"'{job.path}' has {fps:g} frames per second: give its rate with --fps.")
         joint_map = skeletons.choose(job.path, clip, job.maps)
-        return clean(skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps)
+        with np.errstate(all="ignore"):  # frames with numbers that are too large are cut out
+            return clean(skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps)
     except UserError as error:
         if not job.skip:
             raise
@@ -194,6 +209,15 @@ def read_job(job: Job) -> Cleaned | str:
 @functools.lru_cache(maxsize=4)
 def _skeleton(path: str) -> asf_amc.Skeleton:
     return asf_amc.read_skeleton(path)
+
+
+def tell_lying(read: list[Cleaned | str]) -> None:
+    """Says so where most of the people seem to lie, as they do where another axis points up."""
+    head, feet = 10, [3, 6]
+    pieces = [piece for cleaned in read if not isinstance(cleaned, str) for piece in cleaned.pieces]
+    heights = [float(np.median(piece[:, head, 2] - piece[:, feet, 2].mean(axis=1))) for piece in pieces]
+    if heights and np.median(heights) < UPRIGHT:
+        print(f"note: most heads are less than {UPRIGHT:g} m above the feet; if these people do not lie, set --up y or --up z", flush=True)
 
 
 def _left_out(read: list[Cleaned | str]) -> list[str]:

@@ -21,27 +21,46 @@ def find_files(source: str) -> list[tuple[str, str]]:
     """
     if not os.path.isdir(source):
         raise UserError(f"--source '{source}' is not a folder: give the folder that holds *.bvh, or *.asf and *.amc files.")
-    found = []
+    folders = {}
     for folder, _, names in os.walk(source):
-        names = [name for name in names if not name.startswith(".")]  # ._07_01.amc, which macOS puts into archives
-        skeletons_here = [name for name in names if name.lower().endswith(".asf")]
-        for name in names:
-            path = os.path.join(folder, name)
-            if name.lower().endswith(".bvh"):
-                found.append((path, ""))
-            elif name.lower().endswith(".amc"):
-                fitting = [one for one in skeletons_here if len(skeletons_here) == 1 or name.startswith(os.path.splitext(one)[0])]
-                if not fitting:
-                    raise UserError(
-                        f"'{path}' has no skeleton: put its *.asf file beside it, named like it up to its number (07.asf for 07_01.amc)."
-                    )
-                found.append((path, os.path.join(folder, max(fitting, key=len))))
+        folders[folder] = [name for name in names if not name.startswith(".")]  # ._07_01.amc, which macOS puts into archives
+    found = []
+    for folder, names in folders.items():
+        found += [(os.path.join(folder, name), "") for name in names if name.lower().endswith(".bvh")]
+        found += [(os.path.join(folder, name), _skeleton(folders, folder, name)) for name in names if name.lower().endswith(".amc")]
     if not found:
         raise UserError(f"'{source}' holds no *.bvh and no *.amc file: give the folder of the unpacked motion.")
-    for path, _ in found:
+    for path in (path for pair in found for path in pair):
         if path != path.encode(errors="replace").decode():  # takes are called by their files, in records in UTF-8
             raise UserError(f"'{path}' has a name that is not UTF-8: rename the file.")
     return sorted(found)
+
+
+def _skeleton(folders: dict[str, list[str]], folder: str, name: str) -> str:
+    """The ASF file of an AMC file: the only one beside it, or the one that its name begins with, beside it or in a folder above (HDM05)."""
+    above = folder
+    while above in folders:
+        here = [one for one in folders[above] if one.lower().endswith(".asf")]
+        fitting = [one for one in here if name.startswith(os.path.splitext(one)[0]) or (above == folder and len(here) == 1)]
+        if fitting:
+            return os.path.join(above, max(fitting, key=len))
+        above = os.path.dirname(above)
+    path = os.path.join(folder, name)
+    raise UserError(f"'{path}' has no skeleton: put its *.asf file beside it, named like it up to its number (07.asf for 07_01.amc).")
+
+
+def take_names(source: str, paths: list[str]) -> list[str]:
+    """What the takes of the files are called: the files, without what stands behind the dot.
+
+    Raises:
+      UserError: two are called the same.
+    """
+    names = [os.path.splitext(os.path.relpath(path, source))[0] for path in paths]
+    first = dict(zip(reversed(names), reversed(paths), strict=True))
+    for name, path in zip(names, paths, strict=True):
+        if first[name] != path:
+            raise UserError(f"'{path}' and '{first[name]}' have one name: rename one, or leave one out.")
+    return names
 
 
 def parse_unit(unit: str) -> float:
@@ -70,10 +89,18 @@ def parse_rates(fps: str) -> list[tuple[str, float]]:
     return rates
 
 
-def rate_of(path: str, rates: list[tuple[str, float]]) -> float:
-    """The rate that the user gives for a file; 0: none."""
-    name = os.path.splitext(os.path.basename(path))[0]
-    return next((rate for pattern, rate in rates if fnmatch.fnmatchcase(name, pattern)), 0.0)
+def rates_of(paths: list[str], rates: list[tuple[str, float]]) -> list[float]:
+    """The rate that the user gives for each file, by the first pattern that fits; 0: none.
+
+    Raises:
+      UserError: a pattern that decides nothing, as it fits no file or comes behind those that fit.
+    """
+    names = [os.path.splitext(os.path.basename(path))[0] for path in paths]
+    deciding = [next((index for index, (pattern, _) in enumerate(rates) if fnmatch.fnmatchcase(name, pattern)), -1) for name in names]
+    for index, (pattern, rate) in enumerate(rates):
+        if index not in deciding:
+            raise UserError(f"--fps has '{pattern}={rate:g}', which decides no file's rate: correct it, or move it to the front.")
+    return [rates[index][1] if index >= 0 else 0.0 for index in deciding]
 
 
 def name_of(source: str, path: str, skeleton: str, subject: str, action: str) -> tuple[str, str]:

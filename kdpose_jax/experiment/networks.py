@@ -100,9 +100,18 @@ def run_folder(checkpoint: str) -> epath.Path:
 def assumptions(config: ConfigDict) -> list[str]:
     """What a given PyTorch teacher does not tell and the config had to, as sentences."""
     path, network = config.teacher.checkpoint, config.teacher.network
-    if not path or not is_weight_file(path) or "heads" not in network:
+    if not path or not is_weight_file(path):
         return []
-    return [f"note: '{path}' does not say how many attention heads it has: {network.heads}, from teacher.network.heads, are assumed."]
+    notes = []
+    if "heads" in network:
+        heads = f"{network.heads}, from teacher.network.heads, are assumed"
+        notes.append(f"note: '{path}' does not say how many attention heads it has: {heads}.")
+    for field in ("dense_pairs", "causal"):
+        if field in network:
+            notes.append(f"note: '{path}' does not say its {field}: {network[field]}, from teacher.network.{field}, is assumed.")
+    if "kept_coefficients" in network:  # no parameter depends on the window
+        notes.append(f"note: '{path}' does not say how many frames it reads: {config.data.frames}, from data.frames, are assumed.")
+    return notes
 
 
 def variables_of(name: str, params: Any, model_state: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from kdpose_jax.report import results
 from kdpose_jax.train import sharding
 from kdpose_jax.train.preemption import Stop
 
+MEANING = ("pose_source",)  # settings of converters that say what the poses are
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -158,6 +159,8 @@ def evaluate_and_report(
             )
         config.teacher.checkpoint = checkpoint
         networks.adopt_teacher(config)
+        for note in networks.assumptions(config):
+            show(note)
         config = settings.of_teacher(config)
     else:
         stored = networks.stored_config(checkpoint)
@@ -240,6 +243,13 @@ def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
         raise UserError(
             f"'{records}' has skeleton {metadata['skeleton']}, and data.skeleton is {config.data.skeleton}: give other records."
         )
+    made, wanted = metadata["settings"], config.data.converter.settings
+    for name in MEANING:
+        if name in made and name in wanted and made[name] != wanted[name]:
+            raise UserError(
+                f"'{records}' was converted with {name} {made[name]}, and data.converter.settings.{name} is {wanted[name]}: convert again, "
+                "or give the config's option for these records."
+            )
     return metadata
 
 

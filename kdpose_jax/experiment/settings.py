@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import math
 from typing import Any
 
 from etils import epath
@@ -151,7 +152,7 @@ def check(config: ConfigDict) -> None:
             ("optim.warmup_epochs", optim.warmup_epochs, 0),
             ("optim.clip_norm", optim.clip_norm, 0),
         ):
-            if value < lowest:
+            if not lowest <= value < math.inf:
                 raise UserError(f"{name}.{field} is {value}: use at least {lowest}.")
         if not 0 <= block.ema_decay < 1:
             raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: use 0 to below 1.")

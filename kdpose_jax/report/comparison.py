@@ -90,6 +90,7 @@ class Study:
       published: figures of others.
       note: what a reader of the table must know.
       seeds: each run's.
+      fixed: fields that the command line may not set for all runs, as they would then no longer be comparable.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Study:
     published: tuple[Published, ...] = ()
     note: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
+    fixed: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuses a study that cannot be run.
@@ -208,7 +210,8 @@ class Comparison:
         if missing:
             text += f"\n**Not finished**: {', '.join(missing)}.\n"
         if study.published:
-            text += "\n## Published figures\n\nOf other data, sizes and training: none of them can be ranked with the table above.\n"
+            text += "\n## Published figures\n\nOf other sizes and training, and of other data unless named so: "
+            text += "none of them can be ranked with the table above.\n"
         for block in study.published:
             lines = [dict(zip(block.columns, row, strict=True)) for row in block.rows]
             text += f"\n{block.protocol}:\n\n" + tables.markdown_table(lines, [(header, header, str) for header in block.columns])

@@ -195,7 +195,7 @@ def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence
       UserError: `only` names no run, or a field of the user's is what the study varies.
     """
     varied = {name for run in study.runs for name in run.fields if len({str(other.fields.get(name)) for other in study.runs}) > 1}
-    for name in sorted(fields.keys() & (varied | {"seed", "baseline"})):
+    for name in sorted(fields.keys() & (varied | {"seed", "baseline", *study.fixed})):
         raise UserError(f"--config.{name} is not the same in all runs of '{study.name}', which sets it itself: leave it out.")
     names = [run.name for run in study.runs]
     for name in only:

@@ -203,6 +203,8 @@ def test_preset_of_mpi_inf_3dhp():
     ("teacher.optim.warmup_epochs", -1.0, "teacher.optim.warmup_epochs is -1"),
     ("student.train.batch", 0, "student.train.batch is 0"),
     ("teacher.train.epochs", -1.0, "teacher.train.epochs is -1"),
+    ("student.train.epochs", float("nan"), "student.train.epochs is nan"),
+    ("student.train.epochs", float("inf"), "student.train.epochs is inf"),
     ("student.train.ema_decay", 1.0, "student.train.ema_decay is 1.0"),
     ("eval.batch", 0, "eval.batch is 0"),
     ("eval.latency_batches", (), "name at least one batch size"),

@@ -91,6 +91,16 @@ def test_a_budget_is_one():
         assert len(found) == 1
 
 
+@pytest.mark.parametrize("frames", [27, 81, 243])
+@pytest.mark.parametrize("data", ["demo", "mocap"])
+def test_a_batch_is_of_as_many_predicted_frames_for_every_lifter(data, frames):
+    predicted = {
+        name: get_config("lifters", f"{name},data={data},frames={frames}").student.train.batch * (frames if "mixste" in name else 1)
+        for name in ("mixste", "mixste_hot", "poseformer_v2", "videopose3d")
+    }
+    assert len(set(predicted.values())) == 1 and predicted["mixste"] >= frames
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_bad_options_are_refused(path):
     for text, said in (("moon", "'moon' is no preset"), ("demo,seed=1", "'seed=1' is no option")):

@@ -209,6 +209,8 @@ def test_a_bad_file_ends_it_or_is_left_out(cmu, tmp_path):
     ({"up": "x"}, "--up is 'x': use y or z"),
     ({"fps": "1e9"}, "--fps has '1e9': write a rate from 10 to 2000"),
     ({"fps": "07_*=fast"}, "--fps has '07_.*=fast'"),
+    ({"fps": "007_*=60"}, "--fps has '007_.*=60', which decides no file's rate: correct it, or move it to the front"),
+    ({"fps": "60,35_*=30"}, "--fps has '35_.*=30', which decides no file's rate"),
     ({"subject": "("}, "--subject '.' is no pattern"),
     ({"subject": "07"}, "--subject '07' is no pattern with a group"),
     ({"action": "([a-z]{30})"}, "--action .* does not fit '07/07_01.amc'"),
@@ -222,6 +224,32 @@ def test_bad_settings(cmu, tmp_path, settings, message):
         run(**{"source": cmu, "out": tmp_path / "out"} | settings)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_cannot_be_opened(cmu, tmp_path):
+    source = tmp_path / "subjects"
+    slow_motion(source, "35", 2)
+    slow_motion(source, "36", 1)
+    (source / "35" / "35_09.amc").symlink_to(source / "gone.amc")
+    with pytest.raises(UserError, match=r"35_09.amc' cannot be read .No such file or directory.: check the file."):
+        run(source, tmp_path / "out")
+    summary = run(source, tmp_path / "out", skip_unreadable=True, test_subjects=("36",))
+    assert summary.splits["train"] == (8, 400) and "35_09.amc" in summary.left_out[0]
+
+
+def test_files_of_one_name(tmp_path):
+    text, _ = motion_files.bvh(seed=5, frames=60, fps=60, unit=motion_files.CMU_UNIT)
+    slow_motion(tmp_path / "subjects", "35", 1)
+    (tmp_path / "subjects" / "35" / "35_01.bvh").write_text(text)
+    with pytest.raises(UserError, match=r"35_01.bvh' and '.*35_01.amc' have one name: rename one, or leave one out."):
+        run(tmp_path / "subjects", tmp_path / "out")
+
+
+def test_another_axis_up_is_told(cmu, tmp_path, capsys):
+    run(cmu, tmp_path / "out", test_subjects=("35",), up="z")
+    assert "note: most heads are less than 0.5 m above the feet; if these people do not lie, set --up" in capsys.readouterr().out
+    run(cmu, tmp_path / "upright", test_subjects=("35",))
+    assert "note" not in capsys.readouterr().out
 
 
 def test_folders_without_motion_or_skeleton(cmu, tmp_path):
@@ -238,9 +266,25 @@ def test_folders_without_motion_or_skeleton(cmu, tmp_path):
     ]
 
 
+def test_a_skeleton_may_lie_above_its_motion(tmp_path):
+    for name in ("HDM_bd.asf", "HDM_bk.asf", "walk/HDM_bk_walk_001_120.amc", "lone/HDM_tr_001_120.amc", "lone/any.asf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert files.find_files(str(tmp_path)) == [
+        (str(tmp_path / "lone" / "HDM_tr_001_120.amc"), str(tmp_path / "lone" / "any.asf")),
+        (str(tmp_path / "walk" / "HDM_bk_walk_001_120.amc"), str(tmp_path / "HDM_bk.asf")),
+    ]
+    (tmp_path / "walk" / "HDM_mm_001_120.amc").write_text("")
+    with pytest.raises(UserError, match="HDM_mm_001_120.amc' has no skeleton"):
+        files.find_files(str(tmp_path))
+
+
 def test_a_file_name_that_is_no_text(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["caf\udce9.bvh"])])  # not every disk takes such a name
     with pytest.raises(UserError, match=r"caf\\udce9.bvh' has a name that is not UTF-8: rename the file."):
+        files.find_files(str(tmp_path))
+    monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["caf\udce9.asf", "07_01.amc"])])
+    with pytest.raises(UserError, match=r"caf\\udce9.asf' has a name that is not UTF-8: rename the file."):
         files.find_files(str(tmp_path))
 
 

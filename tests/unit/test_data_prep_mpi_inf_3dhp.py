@@ -10,10 +10,12 @@ import pytest
 import scipy.io
 from golden import SHARED_DATA
 
+from configs import scjd
 from data_prep import convert, mpi_inf_3dhp
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import mpi_inf_3dhp as protocol
+from kdpose_jax.experiment import pipeline
 from kdpose_jax.skeletons import H36M_17
 
 FIXTURES = SHARED_DATA / "formats" / "format_fixtures.zip"
@@ -126,6 +128,15 @@ def test_records_are_the_files_content(converted, folder, kind):
     metadata = json.loads((converted / folder / "metadata.json").read_text())
     assert metadata["activities"] == {"TS1": [[2, 2], [5, 3], [7, 2]], "TS5": [[1, 4]]}
     assert metadata["settings"]["pose_source"] == kind and len(metadata["left_out"]) == 14 + 4
+
+
+def test_records_of_another_scale_are_refused(converted):
+    config = scjd.get_config("3dhp,pose=annot3")
+    for folder, kind in (("official", "univ_annot3"), ("annot3", "annot3")):
+        config.data.converter.settings.pose_source = kind
+        assert pipeline.check_records(config, str(converted / folder))["settings"]["pose_source"] == kind
+    with pytest.raises(UserError, match="official' was converted with pose_source univ_annot3, and .*pose_source is annot3"):
+        pipeline.check_records(config, str(converted / "official"))
 
 
 def same_bytes(first, second):

@@ -15,6 +15,7 @@ from torch_states import hourglass_mixste_state, poseformer_v2_state, videopose3
 from configs import lifters as experiments
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
+from kdpose_jax.experiment import networks
 from kdpose_jax.methods import lifters, lifting
 from kdpose_jax.models import torch_import
 from kdpose_jax.skeletons import H36M_17
@@ -197,6 +198,19 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
 
     assert sums(jax.tree.leaves(found)) == sums(counted)
     assert torch_import.import_pretrained(name, tmp_path / "w.bin")["params"].keys() == imported["params"].keys()
+
+
+def test_what_a_weight_file_does_not_tell_is_said():
+    said = {
+        "mixste_hot": ("4, from teacher.network.heads", "dense_pairs: 1,"),
+        "poseformer_v2": ("heads", "reads: 27, from data.frames"),
+        "videopose3d": ("causal: False,",),
+    }
+    for name, parts in said.items():
+        config = experiments.get_config(name)
+        config.teacher.checkpoint = "w.bin"
+        notes = networks.assumptions(config)
+        assert len(notes) == len(parts) and all(part in note for part, note in zip(parts, notes, strict=True))
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -107,6 +107,26 @@ def test_frames_with_nan_are_nan_and_the_others_are_not(good_bvh, good_asf, tmp_
     np.testing.assert_array_equal(np.isnan(positions).all(axis=(1, 2)), [True, False, False, False, False])
 
 
+@pytest.mark.parametrize("spelled", ["-1.#IND", "1.#QNAN0", "nan(ind)", "-nan", "NaN"])
+def test_nan_however_it_is_spelled(good_bvh, good_asf, tmp_path, spelled):
+    lines = good_bvh[0].splitlines()
+    lines[-2] = " ".join([spelled, *lines[-2].split()[1:]])
+    positions = bvh.read(written(tmp_path / "a.bvh", "\n".join(lines))).positions
+    sound = bvh.read(written(tmp_path / "b.bvh", good_bvh[0])).positions
+    assert np.isnan(positions[3]).all()
+    np.testing.assert_array_equal(np.delete(positions, 3, 0), np.delete(sound, 3, 0))
+    skeleton = asf_amc.read_skeleton(written(tmp_path / "a.asf", good_asf[0]))
+    text = re.sub(r"(?m)^rtibia .*$", f"rtibia {spelled}", good_asf[1], count=1)
+    assert np.isnan(asf_amc.read(written(tmp_path / "a.amc", text), skeleton).positions[0]).all()
+
+
+def test_bvh_written_in_other_ways(good_bvh, tmp_path):
+    expected = bvh.read(written(tmp_path / "a.bvh", good_bvh[0])).positions
+    packed = re.sub(r"\s*\{\s*", " { ", good_bvh[0])
+    (tmp_path / "b.bvh").write_text(packed.replace("\n", "\r\n"), encoding="utf-8-sig")
+    np.testing.assert_array_equal(bvh.read(str(tmp_path / "b.bvh")).positions, expected)
+
+
 def refused(call, path, line, message):
     with pytest.raises(UserError, match=message) as caught:
         call()
@@ -145,6 +165,7 @@ def test_bad_bvh_lines(good_bvh, tmp_path, old, new, line, message):
     (lambda words: words[:-1], -3, "values where the skeleton has .* channels"),
     (lambda words: [*words, "1"], -3, "values where the skeleton has .* channels"),
     (lambda words: ["1,5", *words[1:]], -3, "'1,5' is no number"),
+    (lambda words: ["1_0", *words[1:]], -3, "'1_0' is no number"),
 ])  # fmt: skip
 def test_bad_bvh_frames(good_bvh, tmp_path, change, line, message):
     lines = good_bvh[0].splitlines()

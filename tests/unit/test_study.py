@@ -66,7 +66,7 @@ from kdpose_jax.report.comparison import Of, Published, Row, Run, Study
 def get_study(text):
     shared = {"teacher": Of("plain", "teacher")}
     return Study(
-        name="tiny", title="Tiny", unit="frame", reference="without", seeds=(4, 5),
+        name="tiny", title="Tiny", unit="frame", reference="without", seeds=(4, 5), fixed=("batch",),
         runs=(Run("plain", "configs/x.py:a", shared), Run("taught", "configs/x.py", {**shared, "gain": 3, "list": (1, 2)})),
         rows=(Row("teacher", "plain", "teacher", seeds=1), Row("without", "plain"), Row("with", "taught")),
         columns=(("error", "error mm", "{:.1f}"), ("other", "other", "{:.1f}")),
@@ -148,7 +148,7 @@ def test_fields_of_the_user_go_to_every_run_and_before_what_all_runs_have(place)
         assert words == {"config.seed": seed[-1], "config.epochs": "1", "config.teacher": "/given", **own}
 
 
-@pytest.mark.parametrize("field", ["gain", "seed", "baseline"])
+@pytest.mark.parametrize("field", ["gain", "seed", "baseline", "batch"])
 def test_what_a_study_varies_is_not_the_user_s_to_set(place, capsys, field):
     assert start(f"--config.{field}=1") == 2
     assert f"--config.{field} is not the same in all runs of 'tiny'" in capsys.readouterr().err
