@@ -51,7 +51,7 @@ def launch_main(*arguments: str, devices: int = 1) -> int:
 def final_params(run):
     """The last parameters of a run, averaged ones included."""
     config = settings.from_dict(run_meta(run)["config"])
-    method = settings.load("methods", config.method, "method").build(config.lock())
+    method = settings.load("methods", config.method, "method").build(config.lock(), "student")
     batch = {"keypoints_2d": np.zeros((1, config.data.frames, 17, 2), np.float32)}
     params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])

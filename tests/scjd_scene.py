@@ -44,7 +44,7 @@ class Scene:
         self.changes = changes
         self.method, self.config = build(**changes)
         self.batch = example_batch(self.config, seed=3)
-        self.student = sparse_lifting.build_student(self.config, H36M_17, training=True)
+        self.student = sparse_lifting.build_student(self.config, "student", H36M_17, training=True)
         self.distillation = terms.build_distillation(self.config, H36M_17)
         generator = np.random.default_rng(4)
 

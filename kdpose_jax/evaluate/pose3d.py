@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kdpose_jax.codecs.keyframes import KeyframeGrid
 from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
@@ -25,16 +26,14 @@ class Protocol:
       first: number of the first window of every sequence, `[S + 1]`.
       windows: which frames count in the table, one of `WINDOWS`; the results have both.
       flip: test-time flip in the table; the results have both.
-      keyframe_stride: frames o, o + r, ... of a window are scored alone too; 1: none.
-      keyframe_offset: o; -1 for the centred one.
+      keyframes: frames of every window that are scored alone too; None for none.
     """
 
     source: WindowSource
     first: np.ndarray
     windows: str
     flip: bool
-    keyframe_stride: int
-    keyframe_offset: int
+    keyframes: KeyframeGrid | None
 
     best_metric = "mpjpe_mm"
     best_is_lowest = True
@@ -95,9 +94,8 @@ class Protocol:
         for name, function in predictors.items():
             predicted = run(function)
             record[name] = {windows: self.score(predicted, windows) for windows in WINDOWS}
-            if self.keyframe_stride > 1:
-                offset = (self.keyframe_stride - 1) // 2 if self.keyframe_offset == -1 else self.keyframe_offset
-                record[name]["keyframes"] = self.score_keyframes(predicted, self.keyframe_stride, offset)
+            if self.keyframes is not None:
+                record[name]["keyframes"] = self.score_keyframes(predicted)
         return record
 
     @property
@@ -127,10 +125,9 @@ class Protocol:
         """
         return score_sequences(self._sequences(predicted, windows))
 
-    def score_keyframes(self, predicted: np.ndarray, stride: int, offset: int) -> Scores:
-        """The pose metrics on keyframes alone (frames o, o + r, ... of every window), each real frame at most once."""
-        keyframe = np.zeros(self.source.windows.length, bool)
-        keyframe[offset::stride] = True
+    def score_keyframes(self, predicted: np.ndarray) -> Scores:
+        """The pose metrics on the keyframes of every window alone, each real frame at most once."""
+        keyframe = self.keyframes.mask
 
         def masked() -> Iterator[SequencePoses]:
             for sequence, windows in self._blocks():
@@ -207,11 +204,22 @@ def open_protocol(
       context: frames that are read in front of a window and behind it.
       windows: see `Protocol`, as are the following.
       flip: test-time flip in the table.
-      keyframe_stride: r.
-      keyframe_offset: o.
+      keyframe_stride: r, one keyframe in r frames; 1 for no scores of keyframes alone.
+      keyframe_offset: o; -1 for the centred one.
+
+    Raises:
+      UserError: a window is too short for these keyframes.
     """
     check_settings(windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset)
     starts = [evaluation_starts(int(count), frames) for count in motion.frames]
     first = np.concatenate([[0], np.cumsum([len(start) for start in starts])])
     source = WindowSource(motion, windows_of(motion, starts, frames), context)
-    return Protocol(source, first, windows, flip, keyframe_stride, keyframe_offset)
+    keyframes = None
+    if keyframe_stride > 1:
+        if keyframe_stride > frames:
+            raise UserError(
+                f"eval.settings.keyframe_stride is {keyframe_stride}, and {frames} frames are "
+                f"predicted at once: use 1 to {frames}."
+            )
+        keyframes = KeyframeGrid.from_options(frames, keyframe_stride, keyframe_offset)
+    return Protocol(source, first, windows, flip, keyframes)

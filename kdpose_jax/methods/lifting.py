@@ -15,17 +15,18 @@ from kdpose_jax.methods.task import Task
 from kdpose_jax.skeletons import Skeleton, find_skeleton
 
 
-def reads(config: Any, *, training: bool) -> dict[str, Any]:
+def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
     """What a batch holds, as keyword arguments of the reader and of the protocol: windows to predict, and the frames around them."""
-    span = lifters.span(config.student.network, config.data.frames, training=training)
+    span = lifters.span(config[stage].network, config.data.frames, training=training)
     return {"frames": span.predicted, "context": (span.before, span.after)}
 
 
-def build_task(config: Any) -> Task:
+def build_task(config: Any, stage: str) -> Task:
     """The task of a lifting network.
 
     Args:
-      config: the locked config; reads `data` (skeleton, joints, frames) and `student` (network, loss).
+      config: the locked config; reads `data` (skeleton, joints, frames) and the stage's block (network, loss).
+      stage: name of the block that is trained.
 
     Returns:
       The task; its predictions are of the frames that `reads` asks for.
@@ -33,8 +34,8 @@ def build_task(config: Any) -> Task:
     Raises:
       UserError: options that no network can have, or that do not fit together.
     """
-    skeleton, network = find_skeleton(config.data.skeleton, config.data.joints), config.student.network
-    options = {"joints": skeleton.num_joints, "frames": config.data.frames, "place": "student.network"}
+    skeleton, network = find_skeleton(config.data.skeleton, config.data.joints), config[stage].network
+    options = {"joints": skeleton.num_joints, "frames": config.data.frames, "place": f"{stage}.network"}
     trained, evaluated = (lifters.build_lifter(network, training=training, **options) for training in (True, False))
     span = lifters.span(network, config.data.frames, training=True)
 
@@ -52,12 +53,12 @@ def build_task(config: Any) -> Task:
         )
         return predicted, features, state
 
-    loss = task_loss(config.student.loss, skeleton, span.predicted)
+    loss = task_loss(config[stage].loss, skeleton, span.predicted, place=f"{stage}.loss")
     return Task(init, apply, loss, *predictors(evaluated.apply, skeleton))
 
 
 def task_loss(
-    block: Any, skeleton: Skeleton, frames: int
+    block: Any, skeleton: Skeleton, frames: int, *, place: str
 ) -> Callable[[jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]:
     """The loss from its config block: (prediction `[B, F, J, 3]`, batch) -> (total `[B]`, terms).
 
@@ -67,13 +68,14 @@ def task_loss(
       block: config block: smoothness and velocity, the weights of two of the three terms.
       skeleton: the joints.
       frames: F.
+      place: name of the block in errors.
 
     Raises:
       UserError: terms that one frame does not have.
     """
     if frames == 1 and (block.smoothness or block.velocity):
         raise UserError(
-            f"student.loss has smoothness {block.smoothness} and velocity {block.velocity}, and a single frame is predicted, which has "
+            f"{place} has smoothness {block.smoothness} and velocity {block.velocity}, and a single frame is predicted, which has "
             "neither: set both to 0."
         )
     joint_weights = np.asarray(skeleton.loss_weights)

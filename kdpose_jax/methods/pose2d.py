@@ -21,16 +21,17 @@ from kdpose_jax.skeletons import find_skeleton
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def reads(config: Any, *, training: bool) -> dict[str, Any]:
+def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
     """What a batch holds, as keyword arguments of the reader and of the protocol: one crop per person, of so many pixels a side."""
-    return {"views": {"image": config.student.input.size}}
+    return {"views": {"image": config[stage].input.size}}
 
 
-def build_task(config: Any) -> Task:
+def build_task(config: Any, stage: str) -> Task:
     """The task of a network that finds joints in a crop.
 
     Args:
-      config: the locked config; reads `data` (skeleton, split_ratio), `student` (network, input, loss) and `decode`.
+      config: the locked config; reads `data` (skeleton, split_ratio), the stage's block (network, input, loss) and `decode`.
+      stage: name of the block that is trained.
 
     Returns:
       The task. Predictions are {"joints": `[B, J, 2]` pixels of the crop, "scores": `[B, J]`}.
@@ -38,11 +39,11 @@ def build_task(config: Any) -> Task:
     Raises:
       UserError: options that no network can have, or that do not fit together.
     """
-    student, decode = config.student, config.decode
-    head = student.network.head
+    block, decode = config[stage], config.decode
+    head = block.network.head
     check_decoding(decode, head=head, split_ratio=config.data.split_ratio)
-    check_loss(student.loss)
-    trained, evaluated = (student_network(config, training=training) for training in (True, False))
+    check_loss(block.loss, place=f"{stage}.loss")
+    trained, evaluated = (network_of(config, stage, training=training) for training in (True, False))
 
     def init(key, batch):
         variables = trained.init(key, normalize(batch["image"]), train=False)
@@ -55,7 +56,7 @@ def build_task(config: Any) -> Task:
         return prediction, features, {"batch_stats": updated["batch_stats"]}
 
     def loss(prediction, batch):
-        return pose_loss(prediction, batch, block=student.loss, size=trained.size, split_ratio=config.data.split_ratio)
+        return pose_loss(prediction, batch, block=block.loss, size=trained.size, split_ratio=config.data.split_ratio)
 
     def locate(params, state, batch):
         return evaluated.apply({"params": params, **state}, normalize(batch["image"]), train=False)[0]
@@ -107,7 +108,7 @@ def pose_loss(
     Args:
       prediction: {"x", "y"} logits `[B, J, M]`, or {"heatmap": `[B, J, h, w]`}.
       batch: {"joints": `[B, J, 2]` pixels, "joint_weight": `[B, J]`}.
-      block: `student.loss`: form, smoothing, sigma, scale; a heatmap reads sigma (in cells) and scale alone.
+      block: the `loss` block: form, smoothing, sigma, scale; a heatmap reads sigma (in cells) and scale alone.
       size: width and height of the crop.
       split_ratio: k.
 
@@ -134,15 +135,15 @@ def pose_loss(
     return total, {"divergence_x": (weight * x).mean(1), "divergence_y": (weight * y).mean(1)}
 
 
-def student_network(config: Any, *, training: bool) -> PoseNet:
-    """The network of the `student` block."""
+def network_of(config: Any, stage: str, *, training: bool) -> PoseNet:
+    """The network of a stage's block."""
     return build_pose_net(
-        config.student.network,
+        config[stage].network,
         joints=find_skeleton(config.data.skeleton, config.data.joints).num_joints,
-        size=config.student.input.size,
+        size=config[stage].input.size,
         split_ratio=config.data.split_ratio,
         training=training,
-        place="student",
+        place=stage,
     )
 
 
@@ -209,11 +210,11 @@ def check_decoding(decode: Any, *, head: str, split_ratio: float) -> None:
         raise UserError(f"decode.coordinate is '{decode.coordinate}', which a heatmap head does not have: set it to 'argmax'.")
 
 
-def check_loss(block: Any) -> None:
-    """Refuses a `student.loss` block that names no loss."""
-    require("student.loss.form", block.form, losses.FORMS)
+def check_loss(block: Any, *, place: str) -> None:
+    """Refuses a `loss` block that does not name a loss."""
+    require(f"{place}.form", block.form, losses.FORMS)
     if not 0 <= block.smoothing < 1:
-        raise UserError(f"student.loss.smoothing is {block.smoothing}: use a share from 0 to below 1.")
+        raise UserError(f"{place}.smoothing is {block.smoothing}: use a share from 0 to below 1.")
     for name in ("sigma", "scale"):
         if block[name] <= 0:
-            raise UserError(f"student.loss.{name} is {block[name]}: use a number above 0.")
+            raise UserError(f"{place}.{name} is {block[name]}: use a number above 0.")

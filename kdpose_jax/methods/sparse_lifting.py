@@ -4,13 +4,13 @@ from typing import Any
 
 import jax
 
+from kdpose_jax.codecs.keyframes import KeyframeGrid
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods import lifting
 from kdpose_jax.methods.api import Batch, Group
 from kdpose_jax.methods.lifters import build_mixste
 from kdpose_jax.methods.task import Task, require
-from kdpose_jax.models import keyframes as grid
-from kdpose_jax.models import sparse_mixste
+from kdpose_jax.models import sparse_mixste, upsampling
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
 from kdpose_jax.skeletons import Skeleton, find_skeleton
@@ -21,11 +21,12 @@ def init_teacher(network: MixSTE, key: jax.Array, batch: Batch) -> dict[str, Any
     return {"params": network.init(key, batch["keypoints_2d"])["params"], "state": {}}
 
 
-def build_task(config: Any) -> Task:
+def build_task(config: Any, stage: str) -> Task:
     """The task of the sparse student.
 
     Args:
-      config: the locked config; reads `data` (skeleton, joints, frames) and `student` (network, input, loss).
+      config: the locked config; reads `data` (skeleton, joints, frames) and the stage's block (network, input, loss).
+      stage: name of the block that is trained.
 
     Returns:
       The task; its features are `SparseFeatures`, and every call of `apply` draws the offset where phases are augmented.
@@ -34,7 +35,7 @@ def build_task(config: Any) -> Task:
       UserError: options that do not fit together.
     """
     skeleton = find_skeleton(config.data.skeleton, config.data.joints)
-    trained, evaluated = (build_student(config, skeleton, training=training) for training in (True, False))
+    trained, evaluated = (build_student(config, stage, skeleton, training=training) for training in (True, False))
 
     def init(key, batch):
         return trained.init(key, batch["keypoints_2d"])["params"], {}
@@ -42,7 +43,7 @@ def build_task(config: Any) -> Task:
     def apply(params, state, batch, key):
         offset = None
         if len(trained.offsets) > 1:
-            offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, trained.stride)
+            offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, trained.grid.stride)
         predicted, features = trained.apply(
             {"params": params},
             batch["keypoints_2d"],
@@ -52,81 +53,79 @@ def build_task(config: Any) -> Task:
         )
         return predicted, features, state
 
-    loss = lifting.task_loss(config.student.loss, skeleton, config.data.frames)
+    loss = lifting.task_loss(config[stage].loss, skeleton, config.data.frames, place=f"{stage}.loss")
     return Task(init, apply, loss, *lifting.predictors(evaluated.apply, skeleton))
 
 
-def groups(chosen: Any) -> tuple[Group, ...]:
-    """The optimiser groups of the student, from its `input` block."""
+def groups(config: Any, stage: str) -> tuple[Group, ...]:
+    """The optimiser groups of the student."""
     # Decay would pull the rows of a learned matrix below the sum 1 that they start with, and so shrink poses.
-    return (Group("student/upsampler/matrix", weight_decay=0.0),) if chosen.upsampling == "learned" else ()
+    return (Group("student/upsampler/matrix", weight_decay=0.0),) if config[stage].input.upsampling == "learned" else ()
 
 
-def build_student(config: Any, skeleton: Skeleton, *, training: bool) -> SparseMixSTE:
+def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool) -> SparseMixSTE:
     """The sparse student from its config block."""
-    chosen, frames = config.student.input, config.data.frames
-    offset = first_offset(frames, chosen)
-    place = "student.input"
+    options, grid = config[stage].input, keyframe_grid(config, stage)
+    place = f"{stage}.input"
     for name, value, allowed in (
-        ("selection", chosen.selection, sparse_mixste.SELECTIONS),
-        ("upsampling", chosen.upsampling, sparse_mixste.UPSAMPLINGS),
-        ("ends", chosen.ends, sparse_mixste.ENDS),
+        ("selection", options.selection, sparse_mixste.SELECTIONS),
+        ("upsampling", options.upsampling, upsampling.UPSAMPLINGS),
+        ("ends", options.ends, upsampling.ENDS),
     ):
         require(f"{place}.{name}", value, allowed)
-    offsets = (offset,)
-    if has_phases(frames, chosen):
-        if chosen.selection == "correlated":
+    offsets = (grid.offset,)
+    if options.phase_augmentation and grid.has_equal_phases:
+        if options.selection == "correlated":
             raise UserError(f"{place}.phase_augmentation has no meaning for correlated keyframes: switch it off.")
-        offsets += tuple(o for o in range(chosen.stride) if o != offset)
-    if chosen.upsampling in ("learned", "cross_attn") and chosen.selection == "correlated":
-        raise UserError(f"{place}.upsampling '{chosen.upsampling}' needs {place}.selection 'uniform': it has no time stamps.")
-    if chosen.upsampling == "cross_attn" and len(offsets) > 1:
+        offsets += tuple(other for other in range(grid.stride) if other != grid.offset)
+    if options.upsampling in ("learned", "cross_attn") and options.selection == "correlated":
+        raise UserError(f"{place}.upsampling '{options.upsampling}' needs {place}.selection 'uniform': it has no time stamps.")
+    if options.upsampling == "cross_attn" and len(offsets) > 1:
         raise UserError(
             f"{place}.upsampling 'cross_attn' is not told the phase of its keyframes: set {place}.phase_augmentation=False."
         )
     network = build_mixste(
-        config.student.network,
+        config[stage].network,
         joints=skeleton.num_joints,
-        frames=grid.count_keyframes(frames, chosen.stride, offset),
+        frames=grid.count,
         training=training,
-        place="student.network",
+        place=f"{stage}.network",
     )
     return SparseMixSTE(
         network=network,
-        frames=frames,
-        stride=chosen.stride,
+        grid=grid,
         offsets=offsets,
-        selection=chosen.selection,
-        upsampling=chosen.upsampling,
-        ends=chosen.ends,
+        selection=options.selection,
+        upsampling=options.upsampling,
+        ends=options.ends,
     )
 
 
-def has_phases(frames: int, chosen: Any) -> bool:
-    """Whether training draws the offset: only where every phase has equally many keyframes."""
-    return chosen.phase_augmentation and frames % chosen.stride == 0
+def keyframe_grid(config: Any, stage: str) -> KeyframeGrid:
+    """The keyframes that a stage reads in evaluation, from its `input` block.
+
+    Raises:
+      UserError: a stride or an offset that the window does not have.
+    """
+    options = config[stage].input
+    try:
+        return KeyframeGrid.from_options(config.data.frames, options.stride, options.offset)
+    except ValueError as error:
+        raise UserError(f"{stage}.input.{error}.") from error
 
 
-def first_offset(frames: int, chosen: Any) -> int:
-    """The offset o for evaluation: as configured, or the centred one where it is -1."""
-    if not 1 <= chosen.stride <= frames:
-        raise UserError(f"student.input.stride is {chosen.stride}: use 1 to data.frames, which is {frames}.")
-    offset = grid.centred_offset(chosen.stride) if chosen.offset == -1 else chosen.offset
-    if not 0 <= offset < chosen.stride:
-        raise UserError(f"student.input.offset is {chosen.offset}: use 0 to {chosen.stride - 1}, or -1 for the centre.")
-    return offset
-
-
-def keyframe_notes(frames: int, chosen: Any) -> tuple[str, ...]:
+def keyframe_notes(config: Any, stage: str) -> tuple[str, ...]:
     """Warns where the keyframe grid is not symmetric (spec/scjd.md 3.2 and A31)."""
-    if frames % chosen.stride == 0 and chosen.stride % 2:
+    grid, frames = keyframe_grid(config, stage), config.data.frames
+    if grid.has_equal_phases and grid.stride % 2:
         return ()
-    keyframes = grid.uniform_grid(frames, chosen.stride, first_offset(frames, chosen))
-    centre = "is" if (frames - 1) // 2 in keyframes else "is not"
-    phases = ", and phase augmentation is off" if chosen.phase_augmentation and frames % chosen.stride else ""
+    first, last = grid.keyframes[[0, -1]]
+    centre = "is" if grid.mask[(frames - 1) // 2] else "is not"
+    drawn = config[stage].input.phase_augmentation and not grid.has_equal_phases
+    phases = ", and phase augmentation is off" if drawn else ""
     return (
-        f"warning: student.input.stride {chosen.stride} is even or does not divide data.frames {frames}: {len(keyframes)} "
-        f"keyframes {keyframes[0]} to {keyframes[-1]}, and the centre frame {(frames - 1) // 2} {centre} one of them{phases}.",
+        f"warning: {stage}.input.stride {grid.stride} is even or does not divide data.frames {frames}: {grid.count} "
+        f"keyframes {first} to {last}, and the centre frame {(frames - 1) // 2} {centre} one of them{phases}.",
     )
 
 

@@ -5,46 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-
-class Linear(nn.Module):
-    """A dense layer with PyTorch's default initialisation: kernel and bias uniform in +-1/sqrt(fan_in).
-
-    Attributes:
-      features: output channels.
-      dtype: compute type; None promotes from the parameters (float32) and the input.
-    """
-
-    features: int
-    dtype: jnp.dtype | None = None
-
-    @nn.compact
-    def __call__(self, inputs: Float[Array, "*S C"]) -> Float[Array, "*S D"]:
-        bound = inputs.shape[-1] ** -0.5
-
-        def uniform(key: Array, shape: tuple[int, ...]) -> Array:
-            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
-        kernel = self.param("kernel", uniform, (inputs.shape[-1], self.features))
-        bias = self.param("bias", uniform, (self.features,))
-        inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: drops the whole residual branch of an example, scaling the others up.
-
-    Attributes:
-      rate: probability of dropping.
-    """
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, branch: Float[Array, "N S C"], deterministic: bool) -> Float[Array, "N S C"]:
-        if deterministic or self.rate == 0.0:
-            return branch
-        keep = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.rate, (branch.shape[0], 1, 1))
-        return jnp.where(keep, branch / jnp.asarray(1 - self.rate, branch.dtype), jnp.zeros((), branch.dtype))
+from kdpose_jax.models.layers import DropPath, Linear
 
 
 class SelfAttention(nn.Module):

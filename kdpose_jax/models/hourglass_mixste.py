@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kdpose_jax.models.keyframes import CrossAttentionRecovery
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import take_frames
+from kdpose_jax.models.upsampling import CrossAttentionRecovery
 
 
 class HourglassFeatures(TypedDict):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdpose_jax.models.attention import Linear, TransformerBlock
+from kdpose_jax.models.attention import TransformerBlock
+from kdpose_jax.models.layers import Linear
 
 
 class MixSTEFeatures(TypedDict):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdpose_jax.models.attention import DropPath, Linear, SelfAttention, TransformerBlock
+from kdpose_jax.models.attention import SelfAttention, TransformerBlock
+from kdpose_jax.models.layers import DropPath, Linear
 
 
 class PoseFormerV2Features(TypedDict):

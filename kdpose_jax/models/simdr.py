@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdpose_jax.models.attention import Linear
+from kdpose_jax.models.layers import Linear
 
 HEAD_STARTS = ("uniform", "marginal")
 # Deviation of the noise on `marginal` kernels, whose entries lie in [0, 1]: it lets the cells of a column learn apart.

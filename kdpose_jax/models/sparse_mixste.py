@@ -6,16 +6,15 @@ The mechanics are this project's design from the paper's abstract (spec/scjd.md 
 from typing import TypedDict
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kdpose_jax.models import keyframes as grid
+from kdpose_jax.codecs.keyframes import KeyframeGrid
+from kdpose_jax.models import upsampling
+from kdpose_jax.models.keyframes import most_correlated, take_frames
 from kdpose_jax.models.mixste import MixSTE, MixSTEFeatures
 
 SELECTIONS = ("uniform", "correlated")
-UPSAMPLINGS = ("linear_pose", "linear_feat", "learned", "cross_attn")
-ENDS = ("hold", "extrapolate")
 
 
 class SparseFeatures(TypedDict):
@@ -37,9 +36,8 @@ class SparseMixSTE(nn.Module):
 
     Attributes:
       network: MixSTE for K frames.
-      frames: frames F of the dense window.
-      stride: r, one keyframe in r frames.
-      offsets: keyframe offsets it is used with; the first is the one for evaluation.
+      grid: the keyframes of the dense window in evaluation.
+      offsets: keyframe offsets it is used with; the first is the grid's.
       selection: `uniform` keyframes or the most `correlated` frame of every group.
       upsampling: `linear_pose` interpolates poses, `linear_feat` the last embeddings, `learned` applies a trained
         matrix to poses, `cross_attn` recovers embeddings by attention.
@@ -47,8 +45,7 @@ class SparseMixSTE(nn.Module):
     """
 
     network: MixSTE
-    frames: int
-    stride: int
+    grid: KeyframeGrid
     offsets: tuple[int, ...]
     selection: str
     upsampling: str
@@ -56,9 +53,9 @@ class SparseMixSTE(nn.Module):
 
     def setup(self):
         if self.upsampling == "learned":
-            self.upsampler = grid.LearnedMatrix(self.frames, self.stride, self.offsets, self.ends)
+            self.upsampler = upsampling.LearnedMatrix(self.grid, self.offsets, self.ends)
         elif self.upsampling == "cross_attn":
-            self.upsampler = grid.CrossAttentionRecovery(self.frames, self.network.heads)
+            self.upsampler = upsampling.CrossAttentionRecovery(self.grid.frames, self.network.heads)
 
     def __call__(
         self,
@@ -76,28 +73,20 @@ class SparseMixSTE(nn.Module):
         Returns:
           The pose at all F frames, metres, and the features.
         """
-        offset = jnp.asarray(self.offsets[0] if offset is None else offset, jnp.int32)
-        count = self.network.frames
-        keyframes = offset + self.stride * jnp.arange(count, dtype=jnp.int32)
+        offset = jnp.asarray(self.grid.offset if offset is None else offset, jnp.int32)
+        keyframes = self.grid.shifted(offset)
         if self.selection == "correlated":
-            keyframes = grid.most_correlated(keypoints_2d, self.stride, self.offsets[0])
+            keyframes = most_correlated(keypoints_2d, self.grid)
         features = self.network.encode(take_frames(keypoints_2d, keyframes), deterministic)
         if self.upsampling == "learned":
             matrix = self.upsampler(offset)
         else:
-            matrix = grid.interpolation_matrix(keyframes, self.frames, self.ends)
+            matrix = upsampling.interpolation_matrix(keyframes, self.grid.frames, self.ends)
         last = features["temporal"][-1]
         if self.upsampling == "cross_attn":
             pose = self.network.decode(self.upsampler(last))
         elif self.upsampling == "linear_feat":
-            pose = self.network.decode(grid.upsample(matrix, last))
+            pose = self.network.decode(upsampling.upsample(matrix, last))
         else:
-            pose = grid.upsample(matrix, self.network.decode(last))
+            pose = upsampling.upsample(matrix, self.network.decode(last))
         return pose, SparseFeatures(network=features, keyframes=keyframes, matrix=matrix)
-
-
-def take_frames(values: Float[Array, "B F ..."], frames: Int[Array, "*B K"]) -> Float[Array, "B K ..."]:
-    """Picks frames: the same ones in every window (`[K]`) or per window (`[B, K]`), clipped to the window."""
-    if frames.ndim == 1:
-        return jnp.take(values, frames, axis=1, mode="clip")
-    return jax.vmap(lambda window, chosen: jnp.take(window, chosen, axis=0, mode="clip"))(values, frames)

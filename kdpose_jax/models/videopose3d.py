@@ -11,8 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdpose_jax.models.attention import Linear
-from kdpose_jax.models.convolution import BatchNorm
+from kdpose_jax.models.layers import BatchNorm, Linear
 
 # PyTorch's default for convolutions: uniform in +-1/sqrt(fan_in).
 _UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

@@ -25,7 +25,7 @@ from data_prep import convert
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
 from kdpose_jax.experiment import pipeline, settings, training
-from kdpose_jax.methods.sparse_lifting import has_phases
+from kdpose_jax.methods.sparse_lifting import keyframe_grid
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 experiments = pytest.mark.parametrize(("file", "preset"), EXPERIMENTS)
@@ -171,8 +171,8 @@ def test_recipes_of_human36m():
     student = recommended.student
     assert (student.optim.learning_rate, student.optim.weight_decay, student.optim.warmup_epochs) == (2e-4, 0.05, 2.0)
     assert (student.train.batch, student.train.ema_decay, student.input.phase_augmentation) == (16, 0.999, True)
-    assert has_phases(243, get_config("scjd", "h36m,r=9").student.input)
-    assert not has_phases(243, get_config("scjd", "h36m,r=5").student.input)
+    assert keyframe_grid(get_config("scjd", "h36m,r=9"), "student").has_equal_phases
+    assert not keyframe_grid(get_config("scjd", "h36m,r=5"), "student").has_equal_phases
     assert get_config("scjd", "h36m,frames=27").teacher.train.batch == 37
     assert get_config("scjd", "h36m,teacher=/runs/t").teacher.checkpoint == "/runs/t"
 

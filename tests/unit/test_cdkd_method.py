@@ -70,7 +70,7 @@ class Scene:
 
     def __init__(self, mode):
         self.config = small_config(**{f"distill.{name}": value for name, value in MODES[mode].items()})
-        self.method, self.batch = cdkd.build(self.config.lock()), batch_of()
+        self.method, self.batch = cdkd.build(self.config.lock(), "student"), batch_of()
         self.params, self.model_state, self.frozen = jax.jit(self.method.init)(jax.random.key(0), self.batch)
         for network in (self.params["student"], self.frozen["teacher"]["params"]):
             network["final_layer"]["kernel"] = network["final_layer"]["kernel"] * 1e9
@@ -158,7 +158,7 @@ def test_groups(scenes):
 
 def test_the_baseline_has_no_teacher():
     config = small_config(distill__weights__projection=0.0, distill__weights__alignment=0.0)
-    method, batch = cdkd.build(config), batch_of()
+    method, batch = cdkd.build(config, "student"), batch_of()
     del batch["teacher_image"]
     params, model_state, frozen = jax.eval_shape(method.init, jax.random.key(0), batch)
     assert (set(params), set(model_state), frozen) == ({"student"}, {"student"}, {})
@@ -166,14 +166,14 @@ def test_the_baseline_has_no_teacher():
     step = jax.ShapeDtypeStruct((), jnp.int32)
     terms = jax.eval_shape(method.terms, params, model_state, frozen, batch, jax.random.key(0), step)
     assert set(terms) == {"task"}
-    assert cdkd.reads(config, training=True) == {"views": {"image": 32}}
-    assert cdkd.reads(small_config(), training=True) == {"views": {"image": 32, "teacher_image": 64}}
-    assert cdkd.reads(small_config(), training=False) == {"views": {"image": 32}}
+    assert cdkd.reads(config, "student", training=True) == {"views": {"image": 32}}
+    assert cdkd.reads(small_config(), "student", training=True) == {"views": {"image": 32, "teacher_image": 64}}
+    assert cdkd.reads(small_config(), "student", training=False) == {"views": {"image": 32}}
 
 
 def test_a_mask_leaves_out_unseen_joints():
     """With no joint visible nothing is aligned."""
-    method, batch = cdkd.build(small_config(distill__alignment__mask="visible", distill__weights__projection=0.0)), batch_of()
+    method, batch = cdkd.build(small_config(distill__alignment__mask="visible", distill__weights__projection=0.0), "student"), batch_of()
     params, model_state, frozen = jax.jit(method.init)(jax.random.key(0), batch)
     frozen["teacher"]["params"]["head"]["x"]["bias"] = jnp.linspace(0, 5, 128)
     assert set(params) == {"student", "temperature"}
@@ -204,16 +204,16 @@ def test_refused(name, value, words):
     """A teacher of three times the size is fine; one of one and a half times needs the hat."""
     config = small_config(**{name: value})
     if words is None:
-        cdkd.build(config)
+        cdkd.build(config, "student")
         return
     with pytest.raises(UserError, match=words) as error:
-        cdkd.build(config)
+        cdkd.build(config, "student")
     assert str(error.value).endswith(".")
 
 
 def test_ratios_that_are_no_number():
     config = small_config(**{"student.input.size": 64, "teacher.input.size": 96})
     with pytest.raises(UserError, match="set it to 'hat'"):
-        cdkd.build(config)
+        cdkd.build(config, "student")
     config.distill.alignment.grouping = "hat"
-    cdkd.build(config)
+    cdkd.build(config, "student")

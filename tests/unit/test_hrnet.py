@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from tiny import quick_compiles  # noqa: F401 (a fixture)
 
-from kdpose_jax.models.convolution import BatchNorm, ConvNorm
+from kdpose_jax.models.convolution import ConvNorm
 from kdpose_jax.models.hrnet import HRNet, upsample_nearest
+from kdpose_jax.models.layers import BatchNorm
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.models.simdr import SimDRHead, count_bins
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from tiny import quick_compiles  # noqa: F401
 
-from kdpose_jax.models import keyframes as grid
+from kdpose_jax.codecs.keyframes import CENTRED, KeyframeGrid
+from kdpose_jax.models.keyframes import most_correlated, take_frames
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.models.sparse_mixste import UPSAMPLINGS, SparseMixSTE, take_frames
+from kdpose_jax.models.sparse_mixste import SparseMixSTE
+from kdpose_jax.models.upsampling import UPSAMPLINGS, CrossAttentionRecovery, interpolation_matrix, upsample
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 B, F, J, C, STRIDE = 2, 9, 3, 8, 3
@@ -35,30 +37,38 @@ def test_grid_is_every_rth_frame():
         for stride in range(1, 10):
             for offset in range(stride):
                 expected = list(range(offset, frames, stride))
-                assert grid.uniform_grid(frames, stride, offset).tolist() == expected
-                assert grid.count_keyframes(frames, stride, offset) == len(expected)
+                grid = KeyframeGrid(frames, stride, offset)
+                assert grid.keyframes.tolist() == expected
+                assert grid.count == len(expected)
+                assert np.flatnonzero(grid.mask).tolist() == expected
 
 
 @pytest.mark.parametrize(("frames", "stride"), [(243, 3), (243, 9), (81, 3), (27, 3), (27, 9)])
 def test_centred_grids_of_the_spec(frames, stride):
     """T / r keyframes, symmetric, with the centre frame among them (spec 3.2)."""
-    keyframes = grid.uniform_grid(frames, stride, grid.centred_offset(stride))
+    keyframes = KeyframeGrid.from_options(frames, stride, CENTRED).keyframes
     assert len(keyframes) == frames // stride
     assert (keyframes + keyframes[::-1] == frames - 1).all()
     assert (frames - 1) // 2 in keyframes
 
 
+@pytest.mark.parametrize(("stride", "offset"), [(0, 0), (10, 0), (3, 3), (3, -2)])
+def test_grids_that_no_window_has(stride, offset):
+    with pytest.raises(ValueError, match="is -?\d+: use"):
+        KeyframeGrid.from_options(9, stride, offset)
+
+
 def test_grid_that_does_not_fit():
     """r = 5 on 243 frames: 49 keyframes 2, 7, ..., 242, without the centre (spec 3.2)."""
-    keyframes = grid.uniform_grid(243, 5, grid.centred_offset(5))
+    keyframes = KeyframeGrid.from_options(243, 5, CENTRED).keyframes
     assert (len(keyframes), keyframes[0], keyframes[1], keyframes[-1], 121 in keyframes) == (49, 2, 7, 242, False)
 
 
 @pytest.mark.parametrize("ends", ["hold", "extrapolate"])
 def test_matrix_of_every_phase(ends):
     for frames, stride, offset in PHASES:
-        keyframes = grid.uniform_grid(frames, stride, offset)
-        matrix = np.asarray(grid.interpolation_matrix(jnp.asarray(keyframes), frames, ends))
+        keyframes = KeyframeGrid(frames, stride, offset).keyframes
+        matrix = np.asarray(interpolation_matrix(jnp.asarray(keyframes), frames, ends))
         assert matrix.shape == (frames, len(keyframes))
         np.testing.assert_allclose(matrix, interpolation_oracle(keyframes, frames, ends), atol=1e-6)
         np.testing.assert_allclose(matrix.sum(-1), 1, atol=1e-6)
@@ -77,7 +87,7 @@ def test_matrix_of_uneven_keyframes(wrap):
     """Keyframes of each window's own, against numpy.interp."""
     generator = np.random.default_rng(4)
     keyframes = np.stack([np.sort(generator.choice(20, 6, replace=False)) for _ in range(5)])
-    compute = wrap(grid.interpolation_matrix, static_argnums=(1, 2))
+    compute = wrap(interpolation_matrix, static_argnums=(1, 2))
     hold, extrapolated = (np.asarray(compute(jnp.asarray(keyframes), 20, ends)) for ends in ("hold", "extrapolate"))
     assert hold.shape == (5, 20, 6)
     np.testing.assert_allclose(hold.sum(-1), 1, atol=1e-6)
@@ -91,7 +101,7 @@ def test_matrix_of_uneven_keyframes(wrap):
 @pytest.mark.parametrize("ends", ["hold", "extrapolate"])
 @pytest.mark.parametrize("keyframes", [[3], [[3], [0]]])
 def test_one_keyframe_is_held(keyframes, ends):
-    matrix = np.asarray(grid.interpolation_matrix(jnp.asarray(keyframes), 5, ends))
+    matrix = np.asarray(interpolation_matrix(jnp.asarray(keyframes), 5, ends))
     assert matrix.shape == (*np.shape(keyframes)[:-1], 5, 1)
     assert (matrix == 1).all()
 
@@ -102,7 +112,7 @@ def test_upsample_and_take_frames(per_window):
     values = generator.normal(size=(B, 4, J, C)).astype(np.float32)
     matrix = generator.normal(size=(B, F, 4) if per_window else (F, 4)).astype(np.float32)
     chosen = generator.integers(-2, 6, (B, 3) if per_window else (3,))
-    dense, picked = grid.upsample(jnp.asarray(matrix), jnp.asarray(values)), take_frames(jnp.asarray(values), jnp.asarray(chosen))
+    dense, picked = upsample(jnp.asarray(matrix), jnp.asarray(values)), take_frames(jnp.asarray(values), jnp.asarray(chosen))
     for b in range(B):
         own, frames = (matrix[b], chosen[b]) if per_window else (matrix, chosen)
         np.testing.assert_allclose(dense[b], np.tensordot(own, values[b], 1), rtol=1e-5, atol=1e-5)
@@ -112,9 +122,9 @@ def test_upsample_and_take_frames(per_window):
 @pytest.mark.parametrize(("frames", "stride"), [(9, 3), (11, 3), (10, 4), (7, 5), (6, 1)])
 def test_most_correlated_frame_of_a_group(frames, stride):
     keypoints_2d = np.random.default_rng(6).normal(size=(B, frames, J, 2)).astype(np.float32)
-    offset = grid.centred_offset(stride)
-    found = np.asarray(jax.jit(grid.most_correlated, static_argnums=(1, 2))(keypoints_2d, stride, offset))
-    starts = range(0, frames, stride)[: grid.count_keyframes(frames, stride, offset)]
+    grid = KeyframeGrid.from_options(frames, stride, CENTRED)
+    found = np.asarray(jax.jit(most_correlated, static_argnums=1)(keypoints_2d, grid))
+    starts = range(0, frames, stride)[: grid.count]
     for window, keyframes in zip(keypoints_2d, found, strict=True):
         for k, start in enumerate(starts):  # with the centred grid the groups begin at 0, r, 2 r
             group = range(start, min(start + stride, frames))
@@ -128,7 +138,7 @@ def small_network(frames=F // STRIDE):
 
 def sparse(upsampling, selection="uniform", ends="hold"):
     return SparseMixSTE(
-        network=small_network(), frames=F, stride=STRIDE, offsets=(1, 0, 2), selection=selection, upsampling=upsampling, ends=ends
+        network=small_network(), grid=KeyframeGrid(F, STRIDE, 1), offsets=(1, 0, 2), selection=selection, upsampling=upsampling, ends=ends
     )
 
 
@@ -195,7 +205,7 @@ def test_chosen_keyframes_keep_their_time(keypoints_2d):
     params = initial("linear_pose")
     pose, features = applied("linear_pose", selection="correlated")(params, keypoints_2d, 1)
     keyframes = np.asarray(features["keyframes"])
-    np.testing.assert_array_equal(keyframes, grid.most_correlated(keypoints_2d, STRIDE, 1))
+    np.testing.assert_array_equal(keyframes, most_correlated(keypoints_2d, KeyframeGrid(F, STRIDE, 1)))
     assert (keyframes != keyframes[:1]).any() and (np.diff(keyframes) != STRIDE).any(), "the example shows nothing"
     chosen = np.take_along_axis(np.asarray(keypoints_2d), keyframes[..., None, None], axis=1)
     at_keyframes, _ = jax.jit(small_network().apply)({"params": params["network"]}, jnp.asarray(chosen))
@@ -216,7 +226,7 @@ def test_learned_matrix_is_one_per_phase(keypoints_2d):
 
 def test_cross_attention_recovery_against_loops():
     """Queries, keys and values by separate linear maps with bias, a residual onto the queries; 4 C^2 + 4 C + T C parameters."""
-    module, heads = grid.CrossAttentionRecovery(frames=F, heads=2), 2
+    module, heads = CrossAttentionRecovery(frames=F, heads=2), 2
     tokens = np.random.default_rng(8).normal(size=(B, 4, J, C)).astype(np.float32)
     params = jax.jit(module.init)(jax.random.key(1), tokens)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 4 * C * C + 4 * C + F * C

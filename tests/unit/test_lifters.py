@@ -115,12 +115,12 @@ def test_poseformer_v2_sees_the_frames_around_its_own():
 def test_one_frame_is_scored_by_the_plain_error():
     generator = np.random.default_rng(0)
     predicted, target = generator.normal(size=(2, 3, 1, 17, 3)).astype(np.float32)
-    loss = lifting.task_loss(ConfigDict({"smoothness": 0.0, "velocity": 0.0}), H36M_17, 1)
+    loss = lifting.task_loss(ConfigDict({"smoothness": 0.0, "velocity": 0.0}), H36M_17, 1, place="student.loss")
     total, terms = loss(jnp.asarray(predicted), {"pose_3d": jnp.asarray(target)})
     np.testing.assert_allclose(total, np.linalg.norm(predicted - target, axis=-1).mean((1, 2)), rtol=1e-6)
     assert terms.keys() == {"joint_error"}
     with pytest.raises(UserError, match="a single frame is predicted, which has neither: set both to 0"):
-        lifting.task_loss(ConfigDict({"smoothness": 0.5, "velocity": 0.0}), H36M_17, 1)
+        lifting.task_loss(ConfigDict({"smoothness": 0.5, "velocity": 0.0}), H36M_17, 1, place="student.loss")
 
 
 @pytest.mark.parametrize(("text", "hidden"), [

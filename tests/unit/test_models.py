@@ -10,7 +10,8 @@ import pytest
 from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.evaluate.cost import count_parameters
-from kdpose_jax.models.attention import DropPath, Linear, SelfAttention
+from kdpose_jax.models.attention import SelfAttention
+from kdpose_jax.models.layers import DropPath, Linear
 from kdpose_jax.models.mixste import MixSTE
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")

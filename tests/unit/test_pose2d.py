@@ -45,9 +45,9 @@ def batch_of(seed=0, count=2):
 def scene(request):
     """A task, its config, a batch, variables away from their start, and the network's plain prediction."""
     config = small_config(head=request.param)
-    task, batch = pose2d.build_task(config), batch_of()
+    task, batch = pose2d.build_task(config, "student"), batch_of()
     params, state = jax.jit(task.init)(jax.random.key(0), batch)
-    network = pose2d.student_network(config, training=False)
+    network = pose2d.network_of(config, "student", training=False)
     _, features = jax.jit(network.apply)({"params": params, **state}, pose2d.normalize(batch["image"]))
     factor = 1 / features["joint_maps"].std()  # HRNet starts with maps of next to nothing
     params = {**params, "final_layer": jax.tree.map(lambda leaf: factor * leaf, params["final_layer"])}
@@ -141,7 +141,7 @@ def test_loss_of_heatmaps():
 
 
 def test_reads():
-    assert pose2d.reads(small_config(), training=True) == {"views": {"image": 32}}
+    assert pose2d.reads(small_config(), "student", training=True) == {"views": {"image": 32}}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_refused(path, value, words):
     with config.ignore_type():
         config.update_from_flattened_dict({path: value})
     with pytest.raises(UserError, match=words) as error:
-        pose2d.build_task(config)
+        pose2d.build_task(config, "student")
     assert str(error.value).endswith(".")
 
 
@@ -174,4 +174,4 @@ def test_heatmaps_have_no_expectation():
     config = small_config(head="heatmap")
     config.decode.coordinate = "expectation"
     with pytest.raises(UserError, match="argmax"):
-        pose2d.build_task(config)
+        pose2d.build_task(config, "student")

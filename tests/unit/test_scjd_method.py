@@ -55,7 +55,7 @@ def test_phases_are_drawn_in_training(scene):
         student__loss__smoothness=0.3,
         student__loss__velocity=1.7,
     )
-    student = sparse_lifting.build_student(config, H36M_17, training=True)
+    student = sparse_lifting.build_student(config, "student", H36M_17, training=True)
     lift = jax.jit(lambda offset: student.apply({"params": scene.params["student"]}, scene.batch["keypoints_2d"], offset)[0])
     expected = []
     for offset in range(3):

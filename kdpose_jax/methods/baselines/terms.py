@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.baselines import losses
 from kdpose_jax.methods.lifters import build_mixste
-from kdpose_jax.methods.sparse_lifting import first_offset, layer_map
+from kdpose_jax.methods.sparse_lifting import keyframe_grid, layer_map
 from kdpose_jax.methods.task import require
-from kdpose_jax.models.attention import Linear
-from kdpose_jax.models.keyframes import count_keyframes
+from kdpose_jax.models.keyframes import take_frames
+from kdpose_jax.models.layers import Linear
 from kdpose_jax.models.mixste import MixSTE, MixSTEFeatures
-from kdpose_jax.models.sparse_mixste import SparseFeatures, take_frames
+from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
 
 MAPS = ("activations", "matrices")
@@ -56,7 +56,7 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         raise UserError(f"distill.hints.layer is {layer}: use 0 to {network.depth - 1}, the student's layers, or -1 for the middle one.")
     if options.relations.angle < 0:
         raise UserError(f"distill.relations.angle is {options.relations.angle}: use at least 0.")
-    keyframes = count_keyframes(frames, stride, first_offset(frames, config.student.input))
+    keyframes = keyframe_grid(config, "student").count
     if options.weights.relations and keyframes < 3:
         raise UserError(
             f"student.input.stride {stride} leaves {keyframes} keyframes, which make no angle: use a smaller one, or set "

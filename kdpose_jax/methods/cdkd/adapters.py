@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdpose_jax.models.attention import Linear
-from kdpose_jax.models.convolution import BatchNorm
+from kdpose_jax.models.layers import BatchNorm, Linear
 
 KINDS = ("dense", "lowrank", "per_joint", "kron")
 ACTIVATIONS = {"relu": nn.relu, "none": lambda values: values}

@@ -17,19 +17,20 @@ TASKS = ("pose2d",)
 TITLE = "CDKD"
 
 
-def reads(config: Any, *, training: bool) -> dict[str, Any]:
+def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
     """What a batch holds, as keyword arguments of the reader and of the protocol: the student's crop and, to be taught, the teacher's."""
-    views = pose2d.reads(config, training=training)["views"]
+    views = pose2d.reads(config, stage, training=training)["views"]
     if training and any(config.distill.weights.values()):
         views = {**views, "teacher_image": config.teacher.input.size}
     return {"views": views}
 
 
-def build(config: Any) -> Method:
+def build(config: Any, stage: str) -> Method:
     """Builds the method.
 
     Args:
       config: the locked config; reads `data`, `student`, `teacher`, `decode`, `distill` and `run` (steps).
+      stage: name of the block that is trained, `student`.
 
     Returns:
       The method. With every distillation weight zero it is the student's baseline: there is no teacher and no adapter.
@@ -37,7 +38,7 @@ def build(config: Any) -> Method:
     Raises:
       UserError: options that do not fit together.
     """
-    task = pose2d.build_task(config)
+    task = pose2d.build_task(config, stage)
     distillation = build_distillation(config)
     weights = config.distill.weights
 

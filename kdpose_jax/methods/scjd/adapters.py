@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from kdpose_jax.models.attention import Linear
+from kdpose_jax.models.layers import Linear
 
 
 class EmbeddingProjectors(nn.Module):

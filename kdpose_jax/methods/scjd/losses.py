@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kdpose_jax.losses.lifting import pose_distance, weighted_joint_error
-from kdpose_jax.models.sparse_mixste import take_frames
+from kdpose_jax.models.keyframes import take_frames
 
 CONTEXTS = ("dynamic", "mean", "keyframe")
 ATTENTION_KINDS = ("mse", "kl", "full", "hop2")

@@ -20,11 +20,12 @@ TITLE = "SCJD"
 reads = lifting.reads  # the dense window, of which both networks take theirs
 
 
-def build(config: Any) -> Method:
+def build(config: Any, stage: str) -> Method:
     """Builds the method.
 
     Args:
       config: the locked config; reads `data`, `student`, `teacher.network`, `distill` and `run` (steps).
+      stage: name of the block that is trained, `student`.
 
     Returns:
       The method. With every distillation weight zero it is the student's baseline, and the teacher is not run.
@@ -32,7 +33,7 @@ def build(config: Any) -> Method:
     Raises:
       UserError: options that do not fit together.
     """
-    task = sparse_lifting.build_task(config)
+    task = sparse_lifting.build_task(config, stage)
     distillation = build_distillation(config, find_skeleton(config.data.skeleton, config.data.joints))
     options, student = config.distill, config.student
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
@@ -74,7 +75,7 @@ def build(config: Any) -> Method:
         predict_with_flip=for_student(task.predict_with_flip),
         terms=terms,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
-        groups=sparse_lifting.groups(student.input),
+        groups=sparse_lifting.groups(config, stage),
         cached_targets=cached_targets if caches else None,
-        notes=sparse_lifting.keyframe_notes(config.data.frames, student.input),
+        notes=sparse_lifting.keyframe_notes(config, stage),
     )

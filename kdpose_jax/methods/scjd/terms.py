@@ -16,9 +16,9 @@ from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
 from kdpose_jax.methods.sparse_lifting import layer_map
 from kdpose_jax.methods.task import require
-from kdpose_jax.models import keyframes as grid
+from kdpose_jax.models import upsampling
+from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.models.sparse_mixste import take_frames
 from kdpose_jax.skeletons import Skeleton
 
 
@@ -136,7 +136,7 @@ def distillation_terms(
         truth = batch["pose_3d"] if options.temporal.gate else None
         term = losses.temporal_pose_loss(predicted, pose, joint_weights, options.temporal.velocity, truth)
         if options.temporal.correlation:
-            last = grid.upsample(features["matrix"], student["temporal"][-1])
+            last = upsampling.upsample(features["matrix"], student["temporal"][-1])
             target = taught["temporal"][-1]
             if options.temporal.correlation_joints:
                 count = min(options.temporal.correlation_joints, distillation.skeleton.num_joints)

@@ -10,16 +10,17 @@ TASKS = {"lifting": lifting, "pose2d": pose2d}
 TITLE = ""
 
 
-def reads(config: Any, *, training: bool) -> dict[str, Any]:
+def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
     """What a batch holds, as keyword arguments of the reader in training and of the protocol otherwise."""
-    return _task_module(config).reads(config, training=training)
+    return _task_module(config).reads(config, stage, training=training)
 
 
-def build(config: Any) -> Method:
+def build(config: Any, stage: str) -> Method:
     """Builds the method.
 
     Args:
-      config: the locked config; reads `task` and what the task reads of `data` and `student`.
+      config: the locked config; reads `task` and what the task reads of `data` and of the stage's block.
+      stage: name of the block that is trained.
 
     Returns:
       The method; it has no teacher and no adapters.
@@ -27,7 +28,7 @@ def build(config: Any) -> Method:
     Raises:
       UserError: an unknown task, or options of it that do not fit together.
     """
-    return of_task(_task_module(config).build_task(config))
+    return of_task(_task_module(config).build_task(config, stage))
 
 
 def of_task(task: Task) -> Method:

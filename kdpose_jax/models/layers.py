@@ -1,0 +1,80 @@
+"""Layers that networks of different kinds share, initialised and normalised as in PyTorch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# PyTorch's momentum 0.1 is the share of the new batch.
+_BATCH_SHARE = 0.1
+_EPSILON = 1e-5
+
+
+class Linear(nn.Module):
+    """A dense layer with PyTorch's default initialisation: kernel and bias uniform in +-1/sqrt(fan_in).
+
+    Attributes:
+      features: output channels.
+      dtype: compute type; None promotes from the parameters (float32) and the input.
+    """
+
+    features: int
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*S C"]) -> Float[Array, "*S D"]:
+        bound = inputs.shape[-1] ** -0.5
+
+        def uniform(key: Array, shape: tuple[int, ...]) -> Array:
+            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+        kernel = self.param("kernel", uniform, (inputs.shape[-1], self.features))
+        bias = self.param("bias", uniform, (self.features,))
+        inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops the whole residual branch of an example, scaling the others up.
+
+    Attributes:
+      rate: probability of dropping.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, branch: Float[Array, "N S C"], deterministic: bool) -> Float[Array, "N S C"]:
+        if deterministic or self.rate == 0.0:
+            return branch
+        keep = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.rate, (branch.shape[0], 1, 1))
+        return jnp.where(keep, branch / jnp.asarray(1 - self.rate, branch.dtype), jnp.zeros((), branch.dtype))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, in float32.
+
+    The running variance takes the unbiased variance of the batch, as PyTorch's does, while the normalisation takes the biased one
+    (Flax's own module has one for both). Across devices the batch is the global one: the mean of a sharded array is its mean.
+    """
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*S C"], train: bool) -> Float[Array, "*S C"]:
+        channels = inputs.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        values = inputs.astype(scale.dtype)
+        mean, variance = running_mean.value, running_variance.value
+        if train:
+            over = tuple(range(inputs.ndim - 1))
+            mean, variance = values.mean(over), values.var(over)
+            if not self.is_initializing():
+                count = values.size // channels
+                unbiased = variance * (count / max(count - 1, 1))  # a single value has no spread: it counts as 0
+                running_mean.value = (1 - _BATCH_SHARE) * running_mean.value + _BATCH_SHARE * mean
+                running_variance.value = (1 - _BATCH_SHARE) * running_variance.value + _BATCH_SHARE * unbiased
+        factor = scale * jax.lax.rsqrt(variance + _EPSILON)
+        mean, factor, bias = (jnp.expand_dims(row, range(inputs.ndim - 1)) for row in (mean, factor, bias))
+        return ((values - mean) * factor + bias).astype(inputs.dtype)
