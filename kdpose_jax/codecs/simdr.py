@@ -3,6 +3,7 @@
 Every function takes numpy or jax arrays. A joint at x pixels of the crop stands in bin x k, where k is the split ratio.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -35,14 +36,22 @@ def to_bins(joints: Array, weight: Array, *, size: tuple[int, int], split_ratio:
     """
     library = _library(joints)
     bins = library.round(joints * split_ratio)
-    last = library.asarray([bins_of(side, split_ratio) - 1 for side in size], bins.dtype).reshape((1,) * (bins.ndim - 1) + (2,))
+    last = library.asarray([count - 1 for count in count_bins(size, split_ratio)], bins.dtype).reshape((1,) * (bins.ndim - 1) + (2,))
     inside = library.all((bins >= 0) & (bins <= last), axis=-1)
     return library.clip(bins, 0, last).astype(library.int32), weight * inside.astype(weight.dtype)
 
 
-def bins_of(side: int, split_ratio: float) -> int:
-    """Number of bins of an axis, S k."""
-    return int(side * split_ratio)
+def count_bins(size: tuple[int, int], split_ratio: float) -> tuple[int, int]:
+    """Bins of both axes: pixels times bins per pixel, rounded down.
+
+    A ratio that was computed as bins over pixels does not lose a bin to its rounding error.
+
+    Args:
+      size: width and height of the crop, pixels.
+      split_ratio: k, bins per pixel.
+    """
+    width, height = size
+    return math.floor(width * split_ratio + 1e-6), math.floor(height * split_ratio + 1e-6)
 
 
 def to_gaussians(
@@ -64,8 +73,8 @@ def to_gaussians(
     library = _library(joints)
     weight = weight * _within_reach(joints, 3 * sigma, size).astype(weight.dtype)
     targets = []
-    for axis, side in enumerate(size):
-        bins = library.arange(bins_of(side, split_ratio), dtype=joints.dtype).reshape((1,) * (joints.ndim - 1) + (-1,))
+    for axis, count in enumerate(count_bins(size, split_ratio)):
+        bins = library.arange(count, dtype=joints.dtype).reshape((1,) * (joints.ndim - 1) + (-1,))
         offset = bins - joints[..., axis, None] * split_ratio
         target = library.exp(-library.square(offset) / (2 * sigma**2)) / (sigma * (2 * np.pi) ** 0.5)
         targets.append(target * (weight > 0)[..., None].astype(target.dtype))

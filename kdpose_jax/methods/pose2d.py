@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kdpose_jax.codecs import simdr
+from kdpose_jax.codecs.simdr import count_bins
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses import simdr as losses
 from kdpose_jax.methods.task import COMPUTE_TYPES, Task, require
@@ -173,8 +174,12 @@ def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, 
         require(f"{place}.network.{name}", value, allowed)
     if size < STRIDE or size % STRIDE:
         raise UserError(f"{place}.input.size is {size}: use a multiple of {STRIDE} pixels, which HRNet halves five times.")
-    if split_ratio <= 0 or size * split_ratio % 1:
-        raise UserError(f"data.split_ratio {split_ratio} cuts {place}.input.size {size} into no whole number of bins: change one.")
+    bins, _ = count_bins((size, size), split_ratio)
+    if split_ratio <= 0 or abs(size * split_ratio - bins) > 1e-6:
+        raise UserError(
+            f"{place}.input.size {size} times data.split_ratio {split_ratio} is "
+            f"{size * split_ratio:g}, which is not a whole number of bins: change one of them."
+        )
     if min(network.width, network.stem_width, network.blocks, *network.modules) < 1 or not 1 <= len(network.modules) <= 3:
         raise UserError(
             f"{place}.network has width {network.width}, stem_width {network.stem_width}, blocks {network.blocks} and modules "

@@ -1,6 +1,5 @@
 """The SimDR head: coordinates as classes, one linear map per axis from a joint's whole map (SimCC, ECCV 2022; spec/cdkd.md 2.1)."""
 
-import math
 from typing import TypedDict
 
 import flax.linen as nn
@@ -25,17 +24,6 @@ class SimDRPrediction(TypedDict):
 
     x: Float[Array, "B J Mx"]
     y: Float[Array, "B J My"]
-
-
-def count_bins(size: tuple[int, int], split_ratio: float) -> tuple[int, int]:
-    """Bins of both axes: pixels times bins per pixel, rounded down.
-
-    Args:
-      size: width and height of the input in pixels.
-      split_ratio: bins per pixel k; where it was computed as bins over pixels, its round-off does not cost a bin.
-    """
-    width, height = size
-    return math.floor(width * split_ratio + 1e-6), math.floor(height * split_ratio + 1e-6)
 
 
 def marginal_kernel(cells: int, bins: int) -> np.ndarray:

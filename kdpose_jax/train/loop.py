@@ -1,7 +1,6 @@
 """The one training loop. It knows steps, batches and metrics, and nothing of what is trained."""
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -13,9 +12,8 @@ import numpy as np
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import TrainBatches
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.api import Batch
 from kdpose_jax.train import sharding
-from kdpose_jax.train.periodic import Lines, MetricsLog, Progress, due, mean_metrics
+from kdpose_jax.train.periodic import Lines, MetricsLog, Progress, mean_metrics
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
 from kdpose_jax.train.step import TrainStep
@@ -44,6 +42,10 @@ class Plan:
     save_every: int
     evaluate_every: int
 
+    def is_due(self, step: int, every: int) -> bool:
+        """Whether something periodic happens after a step: at every multiple, and after the last."""
+        return step == self.steps or (every > 0 and step % every == 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
@@ -70,140 +72,176 @@ class Storage:
             self.examples.sync()
 
 
-def train(
-    name: str,
-    *,
-    state: TrainState,
-    interval: list[Measured],
-    step_function: TrainStep,
-    frozen: Any,
-    batches: TrainBatches,
-    root_key: jax.Array,
-    plan: Plan,
-    learning_rate: Callable[[Any], Any],
-    evaluate: Callable[[TrainState], Mapping[str, float]],
-    shown: tuple[str, ...],
-    storage: Storage,
-    stop: Stop,
-    unit: tuple[str, int],
-    show: Callable[[str], None],
-) -> TrainState:
-    """Trains from the step that `state` is at to the end of the plan.
+@dataclasses.dataclass(frozen=True)
+class Computation:
+    """What a run computes, on the devices.
+
+    Attributes:
+      step: takes one step, as `step.build_step` makes it.
+      frozen: the teachers.
+      root_key: the key that the key of every step is folded from.
+      learning_rate: the rate at a step, for the log.
+      evaluate: (state) -> scores by name.
+    """
+
+    step: TrainStep
+    frozen: Any
+    root_key: jax.Array
+    learning_rate: Callable[[Any], Any]
+    evaluate: Callable[[TrainState], Mapping[str, float]]
+
+
+class Training:
+    """Trains a state from its step to the end of the plan.
 
     Args:
-      name: of the run, in its progress lines.
-      state: where it stands; donated.
-      interval: metrics of the steps since the last line, where the run was interrupted before the next; else empty.
-      step_function: of `step.build_step`.
-      frozen: the teachers.
-      batches: from the state's step on.
-      root_key: of the run.
+      state: where the run stands; donated.
+      interval: metrics of the steps since the last line of the log, where the run was stopped after a
+        step and before what was due after it; empty otherwise.
+      computation: the step and the evaluation.
+      batches: the batches from the state's step on.
       plan: what happens when.
-      learning_rate: of a step, for the log.
-      evaluate: state -> scores by name.
-      shown: metrics in the progress line; the log has all.
-      storage: where all of it is written.
-      stop: asked after every step, at the same steps by all processes.
-      unit: what the rate counts and how many of it a step has.
-      show: prints one line.
-
-    Returns:
-      The state after the last step.
-
-    Raises:
-      UserError: the loss is not finite; the last checkpoint before it is kept.
-      Stopped: the run was told to stop, and its state is saved.
+      storage: where everything is written.
+      progress: shows the run to the user.
+      stop: asked after every step, by all processes at the same steps.
     """
-    step = int(state.step)
-    progress = Progress(
-        name, first_step=step, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch, unit=unit, show=show
-    )
-    pending: list[tuple[int, Any]] = []
-    waited, compiled, settled = 0.0, False, not interval  # settled: what is due after the last step has been done
-    while step < plan.steps or not settled:
-        if settled:
-            batch: Batch = next(batches)
-            waited += batches.waited
-            started = time.perf_counter()
-            state, metrics = step_function(state, frozen, batch, root_key)
-            step, settled = step + 1, False
-            pending.append((step, metrics))
-            if len(pending) > IN_FLIGHT:  # a request to stop must not wait for a queue of steps
-                jax.block_until_ready(pending[-1 - IN_FLIGHT][1])
-            if storage.examples is not None:
-                storage.examples.write(step, {"examples": sharding.whole(batch["example"]).tolist()})
-            if not compiled:
-                stop.defer()  # until here nothing was in memory that is not on the disk
-                jax.block_until_ready(metrics)
-                show(f"{name}  compiled and took the first step in {time.perf_counter() - started:.1f} s")
-                progress.restart_clock(step)
-                compiled, waited = True, 0.0
-        evaluates, saves = due(step, plan.evaluate_every, plan.steps), due(step, plan.save_every, plan.steps)
-        logs = due(step, plan.log_every, plan.steps) or evaluates or saves
-        stopping = stop.requested()
+
+    def __init__(
+        self,
+        state: TrainState,
+        interval: list[Measured],
+        *,
+        computation: Computation,
+        batches: TrainBatches,
+        plan: Plan,
+        storage: Storage,
+        progress: Progress,
+        stop: Stop,
+    ):
+        self.state, self.step, self.interval = state, int(state.step), interval
+        self.computation, self.batches, self.plan = computation, batches, plan
+        self.storage, self.progress, self.stop = storage, progress, stop
+        self.pending: list[tuple[int, Any]] = []  # steps whose metrics are still on the devices
+        self.waited = 0.0  # seconds that the loop stood waiting for data since the last line
+        self.compiled = False
+
+    def run(self) -> TrainState:
+        """Takes the steps that are left, and after each does what is due.
+
+        Returns:
+          The state after the last step.
+
+        Raises:
+          UserError: the loss is not finite; the last checkpoint before it is kept.
+          Stopped: the run was told to stop, and its state is saved.
+        """
+        if self.interval:  # the run was stopped before what was due after its step
+            self.settle()
+            self.stop.at_once(self.storage.checkpoints.wait)
+        while self.step < self.plan.steps:
+            self.advance()
+            self.settle()
+        self.storage.checkpoints.wait()
+        self.stop.at_once()
+        return self.state
+
+    def advance(self) -> None:
+        """Hands one step to the devices; at most `IN_FLIGHT` steps are under way at once."""
+        batch = next(self.batches)
+        self.waited += self.batches.waited
+        started = time.perf_counter()
+        computation = self.computation
+        self.state, metrics = computation.step(self.state, computation.frozen, batch, computation.root_key)
+        self.step += 1
+        self.pending.append((self.step, metrics))
+        if len(self.pending) > IN_FLIGHT:  # a request to stop must not wait for a queue of steps
+            jax.block_until_ready(self.pending[-1 - IN_FLIGHT][1])
+        if self.storage.examples is not None:
+            self.storage.examples.write(self.step, {"examples": sharding.whole(batch["example"]).tolist()})
+        if not self.compiled:
+            self.stop.defer()  # until here nothing was in memory that is not on the disk
+            jax.block_until_ready(metrics)
+            self.progress.say(f"compiled and took the first step in {time.perf_counter() - started:.1f} s")
+            self.progress.restart_clock(self.step)
+            self.compiled, self.waited = True, 0.0
+
+    def settle(self) -> None:
+        """Does what is due after a step: stops, writes a line, evaluates, saves."""
+        plan, step = self.plan, self.step
+        evaluates, saves = plan.is_due(step, plan.evaluate_every), plan.is_due(step, plan.save_every)
+        logs = plan.is_due(step, plan.log_every) or evaluates or saves
+        stopping = self.stop.requested()
         if logs or stopping:
-            interval = interval + _read(name, pending, storage.checkpoints)
-            pending = []
+            self.interval = self.interval + self._read_pending()
         if stopping:
-            _save_interrupted(step, state, interval, storage)
-            raise stop.exception()
+            self._save_interrupted()
+            raise self.stop.exception()
         if logs:
-            means = mean_metrics([metrics for _, metrics in interval])
-            rates = progress.line(step, {key: means[key] for key in shown if key in means}, waited)
-            place = {"learning_rate": float(learning_rate(step - 1)), "epoch": step / plan.steps_per_epoch}
-            storage.log.write(step, {**means, **rates, **place})
-            waited = 0.0
-        scores = None
-        if evaluates:
-            if compiled and jax.process_count() == 1:  # several save together, which a thread of one of them cannot begin
-                stop.at_once(functools.partial(_save_interrupted, step, state, interval, storage))
-            scores = dict(evaluate(state))
-            stop.defer()
-            storage.log.write(step, {f"test_{key}": value for key, value in scores.items()})
-            show(f"{name}  step {step}  test " + "  ".join(f"{key} {value:.2f}" for key, value in scores.items()))
+            self._write_line()
+        scores = self._evaluate() if evaluates else None
         if evaluates or saves:
-            storage.sync()
-            storage.checkpoints.save(step, vars(state), storage.meta | {INTERVAL: []}, scores)
-            progress.restart_clock(step)
+            self.storage.sync()
+            self.storage.checkpoints.save(step, vars(self.state), self.storage.meta | {INTERVAL: []}, scores)
+            self.progress.restart_clock(step)
         if logs:
-            interval = []
-        settled = True
-        if not compiled:
-            stop.at_once(storage.checkpoints.wait)
-    storage.checkpoints.wait()
-    stop.at_once()
-    return state
+            self.interval = []
 
+    def _write_line(self) -> None:
+        """Shows and logs the means since the last line."""
+        means = mean_metrics([metrics for _, metrics in self.interval])
+        rates = self.progress.line(self.step, means, self.waited)
+        rate = float(self.computation.learning_rate(self.step - 1))
+        place = {"learning_rate": rate, "epoch": self.step / self.plan.steps_per_epoch}
+        self.storage.log.write(self.step, {**means, **rates, **place})
+        self.waited = 0.0
 
-def _save_interrupted(step: int, state: TrainState, interval: list[Measured], storage: Storage) -> None:
-    """Saves a step at which the plan has no checkpoint, or before what is due after it has been done."""
-    storage.checkpoints.wait()  # a best checkpoint that is still being written belongs to the run as well
-    measured = [[step, {name: [float(value) for value in pair] for name, pair in metrics.items()}] for step, metrics in interval]
-    storage.sync()
-    storage.interrupted.save(step, vars(state), storage.meta | {INTERVAL: measured}, None)
-    storage.interrupted.wait()
+    def _evaluate(self) -> dict[str, float]:
+        """Scores the state; a request to stop meanwhile saves it first."""
+        # Several processes save together, which a thread of one of them cannot begin. A state that was
+        # just restored is on the disk already.
+        if self.compiled and jax.process_count() == 1:
+            self.stop.at_once(self._save_interrupted)
+        scores = dict(self.computation.evaluate(self.state))
+        self.stop.defer()
+        self.storage.log.write(self.step, {f"test_{key}": value for key, value in scores.items()})
+        shown = "  ".join(f"{key} {value:.2f}" for key, value in scores.items())
+        self.progress.say(f"step {self.step}  test {shown}")
+        return scores
+
+    def _save_interrupted(self) -> None:
+        """Saves a step at which the plan has no checkpoint, or before what is due after it has been done."""
+        self.storage.checkpoints.wait()  # a best checkpoint that is still being written belongs to the run as well
+        measured = [
+            [step, {name: [float(value) for value in pair] for name, pair in metrics.items()}]
+            for step, metrics in self.interval
+        ]
+        self.storage.sync()
+        self.storage.interrupted.save(self.step, vars(self.state), self.storage.meta | {INTERVAL: measured}, None)
+        self.storage.interrupted.wait()
+
+    def _read_pending(self) -> list[Measured]:
+        """Brings the metrics of the pending steps to the host; waits for the steps.
+
+        Raises:
+          UserError: one is not finite.
+        """
+        collected = jax.device_get([metrics for _, metrics in self.pending])
+        read = [(step, metrics) for (step, _), metrics in zip(self.pending, collected, strict=True)]
+        self.pending = []
+        for step, metrics in read:
+            bad = [key for key, (total, _) in metrics.items() if not math.isfinite(total)]
+            if bad:
+                kept = self.storage.checkpoints.latest_step()
+                remedy = "no checkpoint was made yet" if kept is None else f"the checkpoint of step {kept} is kept"
+                raise UserError(
+                    f"{self.progress.name}: {', '.join(bad)} is not finite at step {step}, so training stopped; "
+                    f"{remedy}: start again in another --workdir with a lower optim.learning_rate or with "
+                    "optim.clip_norm set."
+                )
+        return read
 
 
 def interval_of(meta: Mapping[str, Any]) -> list[Measured]:
     """The metrics that `train` is to go on with, from what was saved with its state; earlier versions saved none."""
     saved = meta[INTERVAL] if INTERVAL in meta else []
     return [(step, {name: tuple(np.float32(value) for value in pair) for name, pair in metrics.items()}) for step, metrics in saved]
-
-
-def _read(name: str, pending: list[tuple[int, Any]], checkpoints: Checkpoints) -> list[Measured]:
-    """Metrics of steps, on the host; waits for the steps, so it is not called at every one.
-
-    Raises:
-      UserError: one is not finite.
-    """
-    collected = jax.device_get([metrics for _, metrics in pending])
-    for (step, _), metrics in zip(pending, collected, strict=True):
-        bad = [key for key, (total, _) in metrics.items() if not math.isfinite(total)]
-        if bad:
-            kept = checkpoints.latest_step()
-            remedy = "no checkpoint was made yet" if kept is None else f"the checkpoint of step {kept} is kept"
-            raise UserError(
-                f"{name}: {', '.join(bad)} is not finite at step {step}, so training stopped; {remedy}: start again in "
-                "another --workdir with a lower optim.learning_rate or with optim.clip_norm set."
-            )
-    return [(step, metrics) for (step, _), metrics in zip(pending, collected, strict=True)]

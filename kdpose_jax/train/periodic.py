@@ -1,4 +1,4 @@
-"""What happens every so many steps: when, and how it is written down."""
+"""What a run says while it trains: metrics.jsonl, TensorBoard's events and the progress line."""
 
 import json
 import math
@@ -19,11 +19,6 @@ from kdpose_jax.untrusted.documents import parse_json
 
 # A bucket takes one version of an object a second; its copy of a log need not be fresher than this.
 SECONDS_BETWEEN_UPLOADS = 60.0
-
-
-def due(step: int, every: int, last: int) -> bool:
-    """Whether something periodic happens after `step` steps: at every multiple, and at the end. 0 is only the end."""
-    return step == last or (every > 0 and step % every == 0)
 
 
 class Lines:
@@ -145,6 +140,7 @@ class Progress:
       steps: steps in all.
       steps_per_epoch: need not be whole.
       unit: what the rate counts, and how many of it one step has (for example frames).
+      shown: metrics in the line; the log has all of them.
       show: prints one line.
     """
 
@@ -156,11 +152,17 @@ class Progress:
         steps: int,
         steps_per_epoch: float,
         unit: tuple[str, int],
+        shown: tuple[str, ...],
         show: Callable[[str], None],
     ):
-        self._name, self._steps, self._steps_per_epoch, self._unit, self._show = name, steps, steps_per_epoch, unit, show
+        self.name, self._shown = name, shown
+        self._steps, self._steps_per_epoch, self._unit, self._show = steps, steps_per_epoch, unit, show
         self._last_step, self._last_time = first_step, time.perf_counter()
         self._rate = 0.0  # steps per second, smoothed, so that the time left does not jump
+
+    def say(self, what: str) -> None:
+        """Shows a line of the run that is not about its progress."""
+        self._show(f"{self.name}  {what}")
 
     def restart_clock(self, step: int) -> None:
         """Leaves what was done until now (compiling, evaluating, saving) out of the rate."""
@@ -182,10 +184,10 @@ class Progress:
         measured = step > self._last_step  # not where the first step, which compiles, has a line of its own
         self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
         name, per_step = self._unit
-        terms = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+        terms = "  ".join(f"{key} {means[key]:.4g}" for key in self._shown if key in means)
         speed = f"{rate * per_step:,.0f} {name}/s  " if measured else ""
         left = f"  {_clock((self._steps - step) / self._rate)} left" if measured else ""
-        self._show(f"{self._name}  step {step}/{self._steps}  epoch {step / self._steps_per_epoch:.2f}  {speed}{terms}{left}")
+        self._show(f"{self.name}  step {step}/{self._steps}  epoch {step / self._steps_per_epoch:.2f}  {speed}{terms}{left}")
         self._last_step, self._last_time = step, time.perf_counter()
         rates = {f"{name}_per_second": rate * per_step, "data_wait_seconds": waited, "interval_seconds": seconds}
         return rates if measured else {}

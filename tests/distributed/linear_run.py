@@ -17,7 +17,7 @@ from kdpose_jax.data.batches import TrainBatches, to_global
 from kdpose_jax.evaluate import runner
 from kdpose_jax.methods.api import Method, as_metrics
 from kdpose_jax.train import loop, preemption, sharding, state
-from kdpose_jax.train.periodic import MetricsLog
+from kdpose_jax.train.periodic import MetricsLog, Progress
 from kdpose_jax.train.step import build_step
 
 EXAMPLES, BATCH, RATE, SEED, STEPS, SIGNAL_AT = 11, 4, 0.05, 3, 40, 3
@@ -106,14 +106,26 @@ def main(folder):
     batches = TrainBatches(trained, seed=SEED, batch=BATCH, first_step=0, sharding=sharding.over_batch(mesh), patience=60.0)
     stopped = None
     try:
-        loop.train(
-            "line", state=current, frozen={}, batches=batches, root_key=key, interval=[],
+        step = build_step(method(), optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current))
+        plan = loop.Plan(steps=STEPS, steps_per_epoch=EXAMPLES / BATCH, log_every=1, save_every=0, evaluate_every=0)
+        loop.Training(
+            current,
+            [],
+            computation=loop.Computation(step, {}, key, lambda step: RATE, lambda current: {}),
+            batches=batches,
+            plan=plan,
             storage=loop.Storage(checkpoints, interrupted, {}, log, None),
-            step_function=build_step(method(), optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current)),
-            plan=loop.Plan(steps=STEPS, steps_per_epoch=EXAMPLES / BATCH, log_every=1, save_every=0, evaluate_every=0),
-            learning_rate=lambda step: RATE, evaluate=lambda current: {}, shown=("loss",), unit=("points", BATCH),
-            show=lambda line: None, stop=stop,
-        )  # fmt: skip
+            progress=Progress(
+                "line",
+                first_step=0,
+                steps=plan.steps,
+                steps_per_epoch=plan.steps_per_epoch,
+                unit=("points", BATCH),
+                shown=("loss",),
+                show=lambda line: None,
+            ),
+            stop=stop,
+        ).run()
     except preemption.Stopped as said:
         stopped = str(said)
     batches.close()

@@ -15,13 +15,22 @@ from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import TrainBatches
 from kdpose_jax.experiment.training import newest_of
 from kdpose_jax.train import loop, preemption
-from kdpose_jax.train.periodic import Lines, MetricsLog
+from kdpose_jax.train.periodic import Lines, MetricsLog, Progress
 from kdpose_jax.train.state import TrainState, abstract
 
 # Lines, checkpoints and evaluations fall together at some steps and not at others.
 PLAN = loop.Plan(steps=9, steps_per_epoch=3.5, log_every=3, save_every=5, evaluate_every=4)
 MESH = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
 EVERYWHERE, OVER_BATCH = NamedSharding(MESH, PartitionSpec()), NamedSharding(MESH, PartitionSpec("data"))
+
+
+@pytest.mark.parametrize(
+    ("step", "every", "last", "expected"),
+    [(1, 5, 20, False), (5, 5, 20, True), (10, 5, 20, True), (7, 5, 7, True), (7, 0, 20, False), (20, 0, 20, True), (3, 1, 9, True)],
+)
+def test_due(step, every, last, expected):
+    plan = loop.Plan(steps=last, steps_per_epoch=1.0, log_every=0, save_every=0, evaluate_every=0)
+    assert plan.is_due(step, every) is expected
 
 
 class Ended(BaseException):
@@ -64,6 +73,18 @@ def step_function(state, frozen, batch, root_key):
     return TrainState(state.step + 1, {"w": w}, {}, {"count": state.opt_state["count"] + 1}, ema), metrics
 
 
+def progress(first):
+    return Progress(
+        "student",
+        first_step=first,
+        steps=PLAN.steps,
+        steps_per_epoch=PLAN.steps_per_epoch,
+        unit=("numbers", 2),
+        shown=("loss",),
+        show=lambda line: None,
+    )
+
+
 def train(directory, stop, evaluate):
     """One process's life: what `experiment.training.train_run` does around the loop."""
     options = {"keep_best": 1, "best_metric": "error", "best_is_lowest": True, "asynchronous": True}
@@ -82,13 +103,22 @@ def train(directory, stop, evaluate):
         examples = Lines(directory / "examples.jsonl", first_step=first, writes=True)
         batches = TrainBatches(Numbers(), seed=1, batch=2, first_step=first, sharding=OVER_BATCH, patience=60.0)
         try:
-            return loop.train(
-                "student", state=state, interval=interval, step_function=step_function, frozen={}, batches=batches,
-                root_key=jax.device_put(jax.random.key(3), EVERYWHERE), plan=PLAN, learning_rate=lambda step: 0.1 * step,
-                evaluate=functools.partial(evaluate, stop), shown=("loss",),
-                storage=loop.Storage(checkpoints, interrupted, {"method": "toy"}, log, examples), stop=stop, unit=("numbers", 2),
-                show=lambda line: None,
-            )  # fmt: skip
+            return loop.Training(
+                state,
+                interval,
+                computation=loop.Computation(
+                    step_function,
+                    frozen={},
+                    root_key=jax.device_put(jax.random.key(3), EVERYWHERE),
+                    learning_rate=lambda step: 0.1 * step,
+                    evaluate=functools.partial(evaluate, stop),
+                ),
+                batches=batches,
+                plan=PLAN,
+                storage=loop.Storage(checkpoints, interrupted, {"method": "toy"}, log, examples),
+                progress=progress(first),
+                stop=stop,
+            ).run()
         finally:
             batches.close()
             log.close()

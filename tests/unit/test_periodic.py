@@ -9,15 +9,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from kdpose_jax.train.periodic import MetricsLog, Progress, due, mean_metrics
-
-
-@pytest.mark.parametrize(
-    ("step", "every", "last", "expected"),
-    [(1, 5, 20, False), (5, 5, 20, True), (10, 5, 20, True), (7, 5, 7, True), (7, 0, 20, False), (20, 0, 20, True), (3, 1, 9, True)],
-)
-def test_due(step, every, last, expected):
-    assert due(step, every, last) is expected
+from kdpose_jax.train.periodic import MetricsLog, Progress, mean_metrics
 
 
 def test_metrics_are_divided_once():
@@ -92,7 +84,7 @@ def test_progress_line_says_rate_terms_and_time_left(monkeypatch):
     clock = iter([0.0, 10.0, 10.0])
     monkeypatch.setattr("kdpose_jax.train.periodic.time.perf_counter", lambda: next(clock))
     shown = []
-    progress = Progress("student", first_step=100, steps=300, steps_per_epoch=50.0, unit=("frames", 27), show=shown.append)
-    rates = progress.line(200, {"loss": 0.25}, waited=0.5)
+    progress = Progress("student", first_step=100, steps=300, steps_per_epoch=50.0, unit=("frames", 27), shown=("loss",), show=shown.append)
+    rates = progress.line(200, {"loss": 0.25, "task": 1.0}, waited=0.5)
     assert rates == {"frames_per_second": 270.0, "data_wait_seconds": 0.5, "interval_seconds": 10.0}
     assert shown == ["student  step 200/300  epoch 4.00  270 frames/s  loss 0.25  0:10 left"]
