@@ -145,13 +145,11 @@ def base() -> ConfigDict:
         "temporal": ConfigDict({
             "velocity": 2.0,
             "correlation": 0.1,
-            "correlation_joints": 0,  # so many, drawn at every step; 0: all
             "gate": False,  # only where the teacher is nearer to the ground truth than the student
         }),
         "warmup_epochs": 5.0,  # of the embedding and attention terms
         "decay_fraction": 0.0,
         "flip_averaged_targets": False,
-        "cache_teacher_poses": False,
     })
     config.eval = common.evaluation(
         "pose3d",

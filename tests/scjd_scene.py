@@ -68,11 +68,10 @@ class Scene:
         """Pose and features of the student, in training form."""
         return self.student.apply({"params": params["student"]}, self.batch["keypoints_2d"])
 
-    def terms(self, key=KEY, batch=None, frozen=None, **changes):
+    def terms(self, **changes):
         """The terms that the options ask for, by our code, `[B]` each."""
         compute = compiled_terms(tuple(sorted({**self.changes, **changes}.items())))
-        frozen, batch = (self.frozen if frozen is None else frozen), (self.batch if batch is None else batch)
-        return compute(self.params, frozen, batch, self.predicted, self.features, key)
+        return compute(self.params, self.frozen, self.batch, self.predicted, self.features)
 
 
 @functools.cache

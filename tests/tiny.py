@@ -15,9 +15,9 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import pipeline, settings, training
-from kdpose_jax.methods.api import Method
 from kdpose_jax.skeletons import SKELETONS
 from kdpose_jax.train import optim, state
 from kdpose_jax.train.step import build_step

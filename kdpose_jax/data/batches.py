@@ -4,32 +4,15 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
+from kdpose_jax.contracts import Batch, Source
 from kdpose_jax.data import order
 from kdpose_jax.errors import StalledError
 
-Batch = dict[str, np.ndarray]
 SECONDS_TO_CLOSE = 10.0  # that a reader's last batch may take
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Examples in host memory, picked by number.
-
-    `gather(examples [B], passes [B])` returns named arrays whose first axis is B. `passes` is the number of the pass over
-    the data that each example is read in, which random augmentation follows from; None for no augmentation. `unit` says
-    what an example consists of, for rates: a plural and how many of it.
-    """
-
-    unit: tuple[str, int]
-
-    def __len__(self) -> int: ...
-
-    def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch: ...
 
 
 class TrainBatches:

@@ -10,8 +10,8 @@ import numpy as np
 from etils import epath
 
 from kdpose_jax.codecs import crops
+from kdpose_jax.contracts import Batch
 from kdpose_jax.data import images, schema
-from kdpose_jax.data.batches import Batch
 from kdpose_jax.data.tfrecords import read_records
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS, Skeleton

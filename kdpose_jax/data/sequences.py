@@ -6,8 +6,8 @@ import numpy as np
 from etils import epath
 
 from kdpose_jax.codecs import poses
+from kdpose_jax.contracts import Batch
 from kdpose_jax.data import schema
-from kdpose_jax.data.batches import Batch
 from kdpose_jax.data.tfrecords import read_records
 from kdpose_jax.data.windows import Windows, centred_starts
 from kdpose_jax.errors import UserError

@@ -12,12 +12,13 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int
 
+from kdpose_jax.contracts import Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import coco_metrics, metrics_2d, pose2d
-from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
+from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
 SKELETON = "coco_17"
 BOXES = ("ground_truth", "detections")

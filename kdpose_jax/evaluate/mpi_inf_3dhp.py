@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from kdpose_jax.contracts import Batch, Predict
 from kdpose_jax.data import schema, sequences
-from kdpose_jax.data.batches import Batch
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import metrics_3d, pck_3d
 from kdpose_jax.evaluate.pck_3d import PartScores
-from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
+from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import H36M_17
 
 # The official names of the labels 1 to 7.

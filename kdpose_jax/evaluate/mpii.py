@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from kdpose_jax.contracts import Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import pckh, pose2d
-from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
+from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
 SKELETON = "mpii_16"
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from kdpose_jax.contracts import Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import metrics_2d, pose2d
-from kdpose_jax.evaluate.runner import Chosen, Predict, evenly_spread
+from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import Skeleton
 
 # Reference -> the joints that it lies between.

@@ -1,7 +1,6 @@
 """Which examples of a source a network is run over, and running it over each exactly once, on any number of devices and hosts."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,9 +8,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool, Int
 
-from kdpose_jax.data.batches import Batch, Source, evaluation_batches
-
-Predict = Callable[[Any, Any, dict[str, jax.Array]], Any]
+from kdpose_jax.contracts import Batch, Predict, Source
+from kdpose_jax.data.batches import evaluation_batches
 
 
 @dataclasses.dataclass(frozen=True)

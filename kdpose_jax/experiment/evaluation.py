@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdpose_jax.data.batches import Source
+from kdpose_jax.contracts import Source
 from kdpose_jax.evaluate import cost, runner
 from kdpose_jax.experiment import networks, settings
 from kdpose_jax.experiment.training import Surroundings, build_method, open_protocol, plan_of

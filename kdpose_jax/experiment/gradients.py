@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from etils import epath
 
+from kdpose_jax.contracts import Batch, Method
 from kdpose_jax.experiment import settings
-from kdpose_jax.methods.api import Batch, Method
 from kdpose_jax.train.state import TrainState
 
 FILE = "gradients.json"

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kdpose_jax.contracts import Batch, Method
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.api import Batch, Method
 from kdpose_jax.train import sharding
 
 RESERVE = 0.92  # share of a device's memory that a run may plan with

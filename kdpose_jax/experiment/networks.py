@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 
 from kdpose_jax import files
 from kdpose_jax.checkpoint import teacher as checkpoint_teacher
+from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import settings
-from kdpose_jax.methods.api import Method
 from kdpose_jax.models import torch_import
 from kdpose_jax.train import sharding
 

@@ -16,11 +16,11 @@ from ml_collections import ConfigDict
 
 from kdpose_jax.checkpoint.integrity import set_damaged_aside
 from kdpose_jax.checkpoint.manager import Checkpoints
-from kdpose_jax.data.batches import Source, TrainBatches, to_global
+from kdpose_jax.contracts import Method, Source
+from kdpose_jax.data.batches import TrainBatches, to_global
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import runner
 from kdpose_jax.experiment import caching, gradients, memory, networks, settings
-from kdpose_jax.methods.api import Method
 from kdpose_jax.train import loop, optim, sharding, state
 from kdpose_jax.train.periodic import Lines, MetricsLog
 from kdpose_jax.train.preemption import Stop

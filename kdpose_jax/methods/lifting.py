@@ -7,11 +7,10 @@ import jax
 import numpy as np
 
 from kdpose_jax.codecs import poses
+from kdpose_jax.contracts import Batch, Task
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses.lifting import lifting_loss, weighted_joint_error
 from kdpose_jax.methods import lifters
-from kdpose_jax.methods.api import Batch
-from kdpose_jax.methods.task import Task
 from kdpose_jax.skeletons import Skeleton, find_skeleton
 
 

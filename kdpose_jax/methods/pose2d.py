@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from kdpose_jax.codecs import simdr
 from kdpose_jax.codecs.simdr import count_bins
+from kdpose_jax.contracts import Task
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses import simdr as losses
-from kdpose_jax.methods.task import COMPUTE_TYPES, Task, require
+from kdpose_jax.methods.task import COMPUTE_TYPES, require
 from kdpose_jax.models.hrnet import STRIDE
 from kdpose_jax.models.pose_net import HEADS, PoseNet
 from kdpose_jax.models.simdr import HEAD_STARTS

@@ -5,11 +5,11 @@ from typing import Any
 import jax
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
+from kdpose_jax.contracts import Batch, Group, Task
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods import lifting
-from kdpose_jax.methods.api import Batch, Group
 from kdpose_jax.methods.lifters import build_mixste
-from kdpose_jax.methods.task import Task, require
+from kdpose_jax.methods.task import require
 from kdpose_jax.models import sparse_mixste, upsampling
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import SparseMixSTE

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.codecs.simdr import count_bins
 from kdpose_jax.models.convolution import convolution_init
 from kdpose_jax.models.hrnet import STRIDE, HRNet
-from kdpose_jax.codecs.simdr import count_bins
 from kdpose_jax.models.simdr import SimDRHead
 
 HEADS = ("simdr", "heatmap")

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kdpose_jax.contracts import Group
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.api import Group
 
 SCHEDULES = ("epoch_decay", "cosine", "steps")
 

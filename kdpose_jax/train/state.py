@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdpose_jax.methods.api import Batch, Method
+from kdpose_jax.contracts import Batch, Method
 from kdpose_jax.train import sharding
 
 

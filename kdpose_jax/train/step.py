@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdpose_jax.methods.api import Batch, Method, Metrics
+from kdpose_jax.contracts import Batch, Method, Metrics
 from kdpose_jax.train.state import TrainState
 
 TrainStep = Callable[[TrainState, Any, Batch, jax.Array], tuple[TrainState, Metrics]]

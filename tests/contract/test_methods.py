@@ -13,8 +13,9 @@ import pytest
 from tiny import RUNS, first_steps, quick_compiles, run_of, shrink  # noqa: F401
 
 from kdpose_jax import methods
+from kdpose_jax.contracts import Group, Method, Teacher
 from kdpose_jax.experiment import pipeline, training
-from kdpose_jax.methods.api import Group, Method, Teacher, as_metrics
+from kdpose_jax.methods.loss_terms import as_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 METHODS = sorted(path.parent.name for path in pathlib.Path(methods.__path__[0]).glob("*/method.py"))

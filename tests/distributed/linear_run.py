@@ -13,9 +13,10 @@ import numpy as np
 import optax
 
 from kdpose_jax.checkpoint.manager import Checkpoints
+from kdpose_jax.contracts import Method
 from kdpose_jax.data.batches import TrainBatches, to_global
 from kdpose_jax.evaluate import runner
-from kdpose_jax.methods.api import Method, as_metrics
+from kdpose_jax.methods.loss_terms import as_metrics
 from kdpose_jax.train import loop, preemption, sharding, state
 from kdpose_jax.train.periodic import MetricsLog, Progress
 from kdpose_jax.train.step import build_step

@@ -10,8 +10,9 @@ import optax
 import pytest
 from tiny import mesh_of
 
+from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.api import Method, as_metrics
+from kdpose_jax.methods.loss_terms import as_metrics
 from kdpose_jax.train import sharding, state
 from kdpose_jax.train.step import build_step
 

@@ -9,11 +9,11 @@ import pytest
 from etils import epath
 from tiny import get_config
 
+from kdpose_jax.contracts import Method
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import evaluation, gradients, networks, pipeline, settings, training
 from kdpose_jax.experiment.training import Surroundings
-from kdpose_jax.methods.api import Method
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
 

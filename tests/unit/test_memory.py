@@ -7,9 +7,9 @@ import optax
 import pytest
 from tiny import get_config
 
+from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import memory, pipeline, training
-from kdpose_jax.methods.api import Method
 
 
 def dense(width):

@@ -9,8 +9,8 @@ import optax
 import pytest
 from tiny import mesh_of
 
+from kdpose_jax.contracts import Group, Method
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.api import Group, Method
 from kdpose_jax.train import optim, state
 from kdpose_jax.train.step import build_step
 

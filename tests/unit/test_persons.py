@@ -7,8 +7,8 @@ import pytest
 
 from data_prep import convert
 from kdpose_jax.codecs import crops
+from kdpose_jax.contracts import Source
 from kdpose_jax.data import persons, schema
-from kdpose_jax.data.batches import Source
 from kdpose_jax.errors import UserError
 
 VIEWS = {"image": 32, "teacher_image": 128}

@@ -18,15 +18,6 @@ from kdpose_jax.skeletons import H36M_17
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
-@pytest.mark.parametrize(("changes", "caches"), [
-    ({}, False),
-    ({"distill__cache_teacher_poses": True}, True),
-    ({"distill__cache_teacher_poses": True, "distill__weights__temporal": 0.0}, False),
-])  # fmt: skip
-def test_poses_are_cached_on_request_alone(changes, caches):
-    assert (build(**changes)[0].cached_targets is not None) == caches
-
-
 def test_loss_is_the_weighted_sum(scene):
     """L_task + the ramped embedding and attention terms + the temporal term, which is not ramped (spec 3.8 and 6)."""
     weights = {"embedding": 0.5, "attention": 30.0, "temporal": 0.7}

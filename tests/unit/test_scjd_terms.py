@@ -85,44 +85,12 @@ def test_temporal_term(scene, velocity, correlation):
     np.testing.assert_allclose(found["temporal"], temporal_oracle(scene, scene.pose, velocity, correlation), rtol=1e-4)
 
 
-def test_correlation_of_some_joints(scene):
-    """With 2 of 17 joints the term is the mean over some pair of joints, and another pair with another key."""
-    options = {**ONLY["temporal"], "distill__temporal__velocity": 0.0}
-    without = np.asarray(scene.terms(**options, distill__temporal__correlation=0.0)["temporal"])
-    per_joint = correlation_oracle(scene)
-    seen = set()
-    for seed in range(3):
-        value = scene.terms(jax.random.key(seed), **options, distill__temporal__correlation=100.0, distill__temporal__correlation_joints=2)
-        part = (np.asarray(value["temporal"]) - without) / 100
-        pairs = {(i, j) for i in range(J) for j in range(i) if np.allclose(per_joint[:, [i, j]].mean(1), part, rtol=1e-4)}
-        assert len(pairs) == 1
-        seen |= pairs
-    assert len(seen) > 1
-    everything = scene.terms(**options, distill__temporal__correlation=100.0, distill__temporal__correlation_joints=40)
-    np.testing.assert_allclose((everything["temporal"] - without) / 100, per_joint.mean(1), rtol=1e-3)
-
-
 def test_flip_averaged_targets(scene):
     averaged = (scene.pose + poses.flip(scene.pose_of_flipped, FLIP)) / 2
     options = {**ONLY["temporal"], "distill__flip_averaged_targets": True}
     expected = temporal_oracle(scene, averaged, 2.0, 0.1)
     np.testing.assert_allclose(scene.terms(**options)["temporal"], expected, rtol=1e-4)
     assert np.abs(expected - temporal_oracle(scene, scene.pose, 2.0, 0.1)).min() > 1e-3
-
-    cached = build(**options, distill__cache_teacher_poses=True)[0].cached_targets
-    targets = jax.jit(cached)(scene.frozen, {"keypoints_2d": scene.batch["keypoints_2d"]})
-    assert targets.keys() == {"teacher_pose"}
-    np.testing.assert_allclose(targets["teacher_pose"], averaged, atol=1e-5)
-
-
-def test_cached_poses_spare_the_teacher(scene):
-    """Where nothing but its poses is asked for, the teacher is not run: it may as well be no numbers at all."""
-    options = {**ONLY["temporal"], "distill__temporal__correlation": 0.0}
-    batch = {**scene.batch, "teacher_pose": jnp.asarray(scene.pose)}
-    broken = jax.tree.map(lambda leaf: leaf * np.nan, scene.frozen)
-    expected = temporal_oracle(scene, scene.pose, 2.0, 0.0)
-    np.testing.assert_allclose(scene.terms(batch=batch, frozen=broken, **options)["temporal"], expected, rtol=1e-4)
-    assert np.isnan(scene.terms(frozen=broken, **options)["temporal"]).all()
 
 
 def test_attention_head_by_head(wide):

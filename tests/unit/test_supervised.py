@@ -48,4 +48,4 @@ def test_prediction_is_relative_to_the_root(scene):
 
 def test_it_has_no_teacher(scene):
     method, *_ = scene
-    assert (method.teachers, method.groups, method.notes, method.cached_targets) == ((), (), (), None)
+    assert (method.teachers, method.groups, method.notes) == ((), (), ())

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kdpose_jax.contracts import Group, Method, Teacher
 from kdpose_jax.methods import pose2d
-from kdpose_jax.methods.api import Group, Method, Teacher, from_terms
 from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, distillation_terms
+from kdpose_jax.methods.loss_terms import from_terms
 from kdpose_jax.methods.task import for_student
 
 TASKS = ("pose2d",)

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kdpose_jax.contracts import Method, Teacher
 from kdpose_jax.methods import lifting, sparse_lifting
-from kdpose_jax.methods.api import Method, Teacher, from_terms
+from kdpose_jax.methods.loss_terms import from_terms
 from kdpose_jax.methods.scjd import schedule
-from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms, teacher_pose
+from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms
 from kdpose_jax.methods.task import for_student
 from kdpose_jax.skeletons import find_skeleton
 
@@ -54,7 +55,7 @@ def build(config: Any, stage: str) -> Method:
         total, parts = task.loss(predicted, batch)
         weighted = {"task": total}
         if distillation.active:
-            added = distillation_terms(distillation, params, frozen, batch, predicted, features, key)
+            added = distillation_terms(distillation, params, frozen, batch, predicted, features)
             ramp = schedule.ramp(
                 step, warmup_steps=warmup_steps, steps=config.run.steps, decay_fraction=options.decay_fraction
             )
@@ -63,11 +64,7 @@ def build(config: Any, stage: str) -> Method:
             parts = {**parts, **added}
         return weighted, parts, model_state
 
-    def cached_targets(frozen, batch):
-        return {"teacher_pose": teacher_pose(distillation, frozen, batch["keypoints_2d"])}
-
     loss, terms = from_terms(all_terms)
-    caches = bool(options.weights.temporal) and options.cache_teacher_poses
     return Method(
         init=init,
         loss=loss,
@@ -76,6 +73,5 @@ def build(config: Any, stage: str) -> Method:
         terms=terms,
         teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
         groups=sparse_lifting.groups(config, stage),
-        cached_targets=cached_targets if caches else None,
         notes=sparse_lifting.keyframe_notes(config, stage),
     )

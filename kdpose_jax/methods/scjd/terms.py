@@ -45,13 +45,6 @@ class Distillation:
     projectors: EmbeddingProjectors
 
     @property
-    def needs_features(self) -> bool:
-        """Whether any term reads more than the teacher's pose."""
-        weights = self.options.weights
-        correlation = weights.temporal and self.options.temporal.correlation
-        return bool(weights.embedding or weights.attention or correlation)
-
-    @property
     def active(self) -> bool:
         """Whether any term has a weight."""
         weights = self.options.weights
@@ -113,14 +106,12 @@ def teacher_layers(config: Any) -> tuple[int, ...]:
 
 
 def distillation_terms(
-    distillation: Distillation, params: Any, frozen: Any, batch: Any, predicted: jax.Array, features: Any, key: jax.Array
+    distillation: Distillation, params: Any, frozen: Any, batch: Any, predicted: jax.Array, features: Any
 ) -> dict[str, jax.Array]:
     """The unweighted terms by the name of their weight, each `[B]`; a term without a weight is not computed."""
     weights, options = distillation.options.weights, distillation.options
-    taught = {}
-    if distillation.needs_features or "teacher_pose" not in batch:
-        pose, taught = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, batch["keypoints_2d"])
-        pose, taught = jax.lax.stop_gradient((pose, taught))
+    pose, taught = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, batch["keypoints_2d"])
+    pose, taught = jax.lax.stop_gradient((pose, taught))
     terms = {}
     keyframes, student = features["keyframes"], features["network"]
     if weights.embedding:
@@ -128,21 +119,15 @@ def distillation_terms(
     if weights.attention:
         terms["attention"] = attention_term(distillation, keyframes, student, taught)
     if weights.temporal:
-        if "teacher_pose" in batch:
-            pose = batch["teacher_pose"]
-        elif options.flip_averaged_targets:
-            pose = teacher_pose(distillation, frozen, batch["keypoints_2d"], pose)
+        if options.flip_averaged_targets:
+            pose = flip_averaged_pose(distillation, frozen, batch["keypoints_2d"], pose)
         joint_weights = np.asarray(distillation.skeleton.loss_weights)
         truth = batch["pose_3d"] if options.temporal.gate else None
         term = losses.temporal_pose_loss(predicted, pose, joint_weights, options.temporal.velocity, truth)
         if options.temporal.correlation:
             last = upsampling.upsample(features["matrix"], student["temporal"][-1])
-            target = taught["temporal"][-1]
-            if options.temporal.correlation_joints:
-                count = min(options.temporal.correlation_joints, distillation.skeleton.num_joints)
-                drawn = jax.random.permutation(jax.random.fold_in(key, 2), distillation.skeleton.num_joints)[:count]
-                last, target = last[:, :, drawn], target[:, :, drawn]
-            term = term + options.temporal.correlation * losses.correlation_loss(last, target)
+            correlation = losses.correlation_loss(last, taught["temporal"][-1])
+            term = term + options.temporal.correlation * correlation
         terms["temporal"] = term
     return terms
 
@@ -192,17 +177,11 @@ def context_of(distillation: Distillation, embeddings: jax.Array, keyframes: jax
     )
 
 
-def teacher_pose(
-    distillation: Distillation, frozen: Any, keypoints_2d: jax.Array, plain: jax.Array | None = None
+def flip_averaged_pose(
+    distillation: Distillation, frozen: Any, keypoints_2d: jax.Array, pose: jax.Array
 ) -> jax.Array:
-    """P_T, on request averaged with the un-flipped prediction of the flipped input, `[B, F, J, 3]`, no gradient."""
-
-    def lift(keypoints: jax.Array) -> jax.Array:
-        return distillation.teacher.apply({"params": frozen["teacher"]["params"]}, keypoints)[0]
-
-    plain = lift(keypoints_2d) if plain is None else plain
-    if distillation.options.flip_averaged_targets:
-        permutation = distillation.skeleton.flip_permutation
-        mirrored = poses.flip(lift(poses.flip(keypoints_2d, permutation)), permutation)
-        plain = (plain + mirrored) / 2
-    return jax.lax.stop_gradient(plain)
+    """P_T averaged with the un-flipped prediction of the flipped input, `[B, F, J, 3]`, no gradient."""
+    permutation = distillation.skeleton.flip_permutation
+    flipped = poses.flip(keypoints_2d, permutation)
+    mirrored, _ = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, flipped)
+    return jax.lax.stop_gradient((pose + poses.flip(mirrored, permutation)) / 2)
