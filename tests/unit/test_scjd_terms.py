@@ -1,10 +1,9 @@
 """The terms of SCJD as the method wires them: every option against a numpy oracle on the networks' own features."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scjd_scene import FLIP, ONLY, J, alpha_oracle, build, normed
+from scjd_scene import FLIP, ONLY, alpha_oracle, normed
 from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.codecs import poses
