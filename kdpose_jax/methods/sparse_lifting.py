@@ -1,4 +1,7 @@
-"""3D pose lifting from sparse keyframes: SCJD's student on its task. The keyframe grid is inferred (spec/scjd.md 3.1-3.3)."""
+"""3D pose lifting from sparse keyframes: SCJD's student on its task.
+
+The keyframe grid is inferred: docs/methods/scjd.md#keyframes.
+"""
 
 from typing import Any
 
@@ -118,7 +121,7 @@ def first_offset(frames: int, chosen: Any) -> int:
 
 
 def keyframe_notes(frames: int, chosen: Any) -> tuple[str, ...]:
-    """Warns where the keyframe grid is not symmetric (spec/scjd.md 3.2 and A31)."""
+    """Warns where the keyframe grid is not symmetric (docs/methods/scjd.md#keyframes)."""
     if frames % chosen.stride == 0 and chosen.stride % 2:
         return ()
     keyframes = grid.uniform_grid(frames, chosen.stride, first_offset(frames, chosen))
@@ -131,6 +134,9 @@ def keyframe_notes(frames: int, chosen: Any) -> tuple[str, ...]:
 
 
 def layer_map(student_depth: int, teacher_depth: int) -> tuple[int, ...]:
-    """Teacher layer for every student layer, 0-based: l(m) = m L_T / L_S, rounded (1-based in spec/scjd.md 3.4)."""
+    """Teacher layer for every student layer, 0-based: l(m) = m L_T / L_S, rounded.
+
+    Written from 1 in docs/methods/scjd.md#layer-map.
+    """
     ratio = teacher_depth / student_depth
     return tuple(max(1, int((layer + 1) * ratio + 0.5)) - 1 for layer in range(student_depth))

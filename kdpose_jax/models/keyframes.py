@@ -1,6 +1,7 @@
 """Sparse keyframes of a dense window, and the way back: SCJD's input downsampling and upsampling.
 
-Both are a design derived from the paper's abstract, not the paper's equations (spec/scjd.md 3.2 and 3.3, inferred).
+Both are a design derived from the paper's abstract, not the paper's equations (inferred):
+docs/methods/scjd.md#keyframes and docs/methods/scjd.md#upsampling.
 """
 
 import flax.linen as nn

@@ -41,7 +41,10 @@ def test_grid_is_every_rth_frame():
 
 @pytest.mark.parametrize(("frames", "stride"), [(243, 3), (243, 9), (81, 3), (27, 3), (27, 9)])
 def test_centred_grids_of_the_spec(frames, stride):
-    """T / r keyframes, symmetric, with the centre frame among them (spec 3.2)."""
+    """T / r keyframes, symmetric, with the centre frame among them.
+
+    See docs/methods/scjd.md#keyframes.
+    """
     keyframes = grid.uniform_grid(frames, stride, grid.centred_offset(stride))
     assert len(keyframes) == frames // stride
     assert (keyframes + keyframes[::-1] == frames - 1).all()
@@ -49,7 +52,10 @@ def test_centred_grids_of_the_spec(frames, stride):
 
 
 def test_grid_that_does_not_fit():
-    """r = 5 on 243 frames: 49 keyframes 2, 7, ..., 242, without the centre (spec 3.2)."""
+    """r = 5 on 243 frames: 49 keyframes 2, 7, ..., 242, without the centre.
+
+    See docs/methods/scjd.md#keyframes.
+    """
     keyframes = grid.uniform_grid(243, 5, grid.centred_offset(5))
     assert (len(keyframes), keyframes[0], keyframes[1], keyframes[-1], 121 in keyframes) == (49, 2, 7, 242, False)
 
