@@ -1,7 +1,8 @@
 """CDKD: 2D pose in low-resolution pictures, a student of 64x64 or 32x32 pixels from a teacher of 256x256.
 
 Source: "Cross-Domain Knowledge Distillation for Low-Resolution Human Pose Estimation", arXiv 2405.11448. Its abstract and its
-released code were available, its tables were not. `mode` says how the code's slips (spec/cdkd.md 13) are treated:
+released code were available, its tables were not. `mode` says how the code's slips
+(docs/methods/cdkd.md#deviations) are treated:
   paper    corrected: gradients reach the student and the projectors, the temperature is trained against the student
   release  as released: two of the three ideas get no gradient and the third next to none; a row for audits
   plus     `paper` with this project's own changes: unbiased class alignment, exact flip shift, Kronecker projectors, a low
@@ -39,7 +40,7 @@ MODES = ("paper", "release", "plus")
 HEADS = ("simdr", "heatmap")
 SIZES = {"mpii32": 32, "mpii64": 64, "coco32": 32, "coco64": 64}
 # alpha, beta and batch of the released configs, by preset; both are multiplied by 0.4 there, and beta's term is a sum over the
-# batch (spec/cdkd.md 8.1).
+# batch (docs/methods/cdkd.md#released-weights).
 RELEASED_WEIGHTS = {"mpii32": (1.0, 0.1, 128), "mpii64": (1e-4, 1e-5, 32), "coco32": (1.0, 1e-4, 32), "coco64": (1.0, 1e-3, 8)}
 
 
@@ -111,9 +112,10 @@ def base() -> ConfigDict:
         "network": network(32),
         "pretrained": "",
         "input": ConfigDict({"size": 64}),
-        "loss": task_loss("mean", smoothing=0.2),  # spec/cdkd.md 8.2
+        "loss": task_loss("mean", smoothing=0.2),  # docs/methods/cdkd.md#total-loss
         "optim": adam(1e-3),
-        "train": common.train(batch=128, epochs=210.0, ema_decay=0.0),  # spec/cdkd.md 10.2: equal for all students
+        # Equal for all students: docs/methods/cdkd.md#recipe
+        "train": common.train(batch=128, epochs=210.0, ema_decay=0.0),
     })
     config.decode = ConfigDict({
         "flip_shift": "one",  # bins that the mirrored x logits are shifted by: `one` as released, `exact` k - 1
@@ -122,10 +124,10 @@ def base() -> ConfigDict:
         "score": "max",
     })
     config.distill = ConfigDict({
-        # Inferred. Alignment: near the 0.08 that the release has at MPII 32x32 in these units (spec/cdkd.md 8.3); 1 did harm
-        # (docs/cdkd_pictures.md).
+        # Inferred. Alignment: near the 0.08 that the release has at MPII 32x32 in these units
+        # (docs/methods/cdkd.md#released-weights); 1 did harm (docs/cdkd_pictures.md).
         "weights": ConfigDict({"projection": 0.1, "alignment": 0.1}),
-        "projection": ConfigDict({  # SAPE, spec/cdkd.md 5
+        "projection": ConfigDict({  # SAPE, docs/methods/cdkd.md#projector-ensemble
             "kind": "dense",
             "rank": 128,  # of `lowrank`
             "ensemble": 3,
@@ -135,14 +137,14 @@ def base() -> ConfigDict:
             "trained": True,  # released code: False
             "chunked": False,  # joint by joint, for less memory
         }),
-        "alignment": ConfigDict({  # CCA, spec/cdkd.md 6
+        "alignment": ConfigDict({  # CCA, docs/methods/cdkd.md#class-alignment
             "grouping": "floor",
             "order": "temper_then_sum",
             "mask": "none",
             "reduction": "mean",  # released code: a sum over the batch
             "target_gradient": True,  # the temperature's, through the softened target (CTKD); released code: False
         }),
-        "temperature": ConfigDict({  # ETHT, spec/cdkd.md 7
+        "temperature": ConfigDict({  # ETHT, docs/methods/cdkd.md#temperature
             "start": 1.0,
             "range": 20.0,
             "initial": 1.0,
@@ -270,7 +272,7 @@ def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> 
 
 
 def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, imagenet: str) -> None:
-    """MPII or COCO as the released code has them, with the schedules of spec/cdkd.md 10.2."""
+    """MPII or COCO as the released code has them, by the recipe of docs/methods/cdkd.md#recipe."""
     size = SIZES[preset]
     if preset.startswith("coco"):
         config.data.skeleton, config.data.joints = COCO_17.name, COCO_17.num_joints
@@ -303,7 +305,10 @@ def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, image
 
 
 def heatmap(config: ConfigDict) -> None:
-    """The student's network with heatmaps in SimDR's place, trained on its own (HRNet; spec/cdkd.md, appendix B)."""
+    """The student's network with heatmaps in SimDR's place, trained on its own (HRNet).
+
+    Labels and decoding: docs/methods/pose2d.md#heatmaps.
+    """
     config.method = "supervised"
     config.student.network.head = "heatmap"
     # Of maps of 8x8 and 16x16 cells; those of 64x64 (256 pixels) have 2. The loss, half of a mean square, is HRNet's too.

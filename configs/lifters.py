@@ -109,7 +109,8 @@ def train(
         student.optim = optim
         student.train = common.train(batch=1024 // predicted, epochs=epochs or published_epochs, ema_decay=0.0)
         student.train.evaluate_examples = 27 * 1024 // frames
-        config.eval.latency_warmup, config.eval.latency_runs = 50, 200  # spec/scjd.md 5.6
+        # docs/methods/lifting.md#latency
+        config.eval.latency_warmup, config.eval.latency_runs = 50, 200
         config.eval.latency_batches = (1, 64 * 243 // frames)
     else:
         demo = data == "demo"

@@ -55,7 +55,8 @@ OPTIONS = {
     "h36m": {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"},
     "3dhp": {"frames": 81, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new", "pose": "univ_annot3"},
 }
-STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}  # width, depth; spec 3.1
+# Width, depth: docs/methods/scjd.md#student
+STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -117,7 +118,7 @@ def base() -> ConfigDict:
         "shape": ("network", "input"),  # the blocks that decide the parameters
         "network": network(256, 8, heads=8, drop_path=0.1),
         "pretrained": "",
-        "input": ConfigDict({  # inferred, spec 3.2
+        "input": ConfigDict({  # inferred, docs/methods/scjd.md#keyframes
             "stride": 3,
             "offset": -1,  # -1: the centred grid
             "phase_augmentation": True,
@@ -126,11 +127,13 @@ def base() -> ConfigDict:
             "ends": "hold",
         }),
         "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),
-        "optim": common.adamw(2e-4, weight_decay=0.05, clip_norm=1.0),  # spec 6, recommended
+        # Recommended by docs/methods/scjd.md#schedule
+        "optim": common.adamw(2e-4, weight_decay=0.05, clip_norm=1.0),
         "train": common.train(batch=16, epochs=120.0, ema_decay=0.999),
     })
-    config.distill = ConfigDict({  # inferred, spec 3.5 to 3.8
-        # docs/studies.md. By the magnitude argument of spec 3.8 (0.02, 1.0, 1.0) the first two pull at nothing.
+    config.distill = ConfigDict({  # inferred, docs/methods/scjd.md#joint-embedding and on
+        # docs/studies.md. By an argument about magnitudes (0.02, 1.0, 1.0) the first two pull at
+        # nothing (docs/methods/scjd.md#total-loss).
         "weights": ConfigDict({"embedding": 1.0, "attention": 30.0, "temporal": 0.3}),
         "embedding": ConfigDict({
             "context": "dynamic",
@@ -234,7 +237,7 @@ def h36m(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, 
 
 
 def mpi_inf_3dhp(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str, pose: str) -> None:
-    """MPI-INF-3DHP at full size, by P-STMO's protocol (spec 4.5, 5.5)."""
+    """MPI-INF-3DHP at full size, by P-STMO's protocol (docs/methods/lifting.md#mpi-inf-3dhp)."""
     common.require("option frames of preset 3dhp", frames, (81, 27, 9))
     common.require("option r of preset 3dhp", r, (3, 9))  # divide the windows, and keep their centre
     common.require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
@@ -250,7 +253,8 @@ def full_size(config: ConfigDict, preset: str, *, frames: int, student: str, r: 
     config.data.frames = frames
     config.teacher.checkpoint = "" if teacher == "new" else teacher
     config.teacher.train.batch = 1024 // frames  # MixSTE: 1024 frames a batch
-    config.eval.latency_warmup, config.eval.latency_runs = 50, 200  # spec 5.6
+    # docs/methods/lifting.md#latency
+    config.eval.latency_warmup, config.eval.latency_runs = 50, 200
     width, depth = STUDENTS[student]
     config.student.network = network(width, depth, heads=8, drop_path=0.1 if width > 128 else 0.05)
     config.student.input.stride = r

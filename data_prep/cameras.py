@@ -62,7 +62,9 @@ def camera_to_world(points: np.ndarray, orientation: np.ndarray, translation: np
 
 
 def project_to_2d(points: np.ndarray, intrinsic: np.ndarray) -> np.ndarray:
-    """Projects with radial and tangential distortion (VideoPose3D's `project_to_2d`, spec/scjd.md 4.3).
+    """Projects with radial and tangential distortion (VideoPose3D's `project_to_2d`).
+
+    Equations: docs/methods/lifting.md#cameras.
 
     Args:
       points: `[..., 3]`, metres in camera coordinates.

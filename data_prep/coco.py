@@ -1,4 +1,7 @@
-"""COCO keypoints (annotations/person_keypoints_*.json, photographs, a file of detections) -> person records (spec/cdkd.md 9.2)."""
+"""COCO keypoints (person_keypoints_*.json, photographs, a file of detections) -> person records.
+
+Layout: docs/methods/pose2d.md#coco.
+"""
 
 import collections
 import json

@@ -1,4 +1,7 @@
-"""The official file that PCKh is counted against, gt_valid.mat: joints and head boxes of MPII's test persons (spec/cdkd.md 11.3)."""
+"""The official file that PCKh is counted against, gt_valid.mat (docs/methods/pose2d.md#head-boxes).
+
+It has the joints and head boxes of MPII's test persons.
+"""
 
 import dataclasses
 

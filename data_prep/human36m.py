@@ -1,4 +1,7 @@
-"""Human3.6M, or any other set in VideoPose3D's npz layout, -> sequence records (spec/scjd.md 4.1-4.3)."""
+"""Human3.6M, or any other set in VideoPose3D's npz layout, -> sequence records.
+
+Layout: docs/methods/lifting.md#human36m.
+"""
 
 import dataclasses
 import os

@@ -1,4 +1,7 @@
-"""MPI-INF-3DHP, the official release or P-STMO's npz files -> sequence records (spec/scjd.md 4.5)."""
+"""MPI-INF-3DHP, the official release or P-STMO's npz files -> sequence records.
+
+Layouts: docs/methods/lifting.md#mpi-inf-3dhp.
+"""
 
 import dataclasses
 import glob

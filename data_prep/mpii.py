@@ -1,4 +1,7 @@
-"""MPII in HRNet's layout (annot/*.json, annot/gt_valid.mat, images/) -> person records (spec/cdkd.md 9.1)."""
+"""MPII in HRNet's layout (annot/*.json, annot/gt_valid.mat, images/) -> person records.
+
+Layout: docs/methods/pose2d.md#mpii.
+"""
 
 import os
 from typing import Any

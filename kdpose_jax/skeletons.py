@@ -71,7 +71,7 @@ H36M_17 = Skeleton(
     left=(4, 5, 6, 11, 12, 13),
     right=(1, 2, 3, 14, 15, 16),
     root=0,
-    # MixSTE, run.py: w_mpjpe (spec/scjd.md 2.4).
+    # MixSTE, run.py: w_mpjpe (docs/methods/lifting.md#task-loss).
     loss_weights=(1.0, 1.0, 2.5, 2.5, 1.0, 2.5, 2.5, 1.0, 1.0, 1.0, 1.5, 1.5, 4.0, 4.0, 1.5, 4.0, 4.0),
     upper_body=(),
     oks_sigmas=(),
@@ -103,7 +103,8 @@ COCO_17 = Skeleton(
     left=(1, 3, 5, 7, 9, 11, 13, 15),
     right=(2, 4, 6, 8, 10, 12, 14, 16),
     root=0,
-    # The weights of HRNet's coco.py (1.2 and 1.5 for limbs) are switched off in its configurations (spec/cdkd.md 4.1).
+    # The weights of HRNet's coco.py (1.2 and 1.5 for limbs) are switched off in its configurations
+    # (docs/methods/pose2d.md#simdr-labels).
     loss_weights=(1.0,) * 17,
     upper_body=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),  # HRNet, coco.py
     # pycocotools, cocoeval.py: Params.setKpParams.

@@ -66,7 +66,10 @@ def people(skeleton: Skeleton, joints: np.ndarray, visible: np.ndarray, **arrays
 
 
 def crop_of(joints: np.ndarray, persons: Persons, side: int) -> np.ndarray:
-    """Photograph -> crop, written out from spec/cdkd.md 9.3: p' = (S / (200 s)) (p - c) + S / 2."""
+    """Photograph -> crop, written out: p' = (S / (200 s)) (p - c) + S / 2.
+
+    See docs/methods/pose2d.md#crops.
+    """
     width = 200 * persons.scale.astype(np.float64)[:, None, :1]
     return side / width * (joints - persons.center.astype(np.float64)[:, None]) + side / 2
 

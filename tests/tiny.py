@@ -36,10 +36,11 @@ BESIDE_THE_POINT = (
     "name", "eval", "checkpoint", "converter", "train_split", "test_split", "epochs", "pretrained", "optim", "training",
     "log_every_steps", "save_every_steps", "evaluate_every_epochs", "evaluate_examples",
 )  # fmt: skip
-# Parameters whose gradient is zero at the first step: ETHT's reversal grows from nothing (spec/cdkd.md 7).
+# Parameters whose gradient is zero at the first step: ETHT's reversal grows from nothing
+# (docs/methods/cdkd.md#temperature).
 NOT_AT_ONCE = ("temperature",)
 # Parameters without a gradient at the first step but for rounding: what multiplies HoT's queries, which start at zero, and a bias that
-# shifts all logits of a query alike (spec/scjd.md 7.8).
+# shifts all logits of a query alike (docs/methods/lifting.md#hot).
 NO_FIRST_GRADIENT = ("recovery/query/kernel", "recovery/key/bias")
 
 

@@ -34,7 +34,10 @@ def picture_name(layout: str, image_id: int) -> str:
 
 
 def write_mpii(folder: str, labels: dict[str, list[Labels]]) -> None:
-    """The people in focus as HRNet's annotation files have them (spec/cdkd.md 9.1, 11.3): coordinates start at 1."""
+    """The people in focus as HRNet's annotation files have them: coordinates start at 1.
+
+    See docs/methods/pose2d.md#mpii.
+    """
     for split, name in (("train", "train.json"), ("test", "valid.json")):
         write_json(os.path.join(folder, name), [_mpii_record(one) for one in labels[split]])
     records = [_mpii_record(one) for one in labels["test"]]
@@ -69,7 +72,10 @@ def _mpii_record(labels: Labels) -> dict[str, Any]:
 
 
 def write_coco(folder: str, labels: dict[str, list[Labels]]) -> None:
-    """Everybody in the pictures as COCO's person-keypoint files have them (spec/cdkd.md 9.2)."""
+    """Everybody in the pictures as COCO's person-keypoint files have them.
+
+    See docs/methods/pose2d.md#coco.
+    """
     category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_17.joints), "skeleton": []}
     for split, name in (("train", "train2017"), ("test", "val2017")):
         images = [

@@ -37,7 +37,9 @@ NO_REACH = Reach(0.0, 0.0, False)
 
 
 def crop_affine(center: np.ndarray, scale: np.ndarray, rotation: np.ndarray | float, size: int | tuple[int, int]) -> np.ndarray:
-    """Photograph -> crop, the closed form of HRNet's get_affine_transform (spec/cdkd.md 9.3): p' = (W/a) R(t)^T (p - c) + (W/2, H/2).
+    """Photograph -> crop, the closed form of HRNet's get_affine_transform.
+
+    p' = (W/a) R(t)^T (p - c) + (W/2, H/2): docs/methods/pose2d.md#crops.
 
     Args:
       center: `[..., 2]` pixels of the photograph.
@@ -112,7 +114,10 @@ def enlarge(width: float, height: float, aspect: float) -> tuple[float, float]:
 
 
 def box_to_crop(box: Sequence[float], aspect: float) -> tuple[np.ndarray, np.ndarray]:
-    """Box (x, y, width, height) -> centre `[2]` and scale `[2]`, padded by 1.25 (HRNet, coco.py; spec/cdkd.md 9.2)."""
+    """Box (x, y, width, height) -> centre `[2]` and scale `[2]`, padded by 1.25 (HRNet, coco.py).
+
+    See docs/methods/pose2d.md#coco.
+    """
     x, y, width, height = box
     center = np.asarray([x + width * 0.5, y + height * 0.5])
     return center, np.asarray(enlarge(width, height, aspect)) / UNIT * PADDING
@@ -121,7 +126,9 @@ def box_to_crop(box: Sequence[float], aspect: float) -> tuple[np.ndarray, np.nda
 def half_body(
     joints: np.ndarray, visible: np.ndarray, upper_body: Sequence[int], draw: float, aspect: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The box of the upper or the lower half of the visible joints (HRNet, half_body_transform; spec/cdkd.md 9.5).
+    """The box of the upper or the lower half of the visible joints (HRNet, half_body_transform).
+
+    See docs/methods/pose2d.md#augmentation.
 
     Args:
       joints: `[J, 2]` pixels.

@@ -9,7 +9,9 @@ Array = np.ndarray | jnp.ndarray
 
 
 def normalize_screen(pixels: Array, width: int, height: int) -> Array:
-    """Pixels -> screen units: x in [-1, 1], y by the same scale (VideoPose3D, camera.py; spec/scjd.md 4.3).
+    """Pixels -> screen units: x in [-1, 1], y by the same scale (VideoPose3D, camera.py).
+
+    See docs/methods/lifting.md#normalisation.
 
     Args:
       pixels: `[..., 2]`, pixels.

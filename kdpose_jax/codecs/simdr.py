@@ -1,5 +1,6 @@
-"""2D joints as networks see them, and back: SimDR bins per axis, and heatmaps (spec/cdkd.md 4.1, 11.1, 11.2).
+"""2D joints as networks see them, and back: SimDR bins per axis, and heatmaps.
 
+Equations: docs/methods/pose2d.md#simdr-labels, docs/methods/pose2d.md#flip-test.
 Every function takes numpy or jax arrays. A joint at x pixels of the crop stands in bin x k, where k is the split ratio.
 """
 
@@ -23,7 +24,9 @@ def _library(array: Array):
 
 
 def to_bins(joints: Array, weight: Array, *, size: tuple[int, int], split_ratio: float) -> tuple[Array, Array]:
-    """SimDR labels: the nearest bin on each axis, halves to the even one (SimCC, core/loss.py; spec/cdkd.md 4.1).
+    """SimDR labels: the nearest bin on each axis, halves to the even one (SimCC, core/loss.py).
+
+    See docs/methods/pose2d.md#simdr-labels.
 
     Args:
       joints: `[..., J, 2]`, pixels of the crop.
@@ -57,7 +60,9 @@ def count_bins(size: tuple[int, int], split_ratio: float) -> tuple[int, int]:
 def to_gaussians(
     joints: Array, weight: Array, *, size: tuple[int, int], split_ratio: float, sigma: float
 ) -> tuple[Array, Array, Array]:
-    """Labels of SimDR*: exp(-(b - x k)^2 / 2 sigma^2) / (sigma sqrt(2 pi)) over the bins b, not rounded (spec/cdkd.md 4.2).
+    """Labels of SimDR*: exp(-(b - x k)^2 / 2 sigma^2) / (sigma sqrt(2 pi)) over the bins b.
+
+    x k is not rounded (docs/methods/pose2d.md#simdr-labels).
 
     Args:
       joints: `[..., J, 2]`, pixels of the crop.
@@ -126,12 +131,17 @@ def probabilities(logits: Array) -> Array:
 
 
 def flip_shift(kind: str, split_ratio: float) -> int:
-    """Bins by which mirrored x logits are moved left: `one` (SimCC's code), or k - 1, which is `exact` (spec/cdkd.md 11.2)."""
+    """Bins by which mirrored x logits are moved left: `one` (SimCC's code) or k - 1 (`exact`).
+
+    See docs/methods/pose2d.md#flip-test.
+    """
     return 1 if kind == "one" else int(split_ratio) - 1
 
 
 def mirror_back(x: Array, y: Array, *, flip_permutation: Sequence[int], shift: int) -> tuple[Array, Array]:
-    """Logits of the mirrored crop -> logits of the crop: x reversed, left and right swapped (spec/cdkd.md 11.1).
+    """Logits of the mirrored crop -> logits of the crop: x reversed, left and right swapped.
+
+    See docs/methods/pose2d.md#flip-test.
 
     Args:
       x: `[..., J, W k]`.

@@ -39,7 +39,7 @@ def warp(picture: np.ndarray, sampled: np.ndarray, size: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How training crops vary (HRNet, JointsDataset.py; spec/cdkd.md 9.5).
+    """How training crops vary (HRNet, JointsDataset.py; docs/methods/pose2d.md#augmentation).
 
     Attributes:
       seed: of the run.

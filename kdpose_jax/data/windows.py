@@ -9,7 +9,8 @@ def centred_starts(frames: int, length: int, stride: int) -> np.ndarray:
     """Window starts for training: the fewest windows that cover a sequence, centred on it.
 
     With stride = length these are MixSTE's (and VideoPose3D's) chunks; with another stride HoT's windows
-    (spec/scjd.md 4.4). Starts may be negative and windows may end behind the sequence: the edge is replicated.
+    (docs/methods/lifting.md#windows). Starts may be negative and windows may end behind
+    the sequence: the edge is replicated.
 
     Args:
       frames: length of the sequence.

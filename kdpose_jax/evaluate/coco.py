@@ -1,5 +1,6 @@
-"""COCO's keypoint protocol: rescoring, suppression of doubles by OKS, COCO's own evaluation (spec/cdkd.md 11.4; HRNet, coco.py).
+"""COCO's keypoint protocol: rescoring, suppression of doubles by OKS, COCO's own evaluation.
 
+Source: HRNet, coco.py; docs/methods/pose2d.md#coco-evaluation.
 Persons come from ground-truth boxes and, where the data set has them, from a detector's boxes; published figures are of either
 kind and do not compare with each other.
 """

@@ -1,4 +1,7 @@
-"""From poses on photographs to COCO's ten keypoint numbers, through pycocotools (spec/cdkd.md 11.4; HRNet, coco.py)."""
+"""From poses on photographs to COCO's ten keypoint numbers, through pycocotools (HRNet, coco.py).
+
+See docs/methods/pose2d.md#coco-evaluation.
+"""
 
 import contextlib
 import io

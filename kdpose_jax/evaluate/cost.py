@@ -1,7 +1,9 @@
 """What a network costs: parameters, multiply-adds (MACs) read off its jaxpr, and measured latency.
 
-Conventions: FLOPs = 2 x MACs; the lifting literature counts linear layers only (spec/scjd.md 2.3), so linear layers and
-attention products are kept apart. XLA's own estimate is not used: it counts a scan body once (spec/jax_stack.md 8).
+Conventions: FLOPs = 2 x MACs; the lifting literature counts linear layers only
+(docs/methods/lifting.md#cost), so linear layers and attention products are kept apart.
+XLA's own estimate, `compiled.cost_analysis()`, is not used: it counts the body of a scan once,
+whatever its length (github.com/jax-ml/jax/issues/18672).
 """
 
 import dataclasses
@@ -134,7 +136,7 @@ class Latency:
 
 
 def measure_latency(function: Callable, *arguments: Any, warmup: int, runs: int) -> Latency:
-    """Times calls one by one, each waited for (spec/scjd.md 5.6: 50 warm-up and 200 timed runs).
+    """Times calls one by one, each waited for (docs/methods/lifting.md#latency).
 
     Args:
       function: a jitted function of device-ready arguments; compiled in the warm-up.
@@ -174,7 +176,7 @@ class Cost:
     latencies: dict[int, Latency]
 
     def outputs_per_second(self, batch: int) -> float:
-        """Outputs per second with `batch` examples per call (spec/scjd.md 5.6)."""
+        """Outputs per second with `batch` examples per call (docs/methods/lifting.md#latency)."""
         return batch * self.outputs / self.latencies[batch].median_s
 
     def as_dict(self) -> dict[str, Any]:

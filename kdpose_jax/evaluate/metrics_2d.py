@@ -1,4 +1,7 @@
-"""Scores of 2D poses: PCK in its forms, OKS, and the suppression of doubles (spec/cdkd.md 11.3, 11.4). Host side, float64."""
+"""Scores of 2D poses: PCK in its forms, OKS, and the suppression of doubles. Host side, float64.
+
+Equations: docs/methods/pose2d.md#pckh, docs/methods/pose2d.md#coco-evaluation.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -71,7 +74,9 @@ def object_keypoint_similarity(
     counted: Bool[Array, "*pairs J"],
     sigmas: Float[Array, "J"],
 ) -> Float[Array, "*pairs"]:
-    """OKS: the mean over the joints that count of exp(-d^2 / (2 area (2 sigma)^2)), 0 where none counts (COCO; spec/cdkd.md 11.4).
+    """OKS: the mean over the joints that count of exp(-d^2 / (2 area (2 sigma)^2)).
+
+    It is 0 where none counts (COCO; docs/methods/pose2d.md#coco-evaluation).
 
     Args:
       squared_distance: of every joint, square pixels.

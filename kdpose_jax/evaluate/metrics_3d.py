@@ -1,4 +1,7 @@
-"""Errors of root-relative 3D poses, per frame and by Human3.6M's protocol (spec/scjd.md 5.1). Host side, float64."""
+"""Errors of root-relative 3D poses, per frame and by Human3.6M's protocol. Host side, float64.
+
+Equations: docs/methods/lifting.md#metrics.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +42,9 @@ def mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Array,
 
 
 def n_mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]) -> Float[Array, "*frames"]:
-    """MPJPE after the best scaling of each predicted frame (protocol 3; spec/scjd.md 5.1, N-MPJPE).
+    """MPJPE after the best scaling of each predicted frame (protocol 3, N-MPJPE).
+
+    See docs/methods/lifting.md#metrics.
 
     A predicted frame that is zero everywhere stays as it is.
     """
@@ -51,7 +56,9 @@ def n_mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Arra
 
 
 def p_mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]) -> Float[Array, "*frames"]:
-    """MPJPE after the best rotation, scaling and shift of each predicted frame (protocol 2; spec/scjd.md 5.1, P-MPJPE).
+    """MPJPE after the best rotation, scaling and shift of each predicted frame (protocol 2).
+
+    P-MPJPE: docs/methods/lifting.md#metrics.
 
     Mirroring is not allowed. If the joints of a frame coincide, predicted or true, there is nothing to rotate: the
     prediction shrinks to the centre of the target.

@@ -1,4 +1,7 @@
-"""MPI-INF-3DHP's protocol (P-STMO's): the centre frame of a window around every valid frame; MPJPE, PCK and AUC (spec/scjd.md 5.5)."""
+"""MPI-INF-3DHP's protocol (P-STMO's): the centre frame of a window around every valid frame.
+
+MPJPE, PCK and AUC: docs/methods/lifting.md#mpi-inf-3dhp-protocol.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping

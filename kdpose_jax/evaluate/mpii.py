@@ -1,4 +1,7 @@
-"""MPII's protocol: PCKh, the share of joints within a part of the head's size (spec/cdkd.md 11.3; HRNet and SimCC, mpii.py)."""
+"""MPII's protocol: PCKh, the share of joints within a part of the head's size.
+
+Source: HRNet and SimCC, mpii.py; docs/methods/pose2d.md#pckh.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping

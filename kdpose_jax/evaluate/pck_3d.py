@@ -1,4 +1,7 @@
-"""PCK and AUC of root-relative 3D poses, MPI-INF-3DHP's measures (spec/scjd.md 5.5). Host side, float64, millimetres."""
+"""PCK and AUC of root-relative 3D poses, MPI-INF-3DHP's measures. Host side, float64, millimetres.
+
+See docs/methods/lifting.md#mpi-inf-3dhp-protocol.
+"""
 
 from typing import TypedDict
 

@@ -1,4 +1,4 @@
-"""PCKh, the share of joints within a part of the head's size (spec/cdkd.md 11.3)."""
+"""PCKh, the share of joints within a part of the head's size (docs/methods/pose2d.md#pckh)."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int

@@ -32,8 +32,9 @@ def check_flip(flip: object) -> None:
 def photograph_joints(
     prediction: Prediction, persons: Persons, chosen: Int[np.ndarray, "N"], side: int
 ) -> Float[np.ndarray, "N J 2"]:
-    """Checks the predictions on unrotated square crops and maps them to the photographs (spec/cdkd.md 9.3).
+    """Checks the predictions on unrotated square crops and maps them to the photographs.
 
+    The map is the inverse of docs/methods/pose2d.md#crops.
     A broken network must not pass for a bad one, so NaN stops the evaluation and does not count as wrong.
 
     Args:

@@ -16,7 +16,10 @@ def pose_distance(first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"
 def weighted_joint_error(
     predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
 ) -> Float[Array, "B"]:
-    """L_W: mean over frames and joints of the weighted distance (MixSTE, run.py; spec/scjd.md 2.4)."""
+    """L_W: mean over frames and joints of the weighted distance (MixSTE, run.py).
+
+    See docs/methods/lifting.md#task-loss.
+    """
     weights = _per_joint(joint_weights, predicted.dtype)
     return jnp.mean(weights[None, None] * pose_distance(predicted, target), axis=(1, 2))
 

@@ -1,6 +1,6 @@
 """Task losses of 2D pose. Every function returns one value per example, whose mean over the batch is the reference's loss.
 
-Sources: SimCC and CDKD, core/loss.py; HRNet, core/loss.py; spec/cdkd.md 4.2, 8.2.
+Sources: SimCC and CDKD, core/loss.py; HRNet, core/loss.py; docs/methods/pose2d.md#task-losses.
 """
 
 import math
@@ -55,8 +55,9 @@ def joint_loss(
       y: of the y axis.
       weight: of every joint.
       bins: how many the two axes have.
-      form: `mean`, `mean_gaussian`: mean over joints of w (x + y), our form (spec/cdkd.md 8.2, inferred); `norm`, `gaussian`: each axis
-        is divided by its bins before (NMTNORMCritierion, KLDiscretLoss); `sum`: summed over joints (NMTCritierion).
+      form: `mean`, `mean_gaussian`: mean over joints of w (x + y), our form, inferred
+        (docs/methods/pose2d.md#task-losses); `norm`, `gaussian`: each axis is divided by its bins
+        before (NMTNORMCritierion, KLDiscretLoss); `sum`: summed over joints (NMTCritierion).
 
     Returns:
       `[B]`.

@@ -111,7 +111,10 @@ def predictors(apply: Callable, skeleton: Skeleton) -> tuple[Callable, Callable]
 
 
 def flip_averaged(predict: Callable, flip_permutation: tuple[int, ...]) -> Callable:
-    """Test-time flip: the mean of the prediction and the un-flipped prediction on the flipped input (spec/scjd.md 5.2)."""
+    """Test-time flip: the mean of the prediction and the un-flipped one on the flipped input.
+
+    See docs/methods/lifting.md#test-time-flip.
+    """
 
     def averaged(params, state, batch):
         mirrored = {**batch, "keypoints_2d": poses.flip(batch["keypoints_2d"], flip_permutation)}

@@ -1,6 +1,7 @@
 """2D pose in crops: networks from their config blocks, SimDR and heatmap losses, predictions with and without flip.
 
-Forms and constants are SimCC's and HRNet's released code (spec/cdkd.md 4, 11); what is ours is marked in the options.
+Forms and constants are SimCC's and HRNet's released code (docs/methods/pose2d.md); what is ours is
+marked in the options.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ from kdpose_jax.models.pose_net import HEADS, PoseNet
 from kdpose_jax.models.simdr import HEAD_STARTS
 from kdpose_jax.skeletons import find_skeleton
 
-# ImageNet's, of RGB in [0, 1] (spec/cdkd.md 9.3).
+# ImageNet's, of RGB in [0, 1] (docs/methods/pose2d.md#crops).
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

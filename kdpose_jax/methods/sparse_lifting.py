@@ -1,4 +1,7 @@
-"""3D pose lifting from sparse keyframes: SCJD's student on its task. The keyframe grid is inferred (spec/scjd.md 3.1-3.3)."""
+"""3D pose lifting from sparse keyframes: SCJD's student on its task.
+
+The keyframe grid is inferred: docs/methods/scjd.md#keyframes.
+"""
 
 from typing import Any
 
@@ -115,7 +118,7 @@ def keyframe_grid(config: Any, stage: str) -> KeyframeGrid:
 
 
 def keyframe_notes(config: Any, stage: str) -> tuple[str, ...]:
-    """Warns where the keyframe grid is not symmetric (spec/scjd.md 3.2 and A31)."""
+    """Warns where the keyframe grid is not symmetric (docs/methods/scjd.md#keyframes)."""
     grid, frames = keyframe_grid(config, stage), config.data.frames
     if grid.has_equal_phases and grid.stride % 2:
         return ()
@@ -130,6 +133,9 @@ def keyframe_notes(config: Any, stage: str) -> tuple[str, ...]:
 
 
 def layer_map(student_depth: int, teacher_depth: int) -> tuple[int, ...]:
-    """Teacher layer for every student layer, 0-based: l(m) = m L_T / L_S, rounded (1-based in spec/scjd.md 3.4)."""
+    """Teacher layer for every student layer, 0-based: l(m) = m L_T / L_S, rounded.
+
+    Written from 1 in docs/methods/scjd.md#layer-map.
+    """
     ratio = teacher_depth / student_depth
     return tuple(max(1, int((layer + 1) * ratio + 0.5)) - 1 for layer in range(student_depth))

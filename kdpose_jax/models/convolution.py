@@ -8,7 +8,10 @@ from kdpose_jax.models.layers import BatchNorm
 
 
 def convolution_init() -> nn.initializers.Initializer:
-    """Kernels of every convolution: normal with deviation 0.001 (spec/cdkd.md 2.4)."""
+    """Kernels of every convolution: normal with deviation 0.001.
+
+    See docs/methods/pose2d.md#initialisation.
+    """
     return nn.initializers.normal(0.001)
 
 

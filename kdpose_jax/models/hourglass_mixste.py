@@ -1,8 +1,8 @@
 """HoT on MixSTE: after a few pairs of blocks a few representative frames stand for the window; at the end all are recovered.
 
 Source: Li et al., Hourglass Tokenizer for Efficient Transformer-Based 3D Human Pose Estimation, CVPR 2024, and its released code
-(spec/scjd.md 7.8); the clustering by density peaks is Rodriguez and Laio, Science 2014. Parameter names are ours; `torch_import` maps
-the published ones onto them.
+(docs/methods/lifting.md#hot); the clustering by density peaks is Rodriguez and Laio, Science 2014.
+Parameter names are ours; `torch_import` maps the published ones onto them.
 """
 
 from typing import TypedDict

@@ -1,7 +1,8 @@
 """HRNet: branches of halved resolutions side by side, which exchange what they know after every module.
 
-Source: Sun et al., HRNet, CVPR 2019, and its released code, which SimCC's and CDKD's repeat (spec/cdkd.md 2.1). Parameter names are
-ours; `torch_import` maps the published ones onto them.
+Source: Sun et al., HRNet, CVPR 2019, and its released code, which SimCC's and CDKD's repeat
+(docs/methods/pose2d.md#hrnet). Parameter names are ours; `torch_import` maps the published ones
+onto them.
 """
 
 import flax.linen as nn

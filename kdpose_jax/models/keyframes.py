@@ -1,6 +1,7 @@
 """Sparse keyframes of a dense window: SCJD's input downsampling.
 
-It is a design derived from the paper's abstract, not the paper's equations (spec/scjd.md 3.2, inferred).
+It is a design derived from the paper's abstract, not the paper's equations:
+docs/methods/scjd.md#keyframes.
 """
 
 import jax

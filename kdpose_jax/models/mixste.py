@@ -1,7 +1,8 @@
 """MixSTE: a sequence-to-sequence 2D-to-3D lifter of alternating spatial and temporal transformer blocks.
 
-Source: Zhang et al., MixSTE, CVPR 2022, and its released code (spec/scjd.md 2.2). Parameter names are ours;
-`torch_import` maps the published ones onto them.
+Source: Zhang et al., MixSTE, CVPR 2022, and its released code
+(docs/methods/lifting.md#mixste). Parameter names are ours; `torch_import` maps the
+published ones onto them.
 """
 
 from typing import TypedDict

@@ -1,4 +1,7 @@
-"""A 2D pose network: HRNet, one map per joint, and a SimDR or a heatmap head (spec/cdkd.md 2; SimCC's and CDKD's released code)."""
+"""A 2D pose network: HRNet, one map per joint, and a SimDR or a heatmap head.
+
+Source: SimCC's and CDKD's released code; docs/methods/pose2d.md#hrnet.
+"""
 
 from typing import TypedDict
 

@@ -1,7 +1,8 @@
 """PoseFormerV2: one 3D pose from the central frames of a window and the low frequencies of all its frames.
 
-Source: Zhao et al., PoseFormerV2, CVPR 2023, and its released code (spec/scjd.md 7.8). Parameter names are ours;
-`torch_import` maps the published ones onto them.
+Source: Zhao et al., PoseFormerV2, CVPR 2023, and its released code
+(docs/methods/lifting.md#poseformerv2). Parameter names are ours; `torch_import` maps the
+published ones onto them.
 """
 
 from typing import TypedDict

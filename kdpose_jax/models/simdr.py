@@ -1,4 +1,7 @@
-"""The SimDR head: coordinates as classes, one linear map per axis from a joint's whole map (SimCC, ECCV 2022; spec/cdkd.md 2.1)."""
+"""The SimDR head: coordinates as classes, one linear map per axis from a joint's whole map.
+
+Source: SimCC, ECCV 2022; docs/methods/pose2d.md#simdr-head.
+"""
 
 from typing import TypedDict
 

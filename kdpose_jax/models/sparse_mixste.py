@@ -1,6 +1,7 @@
 """MixSTE on sparse keyframes, with its output brought back to all frames: SCJD's student.
 
-The mechanics are this project's design from the paper's abstract (spec/scjd.md 3.1-3.3, inferred).
+The mechanics are this project's design from the paper's abstract (inferred):
+docs/methods/scjd.md#student to docs/methods/scjd.md#upsampling.
 """
 
 from typing import TypedDict

@@ -1,4 +1,6 @@
-"""The released HRNet's tensors, by name, as parameters and running statistics of ours (spec/cdkd.md 2; SimCC's and CDKD's code).
+"""The released HRNet's tensors, by name, as parameters and running statistics of ours.
+
+Source: SimCC's and CDKD's code; docs/methods/pose2d.md#hrnet.
 
 The trees are those of `pose_net.PoseNet`, whose entry `backbone` is that of `hrnet.HRNet`.
 """

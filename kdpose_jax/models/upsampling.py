@@ -1,6 +1,7 @@
 """From keyframes back to all frames of a window: SCJD's upsampling.
 
-It is a design derived from the paper's abstract, not the paper's equations (spec/scjd.md 3.3, inferred).
+It is a design derived from the paper's abstract, not the paper's equations:
+docs/methods/scjd.md#upsampling.
 """
 
 import flax.linen as nn

@@ -1,4 +1,4 @@
-"""The presets of configs/cdkd.py against the recipes of spec/cdkd.md 2, 8, 9 and 10, mode by mode."""
+"""The presets of configs/cdkd.py against docs/methods/cdkd.md and pose2d.md, mode by mode."""
 
 import jax
 import numpy as np
@@ -9,14 +9,16 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import pipeline, settings, training
 
 FULL = ("mpii32", "mpii64", "coco32", "coco64")
-# width, side, k, joints; smoothing, scale factor, rotation, half body (spec 1, 4.2, 9.5)
+# width, side, k, joints (docs/methods/cdkd.md#settings); smoothing, scale factor, rotation,
+# half body (docs/methods/pose2d.md#augmentation)
 SETS = {
     "mpii32": (32, 32, 2.0, 16, 0.2, 0.25, 30.0, 0.0),
     "mpii64": (32, 64, 3.0, 16, 0.2, 0.25, 30.0, 0.0),
     "coco32": (32, 32, 2.0, 17, 0.1, 0.35, 45.0, 0.3),
     "coco64": (48, 64, 3.0, 17, 0.1, 0.35, 45.0, 0.3),
 }
-# 0.4 alpha and 0.4 beta B / 128, as beta's term is a sum over the batch (spec 8.1)
+# 0.4 alpha and 0.4 beta B / 128, as beta's term is a sum over the batch
+# (docs/methods/cdkd.md#released-weights)
 RELEASED = {"mpii32": (0.4, 0.04), "mpii64": (4e-5, 1e-6), "coco32": (0.4, 1e-5), "coco64": (0.4, 2.5e-5)}
 
 
@@ -31,7 +33,7 @@ def test_full_sizes(preset):
     assert found == SETS[preset]
     assert config.teacher.input.size == 256 and config.teacher.network.to_dict() == config.student.network.to_dict()
     assert (config.teacher.loss.form, config.teacher.loss.smoothing) == ({"mpii": "norm", "coco": "sum"}[preset[:4]], SETS[preset][4])
-    for stage in (config.teacher, config.student):  # equal schedules (spec 10.2)
+    for stage in (config.teacher, config.student):  # docs/methods/cdkd.md#recipe
         assert (stage.train.batch, stage.train.epochs, stage.train.ema_decay) == (128, 210.0, 0.0)
         assert (stage.optim.learning_rate, stage.optim.schedule, stage.optim.weight_decay) == (1e-3, "steps", 0.0)
         assert (stage.optim.drop_epochs, stage.optim.drop_factor) == ((170.0, 200.0), 0.1)
@@ -41,7 +43,7 @@ def test_full_sizes(preset):
 
 @pytest.mark.parametrize("preset", FULL)
 def test_release_has_the_slips(preset):
-    """D1 to D4 of spec 13, the released weights and losses."""
+    """D1 to D4 of docs/methods/cdkd.md#deviations, the released weights and losses."""
     config = get_config("cdkd", f"{preset},mode=release")
     weights, projection, alignment, heat = (config.distill[name] for name in ("weights", "projection", "alignment", "temperature"))
     assert (weights.projection, weights.alignment) == pytest.approx(RELEASED[preset])
@@ -63,7 +65,7 @@ def test_paper_has_none_of_them(preset):
 
 @pytest.mark.parametrize("preset", FULL)
 def test_plus(preset):
-    """Spec 14.3. The task loss keeps the scale that the distillation weights are chosen for."""
+    """docs/methods/cdkd.md#modes. The task loss keeps the scale that the weights are chosen for."""
     config = get_config("cdkd", f"{preset},mode=plus")
     assert config.distill.projection.kind == "kron" and config.distill.alignment.grouping == "hat"
     assert config.decode.flip_shift == "exact" and config.decode.coordinate == "expectation"

@@ -128,7 +128,7 @@ def size_of(text: str, teacher: bool = False):
     [(243, "33.78", "277.25", "294.8"), (81, "33.70", "92.42", "94.6"), (27, "33.67", "30.81", "31.1")],
 )
 def test_teacher_sizes(frames, parameters, gflops, with_attention):
-    """Spec 2.3, to its printed digits."""
+    """docs/methods/lifting.md#cost, to its printed digits."""
     count, macs, _ = size_of(f"h36m,frames={frames}", teacher=True)
     assert frames != 243 or count == 33_783_811
     assert f"{count / 1e6:.2f}" == parameters
@@ -150,7 +150,7 @@ def test_teacher_sizes(frames, parameters, gflops, with_attention):
     ],
 )
 def test_student_sizes(text, parameters, gflops, per_frame):
-    """Spec 3.1, to its printed digits (its 4.25 and 2.13 M are 4,244,995 and 2,124,547 by its own formula, 2.3)."""
+    """docs/methods/scjd.md#student, to its printed digits."""
     count, macs, frames = size_of(f"h36m,{text}")
     assert f"{count / 1e6:.2f}" == parameters
     assert f"{2 * macs.linear / 1e9:.{len(gflops.split('.')[1])}f}" == gflops
@@ -158,7 +158,7 @@ def test_student_sizes(text, parameters, gflops, per_frame):
 
 
 def test_recipes_of_human36m():
-    """Spec 2.4 and 6: the released recipe, and the recommended one."""
+    """The released recipe and the recommended one: docs/methods/scjd.md#schedule."""
     parity, recommended = (get_config("scjd", f"h36m,recipe={name}") for name in ("parity", "recommended"))
     for config in (parity, recommended):
         assert (config.teacher.optim.learning_rate, config.teacher.optim.weight_decay, config.teacher.train.batch) == (4e-5, 0.1, 4)
@@ -178,7 +178,10 @@ def test_recipes_of_human36m():
 
 
 def test_preset_of_mpi_inf_3dhp():
-    """Spec 4.5, 5.5 and A27: 81 frames, every third, whose centre is a keyframe and is what is scored."""
+    """81 frames, every third, whose centre is a keyframe and is what is scored.
+
+    See docs/methods/lifting.md#mpi-inf-3dhp-protocol.
+    """
     config = get_config("scjd", "3dhp")
     assert (config.data.frames, config.student.input.stride, config.student.input.offset) == (81, 3, -1)
     assert ((81 - 1) // 2 - (3 - 1) // 2) % 3 == 0

@@ -1,4 +1,4 @@
-"""The student's network can learn: 32 generated persons by heart at 32 pixels (spec/cdkd.md 14.4)."""
+"""The student's network can learn: 32 generated persons by heart at 32 pixels."""
 
 import jax
 import numpy as np

@@ -23,7 +23,7 @@ def golden(request):
 
 
 def in_picture(joints, arrays, size):
-    """Crop pixels -> picture pixels by the closed form of spec/cdkd.md 9.3, rotation 0."""
+    """Crop pixels -> picture pixels by docs/methods/pose2d.md#crops, rotation 0."""
     factor = 200 * arrays["input/scale"][:, :1] / size[0]
     return (joints - np.asarray(size) / 2) * factor[:, None] + arrays["input/center"][:, None]
 

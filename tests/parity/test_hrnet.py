@@ -161,7 +161,10 @@ TRAINED = golden_files("hrnet_*_train")
 
 
 def nmt_norm_criterion(prediction, target, weight, smoothing):
-    """NMTNORMCritierion (spec/cdkd.md 4.2): mean over joints of mean over batch of w KL_sum / M, x plus y."""
+    """NMTNORMCritierion: mean over joints of mean over batch of w KL_sum / M, x plus y.
+
+    See docs/methods/pose2d.md#task-losses.
+    """
     total = 0.0
     for axis, logits in enumerate((prediction["x"], prediction["y"])):
         bins = logits.shape[-1]

@@ -14,7 +14,8 @@ FILES = sorted(FOLDER.glob("metrics3d_*.npz")) or [
     pytest.param(None, marks=pytest.mark.skip(reason=f"no metrics3d_* files in {FOLDER}"), id="absent")
 ]
 
-# The reference's own figures are 1e-9 relative (spec/peers.md); 1e-12 m is a picometre, for errors that are round-off alone.
+# The reference's own figures are good to 1e-9 (docs/methods/lifting.md#sources); 1e-12 m is a
+# picometre, for errors that are round-off alone.
 FLOAT64 = {"rtol": 1e-9, "atol": 1e-12}
 # Ten times what the README states of float32 against float64 for this file, relative to the array's largest value.
 FLOAT32_RELATIVE = 2.8e-6

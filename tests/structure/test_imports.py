@@ -1,4 +1,7 @@
-"""Who may import whom, read off the syntax trees (DESIGN.md, "Allowed imports"), and what some rooms never mention."""
+"""Who may import whom, read off the syntax trees, and what some rooms never mention.
+
+The rule: docs/architecture.md#imports.
+"""
 
 import ast
 import pathlib
@@ -99,7 +102,7 @@ def test_imports_follow_the_data(module):
         assert not [name for name in imports(module, parse(module)) if name.split(".")[0] in ROOTS]
         return
     room = room_of(module)
-    assert room, f"{module} lies in no room of DESIGN.md: add it to the design and to this table, or move it"
+    assert room, f"{module} lies in no room: add it to docs/architecture.md and ALLOWED, or move it"
     allowed = (room, *EVERYBODY, *ALLOWED[room])
     if room in EVERYBODY:
         allowed = (room, "kdpose_jax.errors") + (("kdpose_jax.buckets",) if room == "kdpose_jax.files" else ())

@@ -1,4 +1,7 @@
-"""SAPE against numpy, its kinds and execution modes against each other, and the parameter counts of spec/cdkd.md 5."""
+"""SAPE against numpy, its kinds and execution modes against each other, and their parameters.
+
+The counts are those of docs/methods/cdkd.md#projector-size.
+"""
 
 import re
 
@@ -42,7 +45,7 @@ def test_size_of_dense_projectors(joints, side, dense):
     ("kind", "large", "small"), [("lowrank", "26.9", "25.8"), ("per_joint", "50.5", "12.8"), ("kron", "3.3", "0.98")]
 )
 def test_size_of_other_projectors(kind, large, small):
-    """M64 and M32 of spec 5.4."""
+    """`mpii64` and `mpii32` of docs/methods/cdkd.md#projector-kinds."""
     options = {"ensemble": 3, "size": 64, "rank": 128, "activation": "relu", "chunked": False}
     for side, wanted in ((16, large), (8, small)):
         found = count(ProjectorEnsemble(kind=kind, **options), jnp.zeros((1, 16, side, side)), jnp.zeros((1, 3, 16)))

@@ -1,4 +1,5 @@
-"""CCA and the projection loss against closed forms, numpy and the numbers of spec/cdkd.md 6.3."""
+"""CCA and the projection loss against closed forms, numpy and
+docs/methods/cdkd.md#grouping."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,10 @@ def test_toy_loss():
     [(64, 3, -0.375, 0.375, 0.125), (32, 2, -0.436, 0.436, 0.062), (64, 2, -0.376, 0.376, 0.125), (32, 4, -0.437, 0.437, 0.063)],
 )
 def test_bias(size, k, floor, share, centred):
-    """Mean of (the group of the teacher's label - the student's label) over joints all over the crop (spec 6.3)."""
+    """Mean of (group of the teacher's label - the student's label) over joints all over the crop.
+
+    See docs/methods/cdkd.md#grouping.
+    """
     ratio = 256 // size
     x = np.random.default_rng(0).uniform(0, size - 1 / k, 200_000)
     student = np.minimum(np.round(x * k), size * k - 1)
@@ -80,7 +84,10 @@ def test_ratios_need_not_be_whole_for_the_hat():
 
 @pytest.mark.parametrize("reduction", losses.REDUCTIONS)
 def test_loss_is_the_divergence(reduction):
-    """Against numpy, with a mask; the release's value is B J / M times the plain one (spec 6.2)."""
+    """Against numpy, with a mask; the release's value is B J / M times the plain one.
+
+    See docs/methods/cdkd.md#class-alignment.
+    """
     batch, joints, bins, heat = 3, 5, 4, 2.5
     student, teacher = pair(0, batch, joints, bins), pair(5, batch, joints, 4 * bins)
     weight = np.random.default_rng(3).integers(0, 2, (batch, joints)).astype(np.float32)

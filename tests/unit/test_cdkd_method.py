@@ -135,7 +135,10 @@ def test_missing_gradients_in_release_mode(scenes):
 
 
 def test_release_is_the_sum(scenes):
-    """The alignment of the release is B J / M times the mean (spec 6.2); everything else in the loss is the same."""
+    """The alignment of the release is B J / M times the mean; the rest of the loss is the same.
+
+    See docs/methods/cdkd.md#class-alignment.
+    """
     paper, release = (scenes[mode].answers[2] for mode in ("paper", "release"))
     np.testing.assert_allclose(release["alignment"], paper["alignment"] * 2 * 16 / 64, rtol=1e-5)
     np.testing.assert_allclose([release["task"], release["projection"]], [paper["task"], paper["projection"]], rtol=1e-5)

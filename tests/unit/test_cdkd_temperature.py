@@ -1,4 +1,4 @@
-"""The temperature, its reversal and its schedule against the numbers of spec/cdkd.md 7."""
+"""The temperature, its reversal and its schedule against docs/methods/cdkd.md#temperature."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def strength(epoch, kind, loops):
     return reversal_strength(step, kind=kind, loops=loops, steps=210 * int(STEPS_PER_EPOCH), steps_per_epoch=STEPS_PER_EPOCH)
 
 
-# spec/cdkd.md 7.2: epoch, the release's lambda, CTKD's over 210 epochs and over 10.
+# docs/methods/cdkd.md#temperature: epoch, the release's lambda, CTKD's over 210 epochs and over 10.
 @pytest.mark.parametrize(
     ("epoch", "release", "long", "short"),
     [(0, 1, 0, 0), (5, 0.999, -0.001, -0.5), (10, 0.994, -0.006, -1), (105, 0.5, -0.5, -1), (210, 0, -1, -1)],

@@ -18,7 +18,10 @@ def random_poses(*shape, seed=0):
 
 @KINDS
 def test_screen_units_by_hand(convert):
-    """Corners and centre of a 1000 x 800 picture: x over [-1, 1], y by the same scale (spec 4.3)."""
+    """Corners and centre of a 1000 x 800 picture: x over [-1, 1], y by the same scale.
+
+    See docs/methods/lifting.md#normalisation.
+    """
     pixels = convert(np.array([[0, 0], [1000, 0], [0, 800], [1000, 800], [500, 400], [250, 100]], np.float32))
     expected = [[-1, -0.8], [1, -0.8], [-1, 0.8], [1, 0.8], [0, 0], [-0.5, -0.6]]
     points = poses.normalize_screen(pixels, 1000, 800)

@@ -159,7 +159,8 @@ def test_cost_record():
     assert record["latency_batch4"] == {"median_s": 0.5, "lowest_s": 0.25, "highest_s": 1.0, "runs": 7}
 
 
-# spec/scjd.md 2.3 and 3.1: (network frames, width, depth), output frames -> what the tables print.
+# docs/methods/lifting.md#cost and docs/methods/scjd.md#student: (network frames, width, depth),
+# output frames -> what the tables print.
 # Where a printed figure is the exact one rounded twice, the exact one stands here, rounded once: parameters of S-M
 # (4,244,995, printed 4.25 M) and of S-S at 27 frames (2,124,547, printed 2.13 M), FLOPs per frame of S-M (47.54995 M, 47.6).
 TEACHER = (243, 512, 8)
@@ -222,7 +223,10 @@ def test_teacher_parameters_exactly(mixste_cost):
 
 @pytest.mark.parametrize("network", [(81, 256, 4), (9, 128, 8)])
 def test_counts_follow_the_closed_form(network, mixste_cost):
-    """spec/scjd.md 2.3: parameters, and 8 C^2 multiply-adds per token and block beside embedding and head."""
+    """Parameters, and 8 C^2 multiply-adds per token and block beside embedding and head.
+
+    See docs/methods/lifting.md#cost.
+    """
     frames, width, depth = network
     cost = mixste_cost(*network)
     blocks = 2 * depth * (8 * width**2 + 11 * width)

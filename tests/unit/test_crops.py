@@ -31,7 +31,10 @@ def test_a_quarter_turn():
 
 
 def test_two_resolutions_agree_on_every_position():
-    """x at 256 is r x at S, exactly (spec/cdkd.md 4.3), for many boxes at once."""
+    """x at 256 is r x at S, exactly, for many boxes at once.
+
+    See docs/methods/pose2d.md#two-resolutions.
+    """
     generator = np.random.default_rng(0)
     center, scale = generator.uniform(0, 300, (20, 2)), generator.uniform(0.1, 3, (20, 2))
     rotation, points = generator.uniform(-90, 90, 20), generator.uniform(0, 300, (20, 16, 2))

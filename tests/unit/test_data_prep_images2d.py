@@ -115,7 +115,8 @@ def compare_round_trip(data, expected, visible, side):
     found = pose2d.photograph_joints({"joints": batch["joints"], "scores": batch["joint_weight"]}, data, np.arange(len(data)), side)
     np.testing.assert_array_equal(batch["joint_weight"] > 0, visible)
     assert visible.any(1).all() and np.abs(found - expected)[visible].max() < 0.01
-    width = 200 * data.scale[:, None, 0]  # the crop is the box: its middle is the centre (spec/cdkd.md 9.3)
+    # The crop is the box: its middle is the centre (docs/methods/pose2d.md#crops).
+    width = 200 * data.scale[:, None, 0]
     middle = np.abs((batch["joints"] - side / 2) * width[..., None] / side + data.center[:, None] - expected)[visible]
     assert middle.max() < 0.01
 

@@ -15,7 +15,7 @@ from kdpose_jax import skeletons
 from kdpose_jax.errors import UserError
 
 SETTINGS = dict(train_pictures=5, test_pictures=4, picture_size=160, seed=3, workers=1)
-# MPII's names in the order of its file (spec/cdkd.md 9.1), and COCO's.
+# MPII's names in the order of its file (docs/methods/pose2d.md#mpii), and COCO's.
 MPII_ORDER = (
     "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax upper_neck head_top "
     "right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist"

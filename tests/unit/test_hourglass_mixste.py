@@ -58,7 +58,10 @@ def attend(query, key, value):
 
 
 def lift_in_torch(state, keypoints_2d):
-    """(pose, kept frames) by HoT's layers (spec/scjd.md 7.8), from a state with its names."""
+    """(pose, kept frames) by HoT's layers, from a state with its names.
+
+    See docs/methods/lifting.md#hot.
+    """
 
     def linear(name, tokens):
         return torch.nn.functional.linear(tokens, state[f"{name}.weight"], state[f"{name}.bias"])

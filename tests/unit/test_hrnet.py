@@ -34,7 +34,8 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-# Student or teacher, as spec/cdkd.md 2.3 calls them: (network, its parameters, those of its backbone).
+# docs/methods/pose2d.md#parameter-counts: (network, its parameters, those of its backbone).
+# M is MPII and C is COCO; the number is the side of the student that belongs to it.
 W32, W48 = 28_535_552, 63_594_912
 PUBLISHED = {
     "heatmap MPII": (PoseNet(joints=16, size=(256, 256), head="heatmap"), 28_536_080, W32),
@@ -64,7 +65,7 @@ def without_backbone(call, arguments, options, context):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_number_of_parameters_and_shapes(name):
-    """The published sizes (spec/cdkd.md 2.2 and 2.3): maps of 8, 16 or 64 cells a side."""
+    """The published sizes (docs/methods/pose2d.md#parameter-counts): maps of 8, 16 or 64 cells."""
     network, parameters, of_backbone = PUBLISHED[name]
     if name in WITH_BACKBONE:
         (prediction, features), variables = shapes_of(network, batch=2)

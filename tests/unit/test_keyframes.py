@@ -45,7 +45,10 @@ def test_grid_is_every_rth_frame():
 
 @pytest.mark.parametrize(("frames", "stride"), [(243, 3), (243, 9), (81, 3), (27, 3), (27, 9)])
 def test_centred_grids_of_the_spec(frames, stride):
-    """T / r keyframes, symmetric, with the centre frame among them (spec 3.2)."""
+    """T / r keyframes, symmetric, with the centre frame among them.
+
+    See docs/methods/scjd.md#keyframes.
+    """
     keyframes = KeyframeGrid.from_options(frames, stride, CENTRED).keyframes
     assert len(keyframes) == frames // stride
     assert (keyframes + keyframes[::-1] == frames - 1).all()
@@ -54,12 +57,15 @@ def test_centred_grids_of_the_spec(frames, stride):
 
 @pytest.mark.parametrize(("stride", "offset"), [(0, 0), (10, 0), (3, 3), (3, -2)])
 def test_grids_that_no_window_has(stride, offset):
-    with pytest.raises(ValueError, match="is -?\d+: use"):
+    with pytest.raises(ValueError, match=r"is -?\d+: use"):
         KeyframeGrid.from_options(9, stride, offset)
 
 
 def test_grid_that_does_not_fit():
-    """r = 5 on 243 frames: 49 keyframes 2, 7, ..., 242, without the centre (spec 3.2)."""
+    """r = 5 on 243 frames: 49 keyframes 2, 7, ..., 242, without the centre.
+
+    See docs/methods/scjd.md#keyframes.
+    """
     keyframes = KeyframeGrid.from_options(243, 5, CENTRED).keyframes
     assert (len(keyframes), keyframes[0], keyframes[1], keyframes[-1], 121 in keyframes) == (49, 2, 7, 242, False)
 

@@ -53,7 +53,10 @@ def test_published_parameters(text, millions):
 
 
 def test_cost_of_hot():
-    """spec/scjd.md 2.3 and 7.8; published with 17 times the map of the queries, which are the same for every joint."""
+    """Published with 17 times the map of the queries, which are the same for every joint.
+
+    See docs/methods/lifting.md#hot.
+    """
     _, macs = cost("mixste_hot,data=h36m")
     width, joints, frames, kept = 512, 17, 243, 81
     assert f"{2 * (macs.linear + 16 * frames * width**2) / 1e9:.2f}" == "167.51"

@@ -79,7 +79,7 @@ def test_a_known_motion():
         smoothness_weight=0.5,
         velocity_weight=2.0,
     )
-    mean_weight = 36.5 / 17  # spec 2.4
+    mean_weight = 36.5 / 17  # docs/methods/lifting.md#task-loss
     np.testing.assert_allclose(terms["joint_error"], [mean_weight * 0.15], rtol=1e-6)
     np.testing.assert_allclose(terms["smoothness"], [mean_weight * 0.09 / 3], rtol=1e-6)
     np.testing.assert_allclose(terms["velocity_error"], [0.3], rtol=1e-6)

@@ -112,7 +112,10 @@ def test_sizes_in_words(count, text):
 
 
 def test_dense_projectors_of_coco64():
-    """0.9 G parameters (spec/cdkd.md 5.3) are seen before anything is allocated; Kronecker ones are hardly there."""
+    """0.9 G parameters are seen before anything is allocated; Kronecker ones are hardly there.
+
+    See docs/methods/cdkd.md#projector-size.
+    """
     totals = {}
     for kind in ("dense", "kron"):
         config = get_config("cdkd", "coco64")

@@ -77,7 +77,7 @@ def test_attention_against_loops():
 
 @pytest.mark.parametrize(("frames", "width", "depth"), [(243, 512, 8), (27, 64, 2), (9, 16, 1)])
 def test_number_of_parameters(frames, width, depth):
-    """2 L (8 C^2 + 11 C) + 3 C + (J + T) C + 4 C + 2 C + 3 C + 3 (spec 2.3)."""
+    """2 L (8 C^2 + 11 C) + 3 C + (J + T) C + 4 C + 2 C + 3 C + 3 (docs/methods/lifting.md#cost)."""
     network = MixSTE(joints=17, frames=frames, width=width, depth=depth, heads=8, mlp_ratio=2.0, drop_path=0.0)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32))
     blocks = 2 * depth * (8 * width**2 + 11 * width)

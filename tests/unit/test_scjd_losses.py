@@ -1,4 +1,7 @@
-"""Every distillation term of SCJD against plain loops written from spec/scjd.md 3.5 to 3.7, eager and jitted."""
+"""Every distillation term of SCJD against plain loops, eager and jitted.
+
+Written from docs/methods/scjd.md#joint-embedding to docs/methods/scjd.md#temporal-consistency.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +136,10 @@ def test_motion_weights(wrap, keyframes, reach):
 
 
 def test_adjacency():
-    """16 bones both ways and 17 self loops (spec 3.6); two bones apart count a half in `hop2`."""
+    """16 bones both ways and 17 self loops; two bones apart count a half in `hop2`.
+
+    See docs/methods/scjd.md#adjacent-joint-attention.
+    """
     hops = H36M_17.hops()
     near = losses.adjacency(hops, "mse")
     assert near.sum() == 49 and (near == near.T).all() and (np.diag(near) == 1).all()
@@ -292,7 +298,7 @@ def test_ramp():
     (4, 2, (1, 1, 2, 2)),
 ])  # fmt: skip
 def test_layer_map(student, teacher, expected):
-    """l(m) = m L_T / L_S rounded, written 1-based as in the spec; the last layers always meet."""
+    """l(m) = m L_T / L_S rounded, from 1 (docs/methods/scjd.md#layer-map); the last layers meet."""
     assert tuple(layer + 1 for layer in sparse_lifting.layer_map(student, teacher)) == expected
 
 

@@ -1,4 +1,7 @@
-"""SCJD put together: its invariants (spec 6), its weighted sum, and the options that it refuses."""
+"""SCJD put together: its invariants, its weighted sum, and the options that it refuses.
+
+See docs/methods/scjd.md#invariants.
+"""
 
 import copy
 
@@ -19,7 +22,10 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 def test_loss_is_the_weighted_sum(scene):
-    """L_task + the ramped embedding and attention terms + the temporal term, which is not ramped (spec 3.8 and 6)."""
+    """L_task + the ramped embedding and attention terms + the temporal term, which is not ramped.
+
+    docs/methods/scjd.md#total-loss, docs/methods/scjd.md#schedule
+    """
     weights = {"embedding": 0.5, "attention": 30.0, "temporal": 0.7}
     scjd, config = build(
         **{f"distill__weights__{name}": weight for name, weight in weights.items()}, distill__warmup_epochs=0.5, distill__decay_fraction=0.5

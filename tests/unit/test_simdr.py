@@ -1,4 +1,7 @@
-"""SimDR labels, their decoding, the flip, and the task losses, against closed forms and the spec's tables."""
+"""SimDR labels, their decoding, the flip, and the task losses, against closed forms and tables.
+
+The tables: docs/methods/pose2d.md#task-losses.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +71,10 @@ def test_expectation_ignores_the_tail_of_smoothed_labels(library, bins):
 @LIBRARIES
 @pytest.mark.parametrize("ratio", [1, 2, 3, 4])
 def test_flip_shift_is_exact_at_k_minus_one(library, ratio):
-    """A point at x mirrors to S - 1 - x; moved back by k - 1 bins its peak falls on its own bin again (spec 11.2)."""
+    """A point at x mirrors to S - 1 - x; moved back by k - 1 bins its peak is on its own bin again.
+
+    See docs/methods/pose2d.md#flip-test.
+    """
     side, count = 16, 16 * ratio
     shift = simdr.flip_shift("exact", float(ratio))
     assert shift == ratio - 1 and simdr.flip_shift("one", float(ratio)) == 1
@@ -131,7 +137,8 @@ def test_gaussian_labels():
     assert (x[1] == 0).all() and (y[1] == 0).all()
 
 
-# spec/cdkd.md 4.2: uniform logits, all joints visible: bins, smoothing, one axis, NORM, SUM for 16 and 17 joints.
+# docs/methods/pose2d.md#task-losses, uniform logits, all joints visible: bins, smoothing, one axis,
+# NORM, SUM for 16 and 17 joints.
 TABLE = [
     (64, 0.2, 2.829854, 0.08843293, 90.55532, 96.21503),
     (192, 0.2, 3.706638, 0.03861082, 118.61242, 126.02570),

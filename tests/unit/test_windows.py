@@ -20,7 +20,7 @@ def lengths(seed, trials=200):
 
 
 def test_end_to_end_windows_are_those_of_mixste():
-    """n = ceil(F / T), the first at -floor((n T - F) / 2) (spec 4.4)."""
+    """n = ceil(F / T), the first at -floor((n T - F) / 2) (docs/methods/lifting.md#windows)."""
     for frames, length in lengths(0):
         count = math.ceil(frames / length)
         offset = (count * length - frames) // 2

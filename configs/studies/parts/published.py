@@ -1,4 +1,7 @@
-"""Figures that others published, as printed there (spec/scjd.md 7). They stand below our tables, never in them."""
+"""Figures that others published, as printed there. They stand below our tables, never in them.
+
+Sources: docs/methods/lifting.md#published-numbers and docs/methods/pose2d.md#published-numbers.
+"""
 
 from kdpose_jax.report.comparison import Published
 

@@ -1,6 +1,7 @@
 """SAPE, the scale-adaptive projector ensemble: trained beside the student, thrown away with the teacher.
 
-CDKD (arXiv 2405.11448) and its released code; spec/cdkd.md 5. The factorised kinds of projector are our design (5.4).
+CDKD (arXiv 2405.11448) and its released code; docs/methods/cdkd.md#projector-ensemble. The
+factorised kinds of projector are our design (docs/methods/cdkd.md#projector-kinds).
 """
 
 import math
@@ -153,7 +154,9 @@ class ProjectorEnsemble(nn.Module):
 
 
 class ScaleAdaptiveProjection(nn.Module):
-    """SAPE: student maps -> maps to compare with the teacher's (spec/cdkd.md 5.2).
+    """SAPE: student maps -> maps to compare with the teacher's.
+
+    Equations: docs/methods/cdkd.md#projector-ensemble.
 
     The released code merges N projections and, as a further branch, their mean. The mean adds nothing: it is the same as N
     branches of weights a_i + a_{N+1} / N.
@@ -175,7 +178,7 @@ def upsampling(side: int, size: int) -> Float[np.ndarray, "I A"]:
     """Bilinear interpolation of a `side` x `side` map at `size` x `size` places, as a matrix.
 
     Cell t of the larger map stands at t side / size of the smaller one, without a half-cell term, as coordinates of the two
-    resolutions do (spec/cdkd.md 4.3); the last row and column are held.
+    resolutions do (docs/methods/pose2d.md#two-resolutions); the last row and column are held.
     """
     place = np.minimum(np.arange(size) * side / size, side - 1)
     line = np.maximum(0.0, 1 - np.abs(place[None] - np.arange(side)[:, None]))  # [side, size]

@@ -1,6 +1,7 @@
 """The distillation terms of CDKD: SAPE's cosine distance and CCA, the cross-class alignment. Per example, `[B]`.
 
-CDKD (arXiv 2405.11448) and its released code; spec/cdkd.md 5 and 6. What the release does not have is marked as ours.
+CDKD (arXiv 2405.11448) and its released code; docs/methods/cdkd.md#projector-ensemble and
+docs/methods/cdkd.md#class-alignment. What the release does not have is marked as ours.
 """
 
 import jax
@@ -12,11 +13,13 @@ GROUPINGS = ("floor", "centred", "hat")
 ORDERS = ("temper_then_sum", "lse")
 MASKS = ("none", "visible")
 REDUCTIONS = ("mean", "release")
-EPSILON = 1e-8  # of the lengths in the cosine (spec/cdkd.md 5.2)
+EPSILON = 1e-8  # of the lengths in the cosine (docs/methods/cdkd.md#projector-ensemble)
 
 
 def projection_loss(projected: Float[Array, "B J H W"], teacher: Float[Array, "B J H W"]) -> Float[Array, "B"]:
-    """1 - cosine of the two whole maps, all joints together, from 0 to 2 (spec/cdkd.md 5.2).
+    """1 - cosine of the two whole maps, all joints together, from 0 to 2.
+
+    See docs/methods/cdkd.md#projector-ensemble.
 
     Args:
       projected: the student's maps in the teacher's size.
@@ -31,7 +34,9 @@ def projection_loss(projected: Float[Array, "B J H W"], teacher: Float[Array, "B
 
 
 def grouping_matrix(kind: str, teacher_bins: int, student_bins: int) -> Float[np.ndarray, "T M"]:
-    """How the teacher's bins are shared out among the student's: every row sums to 1 (spec/cdkd.md 6.3).
+    """How the teacher's bins are shared out among the student's: every row sums to 1.
+
+    See docs/methods/cdkd.md#grouping.
 
     Teacher bin t stands at t / r of the student's bins, where r = T / M.
 
@@ -93,7 +98,9 @@ def alignment_loss(
     weight: Float[Array, "B J"] | None,
     target_gradient: bool,
 ) -> Float[Array, "B"]:
-    """CCA: T^2 KL(h || softmax(student / T)) over the student's bins, summed over both axes (spec/cdkd.md 6.1, 6.2).
+    """CCA: T^2 KL(h || softmax(student / T)) over the student's bins, summed over both axes.
+
+    See docs/methods/cdkd.md#class-alignment.
 
     Args:
       student: logits of `x` and `y`, M bins.
@@ -101,8 +108,9 @@ def alignment_loss(
       temperature: T.
       grouping: one of `GROUPINGS`.
       order: one of `ORDERS`.
-      reduction: `mean` over joints (spec/cdkd.md 6.2, ours); `release`: the released code sums over batch, joints and axes
-        and divides by M, so that the value of an example is multiplied by B here: its mean over the batch is that sum.
+      reduction: `mean` over joints (docs/methods/cdkd.md#class-alignment, ours); `release`: the
+        released code sums over batch, joints and axes and divides by M, so that the value of an
+        example is multiplied by B here: its mean over the batch is that sum.
       weight: of every joint; None distils all of them alike (the released code).
       target_gradient: h passes the temperature's gradient, as in CTKD. The released code stops it at h, and what is left
         need not even have the sign of the loss's own slope. The teacher's logits never get any.

@@ -1,6 +1,7 @@
 """CDKD: wiring of the student on small crops, the teacher on large ones, and the terms between them.
 
-L = L_task + lambda_p L_SAPE + lambda_a L_CCA (CDKD, arXiv 2405.11448, and its released code; spec/cdkd.md 8).
+L = L_task + lambda_p L_SAPE + lambda_a L_CCA (CDKD, arXiv 2405.11448, and its released code;
+docs/methods/cdkd.md#total-loss).
 """
 
 from typing import Any
@@ -93,7 +94,8 @@ def groups(distillation: Distillation) -> tuple[Group, ...]:
     """The optimiser groups of what is trained beside the student."""
     options, found = distillation.options, []
     if options.weights.alignment:
-        # Adam would cancel lambda's size and keep its sign alone (spec/cdkd.md 7.3).
+        # Adam would cancel lambda's size and keep its sign alone
+        # (docs/methods/cdkd.md#temperature).
         factor = options.temperature.learning_rate_factor
         found.append(Group("^temperature", learning_rate_factor=factor, plain_sgd=True))
     if options.weights.projection and not options.projection.trained:

@@ -1,6 +1,6 @@
 """ETHT, easy-to-hard training: a learnable temperature whose gradient is reversed ever more strongly.
 
-CTKD's, as used by CDKD (arXiv 2405.11448) and its released code; spec/cdkd.md 7.
+CTKD's, as used by CDKD (arXiv 2405.11448) and its released code; docs/methods/cdkd.md#temperature.
 """
 
 import jax

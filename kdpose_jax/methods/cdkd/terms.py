@@ -141,8 +141,8 @@ def projection_term(
 ) -> tuple[jax.Array, Any]:
     """SAPE, `[B]`, and the state with the new statistics of its norms.
 
-    The released code stops the gradient at the student's maps and hands no optimiser the projectors (spec/cdkd.md 13, D1, D2):
-    `student_gradient` and `trained`.
+    The released code stops the gradient at the student's maps and hands no optimiser the projectors
+    (docs/methods/cdkd.md#deviations, D1 and D2): `student_gradient` and `trained`.
     """
     options = distillation.options.projection
     maps = maps if options.student_gradient else jax.lax.stop_gradient(maps)

@@ -1,6 +1,7 @@
 """The distillation terms of SCJD. Every function returns one value per example, `[B]`.
 
-The paper's equations were not available: each term is this project's design from the abstract (spec/scjd.md 3.4-3.7,
+The paper's equations were not available: each term is this project's design from the abstract
+(docs/methods/scjd.md#joint-embedding to docs/methods/scjd.md#temporal-consistency,
 inferred), with its alternatives as named options.
 """
 

@@ -1,6 +1,7 @@
 """SCJD: wiring of the sparse student, the dense teacher and the terms between them.
 
-L = L_task + lambda_e L_DJED + lambda_a L_AJAD + lambda_t L_TCD (spec/scjd.md 3.8; weights and forms are inferred).
+L = L_task + lambda_e L_DJED + lambda_a L_AJAD + lambda_t L_TCD (docs/methods/scjd.md#total-loss;
+weights and forms are inferred).
 """
 
 from typing import Any

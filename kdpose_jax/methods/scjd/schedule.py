@@ -1,4 +1,7 @@
-"""How strongly the distillation terms count at a step, and which layers they join. Inferred (spec/scjd.md 3.4, 6)."""
+"""How strongly the distillation terms count at a step, and which layers they join.
+
+Inferred: docs/methods/scjd.md#schedule, docs/methods/scjd.md#layer-map.
+"""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int

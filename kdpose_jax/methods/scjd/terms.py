@@ -1,6 +1,7 @@
 """What the student is taught: the teacher's targets and the weighted terms, from the resolved options.
 
-The paper's equations were not available: forms and options are inferred (spec/scjd.md 3.4-3.7).
+The paper's equations were not available: forms and options are inferred
+(docs/methods/scjd.md#joint-embedding to docs/methods/scjd.md#temporal-consistency).
 """
 
 import dataclasses
