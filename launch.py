@@ -99,7 +99,7 @@ def start_distributed() -> None:
         numbers = (int(value) if value is not None else None for value in (processes, process))
         jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/scaling.md).") from error
+        raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/running/pods.md).") from error
     finally:
         hint.cancel()
 

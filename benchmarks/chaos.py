@@ -37,7 +37,7 @@ METHODS = ("scjd", "cdkd")
 NETWORKS = ("teacher", "baseline", "student")
 TIMINGS = ("_per_second", "_seconds")
 LEFTOVERS = ("*.partial", "*.orbax-checkpoint-tmp*", "deleted", "damaged-*", "interrupted", ".lock")
-# Connected processes agree to stop between two steps: what is compiled is waited for (docs/scaling.md), here by four on two cores.
+# Connected processes agree to stop between two steps: what is compiled is waited for (docs/running/pods.md), here by four on two cores.
 SECONDS_AFTER_SIGTERM = {1: 15.0, 2: 60.0}
 SECONDS_AT_MOST = 3600.0
 # Of the undisturbed run's length, compiling included: when a start is disturbed at the latest. The first start of a run is disturbed

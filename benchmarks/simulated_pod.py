@@ -2,7 +2,7 @@
 
   python -m benchmarks.simulated_pod scjd|cdkd [PROCESSES ...]
 
-Starts launch.py as a pod would (docs/scaling.md), on generated data and tiny networks, and prints a table: losses of the student at
+Starts launch.py as a pod would (docs/running/pods.md), on generated data and tiny networks, and prints a table: losses of the student at
 some steps, their largest relative difference from the first row over all steps of all networks, test scores, and steps per second
 relative to the first row. All processes share this machine's cores, so that the last column says what the connections cost
 and nothing about a pod's speed.

@@ -2,7 +2,7 @@
 
   python -m benchmarks.step_time_model
 
-Counts parameters, multiply-adds and bytes of the full-size runs from shapes alone, and prints the table of docs/scaling.md, whose
+Counts parameters, multiply-adds and bytes of the full-size runs from shapes alone, and prints the table of docs/running/pods.md, whose
 formulas these functions are.
 """
 

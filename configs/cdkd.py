@@ -125,7 +125,7 @@ def base() -> ConfigDict:
     })
     config.distill = ConfigDict({
         # Inferred. Alignment: near the 0.08 that the release has at MPII 32x32 in these units
-        # (docs/methods/cdkd.md#released-weights); 1 did harm (docs/cdkd_pictures.md).
+        # (docs/methods/cdkd.md#released-weights); 1 did harm (docs/results/pictures.md).
         "weights": ConfigDict({"projection": 0.1, "alignment": 0.1}),
         "projection": ConfigDict({  # SAPE, docs/methods/cdkd.md#projector-ensemble
             "kind": "dense",
@@ -235,7 +235,7 @@ def narrow(
     config.student.input.size = size
     config.data.split_ratio = split_ratio
     config.distill.projection.kind = "kron"  # dense ones have hundreds of millions of parameters
-    config.distill.temperature.range = 3.0  # ours: targets softened 16 times and more say little (docs/cdkd_pictures.md)
+    config.distill.temperature.range = 3.0  # ours: targets softened 16 times and more say little (docs/results/pictures.md)
     for stage in (config.teacher, config.student):
         stage.network.head_start = "marginal"
         common.quick_stage(
@@ -265,7 +265,7 @@ def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> 
     files = ("train_annotations", "test_annotations", "train_images", "test_images")
     config.data.converter = ConfigDict({"name": "mpii", "settings": ConfigDict(dict.fromkeys(files, ""))})
     config.eval = common.evaluation("pck", batch=32, settings={"flip": True, "reference": "torso", "threshold": 0.2})
-    config.distill.weights.alignment = 0.5  # docs/cdkd_pictures.md
+    config.distill.weights.alignment = 0.5  # docs/results/pictures.md
     # One k for both sizes, so that one teacher serves both.
     narrow(config, mode, size=size, split_ratio=3.0, epochs=20.0, learning_rate=3e-3, evaluate_examples=0)
     config.teacher.input.size = teacher_size

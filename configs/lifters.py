@@ -142,7 +142,7 @@ def mixste(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
     sizes = {"demo": (32, 2, 4, 0.0), "mocap": (64, 4, 4, 0.0), "h36m": (512, 8, 8, 0.1)}
     recipe = {"optim": common.adamw(4e-5, weight_decay=0.1, clip_norm=0.0), "published_epochs": 160.0, "evaluated": 64}
     network = transformer("mixste", *sizes[data])
-    network.joint_position_std = 1.0 if data == "mocap" else 0.0  # docs/studies.md
+    network.joint_position_std = 1.0 if data == "mocap" else 0.0  # docs/results/motion.md
     return network, recipe
 
 

@@ -132,7 +132,7 @@ def base() -> ConfigDict:
         "train": common.train(batch=16, epochs=120.0, ema_decay=0.999),
     })
     config.distill = ConfigDict({  # inferred, docs/methods/scjd.md#joint-embedding and on
-        # docs/studies.md. By an argument about magnitudes (0.02, 1.0, 1.0) the first two pull at
+        # docs/results/motion.md. By an argument about magnitudes (0.02, 1.0, 1.0) the first two pull at
         # nothing (docs/methods/scjd.md#total-loss).
         "weights": ConfigDict({"embedding": 1.0, "attention": 30.0, "temporal": 0.3}),
         "embedding": ConfigDict({
@@ -217,7 +217,7 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
         common.quick_stage(
             stage, 6e-3, epochs=epochs, warmup_epochs=0.02, ema_decay=0.999, evaluate_every_epochs=0.25, evaluate_examples=512
         )
-        # docs/studies.md: how they learn far more from the same frames.
+        # docs/results/motion.md: how they learn far more from the same frames.
         stage.train.batch = 4
         stage.network.joint_position_std = 1.0
         stage.train.save_every_steps = 1000

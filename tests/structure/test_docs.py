@@ -137,11 +137,11 @@ def test_the_rules_are_githubs():
 
 
 def test_a_broken_link_is_seen():
-    assert problem("methods/scjd.md#keyframes", "docs/studies.md") == ""
+    assert problem("methods/scjd.md#keyframes", "docs/results/motion.md") == ""
     assert problem("https://example.org/no.md", "README.md") == ""
     assert problem("configs", "README.md") == ""
     for target in ("methods/none.md", "methods/scjd.md#none", "#none", "../../elsewhere.md", "methods/scjd", "../configs#none"):
-        assert problem(target, "docs/studies.md"), target
+        assert problem(target, "docs/results/motion.md"), target
 
 
 @pytest.mark.parametrize("name", documents())
