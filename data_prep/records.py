@@ -248,7 +248,7 @@ def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: flo
     size = "frames" if kind is schema.SEQUENCES else "records"
     splits = {name: (split["records"], split[size]) for name, split in metadata["splits"].items()}
     num_bytes = sum(entry.stat().length for entry in epath.Path(out).iterdir())
-    notes = metadata["notes"] if "notes" in kind.keys else []
+    notes = metadata["notes"] if "notes" in metadata else []
     return Summary(out, kind.unit, splits, num_bytes, metadata["left_out"], notes, seconds)
 
 
