@@ -195,7 +195,7 @@ def read(path: str, skeleton: Skeleton) -> Clip:
 
 
 def _continuity(path: str, lines: list[str], blocks: list[int]) -> tuple[int, tuple[int, ...]]:
-    """By how much the frame numbers grow mostly, and the frames before which they do something else.
+    """By how much most frame numbers grow (1 if most do not agree), and the frames before which they do something else.
 
     Raises:
       UserError: they do not grow.
@@ -206,7 +206,7 @@ def _continuity(path: str, lines: list[str], blocks: list[int]) -> tuple[int, tu
     sizes, counts = np.unique(steps[steps > 0], return_counts=True)
     if not len(sizes):
         raise fault(path, blocks[1], f"frame {lines[blocks[1]]} follows frame {lines[blocks[0]]}, and no number grows")
-    step = int(sizes[counts.argmax()])
+    step = int(sizes[counts.argmax()]) if 2 * counts.max() > len(steps) else 1
     return step, tuple(int(frame) for frame in np.flatnonzero(steps != step) + 1)
 
 
