@@ -16,7 +16,8 @@ SHIFTS = ("tx", "ty", "tz")
 RATE = ":samples-per-second"
 FRAME_NUMBER = re.compile(r"[+-]?\d{1,15}", re.ASCII)
 BREAKS = (
-    "places where the frame numbers leave some out, repeat one or go back, and where the motion is cut in two"
+    "places where the frame numbers leave some out, repeat one or go back, and where the motion is "
+    "cut in two"
 )
 
 
@@ -162,7 +163,8 @@ def read(path: str, skeleton: Skeleton) -> Clip:
       skeleton: of its ASF file.
 
     Returns:
-      The clip: "root", and the end of every bone under the bone's name. Hardly a file knows its rate.
+      The clip: "root", and the end of every bone under the bone's name. Hardly any file knows its
+      rate.
 
     Raises:
       UserError: a line that is no AMC or does not fit the skeleton, named.
@@ -187,7 +189,10 @@ def read(path: str, skeleton: Skeleton) -> Clip:
     if len(blocks) > 1 and _is_cut(lines[blocks[-1] + 1 :], moving):
         clip.add_note(notes, clip.CUT, 1)
         blocks, ends = blocks[:-1], ends[:-1]
-    rows = [_read_frame(path, lines, start, end, moving, skeleton.path) for start, end in zip(blocks, ends, strict=True)]
+    rows = [
+        _read_frame(path, lines, start, end, moving, skeleton.path)
+        for start, end in zip(blocks, ends, strict=True)
+    ]
     step, breaks = _continuity(path, lines, blocks)
     clip.add_note(notes, BREAKS, len(breaks))
     posed = _pose(skeleton, np.asarray(rows, np.float64), degrees)
@@ -195,7 +200,9 @@ def read(path: str, skeleton: Skeleton) -> Clip:
 
 
 def _continuity(path: str, lines: list[str], blocks: list[int]) -> tuple[int, tuple[int, ...]]:
-    """By how much most frame numbers grow (1 if most do not agree), and the frames before which they do something else.
+    """By how much most frame numbers grow, and the frames before which they do something else.
+
+    If most do not agree, they should grow by 1.
 
     Raises:
       UserError: they do not grow.
@@ -205,13 +212,17 @@ def _continuity(path: str, lines: list[str], blocks: list[int]) -> tuple[int, tu
         return 1, ()
     sizes, counts = np.unique(steps[steps > 0], return_counts=True)
     if not len(sizes):
-        raise fault(path, blocks[1], f"frame {lines[blocks[1]]} follows frame {lines[blocks[0]]}, and no number grows")
+        raise fault(
+            path,
+            blocks[1],
+            f"frame {lines[blocks[1]]} follows frame {lines[blocks[0]]}, and no number grows",
+        )
     step = int(sizes[counts.argmax()]) if 2 * counts.max() > len(steps) else 1
     return step, tuple(int(frame) for frame in np.flatnonzero(steps != step) + 1)
 
 
 def _words(line: str) -> list[str]:
-    """The words of a line without its remark, which begins at a word of its own: -1.#IND is a number."""
+    """The words of a line without its remark, which is a word of its own: -1.#IND is a number."""
     words = line.split()
     return words[: next((index for index, word in enumerate(words) if word.startswith("#")), None)]
 
@@ -252,7 +263,9 @@ def _read_frame(path: str, lines: list[str], start: int, end: int, moving: dict[
         except ValueError:
             text = " ".join(values)
             raise fault(
-                path, index, f"bone '{name}' has '{text[:60]}' where numbers must be{clip.comma_hint(text)}"
+                path,
+                index,
+                f"bone '{name}' has '{text[:60]}' where numbers must be{clip.comma_hint(text)}",
             ) from None
     if len(found) < len(moving):
         missing = next(name for name in moving if name not in found)

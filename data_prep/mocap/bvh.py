@@ -18,7 +18,10 @@ HEADER = {
     "Frame Time:": re.compile(r"frame\s*time\s*:?(.*)", re.IGNORECASE),
 }
 REMARKS = ("#", "//")
-FEWER = "frames that 'Frames:' announces and the file does not hold (it was cut off, or the number is wrong)"
+FEWER = (
+    "frames that 'Frames:' announces and the file does not hold (it was cut off, or the number is "
+    "wrong)"
+)
 MORE = "frames beyond those that 'Frames:' announces, which were taken too"
 
 
@@ -45,7 +48,8 @@ def read(path: str) -> Clip:
       path: of the file.
 
     Returns:
-      The clip, End Sites as "<joint>_End"; it knows no unit, and no rate if its frame time is not above 0.
+      The clip, End Sites as "<joint>_End"; it knows no unit, and no rate if its frame time is not
+      above 0.
 
     Raises:
       UserError: a line that is no BVH, named.
@@ -61,7 +65,9 @@ def read(path: str) -> Clip:
     values = _read_rows(path, rows, sum(len(joint.channels or ()) for joint in joints), notes)
     clip.add_note(notes, FEWER, max(int(frames) - len(rows), 0))
     clip.add_note(notes, MORE, max(len(rows) - int(frames), 0))
-    return dataclasses.replace(_pose(joints, values, 1 / frame_time if frame_time > 0 else None), notes=notes)
+    return dataclasses.replace(
+        _pose(joints, values, 1 / frame_time if frame_time > 0 else None), notes=notes
+    )
 
 
 def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
@@ -145,10 +151,18 @@ def _read_header(path: str, lines: list[str], line: int) -> tuple[float, float, 
         while line < len(lines) and not lines[line]:
             line += 1
         text = " ".join(lines[line].split()) if line < len(lines) else "the end of the file"
-        matches = {label: pattern.fullmatch(text) for label, pattern in HEADER.items() if label not in found}
+        matches = {
+            label: pattern.fullmatch(text)
+            for label, pattern in HEADER.items()
+            if label not in found
+        }
         label = next((label for label, match in matches.items() if match), None)
         if label is None:
-            raise fault(path, min(line, len(lines) - 1), f"{text[:60]} where '{next(iter(matches))}' must be")
+            raise fault(
+                path,
+                min(line, len(lines) - 1),
+                f"{text[:60]} where '{next(iter(matches))}' must be",
+            )
         found[label] = float(numbers(path, line, matches[label][1].split(), 1, label)[0])
         line += 1
     frames, frame_time = (found[label] for label in HEADER)
@@ -157,10 +171,12 @@ def _read_header(path: str, lines: list[str], line: int) -> tuple[float, float, 
     return frames, frame_time, line
 
 
-def _read_rows(path: str, rows: list[tuple[int, str]], channels: int, notes: dict[str, int]) -> np.ndarray:
+def _read_rows(
+    path: str, rows: list[tuple[int, str]], channels: int, notes: dict[str, int]
+) -> np.ndarray:
     """The channel values, `[F, channels]`, NaN where the file has NaN.
 
-    A last line that ends too early is a file that was cut off there: its other frames are as they were recorded.
+    Where the last line ends too early, the file was cut off: its other frames are as they were.
     """
     try:
         values = np.loadtxt([text for _, text in rows], np.float64, comments=None, ndmin=2)
@@ -195,7 +211,9 @@ def _read_row(path: str, line: int, words: list[str], channels: int) -> list[flo
         try:
             values.append(clip.number(word))
         except ValueError:
-            raise fault(path, line, f"'{word[:60]}' is not a number{clip.comma_hint(word)}") from None
+            raise fault(
+                path, line, f"'{word[:60]}' is not a number{clip.comma_hint(word)}"
+            ) from None
     return values
 
 

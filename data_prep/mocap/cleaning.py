@@ -17,8 +17,8 @@ MIN_SPIKE = 0.02  # metres
 LIMB_TOLERANCE = 0.02  # of a limb's length around the clip's median, metres
 MARGIN = 3  # frames that go with a faulty one, on both sides
 MIN_FRAMES = 32  # at 50 per second
-# So much of a frame at 50 per second (0.4 ms) may be wanting for a piece's last frame: a frame time is
-# rounded in its file, 0.0083333 for 1/120.
+# So much of a frame at 50 per second (0.4 ms) may be wanting for a piece's last frame: a frame time
+# is rounded in its file, 0.0083333 for 1/120.
 ROUNDING = 0.02
 ANKLE_HEIGHT = 0.07  # of the lower ankle of one who stands, metres
 STUDIO_RADIUS = 1.4  # metres
@@ -92,8 +92,12 @@ def faults(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> dict[str
             away = np.linalg.norm(pose[1:-1] - (pose[:-2] + pose[2:]) / 2, axis=-1)
             back = np.linalg.norm(pose[2:] - pose[:-2], axis=-1) < away
             limit = max(MAX_ACCELERATION / 2 / fps**2, MIN_SPIKE)
-            found["a spike of one frame"] = np.pad((back & (away > limit)).any(axis=1) & joined[:-1] & joined[1:], 1)
-        jump = (np.linalg.norm(np.diff(pose, axis=0), axis=-1) * fps > MAX_SPEED).any(axis=1) & joined
+            found["a spike of one frame"] = np.pad(
+                (back & (away > limit)).any(axis=1) & joined[:-1] & joined[1:], 1
+            )
+        jump = (np.linalg.norm(np.diff(pose, axis=0), axis=-1) * fps > MAX_SPEED).any(
+            axis=1
+        ) & joined
     found["a joint too fast"] = np.pad(jump, (0, 1)) | np.pad(jump, (1, 0))
     known = np.zeros(frames, bool)
     for name, faulty in found.items():

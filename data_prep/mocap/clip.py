@@ -27,7 +27,8 @@ class Clip:
       rotations: what turns a joint's own axes into the file's, one `Rotation` of F per joint.
       fps: frames per second; None where the file does not say.
       metres: length of the file's unit; None where the file does not say.
-      step: by how much the file's frame numbers grow from frame to frame. Its frames are 1 / `step` of the rate.
+      step: by how much the file's frame numbers grow from frame to frame. Its frames are 1 / `step`
+        of the rate.
       breaks: frames that do not follow the frame before them in time.
       notes: what was taken otherwise than the file says, or left out: a sentence and how often.
     """
@@ -72,7 +73,9 @@ def read_lines(path: str) -> list[str]:
         if size > bounds.TEXT:
             raise UserError(f"'{path}' has {size:,} bytes, and at most {bounds.TEXT:,} are read: cut it into several files.")
         with open(path, "rb") as file:
-            encoding = json.detect_encoding(file.read(4))  # by its mark and its zeros; no more than that is JSON's
+            encoding = json.detect_encoding(
+                file.read(4)
+            )  # by its mark and its zeros; no more than that is JSON's
         for one in (encoding, "latin-1"):
             try:
                 with open(path, encoding=one) as file:

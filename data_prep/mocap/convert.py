@@ -28,13 +28,16 @@ SAME_RATE = 1e-3  # of a rate: 60 and 59.94 are the same here
 SAME_UNIT = 1e-2  # of a unit
 SHOWN = 3  # files that a note names
 ASSUMED_RATE = (
-    f"no rate in an AMC file and none by --fps, so that {AMC_FPS:g} frames per second were taken (some of CMU's trials, "
-    "60 and 61 among them, have 60)"
+    f"no rate in an AMC file and none by --fps, so that {AMC_FPS:g} frames per second were taken "
+    "(some of CMU's trials, 60 and 61 among them, have 60)"
 )
 OTHER_RATE = "a rate in the file other than that of --fps, which was taken"
 OTHER_UNIT = "a unit in the file other than that of --unit, which was taken"
 OTHER_NAME = "an ASF file of another name, the only one beside the AMC file, was taken"
-STEP = "frame numbers that grow by more than 1, so that the frames were taken to be that many times as far apart"
+STEP = (
+    "frame numbers that grow by more than 1, so that the frames were taken to be that many times "
+    "as far apart"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +162,17 @@ def convert(
         keypoints = "simulated" if noise else "gt"
         notes = _notes(takes, read)
         described = {"fps": motion.FPS} | ({"notes": notes} if notes else {})
-        return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, False, items, make_record, left_out, described, {})
+        return records.Recordset(
+            schema.SEQUENCES,
+            H36M_17.name,
+            keypoints,
+            False,
+            items,
+            make_record,
+            left_out,
+            described,
+            {},
+        )
 
     return records.write_recordset(out, schema.SEQUENCES, sources, settings, load, workers)
 
@@ -212,11 +225,17 @@ def read_job(job: Job) -> Cleaned | str:
         clip = asf_amc.read(job.path, _skeleton(job.skeleton)) if job.skeleton else bvh.read(job.path)
         notes = dict(clip.notes)
         fps = _rate(job, clip, notes)
-        add_note(notes, OTHER_NAME, int(job.skeleton != "" and not files.is_named_after(job.path, job.skeleton)))
+        add_note(
+            notes,
+            OTHER_NAME,
+            int(job.skeleton != "" and not files.is_named_after(job.path, job.skeleton)),
+        )
         add_note(notes, OTHER_UNIT, int(_differ(job.metres, clip.metres, SAME_UNIT)))
         joint_map = skeletons.choose(job.path, clip, job.maps)
         with np.errstate(all="ignore"):  # frames with numbers that are too large are cut out
-            cleaned = clean(skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps, clip.breaks)
+            cleaned = clean(
+                skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps, clip.breaks
+            )
         for doubt in bodies.doubts(cleaned.pieces):
             add_note(notes, doubt, 1)
         return dataclasses.replace(cleaned, notes=notes)
@@ -243,11 +262,17 @@ def _rate(job: Job, clip: Clip, notes: dict[str, int]) -> float:
     add_note(notes, STEP, int(clip.step > 1))
     fps = counted / clip.step
     if not files.FPS_RANGE[0] <= fps <= files.FPS_RANGE[1]:
-        said = f"{counted:g} frames per second" if counted else "a frame time that is not above 0 seconds"
+        said = (
+            f"{counted:g} frames per second"
+            if counted
+            else "a frame time that is not above 0 seconds"
+        )
+        if clip.fps and not job.fps and not job.skeleton:
+            said = f"a frame time of {1 / clip.fps:g} seconds ({said})"
         numbered = f" and frame numbers that grow by {clip.step}" if clip.step > 1 else ""
         raise UserError(
-            f"'{job.path}' has {said}{numbered}, and from {files.FPS_RANGE[0]:g} to {files.FPS_RANGE[1]:g} frames per "
-            "second are read: give its rate with --fps."
+            f"'{job.path}' has {said}{numbered}, and from {files.FPS_RANGE[0]:g} to "
+            f"{files.FPS_RANGE[1]:g} frames per second are read: give its rate with --fps."
         )
     return fps
 

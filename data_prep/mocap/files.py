@@ -25,12 +25,18 @@ def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
     if not os.path.isdir(source):
         unpack = "unpack it, and " if source.lower().endswith(ARCHIVES) else ""
         raise UserError(
-            f"--source '{source}' is not a folder: {unpack}give the folder that holds *.bvh, or *.asf and *.amc files."
+            f"--source '{source}' is not a folder: {unpack}give the folder that holds *.bvh, or "
+            "*.asf and *.amc files."
         )
     folders = {}
     for folder, _, names in os.walk(source):
-        folders[folder] = sorted(name for name in names if not name.startswith("."))  # ._07_01.amc, which macOS puts into archives
-    skeletons = {folder: [name for name in names if name.lower().endswith(".asf")] for folder, names in folders.items()}
+        folders[folder] = sorted(
+            name for name in names if not name.startswith(".")
+        )  # ._07_01.amc, which macOS puts into archives
+    skeletons = {
+        folder: [name for name in names if name.lower().endswith(".asf")]
+        for folder, names in folders.items()
+    }
     found, without = [], []
     for folder, names in folders.items():
         found += [(os.path.join(folder, name), "") for name in names if name.lower().endswith(".bvh")]
@@ -39,9 +45,14 @@ def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
             found += [(os.path.join(folder, name), skeleton)] if skeleton else []
             without += [] if skeleton else [os.path.join(folder, name)]
     if not found and not without:
-        packed = [name for names in folders.values() for name in names if name.lower().endswith(ARCHIVES)]
+        packed = [
+            name for names in folders.values() for name in names if name.lower().endswith(ARCHIVES)
+        ]
         remedy = f"unpack '{packed[0]}', and give" if packed else "give"
-        raise UserError(f"'{source}' holds no *.bvh and no *.amc file: {remedy} the folder of the unpacked motion.")
+        raise UserError(
+            f"'{source}' holds no *.bvh and no *.amc file: {remedy} the folder of the unpacked "
+            "motion."
+        )
     for path in (path for pair in found for path in pair):
         if path != path.encode(errors="replace").decode():  # takes are called by their files, in records in UTF-8
             raise UserError(f"'{path}' has a name that is not UTF-8: rename the file.")
@@ -50,12 +61,17 @@ def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
 
 def no_skeleton(path: str) -> str:
     """What is wrong with an AMC file that has no ASF file."""
-    return f"'{path}' has no skeleton: put its *.asf file beside it, named like it up to its number (07.asf for 07_01.amc)"
+    return (
+        f"'{path}' has no skeleton: put its *.asf file beside it, named like it up to its number "
+        "(07.asf for 07_01.amc)"
+    )
 
 
 def is_named_after(motion: str, skeleton: str) -> bool:
-    """Whether a motion file's name begins with that of a skeleton; 10_01.amc does not begin with 1.asf."""
-    stem, name = (os.path.splitext(os.path.basename(path))[0].lower() for path in (skeleton, motion))
+    """Whether a motion file's name begins with a skeleton's; 10_01.amc does not with 1.asf."""
+    stem, name = (
+        os.path.splitext(os.path.basename(path))[0].lower() for path in (skeleton, motion)
+    )
     rest = name.removeprefix(stem)
     return name.startswith(stem) and not (stem[-1:].isdigit() and rest[:1].isdigit())
 
@@ -63,8 +79,8 @@ def is_named_after(motion: str, skeleton: str) -> bool:
 def _skeleton(skeletons: dict[str, list[str]], beside: list[str], folder: str, name: str) -> str:
     """The ASF file of an AMC file, "" if it has none.
 
-    It is the one that the AMC file is named after, beside it, in a folder above (HDM05) or, if there is only one such,
-    anywhere; or else the only one beside it, if no other motion there is named after that.
+    It is the one that the AMC file is named after, beside it, in a folder above (HDM05) or, if
+    there is only one such, anywhere; or else the only one beside it, if no motion is named so.
     """
     above = folder
     while above in skeletons:
@@ -72,7 +88,12 @@ def _skeleton(skeletons: dict[str, list[str]], beside: list[str], folder: str, n
         if fitting:
             return os.path.join(above, max(fitting, key=len))
         above = os.path.dirname(above)
-    fitting = [os.path.join(place, one) for place, names in skeletons.items() for one in names if is_named_after(name, one)]
+    fitting = [
+        os.path.join(place, one)
+        for place, names in skeletons.items()
+        for one in names
+        if is_named_after(name, one)
+    ]
     if len(fitting) == 1:
         return fitting[0]
     if len(skeletons[folder]) != 1:

@@ -5,8 +5,8 @@ it themselves), `up` its axis that points up ("y" or "z"), and each of the 17 jo
   "JOINT": a joint of the file (BVH: an End Site is "<joint>_End"; ASF: the end of the bone of this name);
   ["JOINT", "JOINT"]: their middle;
   {"joint": "JOINT", "offset": [x, y, z]}: a point fixed to a joint, in the joint's own axes and the file's unit.
-What stands before all of a file's names of these joints (mixamorig:Hips, Character1_Hips) is left away, and so is text
-before a colon (A:Hips, A:B:Spine) where the rest is not there twice.
+What stands before all of a file's names of these joints (mixamorig:Hips, Character1_Hips) is left
+away, and so is text before a colon (A:Hips, A:B:Spine) where the rest is not there twice.
 """
 
 import dataclasses
@@ -106,13 +106,14 @@ def choose(path: str, clip: Clip, maps: tuple[JointMap, ...]) -> JointMap:
             anchor = min(one.needed)
             twice = [name for name in clip.joints if name.endswith(anchor)]
             raise UserError(
-                f"'{path}' has the joints of '{one.name}' more than once ({', '.join(twice[:NAMES_SHOWN])}): leave one "
-                "figure in the file, or say with --map FILE, by their whole names, which of them are the 17 (layout: "
-                "data_prep/mocap/skeletons.py)."
+                f"'{path}' has the joints of '{one.name}' more than once "
+                f"({', '.join(twice[:NAMES_SHOWN])}): leave one figure in the file."
             )
         if fitting:
             return one
-    shown = ", ".join(list(clip.joints)[:NAMES_SHOWN]) + (" ..." if len(clip.joints) > NAMES_SHOWN else "")
+    shown = ", ".join(list(clip.joints)[:NAMES_SHOWN]) + (
+        " ..." if len(clip.joints) > NAMES_SHOWN else ""
+    )
     raise UserError(
         f"'{path}' has a skeleton that none of {', '.join(one.name for one in maps)} fits, with the joints {shown}: say with --map FILE "
         "which of them are the 17 (layout: data_prep/mocap/skeletons.py)."
@@ -149,17 +150,25 @@ def to_h36m(path: str, clip: Clip, joint_map: JointMap, metres: float, up: str) 
     whole = np.isfinite(np.sum(bones, axis=0))
     leg = float(np.median(np.sum(bones, axis=0)[whole]) / 2) if whole.any() else LEGS[0]
     if not LEGS[0] <= leg <= LEGS[1]:
-        fitting = [name for name, length in UNITS.items() if LEGS[0] <= leg / scale * length <= LEGS[1]]
-        hint = f" ({' or '.join(fitting)} would make them {leg / scale * UNITS[fitting[0]]:.2g} m)" if fitting else ""
+        fitting = [
+            name for name, length in UNITS.items() if LEGS[0] <= leg / scale * length <= LEGS[1]
+        ]
+        hint = (
+            f" ({' or '.join(fitting)} would make them {leg / scale * UNITS[fitting[0]]:.2g} m)"
+            if fitting
+            else ""
+        )
         raise UserError(
-            f"'{path}' has legs of {leg:.3g} m where a unit of {scale:g} m is taken: give the file's unit with --unit{hint}."
+            f"'{path}' has legs of {leg:.3g} m where a unit of {scale:g} m is taken: give the "
+            f"file's unit with --unit{hint}."
         )
     return pose
 
 
 def _columns(clip: Clip, joint_map: JointMap) -> list[dict[str, int]]:
-    """The columns of a map's joints in a file, by name: none if the file lacks one, several if it has them more than once.
+    """The columns of a map's joints in a file, by name.
 
+    There are none if the file lacks one, and several if it has them more than once.
     All the names stand behind the same text, which may be none; or each behind a colon.
     """
     needed, anchor = joint_map.needed, min(joint_map.needed)
@@ -177,4 +186,7 @@ def _columns(clip: Clip, joint_map: JointMap) -> list[dict[str, int]]:
     if not needed <= bare.keys():
         return []
     copies = max(len(bare[name]) for name in needed)
-    return [{name: bare[name][min(copy, len(bare[name]) - 1)] for name in needed} for copy in range(copies)]
+    return [
+        {name: bare[name][min(copy, len(bare[name]) - 1)] for name in needed}
+        for copy in range(copies)
+    ]

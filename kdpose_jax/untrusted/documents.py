@@ -25,12 +25,12 @@ def load_json(path: epath.PathLike) -> Any:
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text.
 
-    NaN and Infinity are read as Python's `json` writes them, for a run that diverged writes them into
+    NaN and Infinity are read as Python's `json` writes them, for a run that diverged has them in
     its metrics. Whoever needs finite numbers asks for them.
 
     Raises:
-      ValueError: it is not JSON, it is nested beyond Python's recursion limit, or an object has a key
-        twice, of which only the last value would be kept.
+      ValueError: it is not JSON, it is nested beyond Python's recursion limit, or an object has a
+        key twice, of which only the last value would be kept.
     """
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))

@@ -12,7 +12,19 @@ from tests.fuzz.reader import Reader, on_file
 from tests.motion_files import ASF_TREE, asf_amc, bvh
 
 FRAMES = 2
-NUMBERS = (b"1e308", b"-1e-320", b"nan", b"inf", b"0", b"{\n", b"}\n", b"\n")
+NUMBERS = (
+    b"1e308",
+    b"-1e-320",
+    b"nan",
+    b"inf",
+    b"0",
+    b"{\n",
+    b"}\n",
+    b"\n",
+    b"0,5",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+)
 
 
 def bvh_file(folder: pathlib.Path) -> Reader:
@@ -55,6 +67,9 @@ def acclaim(folder: pathlib.Path) -> Reader:
         b"dof rx ry rz\n",
         b"axis 1 2 3 XYZ\n",
         b":DEGREES",
+        b":SAMPLES-PER-SECOND 60\n",
+        b"\n3\n",
+        b"\n-1\n",
     )
     return Reader(on_both, [(skeleton + text).encode()], (*words, *NUMBERS, *(name.encode() for name in ASF_TREE)))
 

@@ -248,7 +248,10 @@ def test_files_of_one_name(tmp_path):
 def test_another_axis_up_is_told(cmu, tmp_path, capsys):
     run(cmu, tmp_path / "out", test_subjects=("35",), up="z")
     said = capsys.readouterr().out
-    assert "note: a head less than 0.5 m above the feet most of the time (if these people do not lie, set --up" in said
+    assert (
+        "note: a head less than 0.5 m above the feet most of the time (if"
+        in said
+    )
     run(cmu, tmp_path / "upright", test_subjects=("35",), fps="120")
     assert "note" not in capsys.readouterr().out
 

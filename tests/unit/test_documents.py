@@ -10,7 +10,9 @@ from kdpose_jax.untrusted import documents
 VALUE = {"S1": [{"name": "Hüfte", "x": 0.5}], "n": 2**60}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
 def test_letters_of_every_kind(tmp_path, encoding):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(VALUE, ensure_ascii=False), encoding=encoding)
