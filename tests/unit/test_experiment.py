@@ -29,10 +29,11 @@ def test_folder_of_the_run_of_a_checkpoint(path, home):
     assert str(networks.run_folder(path)) == home
 
 
-def test_which_checkpoint_is_said():
+def test_which_checkpoint_is_said(tmp_path):
     assert networks.which_checkpoint("/runs/student") == "the best on the test split, as in the literature"
     assert networks.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
-    assert networks.which_checkpoint("/x/mixste.bin") == "imported from PyTorch"
+    (tmp_path / "mixste").write_bytes(b"PK")  # a file is one of weights, whatever it is called
+    assert networks.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
 
 
 def test_config_of_another_version_is_refused(monkeypatch):
