@@ -156,7 +156,8 @@ def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
         assumed.append(("how many frames it reads", f"{config.data.frames}, from data.frames"))
     if "input" in config.teacher and "size" not in found:
         size = config.teacher.input.size
-        assumed.append(("the size of its pictures", f"{size}x{size} pixels, from teacher.input.size"))
+        published = "published ones of COCO read 256x192 or 384x288, and crops are square here"
+        assumed.append(("the size of its pictures", f"{size}x{size} pixels, from teacher.input.size ({published})"))
     assumed.append(("the order of its joints", f"that of {config.data.skeleton}, from data.skeleton"))
     return [f"note: '{path}' does not say {words}: {value}, is assumed." for words, value in assumed]
 
