@@ -17,13 +17,6 @@ from kdpose_jax.models import torch_import, torch_videopose3d
 from kdpose_jax.train import sharding
 
 TEACHER = "--config.teacher.checkpoint (or the preset's teacher=)"
-# What a file of weights does not show and its network's function depends on, in words: fields of the teacher's `network` block.
-UNSHOWN = {
-    "heads": "the number of its attention heads",
-    "dense_pairs": "in front of which pair of blocks it is pruned",
-    "neighbours": "how many neighbours its pruning looks at",
-    "causal": "whether it is causal",
-}
 
 
 def is_weight_file(path: str) -> bool:
@@ -150,16 +143,15 @@ def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
       config: of the experiment.
       found: the sizes that the file shows.
     """
-    path, network = config.teacher.checkpoint, config.teacher.network
-    assumed = [(words, f"{network[name]}, from teacher.network.{name}") for name, words in UNSHOWN.items() if name in network]
-    if "frames" not in found and "kept_coefficients" in network:  # no parameter depends on the window
-        assumed.append(("how many frames it reads", f"{config.data.frames}, from data.frames"))
-    if "input" in config.teacher and "size" not in found:
-        size = config.teacher.input.size
-        published = "published ones of COCO read 256x192 or 384x288, and crops are square here"
-        assumed.append(("the size of its pictures", f"{size}x{size} pixels, from teacher.input.size ({published})"))
-    assumed.append(("the order of its joints", f"that of {config.data.skeleton}, from data.skeleton"))
-    return [f"note: '{path}' does not say {words}: {value}, is assumed." for words, value in assumed]
+    path, fields = config.teacher.checkpoint, settings.flatten(config.to_dict())
+    assumed = [
+        (words, field)
+        for field, words in torch_import.UNSHOWN.items()
+        if field in fields and field.rsplit(".", 1)[1] not in found
+    ]
+    return [
+        f"note: '{path}' does not say {words}: {fields[field]}, from {field}, is assumed." for words, field in assumed
+    ]
 
 
 def variables_of(name: str, params: Any, model_state: Any) -> dict[str, Any]:
@@ -275,7 +267,8 @@ def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]
       UserError: no such file, or one of another network.
     """
     field = f"--config.{'teacher' if run_name == 'teacher' else 'student'}.pretrained"
-    with naming(f"{field} (or the preset's imagenet=)" if block.network.name == "hrnet" else field):
+    name, options = block.network.name, torch_import.PRESET_OPTIONS
+    with naming(f"{field} (or the preset's {options[name]}=)" if name in options else field):
         read_pretrained(block.network.name, block.pretrained, variables)
 
 

@@ -34,6 +34,21 @@ _HRNET = _Published(convert_hrnet_state, "transition1.0.0.weight", "an HRNet pos
 _IMAGENET = _Published(convert_imagenet_state, "transition1.0.0.weight", "an HRNet backbone")
 
 
+# Fields of a config that the function of a network depends on and its weights need not show, in words.
+UNSHOWN = {
+    "teacher.network.heads": "the number of its attention heads",
+    "teacher.network.dense_pairs": "behind how many of its pairs of blocks it is pruned",
+    "teacher.network.neighbours": "how many neighbours its pruning looks at",
+    "teacher.network.causal": "whether it is causal",
+    "data.frames": "how many frames it reads",
+    "teacher.input.size": "how large its square pictures are (published networks of COCO read 256x192 or 384x288, not squares)",
+    "data.skeleton": "the order of its joints",
+}
+
+# The option of presets that names pretrained weights, of networks that have one.
+PRESET_OPTIONS = {"hrnet": "imagenet"}
+
+
 class ImportedNetwork(TypedDict):
     """A network from a file.
 

@@ -152,3 +152,22 @@ def test_networks_that_are_trained(method, baseline, names):
     runs = pipeline.planned_runs(config)
     assert [run.name for run in runs] == names
     assert runs[-1].title == ("student" if method == "supervised" else "student with SCJD")
+
+
+def test_configs_of_older_versions_are_brought_up_to_date():
+    """The reversal was a name, and VideoPose3D had no dense kernels; the stored one is left as it is."""
+    stored = {
+        "distill": {"temperature": {"reversal": "release", "loops": 210.0}},
+        "student": {"network": {"name": "videopose3d", "filters": [3, 3]}},
+        "teacher": {"network": {"name": "hrnet"}},
+    }
+    new = settings.upgraded(stored)
+    assert new["distill"]["temperature"] == {"reversal": [1.0, 0.0], "loops": 210.0}
+    assert new["student"]["network"]["dense_kernels"] is False and "dense_kernels" not in new["teacher"]["network"]
+    assert stored["distill"]["temperature"]["reversal"] == "release"
+    assert settings.upgraded(new) == new
+    assert settings.upgraded({"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}) == {
+        "student": {"network": {"name": "videopose3d", "dense_kernels": True}}
+    }
+    for malformed in ({}, {"distill": 3}, {"student": None}, {"student": {"network": []}}, []):
+        assert settings.upgraded(malformed) == malformed

@@ -205,7 +205,7 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
 
 
 def test_what_a_weight_file_does_not_tell_is_said():
-    skeleton = "joints: that of h36m_17, from data.skeleton"
+    skeleton = "joints: h36m_17, from data.skeleton"
     said = {
         "mixste": ("4, from teacher.network.heads", skeleton),
         "mixste_hot": ("4, from teacher.network.heads", "1, from teacher.network.dense_pairs", "2, from teacher.network.neighbours", skeleton),
