@@ -146,7 +146,8 @@ def base() -> ConfigDict:
             "start": 1.0,
             "range": 20.0,
             "initial": 1.0,
-            # Lambda at the start and at the end: CTKD's. Released code: 1 and 0, by which the sign is lost (0.9 and 0.1 tried too).
+            # Lambda at the start and at the end: CTKD's. Released code: 1 and 0, by which the sign
+            # is lost (0.9 and 0.1 were tried too).
             "reversal": (0.0, -1.0),
             "loops": 0.0,  # epochs until the reversal is whole; 0: all
             "trained": True,  # released code: False

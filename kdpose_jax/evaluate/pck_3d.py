@@ -31,11 +31,13 @@ class PartScores(TypedDict):
     auc_by_group: dict[str, float]
 
 
-def errors_mm(predicted: Float[Array, "*any J 3"], target: Float[Array, "*any J 3"]) -> Float[Array, "*any J"]:
+def errors_mm(
+    predicted: Float[Array, "*any J 3"], target: Float[Array, "*any J 3"]
+) -> Float[Array, "*any J"]:
     """Distance of every joint from its place, mm, of poses in metres.
 
-    The thresholds are strict, and a joint at one of them is not nearer: what metres and back again add, less than a nanometre, is
-    rounded off.
+    The thresholds are strict, and a joint at one of them is not nearer: what metres and back again
+    add, less than a nanometre, is rounded off.
     """
     return np.round(1000 * metrics_3d.joint_errors(predicted, target), DECIMALS)
 

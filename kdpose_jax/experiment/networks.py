@@ -20,7 +20,7 @@ TEACHER = "--config.teacher.checkpoint (or the preset's teacher=)"
 
 
 def is_weight_file(path: str) -> bool:
-    """Whether a path names a file of weights rather than a run of ours, which is a folder: whatever it is called."""
+    """Whether a path names a file of weights, whatever it is called; a run of ours is a folder."""
     return bool(path) and epath.Path(path).is_file()
 
 
@@ -32,7 +32,8 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
       named: the flag or field that the user named the checkpoint with, for errors.
 
     Returns:
-      What a given file of weights does not tell and the config had to, and what of it was left out, as sentences.
+      What a given file of weights does not tell and the config had to, and what of it was left out,
+      as sentences.
 
     Raises:
       UserError: no such checkpoint, or one whose sizes do not fit the student's.
@@ -71,7 +72,7 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
 
 @contextlib.contextmanager
 def naming(named: str) -> Iterator[None]:
-    """Puts the flag or field that the user named a file with in front of what is wrong with the file."""
+    """Puts the flag or field that named a file in front of what is wrong with the file."""
     try:
         yield
     except UserError as error:
@@ -79,10 +80,11 @@ def naming(named: str) -> Iterator[None]:
 
 
 def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
-    """The sizes that the teacher's file of weights shows, and sentences on what of the file was left out or converted.
+    """The sizes that the teacher's file of weights shows, and what of the file was not taken as it is.
 
     Raises:
-      UserError: it is not such a file, holds another network, or fits several of which none is the config's.
+      UserError: it is not such a file, holds another network, or fits several of which none is the
+        config's.
     """
     path, network = config.teacher.checkpoint, config.teacher.network
     imported = torch_import.import_network(network.name, path)

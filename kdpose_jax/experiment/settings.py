@@ -63,7 +63,7 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """A stored config with the fields that this version has in place of older ones, or beside them."""
+    """A stored config with this version's fields in place of older ones, or beside them."""
     new = json.loads(json.dumps(values))
     match new:
         case {"distill": {"temperature": {"reversal": str(name)} as temperature}} if name in OLD_REVERSALS:

@@ -58,13 +58,21 @@ class _Archive(Objects):
         if len(pickles) == 1 and "code" not in inside:
             return pickles[0].removesuffix("data.pkl")
         if pickles:
-            what, remedy = "a program of TorchScript", "save the network's state_dict() with torch.save"
+            what, remedy = (
+                "a program of TorchScript",
+                "save the network's state_dict() with torch.save",
+            )
         elif self._names and all(name.endswith(".npy") for name in self._names):
             what = "an archive of numpy arrays"
             remedy = "write it with safetensors.numpy.save_file(dict(numpy.load(FILE)), NEW_FILE)"
         else:
-            what, remedy = "a zip archive without data.pkl", "name a file written by torch.save, or unpack it first"
-        raise UserError(f"{self._place} is {what}, and files of torch.save and safetensors are read: {remedy}.")
+            what, remedy = (
+                "a zip archive without data.pkl",
+                "name a file written by torch.save, or unpack it first",
+            )
+        raise UserError(
+            f"{self._place} is {what}, and files of torch.save and safetensors are read: {remedy}."
+        )
 
     def _read_byte_order(self) -> str:
         if self._folder + "byteorder" not in self._names:  # files from before PyTorch 2.1
@@ -93,7 +101,10 @@ class _Archive(Objects):
             self._storages[key, dtype] = self._storage_values(key, dtype)
         values = self._storages[key, dtype]
         if count > values.size:
-            raise self.refused(f"a storage '{key}' of {count} {dtype.name} values, of which only {values.size} are there")
+            raise self.refused(
+                f"a storage '{key}' of {count} {dtype.name} values, of which only {values.size} "
+                "are there"
+            )
         return values[:count]
 
     def _storage_values(self, key: str, dtype: np.dtype) -> np.ndarray:
@@ -102,7 +113,9 @@ class _Archive(Objects):
             if f"{self._folder}data/{key}" not in self._names:
                 raise self.refused(f"a tensor whose storage '{key}' is missing")
             self._entries[key] = self._entry(f"data/{key}")
-        values = np.frombuffer(self._entries[key], dtype, count=len(self._entries[key]) // dtype.itemsize)
+        values = np.frombuffer(
+            self._entries[key], dtype, count=len(self._entries[key]) // dtype.itemsize
+        )
         if self._byte_order != sys.byteorder:
             values = values.byteswap()
             values.flags.writeable = False

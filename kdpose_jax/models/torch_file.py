@@ -1,7 +1,8 @@
 """Reads files of weights without PyTorch and without running code: tensors become numpy arrays.
 
-The kind of a file is told by its first bytes, whatever it is called: a zip archive (`torch.save` since PyTorch 1.6), a row of pickles
-(`torch.save` before it) or safetensors. The reader of each kind stands in a file of its own.
+The kind of a file is told by its first bytes, whatever it is called: a zip archive (`torch.save`
+since PyTorch 1.6), a row of pickles (`torch.save` before it) or safetensors. The reader of each
+kind stands in a file of its own.
 """
 
 import struct
@@ -17,17 +18,30 @@ from kdpose_jax.models.torch_safetensors import read_safetensors
 from kdpose_jax.untrusted import archives
 
 _HEAD = 512
-# The number that a file of before 1.6 begins with, 0x1950A86A20F9469CFC6C: in binary pickles and in those of text.
+# The number that a file of before 1.6 begins with, 0x1950A86A20F9469CFC6C: in binary pickles and in
+# those of text.
 _MAGIC = (bytes.fromhex("6cfc 9c46 f920 6aa8 5019"), b"119547037146038801333356")
 _KNOWN = "files of torch.save and safetensors are read"
 # What else people hand over: first bytes, what the file is, and what to do.
 _OTHERS = (
     (b"\x1f\x8b", "is compressed by gzip", "unpack it first (gunzip, or tar -xzf)"),
-    (b"\x89HDF", "is an HDF5 file, as Keras writes weights", "give the PyTorch weights of the network"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the weights", "get them with 'git lfs pull'"),
+    (
+        b"\x89HDF",
+        "is an HDF5 file, as Keras writes weights",
+        "give the PyTorch weights of the network",
+    ),
+    (
+        b"version https://git-lfs",
+        "is a pointer of Git LFS, not the weights",
+        "get them with 'git lfs pull'",
+    ),
     (b"<", "begins like a web page", "download the weights again, from their own link"),
     (b"{", "begins like JSON text", "name the weights, or the folder of a run"),
-    (b"\x80", "is a pickle that torch.save did not write", "save it with torch.save as a dictionary of tensors"),
+    (
+        b"\x80",
+        "is a pickle that torch.save did not write",
+        "save it with torch.save as a dictionary of tensors",
+    ),
 )
 
 
@@ -38,15 +52,17 @@ def read_torch_file(path: epath.PathLike) -> Any:
       path: the file, of any name.
 
     Returns:
-      What was saved, usually nested dictionaries: tensors and parameters as read-only numpy arrays, objects that nobody needs as
-      `Skipped`.
+      What was saved, usually nested dictionaries: tensors and parameters as read-only numpy arrays,
+      objects that nobody needs as `Skipped`.
 
     Raises:
       UserError: no such file, another format, damaged, with objects that could run code, or with claims that do not fit its size.
     """
     file_path = epath.Path(path)
     if file_path.is_dir():
-        raise UserError(f"{file_path} is a folder, and weights are read from a file: name the file in it.")
+        raise UserError(
+            f"{file_path} is a folder, and weights are read from a file: name the file in it."
+        )
     if not file_path.is_file():
         raise UserError(f"There is no file {file_path} to read weights from: check the path.")
     with file_path.open("rb") as file:
@@ -59,7 +75,9 @@ def read_torch_file(path: epath.PathLike) -> Any:
             raise
         except Exception as error:  # zipfile raises almost anything
             what = " ".join(str(error).split())
-            raise UserError(f"{file_path} is truncated or damaged ({what}): copy or download it again.") from error
+            raise UserError(
+                f"{file_path} is truncated or damaged ({what}): copy or download it again."
+            ) from error
 
 
 def _reader_of(head: bytes, size: int, place: str) -> Callable[[Any, int, str], Any]:
@@ -78,7 +96,8 @@ def _reader_of(head: bytes, size: int, place: str) -> Callable[[Any, int, str], 
         raise UserError(f"{place} is empty: copy or download it again.")
     if head[257:262] == b"ustar":
         raise UserError(
-            f"{place} is a tar archive, as PyTorch wrote them before version 0.2, or as files are packed: unpack it, or save it "
+            f"{place} is a tar archive, as PyTorch wrote them before version 0.2, or as files are "
+            "packed: unpack it, or save it "
             "again with torch.save where PyTorch is installed."
         )
     for start, what, remedy in _OTHERS:

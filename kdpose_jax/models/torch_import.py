@@ -34,7 +34,8 @@ _HRNET = _Published(convert_hrnet_state, "transition1.0.0.weight", "an HRNet pos
 _IMAGENET = _Published(convert_imagenet_state, "transition1.0.0.weight", "an HRNet backbone")
 
 
-# Fields of a config that the function of a network depends on and its weights need not show, in words.
+# Fields of a config that the function of a network depends on and its weights need not show, in
+# words.
 UNSHOWN = {
     "teacher.network.heads": "the number of its attention heads",
     "teacher.network.dense_pairs": "behind how many of its pairs of blocks it is pruned",
@@ -70,7 +71,8 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
 
     Args:
       name: of the architecture, as in `network.name` of a config.
-      path: a file of `torch.save` or safetensors; the network's state may stand at any depth, its names under any prefix.
+      path: a file of `torch.save` or safetensors; the network's state may stand at any depth, its
+        names under any prefix.
 
     Returns:
       The network.

@@ -1,6 +1,7 @@
-"""What every file of `torch.save` is made of: pickled objects in which a tensor is a call of a rebuild function on a storage.
+"""What every file of `torch.save` is made of: pickled objects with tensors among them.
 
-Nothing is allocated by what a file claims: a storage is bytes that are really there, and a tensor is a view into its storage.
+A tensor is a call of a rebuild function on a storage. Nothing is allocated by what a file claims: a
+storage is bytes that are really there, and a tensor is a view into its storage.
 """
 
 import abc
@@ -31,8 +32,9 @@ _STORAGE_DTYPES = {
     "ComplexDoubleStorage": np.complex128,
     "UntypedStorage": np.uint8,
 }
-# What training scripts keep beside the weights and nobody needs: the state of a numpy generator (VideoPose3D, MixSTE), learning rates
-# as numpy scalars, settings and histories (Lightning, MMPose). Each is read over: it stands for nothing, whatever it is called with.
+# What training scripts keep beside the weights and nobody needs: the state of a numpy generator
+# (VideoPose3D, MixSTE), learning rates as numpy scalars, settings and histories (Lightning,
+# MMPose). Each is read over: it stands for nothing, whatever it is called with.
 _UNNEEDED = (
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -63,7 +65,7 @@ _UNNEEDED = (
 
 
 class Skipped:
-    """Stands for an object that is not a tensor and is not needed; swallows what it is pickled with."""
+    """Stands for an object that nobody needs; swallows what it is pickled with."""
 
     def __init__(self, *unused: Any):
         pass
@@ -132,20 +134,35 @@ class Objects(abc.ABC):
     def refused(self, what: str) -> UserError:
         """The error of a file whose parts do not fit together."""
         return UserError(
-            f"{self._place} holds {what}: it is damaged or made up, and was not loaded; get it from its original source."
+            f"{self._place} holds {what}: it is damaged or made up, and was not loaded; get it "
+            "from its original source."
         )
 
-    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *unused: Any) -> np.ndarray:
-        """Stands for `torch._utils._rebuild_tensor_v2`: a strided view into a storage, all of it inside."""
-        proper = isinstance(storage, np.ndarray) and storage.ndim == 1 and isinstance(size, tuple) and isinstance(stride, tuple)
-        if not proper or not len(size) == len(stride) <= bounds.DIMENSIONS or not _all_counts((offset, *size, *stride)):
+    def _tensor(
+        self, storage: Any, offset: Any, size: Any, stride: Any, *unused: Any
+    ) -> np.ndarray:
+        """Stands for `_rebuild_tensor_v2` of torch: a strided view into a storage, all of it inside."""
+        proper = (
+            isinstance(storage, np.ndarray)
+            and storage.ndim == 1
+            and isinstance(size, tuple)
+            and isinstance(stride, tuple)
+        )
+        if (
+            not proper
+            or not len(size) == len(stride) <= bounds.DIMENSIONS
+            or not _all_counts((offset, *size, *stride))
+        ):
             raise self.refused("a tensor without a proper storage, offset, size and stride")
         count = math.prod(size)
         if count == 0:
             return np.zeros(size, storage.dtype)
         last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
         if last >= storage.size or count > storage.size:
-            raise self.refused(f"a tensor of size {list(size)} and stride {list(stride)} in a storage of {storage.size} values")
+            raise self.refused(
+                f"a tensor of size {list(size)} and stride {list(stride)} in a storage of "
+                f"{storage.size} values"
+            )
         self._claim(count * storage.itemsize)
         steps = [step * storage.itemsize for step in stride]
         return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)

@@ -1,4 +1,4 @@
-"""Files of safetensors: the length of a header (64 bits), the header as JSON, and the values of all tensors."""
+"""Files of safetensors: the length of a header (64 bits), the header as JSON, and the values."""
 
 import math
 import struct
@@ -30,7 +30,8 @@ def read_safetensors(file: Any, size: int, place: str) -> dict[str, np.ndarray]:
       Name -> read-only array.
 
     Raises:
-      UserError: a header that is not one, types that numpy does not have, or tensors that do not lie in the file one after another.
+      UserError: a header that is not one, types that numpy does not have, or tensors that do not
+        lie in the file one after another.
     """
     (length,) = struct.unpack("<Q", file.read(8))
     if length > min(size - 8, bounds.SAFETENSORS):
@@ -45,19 +46,27 @@ def read_safetensors(file: Any, size: int, place: str) -> dict[str, np.ndarray]:
     header.pop("__metadata__", None)
     entries = {name: _entry(entry, name, len(content), place) for name, entry in header.items()}
     position = 0
-    for start, end, _, _ in sorted((entry for entry in entries.values()), key=lambda entry: entry[:2]):
+    for start, end, _, _ in sorted(
+        (entry for entry in entries.values()), key=lambda entry: entry[:2]
+    ):
         if start != position:
-            raise _damaged(place, f"{'overlapping tensors' if start < position else 'a gap'} at byte {start:,}")
+            raise _damaged(
+                place, f"{'overlapping tensors' if start < position else 'a gap'} at byte {start:,}"
+            )
         position = end
     if position != len(content):
         raise _damaged(place, f"{len(content) - position:,} bytes behind its tensors")
     return {
-        name: np.frombuffer(content, dtype, count=(end - start) // dtype.itemsize, offset=start).reshape(shape)
+        name: np.frombuffer(
+            content, dtype, count=(end - start) // dtype.itemsize, offset=start
+        ).reshape(shape)
         for name, (start, end, dtype, shape) in entries.items()
     }
 
 
-def _entry(entry: Any, name: str, size: int, place: str) -> tuple[int, int, np.dtype, tuple[int, ...]]:
+def _entry(
+    entry: Any, name: str, size: int, place: str
+) -> tuple[int, int, np.dtype, tuple[int, ...]]:
     """(start, end, type, shape) of one tensor.
 
     Raises:
@@ -70,12 +79,19 @@ def _entry(entry: Any, name: str, size: int, place: str) -> tuple[int, int, np.d
             raise _damaged(place, f"no type, shape and place of '{name}'")
     numbers = all(type(value) is int and value >= 0 for value in (start, end, *shape))
     if not numbers or len(shape) > bounds.DIMENSIONS or not start <= end <= size:
-        raise _damaged(place, f"a tensor '{name}' of shape {str(shape)[:60]} outside its {size:,} bytes")
+        raise _damaged(
+            place, f"a tensor '{name}' of shape {str(shape)[:60]} outside its {size:,} bytes"
+        )
     if kind not in _DTYPES:
-        raise UserError(f"{place} holds '{name}' in type {kind[:20]!r}, which is not read: save it as F32, F16 or BF16.")
+        raise UserError(
+            f"{place} holds '{name}' in type {kind[:20]!r}, which is not read: save it as F32, F16 "
+            "or BF16."
+        )
     dtype = np.dtype(_DTYPES[kind])
     if math.prod(shape) * dtype.itemsize != end - start:
-        raise _damaged(place, f"a tensor '{name}' of shape {str(shape)[:60]} in {end - start:,} bytes")
+        raise _damaged(
+            place, f"a tensor '{name}' of shape {str(shape)[:60]} in {end - start:,} bytes"
+        )
     return start, end, dtype, tuple(shape)
 
 

@@ -1,4 +1,4 @@
-"""Where in a file of weights the state of a network is: a dictionary of tensors at any depth, under names with any prefix."""
+"""Where in a file of weights a network is: tensors at any depth, under names with any prefix."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -36,7 +36,11 @@ class Candidate(NamedTuple):
 
 
 def convert_state(
-    checkpoint: Any, convert: Callable[[Mapping[str, np.ndarray]], Any], *, anchor: str, network: str
+    checkpoint: Any,
+    convert: Callable[[Mapping[str, np.ndarray]], Any],
+    *,
+    anchor: str,
+    network: str,
 ) -> tuple[Any, tuple[str, ...]]:
     """Finds the one network of a kind in what a file holds, and converts it.
 
@@ -64,18 +68,24 @@ def convert_state(
     if not fitting:
         raise UserError(_unfit(errors))
     chosen, converted = fitting[0]
-    others = [candidate for candidate, _ in fitting[1:] if not _equal(candidate.state, chosen.state)]
+    others = [
+        candidate for candidate, _ in fitting[1:] if not _equal(candidate.state, chosen.state)
+    ]
     if others:
         listed = ", ".join(candidate.described for candidate in (chosen, *others))
         raise UserError(
-            f"it holds several different networks that fit, {listed}: save the dictionary of the one that you want alone, with "
+            f"it holds several different networks that fit, {listed}: save the dictionary of the "
+            "one that you want alone, with "
             "torch.save(torch.load(FILE, map_location='cpu', weights_only=True)[...], NEW_FILE)."
         )
-    return converted, (*_left_out(chosen, [candidate for candidate, _ in errors], network), *_converted(chosen.state))
+    return converted, (
+        *_left_out(chosen, [candidate for candidate, _ in errors], network),
+        *_converted(chosen.state),
+    )
 
 
 def _dictionaries(checkpoint: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every dictionary that holds tensors by names, and the keys down to it; those of optimisers left out."""
+    """Every dictionary of tensors by names, and the keys down to it; not those of optimisers."""
     waiting: list[tuple[str, Any]] = [("", checkpoint)]
     seen: set[int] = set()  # a pickle may refer to one object again and again
     while waiting:
@@ -83,7 +93,11 @@ def _dictionaries(checkpoint: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, dict) and "param_groups" not in value and all(isinstance(key, str) for key in value):
+        if (
+            isinstance(value, dict)
+            and "param_groups" not in value
+            and all(isinstance(key, str) for key in value)
+        ):
             if any(isinstance(entry, np.ndarray) for entry in value.values()):
                 yield where, value
             inner = [(key, entry) for key, entry in value.items() if _OPTIMIZER not in key.lower()]
@@ -124,14 +138,24 @@ def _without(checkpoint: Any, anchor: str, network: str) -> str:
     if not found:
         held = f"a {type(checkpoint).__name__}"
         if isinstance(checkpoint, dict):
-            held = f"a dictionary of {_listed([str(key) for key in checkpoint])}" if checkpoint else "an empty dictionary"
-        return f"it has no network state, that is no dictionary of tensors by their names, but {held}: save the network's state_dict()."
+            held = (
+                f"a dictionary of {_listed([str(key) for key in checkpoint])}"
+                if checkpoint
+                else "an empty dictionary"
+            )
+        return (
+            "it has no network state, that is no dictionary of tensors by their names, but "
+            f"{held}: save the network's state_dict()."
+        )
     held = []
     for where, entries in found[:_SHOWN]:
         names = [name for name, value in entries.items() if isinstance(value, np.ndarray)]
         held.append(f"{len(names)} tensors{f' in {where!r}' if where else ''} ({_listed(names)})")
     more = f" and {len(found) - _SHOWN} more dictionaries" if len(found) > _SHOWN else ""
-    return f"it has no tensor '{anchor}', with or without a prefix, but {', '.join(held)}{more}; name the checkpoint of {network}."
+    return (
+        f"it has no tensor '{anchor}', with or without a prefix, but {', '.join(held)}{more}; "
+        f"name the checkpoint of {network}."
+    )
 
 
 def _unfit(errors: list[tuple[Candidate, UserError]]) -> str:
@@ -148,20 +172,25 @@ def _left_out(chosen: Candidate, others: list[Candidate], network: str) -> Itera
     """Sentences on what stands beside the weights."""
     if chosen.left_out:
         where = f" outside '{chosen.prefix}'" if chosen.prefix else ", which are not tensors"
-        yield f"{len(chosen.left_out)} entries{where} are left out ({_listed(list(chosen.left_out))})"
+        listed = _listed(list(chosen.left_out))
+        yield f"{len(chosen.left_out)} entries{where} are left out ({listed})"
     if others:
-        yield f"{', '.join(candidate.described for candidate in others)} left out, not being {network} of its sizes"
+        listed = ", ".join(candidate.described for candidate in others)
+        yield f"{listed} left out, not being {network} of its sizes"
 
 
 def _converted(state: Mapping[str, np.ndarray]) -> Iterator[str]:
     """A sentence on tensors whose numbers are of another precision."""
     kinds = [array.dtype.name for array in state.values() if array.dtype.kind not in "iub"]
     for kind in sorted(set(kinds) - {"float32"}):
-        yield f"{kinds.count(kind)} of its {len(kinds)} tensors are {kind}, and are computed with in float32"
+        share = f"{kinds.count(kind)} of its {len(kinds)} tensors"
+        yield f"{share} are {kind}, and are computed with in float32"
 
 
 def _equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> bool:
-    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[name], second[name]) for name in first
+    )
 
 
 def _listed(names: list[str]) -> str:

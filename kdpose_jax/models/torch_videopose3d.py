@@ -7,31 +7,50 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models.torch_names import Entry, axes_of, batch_norm, pointwise, rename, without_counters
+from kdpose_jax.models.torch_names import (
+    Entry,
+    axes_of,
+    batch_norm,
+    pointwise,
+    rename,
+    without_counters,
+)
 
 _NETWORK = "a VideoPose3D network"
 _CONVOLUTION_AXES = (2, 1, 0)  # [out, in, frames] -> [frames, in, out]
 
 
-def convert_videopose3d_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def convert_videopose3d_state(
+    state: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Renames and transposes the tensors of a VideoPose3D network; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
-      (params, batch_stats, sizes): trees in the layout of `videopose3d.VideoPose3D`, and its `joints`, `width` and `readings`: one or
-      two networks that have such kernels, each with its `filters`, their product `frames`, and `dense_kernels`. Whether it is causal
-      leaves no trace in weights: the caller has to know it.
+      (params, batch_stats, sizes): trees in the layout of `videopose3d.VideoPose3D`, and its
+        `joints`, `width` and `readings`: one or
+      two networks that have such kernels, each with its `filters`, their product `frames`, and
+      `dense_kernels`. Whether it is causal leaves no trace in weights: the caller has to know it.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
     """
     width, inputs, first = axes_of(state, "expand_conv.weight", 3, _NETWORK)
     blocks = len({name.split(".")[1] for name in state if name.startswith("layers_conv.")}) // 2
-    kernels = (first, *(axes_of(state, f"layers_conv.{2 * block}.weight", 3, _NETWORK)[2] for block in range(blocks)))
+    kernels = (
+        first,
+        *(
+            axes_of(state, f"layers_conv.{2 * block}.weight", 3, _NETWORK)[2]
+            for block in range(blocks)
+        ),
+    )
     if inputs % 2:
-        raise UserError(f"its tensor 'expand_conv.weight' reads {inputs} values a frame, and joints have two each: use another checkpoint.")
+        raise UserError(
+            f"its tensor 'expand_conv.weight' reads {inputs} values a frame, and joints have two "
+            "each: use another checkpoint."
+        )
     sizes = {"joints": inputs // 2, "width": width, "readings": readings_of(kernels)}
     entries = list(_entries(inputs // 2, width, kernels))
     tree = rename(without_counters(state, entries), entries, _NETWORK)
@@ -39,10 +58,11 @@ def convert_videopose3d_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str
 
 
 def readings_of(kernels: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
-    """The networks that have convolutions of so many weights: dilated filters always, dense ones where the numbers allow it.
+    """The networks that have such kernels: dilated filters always, dense ones where it is possible.
 
-    A dense filter of width w has a weight for each of the (w - 1) d + 1 frames that it reaches over, d the product of the widths
-    before it: 3, 7, 19 are dense filters of 3, 3, 3, or dilated ones of 3, 7, 19 that see 399 frames.
+    A dense filter of width w has a weight for each of the (w - 1) d + 1 frames that it reaches
+    over, d the product of the widths before it: 3, 7, 19 are dense filters of 3, 3, 3, or dilated
+      ones of 3, 7, 19 that see 399 frames.
 
     Args:
       kernels: weights along time of the first convolution and of every block's.
@@ -58,11 +78,15 @@ def readings_of(kernels: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
             return tuple(readings)
         filters.append((kernel - 1) // reach + 1)
     if tuple(filters) != kernels:
-        readings.append({"filters": tuple(filters), "frames": math.prod(filters), "dense_kernels": True})
+        readings.append(
+            {"filters": tuple(filters), "frames": math.prod(filters), "dense_kernels": True}
+        )
     return tuple(readings)
 
 
-def choose_reading(readings: tuple[dict[str, Any], ...], frames: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+def choose_reading(
+    readings: tuple[dict[str, Any], ...], frames: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The network that a file is taken for, by the frames that it is to see.
 
     Args:
@@ -77,11 +101,12 @@ def choose_reading(readings: tuple[dict[str, Any], ...], frames: int) -> tuple[d
     """
     if len(readings) == 1:
         return readings[0], ()
-    kinds = [
-        f"{'dense' if reading['dense_kernels'] else 'dilated'} filters {reading['filters']} ({reading['frames']} frames)"
-        for reading in readings
-    ]
-    both = f"kernels of {', '.join(map(str, readings[0]['filters']))} frames, which are those of {' and of '.join(kinds)}"
+    kinds = []
+    for reading in readings:
+        kind = "dense" if reading["dense_kernels"] else "dilated"
+        kinds.append(f"{kind} filters {reading['filters']} ({reading['frames']} frames)")
+    kernels = ", ".join(map(str, readings[0]["filters"]))
+    both = f"kernels of {kernels} frames, which are those of {' and of '.join(kinds)}"
     for reading, kind in zip(readings, kinds, strict=True):
         if reading["frames"] == frames:
             return reading, (f"it has {both}: {kind}, by data.frames, are assumed",)
@@ -94,12 +119,29 @@ def _entries(joints: int, width: int, kernels: tuple[int, ...]) -> Iterator[Entr
     first, *further = kernels
     yield from _layer("expand_conv", "expand_bn", "expand", 2 * joints, width, first)
     for block, reach in enumerate(further):
-        for number, ours, kernel in ((2 * block, "temporal", reach), (2 * block + 1, "pointwise", 1)):
-            yield from _layer(f"layers_conv.{number}", f"layers_bn.{number}", f"block_{block}_{ours}", width, width, kernel)
+        for number, ours, kernel in (
+            (2 * block, "temporal", reach),
+            (2 * block + 1, "pointwise", 1),
+        ):
+            yield from _layer(
+                f"layers_conv.{number}",
+                f"layers_bn.{number}",
+                f"block_{block}_{ours}",
+                width,
+                width,
+                kernel,
+            )
     yield from pointwise("shrink", ("params", "shrink"), width, 3 * joints)
 
 
-def _layer(conv: str, norm: str, ours: str, inputs: int, outputs: int, kernel: int) -> Iterator[Entry]:
+def _layer(
+    conv: str, norm: str, ours: str, inputs: int, outputs: int, kernel: int
+) -> Iterator[Entry]:
     """The tensors of a `videopose3d.TemporalLayer`, running statistics included."""
-    yield Entry(f"{conv}.weight", (outputs, inputs, kernel), ("params", ours, "conv", "kernel"), _CONVOLUTION_AXES)
+    yield Entry(
+        f"{conv}.weight",
+        (outputs, inputs, kernel),
+        ("params", ours, "conv", "kernel"),
+        _CONVOLUTION_AXES,
+    )
     yield from batch_norm(norm, (ours, "norm"), outputs)

@@ -76,8 +76,8 @@ class VideoPose3D(nn.Module):
       width: channels C.
       dropout: probability of dropping a value behind every layer.
       causal: a frame depends on the frames in front of it alone, not on as many on either side.
-      dense_kernels: a filter has a weight for every frame that it reaches over, and leaves none out (the released code's `--dense`);
-        such a network has no strided form.
+      dense_kernels: a filter has a weight for every frame that it reaches over, and leaves none out
+        (the released code's `--dense`); such a network has no strided form.
       dtype: compute type of the convolutions (parameters and norms are float32, the head computes in float32).
     """
 
@@ -136,7 +136,7 @@ class VideoPose3D(nn.Module):
 
 
 def kernel_of(width: int, dilation: int) -> int:
-    """Frames from the first to the last that a dilated filter sees: the weights of one of `dense_kernels`."""
+    """Frames from the first to the last that a dilated filter sees: the weights of a dense one."""
     return (width - 1) * dilation + 1
 
 

@@ -6,7 +6,10 @@ from typing import BinaryIO
 
 
 class Clipped:
-    """A file that is asked for no more than it has: its reader asks for what a header claims, and memory is taken before it is read."""
+    """A file that is asked for no more than it has.
+
+    Its reader asks for what a header claims, and memory is taken before it is read.
+    """
 
     def __init__(self, file: BinaryIO, size: int):
         self._file, self._size = file, size

@@ -3,8 +3,8 @@
 | files | the memory that reading one takes, at most |
 |---|---|
 | npz (VideoPose3D) | `UNPACKED + UNPACKING * size` for an entry, `SHARING` times that for its arrays; `OPCODES` objects of 250 bytes |
-| PyTorch, zip or older | the size and `SHARING * size` for the tensors; `OPCODES` objects of 250 bytes |
-| safetensors | the size, and 40 times that of the header, `SAFETENSORS` at the largest |
+| PyTorch, zip or older | the size and `SHARING * size` for the tensors; `OPCODES` objects of 250
+bytes | | safetensors | the size, and 40 times that of the header, `SAFETENSORS` at the largest |
 | mat (MATLAB 5) | four times what is unpacked: `UNPACKED + UNPACKING * size`, and `MATLAB` at the largest |
 | mat (MATLAB 7.3) | as much for all arrays together, and `HDF5` at the largest |
 | BVH, ASF, AMC | 35 times the size (a list of short lines), `TEXT` at the largest, and 300 bytes for each of `PLACES` |

@@ -14,7 +14,8 @@ from kdpose_jax.methods.cdkd.adapters import SCALES, ProjectorEnsemble, ScaleAda
 from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
 
 FILES = golden_files("cdkd_distill*")
-# The README: 1e-9 in float64; in float32 ten times what the reference is off its own float64 twin, and at least these.
+# The README: 1e-9 in float64; in float32 ten times what the reference is off its own float64 twin,
+# and at least these.
 RELATIVE = {
     np.float64: {"output": 1e-9, "grad": 1e-9, "train": 1e-9, "inter": 5e-6},
     np.float32: {"output": 7.3e-6, "grad": 4.8e-5, "train": 7.4e-7, "inter": 5e-6},

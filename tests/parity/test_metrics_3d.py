@@ -9,7 +9,8 @@ from kdpose_jax.skeletons import H36M_17
 
 # The reference's own figures are 1e-9 relative (spec/peers.md); 1e-12 m is a picometre, for errors that are round-off alone.
 FLOAT64 = {"rtol": 1e-9, "atol": 1e-12}
-# Ten times what the README states of float32 against float64 for such a file, relative to the array's largest value; at least.
+# Ten times what the README states of float32 against float64 for such a file, relative to the
+# array's largest value; at least.
 FLOAT32_RELATIVE = 2.8e-6
 
 

@@ -43,7 +43,8 @@ def test_official_tool(path, monkeypatch):
     errors = protocol.errors(windows, np.arange(len(windows)))
     expected = np.concatenate([arrays[f"output/{name}/joint_error_mm"] for name in sequences])[:, order]
     np.testing.assert_allclose(errors, expected, rtol=1e-9, atol=1e-9)
-    # Ours agree to the picometre, which decides on which side of a threshold a tie falls: the tables are those of the tool's own.
+    # Ours agree to the picometre, which decides on which side of a threshold a tie falls: the
+    # tables are those of the tool's own.
     monkeypatch.setattr(mpi_inf_3dhp.Protocol, "errors", lambda self, predicted, chosen: expected[chosen])
     scores = protocol.score(windows)
     labels = sorted(set(np.concatenate(activity)))

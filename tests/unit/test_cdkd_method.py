@@ -192,6 +192,7 @@ def test_a_mask_leaves_out_unseen_joints():
         ("distill.alignment.grouping", "ceil", "distill.alignment.grouping"),
         ("distill.alignment.reduction", "sum", "distill.alignment.reduction"),
         ("distill.temperature.reversal", (0.9,), "distill.temperature.reversal is .* two numbers"),
+        ("distill.temperature.reversal", ("release", "paper"), "two numbers from -1 to 1"),
         ("distill.temperature.reversal", (0.0, -2.0), "two numbers from -1 to 1"),
         ("distill.temperature.reversal", (float("nan"), 0.0), "two numbers from -1 to 1"),
         ("distill.temperature.start", 0.0, "above 0"),

@@ -208,7 +208,12 @@ def test_what_a_weight_file_does_not_tell_is_said():
     skeleton = "joints: h36m_17, from data.skeleton"
     said = {
         "mixste": ("4, from teacher.network.heads", skeleton),
-        "mixste_hot": ("4, from teacher.network.heads", "1, from teacher.network.dense_pairs", "2, from teacher.network.neighbours", skeleton),
+        "mixste_hot": (
+            "4, from teacher.network.heads",
+            "1, from teacher.network.dense_pairs",
+            "2, from teacher.network.neighbours",
+            skeleton,
+        ),
         "poseformer_v2": ("heads", "reads: 27, from data.frames", skeleton),
         "videopose3d": ("causal: False,", skeleton),
     }

@@ -57,7 +57,8 @@ def test_the_field_of_a_file_that_is_not_one_is_named(tmp_path, stage, named):
 def test_the_size_of_pictures_of_a_heatmap_network_is_assumed(tmp_path):
     """A SimDR head shows it, and heatmaps do not."""
     config = cdkd.get_config("coco64")
-    for head, said in (((), ["384x288, not squares): 256, from teacher.input.size", "coco_17, from"]), ((768, 768, 4096), ["coco_17, from"])):
+    order, size = "coco_17, from data.skeleton", "384x288, not squares): 256, from teacher.input.size"
+    for head, said in (((), [size, order]), ((768, 768, 4096), [order])):
         torch.save(hrnet_state(joints=17, head=head), tmp_path / "w")
         config.teacher.checkpoint = str(tmp_path / "w")
         notes = networks.adopt_teacher(config)

@@ -38,32 +38,47 @@ def save_old(value, path, protocol=2):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_old_format_is_read_exactly(tmp_path, protocol):
-    loaded = torch_file.read_torch_file(save_old({"a": TENSORS, "epoch": 3}, tmp_path / "published", protocol))
+    loaded = torch_file.read_torch_file(
+        save_old({"a": TENSORS, "epoch": 3}, tmp_path / "published", protocol)
+    )
     assert loaded["epoch"] == 3 and loaded["a"].keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
         ours, wanted = loaded["a"][name], tensor.detach()
         expected = wanted.float().numpy() if wanted.dtype == torch.bfloat16 else wanted.numpy()
-        assert ours.dtype == (ml_dtypes.bfloat16 if wanted.dtype == torch.bfloat16 else expected.dtype), name
-        assert ours.shape == expected.shape and np.array_equal(ours.astype(expected.dtype), expected), name
+        assert ours.dtype == (
+            ml_dtypes.bfloat16 if wanted.dtype == torch.bfloat16 else expected.dtype
+        ), name
+        assert ours.shape == expected.shape and np.array_equal(
+            ours.astype(expected.dtype), expected
+        ), name
     assert np.shares_memory(loaded["a"]["first of a storage"], loaded["a"]["transposed"])
 
 
 def test_published_network_in_the_old_format(tmp_path):
     """As VideoPose3D's checkpoint of 2018: the network beside an optimiser's state, a generator's and plain numbers."""
     state = videopose3d_state()
-    weight = torch.nn.Parameter(torch.ones(4, 6, 3))  # of the shape of expand_conv.weight, and no weight
+    weight = torch.nn.Parameter(
+        torch.ones(4, 6, 3)
+    )  # of the shape of expand_conv.weight, and no weight
     optimizer = torch.optim.Adam([weight], amsgrad=True)
     weight.sum().backward()
     optimizer.step()
     whole = {"epoch": 80, "lr": np.float64(1e-3), "random_state": np.random.RandomState(3), "optimizer": optimizer.state_dict(),
              "model_pos": state, "model_traj": None}  # fmt: skip
-    imported = torch_import.import_network("videopose3d", save_old(whole, tmp_path / "pretrained_h36m_cpn.bin"))
+    imported = torch_import.import_network(
+        "videopose3d", save_old(whole, tmp_path / "pretrained_h36m_cpn.bin")
+    )
     kernel = state["expand_conv.weight"].numpy().transpose(2, 1, 0)
-    assert np.array_equal(imported["params"]["expand"]["conv"]["kernel"], kernel) and imported["notes"] == ()
+    assert (
+        np.array_equal(imported["params"]["expand"]["conv"]["kernel"], kernel)
+        and imported["notes"] == ()
+    )
 
 
 def test_old_files_cut_anywhere_are_refused(tmp_path):
-    data = save_old({"model": mixste_state(frames=2, joints=2, width=2, depth=1)}, tmp_path / "w").read_bytes()
+    data = save_old(
+        {"model": mixste_state(frames=2, joints=2, width=2, depth=1)}, tmp_path / "w"
+    ).read_bytes()
     for length in {0, 5, 14, 30, 200, *np.linspace(300, len(data) - 1, 60, dtype=int).tolist()}:
         (tmp_path / "cut").write_bytes(data[:length])
         with pytest.raises(UserError, match="cut") as caught:
@@ -71,9 +86,15 @@ def test_old_files_cut_anywhere_are_refused(tmp_path):
         assert str(caught.value).isprintable()
 
 
-def old_file(*, magic=0x1950A86A20F9469CFC6C, version=1001, little=True, objects=b"}.", keys=(), storages=b"") -> bytes:
+def old_file(
+    *, magic=0x1950A86A20F9469CFC6C, version=1001, little=True, objects=b"}.", keys=(), storages=b""
+) -> bytes:
     """A file of the old format, with anything in its parts."""
-    machine = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    machine = {
+        "protocol_version": 1001,
+        "little_endian": little,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
     parts = [pickle.dumps(part, protocol=2) for part in (magic, version, machine)]
     return b"".join([*parts, objects, pickle.dumps(list(keys), protocol=2), storages])
 
@@ -86,7 +107,14 @@ def pickled_tensor(*identity, size=(4,), stride=(1,)) -> bytes:
 
     class Tensor:
         def __reduce__(self):
-            return torch._utils._rebuild_tensor_v2, (Storage(), 0, size, stride, False, collections.OrderedDict())
+            return torch._utils._rebuild_tensor_v2, (
+                Storage(),
+                0,
+                size,
+                stride,
+                False,
+                collections.OrderedDict(),
+            )
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, value):
@@ -103,7 +131,9 @@ VALUES = struct.pack("<q4f", 4, 1, 2, 3, 4)
 
 def test_a_made_up_old_file_is_read(tmp_path):
     """Guards the tests below: the files made there are right but for what they change."""
-    (tmp_path / "w").write_bytes(old_file(objects=pickled_tensor(*FOUR), keys=["0"], storages=VALUES))
+    (tmp_path / "w").write_bytes(
+        old_file(objects=pickled_tensor(*FOUR), keys=["0"], storages=VALUES)
+    )
     assert torch_file.read_torch_file(tmp_path / "w")["a"].tolist() == [1, 2, 3, 4]
 
 
@@ -113,12 +143,21 @@ def test_a_made_up_old_file_is_read(tmp_path):
         ({"version": 1002}, "a version of PyTorch's format that is not known"),
         ({"little": False}, "another byte order"),
         ({"little": "yes"}, "description of its machine"),
-        ({"objects": pickled_tensor(*FOUR[:4], 10**12, None)}, "of 1000000000000 float32 values, which it is too small for"),
+        (
+            {"objects": pickled_tensor(*FOUR[:4], 10**12, None)},
+            "of 1000000000000 float32 values, which it is too small for",
+        ),
         ({"objects": pickled_tensor(*FOUR[:4], -1, None)}, "no storage"),
         ({"objects": pickled_tensor(*FOUR[:5], ("1", 0, 2))}, "parts of others.*torch.save"),
-        ({"objects": pickled_tensor("module", torch.FloatStorage, "model.py", "class")}, "a whole network with its program"),
+        (
+            {"objects": pickled_tensor("module", torch.FloatStorage, "model.py", "class")},
+            "a whole network with its program",
+        ),
         ({"objects": pickled_tensor(*FOUR, size=(5,))}, r"size \[5\]"),
-        ({"objects": pickled_tensor(*FOUR, size=(10**6, 10**6), stride=(0, 0))}, r"size \[1000000, 1000000\]"),
+        (
+            {"objects": pickled_tensor(*FOUR, size=(10**6, 10**6), stride=(0, 0))},
+            r"size \[1000000, 1000000\]",
+        ),
         ({"keys": ["1"]}, "1 storages for tensors in 1"),
         ({"keys": ["0", "0"]}, "2 storages for tensors in 1"),
         ({"keys": [7]}, "a list of storages that is not one"),
@@ -151,7 +190,11 @@ def saved(state) -> bytes:
     for name, tensor in state.items():
         raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         place = [len(values), len(values) + len(raw)]
-        header[name] = {"dtype": kinds[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
+        header[name] = {
+            "dtype": kinds[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": place,
+        }
         values += raw
     return safetensors(header, values)
 
@@ -161,7 +204,9 @@ def test_safetensors_are_read_exactly(tmp_path):
     loaded = torch_file.read_torch_file(tmp_path / "w")
     for name, tensor in TENSORS.items():
         expected = tensor.detach().float().numpy()
-        assert loaded[name].shape == expected.shape and np.array_equal(loaded[name].astype(np.float32), expected), name
+        assert loaded[name].shape == expected.shape and np.array_equal(
+            loaded[name].astype(np.float32), expected
+        ), name
     assert loaded["bfloat16"].dtype == ml_dtypes.bfloat16 and loaded["half"].dtype == np.float16
     assert loaded["long"] == 2**40
 
@@ -172,7 +217,9 @@ def test_half_precision_in_safetensors_is_said(tmp_path, dtype):
     (tmp_path / "w").write_bytes(saved(state))
     imported = torch_import.import_network("mixste", tmp_path / "w")
     kind = str(dtype).removeprefix("torch.")
-    assert imported["notes"] == (f"{len(state)} of its {len(state)} tensors are {kind}, and are computed with in float32",)
+    assert imported["notes"] == (
+        f"{len(state)} of its {len(state)} tensors are {kind}, and are computed with in float32",
+    )
     assert np.array_equal(imported["params"]["head"]["bias"], state["head.1.bias"].float().numpy())
 
 
@@ -192,7 +239,10 @@ ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (safetensors({"a": ONE | {"shape": [1] * 40}}, bytes(8)), "outside"),
         (safetensors({"a": ONE | {"data_offsets": [True, 8]}}, bytes(8)), "outside"),
         (safetensors({"a": ONE | {"data_offsets": [8, 0]}}, bytes(8)), "outside"),
-        (safetensors({"a": ONE | {"dtype": "F8_E4M3"}}, bytes(8)), "in type 'F8_E4M3', which is not read: save it as F32"),
+        (
+            safetensors({"a": ONE | {"dtype": "F8_E4M3"}}, bytes(8)),
+            "in type 'F8_E4M3', which is not read: save it as F32",
+        ),
         (safetensors({"a": 3}, bytes(8)), "no type, shape and place of 'a'"),
         (safetensors(b"{" + b'"a":{' * 20_000, bytes(8)), "not JSON"),
         (safetensors(b"{]"), "not JSON"),
@@ -251,7 +301,10 @@ def test_the_one_network_of_a_file_is_found(tmp_path, held, notes):
         ({"state_dict": prefixed("student.", STATE) | prefixed("teacher.", OTHER)}, r"'state_dict student\.\*' .*'state_dict teacher\.\*'"),
         ({"state_dict": prefixed("model.", mixste_state())}, r"no tensor 'expand_conv.weight'.* in 'state_dict' \('model.Spatial"),
         ({"optimizer": {"state": STATE}}, "no network state"),
-        ({"model": prefixed("model.", {name: v for name, v in STATE.items() if name != "shrink.bias"})}, r"lacks \['shrink.bias'\].*under 'model.'"),
+        (
+            {"model": prefixed("model.", {name: STATE[name] for name in STATE if name != "shrink.bias"})},
+            r"lacks \['shrink.bias'\].*under 'model.'",
+        ),
         ([], "no network state.* but a list"),
     ],
 )  # fmt: skip
@@ -265,10 +318,15 @@ def test_several_networks_or_none(tmp_path, held, message):
 @pytest.mark.parametrize("head", ["head.", "keypoint_head."])
 def test_mmpose_keeps_backbone_and_head_apart(tmp_path, head):
     state = hrnet_state(head=())
-    parts = {(head if name.startswith("final_layer") else "backbone.") + name: value for name, value in state.items()}
+    parts = {
+        (head if name.startswith("final_layer") else "backbone.") + name: value
+        for name, value in state.items()
+    }
     torch.save({"meta": {"epoch": 210}, "state_dict": parts}, tmp_path / "w")
     imported = torch_import.import_network("hrnet", tmp_path / "w")
-    assert np.array_equal(imported["params"]["final_layer"]["bias"], state["final_layer.bias"].numpy())
+    assert np.array_equal(
+        imported["params"]["final_layer"]["bias"], state["final_layer.bias"].numpy()
+    )
     assert imported["sizes"]["head"] == "heatmap" and imported["notes"] == ()
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+
 def reversal_strength(
     step: Int[Array, ""], *, ends: tuple[float | int, ...], loops: float | int, steps: int, steps_per_epoch: float
 ) -> Float[Array, ""]:
@@ -17,8 +18,8 @@ def reversal_strength(
 
     Args:
       step: steps taken so far.
-      ends: lambda at the start and at the end: 0 and -1 reverse ever more strongly (CTKD); 1 and 0, as CDKD's released code has them,
-        reverse nothing.
+      ends: lambda at the start and at the end: 0 and -1 reverse ever more strongly (CTKD); 1 and 0,
+        as CDKD's released code has them, reverse nothing.
       loops: epochs until the end value; 0: all of the run.
       steps: length of the run.
       steps_per_epoch: need not be whole.

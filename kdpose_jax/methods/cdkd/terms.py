@@ -210,9 +210,10 @@ def check_alignment(config: Any) -> None:
     ):
         require(f"distill.alignment.{name}", options[name], allowed)
     ends = softening.reversal
-    if len(ends) != 2 or not all(-1 <= end <= 1 for end in ends):
+    if len(ends) != 2 or not all(type(end) in (int, float) and -1 <= end <= 1 for end in ends):
         raise UserError(
-            f"distill.temperature.reversal is {ends}: use two numbers from -1 to 1, lambda at the start and at the end, such as "
+            f"distill.temperature.reversal is {ends}: use two numbers from -1 to 1, lambda at the "
+            "start and at the end, such as "
             "(0.0, -1.0)."
         )
     for name in ("start", "limit"):
