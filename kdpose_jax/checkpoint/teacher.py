@@ -92,7 +92,11 @@ def _step_directory(directory: epath.PathLike, which: str | int) -> epath.Path:
     """
     path = absolute(directory)
     if not path.is_dir():
-        raise UserError(f"There is no folder {path} to load a checkpoint from: name the folder of a run (it contains checkpoints/).")
+        raise UserError(
+            f"There is no folder or file {path} to load a checkpoint from: name the folder of a "
+            "run (it contains "
+            "checkpoints/), or a file of weights."
+        )
     if path.name.isdigit() and (path / stored.STATE).is_dir():
         stored.choose_step(list(ocp.utils.checkpoint_steps(path.parent)), int(path.name), path.parent)  # a half-written one is none
         return path

@@ -51,10 +51,10 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     resolve_paths(config)
     buckets.check_access(workdir, writes=True)
     check_what_is_read(config)
-    networks.adopt_teacher(config)
+    assumed = networks.adopt_teacher(config)
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
-    notes = [*networks.assumptions(config), *check_before_data(runs)]
+    notes = [*assumed, *check_before_data(runs)]
     if sharding.first_process_says((workdir / "results.json").exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
@@ -158,8 +158,7 @@ def evaluate_and_report(
                 f"'{checkpoint}' says nothing of its data: give its experiment with --config, for example configs/scjd.py:h36m."
             )
         config.teacher.checkpoint = checkpoint
-        networks.adopt_teacher(config)
-        for note in networks.assumptions(config):
+        for note in networks.adopt_teacher(config, named="--checkpoint"):
             show(note)
         config = settings.of_teacher(config)
     else:

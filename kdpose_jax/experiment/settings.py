@@ -25,6 +25,8 @@ DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "s
 REQUIRED = (
     "task", "method", "teacher.method", "teacher.pretrained", "student.pretrained", "data.reader", "eval.protocol", "gradient_report",
 )  # fmt: skip
+# What distill.temperature.reversal was called before it was two numbers.
+OLD_REVERSALS = {"reversed": [0.0, -1.0], "release": [1.0, 0.0]}
 # What the modules that a config names must have.
 NEEDED = {
     "data": ("KIND", "read", "open_training"),
@@ -60,6 +62,21 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     return ConfigDict(tuples(values))
 
 
+def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """A stored config with this version's fields in place of older ones, or beside them."""
+    new = json.loads(json.dumps(values))
+    match new:
+        case {"distill": {"temperature": {"reversal": str(name)} as temperature}} if name in OLD_REVERSALS:
+            temperature["reversal"] = OLD_REVERSALS[name]
+    for stage in ("teacher", "student"):
+        match new:
+            case dict() if stage in new:
+                match new[stage]:
+                    case {"network": {"name": "videopose3d"} as network}:
+                        network.setdefault("dense_kernels", False)
+    return new
+
+
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Keys whose values differ, those in `MAY_CHANGE` left out, as "key: 1 became 2"."""
     one, two = flatten(first), flatten(second)
@@ -84,7 +101,7 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     stored = read_json(path)
     if not isinstance(stored, dict):
         raise UserError(f"'{path}' is damaged (no object): use another --workdir, or delete that folder.")
-    changed = differences(stored, as_dict(config))
+    changed = differences(upgraded(stored), as_dict(config))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(

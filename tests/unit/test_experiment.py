@@ -29,10 +29,11 @@ def test_folder_of_the_run_of_a_checkpoint(path, home):
     assert str(networks.run_folder(path)) == home
 
 
-def test_which_checkpoint_is_said():
+def test_which_checkpoint_is_said(tmp_path):
     assert networks.which_checkpoint("/runs/student") == "the best on the test split, as in the literature"
     assert networks.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
-    assert networks.which_checkpoint("/x/mixste.bin") == "imported from PyTorch"
+    (tmp_path / "mixste").write_bytes(b"PK")  # a file is one of weights, whatever it is called
+    assert networks.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
 
 
 def test_config_of_another_version_is_refused(monkeypatch):
@@ -151,3 +152,22 @@ def test_networks_that_are_trained(method, baseline, names):
     runs = pipeline.planned_runs(config)
     assert [run.name for run in runs] == names
     assert runs[-1].title == ("student" if method == "supervised" else "student with SCJD")
+
+
+def test_configs_of_older_versions_are_brought_up_to_date():
+    """The reversal was a name, and VideoPose3D had no dense kernels; the stored one is left as it is."""
+    stored = {
+        "distill": {"temperature": {"reversal": "release", "loops": 210.0}},
+        "student": {"network": {"name": "videopose3d", "filters": [3, 3]}},
+        "teacher": {"network": {"name": "hrnet"}},
+    }
+    new = settings.upgraded(stored)
+    assert new["distill"]["temperature"] == {"reversal": [1.0, 0.0], "loops": 210.0}
+    assert new["student"]["network"]["dense_kernels"] is False and "dense_kernels" not in new["teacher"]["network"]
+    assert stored["distill"]["temperature"]["reversal"] == "release"
+    assert settings.upgraded(new) == new
+    assert settings.upgraded({"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}) == {
+        "student": {"network": {"name": "videopose3d", "dense_kernels": True}}
+    }
+    for malformed in ({}, {"distill": 3}, {"student": None}, {"student": {"network": []}}, []):
+        assert settings.upgraded(malformed) == malformed
