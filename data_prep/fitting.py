@@ -16,11 +16,12 @@ from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 LIMIT = 0.08
 # Another explanation must halve the distance, and lower it by this share of the person's size.
 BETTER, MARGIN = 0.5, 0.01
-SAMPLE = 200  # frames of a take on which other explanations are tried
+SAMPLE = 60  # frames of a take on which other explanations are tried
 LONGEST_LAG = 50  # frames
 CERTAIN = 0.5  # of a subject's views, or of the joints of a camera: beyond it the conversion ends
 WORTH_A_NOTE = 0.01  # of the joints of a camera
 LISTED = 10  # takes; the rest is counted
+FARTHEST = 1e6  # what is said of distances that are not a number
 MARKS = (0.0, -1.0)  # what detectors write for x and y of a joint that they did not find
 LIMBS = tuple(
     H36M_17.joints.index(f"{side}_{part}") for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist") for side in ("left", "right")
@@ -96,7 +97,7 @@ class Findings:
     """Collects the views of a data set, and says what is odd about them."""
 
     def __init__(self, keypoints: str, cameras: str):
-        """Takes the names of the files with the 2D and the cameras, as messages have them."""
+        """Takes the names of the files with the 2D and the cameras, as messages have them; cameras "": there is no such file."""
         self.keypoints, self.cameras = keypoints, cameras
         self.fits: list[Fit] = []
         self._shares: dict[tuple[str, int], np.ndarray] = {}  # joints, behind, clipped, outside
@@ -139,11 +140,10 @@ class Findings:
                         f"{f' in {self.cameras}' if kind in ('camera', 'reading') and self.cameras else ''}."
                     )
         for (subject, camera), (joints, behind, _, outside) in self._shares.items():
-            if max(behind, outside) > CERTAIN * joints:
+            if self.cameras and max(behind, outside) > CERTAIN * joints:
                 better = self._inside[subject, camera] if (subject, camera) in self._inside else ""
-                where = f" of {self.cameras}" if self.cameras else ""
                 raise UserError(
-                    f"Subject '{subject}', camera {camera}{where}: {behind / joints:.0%} of the joints lie behind the camera and "
+                    f"Subject '{subject}', camera {camera} of {self.cameras}: {behind / joints:.0%} of the joints lie behind the camera and "
                     f"{outside / joints:.0%} outside its picture"
                     + (f"; they lie inside with {better}." if better else ": are R and T world to camera? Then write t for T.")
                 )
@@ -198,12 +198,16 @@ def marks(given: np.ndarray) -> np.ndarray:
 def _measure(pair: Pair, missing: np.ndarray) -> Fit:
     """How far the 2D is from its projection over all frames, and what else it fits."""
     given = np.where(missing[..., None], np.nan, pair.given.astype(np.float64))
-    distance, pixels = _distance(given, pair.projected, not pair.known_camera)
+    expected = pair.projected
+    if not pair.known_camera:
+        scale, shift = _line(given, expected)
+        expected = scale * expected + shift
+    distance, pixels = _median(_apart(given, expected)), _median(np.hypot(*np.moveaxis(given - expected, -1, 0)))
     frames = sample(len(given))
-    limbs, own = list(LIMBS), pair.projected[frames]
-    here, _ = _distance(given[frames][:, limbs], own[:, limbs], not pair.known_camera)
-    kind, cause = _cause(pair, given, frames, here if np.isfinite(here) else np.inf)
-    return Fit(pair.subject, pair.take, pair.camera, distance if np.isfinite(distance) else 1e6, pixels, kind, cause)
+    limbs = list(LIMBS)
+    here = _distance(given[frames][:, limbs], pair.projected[frames][:, limbs], not pair.known_camera)
+    kind, cause = _cause(pair, given, frames, here) if here > MARGIN or not pair.known_camera else ("", "")
+    return Fit(pair.subject, pair.take, pair.camera, min(distance, FARTHEST), min(pixels, FARTHEST), kind, cause)
 
 
 def _cause(pair: Pair, given: np.ndarray, frames: np.ndarray, here: float) -> tuple[str, str]:
@@ -211,8 +215,7 @@ def _cause(pair: Pair, given: np.ndarray, frames: np.ndarray, here: float) -> tu
     limbs, own, free = list(LIMBS), pair.projected[frames], not pair.known_camera
 
     def far(joints: np.ndarray, expected: np.ndarray) -> float:
-        value, _ = _distance(joints, expected[:, limbs], free)
-        return value if np.isfinite(value) else np.inf
+        return _distance(joints, expected[:, limbs], free)
 
     tried = {key: far(given[frames][:, limbs], other) for key, other in pair.others.items()}
     tried |= {("order", name): far(given[frames][:, list(order)], own) for name, order in ORDERS.items()}
@@ -231,7 +234,8 @@ def _cause(pair: Pair, given: np.ndarray, frames: np.ndarray, here: float) -> tu
 
 def _nearest_joints(given: np.ndarray, limbs: np.ndarray) -> list[int] | None:
     """For every limb the joint of the 2D that is nearest to it, if they are twelve different ones."""
-    cost = np.nanmedian(np.linalg.norm(given[:, None] - limbs[:, :, None], axis=-1), axis=0)  # [12, 17]
+    apart = np.hypot(*np.moveaxis(given[:, None] - limbs[:, :, None], -1, 0))
+    cost = np.median(np.where(np.isfinite(apart), apart, np.inf), axis=0)  # [12, 17]
     if not np.isfinite(cost).all():
         return None
     nearest = cost.argmin(axis=1).tolist()
@@ -246,11 +250,14 @@ def _lag(pair: Pair, given: np.ndarray, here: float) -> tuple[int, float]:
     limbs = list(LIMBS)
     middle = reach + sample(len(given) - 2 * reach)
     expected = pair.projected[middle][:, limbs]
-    values = {}
-    for lag in range(-reach, reach + 1):
-        values[lag], _ = _distance(given[middle + lag][:, limbs], expected, not pair.known_camera)
-    best = min(values, key=lambda lag: values[lag] if np.isfinite(values[lag]) else np.inf)
-    return best, values[best] if best else np.inf
+    if not pair.known_camera:
+        scale, shift = _line(given[middle][:, limbs], expected)
+        expected = scale * expected + shift
+    lags = np.arange(-reach, reach + 1)
+    apart = _apart(given[:, limbs][middle + lags[:, None]], expected)  # [L, S, 12]
+    values = np.median(np.where(np.isfinite(apart), apart, np.inf).reshape(len(lags), -1), axis=1)
+    best = int(values.argmin())
+    return int(lags[best]), float(values[best]) if lags[best] else np.inf
 
 
 def _scaled(pair: Pair, given: np.ndarray, own: np.ndarray, here: float) -> tuple[str, str]:
@@ -270,8 +277,7 @@ def _scaled(pair: Pair, given: np.ndarray, own: np.ndarray, here: float) -> tupl
         for exchanged in (False, True):
             joints = given[:, list(order)]
             joints = joints[..., ::-1] if exchanged else joints
-            value, _ = _distance(joints, own[:, limbs], True)
-            tried[name, exchanged] = value if np.isfinite(value) else np.inf
+            tried[name, exchanged] = _distance(joints, own[:, limbs], True)
     name, exchanged = min(tried, key=tried.get)
     if tried[name, exchanged] > min(BETTER * here, LIMIT / 2):
         return "", ""
@@ -296,14 +302,24 @@ def _scale_words(scale: np.ndarray, shift: np.ndarray, size: np.ndarray) -> tupl
     return "scale", f"a picture of {scale[0]:.2f} times the width and {scale[1]:.2f} times the height"
 
 
-def _distance(given: np.ndarray, expected: np.ndarray, fitted: bool) -> tuple[float, float]:
-    """Median distance of `[F, J, 2]` from what is expected, in units of the person's size (the longer side of all joints), and plain."""
+def _distance(given: np.ndarray, expected: np.ndarray, fitted: bool) -> float:
+    """Median distance of `[F, J, 2]` from what is expected, in units of the person's size; infinite if there is none."""
     if fitted:
         scale, shift = _line(given, expected)
         expected = scale * expected + shift
-    size = (expected.max(axis=1) - expected.min(axis=1)).max(axis=-1)  # [F]
-    apart = np.linalg.norm(given - expected, axis=-1)
-    return float(np.nanmedian(apart / np.maximum(size, 1e-9)[:, None])), float(np.nanmedian(apart))
+    return _median(_apart(given, expected))
+
+
+def _apart(given: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Distances `[..., F, J]` in units of the person's size in each frame, which is the longer side of what is expected."""
+    size = (expected.max(axis=-2) - expected.min(axis=-2)).max(axis=-1)  # [F]
+    return np.hypot(*np.moveaxis(given - expected, -1, 0)) / np.maximum(size, 1e-9)[:, None]
+
+
+def _median(values: np.ndarray) -> float:
+    """The median of what is finite; infinite if nothing is."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else np.inf
 
 
 def _line(given: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -320,7 +336,7 @@ def _line(given: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarr
             scales[axis] = np.mean((x[kept] - low) * (y[kept] - high)) / variance if variance > 0 else 1.0
             shifts[axis] = high - scales[axis] * low
             left = np.abs(y - scales[axis] * x - shifts[axis])
-            kept = left <= 3 * np.nanmedian(left) + 1e-9
+            kept = left <= 3 * _median(left) + 1e-9
     return scales, shifts
 
 
@@ -335,13 +351,13 @@ def _reading_inside(pair: Pair) -> str:
 
 def _sentence(fits: list[Fit]) -> str:
     """One take's views with one kind of misfit."""
-    cameras = ", ".join(str(fit.camera) for fit in fits)
+    cameras = f"camera{'s' if len(fits) > 1 else ''} {', '.join(str(fit.camera) for fit in fits)}"
     ends = sorted(fit.pixels for fit in fits)
     pixels = f"{ends[0]:.0f}" if f"{ends[0]:.0f}" == f"{ends[-1]:.0f}" else f"{ends[0]:.0f} to {ends[-1]:.0f}"
     causes = list(dict.fromkeys(fit.cause for fit in fits if fit.cause))
     fitting = f"; it fits {', '.join(causes[:4])}" if causes else ""
     return (
-        f"{fits[0].subject} {fits[0].take}, camera {cameras}: the 2D is {pixels} pixels (median, "
+        f"{fits[0].subject} {fits[0].take}, {cameras}: the 2D is {pixels} pixels (median, "
         f"{max(fit.distance for fit in fits):.0%} of the person's size) from the projected 3D{fitting}"
     )
 
