@@ -224,12 +224,15 @@ def _cause(pair: Pair, given: np.ndarray, frames: np.ndarray, here: float) -> tu
         if nearest is not None:
             tried.setdefault(("order", f"the order in which the limbs are its joints {nearest}"), far(given[frames][:, nearest], own))
     best = min(tried, key=tried.get)
-    if tried[best] < min(BETTER * here, LIMIT) and here - tried[best] > MARGIN:
+    kind, cause, scaled = _scaled(pair, given[frames], own, here)
+    if tried[best] < min(BETTER * here, LIMIT) and here - tried[best] > MARGIN and not scaled < BETTER * tried[best]:
         return best
+    if kind:
+        return kind, cause
     lag, value = _lag(pair, given, here)
     if value < min(0.6 * here, LIMIT) and here - value > MARGIN:
         return "lag", f"the 3D of {abs(lag)} frames {'earlier' if lag > 0 else 'later'}"
-    return _scaled(pair, given[frames], own, here)
+    return "", ""
 
 
 def _nearest_joints(given: np.ndarray, limbs: np.ndarray) -> list[int] | None:
@@ -249,29 +252,30 @@ def _lag(pair: Pair, given: np.ndarray, here: float) -> tuple[int, float]:
         return 0, np.inf
     limbs = list(LIMBS)
     middle = reach + sample(len(given) - 2 * reach)
-    expected = pair.projected[middle][:, limbs]
-    if not pair.known_camera:
-        scale, shift = _line(given[middle][:, limbs], expected)
-        expected = scale * expected + shift
-    lags = np.arange(-reach, reach + 1)
-    apart = _apart(given[:, limbs][middle + lags[:, None]], expected)  # [L, S, 12]
-    values = np.median(np.where(np.isfinite(apart), apart, np.inf).reshape(len(lags), -1), axis=1)
-    best = int(values.argmin())
-    return int(lags[best]), float(values[best]) if lags[best] else np.inf
+    projected = expected = pair.projected[middle][:, limbs]
+    lags, best, value = np.arange(-reach, reach + 1), 0, np.inf
+    for _ in range(1 if pair.known_camera else 3):  # the camera that is fitted depends on the lag
+        if not pair.known_camera:
+            scale, shift = _line(given[middle + best][:, limbs], projected)
+            expected = scale * projected + shift
+        apart = _apart(given[:, limbs][middle + lags[:, None]], expected)  # [L, S, 12]
+        values = np.median(np.where(np.isfinite(apart), apart, np.inf).reshape(len(lags), -1), axis=1)
+        best, value = int(lags[values.argmin()]), float(values.min())
+    return best, value if best else np.inf
 
 
-def _scaled(pair: Pair, given: np.ndarray, own: np.ndarray, here: float) -> tuple[str, str]:
-    """The same for 2D in another scale, mirrored, turned upside down, with x and y exchanged, or shifted."""
+def _scaled(pair: Pair, given: np.ndarray, own: np.ndarray, here: float) -> tuple[str, str, float]:
+    """Kind, words and distance for 2D in another scale, mirrored, upside down, with x and y exchanged, or shifted; two empty texts."""
     limbs = list(LIMBS)
     if not pair.known_camera:
         scale, shift = _line(given[:, limbs], own[:, limbs])
         if here > LIMIT or (scale > 0.2 * pair.size[0]).all():
-            return "", ""
+            return "", "", np.inf
         if (scale < 0).any() or (scale < 4).all():
-            return _scale_words(scale, shift - scale / 2, np.ones(2))
-        return "scale", f"a camera with a focal length of {scale[0]:.0f} and {scale[1]:.0f} pixels, which its picture does not have"
+            return *_scale_words(scale, shift - scale / 2, np.ones(2)), here
+        return "scale", f"a camera with a focal length of {scale[0]:.0f} and {scale[1]:.0f} pixels, which its picture does not have", here
     if here <= LIMIT:
-        return "", ""
+        return "", "", np.inf
     tried = {}
     for name, order in {"": LIMBS, **ORDERS}.items():
         for exchanged in (False, True):
@@ -279,20 +283,21 @@ def _scaled(pair: Pair, given: np.ndarray, own: np.ndarray, here: float) -> tupl
             joints = joints[..., ::-1] if exchanged else joints
             tried[name, exchanged] = _distance(joints, own[:, limbs], True)
     name, exchanged = min(tried, key=tried.get)
-    if tried[name, exchanged] > min(BETTER * here, LIMIT / 2):
-        return "", ""
+    value = tried[name, exchanged]
+    if value > min(BETTER * here, LIMIT / 2):
+        return "", "", np.inf
     joints = given[:, list(ORDERS[name] if name else LIMBS)]
     kind, words = _scale_words(*_line(joints[..., ::-1] if exchanged else joints, own[:, limbs]), np.asarray(pair.size))
-    if exchanged:
-        kind, words = "scale", f"with x and y exchanged, {words}"
-    return ("scale", f"{name}, {words}") if name else (kind, words)
+    if name or exchanged:
+        kind, words = "scale", ", ".join([name] * bool(name) + ["with x and y exchanged"] * exchanged + [words])
+    return kind, words, value
 
 
 def _scale_words(scale: np.ndarray, shift: np.ndarray, size: np.ndarray) -> tuple[str, str]:
     """Kind and words of 2D = scale * pixels + shift."""
     turned = " and ".join(word for word, factor in zip(("mirrored", "upside down"), scale, strict=True) if factor < 0)
     if (np.abs(scale) * size < 4).all():
-        low, high = shift, scale * size + shift
+        low, high = np.round(shift, 2) + 0.0, np.round(scale * size + shift, 2) + 0.0
         ends = f"x from {low[0]:.2f} to {high[0]:.2f} and y from {low[1]:.2f} to {high[1]:.2f}"
         return "scale", f"as coordinates with {ends} over the picture" + (f" ({turned})" if turned else "")
     if turned:
@@ -355,7 +360,7 @@ def _sentence(fits: list[Fit]) -> str:
     ends = sorted(fit.pixels for fit in fits)
     pixels = f"{ends[0]:.0f}" if f"{ends[0]:.0f}" == f"{ends[-1]:.0f}" else f"{ends[0]:.0f} to {ends[-1]:.0f}"
     causes = list(dict.fromkeys(fit.cause for fit in fits if fit.cause))
-    fitting = f"; it fits {', '.join(causes[:4])}" if causes else ""
+    fitting = f"; it fits {', '.join(causes[:4] if fits[0].kind == 'camera' else causes[:1])}" if causes else ""
     return (
         f"{fits[0].subject} {fits[0].take}, {cameras}: the 2D is {pixels} pixels (median, "
         f"{max(fit.distance for fit in fits):.0%} of the person's size) from the projected 3D{fitting}"

@@ -168,7 +168,7 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
                 f"{', '.join(test_subjects)}): give other --test-subjects."
             )
     notes += _judge(files, detections, findings)
-    notes += [f"{len(frames):,} views: {what.format(max(frames))}" for what, frames in changed.items()]
+    notes += [f"{what.format(max(frames))} (views: {len(frames):,})" for what, frames in changed.items()]
     notes += _compare_with_release(files, poses, items)
     described = {"fps": fps, "notes": notes}
     return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, False, items, make_record, left_out, described, {})
@@ -206,8 +206,8 @@ def _views(
             continue
         frames = min(len(view), len(pose))
         if more:
-            longer = "the 2D runs on" if more > 0 else "the 3D runs on"
-            changed.setdefault(f"{longer} behind the other by up to {{}} frames, which are cut", []).append(abs(more))
+            which, other = ("2D", "3D") if more > 0 else ("3D", "2D")
+            changed.setdefault(f"the {which} has up to {{}} frames more than the {other}, which are cut", []).append(abs(more))
         views.append(View(subject, take, index, fps, view[:frames], pose[:frames], camera))
     if short and not views:
         raise UserError(short[0])
