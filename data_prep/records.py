@@ -234,7 +234,7 @@ def _metadata(out: str, identity: dict[str, Any], recordset: Recordset, planned:
 
 
 def _write_json(path: epath.Path, content: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _remove_leftovers(folder: epath.Path) -> None:
@@ -248,7 +248,7 @@ def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: flo
     size = "frames" if kind is schema.SEQUENCES else "records"
     splits = {name: (split["records"], split[size]) for name, split in metadata["splits"].items()}
     num_bytes = sum(entry.stat().length for entry in epath.Path(out).iterdir())
-    notes = metadata["notes"] if "notes" in metadata else []
+    notes = metadata["notes"] if "notes" in metadata else []  # those of sequences came later
     return Summary(out, kind.unit, splits, num_bytes, metadata["left_out"], notes, seconds)
 
 

@@ -43,7 +43,7 @@ def test_joints_and_cameras(path, tmp_path):
                 folder, subject, take = match.groups()
                 {"input": positions, "output": expected}[folder].setdefault(subject, {})[take] = golden[key]
         np.savez(tmp_path / "data_3d_h36m.npz", positions_3d=positions)
-        read = takes.read_positions(str(tmp_path / "data_3d_h36m.npz"))
+        read = takes.read_positions(str(tmp_path / "data_3d_h36m.npz")).takes
         assert read.keys() == expected.keys() and expected
         for subject in expected:
             for take in expected[subject]:
