@@ -211,15 +211,28 @@ def evaluate_and_report(
         around = open_surroundings(config, found, home, mesh, show, stop, training=False)
         record = evaluate_network(copy_of(config), checkpoint, around)
         if jax.process_index() == 0:
-            protocol = open_protocol(config, around)
-            origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
-            name = pathlib.Path(checkpoint).name
-            network = {name: {"title": name, "checkpoint": checkpoint, **record}}
-            summary.tell(home / "eval", network, origin, protocol, metadata, show)
-            results.write_results(home / "eval" / RESULTS, network, origin)  # before the pictures, without which it is as good
-            summary.draw(home / "eval", network, protocol, metadata)
-            show(f"results in {home / 'eval'}: {RESULTS}, results.md, {summary.FIGURES}/")
+            report_evaluation(home / "eval", checkpoint, record, config, metadata, around, show)
         sharding.wait_for_all("report")
+
+
+def report_evaluation(
+    directory: epath.Path,
+    checkpoint: str,
+    record: dict[str, Any],
+    config: ConfigDict,
+    metadata: dict[str, Any],
+    around: Surroundings,
+    show: Callable[[str], None],
+) -> None:
+    """Shows and writes what an evaluation gave; the pictures last, so that none of them costs the scores."""
+    protocol = open_protocol(config, around)
+    origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
+    name = pathlib.Path(checkpoint).name
+    network = {name: {"title": name, "checkpoint": checkpoint, **record}}
+    summary.tell(directory, network, origin, protocol, metadata, show)
+    results.write_results(directory / RESULTS, network, origin)
+    summary.draw(directory, network, protocol, metadata)
+    show(f"results in {directory}: {RESULTS}, results.md, {summary.FIGURES}/")
 
 
 def written_below(runs: list[Run]) -> list[str]:
