@@ -1,8 +1,8 @@
 """Trains, evaluates and reports: `python launch.py --config configs/scjd.py`.
 
   --mode train   data, teacher, student without distillation, student, evaluation, table (the default)
-  --mode eval    scores of one checkpoint: --checkpoint RUN/student, or a PyTorch file together with --config; where its records
-                 have moved, --records DIR
+  --mode eval    scores of one checkpoint: --checkpoint RUN/student, or a PyTorch file together with
+                 --config; where its records have moved, --records DIR
 
 A run that was interrupted goes on when the same command is given again.
 
@@ -32,7 +32,9 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where everything is written: a folder, or gs://BUCKET/FOLDER (default: runs/NAME of the config)"
 )
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
-RECORDS = flags.DEFINE_string("records", "", "For --mode eval: the folder of records to score on (default: those it was trained with)")
+RECORDS = flags.DEFINE_string(
+    "records", "", "For --mode eval: the records to score on (default: those it was trained with)"
+)
 DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs and where KDPOSE_PROCESSES is set"
 )
@@ -70,7 +72,10 @@ def refuse_fields_alone(argv: list[str]) -> None:
     names = [word.lstrip("-").partition("=")[0] for word in argv[1:] if word.startswith("-")]
     alone = [name for name in names if name.startswith("config.")]
     if alone and "config" not in names:
-        raise UserError(f"--{alone[0]} needs --config FILE in front of it; the records of a checkpoint are named with --records DIR.")
+        raise UserError(
+            f"--{alone[0]} needs --config FILE in front of it; the records of a checkpoint are "
+            "named with --records DIR."
+        )
 
 
 def start_distributed() -> None:
@@ -131,7 +136,9 @@ def run(argv: list[str], stop: preemption.Stop) -> None:
     if MODE.value == "train" and CHECKPOINT.value:
         raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
     if MODE.value == "train" and RECORDS.value:
-        raise UserError("--records goes with --mode eval; for training they are given with --config.data.records=DIR.")
+        raise UserError(
+            "--records goes with --mode eval; training takes them as --config.data.records=DIR."
+        )
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
     logging.get_absl_logger().addFilter(without_traceback)  # Orbax logs what it raises afterwards, which is then told in a sentence
     start_distributed()

@@ -8,8 +8,8 @@ Every run generates its data, trains teacher, baseline and student, evaluates an
 these alone, once they are connected. It is killed (SIGKILL; one time in eight SIGTERM, which must end it with exit code 75 within 15 s, of
 two processes 60) a drawn time after each start, and started again by the same command until it is done. Then these must be equal to the
 undisturbed run's: every array of every checkpoint, the steps kept, metrics.jsonl and examples.jsonl line for line (timings left out),
-gradients.json, scores. The files must be those of the undisturbed run: nothing half-written or of the kills may be left. Prints kills by
-stage and what differed; exits with 1 if anything did.
+gradients.json, scores. The files must be those of the undisturbed run: nothing half-written or of
+the kills may be left. Prints kills by stage and what differed; exits with 1 if anything did.
 
 Runs are forked from this process, which has imported everything: a start costs a second rather than ten.
 """
@@ -305,8 +305,12 @@ def differences(whole: pathlib.Path, disturbed: pathlib.Path) -> list[str]:
 
 def paths(run: pathlib.Path) -> set[str]:
     """The files and folders of a run, drawn names as one."""
-    names = (path.relative_to(run).as_posix() for path in run.rglob("*"))
-    return {"".join(part for part in match.groups() if part) if (match := DRAWN.fullmatch(name)) else name for name in names}
+    found = set()
+    for path in run.rglob("*"):
+        name = path.relative_to(run).as_posix()
+        drawn = DRAWN.fullmatch(name)
+        found.add(drawn[1] or drawn[2] if drawn else name)
+    return found
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:

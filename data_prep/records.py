@@ -239,11 +239,15 @@ def _write_json(path: epath.Path, content: dict[str, Any]) -> None:
 
 
 def _remove_leftovers(out: str) -> None:
-    """Deletes what a process left that was killed between its last two lines; a folder that nobody may write into stays as it is."""
-    if not any(entry.name == UNFINISHED_FILE or files.is_leftover(entry.name) for entry in epath.Path(out).iterdir()):
-        return
-    with contextlib.suppress(OSError, UserError), files.held(out, lambda _: None):  # a UserError: the other process is not done
-        (epath.Path(out) / UNFINISHED_FILE).unlink(missing_ok=True)
+    """Deletes what a process left that was killed between its last two lines.
+
+    A folder that nobody may write into, or that another process holds, stays as it is.
+    """
+    folder = epath.Path(out)
+    names = {entry.name for entry in folder.iterdir()}
+    if UNFINISHED_FILE in names or any(map(files.is_leftover, names)):
+        with contextlib.suppress(OSError, UserError), files.held(out, lambda _: None):
+            (folder / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
 def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: float) -> Summary:

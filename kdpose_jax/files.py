@@ -18,7 +18,7 @@ from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
 
 LOCK_FILE = ".lock"
-# No process takes so long between two bytes of a file; one that has written none for this time is gone.
+# A process that has written nothing into an unfinished file for so long is gone.
 SECONDS_UNTIL_DEAD = 3600.0
 # What file systems answer that cannot lock.
 _UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -106,7 +106,7 @@ def partial_name(path: epath.PathLike) -> epath.Path:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file of this name says nothing of its folder: a lock, or a part of a file that a killed process wrote."""
+    """Whether a killed process may have left a file of this name: its lock, or a part of a file."""
     return name == LOCK_FILE or _is_partial(name)
 
 
@@ -119,7 +119,8 @@ def _remove_partial(folder: epath.Path, younger: bool) -> None:
 
     Args:
       folder: need not exist.
-      younger: whether those too that are younger than `SECONDS_UNTIL_DEAD`, which a live process may be writing.
+      younger: whether those too that are younger than `SECONDS_UNTIL_DEAD`, which a live process
+        may be writing.
     """
     if not folder.is_dir():
         return
@@ -130,12 +131,14 @@ def _remove_partial(folder: epath.Path, younger: bool) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: epath.PathLike, show: Callable[[str], None], below: Sequence[str] = ()) -> Iterator[None]:
+def held(
+    folder: epath.PathLike, show: Callable[[str], None], below: Sequence[str] = ()
+) -> Iterator[None]:
     """Holds a folder for this process, so that no second run writes into it; let go when the process ends, however it does.
 
-    What killed processes left of their writes is deleted: nobody else writes there now. A folder that cannot
-    be locked (a bucket, some network file systems) is used all the same, and said to be unprotected; there
-    only what is older than `SECONDS_UNTIL_DEAD` is deleted.
+    What killed processes left of their writes is deleted: nobody else writes there now. A folder
+    that cannot be locked (a bucket, some network file systems) is used all the same, and said to be
+    unprotected; there only what is older than `SECONDS_UNTIL_DEAD` is deleted.
 
     Args:
       folder: made if needed.
@@ -165,7 +168,9 @@ def held(folder: epath.PathLike, show: Callable[[str], None], below: Sequence[st
 
 
 def tidy(folder: epath.PathLike, below: Sequence[str] = ()) -> None:
-    """Deletes what a killed process left in a folder that is complete, unless a live one holds it or nobody may write there.
+    """Deletes what a killed process left in a folder that is complete.
+
+    Nothing happens where a live process holds the folder, or nobody may write into it.
 
     Args:
       folder: exists.

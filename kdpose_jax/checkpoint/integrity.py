@@ -49,7 +49,7 @@ def is_step(name: str) -> bool:
 
 
 def steps_in(directory: epath.Path) -> list[int]:
-    """The steps of a `checkpoints` folder, in order, whole or not: folders that are named by a number.
+    """The steps of a folder of checkpoints, in order, whole or not: folders named by a number.
 
     In a bucket the ones that Orbax has not committed are left out: it passes them over, and removes
     them at the next save.
@@ -63,15 +63,15 @@ def steps_in(directory: epath.Path) -> list[int]:
 def damage(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> str | None:
     """What is wrong with the files of a checkpoint, in words; None if they are as written.
 
-    A checkpoint gets its name after its checksums are written. One without them was left by a copy that
-    did not end. Files that somebody added (a file manager, an evaluation) are no damage.
+    A checkpoint gets its name after its checksums are written. One without them was left by a copy
+    that did not end. Files that somebody added (a file manager, an evaluation) are no damage.
 
     Args:
       step_directory: of the checkpoint.
-      parts: what the names of the files start with that are compared, such as "meta/"; all by default.
+      parts: what the names of the files start with that are compared, such as "meta/".
     """
     if not (step_directory / CHECKSUMS).exists():
-        return f"{CHECKSUMS} is missing, which is written last: it was not written or copied to its end"
+        return f"{CHECKSUMS} is missing: it was not written or copied to its end"
     for name in (_METADATA, CHECKSUMS):
         try:
             expected = dict(load_json(step_directory / name))
@@ -101,16 +101,17 @@ def require_whole(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) ->
     found = damage(step_directory, parts)
     if found is not None:
         raise DamagedCheckpoint(
-            f"The checkpoint of step {step_directory.name} in {step_directory.parent} is damaged ({found}): "
-            "delete that step's folder to go on from the step before it, or copy it again."
+            f"The checkpoint of step {step_directory.name} in {step_directory.parent} is damaged "
+            f"({found}): delete that step's folder to go on from the step before it, or copy it "
+            "again."
         )
 
 
 def set_damaged_aside(directory: epath.Path, show: Callable[[str], None]) -> None:
     """Moves damaged checkpoints of a folder out of the way, and says so.
 
-    Of the newest whole one every file is compared, of those before it the small ones: a run goes on from
-    the former, and chooses its best step by the scores of all.
+    Of the newest whole one every file is compared, of those before it the small ones: a run goes on
+    from the former, and chooses its best step by the scores of all.
 
     Args:
       directory: the `checkpoints` folder; they go to `damaged-<name>` beside it.
@@ -132,13 +133,13 @@ def set_damaged_aside(directory: epath.Path, show: Callable[[str], None]) -> Non
         (directory / str(step)).rename(target)
         left = "the one before is used" if step > steps[0] else "there is none before it"
         show(
-            f"warning: the checkpoint of step {step} in {directory} is damaged ({found}): moved to {target}"
-            + ("" if parts == SMALL else f", {left}")
+            f"warning: the checkpoint of step {step} in {directory} is damaged ({found}): "
+            f"moved to {target}" + ("" if parts == SMALL else f", {left}")
         )
 
 
 def _files(step_directory: epath.Path) -> dict[str, epath.Path]:
-    """The files of a new checkpoint by their path in it, without those that change while it is committed."""
+    """The files of a new checkpoint by their path in it; not those that committing it changes."""
     found, folders = {}, [(step_directory, "")]
     while folders:
         folder, prefix = folders.pop()

@@ -10,7 +10,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from kdpose_jax.checkpoint import stored
-from kdpose_jax.checkpoint.integrity import ASIDE, CHECKSUMS, SMALL, is_step, require_whole, steps_in
+from kdpose_jax.checkpoint.integrity import (
+    ASIDE,
+    CHECKSUMS,
+    SMALL,
+    is_step,
+    require_whole,
+    steps_in,
+)
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import absolute
 
@@ -80,7 +87,9 @@ def require_step(directory: epath.PathLike) -> None:
 
 
 def explicit(path: str) -> str:
-    """A path whose last part is "latest" -> the folder of the network's newest checkpoint; others as they are.
+    """A path that ends in "latest" -> the folder of the network's newest checkpoint.
+
+    Other paths stay as they are.
 
     Raises:
       UserError: there is no checkpoint.
@@ -95,7 +104,7 @@ def network_folder(checkpoint: epath.PathLike) -> epath.Path:
     """The folder of the network that a checkpoint belongs to, by its path alone.
 
     Args:
-      checkpoint: a network's folder, one of its folders of checkpoints, or the folder of a step there.
+      checkpoint: a network's folder, one of its folders of checkpoints, or a step's folder there.
 
     Returns:
       The network's folder; what was given where its path does not say so.
@@ -112,12 +121,13 @@ def holds_checkpoints(folder: epath.PathLike) -> bool:
 
 
 def passed_over(directory: epath.PathLike) -> list[str]:
-    """Steps of a network that are not read, as sentences: those that were not written or copied to their end."""
+    """A sentence for each step of a network that is not read as it was not copied to its end."""
     path = absolute(directory)
     if is_step(path.name):
         return []
     return [
-        f"note: step {step} in {folder} has no {CHECKSUMS}, so that it was not written or copied to its end: it is passed over."
+        f"note: step {step} in {folder} has no {CHECKSUMS}, so that it was not written or copied "
+        "to its end: it is passed over."
         for folder in _folders_of(path)
         for step in steps_in(folder) if not (folder / str(step) / CHECKSUMS).exists()
     ]  # fmt: skip
@@ -150,7 +160,7 @@ def _step_directory(directory: epath.PathLike, which: str | int) -> epath.Path:
     if not path.is_dir():
         raise UserError(f"There is no folder {path} to load a checkpoint from: name the folder of a run (it contains checkpoints/).")
     if is_step(path.name) and ((path / stored.STATE).is_dir() or _is_folder_of_steps(path.parent)):
-        stored.choose_step(steps_in(path.parent), int(path.name), path.parent)  # in a bucket, a half-written one is none
+        stored.choose_step(steps_in(path.parent), int(path.name), path.parent)  # or half-written
         return path
     folders = _folders_of(path)
     found = {step: folder for folder in folders for step in _whole_steps(folder)}
@@ -166,7 +176,7 @@ def _step_directory(directory: epath.PathLike, which: str | int) -> epath.Path:
 
 
 def _folders_of(path: epath.Path) -> list[epath.Path]:
-    """The folders of checkpoints at a path; the last is the one of the plan, whose step is taken where both have it."""
+    """The folders of checkpoints at a path; the last has the steps of the plan."""
     there = [path / name for name in reversed(stored.FOLDERS) if (path / name).is_dir()]
     return there if there else [path]
 
@@ -189,17 +199,28 @@ def _why_there_is_none(path: epath.Path) -> str:
         which = " or ".join([", ".join(named[:-1]), named[-1]] if named[1:] else named)
         return f"'{path}' is not the folder of one network: name {which}."
     if (path / stored.STATE).is_dir():
-        return f"'{path}' is a step's folder under another name: rename it to the number of its step."
+        return f"'{path}' is a step's folder under another name: rename it to its step's number."
     if said := passed_over(path):
-        return f"There is no whole checkpoint in {path} ({len(said)} were not written or copied to their end): copy it again."
-    return f"There is no checkpoint in {path}: train first, or name the folder of a run that has one."
+        return (
+            f"There is no whole checkpoint in {path} ({len(said)} were not written or copied to "
+            "their end): copy it again."
+        )
+    return (
+        f"There is no checkpoint in {path}: train first, or name the folder of a network that has "
+        "one."
+    )
 
 
 def _networks_below(path: epath.Path, level: str) -> list[epath.Path]:
     """Folders of networks so many levels below, in the order in which they are trained."""
-    found = {folder.parent for name in stored.FOLDERS for folder in path.glob(f"{level}/{name}") if folder.is_dir()}
-    order = ("teacher", "baseline", "student")
-    return sorted(found, key=lambda folder: (folder.name not in order, order.index(folder.name) if folder.name in order else 0, folder))
+    places = [place for name in stored.FOLDERS for place in path.glob(f"{level}/{name}")]
+    order = ["teacher", "baseline", "student"]
+
+    def rank(folder: epath.Path) -> tuple[epath.Path, int, str]:
+        known = order.index(folder.name) if folder.name in order else len(order)
+        return folder.parent, known, folder.name
+
+    return sorted({place.parent for place in places if place.is_dir()}, key=rank)
 
 
 def _best_step(path: epath.Path, steps: list[int]) -> int:
@@ -217,7 +238,8 @@ def _best_step(path: epath.Path, steps: list[int]) -> int:
     if best is None:
         network = network_folder(path)
         raise UserError(
-            f"No checkpoint in {path} has a value of '{ranking['metric']}', so that none is the best: name the newest with "
-            f"'{network}/{LATEST}', or the folder of a step, or train on until it is evaluated."
+            f"No checkpoint in {path} has a value of '{ranking['metric']}', so that none is the "
+            f"best: name the newest with '{network}/{LATEST}', or the folder of a step, or train "
+            "on until it is evaluated."
         )
     return best

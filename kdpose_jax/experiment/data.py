@@ -46,24 +46,27 @@ def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str
 
 
 def find_records(
-    config: ConfigDict, checkpoint: str, home: epath.Path, workdir: epath.Path | None, show: Callable[[str], None]
+    config: ConfigDict,
+    checkpoint: str,
+    home: epath.Path,
+    workdir: epath.Path | None,
+    show: Callable[[str], None],
 ) -> str:
-    """The folder of records that a network is scored on: those that are there, or made again where that is possible.
+    """The folder of records that a network is scored on; made again where that is possible.
 
     Args:
       config: reads `data`.
       checkpoint: of the network, for the error.
-      home: the network's folder. Where the folder around it is the network's run, the run's own records are looked for
-        there; in any other it is neither read nor written.
-      workdir: records that are made go to its `data` folder; None: to the run's, or else to the network's.
+      home: the network's folder. The folder around it is looked into only where it is its run.
+      workdir: records that are made go to its `data` folder; None: to the run's or the network's.
       show: prints one line.
 
     Returns:
       The folder.
 
     Raises:
-      UserError: there is nothing to read, the run's records are others than those it was trained on, or the conversion
-        failed.
+      UserError: there is nothing to read, the run's records are others than those it was trained
+        on, or the conversion failed.
     """
     data, run = config.data, home.parent
     own = not data.records and is_run_of(run, config)
@@ -72,17 +75,19 @@ def find_records(
         kind = run_settings.load("data", data.reader, "data.reader").KIND
         if own and run_settings.holds_other_data(run, schema.read_metadata(kept, kind)):
             raise UserError(
-                f"'{kept}' holds other data than '{run}' was trained on ({run_settings.DATA_FILE} says which): name the "
-                "folder of records with --records DIR."
+                f"'{kept}' holds other data than '{run}' was trained on ({run_settings.DATA_FILE} "
+                "says which): name the folder of records with --records DIR."
             )
         return kept
-    if (data.records or convert.needs_source(data.converter.name)) and not data.source:
-        where = f"are not in '{data.records}'" if data.records else "have no folder in its config"
-        raise UserError(f"The records of '{checkpoint}' {where}: name their folder with --records DIR.")
+    if data.records and not data.source:
+        raise UserError(
+            f"The records of '{checkpoint}' are not in '{data.records}': name their folder with "
+            "--records DIR."
+        )
     if data.source and not epath.Path(data.source).is_dir():
         raise UserError(
-            f"The records of '{checkpoint}' were made from '{data.source}', which is not a folder now: name the folder of such "
-            "records with --records DIR."
+            f"The records of '{checkpoint}' were made from '{data.source}', which is not a folder "
+            "now: name the folder of such records with --records DIR."
         )
     place = workdir if workdir is not None else run if own else home
     return prepare_records(config, place, show)
@@ -94,5 +99,7 @@ def is_run_of(folder: epath.Path, config: ConfigDict) -> bool:
     if not path.is_file():
         return False
     stored, wanted = run_settings.read_json(path), run_settings.as_dict(config)
+    if not isinstance(stored.get("data"), dict):
+        return False
     may_differ = {"records": "", "source": ""}
-    return isinstance(stored.get("data"), dict) and stored["data"] | may_differ == wanted["data"] | may_differ
+    return stored["data"] | may_differ == wanted["data"] | may_differ

@@ -78,7 +78,9 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
 
 
 @contextlib.contextmanager
-def held_by_first_process(workdir: epath.Path, below: list[str], show: Callable[[str], None]) -> Iterator[None]:
+def held_by_first_process(
+    workdir: epath.Path, below: list[str], show: Callable[[str], None]
+) -> Iterator[None]:
     """Holds a folder for all processes of this run, which shows too whether it can be written.
 
     Args:
@@ -99,7 +101,8 @@ def held_by_first_process(workdir: epath.Path, below: list[str], show: Callable[
                 refusal, refused = error, True
             except OSError as error:
                 said = files.sentence(error) if error.errno in files.DISK_FULL else None
-                cannot = f"'{workdir}' cannot be written ({error.strerror}): name another folder with --workdir."
+                remedy = "name another folder with --workdir"
+                cannot = f"'{workdir}' cannot be written ({error.strerror}): {remedy}."
                 refusal, refused = UserError(said or cannot), True
         if sharding.first_process_says(refused):
             raise refusal
@@ -142,7 +145,7 @@ def run_stages(
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
         summary.tell(workdir, networks_done, origin, protocol, metadata, show)
         summary.draw(workdir, networks_done, protocol, metadata)
-        results.write_results(workdir / RESULTS, networks_done, origin)  # last: it says that the run is done
+        results.write_results(workdir / RESULTS, networks_done, origin)  # last: the run is done
         show(f"results in {workdir}: {RESULTS}, results.md, {summary.FIGURES}/")
     sharding.wait_for_all("report")
 
@@ -159,7 +162,7 @@ def evaluate_and_report(
 
     Args:
       config: of the experiment; None takes the checkpoint's own. A PyTorch file needs one, and is taken for its teacher.
-      checkpoint: a network of ours (its folder, RUN/student/latest, or a step's folder) or a PyTorch file.
+      checkpoint: a network of ours (its folder, that with /latest, a step's folder), a PyTorch file.
       records: to score it on; empty: those of the config.
       workdir: where the results go; None: into the network's folder.
       show: prints one line.
@@ -184,14 +187,12 @@ def evaluate_and_report(
             )
         config.teacher.checkpoint = checkpoint
         networks.adopt_teacher(config)
-        for note in networks.assumptions(config):
-            show(note)
+        notes = networks.assumptions(config)
         config = settings.of_teacher(config)
     else:
         stored = networks.stored_config(checkpoint)
         checkpoint_teacher.require_step(checkpoint)
-        for note in checkpoint_teacher.passed_over(checkpoint):
-            show(note)
+        notes = checkpoint_teacher.passed_over(checkpoint)
         if config is not None:
             refuse_other_network(config, stored, checkpoint)
             if config.data.records or config.data.source:
@@ -204,9 +205,12 @@ def evaluate_and_report(
     buckets.check_access(config.data.records, writes=False)  # of the other paths nothing is read
     home = place_of_results(checkpoint) if workdir is None else workdir
     mesh = start_devices(config)
+    for note in notes:
+        show(note)
     with held_by_first_process(home / "eval", [summary.FIGURES], show):
         with sharding.first_process_first():
-            found = data.find_records(config, checkpoint, networks.run_folder(checkpoint), workdir, show)
+            network = networks.run_folder(checkpoint)
+            found = data.find_records(config, checkpoint, network, workdir, show)
         metadata = check_records(config, found)
         around = open_surroundings(config, found, home, mesh, show, stop, training=False)
         record = evaluate_network(copy_of(config), checkpoint, around)
@@ -224,9 +228,10 @@ def report_evaluation(
     around: Surroundings,
     show: Callable[[str], None],
 ) -> None:
-    """Shows and writes what an evaluation gave; the pictures last, so that none of them costs the scores."""
+    """Shows and writes what an evaluation gave; pictures last, so that none costs the scores."""
     protocol = open_protocol(config, around)
-    origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
+    extra = origin_of(config, metadata, around, protocol)
+    origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
     name = pathlib.Path(checkpoint).name
     network = {name: {"title": name, "checkpoint": checkpoint, **record}}
     summary.tell(directory, network, origin, protocol, metadata, show)
@@ -247,10 +252,13 @@ def place_of_results(checkpoint: str) -> epath.Path:
       UserError: the checkpoint lies by itself. Then its parents are anybody's.
     """
     home = networks.run_folder(checkpoint)
-    is_network = (home / "metrics.jsonl").exists() or checkpoint_teacher.holds_checkpoints(checkpoint)
-    if networks.is_weight_file(checkpoint) or is_network:
+    trained = (home / "metrics.jsonl").exists() or checkpoint_teacher.holds_checkpoints(checkpoint)
+    if networks.is_weight_file(checkpoint) or trained:
         return home
-    raise UserError(f"'{checkpoint}' does not lie in the folder of a network: say with --workdir DIR where the results are to go.")
+    raise UserError(
+        f"'{checkpoint}' does not lie in the folder of a network: say with --workdir DIR where the "
+        "results are to go."
+    )
 
 
 def require_shared(workdir: epath.Path) -> None:
@@ -335,7 +343,8 @@ def open_surroundings(
 
 def resolve_paths(config: ConfigDict) -> None:
     """Makes paths absolute, so that what a run stores of them is true from any folder."""
-    config.teacher.checkpoint = checkpoint_teacher.explicit(networks.resolve(config.teacher.checkpoint))
+    teacher = networks.resolve(config.teacher.checkpoint)
+    config.teacher.checkpoint = checkpoint_teacher.explicit(teacher)
     for name in ("records", "source"):
         config.data[name] = networks.resolve(config.data[name])
     for stage in (config.teacher, config.student):

@@ -42,7 +42,8 @@ def tell(
         show(f"Generated {contents}: these numbers say nothing about any real data set.")
     parts = breakdowns(networks)
     means = {record["title"]: record["table"][protocol.columns[0][0]] for record in networks.values()}
-    text = f"# Results on {name_of(metadata)}\n\n{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
+    text = f"# Results on {name_of(metadata)}\n\n"
+    text += f"{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
     text += f"## {protocol.breakdown_title}\n\n"
     text += tables.breakdown_table(parts, {protocol.columns[0][1]: means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
     directory.mkdir(parents=True, exist_ok=True)
@@ -130,4 +131,5 @@ def draw(
         score_label=label,
         **about,
     )
-    figures.breakdown_bars(directory / FIGURES / "breakdown.png", breakdowns(networks), label=protocol.breakdown_title, **about)
+    path, label = directory / FIGURES / "breakdown.png", protocol.breakdown_title
+    figures.breakdown_bars(path, breakdowns(networks), label=label, **about)

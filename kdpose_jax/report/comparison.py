@@ -170,8 +170,11 @@ class Comparison:
         records = {seed: found[row.network] for seed, found in networks.items()}
         for seed, record in records.items():
             if not all(isinstance(record.get(part), dict) for part in ("table", "cost")):
-                whose = f"of '{row.network}' in the results.json of {row.run}, seed {seed}, the table or the cost is missing"
-                raise UserError(f"In study '{self.study.name}' {whose}: delete that file and give the same command again.")
+                raise UserError(
+                    f"In study '{self.study.name}' the results.json of {row.run}, seed {seed}, "
+                    f"lacks the table or the cost of '{row.network}': delete that file and give the same "
+                    "command again."
+                )
         known = {name for record in records.values() for name in record["table"]}
         for key, _, _ in self.study.columns:
             if records and key not in known:

@@ -85,17 +85,20 @@ with held(sys.argv[1], print):
 
 def test_what_a_kill_left_of_a_write_goes_when_the_folder_is_held_again(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_WRITES, str(tmp_path)], env=environment, check=False)
+    command = [sys.executable, "-c", KILLED_WHILE_IT_WRITES, str(tmp_path)]
+    killed = subprocess.run(command, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     names = sorted(os.listdir(tmp_path))
-    assert len(names) == 2 and names[1] == LOCK_FILE and names[0].startswith(".data.json.") and names[0].endswith(".partial")
+    assert len(names) == 2 and names[1] == LOCK_FILE
+    assert names[0].startswith(".data.json.") and names[0].endswith(".partial")
     for folder in ("figures", "eval"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / ".a.png.99.partial").write_text("")
     (tmp_path / ".hidden").write_text("")
     (tmp_path / "thesis.partial").write_text("a user's own")
     with held(tmp_path, print, below=["figures", "absent"]):
-        assert sorted(os.listdir(tmp_path)) == [".hidden", LOCK_FILE, "eval", "figures", "thesis.partial"]
+        left = [".hidden", LOCK_FILE, "eval", "figures", "thesis.partial"]
+        assert sorted(os.listdir(tmp_path)) == left
         assert not os.listdir(tmp_path / "figures")
         assert os.listdir(tmp_path / "eval")  # of a process that holds that folder
 
