@@ -1,7 +1,8 @@
 """Trains, evaluates and reports: `python launch.py --config configs/scjd.py`.
 
   --mode train   data, teacher, student without distillation, student, evaluation, table (the default)
-  --mode eval    scores of one checkpoint: --checkpoint RUN, or a PyTorch file together with --config
+  --mode eval    scores of one checkpoint: --checkpoint RUN/student, or a PyTorch file together with
+                 --config; where its records have moved, --records DIR
 
 A run that was interrupted goes on when the same command is given again.
 
@@ -31,6 +32,9 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where everything is written: a folder, or gs://BUCKET/FOLDER (default: runs/NAME of the config)"
 )
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
+RECORDS = flags.DEFINE_string(
+    "records", "", "For --mode eval: the records to score on (default: those it was trained with)"
+)
 DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs and where KDPOSE_PROCESSES is set"
 )
@@ -57,6 +61,21 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         said = " ".join(str(error.args[0] if error.args else error).split())
         raise UserError(f"The command line cannot be used: {said} (fields: see the --config file; flags: --help).") from error
+
+
+def refuse_fields_alone(argv: list[str]) -> None:
+    """Refuses fields of a config that is not named, in the words of what the user may have wanted.
+
+    Raises:
+      UserError: there is one.
+    """
+    names = [word.lstrip("-").partition("=")[0] for word in argv[1:] if word.startswith("-")]
+    alone = [name for name in names if name.startswith("config.")]
+    if alone and "config" not in names:
+        raise UserError(
+            f"--{alone[0]} needs --config FILE in front of it; the records of a checkpoint are "
+            "named with --records DIR."
+        )
 
 
 def start_distributed() -> None:
@@ -106,6 +125,7 @@ def start_distributed() -> None:
 
 def run(argv: list[str], stop: preemption.Stop) -> None:
     """Checks the command line and runs the mode."""
+    refuse_fields_alone(argv)
     words, config = parse_flags(argv)
     if words:
         raise UserError(f"'{words[0]}' is no flag: write --config.{words[0]} for a config field, or remove it (see --help).")
@@ -115,6 +135,10 @@ def run(argv: list[str], stop: preemption.Stop) -> None:
         raise UserError("--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student.")
     if MODE.value == "train" and CHECKPOINT.value:
         raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
+    if MODE.value == "train" and RECORDS.value:
+        raise UserError(
+            "--records goes with --mode eval; training takes them as --config.data.records=DIR."
+        )
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
     logging.get_absl_logger().addFilter(without_traceback)  # Orbax logs what it raises afterwards, which is then told in a sentence
     start_distributed()
@@ -122,7 +146,7 @@ def run(argv: list[str], stop: preemption.Stop) -> None:
 
     workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "eval":
-        pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show, stop)
+        pipeline.evaluate_and_report(config, CHECKPOINT.value, RECORDS.value, workdir, show, stop)
     else:
         pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show, stop)
 

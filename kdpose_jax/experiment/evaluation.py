@@ -81,9 +81,10 @@ def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | Non
     """The record of a file, where it is one of what is asked; None too of a damaged file, which is made again."""
     try:
         found = load_json(path) if path.exists() else None
-        return found["record"] if found is not None and found["asked"] == asked else None
+        record = found["record"] if found is not None and found["asked"] == asked else None
     except (ValueError, KeyError, TypeError):
         return None
+    return record if isinstance(record, dict) else None
 
 
 def evaluate_once(

@@ -133,9 +133,7 @@ def run_folder(checkpoint: str) -> epath.Path:
     path = epath.Path(checkpoint)
     if is_weight_file(checkpoint):
         return epath.Path("runs").resolve() / path.name / "imported"
-    if path.name.isdigit() and path.parent.name == "checkpoints":
-        return path.parent.parent
-    return path.parent if path.name == "checkpoints" else path
+    return checkpoint_teacher.network_folder(path)
 
 
 def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:

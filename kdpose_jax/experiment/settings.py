@@ -18,7 +18,7 @@ MAY_CHANGE = (
     "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
     ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
 )  # fmt: skip
-DATA_FILE = "data.json"
+CONFIG_FILE, DATA_FILE = "config.json", "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
 # What every stored config must have to be used by this version.
@@ -95,13 +95,10 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     Raises:
       UserError: the directory belongs to another config.
     """
-    path = workdir / "config.json"
+    path = workdir / CONFIG_FILE
     if not path.exists():
         return
-    stored = read_json(path)
-    if not isinstance(stored, dict):
-        raise UserError(f"'{path}' is damaged (no object): use another --workdir, or delete that folder.")
-    changed = differences(upgraded(stored), as_dict(config))
+    changed = differences(upgraded(read_json(path)), as_dict(config))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
@@ -125,19 +122,23 @@ def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> 
     """Writes config and data identity into the work directory; done when all that can be checked was found right."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / DATA_FILE, data_identity(metadata))
-    write_json(workdir / "config.json", as_dict(config))
+    write_json(workdir / CONFIG_FILE, as_dict(config))
 
 
-def read_json(path: epath.Path) -> Any:
-    """A JSON file of a work directory.
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """A JSON file of a work directory, all of which hold an object.
 
     Raises:
-      UserError: it is damaged.
+      UserError: it is damaged: not JSON, not an object, or with numbers that JSON does not have.
     """
     try:
-        return load_json(path)
+        found = load_json(path)
+        if not isinstance(found, dict):
+            raise ValueError("it does not hold an object")
+        json.dumps(found, allow_nan=False)
     except ValueError as error:
         raise UserError(f"'{path}' is damaged ({error}): use another --workdir, or delete that folder.") from error
+    return found
 
 
 def write_json(path: epath.Path, content: Any) -> None:

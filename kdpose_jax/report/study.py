@@ -90,7 +90,7 @@ def main(words: Sequence[str]) -> int:
         study.check()
         out = folder(options.out or f"runs/studies/{study.name}")
         jobs = plan(study, out, fields, options.only)
-        with files.held(out, print):
+        with files.held(out, print, below=[run.name for run in study.runs]):
             refuse_other_commands(out, jobs)
             return Runner(study, out, jobs, options.jobs).run()
     except UserError as error:
