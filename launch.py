@@ -23,6 +23,7 @@ from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from kdpose_jax import buckets, files  # noqa: E402
 from kdpose_jax.errors import StalledError, UserError  # noqa: E402
+from kdpose_jax.experiment import command_line, settings  # noqa: E402
 from kdpose_jax.train import preemption  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
@@ -47,16 +48,31 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
       The words that are no flags, and the config, None where none is named.
     """
     app.define_help_flags()
+    argv, named = command_line.with_config(argv)
+    command_line.check_words(argv, command_line.load(named) if named else None, list(flags.FLAGS))
     try:
         words, config = flags.FLAGS(argv)[1:], CONFIG.value
-        if config is not None:
-            _ = config.name  # a config file that could not be loaded raises only when it is used
-        return words, config
-    except UserError:
-        raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         said = " ".join(str(error.args[0] if error.args else error).split())
         raise UserError(f"The command line cannot be used: {said} (fields: see the --config file; flags: --help).") from error
+    if config is not None:
+        command_line.check_numbers(config)
+        settings.check_values(config)
+    return words, config
+
+
+def import_jax() -> None:
+    """Imports jax, which reads its variables of the environment then.
+
+    Raises:
+      UserError: it is not installed, or a variable has a value that it does not know.
+    """
+    try:
+        import jax  # noqa: F401
+    except Exception as error:
+        given = ", ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_"))
+        remedy = f"correct the variables of the environment that it reads ({given})" if given else "install requirements.txt again"
+        raise UserError(f"jax cannot be imported ({' '.join(str(error).split())[:300]}): {remedy}.") from error
 
 
 def start_distributed() -> None:
@@ -82,6 +98,7 @@ def start_distributed() -> None:
                 f"KDPOSE_COORDINATOR is '{address}', KDPOSE_PROCESSES '{processes}' and KDPOSE_PROCESS '{process}': set all three, to "
                 "HOST:PORT of process 0, the number of processes and this one's number from 0."
             )
+    import_jax()
     import jax
 
     hint = threading.Timer(
@@ -98,7 +115,7 @@ def start_distributed() -> None:
     try:
         numbers = (int(value) if value is not None else None for value in (processes, process))
         jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # clusters that jax recognises each raise errors of their own
         raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/scaling.md).") from error
     finally:
         hint.cancel()
@@ -118,6 +135,7 @@ def run(argv: list[str], stop: preemption.Stop) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
     logging.get_absl_logger().addFilter(without_traceback)  # Orbax logs what it raises afterwards, which is then told in a sentence
     start_distributed()
+    import_jax()
     from kdpose_jax.experiment import pipeline
 
     workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None

@@ -27,7 +27,7 @@ from kdpose_jax.experiment.training import (
     train_run,
 )
 from kdpose_jax.report import results
-from kdpose_jax.train import sharding
+from kdpose_jax.train import devices, sharding
 from kdpose_jax.train.preemption import Stop
 
 MEANING = ("pose_source",)  # settings of converters that say what the poses are
@@ -55,12 +55,12 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
     notes = [*networks.assumptions(config), *check_before_data(runs)]
+    mesh = start_devices(config.platform)
     if sharding.first_process_says((workdir / "results.json").exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
             show((workdir / "results.md").read_text())
         return
-    mesh = start_devices(config)
     for run in runs:
         if not is_given(run, config):
             stage = "teacher" if run.name == "teacher" else "student"
@@ -152,6 +152,8 @@ def evaluate_and_report(
         buckets.check_access(workdir, writes=True)
     if config is not None:
         resolve_paths(config)
+    # A run's own platform is where it was trained; where it is scored the command says.
+    mesh = start_devices("" if config is None else config.platform)
     if networks.is_weight_file(checkpoint):
         if config is None:
             raise UserError(
@@ -173,7 +175,6 @@ def evaluate_and_report(
     settings.check(config)
     check_what_is_read(config)
     home = networks.run_folder(checkpoint) if workdir is None else workdir
-    mesh = start_devices(config)
     with sharding.first_process_first():
         records = data.prepare_records(config, home.parent if workdir is None else home, show)
     metadata = check_records(config, records)
@@ -287,17 +288,13 @@ def check_what_is_read(config: ConfigDict) -> None:
         buckets.check_access(path, writes=False)
 
 
-def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
+def start_devices(platform: str) -> jax.sharding.Mesh:
     """The mesh of all devices; the first question to them.
 
     Raises:
-      UserError: they are not of the platform that the config asks for.
+      UserError: there are none that can be used, or they are not of the platform that is asked for, unless that is "".
     """
-    found = jax.devices()[0].platform
-    if config.platform and found != config.platform:
-        raise UserError(
-            f"platform is '{config.platform}' and jax found {found}: install the jax of that platform, or leave it empty."
-        )
+    devices.find(platform)
     mesh = sharding.make_mesh()
     sharding.meet(mesh)
     return mesh
@@ -305,9 +302,9 @@ def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
 
 def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:
     """Says in a few lines what will be done, and on which devices."""
-    devices = jax.devices()
+    found = jax.devices()
     show(f"{config.name}  method {config.method}, seed {config.seed}, into {workdir}")
-    show(f"devices  {len(devices)} x {devices[0].device_kind} ({devices[0].platform}), {jax.process_count()} process(es)")
+    show(f"devices  {len(found)} x {found[0].device_kind} ({found[0].platform}), {jax.process_count()} process(es)")
     for run in runs:
         network, block = run.config.student.network, run.config.student.train
         how = f"from {config.teacher.checkpoint}" if is_given(run, config) else f"{block.epochs:g} epochs in batches of {block.batch}"
