@@ -5,16 +5,19 @@
 
 A run that was interrupted goes on when the same command is given again.
 
-Exit codes: 0 done; 1 another process of the run is gone; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM and 130 by
-Ctrl-C, with all work saved: run the same command again.
+Exit codes: 0 done; 1 another process of the run is gone; 2 a mistake, a device that is not there or a full disk, in one sentence; 75
+stopped by SIGTERM or a closed terminal and 130 by Ctrl-C, with all work saved: run the same command again.
 """
 
 import importlib.util
 import os
+import signal
 import sys
 import threading
 from typing import Any
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while the imports run: nothing has begun, and nothing need be said
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import app, flags, logging  # noqa: E402
@@ -152,11 +155,21 @@ def without_traceback(record: Any) -> bool:
 
 
 def show(line: str) -> None:
-    """Prints one line at once, on the first process alone."""
+    """Prints one line at once, on the first process alone; a terminal or a reader that is gone does not end the run."""
     import jax  # not at the top: the first question to it starts the devices, and mistakes are found before that
 
     if jax.process_index() == 0:
-        print(line, flush=True)
+        say(line, sys.stdout)
+
+
+def say(line: str, stream: Any) -> None:
+    """Prints one line; what is printed to a stream that has been closed goes nowhere from then on."""
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def main(argv: list[str]) -> int:
@@ -165,18 +178,18 @@ def main(argv: list[str]) -> int:
         try:
             run(argv, stop)
         except preemption.Stopped as stopped:
-            print(stopped, file=sys.stderr)
+            say(str(stopped), sys.stderr)
             return stopped.code
         except StalledError as error:
             preemption.leave(f"error: {error}", 2)  # what hangs would keep the interpreter from ending
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", sys.stderr)
             return 2
         except OSError as error:
             said = files.sentence(error)
             if said is None:
                 raise
-            print(f"error: {said}", file=sys.stderr)
+            say(f"error: {said}", sys.stderr)
             return 2
         except Exception as error:
             from kdpose_jax.train import sharding  # not at the top, as it needs jax
@@ -186,7 +199,7 @@ def main(argv: list[str]) -> int:
             said = buckets.sentence(error, "The bucket")
             if said is None:
                 raise
-            print(f"error: {said}", file=sys.stderr)
+            say(f"error: {said}", sys.stderr)
             return 2
     return 0
 

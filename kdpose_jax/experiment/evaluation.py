@@ -72,7 +72,8 @@ def cost_of(
     local = jax.device_put(jax.tree.map(np.asarray, (params, model_state)), device)
     latencies = {}
     for batch in config.eval.latency_batches:
-        show(f"measuring the speed of {batch} example(s) per call: compiles, then calls for up to {cost.LONGEST_S:g} s")
+        longest = f"up to {cost.LONGEST_S:g} s (up to {3 * cost.LONGEST_S:g} s where one call takes seconds)"
+        show(f"measuring the speed at {batch} example(s) per call: compiles, then calls for {longest}")
         arrays = jax.device_put(source.gather(np.arange(batch) % len(source)), device)
         latencies[batch] = cost.measure_latency(
             compiled, *local, arrays, warmup=config.eval.latency_warmup, runs=config.eval.latency_runs
