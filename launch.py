@@ -27,7 +27,7 @@ from ml_collections import ConfigDict, config_flags  # noqa: E402
 from kdpose_jax import buckets, files  # noqa: E402
 from kdpose_jax.errors import StalledError, UserError  # noqa: E402
 from kdpose_jax.experiment import command_line, settings  # noqa: E402
-from kdpose_jax.train import preemption  # noqa: E402
+from kdpose_jax.train import devices, preemption  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
@@ -137,15 +137,34 @@ def run(argv: list[str], stop: preemption.Stop) -> None:
         raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
     logging.get_absl_logger().addFilter(without_traceback)  # Orbax logs what it raises afterwards, which is then told in a sentence
+    workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
+    if MODE.value == "train":
+        workdir = workdir or epath.Path("runs").resolve() / config.name
+        check_source(config, workdir)
+    devices.check_environment()
     start_distributed()
     import_jax()
     from kdpose_jax.experiment import pipeline
 
-    workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "eval":
         pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show, stop)
     else:
-        pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show, stop)
+        pipeline.train_and_report(config, workdir, show, stop)
+
+
+def check_source(config: ConfigDict, workdir: epath.Path) -> None:
+    """Checks that the raw files are there, before jax is imported; a run that is done needs them no more.
+
+    Raises:
+      UserError: they are not, or a setting of their converter is out of its range.
+    """
+    from kdpose_jax.experiment import data  # not at the top: it takes a second
+
+    try:
+        data.check_source(config)
+    except UserError:
+        if not (workdir / "results.json").exists():
+            raise
 
 
 def without_traceback(record: Any) -> bool:

@@ -46,8 +46,7 @@ def prepare(name: str, out: str, show: Callable[[str], None] = print, **settings
     Raises:
       UserError: bad input, or `out` cannot be used.
     """
-    arguments = _with_defaults(name, settings | {"out": out})
-    check_source(arguments)
+    arguments = check(name, settings | {"out": out})
     if "://" in arguments["out"]:
         arguments["out"] = str(files.absolute(arguments["out"]))
     buckets.check_access(arguments["out"], writes=True)
@@ -56,19 +55,28 @@ def prepare(name: str, out: str, show: Callable[[str], None] = print, **settings
     return summary
 
 
-def check_source(settings: dict[str, Any]) -> None:
-    """Checks that the folder of the raw files is there, where the settings name one.
+def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Checks settings of a converter, and that the folder of the raw files is there, where it needs one.
+
+    Args:
+      name: one of CONVERTERS.
+      settings: keyword arguments of its `convert`; those left out have the command line's defaults.
+
+    Returns:
+      All arguments.
 
     Raises:
-      UserError: it is not.
+      UserError: one does not exist or is out of its range, or the folder is not there.
     """
-    if "source" not in settings:
-        return
-    source = files.home_filled_in(settings["source"])
+    arguments = _with_defaults(name, settings)
+    if "source" not in arguments:
+        return arguments
+    source = arguments["source"]
     if "://" in source:
         raise UserError(f"--source '{source}' is not a folder of a disk, from which raw files are read: copy it to one first.")
     if not os.path.isdir(source):
         raise UserError(f"--source '{source}' is not a folder: give the folder that holds the raw files.")
+    return arguments
 
 
 def needs_source(name: str) -> bool:
@@ -218,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     painted = kinds.add_parser("people", help="generated photographs of people, needs no files; they stay in OUT.raw")
     for kind, settings in ((generated, synthetic.ARGUMENTS), (painted, people.ARGUMENTS)):
         for name, default, text in settings:
-            kind.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"{text} (default {default})")
+            kind.add_argument(f"--{name.replace('_', '-')}", type=_type_of(name, default), default=default, help=f"{text} (default {default})")
     single = kinds.add_parser("mpii", help="MPII's annotations as HRNet has them, and its photographs")
     annotations.add_options(single, mpii.LAYOUT, mpii.REACH)
     single.add_argument("--head-boxes", metavar="PATH", help=f"for PCKh (default {mpii.HEAD_BOXES}, if it is there); none: no head sizes")
@@ -229,6 +237,13 @@ def _parser() -> argparse.ArgumentParser:
         kind.add_argument("--out", required=True, metavar="DIR", help="folder for the records, or gs://BUCKET/FOLDER")
         kind.add_argument("--workers", type=Number(int, 1), default=os.cpu_count() or 1, help="processes (default: one per core)")
     return parser
+
+
+def _type_of(name: str, default: Any) -> Any:
+    """The type of a setting of generated data; what has a narrower range is checked where it is used."""
+    if isinstance(default, str):
+        return str
+    return Number(float, 0, 1, below=True) if name == "noise" else Number(int, 0 if name == "seed" else 1)
 
 
 def _add_mocap_options(parser: argparse.ArgumentParser) -> None:
@@ -242,7 +257,7 @@ def _add_mocap_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subject", **text, metavar="PATTERN", help="first group in a file's path: its subject; default: ASF or folder")
     parser.add_argument("--action", **text, metavar="PATTERN", help="first group: what scores are averaged over; default: the subject")
     (noise,) = (entry for entry in synthetic.ARGUMENTS if entry[0] == "noise")
-    parser.add_argument("--noise", type=Number(float, 0, 1, below=True), default=noise[1], help=f"{noise[2]} (default {noise[1]})")
+    parser.add_argument("--noise", type=_type_of(*noise[:2]), default=noise[1], help=f"{noise[2]} (default {noise[1]})")
     parser.add_argument("--seed", type=Number(int, 0), default=0, help="of cameras, detector and test subjects (default 0)")
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read, and name them")
 

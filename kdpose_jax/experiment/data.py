@@ -40,13 +40,13 @@ def check_source(config: ConfigDict) -> None:
     """Checks before any work that there are records, or a folder of raw files, or that none are needed.
 
     Raises:
-      UserError: the folder is not there, or the config names none.
+      UserError: the folder is not there, the config names none, or a setting of the converter is out of its range.
     """
     if config.data.records and not config.data.source:
         return
     name, settings = conversion(config)
     try:
-        convert.check_source(settings)
+        convert.check(name, settings)
     except UserError as error:
         raise UserError(in_fields(str(error), name, config)) from error
 

@@ -53,8 +53,6 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     check_what_is_read(config)
     networks.adopt_teacher(config)
     settings.refuse_other_run(workdir, config)
-    if not (workdir / "results.json").exists():
-        data.check_source(config)
     runs = planned_runs(config)
     notes = [*networks.assumptions(config), *check_before_data(runs)]
     mesh = start_devices(config.platform)

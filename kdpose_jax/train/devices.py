@@ -25,7 +25,6 @@ def find(platform: str) -> None:
     Raises:
       UserError: the environment names devices that are not there or cannot be used, or they are of another platform.
     """
-    _refuse_xla_flags()
     try:
         import jax
         import numpy as np
@@ -64,12 +63,6 @@ def _sentence(platform: str, error: Exception) -> str:
     asked, reason = _asked(), _reason(error)
     why = f" ({reason})" if reason else ""
     names = asked.split(",")
-    unknown = [name for name in names if name not in KNOWN]
-    if asked and unknown:
-        meant = ",".join(name.strip().lower() for name in names if name.strip())
-        known = all(name in KNOWN for name in meant.split(","))
-        remedy = f"write JAX_PLATFORMS={meant}" if known else f"use {', '.join(KNOWN)}"
-        return f"JAX_PLATFORMS is '{asked}', and '{unknown[0]}' is not a platform's name: {remedy}, or unset it to take what is there."
     place = f"JAX_PLATFORMS is '{asked}'" if asked else f"--config.platform is '{platform}'" if platform else "JAX_PLATFORMS is not set"
     if "in use" in reason.lower() or "ABORTED" in reason:
         return f"{place}, and the device is used by another program{why}: end that program, or set JAX_PLATFORMS=cpu."
@@ -106,8 +99,22 @@ def _reason(error: Exception) -> str:
     return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]} ..."
 
 
-def _refuse_xla_flags() -> None:
-    """Refuses XLA_FLAGS that jax would end the process for, with code 1 and a list of all flags."""
+def check_environment() -> None:
+    """Checks what can be checked of the variables that jax reads before it is imported, which takes seconds.
+
+    Raises:
+      UserError: JAX_PLATFORMS names what is not a platform, or jax would end the process for XLA_FLAGS, with code 1 and all flags listed.
+    """
+    asked = _asked()
+    names = asked.split(",")
+    unknown = [name for name in names if name not in KNOWN]
+    if asked and unknown:
+        meant = ",".join(name.strip().lower() for name in names if name.strip())
+        known = all(name in KNOWN for name in meant.split(","))
+        remedy = f"write JAX_PLATFORMS={meant}" if known else f"use {', '.join(KNOWN)}"
+        raise UserError(
+            f"JAX_PLATFORMS is '{asked}', and '{unknown[0]}' is not a platform's name: {remedy}, or unset it to take what is there."
+        )
     flags = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
     if not flags.strip():
         return
