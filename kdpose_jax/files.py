@@ -46,7 +46,19 @@ def absolute(path: epath.PathLike) -> epath.Path:
         return epath.Path(text)
     if "://" in text:
         raise UserError(f"'{text}' is in a storage that is not known here: use a folder of a disk, or gs://BUCKET/FOLDER.")
-    return epath.Path(text).expanduser().resolve()
+    return epath.Path(home_filled_in(text)).resolve()
+
+
+def home_filled_in(text: str) -> str:
+    """A path with `~` or `~USER` at its beginning filled in, as a shell does it for words that do not begin with a flag.
+
+    Raises:
+      UserError: there is no such user.
+    """
+    filled = os.path.expanduser(text)
+    if filled.startswith("~"):
+        raise UserError(f"'{text}' begins with '{text.split('/')[0]}', and there is no such user: write ./{text} for a folder of that name.")
+    return filled
 
 
 def write_atomically(path: epath.PathLike, data: bytes) -> None:

@@ -1,6 +1,8 @@
 """The data stage: records that exist, or made from raw files, or generated."""
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -25,9 +27,39 @@ def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str
     Raises:
       UserError: there is nothing to read, or the conversion failed.
     """
+    if config.data.records and not config.data.source:
+        return config.data.records
+    name, settings = conversion(config)
+    out = config.data.records or str(workdir / "data")
+    try:
+        convert.prepare(name, out, show, **settings)
+    except UserError as error:
+        raise UserError(in_fields(str(error), name, config)) from error
+    return out
+
+
+def check_source(config: ConfigDict) -> None:
+    """Checks before any work that there are records, or a folder of raw files, or that none are needed.
+
+    Raises:
+      UserError: the folder is not there, the config names none, or a setting of the converter is out of its range.
+    """
+    if config.data.records and not config.data.source:
+        return
+    name, settings = conversion(config)
+    try:
+        convert.check(name, settings)
+    except UserError as error:
+        raise UserError(in_fields(str(error), name, config)) from error
+
+
+def conversion(config: ConfigDict) -> tuple[str, dict[str, Any]]:
+    """The converter that makes the records, and its settings.
+
+    Raises:
+      UserError: there is no such converter, or it needs raw files and the config names none.
+    """
     data = config.data
-    if data.records and not data.source:
-        return data.records
     name = data.converter.name
     if name not in convert.CONVERTERS:
         raise UserError(f"data.converter.name is '{name}': use one of {', '.join(convert.CONVERTERS)}.")
@@ -40,9 +72,41 @@ def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str
                 f"written by `python -m data_prep.convert {name}` with --config.data.records=DIR."
             )
         settings["source"] = data.source
-    out = data.records or str(workdir / "data")
-    convert.prepare(name, out, show, **settings)
-    return out
+    return name, settings
+
+
+def in_fields(sentence: str, name: str, config: ConfigDict) -> str:
+    """A converter's sentence with the fields of the config in the place of its command line's options.
+
+    Args:
+      sentence: of the converter; what stands between backquotes is a command and stays.
+      name: of the converter.
+      config: of the experiment; where it has no field for an option, the sentence says whose option that is.
+
+    Returns:
+      The sentence for somebody who started launch.py.
+    """
+    named = {"source": "--config.data.source", "out": "--config.data.records" if config.data.records else "--workdir"}
+    named |= {field: f"--config.data.converter.settings.{field}" for field in config.data.converter.settings}
+    options, foreign = convert.options(name), []
+
+    def field(match: re.Match[str]) -> str:
+        option = match[0]
+        if option not in options:
+            return option
+        action = options[option]
+        if action.dest not in named:
+            foreign.append(option)
+            return option
+        return named[action.dest] + ("=True" if action.nargs == 0 else "")
+
+    parts = sentence.split("`")
+    parts[::2] = [re.sub(r"(?<![^\s(,])--[a-z][a-z0-9-]*(?![\w-])", field, part) for part in parts[::2]]
+    said = "`".join(parts)
+    if not foreign:
+        return said
+    which = f"{', '.join(dict.fromkeys(foreign))} belongs to `python -m data_prep.convert {name}`"
+    return f"{said.removesuffix('.')} ({which}, whose records --config.data.records=DIR takes)."
 
 
 def find_records(

@@ -27,7 +27,7 @@ from kdpose_jax.experiment.training import (
     train_run,
 )
 from kdpose_jax.report import results
-from kdpose_jax.train import sharding
+from kdpose_jax.train import devices, sharding
 from kdpose_jax.train.preemption import Stop
 
 RESULTS = "results.json"
@@ -58,13 +58,13 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
     notes = [*assumed, *check_before_data(runs)]
+    mesh = start_devices(config.platform)
     if sharding.first_process_says((workdir / RESULTS).exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
             files.tidy(workdir, below=written_below(runs))
             show((workdir / "results.md").read_text(errors="replace"))
         return
-    mesh = start_devices(config)
     for run in runs:
         if not is_given(run, config):
             stage = "teacher" if run.name == "teacher" else "student"
@@ -180,6 +180,8 @@ def evaluate_and_report(
         resolve_paths(config)
         if records:
             config.data.records, config.data.source = records, ""
+    # A run's own platform is where it was trained; where it is scored the command says.
+    mesh = start_devices("" if config is None else config.platform)
     if networks.is_weight_file(checkpoint):
         if config is None:
             raise UserError(
@@ -203,7 +205,6 @@ def evaluate_and_report(
     settings.check(config)
     buckets.check_access(config.data.records, writes=False)  # of the other paths nothing is read
     home = place_of_results(checkpoint) if workdir is None else workdir
-    mesh = start_devices(config)
     for note in notes:
         show(note)
     with held_by_first_process(home / "eval", [summary.FIGURES], show):
@@ -360,17 +361,13 @@ def check_what_is_read(config: ConfigDict) -> None:
         buckets.check_access(path, writes=False)
 
 
-def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
+def start_devices(platform: str) -> jax.sharding.Mesh:
     """The mesh of all devices; the first question to them.
 
     Raises:
-      UserError: they are not of the platform that the config asks for.
+      UserError: there are none that can be used, or they are not of the platform that is asked for, unless that is "".
     """
-    found = jax.devices()[0].platform
-    if config.platform and found != config.platform:
-        raise UserError(
-            f"platform is '{config.platform}' and jax found {found}: install the jax of that platform, or leave it empty."
-        )
+    devices.find(platform)
     mesh = sharding.make_mesh()
     sharding.meet(mesh)
     return mesh
@@ -378,9 +375,9 @@ def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
 
 def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:
     """Says in a few lines what will be done, and on which devices."""
-    devices = jax.devices()
+    found = jax.devices()
     show(f"{config.name}  method {config.method}, seed {config.seed}, into {workdir}")
-    show(f"devices  {len(devices)} x {devices[0].device_kind} ({devices[0].platform}), {jax.process_count()} process(es)")
+    show(f"devices  {len(found)} x {found[0].device_kind} ({found[0].platform}), {jax.process_count()} process(es)")
     for run in runs:
         network, block = run.config.student.network, run.config.student.train
         how = f"from {config.teacher.checkpoint}" if is_given(run, config) else f"{block.epochs:g} epochs in batches of {block.batch}"

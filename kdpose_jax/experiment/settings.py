@@ -18,6 +18,13 @@ MAY_CHANGE = (
     "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
     ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
 )  # fmt: skip
+PLATFORMS = ("cpu", "gpu", "tpu")
+# Lowest values of fields that teacher and student have.
+LOWEST = (
+    ("train", "batch", 1), ("train", "accumulate", 1), ("train", "log_every_steps", 1), ("train", "save_every_steps", 0),
+    ("train", "evaluate_every_epochs", 0), ("train", "evaluate_examples", 0), ("train", "patience_seconds", 1),
+    ("optim", "learning_rate", 0), ("optim", "weight_decay", 0), ("optim", "warmup_epochs", 0), ("optim", "clip_norm", 0),
+)  # fmt: skip
 CONFIG_FILE, DATA_FILE = "config.json", "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
@@ -150,8 +157,9 @@ def check(config: ConfigDict) -> None:
     """Checks what can be checked without data: before the first device call.
 
     Raises:
-      UserError: an unknown method or protocol, or a training length that is none.
+      UserError: an unknown method or protocol, or a value out of its range.
     """
+    check_values(config)
     if load("methods", config.teacher.method, "teacher.method").TITLE:
         raise UserError(f"teacher.method is '{config.teacher.method}', which has a teacher itself: use supervised.")
     for field, name in (("method", config.method), ("teacher.method", config.teacher.method)):
@@ -160,27 +168,32 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"task is '{config.task}' and {field} '{name}' has {', '.join(sorted(tasks))}: change one.")
     check_protocol(config)
     load("data", config.data.reader, "data.reader")
+
+def check_values(config: ConfigDict) -> None:
+    """Checks the values that nothing need be imported for, which takes seconds.
+
+    Raises:
+      UserError: one is out of its range.
+    """
+    if config.platform not in ("", *PLATFORMS):
+        raise UserError(f"platform is '{config.platform}': use one of {', '.join(PLATFORMS)}, or leave it empty for what is there.")
     for name in ("teacher", "student"):
-        block, optim = config[name].train, config[name].optim
-        for field, value, lowest in (
-            ("train.batch", block.batch, 1),
-            ("train.epochs", block.epochs, 1e-9),
-            ("train.log_every_steps", block.log_every_steps, 1),
-            ("train.evaluate_examples", block.evaluate_examples, 0),
-            ("optim.warmup_epochs", optim.warmup_epochs, 0),
-            ("optim.clip_norm", optim.clip_norm, 0),
-        ):
-            if not lowest <= value < math.inf:
-                raise UserError(f"{name}.{field} is {value}: use at least {lowest}.")
+        block = config[name].train
+        if not 0 < block.epochs < math.inf:
+            raise UserError(f"{name}.train.epochs is {block.epochs}: it must be greater than 0.")
+        for part, field, lowest in LOWEST:
+            if field in config[name][part] and not lowest <= config[name][part][field] < math.inf:  # older runs lack some
+                raise UserError(f"{name}.{part}.{field} is {config[name][part][field]}: it must be at least {lowest}.")
         if not 0 <= block.ema_decay < 1:
-            raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: use 0 to below 1.")
+            raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: it must be at least 0 and below 1.")
     if config.seed < 0:
-        raise UserError(f"seed is {config.seed}: use 0 or more.")
+        raise UserError(f"seed is {config.seed}: it must be at least 0.")
     for field in ("batch", "latency_warmup", "latency_runs"):
         if config.eval[field] < 1:
-            raise UserError(f"eval.{field} is {config.eval[field]}: use at least 1.")
-    if not config.eval.latency_batches or min(config.eval.latency_batches) < 1:
-        raise UserError(f"eval.latency_batches is {config.eval.latency_batches}: name at least one batch size, all at least 1.")
+            raise UserError(f"eval.{field} is {config.eval[field]}: it must be at least 1.")
+    batches = config.eval.latency_batches
+    if not batches or not all(type(batch) is int and batch >= 1 for batch in batches):
+        raise UserError(f"eval.latency_batches is {batches}: name at least one number of examples per call, each at least 1.")
 
 
 def check_protocol(config: ConfigDict) -> None:
