@@ -1,20 +1,24 @@
 """Trains, evaluates and reports: `python launch.py --config configs/scjd.py`.
 
   --mode train   data, teacher, student without distillation, student, evaluation, table (the default)
-  --mode eval    scores of one checkpoint: --checkpoint RUN, or a PyTorch file together with --config
+  --mode eval    scores of one checkpoint: --checkpoint RUN/student, or a PyTorch file together with
+                 --config; where its records have moved, --records DIR
 
 A run that was interrupted goes on when the same command is given again.
 
-Exit codes: 0 done; 1 another process of the run is gone; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM and 130 by
-Ctrl-C, with all work saved: run the same command again.
+Exit codes: 0 done; 1 another process of the run is gone; 2 a mistake, a device that is not there or a full disk, in one sentence; 75
+stopped by SIGTERM or a closed terminal and 130 by Ctrl-C, with all work saved: run the same command again.
 """
 
 import importlib.util
 import os
+import signal
 import sys
 import threading
 from typing import Any
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while the imports run: nothing has begun, and nothing need be said
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import app, flags, logging  # noqa: E402
@@ -23,7 +27,8 @@ from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from kdpose_jax import buckets, files  # noqa: E402
 from kdpose_jax.errors import StalledError, UserError  # noqa: E402
-from kdpose_jax.train import preemption  # noqa: E402
+from kdpose_jax.experiment import command_line, settings  # noqa: E402
+from kdpose_jax.train import devices, preemption  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
@@ -31,6 +36,9 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where everything is written: a folder, or gs://BUCKET/FOLDER (default: runs/NAME of the config)"
 )
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
+RECORDS = flags.DEFINE_string(
+    "records", "", "For --mode eval: the records to score on (default: those it was trained with)"
+)
 DISTRIBUTED = flags.DEFINE_enum(
     "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs and where KDPOSE_PROCESSES is set"
 )
@@ -47,16 +55,46 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
       The words that are no flags, and the config, None where none is named.
     """
     app.define_help_flags()
+    argv, named = command_line.with_config(argv)
+    command_line.check_words(argv, command_line.load(named) if named else None, list(flags.FLAGS))
     try:
         words, config = flags.FLAGS(argv)[1:], CONFIG.value
-        if config is not None:
-            _ = config.name  # a config file that could not be loaded raises only when it is used
-        return words, config
-    except UserError:
-        raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         said = " ".join(str(error.args[0] if error.args else error).split())
         raise UserError(f"The command line cannot be used: {said} (fields: see the --config file; flags: --help).") from error
+    if config is not None:
+        command_line.check_numbers(config)
+        settings.check_values(config)
+    return words, config
+
+
+def import_jax() -> None:
+    """Imports jax, which reads its variables of the environment then.
+
+    Raises:
+      UserError: it is not installed, or a variable has a value that it does not know.
+    """
+    try:
+        import jax  # noqa: F401
+    except Exception as error:
+        given = ", ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_"))
+        remedy = f"correct the variables of the environment that it reads ({given})" if given else "install requirements.txt again"
+        raise UserError(f"jax cannot be imported ({' '.join(str(error).split())[:300]}): {remedy}.") from error
+
+
+def refuse_fields_alone(argv: list[str]) -> None:
+    """Refuses fields of a config that is not named, in the words of what the user may have wanted.
+
+    Raises:
+      UserError: there is one.
+    """
+    names = [word.lstrip("-").partition("=")[0] for word in argv[1:] if word.startswith("-")]
+    alone = [name for name in names if name.startswith("config.")]
+    if alone and "config" not in names:
+        raise UserError(
+            f"--{alone[0]} needs --config FILE in front of it; the records of a checkpoint are "
+            "named with --records DIR."
+        )
 
 
 def start_distributed() -> None:
@@ -82,6 +120,7 @@ def start_distributed() -> None:
                 f"KDPOSE_COORDINATOR is '{address}', KDPOSE_PROCESSES '{processes}' and KDPOSE_PROCESS '{process}': set all three, to "
                 "HOST:PORT of process 0, the number of processes and this one's number from 0."
             )
+    import_jax()
     import jax
 
     hint = threading.Timer(
@@ -98,7 +137,7 @@ def start_distributed() -> None:
     try:
         numbers = (int(value) if value is not None else None for value in (processes, process))
         jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # clusters that jax recognises each raise errors of their own
         raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/running/pods.md).") from error
     finally:
         hint.cancel()
@@ -106,6 +145,7 @@ def start_distributed() -> None:
 
 def run(argv: list[str], stop: preemption.Stop) -> None:
     """Checks the command line and runs the mode."""
+    refuse_fields_alone(argv)
     words, config = parse_flags(argv)
     if words:
         raise UserError(f"'{words[0]}' is no flag: write --config.{words[0]} for a config field, or remove it (see --help).")
@@ -115,16 +155,40 @@ def run(argv: list[str], stop: preemption.Stop) -> None:
         raise UserError("--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student.")
     if MODE.value == "train" and CHECKPOINT.value:
         raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
+    if MODE.value == "train" and RECORDS.value:
+        raise UserError(
+            "--records goes with --mode eval; training takes them as --config.data.records=DIR."
+        )
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
     logging.get_absl_logger().addFilter(without_traceback)  # Orbax logs what it raises afterwards, which is then told in a sentence
+    workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
+    if MODE.value == "train":
+        workdir = workdir or epath.Path("runs").resolve() / config.name
+        check_source(config, workdir)
+    devices.check_environment()
     start_distributed()
+    import_jax()
     from kdpose_jax.experiment import pipeline
 
-    workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "eval":
-        pipeline.evaluate_and_report(config, CHECKPOINT.value, workdir, show, stop)
+        pipeline.evaluate_and_report(config, CHECKPOINT.value, RECORDS.value, workdir, show, stop)
     else:
-        pipeline.train_and_report(config, workdir or epath.Path("runs").resolve() / config.name, show, stop)
+        pipeline.train_and_report(config, workdir, show, stop)
+
+
+def check_source(config: ConfigDict, workdir: epath.Path) -> None:
+    """Checks that the raw files are there, before jax is imported; a run that is done needs them no more.
+
+    Raises:
+      UserError: they are not, or a setting of their converter is out of its range.
+    """
+    from kdpose_jax.experiment import data  # not at the top: it takes a second
+
+    try:
+        data.check_source(config)
+    except UserError:
+        if not (workdir / "results.json").exists():
+            raise
 
 
 def without_traceback(record: Any) -> bool:
@@ -134,11 +198,21 @@ def without_traceback(record: Any) -> bool:
 
 
 def show(line: str) -> None:
-    """Prints one line at once, on the first process alone."""
+    """Prints one line at once, on the first process alone; a terminal or a reader that is gone does not end the run."""
     import jax  # not at the top: the first question to it starts the devices, and mistakes are found before that
 
     if jax.process_index() == 0:
-        print(line, flush=True)
+        say(line, sys.stdout)
+
+
+def say(line: str, stream: Any) -> None:
+    """Prints one line; what is printed to a stream that has been closed goes nowhere from then on."""
+    try:
+        print(line, file=stream, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def main(argv: list[str]) -> int:
@@ -147,18 +221,18 @@ def main(argv: list[str]) -> int:
         try:
             run(argv, stop)
         except preemption.Stopped as stopped:
-            print(stopped, file=sys.stderr)
+            say(str(stopped), sys.stderr)
             return stopped.code
         except StalledError as error:
             preemption.leave(f"error: {error}", 2)  # what hangs would keep the interpreter from ending
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", sys.stderr)
             return 2
         except OSError as error:
             said = files.sentence(error)
             if said is None:
                 raise
-            print(f"error: {said}", file=sys.stderr)
+            say(f"error: {said}", sys.stderr)
             return 2
         except Exception as error:
             from kdpose_jax.train import sharding  # not at the top, as it needs jax
@@ -168,7 +242,7 @@ def main(argv: list[str]) -> int:
             said = buckets.sentence(error, "The bucket")
             if said is None:
                 raise
-            print(f"error: {said}", file=sys.stderr)
+            say(f"error: {said}", sys.stderr)
             return 2
     return 0
 

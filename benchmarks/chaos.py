@@ -8,8 +8,8 @@ Every run generates its data, trains teacher, baseline and student, evaluates an
 these alone, once they are connected. It is killed (SIGKILL; one time in eight SIGTERM, which must end it with exit code 75 within 15 s, of
 two processes 60) a drawn time after each start, and started again by the same command until it is done. Then these must be equal to the
 undisturbed run's: every array of every checkpoint, the steps kept, metrics.jsonl and examples.jsonl line for line (timings left out),
-gradients.json, scores; and nothing half-written or of the kills may be left. Prints kills by stage and what differed; exits with 1 if
-anything did.
+gradients.json, scores. The files must be those of the undisturbed run: nothing half-written or of
+the kills may be left. Prints kills by stage and what differed; exits with 1 if anything did.
 
 Runs are forked from this process, which has imported everything: a start costs a second rather than ten.
 """
@@ -22,6 +22,7 @@ import math
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
@@ -36,7 +37,8 @@ sys.path.insert(0, str(REPOSITORY))
 METHODS = ("scjd", "cdkd")
 NETWORKS = ("teacher", "baseline", "student")
 TIMINGS = ("_per_second", "_seconds")
-LEFTOVERS = ("*.partial", "*.orbax-checkpoint-tmp*", "deleted", "damaged-*", "interrupted", ".lock")
+# Files whose names are drawn: Orbax's data, TensorBoard's, of which every start writes one.
+DRAWN = re.compile(r"(.*/checkpoints/[0-9]+/state/.*d/)[0-9a-f]{32}|(.*/tensorboard/).*")
 # Connected processes agree to stop between two steps: what is compiled is waited for (docs/running/pods.md), here by four on two cores.
 SECONDS_AFTER_SIGTERM = {1: 15.0, 2: 60.0}
 SECONDS_AT_MOST = 3600.0
@@ -295,7 +297,19 @@ def differences(whole: pathlib.Path, disturbed: pathlib.Path) -> list[str]:
     expected, values = (json.loads((run / "results.json").read_text())["networks"] for run in (whole, disturbed))
     if {name: entry["scores"] for name, entry in expected.items()} != {name: entry["scores"] for name, entry in values.items()}:
         found.append("the scores in results.json differ")
-    found += [f"{path.relative_to(disturbed)} was left behind" for pattern in LEFTOVERS for path in sorted(disturbed.rglob(pattern))]
+    expected, names = (paths(run) for run in (whole, disturbed))
+    found += [f"{name} was left behind" for name in sorted(names - expected)]
+    found += [f"{name} is missing" for name in sorted(expected - names)]
+    return found
+
+
+def paths(run: pathlib.Path) -> set[str]:
+    """The files and folders of a run, drawn names as one."""
+    found = set()
+    for path in run.rglob("*"):
+        name = path.relative_to(run).as_posix()
+        drawn = DRAWN.fullmatch(name)
+        found.add(drawn[1] or drawn[2] if drawn else name)
     return found
 
 

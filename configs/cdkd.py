@@ -148,7 +148,9 @@ def base() -> ConfigDict:
             "start": 1.0,
             "range": 20.0,
             "initial": 1.0,
-            "reversal": "reversed",  # CTKD; released code: the sign is lost
+            # Lambda at the start and at the end: CTKD's. Released code: 1 and 0, by which the sign
+            # is lost (0.9 and 0.1 were tried too).
+            "reversal": (0.0, -1.0),
             "loops": 0.0,  # epochs until the reversal is whole; 0: all
             "trained": True,  # released code: False
             "learning_rate_factor": 50.0,  # of plain gradient descent, whose rate CTKD has at 0.05
@@ -211,7 +213,7 @@ def set_mode(config: ConfigDict, mode: str, preset: str) -> None:
         distill.alignment.reduction = "release"
         distill.alignment.target_gradient = False
         distill.temperature.range = 20.0
-        distill.temperature.reversal = "release"
+        distill.temperature.reversal = (1.0, 0.0)
         distill.temperature.loops = 210.0
         distill.temperature.trained = False
         config.student.loss = ConfigDict(config.teacher.loss.to_dict())

@@ -107,8 +107,8 @@ def evaluation(protocol: str, *, batch: int, settings: dict[str, Any]) -> Config
         "batch": batch,  # examples per device
         "settings": ConfigDict(settings),
         "latency_batches": (1, 64),  # examples per call; the largest gives the rate of the table
-        "latency_warmup": 5,
-        "latency_runs": 50,
+        "latency_warmup": 5,  # calls before the timed ones; at most so many, since the time is bounded (evaluate/cost.py)
+        "latency_runs": 50,  # timed calls, at most
     })
 
 

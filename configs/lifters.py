@@ -174,6 +174,7 @@ def videopose3d(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
         "width": {"demo": 64, "mocap": 256, "h36m": 1024}[data],
         "dropout": 0.25 if data == "h36m" else 0.0,
         "causal": False,  # True: a frame depends on those in front of it alone
+        "dense_kernels": False,  # True: a weight for every frame that a filter reaches over (--dense)
         "evaluated_frames": 972 if data == "h36m" else 81,  # that one dense pass of evaluation predicts
         "compute": "float32",
     })

@@ -100,7 +100,7 @@ def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: 
       layout: defaults of train_annotations, test_annotations, train_images and test_images, relative to --source.
       reach: defaults of the augmentation.
     """
-    parser.add_argument("--source", required=True, help="folder with the raw files; paths below are relative to it")
+    parser.add_argument("--source", required=True, metavar="DIR", help="folder with the raw files; paths below are relative to it")
     for name, default in layout.items():
         what = "folder of photographs" if name.endswith("images") else "annotations"
         parser.add_argument(f"--{name.replace('_', '-')}", default=default, metavar="PATH", help=f"{what} (default {default})")

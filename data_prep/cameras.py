@@ -81,6 +81,11 @@ def project_to_2d(points: np.ndarray, intrinsic: np.ndarray) -> np.ndarray:
     return focal * (ideal * (radial_factor + tangential_factor) + tangential * square) + center
 
 
+def clips(points: np.ndarray) -> np.ndarray:
+    """Whether `project_to_2d` moves points `[..., 3]` to the edge of its range: x or y exceed z. `[...]`."""
+    return (np.abs(points[..., :2]) > points[..., 2:]).any(axis=-1)
+
+
 def project_to_2d_linear(points: np.ndarray, intrinsic: np.ndarray) -> np.ndarray:
     """`project_to_2d` without the distortion (VideoPose3D's `project_to_2d_linear`)."""
     return intrinsic[:2] * np.clip(points[..., :2] / points[..., 2:], -1, 1) + intrinsic[2:4]
@@ -92,6 +97,16 @@ def screen_intrinsic(camera: Camera) -> np.ndarray:
     scaled[:4] *= 2 / camera.width
     scaled[2:4] -= np.asarray([1, camera.height / camera.width])
     return scaled
+
+
+def other_readings(camera: Camera) -> dict[str, Camera]:
+    """What the camera is if its place was written in another convention than the one it was read by: words -> camera."""
+    turned, moved = inverse(camera.orientation), -rotate(camera.translation, inverse(camera.orientation))
+    return {
+        "R and T as world to camera (then write t for T)": dataclasses.replace(camera, orientation=turned, translation=moved),
+        "R as world to camera beside the camera's place (then transpose R)": dataclasses.replace(camera, orientation=turned),
+        "t as the camera's place (then write T for t and transpose R)": dataclasses.replace(camera, translation=moved),
+    }
 
 
 def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:

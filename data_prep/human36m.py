@@ -6,14 +6,13 @@ Layout: docs/methods/lifting.md#human36m.
 import dataclasses
 import os
 import re
-import sys
 from typing import Any
 
 import numpy as np
 
-from data_prep import cameras, npz, records
+from data_prep import cameras, fitting, npz, records
 from data_prep.cameras import Camera
-from data_prep.takes import Takes2D, Takes3D, read_detections, read_positions
+from data_prep.takes import Detections, Takes2D, Takes3D, read_detections, read_positions
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
@@ -24,8 +23,12 @@ H36M_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 H36M_TEST_SUBJECTS = ("S9", "S11")
 # The mocap of this take is corrupt; everybody leaves it out (VideoPose3D, prepare_data_h36m.py).
 H36M_CORRUPT_TAKE = ("S11", "Directions")
-# Detectors are wrong by about 0.01 of the picture's width, cameras in the wrong order by far more than this.
-MISFIT = 0.1
+# What its publisher hands out: takes of a subject, and frames of a split in four views (VideoPose3D's and everybody's).
+H36M_TAKES = {subject: 29 if subject == "S11" else 30 for subject in H36M_SUBJECTS}
+H36M_FRAMES = {"train": 1_559_752, "test": 543_344}
+# The 2D of a take may have this many frames more or less than its 3D, or this share of them: videos run a few frames longer.
+SPARE_FRAMES, SPARE_SHARE = 10, 0.05
+FPS_RANGE = (1.0, 2000.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,6 +79,8 @@ def convert(
     Raises:
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
+    if not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:  # NaN too
+        raise UserError(f"--fps is {fps:g}: give the frames per second of the files, from {FPS_RANGE[0]:g} to {FPS_RANGE[1]:g}.")
     files = _find_files(source, keypoints, cameras_file, test_subjects)
     paths = [path for path in (files.positions, files.keypoints, files.cameras) if path is not None]
     sources = {os.path.basename(path): records.sha256(path) for path in paths}
@@ -131,15 +136,20 @@ def _test_subjects_of_meta(path: str) -> tuple[str, ...] | None:
 
 
 def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
-    """Reads the files and pairs every take with its views."""
-    poses = read_positions(files.positions)
+    """Reads the files, pairs every take with its views, and checks that they belong together."""
+    positions = read_positions(files.positions)
+    poses, notes = positions.takes, list(positions.notes)
     left_out = _leave_out(files, poses)
     detections = None if files.keypoints is None else read_detections(files.keypoints)
     tables = cameras.read_cameras(files.cameras)
     test_subjects = _check_test_subjects(files, poses)
     if detections is not None:
-        left_out += _check_pairs(files, poses, detections)
+        left_out += _check_pairs(files, poses, detections.takes)
+        notes += detections.notes
+    fitting.check_bodies(((subject, pose) for subject, takes in poses.items() for pose in takes.values()), f"'{files.positions}'")
+    findings = fitting.Findings(f"'{files.keypoints or files.positions}'", f"'{files.cameras}'")
     items: dict[str, list[View]] = {split: [] for split in schema.SPLITS}
+    changed: dict[str, list[int]] = {}
     for subject in sorted(poses, key=_natural):
         if subject not in tables:
             raise UserError(
@@ -147,57 +157,131 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
                 "give a table with --cameras."
             )
         for take in sorted(poses[subject], key=_natural):
-            views = [None] * len(tables[subject]) if detections is None else detections[subject][take]
-            items["test" if subject in test_subjects else "train"] += _views(
-                files, subject, take, fps, poses[subject][take], views, tables[subject]
-            )
+            table, pose = tables[subject], poses[subject][take]
+            given = [None] * len(table) if detections is None else detections.takes[subject][take]
+            views, without = _views(files, subject, take, fps, pose, given, table, changed)
+            left_out += without
+            items["test" if subject in test_subjects else "train"] += views
+            for view in views:
+                findings.add(_pair(view, table))
     for split, views in items.items():
         if not views:
             raise UserError(
                 f"'{files.positions}' leaves no take for the split '{split}' (subjects {', '.join(poses)}; test subjects "
                 f"{', '.join(test_subjects)}): give other --test-subjects."
             )
-    _warn_of_misfit(files, items)
-    return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, False, items, make_record, left_out, {"fps": fps}, {})
+    notes += _judge(files, detections, findings)
+    notes += [f"{what.format(max(frames))} (views: {len(frames):,})" for what, frames in changed.items()]
+    notes += _compare_with_release(files, poses, items)
+    described = {"fps": fps, "notes": notes}
+    return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, False, items, make_record, left_out, described, {})
 
 
 def _views(
-    files: _Source, subject: str, take: str, fps: float, pose: np.ndarray, views: list[np.ndarray | None], table: list[Camera]
-) -> list[View]:
-    """One take's views, each with its camera and its 2D cut to the mocap's length (the videos run a few frames longer)."""
+    files: _Source, subject: str, take: str, fps: float, pose: np.ndarray, given: list[np.ndarray | None], table: list[Camera],
+    changed: dict[str, list[int]],
+) -> tuple[list[View], list[str]]:
+    """One take's views, each with its camera, 2D and 3D cut to the shorter of them; and what has no 2D.
+
+    `changed` gets by how many frames, for every view that was cut.
+    """
     place = f"'{files.keypoints}', subject '{subject}', take '{take}'"
-    if len(views) != len(table):
+    if len(given) != len(table):
         raise UserError(
-            f"{place} has {len(views)} views where the camera table '{files.cameras}' has {len(table)} cameras: "
+            f"{place} has {len(given)} views where the camera table '{files.cameras}' has {len(table)} cameras: "
             "give the table of these views with --cameras."
         )
-    for index, view in enumerate(views):
-        if view is not None and len(view) < len(pose):
-            raise UserError(
-                f"{place}, camera {index}: {len(view)} frames of 2D for {len(pose)} of 3D, and 2D may not be shorter: "
-                "give the files of one release."
-            )
-    return [
-        View(subject, take, index, fps, None if view is None else view[: len(pose)], pose, camera)
-        for index, (view, camera) in enumerate(zip(views, table, strict=True))
-    ]
-
-
-def _warn_of_misfit(files: _Source, items: dict[str, list[View]]) -> None:
-    """Says so if the 2D of a subject's first take is far from the projected 3D: the camera table is then hardly the right one."""
-    checked = set()
-    for view in (view for views in items.values() for view in views):
-        if view.keypoints_2d is None or (view.subject, view.index) in checked:
+    if files.keypoints is None:
+        return [View(subject, take, index, fps, None, pose, camera) for index, camera in enumerate(table)], []
+    views, without, short = [], [], []
+    for index, (view, camera) in enumerate(zip(given, table, strict=True)):
+        if view is None:
+            without.append(f"{subject} {take} camera {index}: no 2D")
             continue
-        checked.add((view.subject, view.index))
-        part = dataclasses.replace(view, pose_world=view.pose_world[:100], keypoints_2d=None)
-        distance = np.linalg.norm(make_record(part)["keypoints_2d"] - view.keypoints_2d[:100], axis=-1)
-        if np.median(distance) > MISFIT * view.camera.width:
-            print(
-                f"warning: subject '{view.subject}', camera {view.index}: the 2D joints are {np.median(distance):.0f} pixels (median) from "
-                f"the projected 3D; are the cameras of '{files.cameras}' these, in this order?", file=sys.stderr,
-            )
-            return
+        more = len(view) - len(pose)
+        spare = max(SPARE_FRAMES, int(SPARE_SHARE * len(pose)))
+        ratio = len(view) / len(pose)
+        if more > spare or ratio > 1.9:
+            raise UserError(f"{place}, camera {index}: {len(view)} frames of 2D for {len(pose)} of 3D{_rates(ratio)}.")
+        if more < -spare or ratio < 0.6:
+            short.append(f"{place}, camera {index}: {len(view)} frames of 2D for {len(pose)} of 3D{_rates(ratio)}.")
+            without.append(f"{subject} {take} camera {index}: {len(view)} frames of 2D for {len(pose)} of 3D")
+            continue
+        frames = min(len(view), len(pose))
+        if more:
+            which, other = ("2D", "3D") if more > 0 else ("3D", "2D")
+            changed.setdefault(f"the {which} has up to {{}} frames more than the {other}, which are cut", []).append(abs(more))
+        views.append(View(subject, take, index, fps, view[:frames], pose[:frames], camera))
+    if short and not views:
+        raise UserError(short[0])
+    return views, without
+
+
+def _rates(ratio: float) -> str:
+    """The end of the sentence on numbers of frames that do not belong together."""
+    for times, words in ((2, "twice"), (3, "three times"), (4, "four times"), (5, "five times")):
+        for value, which in ((ratio, "2D"), (1 / ratio, "3D")):
+            if abs(value / times - 1) < 0.05:
+                return f", a ratio of {ratio:.2f}: the {which} seems to have {words} the other's frames per second; bring both to one rate"
+    return f", a ratio of {ratio:.2f}, which is more than the few frames that videos run longer: give the files of one release"
+
+
+def _pair(view: View, table: list[Camera]) -> fitting.Pair:
+    """What `fitting` looks at."""
+    some = view.pose_world[fitting.sample(view.frames)]
+    others = {}
+    for index, camera in enumerate(table):
+        if index != view.index:
+            others["camera", f"the projection of camera {index}"] = _project(some, camera)[0]
+    for words, camera in cameras.other_readings(view.camera).items():
+        others["reading", f"another reading of the table: {words}"] = _project(some, camera)[0]
+    pixels, local = _project(view.pose_world, view.camera)
+    size = (view.camera.width, view.camera.height)
+    clipped = cameras.clips(local)
+    return fitting.Pair(view.subject, view.take, view.index, view.keypoints_2d, pixels, local[..., 2], clipped, others, size, True)
+
+
+def _project(pose_world: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels `[F, J, 2]` and camera coordinates `[F, J, 3]` of world coordinates, float64."""
+    pose = cameras.world_to_camera(pose_world.astype(np.float64), camera.orientation, camera.translation)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return cameras.project_to_2d(pose, camera.intrinsic), pose
+
+
+def _judge(files: _Source, detections: Detections | None, findings: fitting.Findings) -> list[str]:
+    """What is to be said of 2D that does not fit, and of metadata that does not.
+
+    Raises:
+      UserError: it is certainly wrong; or the metadata names other joints than Human3.6M's, and the 2D does not say otherwise.
+    """
+    layout = "" if detections is None else detections.layout
+    if not layout:
+        findings.refuse()
+        return findings.notes()
+    said = f"the metadata of '{files.keypoints}' names {layout}"
+    wanted = f"Human3.6M's {H36M_17.num_joints} joints are needed"
+    if findings.typical > fitting.LIMIT or any(fit.kind in ("order", "scale") for fit in findings.fits):
+        order = next((fit for fit in findings.fits if fit.kind == "order"), None)
+        fits = f"; its joints fit the projected 3D in {order.cause}" if order else ""
+        raise UserError(
+            f"{said}, and {wanted}; in that order its joints are {findings.typical:.0%} of the person's size from the projected 3D{fits}: "
+            "give a file with Human3.6M's joints."
+        )
+    findings.refuse()
+    return [f"{said}; its joints fit the 3D in Human3.6M's order ({findings.typical:.1%} of a person's size) and are read so", *findings.notes()]
+
+
+def _compare_with_release(files: _Source, poses: Takes3D, items: dict[str, list[View]]) -> list[str]:
+    """Human3.6M's published numbers of takes and frames where the files have others."""
+    if files.name != H36M:
+        return []
+    few = [f"{subject} {len(poses[subject])}" for subject in H36M_SUBJECTS if subject in poses and len(poses[subject]) != H36M_TAKES[subject]]
+    notes = [f"takes: {', '.join(few)}, where Human3.6M has 30 of each subject (29 of S11)"] if few else []
+    if not few and len(poses) == len(H36M_SUBJECTS) and files.test_subjects == H36M_TEST_SUBJECTS:
+        for split, frames in H36M_FRAMES.items():
+            here = sum(view.frames for view in items[split])
+            notes += [f"{split}: {here:,} frames where Human3.6M has {frames:,}"] if here != frames else []
+    return notes
 
 
 def make_record(view: View) -> dict[str, Any]:
@@ -249,23 +333,28 @@ def _check_test_subjects(files: _Source, poses: Takes3D) -> tuple[str, ...]:
 
 
 def _check_pairs(files: _Source, poses: Takes3D, detections: Takes2D) -> list[str]:
-    """Raises UserError unless every take in 3D has its 2D; returns what has only 2D."""
-    if set(poses) != set(detections):
-        raise UserError(
-            f"'{files.positions}' and '{files.keypoints}' hold different subjects ({', '.join(sorted(poses, key=_natural))}; "
-            f"{', '.join(sorted(detections, key=_natural))}): give the files of one release."
-        )
-    left_out = []
+    """Removes what has no 2D from `poses`; returns what is in one file alone.
+
+    Raises:
+      UserError: a subject with 3D has no 2D.
+    """
+    extra = sorted(set(detections) - set(poses), key=_natural)
+    left_out = [f"{', '.join(extra)}: 2D without 3D"] if extra else []
     for subject in sorted(poses, key=_natural):
-        missing = sorted(set(poses[subject]) - set(detections[subject]), key=_natural)
-        if missing:
+        there = set(detections[subject]) if subject in detections else set()
+        both = there & set(poses[subject])
+        if not both:
+            other = f"takes {', '.join(sorted(there, key=_natural)[:5])}" if there else f"subjects {', '.join(sorted(detections, key=_natural))}"
             raise UserError(
-                f"'{files.keypoints}' has no 2D of subject '{subject}', take '{missing[0]}', which '{files.positions}' has: "
-                "give the files of one release."
+                f"'{files.keypoints}' has no 2D of subject '{subject}' and its takes ({', '.join(sorted(poses[subject], key=_natural)[:5])}), "
+                f"which '{files.positions}' has (there: {other}): give the 2D file of this release, or remove the subject from the 3D."
             )
-        extra = sorted(set(detections[subject]) - set(poses[subject]), key=_natural)
         known = H36M_CORRUPT_TAKE if files.name == H36M else None
-        left_out += [f"{subject} {take}: 2D without 3D" for take in extra if (subject, take) != known]
+        for take in sorted(there ^ both, key=_natural):
+            left_out += [f"{subject} {take}: 2D without 3D"] if (subject, take) != known else []
+        for take in sorted(set(poses[subject]) - both, key=_natural):
+            left_out.append(f"{subject} {take}: 3D without 2D")
+            del poses[subject][take]
     return left_out
 
 

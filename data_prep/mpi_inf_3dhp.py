@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import matlab, npz, records
+from data_prep import fitting, matlab, npz, records
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
@@ -32,6 +32,9 @@ SEQUENCES = {
     ("S7", "Seq1"): (6239, 25), ("S7", "Seq2"): (6320, 25), ("S8", "Seq1"): (6468, 25), ("S8", "Seq2"): (6054, 25),
 }  # fmt: skip
 TEST_SEQUENCES = tuple(f"TS{number}" for number in range(1, 7))
+VALID_FRAMES = {"TS1": 603, "TS2": 540, "TS3": 505, "TS4": 553, "TS5": 276, "TS6": 452}  # that count in the protocol
+# From knee to neck along the bones, millimetres: the one size of univ_annot3, and by how much it may differ within a file and from it.
+KNEE_TO_NECK, SAME_SIZE, SIZE_RANGE = 920.0, 0.03, 0.06
 TEST_FPS = 25.0  # nominal: no file says it, and nothing here depends on it
 SIDE = 2048  # pixels of the studio's square pictures
 LARGEST = 1e9  # millimetres or pixels
@@ -135,21 +138,85 @@ def _name_of(path: str) -> tuple[str, str]:
 def _load(files: _Files, pose_source: str) -> records.Recordset:
     """Reads all files: 360 MB for the whole data set."""
     activities: dict[str, list[list[int]]] = {}
+    left_out: list[str] = []
     if files.layout == OFFICIAL:
-        train = [view for path in files.train for view in _official_training(path, pose_source)]
+        train = [view for path in files.train for view in _official_training(path, pose_source, left_out)]
         test = []
         for path in files.test:
             view, labels = _official_test(path, pose_source)
             test.append(view)
             activities[view.subject] = run_lengths(labels)
     else:
-        train, test = list(_npz_training(files.train[0])), list(_npz_test(files.test[0]))
+        train, test = list(_npz_training(files.train[0], left_out)), list(_npz_test(files.test[0]))
+    if not train:
+        raise UserError(f"'{files.train[0]}' has no 2D or no 3D in any of the cameras {', '.join(map(str, CAMERAS))}: download it again.")
     here = {(view.subject, view.take) for view in train}
-    left_out = [f"{subject} {take}: not there" for subject, take in SEQUENCES if (subject, take) not in here]
+    left_out += [f"{subject} {take}: not there" for subject, take in SEQUENCES if (subject, take) not in here]
     left_out += [f"{name}: not there" for name in TEST_SEQUENCES if name not in {view.subject for view in test}]
-    described = {"fps": TEST_FPS, "activities": activities}
+    findings = fitting.Findings(" and ".join(f"'{path}'" for path in files.train[:1]), "")
+    for view in train + test:
+        same = [other for other in train if other is not view and (other.subject, other.take) == (view.subject, view.take)]
+        findings.add(_pair(view, same))
+    findings.refuse()
+    notes = findings.notes() + _compare_with_release(train, test)
+    if pose_source == UNIVERSAL:
+        notes += _compare_sizes(train + test)
+    described = {"fps": TEST_FPS, "notes": notes, "activities": activities}
     items = {"train": train, "test": test}
     return records.Recordset(schema.SEQUENCES, H36M_17.name, "gt", False, items, make_record, left_out, described, {})
+
+
+def _pair(view: View, same: list[View]) -> fitting.Pair:
+    """What `fitting` looks at, in the frames that count; `same` are the other cameras' views of the sequence."""
+    counted = np.flatnonzero(view.valid) if view.valid.any() else np.arange(view.frames)
+    some = counted[fitting.sample(len(counted))]
+    others = {
+        ("camera", f"the 3D of camera {other.camera}"): _plane(other.pose_3d[some]) for other in same if other.frames == view.frames
+    }
+    pose = view.pose_3d[counted]
+    nothing = np.zeros(pose.shape[:2], bool)  # these files hold no projection that could be clipped
+    return fitting.Pair(
+        view.subject, view.take, view.camera, view.keypoints_2d[counted], _plane(pose), pose[..., 2], nothing, others, view.size, False
+    )
+
+
+def _plane(pose: np.ndarray) -> np.ndarray:
+    """x/z and y/z of `[F, J, 3]`: the picture, but for focal length and centre, which the files do not have."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return pose[..., :2].astype(np.float64) / pose[..., 2:]
+
+
+def _compare_with_release(train: list[View], test: list[View]) -> list[str]:
+    """The protocol's numbers of frames where the files have others."""
+    frames = {(view.subject, view.take): view.frames for view in train}
+    lines = [
+        f"{subject} {take}: {count:,} frames where the data set has {SEQUENCES[subject, take][0]:,}"
+        for (subject, take), count in frames.items() if count != SEQUENCES[subject, take][0]
+    ]  # fmt: skip
+    for view in test:
+        valid = int(view.valid.sum())
+        if valid != VALID_FRAMES[view.subject]:
+            lines.append(f"{view.subject}: {valid:,} valid frames where the protocol has {VALID_FRAMES[view.subject]:,}")
+    return fitting.listed(lines, "sequences with other numbers of frames")
+
+
+def _compare_sizes(views: list[View]) -> list[str]:
+    """One sentence if the bodies are not of the one size that univ_annot3 promises."""
+    hip, spine, neck, left_hip, left_knee = (H36M_17.joints.index(name) for name in ("hip", "spine", "thorax", "left_hip", "left_knee"))
+    sizes: dict[str, float] = {}
+    for view in views:
+        name = view.subject if view.subject == view.take else f"{view.subject} {view.take}"
+        if name not in sizes:
+            bones = ((left_knee, left_hip), (hip, spine), (spine, neck))
+            lengths = [np.linalg.norm(view.pose_3d[:, one] - view.pose_3d[:, other], axis=-1) for one, other in bones]
+            sizes[name] = 1000 * float(np.median(np.sum(lengths, axis=0)))
+    low, high = min(sizes, key=sizes.get), max(sizes, key=sizes.get)
+    if sizes[high] <= (1 + SAME_SIZE) * sizes[low] and max(abs(size / KNEE_TO_NECK - 1) for size in sizes.values()) <= SIZE_RANGE:
+        return []
+    return [
+        f"the bodies measure {sizes[low]:.0f} mm ({low}) to {sizes[high]:.0f} mm ({high}) from knee to neck, where {UNIVERSAL} has one "
+        f"size of about {KNEE_TO_NECK:.0f} mm: {TRUE_SCALE} seems to stand in its place, and scores do not compare with published ones"
+    ]
 
 
 def run_lengths(labels: np.ndarray) -> list[list[int]]:
@@ -158,8 +225,8 @@ def run_lengths(labels: np.ndarray) -> list[list[int]]:
     return [[int(labels[start]), int(count)] for start, count in zip(starts, np.diff(starts, append=len(labels)), strict=True)]
 
 
-def _official_training(path: str, pose_source: str) -> Iterator[View]:
-    """The views of one annot.mat: cells `[14, 1]` of `[F, 56]` pixels and `[F, 84]` millimetres."""
+def _official_training(path: str, pose_source: str, left_out: list[str]) -> Iterator[View]:
+    """The views of one annot.mat: cells `[14, 1]` of `[F, 56]` pixels and `[F, 84]` millimetres; `left_out` gets those that are empty."""
     subject, take = _name_of(path)
     frames, fps = SEQUENCES[subject, take]
     pixels, poses, numbers = matlab.read_v5(path, ("annot2", pose_source, "cameras"))
@@ -171,9 +238,13 @@ def _official_training(path: str, pose_source: str) -> Iterator[View]:
             place = f"'{path}', {name}, camera {camera}"
             if not isinstance(cells, list) or len(cells) != NUM_CAMERAS:
                 raise UserError(f"{place}: no row of {NUM_CAMERAS} cells: download it again.")
+            if np.size(cells[camera]) == 0:
+                left_out.append(f"{subject} {take} camera {camera}: no {'2D' if axes == 2 else '3D'}")
+                break
             flat = _numbers(cells[camera], (None, RAW_JOINTS * axes), place)
             arrays.append(flat.reshape(-1, RAW_JOINTS, axes)[:frames, RAW_TO_NPZ])
-        yield _view(subject, take, camera, float(fps), *arrays, np.ones(len(arrays[0]), np.bool_), f"'{path}', camera {camera}")
+        else:
+            yield _view(subject, take, camera, float(fps), *arrays, np.ones(len(arrays[0]), np.bool_), f"'{path}', camera {camera}")
 
 
 def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
@@ -193,8 +264,8 @@ def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
     return _view(name, name, 0, TEST_FPS, *arrays, valid != 0, f"'{path}'"), activity.astype(int)
 
 
-def _npz_training(path: str) -> Iterator[View]:
-    """P-STMO's dict["S1 Seq1"] = [dict["0"] = {data_2d, data_3d}, fps]."""
+def _npz_training(path: str, left_out: list[str]) -> Iterator[View]:
+    """P-STMO's dict["S1 Seq1"] = [dict["0"] = {data_2d, data_3d}, fps]; `left_out` gets views that are None or empty."""
     for sequence, value in _entries(path):
         place = f"'{path}', sequence '{sequence}'"
         name = tuple(sequence.split(" "))
@@ -203,6 +274,9 @@ def _npz_training(path: str) -> Iterator[View]:
         views, (subject, take) = value[0], name
         for camera in CAMERAS:
             at = f"{place}, camera {camera}"
+            if str(camera) in views and _is_hole(views[str(camera)]):
+                left_out.append(f"{subject} {take} camera {camera}: no 2D or no 3D")
+                continue
             arrays = _npz_arrays(views[str(camera)] if str(camera) in views else None, ("data_2d", "data_3d"), at)
             yield _view(subject, take, camera, float(SEQUENCES[name][1]), *arrays, np.ones(len(arrays[0]), np.bool_), at)
 
@@ -215,6 +289,14 @@ def _npz_test(path: str) -> Iterator[View]:
             raise UserError(f"{place} is not one of {', '.join(TEST_SEQUENCES)}: give P-STMO's file.")
         pixels, pose, valid = _npz_arrays(value, ("data_2d", "data_3d", "valid"), place)
         yield _view(name, name, 0, TEST_FPS, pixels, pose, valid != 0, place)
+
+
+def _is_hole(entry: Any) -> bool:
+    """Whether a view is None, or has None or an empty array where its 2D or its 3D should be."""
+    if entry is None:
+        return True
+    parts = [entry[name] for name in ("data_2d", "data_3d") if isinstance(entry, dict) and name in entry]
+    return any(part is None or (isinstance(part, np.ndarray) and part.size == 0) for part in parts)
 
 
 def _entries(path: str) -> list[tuple[str, Any]]:

@@ -22,7 +22,7 @@ from data_prep import shards
 from kdpose_jax import buckets, files, skeletons
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.files import is_partial, write_atomically
+from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json
 
 # Says what a folder without metadata.json is being made from; deleted when the data set is whole.
@@ -117,6 +117,7 @@ def write_recordset(
     started = time.monotonic()
     identity = {"kind": kind.name, "schema_version": schema.SCHEMA_VERSION, "sources": sources, "settings": settings}
     if _is_finished(out, identity):
+        _remove_leftovers(out)
         return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
     recordset = load()
     with process_errors(), _storage_errors(out), files.held(out, print):
@@ -135,7 +136,7 @@ def write_recordset(
             write_atomically(folder / name, content)
         metadata = _metadata(out, identity, recordset, planned)
         _write_json(folder / schema.METADATA_FILE, metadata)
-        _remove_leftovers(folder)
+        (folder / UNFINISHED_FILE).unlink()
     return _summary(out, kind, metadata, time.monotonic() - started)
 
 
@@ -144,7 +145,7 @@ def _is_finished(out: str, identity: dict[str, Any]) -> bool:
     folder = epath.Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
-    if not folder.is_dir() or all(entry.name == files.LOCK_FILE or is_partial(entry.name) for entry in folder.iterdir()):
+    if not folder.is_dir() or all(files.is_leftover(entry.name) for entry in folder.iterdir()):
         return False
     for name, finished in ((schema.METADATA_FILE, True), (UNFINISHED_FILE, False)):
         path = folder / name
@@ -234,21 +235,26 @@ def _metadata(out: str, identity: dict[str, Any], recordset: Recordset, planned:
 
 
 def _write_json(path: epath.Path, content: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _remove_leftovers(folder: epath.Path) -> None:
-    """Deletes what only an unfinished data set needs, and the partial files of killed runs."""
-    for entry in folder.iterdir():
-        if entry.name == UNFINISHED_FILE or is_partial(entry.name):
-            entry.unlink()
+def _remove_leftovers(out: str) -> None:
+    """Deletes what a process left that was killed between its last two lines.
+
+    A folder that nobody may write into, or that another process holds, stays as it is.
+    """
+    folder = epath.Path(out)
+    names = {entry.name for entry in folder.iterdir()}
+    if UNFINISHED_FILE in names or any(map(files.is_leftover, names)):
+        with contextlib.suppress(OSError, UserError), files.held(out, lambda _: None):
+            (folder / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
 def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: float) -> Summary:
     size = "frames" if kind is schema.SEQUENCES else "records"
     splits = {name: (split["records"], split[size]) for name, split in metadata["splits"].items()}
     num_bytes = sum(entry.stat().length for entry in epath.Path(out).iterdir())
-    notes = metadata["notes"] if "notes" in kind.keys else []
+    notes = metadata["notes"] if "notes" in metadata else []  # those of sequences came later
     return Summary(out, kind.unit, splits, num_bytes, metadata["left_out"], notes, seconds)
 
 

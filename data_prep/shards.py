@@ -54,6 +54,8 @@ def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[s
 def end_with_parent() -> None:
     """Makes a worker process end when its parent does, however that ends; without it, those of a killed run would stay for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a Ctrl-C, which all processes of a terminal get, the parent speaks
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # with which a pool ends its workers; the parent had it blocked
 
     def watch() -> None:
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])

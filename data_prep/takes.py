@@ -1,5 +1,6 @@
 """The positions and the 2D joints in VideoPose3D's npz files, checked number by number."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,43 +8,71 @@ import numpy as np
 
 from data_prep import npz
 from kdpose_jax.errors import UserError
-from kdpose_jax.skeletons import H36M_17, H36M_32_TO_17
+from kdpose_jax.skeletons import COCO_17, H36M_17, H36M_32_TO_17
 
 Takes3D = dict[str, dict[str, np.ndarray]]
-Takes2D = dict[str, dict[str, list[np.ndarray]]]
+Takes2D = dict[str, dict[str, list[np.ndarray | None]]]
+LAYOUTS = ("h36m", "human36m", "human3.6m", "h3.6m", "h36m_17", "h36m17")  # names of Human3.6M's 17 joints
+OTHER_LAYOUTS = ("coco", "mpii", "openpose", "body_25", "body25", "humaneva15", "humaneva20", "lsp", "halpe", "panoptic", "3dhp", "smpl")
+SCORES = (3, 4)  # x and y with one score, or with Detectron's two
 
 
-def read_positions(path: str) -> Takes3D:
+@dataclasses.dataclass(frozen=True)
+class Positions:
+    """The 3D of a file: subject -> take -> `[F, 17, 3]` float32, metres, world coordinates; and what is to be said of it."""
+
+    takes: Takes3D
+    notes: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """The 2D of a file: subject -> take -> one `[F, 17, 2]` float32 per camera, pixels, None where a view has no 2D.
+
+    Attributes:
+      takes: as above.
+      layout: the joints that the metadata names, in words, "" if they are Human3.6M's or it names none.
+      notes: what is to be said of it.
+    """
+
+    takes: Takes2D
+    layout: str
+    notes: list[str]
+
+
+def read_positions(path: str) -> Positions:
     """Reads `positions_3d` and keeps 17 of 32 joints.
 
     Args:
       path: data_3d_<name>.npz.
 
     Returns:
-      subject -> take -> `[F, 17, 3]` float32, metres, world coordinates.
+      The positions.
 
     Raises:
       UserError: a damaged file, another layout or number of joints, not-a-numbers, or millimetres.
     """
     (raw,) = npz.read_pickled_npz(path, ("positions_3d",))
     poses: Takes3D = {}
+    rounded = 0.0
     for subject, take, value in _takes(raw, path):
         place = f"'{path}', subject '{subject}', take '{take}'"
-        array = _checked_array(value, (17, 32), 3, place)
+        array = _checked_array(value, (17, 32), (3,), place)
         if np.abs(array).max() > 50:
             raise UserError(f"{place}: a joint is {np.abs(array).max():.0f} from the origin, so these seem to be millimetres: give metres.")
+        rounded = max(rounded, _half_step(value, array))
         poses.setdefault(subject, {})[take] = array[:, H36M_32_TO_17, :] if array.shape[1] == 32 else array
-    return poses
+    return Positions(poses, [f"the 3D is stored in float16, which rounds it by up to {1000 * rounded:.2g} mm"] if rounded else [])
 
 
-def read_detections(path: str) -> Takes2D:
+def read_detections(path: str) -> Detections:
     """Reads `positions_2d`.
 
     Args:
       path: data_2d_<name>_<keypoints>.npz.
 
     Returns:
-      subject -> take -> one `[F, 17, 2]` float32 per camera, pixels.
+      The detections.
 
     Raises:
       UserError: a damaged file, another layout or number of joints, or not-a-numbers.
@@ -56,16 +85,75 @@ def read_detections(path: str) -> Takes2D:
             f"'{path}' has {joints} joints by its metadata where {H36M_17.num_joints} are needed: give a file with Human3.6M's joints."
         )
     detections: Takes2D = {}
+    scored, rounded = 0, 0.0
     for subject, take, value in _takes(raw, path):
         place = f"'{path}', subject '{subject}', take '{take}'"
         if not isinstance(value, (list, tuple)) and not (isinstance(value, np.ndarray) and value.ndim in (1, 4)):
             raise UserError(
                 f"{place} is a {type(value).__name__} where a list of one array per camera is needed: give a file in VideoPose3D's layout."
             )
-        detections.setdefault(subject, {})[take] = [
-            _checked_array(view, (H36M_17.num_joints,), 2, f"{place}, camera {index}") for index, view in enumerate(value)
-        ]
-    return detections
+        views: list[np.ndarray | None] = []
+        for index, view in enumerate(value):
+            array = None if _is_hole(view) else _checked_array(view, (H36M_17.num_joints,), (2, *SCORES), f"{place}, camera {index}")
+            if array is not None:
+                rounded = max(rounded, _half_step(view, array[..., :2]))
+                scored += array.shape[2] in SCORES
+                array = np.ascontiguousarray(array[..., :2])
+            views.append(array)
+        detections.setdefault(subject, {})[take] = views
+    notes = [f"{scored:,} views hold scores behind x and y, which are not used"] if scored else []
+    notes += [f"the 2D is stored in float16, which rounds it by up to {rounded:.2g} pixels"] if rounded else []
+    return Detections(detections, _named_layout(metadata), notes)
+
+
+def _named_layout(metadata: dict[str, Any]) -> str:
+    """The joints that a 2D file's metadata names, in words, "" if they are Human3.6M's or it names none that is known."""
+    name = metadata["layout_name"] if "layout_name" in metadata else None
+    said = []
+    if isinstance(name, str) and name.lower().strip() not in ("", *LAYOUTS):
+        said.append(f"layout '{name[:40]}'")
+    pairs = _pairs(metadata["keypoints_symmetry"]) if "keypoints_symmetry" in metadata else None
+    known = {"COCO's": COCO_17.left, "exchanged": H36M_17.right, "Human3.6M's": H36M_17.left}
+    right = {"COCO's": COCO_17.right, "exchanged": H36M_17.left, "Human3.6M's": H36M_17.right}
+    if pairs:
+        whose = next((one for one in known if pairs == set(zip(known[one], right[one], strict=True))), "not Human3.6M's")
+        if whose != "Human3.6M's":
+            said.append(f"left and right joints that are {whose}")
+        elif said and name.lower().strip() not in OTHER_LAYOUTS:
+            return ""  # a name of the user's own
+    return " and ".join(said)
+
+
+def _pairs(symmetry: Any) -> set[tuple[int, int]] | None:
+    """Pairs of left and right joints, None if the entry is something else."""
+    try:
+        left, right = ([int(joint) for joint in side] for side in symmetry)
+        return set(zip(left, right, strict=True))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _is_hole(view: Any) -> bool:
+    """Whether a view has no 2D: None, an empty array, not-a-numbers alone, or one mark of a missing joint everywhere."""
+    if view is None or (isinstance(view, np.ndarray) and view.dtype.hasobject and all(one is None for one in view.ravel())):
+        return True
+    try:
+        array = np.asarray(view, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    if array.ndim == 0:
+        return bool(np.isnan(array))
+    if array.size == 0 or np.isnan(array[..., :2]).all():
+        return True
+    first = array[..., :2].ravel()[0]
+    return bool(first in (0, -1) and (array[..., :2] == first).all())
+
+
+def _half_step(value: Any, array: np.ndarray) -> float:
+    """By how much float16 rounds the largest of these numbers, 0 if they are stored in another type."""
+    if not isinstance(value, np.ndarray) or value.dtype != np.float16:
+        return 0.0
+    return float(np.spacing(np.float16(np.abs(array).max()))) / 2
 
 
 def _takes(raw: Any, path: str) -> Iterator[tuple[str, str, Any]]:
@@ -79,17 +167,23 @@ def _takes(raw: Any, path: str) -> Iterator[tuple[str, str, Any]]:
             yield subject, take, value
 
 
-def _checked_array(value: Any, joints: tuple[int, ...], axes: int, place: str) -> np.ndarray:
-    """`[F, J, axes]` float32, finite, with a permitted number of joints."""
+def _checked_array(value: Any, joints: tuple[int, ...], axes: tuple[int, ...], place: str) -> np.ndarray:
+    """`[F, J, axes]` float32, finite, with a permitted number of joints and of axes."""
     try:
         array = np.asarray(value, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.zeros(0, np.float32)
-    if array.ndim != 3 or array.shape[0] == 0 or array.shape[1] not in joints or array.shape[2] != axes:
-        shape = list(array.shape) if array.size else f"an empty or mixed {type(value).__name__}"
-        needed = f"[frames, {' or '.join(map(str, joints))} joints, {axes}]"
+    if array.ndim != 3 or array.shape[0] == 0 or array.shape[1] not in joints or array.shape[2] not in axes:
+        kind = "array" if isinstance(value, np.ndarray) else type(value).__name__
+        shape = list(array.shape) if array.size else f"an empty or mixed {kind}"
+        needed = f"[frames, {' or '.join(map(str, joints))} joints, {axes[0]}]"
         raise UserError(f"{place}: {shape} where {needed} is needed: give a file with Human3.6M's joints.")
-    if not np.isfinite(array).all():
-        frame, joint, _ = np.argwhere(~np.isfinite(array))[0]
-        raise UserError(f"{place}: not a finite number in frame {frame}, joint {joint}: repair it, or remove the take from 2D and 3D.")
+    places = array[..., : axes[0]]
+    if not np.isfinite(places).all():
+        wrong = ~np.isfinite(places).all(axis=-1)
+        frame, joint = np.argwhere(wrong)[0]
+        raise UserError(
+            f"{place}: not a finite number in frame {frame}, joint {joint} (such are {wrong.sum():,} of {wrong.size:,} joints): fill them "
+            "in, or remove the take from 2D and 3D."
+        )
     return array

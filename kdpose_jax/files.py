@@ -7,9 +7,10 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from etils import epath
 
@@ -17,6 +18,8 @@ from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
 
 LOCK_FILE = ".lock"
+# A process that has written nothing into an unfinished file for so long is gone.
+SECONDS_UNTIL_DEAD = 3600.0
 # What file systems answer that cannot lock.
 _UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -43,7 +46,19 @@ def absolute(path: epath.PathLike) -> epath.Path:
         return epath.Path(text)
     if "://" in text:
         raise UserError(f"'{text}' is in a storage that is not known here: use a folder of a disk, or gs://BUCKET/FOLDER.")
-    return epath.Path(text).expanduser().resolve()
+    return epath.Path(home_filled_in(text)).resolve()
+
+
+def home_filled_in(text: str) -> str:
+    """A path with `~` or `~USER` at its beginning filled in, as a shell does it for words that do not begin with a flag.
+
+    Raises:
+      UserError: there is no such user.
+    """
+    filled = os.path.expanduser(text)
+    if filled.startswith("~"):
+        raise UserError(f"'{text}' begins with '{text.split('/')[0]}', and there is no such user: write ./{text} for a folder of that name.")
+    return filled
 
 
 def write_atomically(path: epath.PathLike, data: bytes) -> None:
@@ -94,25 +109,53 @@ def sync_folder(folder: epath.PathLike) -> None:
 
 
 def partial_name(path: epath.PathLike) -> epath.Path:
-    """The name under which a file is written until it is whole; two processes of a machine never share one."""
+    """The name under which a file is written until it is whole; a new one each time.
+
+    Process numbers alone would not tell the hosts of a pod apart, nor the containers of a machine.
+    """
     path = epath.Path(path)
-    return path.parent / f".{path.name}.{os.getpid()}.partial"
+    return path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
 
 
-def is_partial(name: str) -> bool:
-    """Whether a killed process left this file."""
+def is_leftover(name: str) -> bool:
+    """Whether a killed process may have left a file of this name: its lock, or a part of a file."""
+    return name == LOCK_FILE or _is_partial(name)
+
+
+def _is_partial(name: str) -> bool:
     return name.startswith(".") and name.endswith(".partial")
 
 
+def _remove_partial(folder: epath.Path, younger: bool) -> None:
+    """Deletes what killed processes left of files that they wrote into a folder.
+
+    Args:
+      folder: need not exist.
+      younger: whether those too that are younger than `SECONDS_UNTIL_DEAD`, which a live process
+        may be writing.
+    """
+    if not folder.is_dir():
+        return
+    with contextlib.suppress(OSError):  # of a file that is gone meanwhile
+        for entry in [entry for entry in folder.iterdir() if _is_partial(entry.name)]:
+            if younger or entry.stat().mtime < time.time() - SECONDS_UNTIL_DEAD:
+                entry.unlink()
+
+
 @contextlib.contextmanager
-def held(folder: epath.PathLike, show: Callable[[str], None]) -> Iterator[None]:
+def held(
+    folder: epath.PathLike, show: Callable[[str], None], below: Sequence[str] = ()
+) -> Iterator[None]:
     """Holds a folder for this process, so that no second run writes into it; let go when the process ends, however it does.
 
-    A folder that cannot be locked (a bucket, some network file systems) is used all the same, and said to be unprotected.
+    What killed processes left of their writes is deleted: nobody else writes there now. A folder
+    that cannot be locked (a bucket, some network file systems) is used all the same, and said to be
+    unprotected; there only what is older than `SECONDS_UNTIL_DEAD` is deleted.
 
     Args:
       folder: made if needed.
       show: prints one line.
+      below: folders in it that only its holder writes into.
 
     Raises:
       UserError: another process holds it; names the process and its machine.
@@ -120,11 +163,14 @@ def held(folder: epath.PathLike, show: Callable[[str], None]) -> Iterator[None]:
     folder = epath.Path(folder)
     if buckets.is_bucket(folder):
         show(f"note: {folder} cannot be locked: see to it that no other run writes there")
+        _remove_partial(folder, younger=False)
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = _lock(folder, show)
+    descriptor, locked = _lock(folder, show)
     try:
+        for name in ("", *below):
+            _remove_partial(folder / name, younger=locked)
         yield
     finally:
         with contextlib.suppress(OSError):  # while it is held, and so never another's
@@ -133,8 +179,24 @@ def held(folder: epath.PathLike, show: Callable[[str], None]) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(folder: epath.Path, show: Callable[[str], None]) -> int:
-    """A descriptor that holds the folder for as long as it is open."""
+def tidy(folder: epath.PathLike, below: Sequence[str] = ()) -> None:
+    """Deletes what a killed process left in a folder that is complete.
+
+    Nothing happens where a live process holds the folder, or nobody may write into it.
+
+    Args:
+      folder: exists.
+      below: as for `held`.
+    """
+    folder = epath.Path(folder)
+    places = [place for name in ("", *below) if (place := folder / name).is_dir()]
+    if any(is_leftover(entry.name) for place in places for entry in place.iterdir()):
+        with contextlib.suppress(OSError, UserError), held(folder, lambda _: None, below):
+            pass
+
+
+def _lock(folder: epath.Path, show: Callable[[str], None]) -> tuple[int, bool]:
+    """A descriptor that holds the folder for as long as it is open, and whether it does."""
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,7 +208,7 @@ def _lock(folder: epath.Path, show: Callable[[str], None]) -> int:
         if error.errno not in _UNLOCKABLE:
             raise
         show(f"note: {folder} cannot be locked ({error.strerror}): see to it that no other run writes there")
-        return descriptor
+        return descriptor, False
     if os.fstat(descriptor).st_nlink == 0:  # the holder before was just removing it
         os.close(descriptor)
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +216,7 @@ def _lock(folder: epath.Path, show: Callable[[str], None]) -> int:
     about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(about).encode(), 0)
-    return descriptor
+    return descriptor, True
 
 
 def _holder(content: bytes) -> str:

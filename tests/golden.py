@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -25,6 +26,30 @@ def golden_files(*patterns: str) -> list:
 def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """The arrays of a file whose names begin so, without the prefix."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def single_slack(arrays: dict[str, np.ndarray], kind: str, least: float, suffix: str = "64") -> float:
+    """How far a float32 result may be off, relative to its array's largest value: ten times what the reference is off its own float64.
+
+    Args:
+      arrays: of one file.
+      kind: `output`, `grad` or `train`.
+      least: where the reference happens to be nearer than that.
+      suffix: of the float64 twins.
+    """
+    gaps = []
+    for name, single in arrays.items():
+        twin = name.replace(f"{kind}/", f"{kind}{suffix}/", 1)
+        if name.startswith(f"{kind}/") and twin in arrays and single.dtype.kind == "f" and np.abs(arrays[twin]).max(initial=0):
+            gaps.append(np.abs(single - arrays[twin]).max() / np.abs(arrays[twin]).max())
+    return max([least, *(10 * gap for gap in gaps if np.isfinite(gap) and gap < 1e-4)])
+
+
+def numbers_in(text: str, pattern: str) -> tuple[float, ...]:
+    """The numbers that a file's config gives in words, by a regular expression with a group for each."""
+    found = re.search(pattern, text)
+    assert found is not None, f"no {pattern} in: {text}"
+    return tuple(float(number) for number in found.groups())
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ ALONE = {
     "detached": ("paper, maps detached as released", {"distill.projection.student_gradient": False}),
     "projectors": ("paper, projectors untrained as released", {"distill.projection.trained": False}),
     "temperature": ("paper, temperature untrained as released", {"distill.temperature.trained": False}),
-    "reversal": ("paper, reversal without its sign as released", {"distill.temperature.reversal": "release"}),
+    "reversal": ("paper, reversal without its sign as released", {"distill.temperature.reversal": (1.0, 0.0)}),
     "target": ("paper, no gradient through the target as released", {"distill.alignment.target_gradient": False}),
     "projection": ("paper, projectors alone", {"distill.weights.alignment": 0.0}),
     "alignment": ("paper, class alignment alone", {"distill.weights.projection": 0.0}),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 
@@ -12,6 +13,12 @@ INCH = 0.0254
 ROOT = "root"
 TURNS = ("rx", "ry", "rz")
 SHIFTS = ("tx", "ty", "tz")
+RATE = ":samples-per-second"
+FRAME_NUMBER = re.compile(r"[+-]?\d{1,15}", re.ASCII)
+BREAKS = (
+    "places where the frame numbers leave some out, repeat one or go back, and where the motion is "
+    "cut in two"
+)
 
 
 @dataclasses.dataclass
@@ -35,13 +42,13 @@ class Skeleton:
     Attributes:
       path: of the file.
       bones: the root and every bone below it, parents first.
-      metres: length of its unit.
+      metres: length of its unit; None where the file does not say.
       degrees: factor that makes its angles degrees.
     """
 
     path: str
     bones: tuple[Bone, ...]
-    metres: float
+    metres: float | None
     degrees: float
 
 
@@ -52,7 +59,7 @@ def read_skeleton(path: str) -> Skeleton:
       UserError: a line that is no ASF, named.
     """
     lines = clip.read_lines(path)
-    units, degrees, section = 1.0, 1.0, ""
+    metres, degrees, section = None, 1.0, ""
     bones = {ROOT: Bone(ROOT, -1, np.zeros(3), 0.0, np.zeros(3))}
     parents: dict[str, tuple[str, int]] = {}
     bone = None
@@ -67,6 +74,7 @@ def read_skeleton(path: str) -> Skeleton:
             units = numbers(path, index, words[1:], 1, "length")[0]
             if units <= 0:
                 raise fault(path, index, f"the unit of length is 1/{units:g} of an inch")
+            metres = INCH / units
         elif section == ":units" and key == "angle":
             degrees = _degrees(path, index, words[-1])
         elif section == ":bonedata" and key == "begin":
@@ -85,7 +93,7 @@ def read_skeleton(path: str) -> Skeleton:
     if bones[ROOT].line < 0 or not parents:
         missing = ":root" if bones[ROOT].line < 0 else ":hierarchy"
         raise fault(path, len(lines) - 1, f"the file ends without a {missing}, so this is no ASF file")
-    return Skeleton(path, _in_order(path, bones, parents), INCH / units, degrees)
+    return Skeleton(path, _in_order(path, bones, parents), metres, degrees)
 
 
 def _degrees(path: str, line: int, word: str) -> float:
@@ -155,17 +163,20 @@ def read(path: str, skeleton: Skeleton) -> Clip:
       skeleton: of its ASF file.
 
     Returns:
-      The clip: "root", and the end of every bone under the bone's name. The file knows no frame rate.
+      The clip: "root", and the end of every bone under the bone's name. Hardly any file knows its
+      rate.
 
     Raises:
       UserError: a line that is no AMC or does not fit the skeleton, named.
     """
     lines = clip.read_lines(path)
-    degrees, blocks = skeleton.degrees, []
+    degrees, fps, blocks = skeleton.degrees, None, []
     for index, line in enumerate(lines):
-        if line.startswith(":"):
+        if line.lower().startswith(RATE):
+            fps = float(numbers(path, index, line.split()[1:], 1, RATE)[0])
+        elif line.startswith(":"):
             degrees = _degrees(path, index, line[1:]) if line[1:].lower() in ("degrees", "radians") else degrees
-        elif line.isdigit():
+        elif FRAME_NUMBER.fullmatch(line):
             blocks.append(index)
         elif line and not line.startswith("#") and not blocks:
             raise fault(path, index, f"'{line[:40]}' where the number of the first frame must be")
@@ -173,28 +184,89 @@ def read(path: str, skeleton: Skeleton) -> Clip:
         raise fault(path, len(lines) - 1, "the file ends without a frame")
     clip.require_size(path, len(blocks), len(skeleton.bones))
     moving = {bone.name: len(bone.channels) for bone in skeleton.bones if bone.channels}
+    notes: dict[str, int] = {}
+    ends = [*blocks[1:], len(lines)]
+    if len(blocks) > 1 and _is_cut(lines[blocks[-1] + 1 :], moving):
+        clip.add_note(notes, clip.CUT, 1)
+        blocks, ends = blocks[:-1], ends[:-1]
     rows = [
-        _read_frame(path, lines, start, end, moving, skeleton.path) for start, end in zip(blocks, [*blocks[1:], len(lines)], strict=True)
+        _read_frame(path, lines, start, end, moving, skeleton.path)
+        for start, end in zip(blocks, ends, strict=True)
     ]
-    return _pose(skeleton, np.asarray(rows, np.float64), degrees)
+    step, breaks = _continuity(path, lines, blocks)
+    clip.add_note(notes, BREAKS, len(breaks))
+    posed = _pose(skeleton, np.asarray(rows, np.float64), degrees)
+    return dataclasses.replace(posed, fps=fps, step=step, breaks=breaks, notes=notes)
+
+
+def _continuity(path: str, lines: list[str], blocks: list[int]) -> tuple[int, tuple[int, ...]]:
+    """By how much most frame numbers grow, and the frames before which they do something else.
+
+    If most do not agree, they should grow by 1.
+
+    Raises:
+      UserError: they do not grow.
+    """
+    steps = np.diff([int(lines[index]) for index in blocks])
+    if not len(steps):
+        return 1, ()
+    sizes, counts = np.unique(steps[steps > 0], return_counts=True)
+    if not len(sizes):
+        raise fault(
+            path,
+            blocks[1],
+            f"frame {lines[blocks[1]]} follows frame {lines[blocks[0]]}, and no number grows",
+        )
+    step = int(sizes[counts.argmax()]) if 2 * counts.max() > len(steps) else 1
+    return step, tuple(int(frame) for frame in np.flatnonzero(steps != step) + 1)
+
+
+def _words(line: str) -> list[str]:
+    """The words of a line without its remark, which is a word of its own: -1.#IND is a number."""
+    words = line.split()
+    return words[: next((index for index, word in enumerate(words) if word.startswith("#")), None)]
+
+
+def _is_cut(lines: list[str], moving: dict[str, int]) -> bool:
+    """Whether the last frame's lines end too early, as in a file that was cut off there."""
+    rows = [words for words in map(_words, lines) if words]
+    if len(rows) != len(moving):
+        return len(rows) < len(moving)
+    name, values = rows[-1][0], rows[-1][1:]
+    if name not in moving:
+        return any(one.startswith(name) for one in moving) and not values
+    if len(values) < moving[name]:
+        return True
+    try:
+        clip.number(values[-1])
+    except ValueError:
+        return not clip.comma_hint(values[-1])
+    return False
 
 
 def _read_frame(path: str, lines: list[str], start: int, end: int, moving: dict[str, int], skeleton: str) -> list[float]:
     """The values of the frame whose number stands in line `start`, in the order of `moving` (bone -> number of channels)."""
     found: dict[str, list[float]] = {}
     for index in range(start + 1, end):
-        words = lines[index].split()
-        if not words or words[0].startswith("#"):
+        words = _words(lines[index])
+        if not words:
             continue
         name, values = words[0], words[1:]
         if name not in moving:
             raise fault(path, index, f"bone '{name[:40]}' does not move by '{skeleton}'")
         if len(values) != moving[name]:
             raise fault(path, index, f"bone '{name}' has {len(values)} values where '{skeleton}' has {moving[name]} degrees of freedom")
+        if name in found:
+            raise fault(path, index, f"bone '{name}' stands twice in frame {lines[start]}")
         try:
             found[name] = [clip.number(value) for value in values]
         except ValueError:
-            raise fault(path, index, f"bone '{name}' has '{' '.join(values)[:60]}' where numbers must be") from None
+            text = " ".join(values)
+            raise fault(
+                path,
+                index,
+                f"bone '{name}' has '{text[:60]}' where numbers must be{clip.comma_hint(text)}",
+            ) from None
     if len(found) < len(moving):
         missing = next(name for name in moving if name not in found)
         raise fault(path, start, f"frame {lines[start]} has no values for bone '{missing}'")

@@ -9,9 +9,20 @@ from scipy.spatial.transform import Rotation
 
 from data_prep.mocap import clip
 from data_prep.mocap.clip import Clip, fault, numbers
+from kdpose_jax.untrusted import bounds
 
 CHANNELS = tuple(f"{axis}{kind}" for kind in ("position", "rotation") for axis in "XYZ")
 END = "_End"  # behind a joint's name: its End Site
+HEADER = {
+    "Frames:": re.compile(r"frames\s*:?(.*)", re.IGNORECASE),
+    "Frame Time:": re.compile(r"frame\s*time\s*:?(.*)", re.IGNORECASE),
+}
+REMARKS = ("#", "//")
+FEWER = (
+    "frames that 'Frames:' announces and the file does not hold (it was cut off, or the number is "
+    "wrong)"
+)
+MORE = "frames beyond those that 'Frames:' announces, which were taken too"
 
 
 @dataclasses.dataclass
@@ -37,16 +48,26 @@ def read(path: str) -> Clip:
       path: of the file.
 
     Returns:
-      The clip, End Sites as "<joint>_End"; it knows no unit.
+      The clip, End Sites as "<joint>_End"; it knows no unit, and no rate if its frame time is not
+      above 0.
 
     Raises:
       UserError: a line that is no BVH, named.
     """
-    lines = clip.read_lines(path)
+    lines = ["" if line.startswith(REMARKS) else line for line in clip.read_lines(path)]
     joints, line = _read_hierarchy(path, lines)
     clip.require_size(path, len(lines) - line, len(joints))
-    frame_time, values = _read_motion(path, lines, line, sum(len(joint.channels or ()) for joint in joints))
-    return _pose(joints, values, 1 / frame_time)
+    frames, frame_time, line = _read_header(path, lines, line + 1)
+    rows = [(index, text) for index, text in enumerate(lines[line:], line) if text]
+    if not rows:
+        raise fault(path, line - 1, f"{frames:g} frames announced and no line of motion")
+    notes: dict[str, int] = {}
+    values = _read_rows(path, rows, sum(len(joint.channels or ()) for joint in joints), notes)
+    clip.add_note(notes, FEWER, max(int(frames) - len(rows), 0))
+    clip.add_note(notes, MORE, max(len(rows) - int(frames), 0))
+    return dataclasses.replace(
+        _pose(joints, values, 1 / frame_time if frame_time > 0 else None), notes=notes
+    )
 
 
 def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
@@ -123,31 +144,62 @@ def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> Non
     joint.channels = channels
 
 
-def _read_motion(path: str, lines: list[str], line: int, channels: int) -> tuple[float, np.ndarray]:
-    """Seconds per frame and the channel values, `[F, channels]`, NaN where the file has NaN."""
-    header = []
-    line += 1
-    for label in ("Frames:", "Frame Time:"):
+def _read_header(path: str, lines: list[str], line: int) -> tuple[float, float, int]:
+    """The number of frames, the seconds per frame, in either order, and the line behind them."""
+    found: dict[str, float] = {}
+    while len(found) < len(HEADER):
         while line < len(lines) and not lines[line]:
             line += 1
         text = " ".join(lines[line].split()) if line < len(lines) else "the end of the file"
-        if not text.lower().startswith(label.lower()):
-            raise fault(path, min(line, len(lines) - 1), f"{text[:60]} where '{label}' must be")
-        header.append(float(numbers(path, line, text[len(label) :].split(), 1, label)[0]))
+        matches = {
+            label: pattern.fullmatch(text)
+            for label, pattern in HEADER.items()
+            if label not in found
+        }
+        label = next((label for label, match in matches.items() if match), None)
+        if label is None:
+            raise fault(
+                path,
+                min(line, len(lines) - 1),
+                f"{text[:60]} where '{next(iter(matches))}' must be",
+            )
+        found[label] = float(numbers(path, line, matches[label][1].split(), 1, label)[0])
         line += 1
-    frames, frame_time = header
-    if frame_time <= 0:
-        raise fault(path, line - 1, f"the frame time is {frame_time:g} seconds")
-    rows = [(index, text) for index, text in enumerate(lines[line:], line) if text]
-    if len(rows) != frames or not rows:
-        raise fault(path, line - 2, f"{frames:g} frames announced and {len(rows)} lines of motion")
+    frames, frame_time = (found[label] for label in HEADER)
+    if abs(frames) > bounds.PLACES:
+        raise fault(path, line - 1, f"{frames:g} frames are announced")
+    return frames, frame_time, line
+
+
+def _read_rows(
+    path: str, rows: list[tuple[int, str]], channels: int, notes: dict[str, int]
+) -> np.ndarray:
+    """The channel values, `[F, channels]`, NaN where the file has NaN.
+
+    Where the last line ends too early, the file was cut off: its other frames are as they were.
+    """
     try:
         values = np.loadtxt([text for _, text in rows], np.float64, comments=None, ndmin=2)
     except ValueError:
         values = np.zeros((0, 0))
-    if values.shape != (len(rows), channels):  # more slowly, to find the line, or NaN in another spelling
-        values = np.asarray([_read_row(path, index, text.split(), channels) for index, text in rows])
-    return frame_time, values
+    if values.shape == (len(rows), channels):
+        return values
+    # More slowly, to find the line, or NaN in another spelling.
+    if len(rows) > 1 and _is_cut(rows[-1][1].split(), channels):
+        clip.add_note(notes, clip.CUT, 1)
+        rows = rows[:-1]
+    return np.asarray([_read_row(path, index, text.split(), channels) for index, text in rows])
+
+
+def _is_cut(words: list[str], channels: int) -> bool:
+    """Whether a line of motion ends too early, between two values or within one."""
+    if len(words) != channels:
+        return len(words) < channels
+    try:
+        clip.number(words[-1])
+    except ValueError:
+        return not clip.comma_hint(words[-1])
+    return False
 
 
 def _read_row(path: str, line: int, words: list[str], channels: int) -> list[float]:
@@ -159,11 +211,13 @@ def _read_row(path: str, line: int, words: list[str], channels: int) -> list[flo
         try:
             values.append(clip.number(word))
         except ValueError:
-            raise fault(path, line, f"'{word[:60]}' is no number") from None
+            raise fault(
+                path, line, f"'{word[:60]}' is not a number{clip.comma_hint(word)}"
+            ) from None
     return values
 
 
-def _pose(joints: list[_Joint], values: np.ndarray, fps: float) -> Clip:
+def _pose(joints: list[_Joint], values: np.ndarray, fps: float | None) -> Clip:
     """Forward kinematics."""
     whole = np.isfinite(values).all(axis=1)
     values = np.where(whole[:, None], values, 0.0)

@@ -1,6 +1,8 @@
 """Recorded motion made fit for a studio: faulty frames cut out, 50 frames per second, feet on the floor, in front of the cameras."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -15,6 +17,9 @@ MIN_SPIKE = 0.02  # metres
 LIMB_TOLERANCE = 0.02  # of a limb's length around the clip's median, metres
 MARGIN = 3  # frames that go with a faulty one, on both sides
 MIN_FRAMES = 32  # at 50 per second
+# So much of a frame at 50 per second (0.4 ms) may be wanting for a piece's last frame: a frame time
+# is rounded in its file, 0.0083333 for 1/120.
+ROUNDING = 0.02
 ANKLE_HEIGHT = 0.07  # of the lower ankle of one who stands, metres
 STUDIO_RADIUS = 1.4  # metres
 COURSE_SECONDS = 0.5  # what is slower than this is the course, what is quicker the pose
@@ -24,24 +29,33 @@ ANKLES = tuple(H36M_17.joints.index(f"{side}_ankle") for side in ("right", "left
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cleaned:
-    """Pieces `[F, 17, 3]` float32, metres, z up, 50 frames per second; frames of the file; how many of them were cut, by reason."""
+    """A file's usable motion.
+
+    Attributes:
+      pieces: `[F, 17, 3]` float32, metres, z up, 50 frames per second.
+      frames: of the file.
+      cut: how many of them were cut, by reason.
+      notes: what was taken otherwise than the file says: a sentence and how often.
+    """
 
     pieces: list[np.ndarray]
     frames: int
     cut: dict[str, int]
+    notes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-def clean(pose: np.ndarray, fps: float) -> Cleaned:
+def clean(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> Cleaned:
     """The usable pieces of a clip.
 
     Args:
       pose: `[F, 17, 3]`, metres, z up, NaN in faulty frames.
       fps: frames per second.
+      breaks: frames that do not follow the frame before them in time; no piece reaches across.
 
     Returns:
       Every piece placed in the studio.
     """
-    reasons = faults(pose, fps)
+    reasons = faults(pose, fps, breaks)
     cut = {name: int(faulty.sum()) for name, faulty in reasons.items()}
     faulty = np.any(list(reasons.values()), axis=0)
     near = binary_dilation(faulty, iterations=MARGIN)
@@ -49,8 +63,11 @@ def clean(pose: np.ndarray, fps: float) -> Cleaned:
     cut[f"in pieces under {MIN_FRAMES / motion.FPS:.2f} s"] = 0
     pieces = []
     borders = np.flatnonzero(np.diff(near, prepend=True, append=True))  # begin and end of every good run, by turns
-    for start, end in zip(borders[::2], borders[1::2], strict=True):
-        count = int((end - start - 1) / fps * motion.FPS + 1e-6) + 1
+    cuts = sorted({*borders.tolist(), *(frame for frame in breaks if not near[frame])})
+    for start, end in itertools.pairwise(cuts):
+        if near[start]:
+            continue
+        count = int((end - start - 1) / fps * motion.FPS + ROUNDING) + 1
         if count < MIN_FRAMES:
             cut[f"in pieces under {MIN_FRAMES / motion.FPS:.2f} s"] += int(end - start)
             continue
@@ -58,9 +75,14 @@ def clean(pose: np.ndarray, fps: float) -> Cleaned:
     return Cleaned(pieces, len(pose), cut)
 
 
-def faults(pose: np.ndarray, fps: float) -> dict[str, np.ndarray]:
-    """Which frames are faulty, each for the first reason that holds: reason -> `[F]` booleans."""
+def faults(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> dict[str, np.ndarray]:
+    """Which frames are faulty, each for the first reason that holds: reason -> `[F]` booleans.
+
+    Across `breaks`, as in `clean`, nobody's speed is known.
+    """
     frames = len(pose)
+    joined = np.ones(max(frames - 1, 0), bool)
+    joined[np.asarray(breaks, int) - 1] = False
     lengths = np.linalg.norm(pose[:, LIMBS] - pose[:, [H36M_17.parents[joint] for joint in LIMBS]], axis=-1)
     found = {"not finite": ~np.isfinite(pose).all(axis=(1, 2))}
     with np.errstate(invalid="ignore"):  # comparisons with NaN are False
@@ -70,8 +92,12 @@ def faults(pose: np.ndarray, fps: float) -> dict[str, np.ndarray]:
             away = np.linalg.norm(pose[1:-1] - (pose[:-2] + pose[2:]) / 2, axis=-1)
             back = np.linalg.norm(pose[2:] - pose[:-2], axis=-1) < away
             limit = max(MAX_ACCELERATION / 2 / fps**2, MIN_SPIKE)
-            found["a spike of one frame"] = np.pad((back & (away > limit)).any(axis=1), 1)
-        jump = (np.linalg.norm(np.diff(pose, axis=0), axis=-1) * fps > MAX_SPEED).any(axis=1)
+            found["a spike of one frame"] = np.pad(
+                (back & (away > limit)).any(axis=1) & joined[:-1] & joined[1:], 1
+            )
+        jump = (np.linalg.norm(np.diff(pose, axis=0), axis=-1) * fps > MAX_SPEED).any(
+            axis=1
+        ) & joined
     found["a joint too fast"] = np.pad(jump, (0, 1)) | np.pad(jump, (1, 0))
     known = np.zeros(frames, bool)
     for name, faulty in found.items():

@@ -1,6 +1,7 @@
 """What a motion file holds once its skeleton has been posed, and the lines of text that it comes in."""
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from scipy.spatial.transform import Rotation
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds
 
-_BYTE_ORDER_MARK = "\ufeff".encode().decode("latin-1")
 _NAN = re.compile(r"[+-]?(1\.#(IND|QNAN|SNAN)\d*|nan\(\w*\))", re.IGNORECASE)  # as Windows programs print it
+CUT = "a last frame that is cut off in the middle and was left out"
+_DECIMAL_COMMA = re.compile(r"\d,\d")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,6 +27,10 @@ class Clip:
       rotations: what turns a joint's own axes into the file's, one `Rotation` of F per joint.
       fps: frames per second; None where the file does not say.
       metres: length of the file's unit; None where the file does not say.
+      step: by how much the file's frame numbers grow from frame to frame. Its frames are 1 / `step`
+        of the rate.
+      breaks: frames that do not follow the frame before them in time.
+      notes: what was taken otherwise than the file says, or left out: a sentence and how often.
     """
 
     joints: dict[str, int]
@@ -32,6 +38,9 @@ class Clip:
     rotations: list[Rotation]
     fps: float | None
     metres: float | None
+    step: int = 1
+    breaks: tuple[int, ...] = ()
+    notes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def turn(axes: str, degrees: np.ndarray) -> Rotation:
@@ -53,6 +62,9 @@ def turn(axes: str, degrees: np.ndarray) -> Rotation:
 def read_lines(path: str) -> list[str]:
     """The lines of a text file, stripped.
 
+    The text is UTF-8, UTF-16 or UTF-32, with a byte order mark or without. What is none of them is
+    Latin-1, in which every byte is a letter.
+
     Raises:
       UserError: it cannot be read, or is too large.
     """
@@ -60,11 +72,19 @@ def read_lines(path: str) -> list[str]:
         size = os.path.getsize(path)
         if size > bounds.TEXT:
             raise UserError(f"'{path}' has {size:,} bytes, and at most {bounds.TEXT:,} are read: cut it into several files.")
-        with open(path, encoding="latin-1") as file:
-            lines = [line.strip() for line in file]
+        with open(path, "rb") as file:
+            encoding = json.detect_encoding(
+                file.read(4)
+            )  # by its mark and its zeros; no more than that is JSON's
+        for one in (encoding, "latin-1"):
+            try:
+                with open(path, encoding=one) as file:
+                    return [line.strip() for line in file]
+            except UnicodeError:
+                continue
     except OSError as error:
         raise UserError(f"'{path}' cannot be read ({error.strerror}): check the file.") from error
-    return [lines[0].removeprefix(_BYTE_ORDER_MARK), *lines[1:]] if lines else lines
+    raise AssertionError("Latin-1 reads everything")
 
 
 def require_size(path: str, frames: int, joints: int) -> None:
@@ -79,6 +99,17 @@ def require_size(path: str, frames: int, joints: int) -> None:
 def fault(path: str, line: int, what: str) -> UserError:
     """The error for a line, counted from 0 here and from 1 for the reader."""
     return UserError(f"'{path}', line {line + 1}: {what}: correct the file or take it out of the folder.")
+
+
+def add_note(notes: dict[str, int], sentence: str, count: int) -> None:
+    """Counts what a note says; nothing for 0."""
+    if count:
+        notes[sentence] = count + (notes[sentence] if sentence in notes else 0)
+
+
+def comma_hint(text: str) -> str:
+    """What to say of words that are not numbers if they have decimal commas."""
+    return " (write decimal commas as points)" if _DECIMAL_COMMA.search(text) else ""
 
 
 def number(word: str) -> float:
@@ -101,9 +132,12 @@ def numbers(path: str, line: int, words: Sequence[str], count: int, what: str) -
     if len(words) != count:
         raise fault(path, line, f"{what} has {len(words)} values where {count} are needed")
     try:
-        values = np.asarray(words, np.float64)
+        values = np.asarray([number(word) for word in words], np.float64)
     except ValueError:
         values = np.full(count, np.nan)
     if not np.isfinite(values).all():
-        raise fault(path, line, f"{what} is '{' '.join(words)[:60]}' where finite numbers are needed")
+        text = " ".join(words)
+        raise fault(
+            path, line, f"{what} is '{text[:60]}' where finite numbers are needed{comma_hint(text)}"
+        )
     return values

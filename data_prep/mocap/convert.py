@@ -15,15 +15,29 @@ from typing import Any
 import numpy as np
 
 from data_prep import motion, records, shards, synthetic
-from data_prep.mocap import asf_amc, bvh, files, skeletons
+from data_prep.mocap import asf_amc, bodies, bvh, files, skeletons
 from data_prep.mocap.cleaning import Cleaned, clean
+from data_prep.mocap.clip import Clip, add_note
 from data_prep.mocap.skeletons import JointMap
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
 
 AMC_FPS = 120.0  # HDM05's and most of CMU's; the files do not say it
-UPRIGHT = 0.5  # metres from feet to head
+SAME_RATE = 1e-3  # of a rate: 60 and 59.94 are the same here
+SAME_UNIT = 1e-2  # of a unit
+SHOWN = 3  # files that a note names
+ASSUMED_RATE = (
+    f"no rate in an AMC file and none by --fps, so that {AMC_FPS:g} frames per second were taken "
+    "(some of CMU's trials, 60 and 61 among them, have 60)"
+)
+OTHER_RATE = "a rate in the file other than that of --fps, which was taken"
+OTHER_UNIT = "a unit in the file other than that of --unit, which was taken"
+OTHER_NAME = "an ASF file of another name, the only one beside the AMC file, was taken"
+STEP = (
+    "frame numbers that grow by more than 1, so that the frames were taken to be that many times "
+    "as far apart"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +117,11 @@ def convert(
     if up not in ("", *skeletons.UPWARDS):
         raise UserError(f"--up is '{up}': use {' or '.join(skeletons.UPWARDS)}.")
     rates, metres = files.parse_rates(fps), files.parse_unit(unit)
-    found = files.find_files(source)
+    found, without = files.find_files(source)
+    if without and not (skip_unreadable and found):
+        more = f" ({len(without) - 1:,} more have none)" if len(without) > 1 else ""
+        skip = ", or leave such files out with --skip-unreadable" if found else ""
+        raise UserError(f"{files.no_skeleton(without[0])}{more}{skip}.")
     given = files.rates_of([path for path, _ in found], rates)
     jobs = [Job(*pair, rate, metres, up, maps, skip_unreadable) for pair, rate in zip(found, given, strict=True)]
     takes = files.take_names(source, [job.path for job in jobs])
@@ -130,7 +148,6 @@ def convert(
     def load() -> records.Recordset:
         read = read_all(jobs, workers)
         items: dict[str, list[View]] = {split: [] for split in schema.SPLITS}
-        tell_lying(read)
         for base, (who, what), cleaned in zip(takes, names, read, strict=True):
             if isinstance(cleaned, str):
                 continue
@@ -138,12 +155,24 @@ def convert(
                 take = base if number == 1 else f"{base} {number}"
                 views = [View(who, what, take, index, noise, seed, piece) for index in range(synthetic.NUM_CAMERAS)]
                 items["test" if who in test else "train"] += views
-        left_out = _left_out(read)
+        left_out = _left_out(read) + [f"file: {files.no_skeleton(path)}." for path in without]
         for split, views in items.items():
             if not views:
                 raise UserError(f"No motion is left for the split '{split}' ({'; '.join(left_out)}): give other --test-subjects.")
         keypoints = "simulated" if noise else "gt"
-        return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, False, items, make_record, left_out, {"fps": motion.FPS}, {})
+        notes = _notes(takes, read)
+        described = {"fps": motion.FPS} | ({"notes": notes} if notes else {})
+        return records.Recordset(
+            schema.SEQUENCES,
+            H36M_17.name,
+            keypoints,
+            False,
+            items,
+            make_record,
+            left_out,
+            described,
+            {},
+        )
 
     return records.write_recordset(out, schema.SEQUENCES, sources, settings, load, workers)
 
@@ -194,12 +223,22 @@ def read_job(job: Job) -> Cleaned | str:
     """What a worker does: one file -> its usable pieces, or what is wrong with it if it may be skipped."""
     try:
         clip = asf_amc.read(job.path, _skeleton(job.skeleton)) if job.skeleton else bvh.read(job.path)
-        fps = job.fps or clip.fps or AMC_FPS
-        if not files.FPS_RANGE[0] <= fps <= files.FPS_RANGE[1]:
-            raise UserError(f"'{job.path}' has {fps:g} frames per second: give its rate with --fps.")
+        notes = dict(clip.notes)
+        fps = _rate(job, clip, notes)
+        add_note(
+            notes,
+            OTHER_NAME,
+            int(job.skeleton != "" and not files.is_named_after(job.path, job.skeleton)),
+        )
+        add_note(notes, OTHER_UNIT, int(_differ(job.metres, clip.metres, SAME_UNIT)))
         joint_map = skeletons.choose(job.path, clip, job.maps)
         with np.errstate(all="ignore"):  # frames with numbers that are too large are cut out
-            return clean(skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps)
+            cleaned = clean(
+                skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps, clip.breaks
+            )
+        for doubt in bodies.doubts(cleaned.pieces):
+            add_note(notes, doubt, 1)
+        return dataclasses.replace(cleaned, notes=notes)
     except UserError as error:
         if not job.skip:
             raise
@@ -211,13 +250,51 @@ def _skeleton(path: str) -> asf_amc.Skeleton:
     return asf_amc.read_skeleton(path)
 
 
-def tell_lying(read: list[Cleaned | str]) -> None:
-    """Says so where most of the people seem to lie, as they do where another axis points up."""
-    head, feet = 10, [3, 6]
-    pieces = [piece for cleaned in read if not isinstance(cleaned, str) for piece in cleaned.pieces]
-    heights = [float(np.median(piece[:, head, 2] - piece[:, feet, 2].mean(axis=1))) for piece in pieces]
-    if heights and np.median(heights) < UPRIGHT:
-        print(f"note: most heads are less than {UPRIGHT:g} m above the feet; if these people do not lie, set --up y or --up z", flush=True)
+def _rate(job: Job, clip: Clip, notes: dict[str, int]) -> float:
+    """The rate of a file's frames; what it rests on is noted.
+
+    Raises:
+      UserError: nothing says it, or it cannot be.
+    """
+    counted = job.fps or clip.fps or (AMC_FPS if job.skeleton else 0.0)
+    add_note(notes, ASSUMED_RATE, int(job.skeleton != "" and not job.fps and not clip.fps))
+    add_note(notes, OTHER_RATE, int(_differ(job.fps, clip.fps, SAME_RATE)))
+    add_note(notes, STEP, int(clip.step > 1))
+    fps = counted / clip.step
+    if not files.FPS_RANGE[0] <= fps <= files.FPS_RANGE[1]:
+        said = (
+            f"{counted:g} frames per second"
+            if counted
+            else "a frame time that is not above 0 seconds"
+        )
+        if clip.fps and not job.fps and not job.skeleton:
+            said = f"a frame time of {1 / clip.fps:g} seconds ({said})"
+        numbered = f" and frame numbers that grow by {clip.step}" if clip.step > 1 else ""
+        raise UserError(
+            f"'{job.path}' has {said}{numbered}, and from {files.FPS_RANGE[0]:g} to "
+            f"{files.FPS_RANGE[1]:g} frames per second are read: give its rate with --fps."
+        )
+    return fps
+
+
+def _differ(given: float, said: float | None, share: float) -> bool:
+    """Whether the command line and the file both say a value, and not the same."""
+    return bool(given and said) and abs(given - said) > share * given
+
+
+def _notes(takes: list[str], read: list[Cleaned | str]) -> list[str]:
+    """What the files' notes say, each once, with the count and some of the files."""
+    counted: dict[str, dict[str, int]] = {}
+    for take, cleaned in zip(takes, read, strict=True):
+        for sentence, count in () if isinstance(cleaned, str) else cleaned.notes.items():
+            counted.setdefault(sentence, {})[take] = count
+    lines = []
+    for sentence, counts in sorted(counted.items()):
+        total, names = sum(counts.values()), list(counts)
+        where = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+        in_all = f", {total:,} in all" if total > len(names) else ""
+        lines.append(f"{sentence}: {len(names):,} of {len(takes):,} files{in_all} ({where})")
+    return lines
 
 
 def _left_out(read: list[Cleaned | str]) -> list[str]:

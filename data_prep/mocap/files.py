@@ -5,48 +5,102 @@ import os
 import re
 
 from data_prep import synthetic
-from data_prep.mocap.asf_amc import INCH
+from data_prep.mocap.skeletons import UNITS
 from kdpose_jax.errors import UserError
 
-UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": INCH}
 FPS_RANGE = (10.0, 2000.0)
 TEST_SHARE = 0.2  # of the subjects, where nobody names them
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 
 
-def find_files(source: str) -> list[tuple[str, str]]:
-    """(motion file, its ASF file or "") of everything in a folder, sorted.
+def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """The motion of a folder and of the folders in it.
+
+    Returns:
+      (motion file, its ASF file or ""), sorted; and the AMC files that have no ASF file.
 
     Raises:
-      UserError: no folder, no motion in it, an AMC file without its ASF file, or a name that is no text.
+      UserError: no folder, no motion in it, or a name that is no text.
     """
     if not os.path.isdir(source):
-        raise UserError(f"--source '{source}' is not a folder: give the folder that holds *.bvh, or *.asf and *.amc files.")
+        unpack = "unpack it, and " if source.lower().endswith(ARCHIVES) else ""
+        raise UserError(
+            f"--source '{source}' is not a folder: {unpack}give the folder that holds *.bvh, or "
+            "*.asf and *.amc files."
+        )
     folders = {}
     for folder, _, names in os.walk(source):
-        folders[folder] = [name for name in names if not name.startswith(".")]  # ._07_01.amc, which macOS puts into archives
-    found = []
+        folders[folder] = sorted(
+            name for name in names if not name.startswith(".")
+        )  # ._07_01.amc, which macOS puts into archives
+    skeletons = {
+        folder: [name for name in names if name.lower().endswith(".asf")]
+        for folder, names in folders.items()
+    }
+    found, without = [], []
     for folder, names in folders.items():
         found += [(os.path.join(folder, name), "") for name in names if name.lower().endswith(".bvh")]
-        found += [(os.path.join(folder, name), _skeleton(folders, folder, name)) for name in names if name.lower().endswith(".amc")]
-    if not found:
-        raise UserError(f"'{source}' holds no *.bvh and no *.amc file: give the folder of the unpacked motion.")
+        for name in (name for name in names if name.lower().endswith(".amc")):
+            skeleton = _skeleton(skeletons, folders[folder], folder, name)
+            found += [(os.path.join(folder, name), skeleton)] if skeleton else []
+            without += [] if skeleton else [os.path.join(folder, name)]
+    if not found and not without:
+        packed = [
+            name for names in folders.values() for name in names if name.lower().endswith(ARCHIVES)
+        ]
+        remedy = f"unpack '{packed[0]}', and give" if packed else "give"
+        raise UserError(
+            f"'{source}' holds no *.bvh and no *.amc file: {remedy} the folder of the unpacked "
+            "motion."
+        )
     for path in (path for pair in found for path in pair):
         if path != path.encode(errors="replace").decode():  # takes are called by their files, in records in UTF-8
             raise UserError(f"'{path}' has a name that is not UTF-8: rename the file.")
-    return sorted(found)
+    return sorted(found), sorted(without)
 
 
-def _skeleton(folders: dict[str, list[str]], folder: str, name: str) -> str:
-    """The ASF file of an AMC file: the only one beside it, or the one that its name begins with, beside it or in a folder above (HDM05)."""
+def no_skeleton(path: str) -> str:
+    """What is wrong with an AMC file that has no ASF file."""
+    return (
+        f"'{path}' has no skeleton: put its *.asf file beside it, named like it up to its number "
+        "(07.asf for 07_01.amc)"
+    )
+
+
+def is_named_after(motion: str, skeleton: str) -> bool:
+    """Whether a motion file's name begins with a skeleton's; 10_01.amc does not with 1.asf."""
+    stem, name = (
+        os.path.splitext(os.path.basename(path))[0].lower() for path in (skeleton, motion)
+    )
+    rest = name.removeprefix(stem)
+    return name.startswith(stem) and not (stem[-1:].isdigit() and rest[:1].isdigit())
+
+
+def _skeleton(skeletons: dict[str, list[str]], beside: list[str], folder: str, name: str) -> str:
+    """The ASF file of an AMC file, "" if it has none.
+
+    It is the one that the AMC file is named after, beside it, in a folder above (HDM05) or, if
+    there is only one such, anywhere; or else the only one beside it, if no motion is named so.
+    """
     above = folder
-    while above in folders:
-        here = [one for one in folders[above] if one.lower().endswith(".asf")]
-        fitting = [one for one in here if name.startswith(os.path.splitext(one)[0]) or (above == folder and len(here) == 1)]
+    while above in skeletons:
+        fitting = [one for one in skeletons[above] if is_named_after(name, one)]
         if fitting:
             return os.path.join(above, max(fitting, key=len))
         above = os.path.dirname(above)
-    path = os.path.join(folder, name)
-    raise UserError(f"'{path}' has no skeleton: put its *.asf file beside it, named like it up to its number (07.asf for 07_01.amc).")
+    fitting = [
+        os.path.join(place, one)
+        for place, names in skeletons.items()
+        for one in names
+        if is_named_after(name, one)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if len(skeletons[folder]) != 1:
+        return ""
+    (only,) = skeletons[folder]
+    taken = any(one.lower().endswith(".amc") and is_named_after(one, only) for one in beside)
+    return "" if taken else os.path.join(folder, only)
 
 
 def take_names(source: str, paths: list[str]) -> list[str]:

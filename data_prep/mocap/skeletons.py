@@ -5,7 +5,8 @@ it themselves), `up` its axis that points up ("y" or "z"), and each of the 17 jo
   "JOINT": a joint of the file (BVH: an End Site is "<joint>_End"; ASF: the end of the bone of this name);
   ["JOINT", "JOINT"]: their middle;
   {"joint": "JOINT", "offset": [x, y, z]}: a point fixed to a joint, in the joint's own axes and the file's unit.
-Text before a colon in a file's names (mixamorig:Hips) is left away.
+What stands before all of a file's names of these joints (mixamorig:Hips, Character1_Hips) is left
+away, and so is text before a colon (A:Hips, A:B:Spine) where the rest is not there twice.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.mocap.asf_amc import INCH
 from data_prep.mocap.clip import Clip
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
@@ -26,6 +28,7 @@ LEGS = (0.45, 1.35)
 UPWARDS = {"y": [[0, 0, 1], [1, 0, 0], [0, 1, 0]], "z": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}
 NAMES_SHOWN = 60
 FARTHEST = 1e6  # an offset, in any unit
+UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": INCH}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +98,22 @@ def choose(path: str, clip: Clip, maps: tuple[JointMap, ...]) -> JointMap:
     """The first map whose joints a file has.
 
     Raises:
-      UserError: none has; names the file's joints.
+      UserError: none has, or the file has them more than once; names the file's joints.
     """
-    found = _bare(clip)
     for one in maps:
-        if one.needed <= found.keys():
+        fitting = _columns(clip, one)
+        if len(fitting) > 1:
+            anchor = min(one.needed)
+            twice = [name for name in clip.joints if name.endswith(anchor)]
+            raise UserError(
+                f"'{path}' has the joints of '{one.name}' more than once "
+                f"({', '.join(twice[:NAMES_SHOWN])}): leave one figure in the file."
+            )
+        if fitting:
             return one
-    shown = ", ".join(list(found)[:NAMES_SHOWN]) + (" ..." if len(found) > NAMES_SHOWN else "")
+    shown = ", ".join(list(clip.joints)[:NAMES_SHOWN]) + (
+        " ..." if len(clip.joints) > NAMES_SHOWN else ""
+    )
     raise UserError(
         f"'{path}' has a skeleton that none of {', '.join(one.name for one in maps)} fits, with the joints {shown}: say with --map FILE "
         "which of them are the 17 (layout: data_prep/mocap/skeletons.py)."
@@ -127,7 +139,7 @@ def to_h36m(path: str, clip: Clip, joint_map: JointMap, metres: float, up: str) 
     scale = metres or clip.metres or joint_map.metres
     if not scale:
         raise UserError(f"Neither '{path}' nor the joint map '{joint_map.name}' says the unit of length: give --unit, for example cm.")
-    columns = _bare(clip)
+    columns = _columns(clip, joint_map)[0]
     pose = np.empty((len(clip.positions), H36M_17.num_joints, 3))
     for joint, (names, offset) in enumerate(joint_map.joints):
         pose[:, joint] = np.mean([clip.positions[:, columns[name]] for name in names], axis=0)
@@ -138,10 +150,43 @@ def to_h36m(path: str, clip: Clip, joint_map: JointMap, metres: float, up: str) 
     whole = np.isfinite(np.sum(bones, axis=0))
     leg = float(np.median(np.sum(bones, axis=0)[whole]) / 2) if whole.any() else LEGS[0]
     if not LEGS[0] <= leg <= LEGS[1]:
-        raise UserError(f"'{path}' has legs of {leg:.3g} m where a unit of {scale:g} m is taken: give the file's unit with --unit.")
+        fitting = [
+            name for name, length in UNITS.items() if LEGS[0] <= leg / scale * length <= LEGS[1]
+        ]
+        hint = (
+            f" ({' or '.join(fitting)} would make them {leg / scale * UNITS[fitting[0]]:.2g} m)"
+            if fitting
+            else ""
+        )
+        raise UserError(
+            f"'{path}' has legs of {leg:.3g} m where a unit of {scale:g} m is taken: give the "
+            f"file's unit with --unit{hint}."
+        )
     return pose
 
 
-def _bare(clip: Clip) -> dict[str, int]:
-    """Names without what stands before a colon -> columns."""
-    return {name.rsplit(":", 1)[-1]: column for name, column in clip.joints.items()}
+def _columns(clip: Clip, joint_map: JointMap) -> list[dict[str, int]]:
+    """The columns of a map's joints in a file, by name.
+
+    There are none if the file lacks one, and several if it has them more than once.
+    All the names stand behind the same text, which may be none; or each behind a colon.
+    """
+    needed, anchor = joint_map.needed, min(joint_map.needed)
+    prefixes = [name.removesuffix(anchor) for name in clip.joints if name.endswith(anchor)]
+    found = [
+        {name: clip.joints[prefix + name] for name in needed}
+        for prefix in prefixes
+        if all(prefix + name in clip.joints for name in needed)
+    ]
+    if found:
+        return found
+    bare: dict[str, list[int]] = {}
+    for name, column in clip.joints.items():
+        bare.setdefault(name.rsplit(":", 1)[-1], []).append(column)
+    if not needed <= bare.keys():
+        return []
+    copies = max(len(bare[name]) for name in needed)
+    return [
+        {name: bare[name][min(copy, len(bare[name]) - 1)] for name in needed}
+        for copy in range(copies)
+    ]

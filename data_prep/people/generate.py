@@ -25,6 +25,8 @@ ARGUMENTS = (
     ("seed", 0, "everything random follows from it"),
 )
 SETTINGS_FILE = "people.json"
+# Of a layout: first that of the annotations, last that of the test pictures.
+FOLDERS = {"mpii": ("annot", "images"), "coco": ("annotations", "train2017", "val2017")}
 FIRST_TEST_IMAGE = 500_001
 PICTURES_PER_CALL = 16
 
@@ -78,8 +80,9 @@ def write_layout(
     _check(settings)
     try:
         if _is_finished(out, settings):
+            files.tidy(out, below=FOLDERS[layout])
             return
-        with files.held(out, print):
+        with files.held(out, print, below=FOLDERS[layout]):
             _write_all(out, layout, train_pictures, test_pictures, settings, workers)
     except OSError as error:
         raise UserError(f"'{out}' cannot be written ({error.strerror or error}): make room or give another --out.") from error
@@ -92,7 +95,7 @@ def write_layout(
 def _write_all(out: str, layout: str, train_pictures: int, test_pictures: int, settings: dict[str, Any], workers: int) -> None:
     """Writes what `write_layout` promises: first what it will be, so that a killed run knows its own folder."""
     layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": False})
-    folders = {"mpii": ("annot", "images"), "coco": ("annotations", "train2017", "val2017")}[layout]
+    folders = FOLDERS[layout]
     for folder in folders:
         os.makedirs(os.path.join(out, folder), exist_ok=True)
     labels = {
@@ -120,7 +123,7 @@ def _is_finished(out: str, settings: dict[str, Any]) -> bool:
     """Whether `out` holds these pictures, all of them; raises UserError if it holds anything else."""
     if os.path.exists(out) and not os.path.isdir(out):
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
-    if not os.path.isdir(out) or not set(os.listdir(out)) - {files.LOCK_FILE, f"{SETTINGS_FILE}.partial"}:
+    if not os.path.isdir(out) or all(map(files.is_leftover, os.listdir(out))):
         return False
     path = os.path.join(out, SETTINGS_FILE)
     try:

@@ -1,1 +1,1 @@
-"""Checkpoints of a run, and the parameters of another run. Imports nothing of the package but `errors` and `files`."""
+"""Checkpoints of a run, and the parameters of another run. Imports no other room of the package."""

@@ -5,16 +5,24 @@ TensorStore checks its indices and not the arrays' bytes: of flipped bytes most 
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 
 from etils import epath
 
+from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import write_atomically
+from kdpose_jax.untrusted.documents import load_json
 
 CHECKSUMS = "checksums.json"
 # Orbax writes these two while it commits; nothing of the state is in them, but the first must be JSON.
 _METADATA, _COMMITTED = "_CHECKPOINT_METADATA", "commit_success.txt"
+# The parts of a checkpoint that are small: what it belongs to and the scores it reached.
+SMALL = ("meta/", "metrics/")
+# What the name of the folder starts with that damaged checkpoints are moved to.
+ASIDE = "damaged-"
+_STEP = re.compile("0|[1-9][0-9]*")
 _CHUNK = 2**20
 
 
@@ -35,43 +43,75 @@ def write_checksums(directory: epath.Path, step: int) -> None:
             write_atomically(folder / CHECKSUMS, json.dumps(found, indent=1).encode())
 
 
-def damage(step_directory: epath.Path) -> str | None:
-    """What is wrong with the files of a checkpoint, in words; None if they are as written, or were written without checksums."""
-    path = step_directory / CHECKSUMS
-    if not path.exists():
-        return None
+def is_step(name: str) -> bool:
+    """Whether a folder of this name is a checkpoint's: the number of its step."""
+    return _STEP.fullmatch(name) is not None
+
+
+def steps_in(directory: epath.Path) -> list[int]:
+    """The steps of a folder of checkpoints, in order, whole or not: folders named by a number.
+
+    In a bucket the ones that Orbax has not committed are left out: it passes them over, and removes
+    them at the next save.
+    """
+    found = [entry for entry in directory.iterdir() if is_step(entry.name)]
+    if buckets.is_bucket(directory):
+        return sorted(int(step.name) for step in found if (step / _COMMITTED).exists())
+    return sorted(int(step.name) for step in found if step.is_dir())
+
+
+def damage(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> str | None:
+    """What is wrong with the files of a checkpoint, in words; None if they are as written.
+
+    A checkpoint gets its name after its checksums are written. One without them was left by a copy
+    that did not end. Files that somebody added (a file manager, an evaluation) are no damage.
+
+    Args:
+      step_directory: of the checkpoint.
+      parts: what the names of the files start with that are compared, such as "meta/".
+    """
+    if not (step_directory / CHECKSUMS).exists():
+        return f"{CHECKSUMS} is missing: it was not written or copied to its end"
     for name in (_METADATA, CHECKSUMS):
         try:
-            expected = dict(json.loads((step_directory / name).read_text()))
+            expected = dict(load_json(step_directory / name))
         except (OSError, ValueError, TypeError):
             return f"{name} cannot be read"
-    found = _files(step_directory)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
+    if not expected or any(name.startswith("/") or ".." in name.split("/") for name in expected):
+        return f"{CHECKSUMS} is not what was written"
+    for name in sorted(name for name in expected if name.startswith(parts)):
+        path = step_directory / name
+        if not path.is_file():
             return f"{name} is missing"
-        if name not in expected:
-            return f"{name} does not belong to it"
-        if _sha256(found[name]) != expected[name]:
+        if _sha256(path) != expected[name]:
             return f"{name} is not what was written"
     return None
 
 
-def require_whole(step_directory: epath.Path) -> None:
+def require_whole(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> None:
     """Refuses a checkpoint whose files are not what was written.
+
+    Args:
+      step_directory: of the checkpoint.
+      parts: as for `damage`.
 
     Raises:
       DamagedCheckpoint: names its folder, its step and the file.
     """
-    found = damage(step_directory)
+    found = damage(step_directory, parts)
     if found is not None:
         raise DamagedCheckpoint(
-            f"The checkpoint of step {step_directory.name} in {step_directory.parent} is damaged ({found}): delete that step's folder to "
-            "go on from the step before it."
+            f"The checkpoint of step {step_directory.name} in {step_directory.parent} is damaged "
+            f"({found}): delete that step's folder to go on from the step before it, or copy it "
+            "again."
         )
 
 
 def set_damaged_aside(directory: epath.Path, show: Callable[[str], None]) -> None:
-    """Moves the newest checkpoints of a folder out of the way until one is whole, and says so.
+    """Moves damaged checkpoints of a folder out of the way, and says so.
+
+    Of the newest whole one every file is compared, of those before it the small ones: a run goes on
+    from the former, and chooses its best step by the scores of all.
 
     Args:
       directory: the `checkpoints` folder; they go to `damaged-<name>` beside it.
@@ -79,21 +119,27 @@ def set_damaged_aside(directory: epath.Path, show: Callable[[str], None]) -> Non
     """
     if not directory.is_dir():
         return
-    steps = sorted((int(entry.name) for entry in directory.iterdir() if entry.name.isdigit()), reverse=True)
-    for step in steps:
-        found = damage(directory / str(step))
+    parts: tuple[str, ...] = ("",)
+    steps = steps_in(directory)
+    for step in reversed(steps):
+        found = damage(directory / str(step), parts)
         if found is None:
-            return
-        aside = directory.parent / f"damaged-{directory.name}"
+            parts = SMALL
+            continue
+        aside = directory.parent / f"{ASIDE}{directory.name}"
         aside.mkdir(parents=True, exist_ok=True)
         number = sum(1 for entry in aside.iterdir() if entry.name.split(".")[0] == str(step))
         target = aside / (f"{step}.{number}" if number else str(step))
         (directory / str(step)).rename(target)
-        show(f"warning: the checkpoint of step {step} in {directory} is damaged ({found}): moved to {target}, the one before is used")
+        left = "the one before is used" if step > steps[0] else "there is none before it"
+        show(
+            f"warning: the checkpoint of step {step} in {directory} is damaged ({found}): "
+            f"moved to {target}" + ("" if parts == SMALL else f", {left}")
+        )
 
 
 def _files(step_directory: epath.Path) -> dict[str, epath.Path]:
-    """The files of a checkpoint by their path in it, those left out that change while it is committed."""
+    """The files of a new checkpoint by their path in it; not those that committing it changes."""
     found, folders = {}, [(step_directory, "")]
     while folders:
         folder, prefix = folders.pop()

@@ -208,7 +208,10 @@ class Checkpoints:
         )
         with damage_errors(f"A checkpoint in {self._directory}"):
             self._manager = _Manager(self._directory, options=options)
-            self._metrics = {step: self._manager.metrics(step) for step in self._manager.all_steps()}
+            self._metrics = {}
+        for step in self._manager.all_steps():
+            with damage_errors(f"The checkpoint of step {step} in {self._directory}"):
+                self._metrics[step] = self._manager.metrics(step)
 
     def _open_for_writing(self, step: int) -> None:
         if not self._writes:

@@ -15,6 +15,9 @@ from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
 
 STATE, META, METRICS = "state", "meta", "metrics"
+# Where the checkpoints of one network lie: those of the plan, and the one of the step at which it
+# was told to stop.
+FOLDERS = ("checkpoints", "interrupted")
 
 
 def leaves(tree: Any) -> dict[str, Any]:

@@ -10,11 +10,19 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from kdpose_jax.checkpoint import stored
-from kdpose_jax.checkpoint.integrity import require_whole
+from kdpose_jax.checkpoint.integrity import (
+    ASIDE,
+    CHECKSUMS,
+    SMALL,
+    is_step,
+    require_whole,
+    steps_in,
+)
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import absolute
 
 FINGERPRINT_LENGTH = 16
+LATEST = "latest"  # as the last part of a path: the newest checkpoint of the network in front of it
 
 
 def load_variables(
@@ -64,7 +72,65 @@ def run_meta(directory: epath.PathLike) -> dict[str, Any]:
     Raises:
       UserError: no such folder, no checkpoint in it, or a damaged one.
     """
-    return stored.read_meta(_step_directory(directory, "latest"))["run"]
+    step_directory = _step_directory(directory, LATEST)
+    require_whole(step_directory, SMALL)
+    return stored.read_meta(step_directory)["run"]
+
+
+def require_step(directory: epath.PathLike) -> None:
+    """Refuses, before any work, a path from which `load_variables` would find no best checkpoint.
+
+    Raises:
+      UserError: as `load_variables`, but for what is wrong with the arrays.
+    """
+    _step_directory(directory, "best")
+
+
+def explicit(path: str) -> str:
+    """A path that ends in "latest" -> the folder of the network's newest checkpoint.
+
+    Other paths stay as they are.
+
+    Raises:
+      UserError: there is no checkpoint.
+    """
+    named = epath.Path(path)
+    if named.name != LATEST or named.exists():
+        return path
+    return str(_step_directory(named.parent, LATEST))
+
+
+def network_folder(checkpoint: epath.PathLike) -> epath.Path:
+    """The folder of the network that a checkpoint belongs to, by its path alone.
+
+    Args:
+      checkpoint: a network's folder, one of its folders of checkpoints, or a step's folder there.
+
+    Returns:
+      The network's folder; what was given where its path does not say so.
+    """
+    path = epath.Path(checkpoint)
+    if is_step(path.name) and _is_folder_of_steps(path.parent):
+        return path.parent.parent
+    return path.parent if _is_folder_of_steps(path) else path
+
+
+def holds_checkpoints(folder: epath.PathLike) -> bool:
+    """Whether a folder is a network's: it has a folder of checkpoints."""
+    return any((epath.Path(folder) / name).is_dir() for name in stored.FOLDERS)
+
+
+def passed_over(directory: epath.PathLike) -> list[str]:
+    """A sentence for each step of a network that is not read as it was not copied to its end."""
+    path = absolute(directory)
+    if is_step(path.name):
+        return []
+    return [
+        f"note: step {step} in {folder} has no {CHECKSUMS}, so that it was not written or copied "
+        "to its end: it is passed over."
+        for folder in _folders_of(path)
+        for step in steps_in(folder) if not (folder / str(step) / CHECKSUMS).exists()
+    ]  # fmt: skip
 
 
 def fingerprint(params: Any) -> str:
@@ -92,34 +158,91 @@ def _step_directory(directory: epath.PathLike, which: str | int) -> epath.Path:
     """
     path = absolute(directory)
     if not path.is_dir():
-        raise UserError(f"There is no folder {path} to load a checkpoint from: name the folder of a run (it contains checkpoints/).")
-    if path.name.isdigit() and (path / stored.STATE).is_dir():
-        stored.choose_step(list(ocp.utils.checkpoint_steps(path.parent)), int(path.name), path.parent)  # a half-written one is none
+        raise UserError(
+            f"There is no folder or file {path} to load a checkpoint from: name the folder of a "
+            "run (it contains checkpoints/), or a file of weights."
+        )
+    if is_step(path.name) and ((path / stored.STATE).is_dir() or _is_folder_of_steps(path.parent)):
+        stored.choose_step(steps_in(path.parent), int(path.name), path.parent)  # or half-written
         return path
-    if (path / "checkpoints").is_dir():
-        path = path / "checkpoints"
-    with stored.damage_errors(f"A checkpoint in {path}"):
-        steps = list(ocp.utils.checkpoint_steps(path))
-    if which == "best" and steps:
-        step = _best_step(path, steps)
-    else:
-        step = max(steps, default=None) if which in ("best", "latest") else which
-    return path / str(stored.choose_step(steps, step, path))
+    folders = _folders_of(path)
+    found = {step: folder for folder in folders for step in _whole_steps(folder)}
+    if not found:
+        raise UserError(_why_there_is_none(path))
+    if which == LATEST:
+        which = max(found)
+    elif which == "best":  # of those of the plan, where there are any: the other has no scores
+        chosen = next(folder for folder in reversed(folders) if folder in found.values())
+        return chosen / str(_best_step(chosen, [step for step in found if found[step] == chosen]))
+    step = stored.choose_step(list(found), which, path)
+    return found[step] / str(step)
+
+
+def _folders_of(path: epath.Path) -> list[epath.Path]:
+    """The folders of checkpoints at a path; the last has the steps of the plan."""
+    there = [path / name for name in reversed(stored.FOLDERS) if (path / name).is_dir()]
+    return there if there else [path]
+
+
+def _is_folder_of_steps(path: epath.Path) -> bool:
+    return path.name.removeprefix(ASIDE) in stored.FOLDERS
+
+
+def _whole_steps(folder: epath.Path) -> list[int]:
+    """Steps that were written to their end."""
+    with stored.damage_errors(f"A checkpoint in {folder}"):
+        return [step for step in steps_in(folder) if (folder / str(step) / CHECKSUMS).exists()]
+
+
+def _why_there_is_none(path: epath.Path) -> str:
+    """The sentence for a folder in which no checkpoint was found."""
+    networks = [folder for level in ("*", "*/*") for folder in _networks_below(path, level)]
+    if networks:
+        named = [str(folder) for folder in networks[:6]]
+        which = " or ".join([", ".join(named[:-1]), named[-1]] if named[1:] else named)
+        return f"'{path}' is not the folder of one network: name {which}."
+    if (path / stored.STATE).is_dir():
+        return f"'{path}' is a step's folder under another name: rename it to its step's number."
+    if said := passed_over(path):
+        return (
+            f"There is no whole checkpoint in {path} ({len(said)} were not written or copied to "
+            "their end): copy it again."
+        )
+    return (
+        f"There is no checkpoint in {path}: train first, or name the folder of a network that has "
+        "one."
+    )
+
+
+def _networks_below(path: epath.Path, level: str) -> list[epath.Path]:
+    """Folders of networks so many levels below, in the order in which they are trained."""
+    places = [place for name in stored.FOLDERS for place in path.glob(f"{level}/{name}")]
+    order = ["teacher", "baseline", "student"]
+
+    def rank(folder: epath.Path) -> tuple[epath.Path, int, str]:
+        known = order.index(folder.name) if folder.name in order else len(order)
+        return folder.parent, known, folder.name
+
+    return sorted({place.parent for place in places if place.is_dir()}, key=rank)
 
 
 def _best_step(path: epath.Path, steps: list[int]) -> int:
     """The best step by the ranking that the run itself used.
 
     Raises:
-      UserError: no step was evaluated.
+      UserError: no step was evaluated, or what says how good a step is has been damaged.
     """
+    for step in steps:
+        require_whole(path / str(step), SMALL)
     ranking = stored.read_meta(path / str(max(steps)))["ranking"]
     files = {step: path / str(step) / stored.METRICS / stored.METRICS for step in steps}
     with stored.damage_errors(f"A checkpoint in {path}"):
         best = stored.best_of({step: json.loads(file.read_text()) for step, file in files.items() if file.exists()}, ranking)
     if best is None:
+        network = network_folder(path)
         raise UserError(
-            f"No checkpoint in {path} has a value of '{ranking['metric']}', so that none is the best: evaluate during training, or "
-            "name a step's folder or 'latest'."
+            f"No checkpoint in {path} has a value of '{ranking['metric']}', so that none is the "
+            f"best: name the newest with '{network}/{LATEST}', or the folder of a step, or train "
+            "on until it is evaluated."
         )
     return best

@@ -148,10 +148,10 @@ def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
     Returns:
       The content of `metadata.json`: kind, schema_version, skeleton, keypoints, generated, splits {name: {records,
       frames (sequences only), shards {file name: records}, sha256 {file name: of the shard}}}, sources {file name: sha256},
-      settings, left_out; for sequences fps and, where a set labels its test frames, activities {subject: [[label, frames in a
-      row], ...]}; for persons notes (what was changed on the way), files {file name: sha256} beside the shards, and unseen
-      {split: {persons, joints}}: how many persons have no record because their box shows nothing of the photograph, and how many
-      of each joint `[J]` are labelled on them.
+      settings, left_out; for sequences fps, where a converter has them notes (what was changed on the way, what does not fit) and,
+      where a set labels its test frames, activities {subject: [[label, frames in a row], ...]}; for persons notes,
+      files {file name: sha256} beside the shards, and unseen {split: {persons, joints}}: how many persons have no record because
+      their box shows nothing of the photograph, and how many of each joint `[J]` are labelled on them.
 
     Raises:
       UserError: no folder, no or unreadable metadata, another kind or schema version, or a file that is missing.

@@ -18,6 +18,8 @@ import jax.extend.core
 
 from kdpose_jax.report.results import RATE
 
+LONGEST_S = 20.0  # that the speed of one batch size is measured for, compiling left out
+FEWEST = 5  # timed calls, as long as they are quick enough
 # Primitives whose bodies run a number of times (or on a number of devices) that the jaxpr does not state.
 _UNCOUNTABLE = ("while", "shard_map", "pallas_call")
 
@@ -136,27 +138,44 @@ class Latency:
 
 
 def measure_latency(function: Callable, *arguments: Any, warmup: int, runs: int) -> Latency:
-    """Times calls one by one, each waited for (docs/methods/lifting.md#latency).
+    """Times calls one by one, each waited for in a bounded time
+    (docs/methods/lifting.md#latency: 50 warm-up and 200 timed runs).
+
+    The call that compiles is not counted. After it a quarter of `LONGEST_S` goes to warm-up calls at most, and the rest to timed calls,
+    of which `FEWEST` are made in any case up to three times `LONGEST_S`: a slow call varies little, and one of them is enough.
 
     Args:
       function: a jitted function of device-ready arguments; compiled in the warm-up.
       *arguments: its arguments.
-      warmup: calls before the timed ones, at least 1.
-      runs: timed calls, at least 1.
+      warmup: calls before the timed ones, at least 1, and the one that compiles is the first; at most so many.
+      runs: timed calls, at least 1; at most so many.
+
+    Returns:
+      The times, and how many calls they are of.
 
     Raises:
       ValueError: `warmup` or `runs` below 1.
     """
     if warmup < 1 or runs < 1:
         raise ValueError(f"warmup {warmup} and runs {runs} must be 1 or more")
-    for _ in range(warmup):
-        jax.block_until_ready(function(*arguments))
-    seconds = []
-    for _ in range(runs):
+
+    def call() -> float:
         start = time.perf_counter()
         jax.block_until_ready(function(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return Latency(statistics.median(seconds), min(seconds), max(seconds), runs)
+        return time.perf_counter() - start
+
+    call()
+    warming, seconds = 0.0, []
+    for _ in range(warmup - 1):
+        if warming >= LONGEST_S / 4:
+            break
+        warming += call()
+    for _ in range(runs):
+        spent = warming + sum(seconds)
+        if seconds and spent >= (LONGEST_S if len(seconds) >= FEWEST else 3 * LONGEST_S):
+            break
+        seconds.append(call())
+    return Latency(statistics.median(seconds), min(seconds), max(seconds), len(seconds))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from kdpose_jax.contracts import Batch, Predict
 from kdpose_jax.data import schema, sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import metrics_3d, pck_3d
+from kdpose_jax.evaluate import pck_3d
 from kdpose_jax.evaluate.pck_3d import PartScores
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import H36M_17
@@ -153,7 +153,7 @@ class Protocol:
                 f"The predicted pose of {bad.size} frames is NaN or infinite, the first in {self.sequence[chosen[bad[0]]]}: check the "
                 "checkpoint."
             )
-        return 1000 * metrics_3d.joint_errors(centre, self.target[chosen])
+        return pck_3d.errors_mm(centre, self.target[chosen])
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """The figures of `columns` from a record of `full`."""

@@ -8,9 +8,12 @@ from typing import TypedDict
 import numpy as np
 from jaxtyping import Float
 
+from kdpose_jax.evaluate import metrics_3d
+
 Array = np.ndarray
 
 PCK_THRESHOLD = 150.0
+DECIMALS = 9  # of errors in mm that are more than round-off
 AUC_THRESHOLDS = np.arange(0.0, 151.0, 5.0)  # 0 is one of the 31, and counts no joint: a perfect AUC is 100 * 30 / 31
 # The official joint groups (P-STMO, test_util/*.m) in the order of H36M_17: without pelvis, spine and 3DHP's head.
 GROUPS = {
@@ -29,6 +32,17 @@ class PartScores(TypedDict):
     auc: float
     pck_by_group: dict[str, float]
     auc_by_group: dict[str, float]
+
+
+def errors_mm(
+    predicted: Float[Array, "*any J 3"], target: Float[Array, "*any J 3"]
+) -> Float[Array, "*any J"]:
+    """Distance of every joint from its place, mm, of poses in metres.
+
+    The thresholds are strict, and a joint at one of them is not nearer: what metres and back again
+    add, less than a nanometre, is rounded off.
+    """
+    return np.round(1000 * metrics_3d.joint_errors(predicted, target), DECIMALS)
 
 
 def pck(errors: Float[Array, "*any"]) -> float:

@@ -1,12 +1,16 @@
 """The data stage: records that exist, or made from raw files, or generated."""
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from data_prep import convert
+from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.experiment import settings as run_settings
 
 
 def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None]) -> str:
@@ -23,9 +27,39 @@ def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str
     Raises:
       UserError: there is nothing to read, or the conversion failed.
     """
+    if config.data.records and not config.data.source:
+        return config.data.records
+    name, settings = conversion(config)
+    out = config.data.records or str(workdir / "data")
+    try:
+        convert.prepare(name, out, show, **settings)
+    except UserError as error:
+        raise UserError(in_fields(str(error), name, config)) from error
+    return out
+
+
+def check_source(config: ConfigDict) -> None:
+    """Checks before any work that there are records, or a folder of raw files, or that none are needed.
+
+    Raises:
+      UserError: the folder is not there, the config names none, or a setting of the converter is out of its range.
+    """
+    if config.data.records and not config.data.source:
+        return
+    name, settings = conversion(config)
+    try:
+        convert.check(name, settings)
+    except UserError as error:
+        raise UserError(in_fields(str(error), name, config)) from error
+
+
+def conversion(config: ConfigDict) -> tuple[str, dict[str, Any]]:
+    """The converter that makes the records, and its settings.
+
+    Raises:
+      UserError: there is no such converter, or it needs raw files and the config names none.
+    """
     data = config.data
-    if data.records and not data.source:
-        return data.records
     name = data.converter.name
     if name not in convert.CONVERTERS:
         raise UserError(f"data.converter.name is '{name}': use one of {', '.join(convert.CONVERTERS)}.")
@@ -38,6 +72,98 @@ def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str
                 f"written by `python -m data_prep.convert {name}` with --config.data.records=DIR."
             )
         settings["source"] = data.source
-    out = data.records or str(workdir / "data")
-    convert.prepare(name, out, show, **settings)
-    return out
+    return name, settings
+
+
+def in_fields(sentence: str, name: str, config: ConfigDict) -> str:
+    """A converter's sentence with the fields of the config in the place of its command line's options.
+
+    Args:
+      sentence: of the converter; what stands between backquotes is a command and stays.
+      name: of the converter.
+      config: of the experiment; where it has no field for an option, the sentence says whose option that is.
+
+    Returns:
+      The sentence for somebody who started launch.py.
+    """
+    named = {"source": "--config.data.source", "out": "--config.data.records" if config.data.records else "--workdir"}
+    named |= {field: f"--config.data.converter.settings.{field}" for field in config.data.converter.settings}
+    options, foreign = convert.options(name), []
+
+    def field(match: re.Match[str]) -> str:
+        option = match[0]
+        if option not in options:
+            return option
+        action = options[option]
+        if action.dest not in named:
+            foreign.append(option)
+            return option
+        return named[action.dest] + ("=True" if action.nargs == 0 else "")
+
+    parts = sentence.split("`")
+    parts[::2] = [re.sub(r"(?<![^\s(,])--[a-z][a-z0-9-]*(?![\w-])", field, part) for part in parts[::2]]
+    said = "`".join(parts)
+    if not foreign:
+        return said
+    which = f"{', '.join(dict.fromkeys(foreign))} belongs to `python -m data_prep.convert {name}`"
+    return f"{said.removesuffix('.')} ({which}, whose records --config.data.records=DIR takes)."
+
+
+def find_records(
+    config: ConfigDict,
+    checkpoint: str,
+    home: epath.Path,
+    workdir: epath.Path | None,
+    show: Callable[[str], None],
+) -> str:
+    """The folder of records that a network is scored on; made again where that is possible.
+
+    Args:
+      config: reads `data`.
+      checkpoint: of the network, for the error.
+      home: the network's folder. The folder around it is looked into only where it is its run.
+      workdir: records that are made go to its `data` folder; None: to the run's or the network's.
+      show: prints one line.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UserError: there is nothing to read, the run's records are others than those it was trained
+        on, or the conversion failed.
+    """
+    data, run = config.data, home.parent
+    own = not data.records and is_run_of(run, config)
+    kept = data.records or (str(run / "data") if own else "")
+    if kept and (epath.Path(kept) / schema.METADATA_FILE).is_file():
+        kind = run_settings.load("data", data.reader, "data.reader").KIND
+        if own and run_settings.holds_other_data(run, schema.read_metadata(kept, kind)):
+            raise UserError(
+                f"'{kept}' holds other data than '{run}' was trained on ({run_settings.DATA_FILE} "
+                "says which): name the folder of records with --records DIR."
+            )
+        return kept
+    if data.records and not data.source:
+        raise UserError(
+            f"The records of '{checkpoint}' are not in '{data.records}': name their folder with "
+            "--records DIR."
+        )
+    if data.source and not epath.Path(data.source).is_dir():
+        raise UserError(
+            f"The records of '{checkpoint}' were made from '{data.source}', which is not a folder "
+            "now: name the folder of such records with --records DIR."
+        )
+    place = workdir if workdir is not None else run if own else home
+    return prepare_records(config, place, show)
+
+
+def is_run_of(folder: epath.Path, config: ConfigDict) -> bool:
+    """Whether a folder is a run with this data, in which a network's records are looked for."""
+    path = folder / run_settings.CONFIG_FILE
+    if not path.is_file():
+        return False
+    stored, wanted = run_settings.read_json(path), run_settings.as_dict(config)
+    if not isinstance(stored.get("data"), dict):
+        return False
+    may_differ = {"records": "", "source": ""}
+    return stored["data"] | may_differ == wanted["data"] | may_differ

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -58,21 +59,26 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
         "scores": scores,
         "table": protocol.row(scores),
         "breakdown": protocol.breakdown(scores),
-        "cost": cost_of(method.predict, student, model_state, protocol.source, config),
+        "cost": cost_of(method.predict, student, model_state, protocol.source, config, around.show),
     }
 
 
-def cost_of(predict: runner.Predict, params: Any, model_state: Any, source: Any, config: ConfigDict) -> dict[str, Any]:
+def cost_of(
+    predict: runner.Predict, params: Any, model_state: Any, source: Any, config: ConfigDict, show: Callable[[str], None]
+) -> dict[str, Any]:
     """Parameters, multiply-adds, latency and rate of one network, without test-time flip, on one device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     compiled = jax.jit(predict)
     local = jax.device_put(jax.tree.map(np.asarray, (params, model_state)), device)
     latencies = {}
     for batch in config.eval.latency_batches:
+        longest = f"up to {cost.LONGEST_S:g} s (up to {3 * cost.LONGEST_S:g} s where one call takes seconds)"
+        show(f"measuring the speed at {batch} example(s) per call: compiles, then calls for {longest}")
         arrays = jax.device_put(source.gather(np.arange(batch) % len(source)), device)
         latencies[batch] = cost.measure_latency(
             compiled, *local, arrays, warmup=config.eval.latency_warmup, runs=config.eval.latency_runs
         )
+        show(f"timed {latencies[batch].runs} call(s), median {latencies[batch].median_s:.3g} s")
     macs = cost.count_macs(predict, params, model_state, source.gather(np.arange(1)))
     return cost.Cost(cost.count_parameters(params), macs, source.unit[1], latencies).as_dict()
 
@@ -81,9 +87,10 @@ def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | Non
     """The record of a file, where it is one of what is asked; None too of a damaged file, which is made again."""
     try:
         found = load_json(path) if path.exists() else None
-        return found["record"] if found is not None and found["asked"] == asked else None
+        record = found["record"] if found is not None and found["asked"] == asked else None
     except (ValueError, KeyError, TypeError):
         return None
+    return record if isinstance(record, dict) else None
 
 
 def evaluate_once(

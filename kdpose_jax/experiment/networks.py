@@ -1,5 +1,7 @@
 """Finding networks that exist already: teachers of a method, and the network of a checkpoint."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,35 +13,44 @@ from kdpose_jax.checkpoint import teacher as checkpoint_teacher
 from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import settings
-from kdpose_jax.models import torch_import
+from kdpose_jax.models import torch_import, torch_videopose3d
 from kdpose_jax.train import sharding
 
-WEIGHT_FILES = (".bin", ".pth", ".pt", ".pth.tar")
+TEACHER = "--config.teacher.checkpoint (or the preset's teacher=)"
 
 
 def is_weight_file(path: str) -> bool:
-    """Whether a path names PyTorch weights rather than a run of ours."""
-    return path.endswith(WEIGHT_FILES)
+    """Whether a path names a file of weights, whatever it is called; a run of ours is a folder."""
+    return bool(path) and epath.Path(path).is_file()
 
 
-def adopt_teacher(config: ConfigDict) -> None:
+def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
     """Takes the teacher's sizes from its checkpoint, so that nobody has to repeat them.
 
     Args:
       config: the blocks of `teacher` that its `shape` names are replaced where `teacher.checkpoint` is given.
+      named: the flag or field that the user named the checkpoint with, for errors.
+
+    Returns:
+      What a given file of weights does not tell and the config had to, and what of it was left out,
+      as sentences.
 
     Raises:
       UserError: no such checkpoint, or one whose sizes do not fit the student's.
     """
     path, block = config.teacher.checkpoint, config.teacher
     if not path:
-        return
+        return []
+    notes = []
     if is_weight_file(path):
-        found = torch_import.import_network(block.network.name, path)["sizes"]
+        with naming(named):
+            found, notes = read_sizes(config)
         for part in block.shape:
             block[part].update({name: found[name] for name in block[part] if name in found})
+        notes += assumptions(config, found)
     else:
-        trained = stored_config(path)
+        with naming(named):
+            trained = stored_config(path)
         if trained.method != block.method:
             raise UserError(
                 f"'{path}' was trained with method '{trained.method}', and teacher.method is '{block.method}': "
@@ -56,6 +67,36 @@ def adopt_teacher(config: ConfigDict) -> None:
                 f"The teacher '{path}' has {name} {found[name]}, and data.{name} is {config.data[name]}: set --config.data.{name}="
                 f"{found[name]} or the preset's option, or give another teacher."
             )
+    return notes
+
+
+@contextlib.contextmanager
+def naming(named: str) -> Iterator[None]:
+    """Puts the flag or field that named a file in front of what is wrong with the file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{named}: {error}") from error
+
+
+def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
+    """The sizes that the teacher's file of weights shows, and what of the file was not taken as it is.
+
+    Raises:
+      UserError: it is not such a file, holds another network, or fits several of which none is the
+        config's.
+    """
+    path, network = config.teacher.checkpoint, config.teacher.network
+    imported = torch_import.import_network(network.name, path)
+    found, notes = dict(imported["sizes"]), list(imported["notes"])
+    if "readings" in found:
+        try:
+            chosen, choice = torch_videopose3d.choose_reading(found.pop("readings"), config.data.frames)
+        except UserError as error:
+            raise UserError(f"The PyTorch file {path} cannot be used: {error}") from error
+        found |= chosen
+        notes += choice
+    return found, [f"note: '{path}': {note}." for note in notes]
 
 
 def stored_config(path: str) -> ConfigDict:
@@ -66,7 +107,7 @@ def stored_config(path: str) -> ConfigDict:
     """
     meta = checkpoint_teacher.run_meta(path)
     try:
-        config = settings.from_dict(meta["config"])
+        config = settings.from_dict(settings.upgraded(meta["config"]))
         names = settings.flatten(config.to_dict())
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"'{path}' holds no config of a run ({type(error).__name__}: {error}): give another run.") from error
@@ -92,26 +133,25 @@ def run_folder(checkpoint: str) -> epath.Path:
     path = epath.Path(checkpoint)
     if is_weight_file(checkpoint):
         return epath.Path("runs").resolve() / path.name / "imported"
-    if path.name.isdigit() and path.parent.name == "checkpoints":
-        return path.parent.parent
-    return path.parent if path.name == "checkpoints" else path
+    return checkpoint_teacher.network_folder(path)
 
 
-def assumptions(config: ConfigDict) -> list[str]:
-    """What a given PyTorch teacher does not tell and the config had to, as sentences."""
-    path, network = config.teacher.checkpoint, config.teacher.network
-    if not path or not is_weight_file(path):
-        return []
-    notes = []
-    if "heads" in network:
-        heads = f"{network.heads}, from teacher.network.heads, are assumed"
-        notes.append(f"note: '{path}' does not say how many attention heads it has: {heads}.")
-    for field in ("dense_pairs", "causal"):
-        if field in network:
-            notes.append(f"note: '{path}' does not say its {field}: {network[field]}, from teacher.network.{field}, is assumed.")
-    if "kept_coefficients" in network:  # no parameter depends on the window
-        notes.append(f"note: '{path}' does not say how many frames it reads: {config.data.frames}, from data.frames, are assumed.")
-    return notes
+def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
+    """What the teacher's file of weights does not tell and the config had to, as sentences.
+
+    Args:
+      config: of the experiment.
+      found: the sizes that the file shows.
+    """
+    path, fields = config.teacher.checkpoint, settings.flatten(config.to_dict())
+    assumed = [
+        (words, field)
+        for field, words in torch_import.UNSHOWN.items()
+        if field in fields and field.rsplit(".", 1)[1] not in found
+    ]
+    return [
+        f"note: '{path}' does not say {words}: {fields[field]}, from {field}, is assumed." for words, field in assumed
+    ]
 
 
 def variables_of(name: str, params: Any, model_state: Any) -> dict[str, Any]:
@@ -226,9 +266,10 @@ def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]
     Raises:
       UserError: no such file, or one of another network.
     """
-    if not is_weight_file(block.pretrained):
-        raise UserError(f"pretrained of the {run_name} is '{block.pretrained}': name a PyTorch file ({', '.join(WEIGHT_FILES)}).")
-    read_pretrained(block.network.name, block.pretrained, variables)
+    field = f"--config.{'teacher' if run_name == 'teacher' else 'student'}.pretrained"
+    name, options = block.network.name, torch_import.PRESET_OPTIONS
+    with naming(f"{field} (or the preset's {options[name]}=)" if name in options else field):
+        read_pretrained(block.network.name, block.pretrained, variables)
 
 
 def resolve(path: str) -> str:

@@ -27,9 +27,10 @@ from kdpose_jax.experiment.training import (
     train_run,
 )
 from kdpose_jax.report import results
-from kdpose_jax.train import sharding
+from kdpose_jax.train import devices, sharding
 from kdpose_jax.train.preemption import Stop
 
+RESULTS = "results.json"
 MEANING = ("pose_source",)  # settings of converters that say what the poses are
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -51,16 +52,19 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     resolve_paths(config)
     buckets.check_access(workdir, writes=True)
     check_what_is_read(config)
-    networks.adopt_teacher(config)
+    assumed = networks.adopt_teacher(config)
+    if config.teacher.checkpoint and not networks.is_weight_file(config.teacher.checkpoint):
+        checkpoint_teacher.require_step(config.teacher.checkpoint)
     settings.refuse_other_run(workdir, config)
     runs = planned_runs(config)
-    notes = [*networks.assumptions(config), *check_before_data(runs)]
-    if sharding.first_process_says((workdir / "results.json").exists()):
+    notes = [*assumed, *check_before_data(runs)]
+    mesh = start_devices(config.platform)
+    if sharding.first_process_says((workdir / RESULTS).exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
-            show((workdir / "results.md").read_text())
+            files.tidy(workdir, below=written_below(runs))
+            show((workdir / "results.md").read_text(errors="replace"))
         return
-    mesh = start_devices(config)
     for run in runs:
         if not is_given(run, config):
             stage = "teacher" if run.name == "teacher" else "student"
@@ -69,25 +73,37 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
-    with held_by_first_process(workdir, show):
+    with held_by_first_process(workdir, written_below(runs), show):
         run_stages(config, workdir, runs, mesh, show, stop)
 
 
 @contextlib.contextmanager
-def held_by_first_process(workdir: epath.Path, show: Callable[[str], None]) -> Iterator[None]:
-    """Holds the work directory for all processes of this run.
+def held_by_first_process(
+    workdir: epath.Path, below: list[str], show: Callable[[str], None]
+) -> Iterator[None]:
+    """Holds a folder for all processes of this run, which shows too whether it can be written.
+
+    Args:
+      workdir: made if needed.
+      below: see `files.held`.
+      show: prints one line.
 
     Raises:
-      UserError: another run holds it.
+      UserError: another run holds it, or it cannot be written.
     """
     refusal = UserError(f"'{workdir}' is in use by another run, as process 0 says: wait until it ends, or use another --workdir.")
     refused = False
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             try:
-                stack.enter_context(files.held(workdir, show))
+                stack.enter_context(files.held(workdir, show, below))
             except UserError as error:
                 refusal, refused = error, True
+            except OSError as error:
+                said = files.sentence(error) if error.errno in files.DISK_FULL else None
+                remedy = "name another folder with --workdir"
+                cannot = f"'{workdir}' cannot be written ({error.strerror}): {remedy}."
+                refusal, refused = UserError(said or cannot), True
         if sharding.first_process_says(refused):
             raise refusal
         yield
@@ -127,65 +143,122 @@ def run_stages(
         extra = origin_of(config, metadata, around, protocol)
         extra["teachers"] = checkpoint_teacher.run_meta(str(workdir / runs[-1].name))["teachers"]
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
-        summary.write(workdir, networks_done, origin, protocol, metadata, show)
+        summary.tell(workdir, networks_done, origin, protocol, metadata, show)
+        summary.draw(workdir, networks_done, protocol, metadata)
+        results.write_results(workdir / RESULTS, networks_done, origin)  # last: the run is done
+        show(f"results in {workdir}: {RESULTS}, results.md, {summary.FIGURES}/")
     sharding.wait_for_all("report")
 
 
 def evaluate_and_report(
-    config: ConfigDict | None, checkpoint: str, workdir: epath.Path | None, show: Callable[[str], None], stop: Stop
+    config: ConfigDict | None,
+    checkpoint: str,
+    records: str,
+    workdir: epath.Path | None,
+    show: Callable[[str], None],
+    stop: Stop,
 ) -> None:
     """Everything that `--mode eval` does: restores a checkpoint on any number of devices and scores it.
 
     Args:
       config: of the experiment; None takes the checkpoint's own. A PyTorch file needs one, and is taken for its teacher.
-      checkpoint: a run of ours or a PyTorch file.
-      workdir: where the results go; None: beside the checkpoint's run.
+      checkpoint: a network of ours (its folder, that with /latest, a step's folder), a PyTorch file.
+      records: to score it on; empty: those of the config.
+      workdir: where the results go; None: into the network's folder.
       show: prints one line.
       stop: whether the program was told to stop.
 
     Raises:
       UserError: the checkpoint is of another model or method, or any other mistake of the user's.
     """
-    checkpoint = networks.resolve(checkpoint)
+    checkpoint, records = networks.resolve(checkpoint), networks.resolve(records)
     buckets.check_access(checkpoint, writes=workdir is None)
     if workdir is not None:
         buckets.check_access(workdir, writes=True)
+    checkpoint = checkpoint_teacher.explicit(checkpoint)
     if config is not None:
         resolve_paths(config)
+        if records:
+            config.data.records, config.data.source = records, ""
+    # A run's own platform is where it was trained; where it is scored the command says.
+    mesh = start_devices("" if config is None else config.platform)
     if networks.is_weight_file(checkpoint):
         if config is None:
             raise UserError(
                 f"'{checkpoint}' says nothing of its data: give its experiment with --config, for example configs/scjd.py:h36m."
             )
         config.teacher.checkpoint = checkpoint
-        networks.adopt_teacher(config)
-        for note in networks.assumptions(config):
-            show(note)
+        notes = networks.adopt_teacher(config, named="--checkpoint")
         config = settings.of_teacher(config)
     else:
         stored = networks.stored_config(checkpoint)
+        checkpoint_teacher.require_step(checkpoint)
+        notes = checkpoint_teacher.passed_over(checkpoint)
         if config is not None:
             refuse_other_network(config, stored, checkpoint)
             if config.data.records or config.data.source:
                 stored.data.update({name: config.data[name] for name in ("records", "source", "converter")})
             stored.eval = ConfigDict(settings.as_tuples(config.eval.to_dict()))
         config = stored
+    if records:
+        config.data.records, config.data.source = records, ""
     settings.check(config)
-    check_what_is_read(config)
-    home = networks.run_folder(checkpoint) if workdir is None else workdir
-    mesh = start_devices(config)
-    with sharding.first_process_first():
-        records = data.prepare_records(config, home.parent if workdir is None else home, show)
-    metadata = check_records(config, records)
-    around = open_surroundings(config, records, home, mesh, show, stop, training=False)
-    record = evaluate_network(copy_of(config), checkpoint, around)
-    if jax.process_index() == 0:
-        home.mkdir(parents=True, exist_ok=True)
-        protocol = open_protocol(config, around)
-        origin = results.fingerprint(REPOSITORY, config.student.network.compute, origin_of(config, metadata, around, protocol))
-        name = pathlib.Path(checkpoint).name
-        summary.write(home / "eval", {name: {"title": name, "checkpoint": checkpoint, **record}}, origin, protocol, metadata, show)
-    sharding.wait_for_all("report")
+    buckets.check_access(config.data.records, writes=False)  # of the other paths nothing is read
+    home = place_of_results(checkpoint) if workdir is None else workdir
+    for note in notes:
+        show(note)
+    with held_by_first_process(home / "eval", [summary.FIGURES], show):
+        with sharding.first_process_first():
+            network = networks.run_folder(checkpoint)
+            found = data.find_records(config, checkpoint, network, workdir, show)
+        metadata = check_records(config, found)
+        around = open_surroundings(config, found, home, mesh, show, stop, training=False)
+        record = evaluate_network(copy_of(config), checkpoint, around)
+        if jax.process_index() == 0:
+            report_evaluation(home / "eval", checkpoint, record, config, metadata, around, show)
+        sharding.wait_for_all("report")
+
+
+def report_evaluation(
+    directory: epath.Path,
+    checkpoint: str,
+    record: dict[str, Any],
+    config: ConfigDict,
+    metadata: dict[str, Any],
+    around: Surroundings,
+    show: Callable[[str], None],
+) -> None:
+    """Shows and writes what an evaluation gave; pictures last, so that none costs the scores."""
+    protocol = open_protocol(config, around)
+    extra = origin_of(config, metadata, around, protocol)
+    origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
+    name = pathlib.Path(checkpoint).name
+    network = {name: {"title": name, "checkpoint": checkpoint, **record}}
+    summary.tell(directory, network, origin, protocol, metadata, show)
+    results.write_results(directory / RESULTS, network, origin)
+    summary.draw(directory, network, protocol, metadata)
+    show(f"results in {directory}: {RESULTS}, results.md, {summary.FIGURES}/")
+
+
+def written_below(runs: list[Run]) -> list[str]:
+    """The folders of a work directory that a run writes small files into."""
+    return [summary.FIGURES, *(run.name for run in runs)]
+
+
+def place_of_results(checkpoint: str) -> epath.Path:
+    """The folder into which an evaluation writes where no --workdir is given: the network's.
+
+    Raises:
+      UserError: the checkpoint lies by itself. Then its parents are anybody's.
+    """
+    home = networks.run_folder(checkpoint)
+    trained = (home / "metrics.jsonl").exists() or checkpoint_teacher.holds_checkpoints(checkpoint)
+    if networks.is_weight_file(checkpoint) or trained:
+        return home
+    raise UserError(
+        f"'{checkpoint}' does not lie in the folder of a network: say with --workdir DIR where the "
+        "results are to go."
+    )
 
 
 def require_shared(workdir: epath.Path) -> None:
@@ -194,7 +267,7 @@ def require_shared(workdir: epath.Path) -> None:
     Raises:
       UserError: on all processes.
     """
-    if not sharding.all_processes_say((workdir / "config.json").exists()):
+    if not sharding.all_processes_say((workdir / settings.CONFIG_FILE).exists()):
         raise UserError(f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a disk that all of them share.")
 
 
@@ -270,7 +343,8 @@ def open_surroundings(
 
 def resolve_paths(config: ConfigDict) -> None:
     """Makes paths absolute, so that what a run stores of them is true from any folder."""
-    config.teacher.checkpoint = networks.resolve(config.teacher.checkpoint)
+    teacher = networks.resolve(config.teacher.checkpoint)
+    config.teacher.checkpoint = checkpoint_teacher.explicit(teacher)
     for name in ("records", "source"):
         config.data[name] = networks.resolve(config.data[name])
     for stage in (config.teacher, config.student):
@@ -287,17 +361,13 @@ def check_what_is_read(config: ConfigDict) -> None:
         buckets.check_access(path, writes=False)
 
 
-def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
+def start_devices(platform: str) -> jax.sharding.Mesh:
     """The mesh of all devices; the first question to them.
 
     Raises:
-      UserError: they are not of the platform that the config asks for.
+      UserError: there are none that can be used, or they are not of the platform that is asked for, unless that is "".
     """
-    found = jax.devices()[0].platform
-    if config.platform and found != config.platform:
-        raise UserError(
-            f"platform is '{config.platform}' and jax found {found}: install the jax of that platform, or leave it empty."
-        )
+    devices.find(platform)
     mesh = sharding.make_mesh()
     sharding.meet(mesh)
     return mesh
@@ -305,9 +375,9 @@ def start_devices(config: ConfigDict) -> jax.sharding.Mesh:
 
 def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:
     """Says in a few lines what will be done, and on which devices."""
-    devices = jax.devices()
+    found = jax.devices()
     show(f"{config.name}  method {config.method}, seed {config.seed}, into {workdir}")
-    show(f"devices  {len(devices)} x {devices[0].device_kind} ({devices[0].platform}), {jax.process_count()} process(es)")
+    show(f"devices  {len(found)} x {found[0].device_kind} ({found[0].platform}), {jax.process_count()} process(es)")
     for run in runs:
         network, block = run.config.student.network, run.config.student.train
         how = f"from {config.teacher.checkpoint}" if is_given(run, config) else f"{block.epochs:g} epochs in batches of {block.batch}"

@@ -18,13 +18,22 @@ MAY_CHANGE = (
     "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
     ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
 )  # fmt: skip
-DATA_FILE = "data.json"
+PLATFORMS = ("cpu", "gpu", "tpu")
+# Lowest values of fields that teacher and student have.
+LOWEST = (
+    ("train", "batch", 1), ("train", "accumulate", 1), ("train", "log_every_steps", 1), ("train", "save_every_steps", 0),
+    ("train", "evaluate_every_epochs", 0), ("train", "evaluate_examples", 0), ("train", "patience_seconds", 1),
+    ("optim", "learning_rate", 0), ("optim", "weight_decay", 0), ("optim", "warmup_epochs", 0), ("optim", "clip_norm", 0),
+)  # fmt: skip
+CONFIG_FILE, DATA_FILE = "config.json", "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
 # What every stored config must have to be used by this version.
 REQUIRED = (
     "task", "method", "teacher.method", "teacher.pretrained", "student.pretrained", "data.reader", "eval.protocol", "gradient_report",
 )  # fmt: skip
+# What distill.temperature.reversal was called before it was two numbers.
+OLD_REVERSALS = {"reversed": [0.0, -1.0], "release": [1.0, 0.0]}
 # What the modules that a config names must have.
 NEEDED = {
     "data": ("KIND", "read", "open_training"),
@@ -60,6 +69,21 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     return ConfigDict(tuples(values))
 
 
+def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """A stored config with this version's fields in place of older ones, or beside them."""
+    new = json.loads(json.dumps(values))
+    match new:
+        case {"distill": {"temperature": {"reversal": str(name)} as temperature}} if name in OLD_REVERSALS:
+            temperature["reversal"] = OLD_REVERSALS[name]
+    for stage in ("teacher", "student"):
+        match new:
+            case dict() if stage in new:
+                match new[stage]:
+                    case {"network": {"name": "videopose3d"} as network}:
+                        network.setdefault("dense_kernels", False)
+    return new
+
+
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Keys whose values differ, those in `MAY_CHANGE` left out, as "key: 1 became 2"."""
     one, two = flatten(first), flatten(second)
@@ -78,13 +102,10 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     Raises:
       UserError: the directory belongs to another config.
     """
-    path = workdir / "config.json"
+    path = workdir / CONFIG_FILE
     if not path.exists():
         return
-    stored = read_json(path)
-    if not isinstance(stored, dict):
-        raise UserError(f"'{path}' is damaged (no object): use another --workdir, or delete that folder.")
-    changed = differences(stored, as_dict(config))
+    changed = differences(upgraded(read_json(path)), as_dict(config))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
@@ -108,19 +129,23 @@ def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> 
     """Writes config and data identity into the work directory; done when all that can be checked was found right."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / DATA_FILE, data_identity(metadata))
-    write_json(workdir / "config.json", as_dict(config))
+    write_json(workdir / CONFIG_FILE, as_dict(config))
 
 
-def read_json(path: epath.Path) -> Any:
-    """A JSON file of a work directory.
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """A JSON file of a work directory, all of which hold an object.
 
     Raises:
-      UserError: it is damaged.
+      UserError: it is damaged: not JSON, not an object, or with numbers that JSON does not have.
     """
     try:
-        return load_json(path)
+        found = load_json(path)
+        if not isinstance(found, dict):
+            raise ValueError("it does not hold an object")
+        json.dumps(found, allow_nan=False)
     except ValueError as error:
         raise UserError(f"'{path}' is damaged ({error}): use another --workdir, or delete that folder.") from error
+    return found
 
 
 def write_json(path: epath.Path, content: Any) -> None:
@@ -132,8 +157,9 @@ def check(config: ConfigDict) -> None:
     """Checks what can be checked without data: before the first device call.
 
     Raises:
-      UserError: an unknown method or protocol, or a training length that is none.
+      UserError: an unknown method or protocol, or a value out of its range.
     """
+    check_values(config)
     if load("methods", config.teacher.method, "teacher.method").TITLE:
         raise UserError(f"teacher.method is '{config.teacher.method}', which has a teacher itself: use supervised.")
     for field, name in (("method", config.method), ("teacher.method", config.teacher.method)):
@@ -142,27 +168,32 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"task is '{config.task}' and {field} '{name}' has {', '.join(sorted(tasks))}: change one.")
     check_protocol(config)
     load("data", config.data.reader, "data.reader")
+
+def check_values(config: ConfigDict) -> None:
+    """Checks the values that nothing need be imported for, which takes seconds.
+
+    Raises:
+      UserError: one is out of its range.
+    """
+    if config.platform not in ("", *PLATFORMS):
+        raise UserError(f"platform is '{config.platform}': use one of {', '.join(PLATFORMS)}, or leave it empty for what is there.")
     for name in ("teacher", "student"):
-        block, optim = config[name].train, config[name].optim
-        for field, value, lowest in (
-            ("train.batch", block.batch, 1),
-            ("train.epochs", block.epochs, 1e-9),
-            ("train.log_every_steps", block.log_every_steps, 1),
-            ("train.evaluate_examples", block.evaluate_examples, 0),
-            ("optim.warmup_epochs", optim.warmup_epochs, 0),
-            ("optim.clip_norm", optim.clip_norm, 0),
-        ):
-            if not lowest <= value < math.inf:
-                raise UserError(f"{name}.{field} is {value}: use at least {lowest}.")
+        block = config[name].train
+        if not 0 < block.epochs < math.inf:
+            raise UserError(f"{name}.train.epochs is {block.epochs}: it must be greater than 0.")
+        for part, field, lowest in LOWEST:
+            if field in config[name][part] and not lowest <= config[name][part][field] < math.inf:  # older runs lack some
+                raise UserError(f"{name}.{part}.{field} is {config[name][part][field]}: it must be at least {lowest}.")
         if not 0 <= block.ema_decay < 1:
-            raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: use 0 to below 1.")
+            raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: it must be at least 0 and below 1.")
     if config.seed < 0:
-        raise UserError(f"seed is {config.seed}: use 0 or more.")
+        raise UserError(f"seed is {config.seed}: it must be at least 0.")
     for field in ("batch", "latency_warmup", "latency_runs"):
         if config.eval[field] < 1:
-            raise UserError(f"eval.{field} is {config.eval[field]}: use at least 1.")
-    if not config.eval.latency_batches or min(config.eval.latency_batches) < 1:
-        raise UserError(f"eval.latency_batches is {config.eval.latency_batches}: name at least one batch size, all at least 1.")
+            raise UserError(f"eval.{field} is {config.eval[field]}: it must be at least 1.")
+    batches = config.eval.latency_batches
+    if not batches or not all(type(batch) is int and batch >= 1 for batch in batches):
+        raise UserError(f"eval.latency_batches is {batches}: name at least one number of examples per call, each at least 1.")
 
 
 def check_protocol(config: ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""What a finished run leaves: results.json, results.md and figures."""
+"""What a finished run leaves beside results.json: results.md and figures."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,10 @@ from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures, results, tables
 
 
-def write(
+FIGURES = "figures"
+
+
+def tell(
     directory: epath.Path,
     networks: Mapping[str, Mapping[str, Any]],
     origin: Mapping[str, Any],
@@ -18,33 +21,45 @@ def write(
     metadata: Mapping[str, Any],
     show: Callable[[str], None],
 ) -> None:
-    """Writes the table, the figures and, last, `results.json`, whose presence says that the run is done.
+    """Shows the table, then writes it: whatever fails afterwards, the scores have been seen.
 
     Args:
-      directory: the work directory.
+      directory: of the results.
       networks: name -> `title` and what `evaluation.evaluate_network` gives.
       origin: the fingerprint.
       protocol: of the evaluation.
       metadata: of the data set.
       show: prints the table.
+
+    Raises:
+      UserError: the table cannot be written.
     """
-    (directory / "figures").mkdir(parents=True, exist_ok=True)
-    contents = schema.KINDS[metadata["kind"]].contents
-    dataset = f"generated {contents}" if metadata["generated"] else metadata["settings"]["name"]
     table = comparison_table(networks, protocol)
-    parts = {record["title"]: record["breakdown"] for record in networks.values()}
-    means = {record["title"]: record["table"][protocol.columns[0][0]] for record in networks.values()}
-    text = f"# Results on {dataset}\n\n{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
-    text += f"## {protocol.breakdown_title}\n\n"
-    text += tables.breakdown_table(parts, {protocol.columns[0][1]: means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
-    draw(directory, networks, parts, protocol, dataset, metadata["generated"])
-    write_atomically(directory / "results.md", text.encode())
-    results.write_results(directory / "results.json", networks, origin)
     show("")
     show(table)
-    show(f"results in {directory}: results.json, results.md, figures/")
     if metadata["generated"]:
+        contents = schema.KINDS[metadata["kind"]].contents
         show(f"Generated {contents}: these numbers say nothing about any real data set.")
+    parts = breakdowns(networks)
+    means = {record["title"]: record["table"][protocol.columns[0][0]] for record in networks.values()}
+    text = f"# Results on {name_of(metadata)}\n\n"
+    text += f"{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
+    text += f"## {protocol.breakdown_title}\n\n"
+    text += tables.breakdown_table(parts, {protocol.columns[0][1]: means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / "results.md", text.encode())
+
+
+def name_of(metadata: Mapping[str, Any]) -> str:
+    """What titles call a data set."""
+    if metadata["generated"]:
+        return f"generated {schema.KINDS[metadata['kind']].contents}"
+    return metadata["settings"]["name"]
+
+
+def breakdowns(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, float | None]]:
+    """Title of a network -> the parts of its score."""
+    return {record["title"]: record["breakdown"] for record in networks.values()}
 
 
 def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -> str:
@@ -84,13 +99,16 @@ def caption(
 def draw(
     directory: epath.Path,
     networks: Mapping[str, Mapping[str, Any]],
-    parts: Mapping[str, Mapping[str, float | None]],
     protocol: Any,
-    dataset: str,
-    generated: bool,
+    metadata: Mapping[str, Any],
 ) -> None:
-    """Training curves, score against cost, the score's parts."""
-    about = {"dataset": dataset, "generated": generated}
+    """Training curves, score against cost, the score's parts; arguments as of `tell`.
+
+    Raises:
+      UserError: a picture cannot be written.
+    """
+    (directory / FIGURES).mkdir(parents=True, exist_ok=True)
+    about = {"dataset": name_of(metadata), "generated": metadata["generated"]}
     label = protocol.columns[0][1]
     runs = {
         record["title"]: results.read_metrics(directory / name / "metrics.jsonl")
@@ -99,7 +117,7 @@ def draw(
     }
     if runs:
         keys = [("loss", "training loss"), (f"test_{protocol.best_metric}", f"test {label}")]
-        figures.training_curves(directory / "figures" / "training.png", runs, keys, **about)
+        figures.training_curves(directory / FIGURES / "training.png", runs, keys, **about)
     points = [
         figures.CostPoint(
             record["title"], record["cost"]["macs_total_per_output"], record["table"][protocol.columns[0][0]]
@@ -107,10 +125,11 @@ def draw(
         for record in networks.values()
     ]
     figures.score_against_cost(
-        directory / "figures" / "score_against_cost.png",
+        directory / FIGURES / "score_against_cost.png",
         points,
         cost_label=f"MACs per {protocol.unit[0][:-1]}, attention included",
         score_label=label,
         **about,
     )
-    figures.breakdown_bars(directory / "figures" / "breakdown.png", parts, label=protocol.breakdown_title, **about)
+    path, label = directory / FIGURES / "breakdown.png", protocol.breakdown_title
+    figures.breakdown_bars(path, breakdowns(networks), label=label, **about)

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from kdpose_jax.checkpoint.integrity import set_damaged_aside
 from kdpose_jax.checkpoint.manager import Checkpoints
+from kdpose_jax.checkpoint.stored import FOLDERS
 from kdpose_jax.contracts import Method, Source
 from kdpose_jax.data.batches import TrainBatches, to_global
 from kdpose_jax.errors import UserError
@@ -26,8 +27,6 @@ from kdpose_jax.train.periodic import Lines, MetricsLog
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.step import build_step
 
-# The checkpoints of the plan, and the one of the step at which a run was told to stop.
-CHECKPOINT_FOLDERS = ("checkpoints", "interrupted")
 RATE_SETTINGS = (
     "schedule", "learning_rate", "decay_per_epoch", "drop_epochs", "drop_factor", "final_learning_rate", "warmup_epochs",
 )  # fmt: skip
@@ -175,10 +174,10 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     method, config = build_method(run.config, plan)
     block = config.student.train
     if jax.process_index() == 0:
-        for folder in CHECKPOINT_FOLDERS:
+        for folder in FOLDERS:
             set_damaged_aside(directory / folder, around.show)
     sharding.wait_for_all("damaged checkpoints are set aside")
-    opened = [open_checkpoints(directory / folder, config, protocol) for folder in CHECKPOINT_FOLDERS]
+    opened = [open_checkpoints(directory / folder, config, protocol) for folder in FOLDERS]
     with closing(opened[0]) as checkpoints, closing(opened[1]) as interrupted:
         checkpoints.remove_deleted()  # a run that has only its report left to write saves nothing
         reports = config.gradient_report and bool(method.teachers)
@@ -285,8 +284,8 @@ def meta_of(config: ConfigDict, fingerprints: Mapping[str, str]) -> dict[str, An
 
 
 def open_checkpoints(directory: epath.Path, config: ConfigDict, protocol: Any) -> Checkpoints:
-    """The checkpoints of a run in one of `CHECKPOINT_FOLDERS`."""
-    planned = directory.name == CHECKPOINT_FOLDERS[0]
+    """The checkpoints of a run in one of `FOLDERS`."""
+    planned = directory.name == FOLDERS[0]
     return Checkpoints(
         directory,
         keep_latest=config.checkpoint.keep_latest if planned else 1,
@@ -299,7 +298,7 @@ def open_checkpoints(directory: epath.Path, config: ConfigDict, protocol: Any) -
 
 def remove_interrupted(directory: epath.Path) -> None:
     """Deletes the state at which a run was told to stop, when the run is over."""
-    folder = directory / CHECKPOINT_FOLDERS[1]
+    folder = directory / FOLDERS[1]
     if jax.process_index() == 0 and folder.exists():
         folder.rmtree()
 

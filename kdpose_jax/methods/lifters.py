@@ -113,7 +113,7 @@ def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: boo
 
 
 def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool, place: str) -> VideoPose3D:
-    """VideoPose3D from a `network` block: filters, width, dropout, causal, evaluated_frames, compute.
+    """VideoPose3D from a `network` block: filters, dense_kernels, width, dropout, causal and so on.
 
     Args and errors are those of `build_lifter`.
     """
@@ -133,6 +133,7 @@ def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool,
         width=network.width,
         dropout=network.dropout,
         causal=network.causal,
+        dense_kernels=network.dense_kernels,
         dtype=COMPUTE_TYPES[network.compute] if training else None,
     )
 

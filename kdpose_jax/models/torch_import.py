@@ -1,7 +1,7 @@
 """Published PyTorch weights -> our trees: reads the file, finds the state in it, and renames its tensors."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from etils import epath
@@ -10,16 +10,44 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.models import torch_file
 from kdpose_jax.models.torch_hrnet import convert_hrnet_state, convert_imagenet_state
 from kdpose_jax.models.torch_mixste import convert_hourglass_mixste_state, convert_mixste_state
-from kdpose_jax.models.torch_names import find_state
 from kdpose_jax.models.torch_poseformer_v2 import convert_poseformer_v2_state
+from kdpose_jax.models.torch_state import convert_state
 from kdpose_jax.models.torch_videopose3d import convert_videopose3d_state
+
+
+class _Published(NamedTuple):
+    """What a network's map is, a tensor that it has once, and what it is called in errors."""
+
+    convert: Callable[[Mapping[str, np.ndarray]], Any]
+    anchor: str
+    called: str
+
 
 # Lifting networks without running statistics -> their maps.
 LIFTERS = {
-    "mixste": convert_mixste_state,
-    "mixste_hot": convert_hourglass_mixste_state,
-    "poseformer_v2": convert_poseformer_v2_state,
+    "mixste": _Published(convert_mixste_state, "Spatial_pos_embed", "a MixSTE network"),
+    "mixste_hot": _Published(convert_hourglass_mixste_state, "Spatial_pos_embed", "a MixSTE network of HoT"),
+    "poseformer_v2": _Published(convert_poseformer_v2_state, "Spatial_pos_embed", "a PoseFormerV2 network"),
 }
+_VIDEOPOSE3D = _Published(convert_videopose3d_state, "expand_conv.weight", "a VideoPose3D network")
+_HRNET = _Published(convert_hrnet_state, "transition1.0.0.weight", "an HRNet pose network")
+_IMAGENET = _Published(convert_imagenet_state, "transition1.0.0.weight", "an HRNet backbone")
+
+
+# Fields of a config that the function of a network depends on and its weights need not show, in
+# words.
+UNSHOWN = {
+    "teacher.network.heads": "the number of its attention heads",
+    "teacher.network.dense_pairs": "behind how many of its pairs of blocks it is pruned",
+    "teacher.network.neighbours": "how many neighbours its pruning looks at",
+    "teacher.network.causal": "whether it is causal",
+    "data.frames": "how many frames it reads",
+    "teacher.input.size": "how large its square pictures are (published networks of COCO read 256x192 or 384x288, not squares)",
+    "data.skeleton": "the order of its joints",
+}
+
+# The option of presets that names pretrained weights, of networks that have one.
+PRESET_OPTIONS = {"hrnet": "imagenet"}
 
 
 class ImportedNetwork(TypedDict):
@@ -29,20 +57,22 @@ class ImportedNetwork(TypedDict):
       params: float32 numpy tree in the layout of our network.
       state: {} or {"batch_stats": tree}.
       sizes: what the weights show of the network's sizes; one that they do not show is absent.
+      notes: sentences on what of the file was left out or converted.
     """
 
     params: dict[str, Any]
     state: dict[str, Any]
     sizes: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
-    """Reads a checkpoint of PyTorch for one of our networks.
+    """Reads a file of PyTorch weights for one of our networks.
 
     Args:
       name: of the architecture, as in `network.name` of a config.
-      path: a file of `torch.save` with the network's state under `model_pos`, `model`, `state_dict` or at the top, its names with or
-        without the data-parallel prefix.
+      path: a file of `torch.save` or safetensors; the network's state may stand at any depth, its
+        names under any prefix.
 
     Returns:
       The network.
@@ -51,25 +81,33 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
       UserError: not such a file, or not such a network; names the first tensors that are missing, left over or of a wrong shape.
     """
     if name in LIFTERS:
-        params, sizes = _convert(path, LIFTERS[name])
-        return ImportedNetwork(params=_as_float32(params), state={}, sizes=sizes)
+        (params, sizes), notes = _convert(path, LIFTERS[name])
+        return ImportedNetwork(params=_as_float32(params), state={}, sizes=sizes, notes=notes)
     if name == "videopose3d":
-        params, batch_stats, sizes = _convert(path, convert_videopose3d_state)
-        return ImportedNetwork(params=_as_float32(params), state={"batch_stats": _as_float32(batch_stats)}, sizes=sizes)
-    if name == "hrnet":
-        params, batch_stats, sizes = import_hrnet(path)
-        if sizes["size"] is not None:
-            width, height = sizes["size"]
-            if width != height:
-                raise UserError(f"The PyTorch file {path} reads pictures of {width}x{height} pixels: give a network of square ones.")
-            sizes = {**sizes, "size": width}
-        return ImportedNetwork(
-            params=params,
-            state={"batch_stats": batch_stats},
-            sizes={key: value for key, value in sizes.items() if value is not None},
-        )
-    known = ", ".join(sorted([*LIFTERS, "videopose3d", "hrnet"]))
-    raise UserError(f"No PyTorch weights can be read for network '{name}': use one of {known}.")
+        (params, batch_stats, sizes), notes = _convert(path, _VIDEOPOSE3D)
+    elif name == "hrnet":
+        (params, batch_stats, sizes), notes = _convert(path, _HRNET)
+        sizes = _square(sizes, path)
+    else:
+        known = ", ".join(sorted([*LIFTERS, "videopose3d", "hrnet"]))
+        raise UserError(f"No PyTorch weights can be read for network '{name}': use one of {known}.")
+    state = {"batch_stats": _as_float32(batch_stats)}
+    return ImportedNetwork(params=_as_float32(params), state=state, sizes=sizes, notes=notes)
+
+
+def _square(sizes: Mapping[str, Any], path: epath.PathLike) -> dict[str, Any]:
+    """The sizes that the weights show, that of pictures as one number.
+
+    Raises:
+      UserError: pictures that are not square.
+    """
+    shown = {key: value for key, value in sizes.items() if value is not None}
+    if "size" in shown:
+        width, height = shown["size"]
+        if width != height:
+            raise UserError(f"The PyTorch file {path} reads pictures of {width}x{height} pixels: give a network of square ones.")
+        shown["size"] = width
+    return shown
 
 
 def import_pretrained(name: str, path: epath.PathLike) -> dict[str, Any]:
@@ -101,7 +139,7 @@ def import_mixste(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
     Raises:
       UserError: as of `import_network`.
     """
-    params, sizes = _convert(path, convert_mixste_state)
+    (params, sizes), _ = _convert(path, LIFTERS["mixste"])
     return _as_float32(params), sizes
 
 
@@ -114,7 +152,7 @@ def import_hrnet(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any], 
     Raises:
       UserError: as of `import_network`.
     """
-    params, batch_stats, sizes = _convert(path, convert_hrnet_state)
+    (params, batch_stats, sizes), _ = _convert(path, _HRNET)
     return _as_float32(params), _as_float32(batch_stats), sizes
 
 
@@ -127,19 +165,19 @@ def import_imagenet_hrnet(path: epath.PathLike) -> tuple[dict[str, Any], dict[st
     Raises:
       UserError: as of `import_network`.
     """
-    params, batch_stats, _ = _convert(path, convert_imagenet_state)
+    (params, batch_stats, _), _ = _convert(path, _IMAGENET)
     return _as_float32(params), _as_float32(batch_stats)
 
 
-def _convert(path: epath.PathLike, convert: Callable[[Mapping[str, np.ndarray]], Any]) -> Any:
-    """Reads a file and converts its state.
+def _convert(path: epath.PathLike, published: _Published) -> tuple[Any, tuple[str, ...]]:
+    """Reads a file, finds the network in it and converts its state.
 
     Raises:
       UserError: names the file.
     """
-    state = find_state(torch_file.read_torch_file(path), str(path))
+    held = torch_file.read_torch_file(path)
     try:
-        return convert(state)
+        return convert_state(held, published.convert, anchor=published.anchor, network=published.called)
     except UserError as error:
         raise UserError(f"The PyTorch file {path} cannot be used: {error}") from error
 

@@ -7,10 +7,6 @@ import numpy as np
 
 from kdpose_jax.errors import UserError
 
-# Where training scripts keep the state of the network: MixSTE and VideoPose3D, other lifters, HRNet, SimCC and Lightning.
-_STATE_KEYS = ("model_pos", "model", "state_dict")
-_DATA_PARALLEL_PREFIX = "module."
-
 _COUNTER = ".num_batches_tracked"  # how many batches a norm has seen: read by nobody while its momentum is a number
 
 LINEAR_AXES = (1, 0)  # [out, in] -> [in, out]
@@ -68,32 +64,6 @@ def transformer_block(name: str, path: tuple[str, ...], width: int, hidden: int)
     yield from norm(f"{name}.norm2", (*path, "norm_mlp"), width)
     yield from linear(f"{name}.mlp.fc1", (*path, "mlp_hidden"), width, hidden)
     yield from linear(f"{name}.mlp.fc2", (*path, "mlp_out"), hidden, width)
-
-
-def find_state(checkpoint: Any, place: str) -> dict[str, np.ndarray]:
-    """The dictionary of tensors inside a checkpoint, its names without the data-parallel prefix.
-
-    Args:
-      checkpoint: what a file holds.
-      place: the file, for errors.
-
-    Raises:
-      UserError: there is none, or it holds something that is no tensor.
-    """
-    state = checkpoint
-    if isinstance(checkpoint, dict):  # HRNet's scripts keep the network's name under `model`, beside its state
-        state = next((checkpoint[key] for key in _STATE_KEYS if isinstance(checkpoint.get(key), dict)), checkpoint)
-    if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
-        raise UserError(
-            f"The PyTorch file {place} has no network state (looked for {', '.join(_STATE_KEYS)} and at the top): save the "
-            "network's state_dict()."
-        )
-    strangers = [name for name, value in state.items() if not isinstance(value, np.ndarray)]
-    if strangers:
-        raise UserError(f"The PyTorch file {place} has '{strangers[0]}' among its weights, which is no tensor: save a state_dict().")
-    if all(name.startswith(_DATA_PARALLEL_PREFIX) for name in state):
-        return {name.removeprefix(_DATA_PARALLEL_PREFIX): value for name, value in state.items()}
-    return dict(state)
 
 
 def axes_of(state: Mapping[str, np.ndarray], name: str, axes: int, network: str) -> tuple[int, ...]:

@@ -7,47 +7,141 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models.torch_names import Entry, axes_of, batch_norm, pointwise, rename, without_counters
+from kdpose_jax.models.torch_names import (
+    Entry,
+    axes_of,
+    batch_norm,
+    pointwise,
+    rename,
+    without_counters,
+)
 
 _NETWORK = "a VideoPose3D network"
 _CONVOLUTION_AXES = (2, 1, 0)  # [out, in, frames] -> [frames, in, out]
 
 
-def convert_videopose3d_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Renames and transposes the tensors of a VideoPose3D network, dense or strided; dtypes stay as they are.
+def convert_videopose3d_state(
+    state: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Renames and transposes the tensors of a VideoPose3D network; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
-      (params, batch_stats, sizes): trees in the layout of `videopose3d.VideoPose3D`, and its `joints`, `width`, `filters` and, their
-      product, `frames`. Whether it is causal leaves no trace in weights: the caller has to know it.
+      (params, batch_stats, sizes): trees in the layout of `videopose3d.VideoPose3D`, and its
+        `joints`, `width` and `readings`: one or
+      two networks that have such kernels, each with its `filters`, their product `frames`, and
+      `dense_kernels`. Whether it is causal leaves no trace in weights: the caller has to know it.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
     """
     width, inputs, first = axes_of(state, "expand_conv.weight", 3, _NETWORK)
     blocks = len({name.split(".")[1] for name in state if name.startswith("layers_conv.")}) // 2
-    filters = (first, *(axes_of(state, f"layers_conv.{2 * block}.weight", 3, _NETWORK)[2] for block in range(blocks)))
+    kernels = (
+        first,
+        *(
+            axes_of(state, f"layers_conv.{2 * block}.weight", 3, _NETWORK)[2]
+            for block in range(blocks)
+        ),
+    )
     if inputs % 2:
-        raise UserError(f"its tensor 'expand_conv.weight' reads {inputs} values a frame, and joints have two each: use another checkpoint.")
-    sizes = {"joints": inputs // 2, "width": width, "filters": filters, "frames": math.prod(filters)}
-    entries = list(_entries(sizes))
+        raise UserError(
+            f"its tensor 'expand_conv.weight' reads {inputs} values a frame, and joints have two "
+            "each: use another checkpoint."
+        )
+    sizes = {"joints": inputs // 2, "width": width, "readings": readings_of(kernels)}
+    entries = list(_entries(inputs // 2, width, kernels))
     tree = rename(without_counters(state, entries), entries, _NETWORK)
     return tree["params"], tree["batch_stats"], sizes
 
 
-def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
+def readings_of(kernels: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
+    """The networks that have such kernels: dilated filters always, dense ones where it is possible.
+
+    A dense filter of width w has a weight for each of the (w - 1) d + 1 frames that it reaches
+    over, d the product of the widths before it: 3, 7, 19 are dense filters of 3, 3, 3, or dilated
+      ones of 3, 7, 19 that see 399 frames.
+
+    Args:
+      kernels: weights along time of the first convolution and of every block's.
+
+    Returns:
+      {"filters", "frames", "dense_kernels"} of each.
+    """
+    readings = [{"filters": kernels, "frames": math.prod(kernels), "dense_kernels": False}]
+    filters = [kernels[0]]
+    for kernel in kernels[1:]:
+        reach = math.prod(filters)
+        if (kernel - 1) % reach or (kernel - 1) // reach % 2:
+            return tuple(readings)
+        filters.append((kernel - 1) // reach + 1)
+    if tuple(filters) != kernels:
+        readings.append(
+            {"filters": tuple(filters), "frames": math.prod(filters), "dense_kernels": True}
+        )
+    return tuple(readings)
+
+
+def choose_reading(
+    readings: tuple[dict[str, Any], ...], frames: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The network that a file is taken for, by the frames that it is to see.
+
+    Args:
+      readings: of `readings_of`.
+      frames: `data.frames`.
+
+    Returns:
+      One of them, and a sentence where there was a choice.
+
+    Raises:
+      UserError: there are several, and none sees so many frames.
+    """
+    if len(readings) == 1:
+        return readings[0], ()
+    kinds = []
+    for reading in readings:
+        kind = "dense" if reading["dense_kernels"] else "dilated"
+        kinds.append(f"{kind} filters {reading['filters']} ({reading['frames']} frames)")
+    kernels = ", ".join(map(str, readings[0]["filters"]))
+    both = f"kernels of {kernels} frames, which are those of {' and of '.join(kinds)}"
+    for reading, kind in zip(readings, kinds, strict=True):
+        if reading["frames"] == frames:
+            return reading, (f"it has {both}: {kind}, by data.frames, are assumed",)
+    options = " or ".join(f"--config.data.frames={reading['frames']}" for reading in readings)
+    raise UserError(f"it has {both}, and data.frames is {frames}: say which with {options}.")
+
+
+def _entries(joints: int, width: int, kernels: tuple[int, ...]) -> Iterator[Entry]:
     """Every tensor of a VideoPose3D network of these sizes."""
-    joints, width, (first, *filters) = sizes["joints"], sizes["width"], sizes["filters"]
+    first, *further = kernels
     yield from _layer("expand_conv", "expand_bn", "expand", 2 * joints, width, first)
-    for block, reach in enumerate(filters):
-        for number, ours, kernel in ((2 * block, "temporal", reach), (2 * block + 1, "pointwise", 1)):
-            yield from _layer(f"layers_conv.{number}", f"layers_bn.{number}", f"block_{block}_{ours}", width, width, kernel)
+    for block, reach in enumerate(further):
+        for number, ours, kernel in (
+            (2 * block, "temporal", reach),
+            (2 * block + 1, "pointwise", 1),
+        ):
+            yield from _layer(
+                f"layers_conv.{number}",
+                f"layers_bn.{number}",
+                f"block_{block}_{ours}",
+                width,
+                width,
+                kernel,
+            )
     yield from pointwise("shrink", ("params", "shrink"), width, 3 * joints)
 
 
-def _layer(conv: str, norm: str, ours: str, inputs: int, outputs: int, kernel: int) -> Iterator[Entry]:
+def _layer(
+    conv: str, norm: str, ours: str, inputs: int, outputs: int, kernel: int
+) -> Iterator[Entry]:
     """The tensors of a `videopose3d.TemporalLayer`, running statistics included."""
-    yield Entry(f"{conv}.weight", (outputs, inputs, kernel), ("params", ours, "conv", "kernel"), _CONVOLUTION_AXES)
+    yield Entry(
+        f"{conv}.weight",
+        (outputs, inputs, kernel),
+        ("params", ours, "conv", "kernel"),
+        _CONVOLUTION_AXES,
+    )
     yield from batch_norm(norm, (ours, "norm"), outputs)

@@ -75,6 +75,8 @@ class VideoPose3D(nn.Module):
       width: channels C.
       dropout: probability of dropping a value behind every layer.
       causal: a frame depends on the frames in front of it alone, not on as many on either side.
+      dense_kernels: a filter has a weight for every frame that it reaches over, and leaves none out
+        (the released code's `--dense`); such a network has no strided form.
       dtype: compute type of the convolutions (parameters and norms are float32, the head computes in float32).
     """
 
@@ -83,6 +85,7 @@ class VideoPose3D(nn.Module):
     width: int
     dropout: float
     causal: bool
+    dense_kernels: bool
     dtype: jnp.dtype | None = None
 
     @property
@@ -109,7 +112,7 @@ class VideoPose3D(nn.Module):
         batch, frames, joints, _ = keypoints_2d.shape
         if frames < self.receptive_field:
             raise ValueError(f"{frames} frames are fewer than the receptive field of {self.receptive_field}")
-        strided = frames == self.receptive_field
+        strided = frames == self.receptive_field and not self.dense_kernels
         hidden = keypoints_2d.reshape(batch, frames, joints * 2)
         hidden = self._layer("expand", self.filters[0], strided, 1)(hidden, deterministic)
         after, dilation = [hidden], self.filters[0]
@@ -126,7 +129,14 @@ class VideoPose3D(nn.Module):
     def _layer(self, name: str, width: int, strided: bool, dilation: int) -> TemporalLayer:
         """Consecutive filters of the strided form do not overlap; those of the dense one reach over `dilation` frames."""
         stride, dilation = (width, 1) if strided else (1, dilation)
+        if self.dense_kernels:
+            width, dilation = kernel_of(width, dilation), 1
         return TemporalLayer(self.width, width, stride, dilation, self.dropout, self.dtype, name=name)
+
+
+def kernel_of(width: int, dilation: int) -> int:
+    """Frames from the first to the last that a dilated filter sees: the weights of a dense one."""
+    return (width - 1) * dilation + 1
 
 
 def _kept(hidden: Float[Array, "B N C"], count: int, width: int, strided: bool, dilation: int, causal: bool) -> Float[Array, "B F C"]:

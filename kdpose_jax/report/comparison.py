@@ -168,6 +168,13 @@ class Comparison:
                 lacking = f"the row '{row.title}' shows '{row.network}' of the run '{row.run}', which has {', '.join(found)}"
                 raise UserError(f"In study '{self.study.name}' {lacking}: use one of these.")
         records = {seed: found[row.network] for seed, found in networks.items()}
+        for seed, record in records.items():
+            if not all(isinstance(record.get(part), dict) for part in ("table", "cost")):
+                raise UserError(
+                    f"In study '{self.study.name}' the results.json of {row.run}, seed {seed}, "
+                    f"lacks the table or the cost of '{row.network}': delete that file and give the same "
+                    "command again."
+                )
         known = {name for record in records.values() for name in record["table"]}
         for key, _, _ in self.study.columns:
             if records and key not in known:

@@ -126,6 +126,14 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
         raise UserError(
             f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: run the evaluation again."
         )
+    document = _plain(document)  # NaN and infinity of other writers: this program writes null
+    origin, networks = document["fingerprint"], document["networks"]
+    blocks = [origin, *networks.values()] if isinstance(networks, dict) else [None]
+    if not all(isinstance(block, dict) for block in blocks):
+        raise UserError(
+            f"{path} is damaged (its fingerprint or a network is not an object): delete it and run "
+            "the evaluation again."
+        )
     return document
 
 
@@ -148,6 +156,9 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             record = parse_json(line)
+            values = dict(record).values()
+            if not all(value is None or isinstance(value, int | float) for value in values):
+                raise ValueError("a value that is not a number")
             records[operator.index(record["step"]), frozenset(record)] = record
         except (ValueError, KeyError, TypeError):
             if number == len(lines):  # the run was killed while it wrote this line

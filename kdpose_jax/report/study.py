@@ -32,7 +32,6 @@ from kdpose_jax.untrusted.documents import load_json
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SECONDS_BETWEEN_LOOKS = 0.2
-STOP_CODES = {**EXIT_CODES, signal.SIGHUP: EXIT_CODES[signal.SIGTERM]}  # a closed terminal is a stop too
 MISTAKE = 2
 
 
@@ -90,7 +89,7 @@ def main(words: Sequence[str]) -> int:
         study.check()
         out = folder(options.out or f"runs/studies/{study.name}")
         jobs = plan(study, out, fields, options.only)
-        with files.held(out, print):
+        with files.held(out, print, below=[run.name for run in study.runs]):
             refuse_other_commands(out, jobs)
             return Runner(study, out, jobs, options.jobs).run()
     except UserError as error:
@@ -166,7 +165,7 @@ def load(text: str) -> Study:
     Raises:
       UserError: there is no such file, or it declares no study.
     """
-    path, _, chosen = text.partition(":")
+    path, _, chosen = files.home_filled_in(text).partition(":")
     if not pathlib.Path(path).is_file():
         known = ", ".join(sorted(str(one.relative_to(REPOSITORY)) for one in (REPOSITORY / "configs" / "studies").glob("[a-z]*.py")))
         raise UserError(f"There is no '{path}': use one of {known}.")
@@ -285,7 +284,7 @@ class Runner:
                 print(f"error: {said} (all of it: {one.log})", file=sys.stderr)
         if self.stopped_by:
             print("stopped: run the same command again to go on", file=sys.stderr)
-            return STOP_CODES[self.stopped_by]
+            return EXIT_CODES[self.stopped_by]
         return MISTAKE if self.in_vain() else min(1, len(self.failed))
 
     def in_vain(self) -> bool:
@@ -386,7 +385,7 @@ def on_cores(chosen: set[int]) -> Iterator[None]:
 @contextlib.contextmanager
 def stopping(stop: Callable[[int], None]) -> Iterator[None]:
     """Calls `stop` with the signal where the process is told to end."""
-    heard = [number for number in STOP_CODES if signal.getsignal(number) != signal.SIG_IGN]  # nohup has closed terminals ignored
+    heard = [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]  # nohup has closed terminals ignored
     before = {number: signal.signal(number, lambda number, _: stop(number)) for number in heard}
     try:
         yield

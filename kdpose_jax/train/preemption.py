@@ -1,11 +1,14 @@
-"""SIGTERM and Ctrl-C: a run that is told to stop saves what it has and ends in time."""
+"""SIGTERM, Ctrl-C and a closed terminal: a run that is told to stop saves what it has and ends in time."""
 
 import contextlib
+import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 
 from kdpose_jax.errors import EXIT_CODES
 
@@ -17,13 +20,14 @@ class Stopped(Exception):
       code: the exit code that is due.
     """
 
-    def __init__(self, number: int):
-        super().__init__(f"stopped by {_name(number)}, nothing is lost: run the same command again to go on")
+    def __init__(self, number: int, kept: str):
+        super().__init__(f"stopped by {_name(number)}, {kept}: run the same command again to go on")
         self.code = EXIT_CODES[number]
 
 
 def _name(number: int) -> str:
-    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    names = {signal.SIGINT: "Ctrl-C", signal.SIGHUP: "SIGHUP (the terminal was closed)"}
+    return names[number] if number in names else signal.Signals(number).name
 
 
 def _nothing() -> None:
@@ -36,9 +40,13 @@ class Stop:
     It is in one of two states. `at_once(finish)`: a thread calls `finish` and ends the process, whatever the main thread is doing,
     which may be minutes of compiling inside C++; this is how everything runs whose results are on the disk or can be made again.
     `defer()`: the request waits until the main thread asks for it, because memory holds what the disk does not.
+
+    Args:
+      kept: what the message says of the work that was done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: str = "nothing is lost") -> None:
+        self._kept = kept
         self._number: int | None = None
         self._finish: Callable[[], None] | None = _nothing
         self._lock = threading.RLock()
@@ -86,7 +94,7 @@ class Stop:
 
     def exception(self) -> Stopped:
         """What the main thread raises when it has saved."""
-        return Stopped(signal.SIGTERM if self._number is None else self._number)
+        return Stopped(signal.SIGTERM if self._number is None else self._number, self._kept)
 
     def receive(self, number: int) -> None:
         """Takes a signal, on a thread of its own; a second one changes nothing, but a second Ctrl-C ends the process unsaved."""
@@ -106,33 +114,53 @@ class Stop:
 
 
 def leave(line: str, code: int) -> None:
-    """Ends the process without waiting for anybody: neither for the main thread nor for a reader that hangs."""
-    print(line, file=sys.stderr, flush=True)
-    sys.stdout.flush()
+    """Ends the process without waiting for anybody: neither for the main thread nor for a reader that hangs.
+
+    Worker processes are ended first, and what multiprocessing has in the system is given back: its helper would call it leaked.
+    """
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with contextlib.suppress(Exception):
+        multiprocessing.util._run_finalizers(0)
+    with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
+        print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)  # behind ^C or half a line of progress
+        sys.stdout.flush()
     os._exit(code)
 
 
 @contextlib.contextmanager
-def watching() -> Iterator[Stop]:
-    """Handles SIGTERM and Ctrl-C within a block of the main thread; what handled them before does so afterwards."""
-    stop = Stop()
+def watching(kept: str = "nothing is lost") -> Iterator[Stop]:
+    """Handles SIGTERM, Ctrl-C and SIGHUP within a block of the main thread; what handled them before does so afterwards.
+
+    The main thread and what it starts have them blocked meanwhile: worker processes, which a terminal's Ctrl-C reaches too, leave it to
+    this one to speak. SIGHUP that is ignored stays so, as nohup wants it.
+
+    Args:
+      kept: what the message says of the work that was done.
+    """
+    stop = Stop(kept)
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(reading, True)
+    heard = {number for number in EXIT_CODES if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}
 
     def watch() -> None:
         # Python runs handlers between two of its instructions; the bytes of the wake-up descriptor come at once.
         with open(reading, "rb", buffering=0) as signals:
             while numbers := signals.read(64):
                 for number in numbers:
-                    if number in EXIT_CODES:
+                    if number in heard:
                         stop.receive(number)
 
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in EXIT_CODES}
+    handlers = {number: signal.signal(number, lambda *_: None) for number in heard}
     threading.Thread(target=watch, daemon=True, name="stop").start()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # not in the thread, to which they come
+    resource_tracker.ensure_running()  # multiprocessing's helper, whose start unblocks some of them
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     try:
         yield stop
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(before)

@@ -5,8 +5,11 @@ import zipfile
 from typing import BinaryIO
 
 
-class _Clipped:
-    """A file that is asked for no more than it has: zipfile asks for what a directory claims, and memory is taken before it is read."""
+class Clipped:
+    """A file that is asked for no more than it has.
+
+    Its reader asks for what a header claims, and memory is taken before it is read.
+    """
 
     def __init__(self, file: BinaryIO, size: int):
         self._file, self._size = file, size
@@ -18,6 +21,9 @@ class _Clipped:
     def read(self, size: int = -1) -> bytes:
         left = max(self._size - self._file.tell(), 0)
         return self._file.read(size if 0 <= size <= left else left)
+
+    def readline(self) -> bytes:
+        return self._file.readline()
 
 
 def open_archive(file: BinaryIO) -> tuple[zipfile.ZipFile, int]:
@@ -32,9 +38,15 @@ def open_archive(file: BinaryIO) -> tuple[zipfile.ZipFile, int]:
     Raises:
       Exception: of almost any kind where the file is damaged.
     """
+    size = size_of(file)
+    return zipfile.ZipFile(Clipped(file, size)), size
+
+
+def size_of(file: BinaryIO) -> int:
+    """The bytes of an open file, which then stands at its start."""
     size = file.seek(0, io.SEEK_END) or file.tell()
     file.seek(0)
-    return zipfile.ZipFile(_Clipped(file, size)), size
+    return size
 
 
 def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, largest: int) -> bytes:

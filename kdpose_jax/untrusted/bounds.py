@@ -3,7 +3,8 @@
 | files | the memory that reading one takes, at most |
 |---|---|
 | npz (VideoPose3D) | `UNPACKED + UNPACKING * size` for an entry, `SHARING` times that for its arrays; `OPCODES` objects of 250 bytes |
-| pth, pt, bin (PyTorch) | the size and `SHARING * size` for the tensors; `OPCODES` objects of 250 bytes |
+| PyTorch, zip or older | the size and `SHARING * size` for the tensors; `OPCODES` objects of 250
+bytes | | safetensors | the size, and 40 times that of the header, `SAFETENSORS` at the largest |
 | mat (MATLAB 5) | four times what is unpacked: `UNPACKED + UNPACKING * size`, and `MATLAB` at the largest |
 | mat (MATLAB 7.3) | as much for all arrays together, and `HDF5` at the largest |
 | BVH, ASF, AMC | 35 times the size (a list of short lines), `TEXT` at the largest, and 300 bytes for each of `PLACES` |
@@ -32,6 +33,7 @@ TEXT = 512 * MIB  # CMU's longest motion has 5
 PLACES = 10_000_000  # joints times frames of one file: half an hour of 50 joints at 100 frames per second
 JOINTS = 1000  # of one skeleton
 JSON = 1024 * MIB  # COCO's training annotations have 240
+SAFETENSORS = 16 * MIB  # of the header: an HRNet's has 0.3; the format's own limit is 100
 PICTURE_BYTES = 256 * MIB
 PIXELS = 100_000_000
 

@@ -9,26 +9,42 @@ from kdpose_jax.untrusted import bounds
 
 
 def load_json(path: epath.PathLike) -> Any:
-    """The content of a JSON file.
+    """The content of a JSON file: UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is no JSON, nested beyond Python's recursion limit, or larger than `bounds.JSON`.
+      ValueError: as of `parse_json`, or it is larger than `bounds.JSON`.
     """
     path = epath.Path(path)
     size = path.stat().length
     if size > bounds.JSON:
         raise ValueError(f"{size:,} bytes, and at most {bounds.JSON:,} are read")
-    return parse_json(path.read_text(encoding="utf-8"))
+    return parse_json(path.read_bytes())
 
 
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text.
 
+    NaN and Infinity are read as Python's `json` writes them, for a run that diverged has them in
+    its metrics. Whoever needs finite numbers asks for them.
+
     Raises:
-      ValueError: it is no JSON, or nested beyond Python's recursion limit.
+      ValueError: it is not JSON, it is nested beyond Python's recursion limit, or an object has a
+        key twice, of which only the last value would be kept.
     """
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text))
     try:
-        return json.loads(text)
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("values nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's entries; ValueError if a key stands there twice."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
+    return entries

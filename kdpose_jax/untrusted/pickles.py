@@ -32,10 +32,13 @@ class StandIn:
 class _AllowedNamesUnpickler(pickle.Unpickler):
     """Resolves a global only if the caller listed it: nothing else can be called while loading."""
 
-    def __init__(self, file: BinaryIO, allowed: Mapping[tuple[str, str], Any], place: str, **options: Any):
+    def __init__(
+        self, file: BinaryIO, allowed: Mapping[tuple[str, str], Any], place: str, remedy: str, **options: Any
+    ):
         super().__init__(file, **options)
         self._allowed = allowed
         self._place = place
+        self._remedy = remedy
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -43,12 +46,17 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
         except KeyError:
             raise UserError(
                 f"{self._place} holds a pickled '{module}.{name}', which is no array data and could run code; "
-                "it was not loaded: get the file from its original source."
+                f"it was not loaded: {self._remedy}."
             ) from None
 
 
 def load_pickle(
-    file: BinaryIO, allowed: Mapping[tuple[str, str], Any], place: str, persistent_load=None, **options: Any
+    file: BinaryIO,
+    allowed: Mapping[tuple[str, str], Any],
+    place: str,
+    persistent_load=None,
+    remedy: str = "get the file from its original source",
+    **options: Any,
 ) -> Any:
     """Loads one pickle in which only listed globals may occur.
 
@@ -57,6 +65,7 @@ def load_pickle(
       allowed: (module, name) -> the object that stands for it.
       place: what to call the file in an error.
       persistent_load: resolves persistent ids (PyTorch storages), None if there may be none.
+      remedy: what to do about a file with a global that is not listed.
       **options: passed to `pickle.Unpickler` (for example `encoding="latin1"`).
 
     Returns:
@@ -67,7 +76,7 @@ def load_pickle(
     """
     with _damage(place):
         _refuse_bombs(file)
-    unpickler = _AllowedNamesUnpickler(file, allowed, place, **options)
+    unpickler = _AllowedNamesUnpickler(file, allowed, place, remedy, **options)
     if persistent_load is not None:
         unpickler.persistent_load = persistent_load
     with _damage(place):
@@ -88,8 +97,8 @@ def _refuse_bombs(file: BinaryIO) -> None:
         if count >= bounds.OPCODES:
             raise ValueError(f"more than {bounds.OPCODES:,} opcodes")
         if code.name in _PUTS:
-            if int(argument) > position:
-                raise ValueError(f"memo index {argument} in its first {position} bytes")
+            if int(argument) > position - start:
+                raise ValueError(f"memo index {argument} in its first {position - start} bytes")
             memo[int(argument)] = values[-1]
         elif code.name == "MEMOIZE":
             memo[len(memo)] = values[-1]

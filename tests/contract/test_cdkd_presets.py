@@ -49,7 +49,7 @@ def test_release_has_the_slips(preset):
     assert (weights.projection, weights.alignment) == pytest.approx(RELEASED[preset])
     assert not projection.student_gradient and not projection.trained and projection.kind == "dense"
     assert alignment.reduction == "release" and not alignment.target_gradient and alignment.grouping == "floor"
-    assert (heat.reversal, heat.trained, heat.loops, heat.start, heat.range, heat.initial) == ("release", False, 210.0, 1.0, 20.0, 1.0)
+    assert (heat.reversal, heat.trained, heat.loops, heat.start, heat.range, heat.initial) == ((1.0, 0.0), False, 210.0, 1.0, 20.0, 1.0)
     assert config.student.loss.form == config.teacher.loss.form and config.student.loss.scale == 1000.0
     assert config.name == f"cdkd_{preset}_release"
 
@@ -59,7 +59,7 @@ def test_paper_has_none_of_them(preset):
     distill = get_config("cdkd", preset).distill
     assert distill.projection.student_gradient and distill.projection.trained and distill.projection.kind == "dense"
     assert distill.alignment.reduction == "mean" and distill.alignment.target_gradient and distill.alignment.grouping == "floor"
-    assert distill.temperature.reversal == "reversed" and distill.temperature.trained
+    assert distill.temperature.reversal == (0.0, -1.0) and distill.temperature.trained
     assert get_config("cdkd", f"{preset},mode=paper") == get_config("cdkd", preset)
 
 

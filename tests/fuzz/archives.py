@@ -1,8 +1,10 @@
 """Zip archives of numpy and PyTorch, and MATLAB's files."""
 
 import io
+import json
 import pathlib
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -147,11 +149,51 @@ def torch(folder: pathlib.Path) -> Reader:
     return Reader(read, seeds, (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06"))
 
 
+def torch_legacy(folder: pathlib.Path) -> Reader:
+    """Files of before PyTorch 1.6."""
+    import torch
+
+    from kdpose_jax.models import torch_import
+
+    seeds = []
+    for state in [*_torch_states(), {"net": {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2).bfloat16()}, "lr": 0.1}]:
+        content = io.BytesIO()
+        torch.save(state, content, _use_new_zipfile_serialization=False)
+        seeds.append(content.getvalue())
+    words = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"ctorch\nFloatStorage\n",
+        b"X\x07\x00\x00\x00storageq",
+        b"Q",
+        *PICKLE_WORDS,
+    )
+    return Reader(on_file(folder / "weights", _import_everything(torch_import)), seeds, words)
+
+
+def safetensors(folder: pathlib.Path) -> Reader:
+    """The header alone matters; half of the seeds hold the names of a network."""
+    from kdpose_jax.models import torch_import
+
+    def file(header: dict[str, Any], size: int) -> bytes:
+        encoded = json.dumps(header).encode()
+        return struct.pack("<Q", len(encoded)) + encoded + bytes(size)
+
+    seeds = []
+    for names, kind, width in ((("Spatial_pos_embed", "Temporal_pos_embed"), "F32", 4), (("a.transition1.0.0.weight", "b"), "BF16", 2)):
+        places = [[0, 6 * width], [6 * width, 12 * width]]
+        entries = [{"dtype": kind, "shape": [1, 2, 3], "data_offsets": place} for place in places]
+        seeds.append(file({"__metadata__": {"format": "pt"}, **dict(zip(names, entries, strict=True))}, 12 * width))
+    words = (b'"data_offsets":[', b'"shape":[', b'"dtype":"F16"', b'"dtype":"BOOL"', b'"__metadata__"', b"\xff\xff\xff\xff", b"-1", b"1e9")
+    return Reader(on_file(folder / "weights", _import_everything(torch_import)), seeds, words)
+
+
 def _import_everything(torch_import: Any) -> Callable[[str], None]:
-    loads = (torch_import.import_mixste, torch_import.import_hrnet, torch_import.import_imagenet_hrnet)
+    names = ("mixste", "hrnet", "videopose3d", "mixste_hot", "poseformer_v2")
 
     def read(path: str) -> None:
-        loads[pathlib.Path(path).stat().st_size % len(loads)](path)
+        size = pathlib.Path(path).stat().st_size
+        load = torch_import.import_pretrained if size % 2 else torch_import.import_network
+        load(names[size % len(names)], path)
 
     return read
 

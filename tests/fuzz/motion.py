@@ -12,7 +12,19 @@ from tests.fuzz.reader import Reader, on_file
 from tests.motion_files import ASF_TREE, asf_amc, bvh
 
 FRAMES = 2
-NUMBERS = (b"1e308", b"-1e-320", b"nan", b"inf", b"0", b"{\n", b"}\n", b"\n")
+NUMBERS = (
+    b"1e308",
+    b"-1e-320",
+    b"nan",
+    b"inf",
+    b"0",
+    b"{\n",
+    b"}\n",
+    b"\n",
+    b"0,5",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+)
 
 
 def bvh_file(folder: pathlib.Path) -> Reader:
@@ -55,6 +67,9 @@ def acclaim(folder: pathlib.Path) -> Reader:
         b"dof rx ry rz\n",
         b"axis 1 2 3 XYZ\n",
         b":DEGREES",
+        b":SAMPLES-PER-SECOND 60\n",
+        b"\n3\n",
+        b"\n-1\n",
     )
     return Reader(on_both, [(skeleton + text).encode()], (*words, *NUMBERS, *(name.encode() for name in ASF_TREE)))
 
@@ -74,7 +89,7 @@ def mpi_matlab5(folder: pathlib.Path) -> Reader:
         scipy.io.savemat(file, {**cells, "cameras": np.arange(14, dtype=np.uint8)}, do_compression=compressed)
         seeds.append(file.getvalue())
     words = (b"annot2", b"univ_annot3", b"cameras", b"\x0e\x00\x00\x00", b"\x0f\x00\x00\x00", b"\x01\x00\x00\x00", b"\x06\x00\x00\x00")
-    read = on_file(folder / "S1" / "Seq1" / "annot.mat", lambda path: list(mpi_inf_3dhp._official_training(path, "univ_annot3")))
+    read = on_file(folder / "S1" / "Seq1" / "annot.mat", lambda path: list(mpi_inf_3dhp._official_training(path, "univ_annot3", [])))
     return Reader(read, seeds, words)
 
 
@@ -111,7 +126,7 @@ def mpi_npz(folder: pathlib.Path) -> Reader:
     def read(content: bytes) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("data.npy", header.getvalue() + content[1:])
-        list((mpi_inf_3dhp._npz_test if content[:1] == b"t" else mpi_inf_3dhp._npz_training)(str(path)))
+        list(mpi_inf_3dhp._npz_test(str(path)) if content[:1] == b"t" else mpi_inf_3dhp._npz_training(str(path), []))
 
     view = {"data_2d": np.ones((1, 17, 2), np.uint8), "data_3d": np.full((1, 17, 3), 100, np.uint8)}
     train = {"S1 Seq1": [{str(camera): view for camera in mpi_inf_3dhp.CAMERAS}, 25]}

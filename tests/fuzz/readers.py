@@ -30,6 +30,8 @@ READERS = {
     "mat": Target(archives.mat, length=8192, memory=256, share=3),
     "torch": Target(archives.torch, length=8192, memory=256, share=1),
     "torch_pickle": Target(archives.torch_pickle, length=2048, memory=256, share=2),
+    "torch_legacy": Target(archives.torch_legacy, length=4096, memory=256, share=2),
+    "safetensors": Target(archives.safetensors, length=2048, memory=256, share=1.5),
     "mpii_annotations": Target(documents.mpii_annotations, length=4096, memory=256, share=1.5),
     "coco_annotations": Target(documents.coco_annotations, length=4096, memory=256, share=1.5),
     "coco_evaluation": Target(documents.coco_evaluation, length=4096, memory=256, share=2),

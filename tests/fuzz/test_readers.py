@@ -15,7 +15,7 @@ from tests.fuzz.readers import READERS
 # The same examples every time; those of longer runs are found by `make fuzz`.
 QUICK = settings(max_examples=30, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 SLOW_TO_OPEN = ("override", "tfrecord", "record")  # TensorFlow, and a config file that is executed every time
-NOT_ACCEPTED = ("torch", "torch_pickle")  # their seeds are checkpoints of no network, to be small
+NOT_ACCEPTED = ("torch", "torch_pickle", "torch_legacy", "safetensors")  # their seeds are checkpoints of no network, to be small
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import close, golden_files
+from golden import close, golden_files, numbers_in, single_slack
 
 from kdpose_jax.methods.cdkd import losses
 from kdpose_jax.methods.cdkd.adapters import SCALES, ProjectorEnsemble, ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
 
 FILES = golden_files("cdkd_distill*")
-# The README: 1e-9 in float64; in float32 ten times what the reference is off its own float64 twin, by the worse of the two files.
+# The README: 1e-9 in float64; in float32 ten times what the reference is off its own float64 twin,
+# and at least these.
 RELATIVE = {
     np.float64: {"output": 1e-9, "grad": 1e-9, "train": 1e-9, "inter": 5e-6},
     np.float32: {"output": 7.3e-6, "grad": 4.8e-5, "train": 7.4e-7, "inter": 5e-6},
@@ -50,13 +51,22 @@ class Reference:
             self.arrays = dict(file)
         self.config = json.loads(str(self.arrays["config"][0]))["config"]
         self.variables = convert(self.part("param/"), self.config["joints"])
+        self.ensemble = self.variables[0]["projectors"]["kernel"].shape[1]
+        self.start, self.reach = numbers_in(self.config["temperature"], r"([\d.]+) \+ ([\d.]+) \* sigmoid")
         self.answers = {}
+
+    def relative(self, dtype):
+        """What may be between ours and the reference's, by kind of value."""
+        given = RELATIVE[dtype]
+        if dtype == np.float64:
+            return given
+        return {kind: single_slack(self.arrays, kind, least) for kind, least in given.items()}
 
     def part(self, prefix):
         return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
 
     def adapter(self, chunked):
-        options = {"kind": "dense", "ensemble": 3, "size": self.config["high_size"], "rank": 1, "activation": "relu"}
+        options = {"kind": "dense", "ensemble": self.ensemble, "size": self.config["high_size"], "rank": 1, "activation": "relu"}
         return ScaleAdaptiveProjection(ProjectorEnsemble(**options, chunked=chunked))
 
     def precision(self, dtype):
@@ -85,7 +95,9 @@ class Reference:
             return share * losses.projection_loss(merged, high).mean(), updated
 
         def align(low_x, low_y, tau, given):
-            heat = temperature(tau, given["decay"], start=1.0, reach=20.0, limit=6.0, trained=True)
+            heat = temperature(
+                tau, given["decay"], start=self.start, reach=self.reach, limit=np.inf, trained=True
+            )
             student, teacher = {"x": low_x, "y": low_y}, {"x": given["high_x"], "y": given["high_y"]}
             options = {"grouping": "floor", "order": "temper_then_sum", "reduction": "release", "weight": None}
             return share * losses.alignment_loss(student, teacher, heat, **options, target_gradient=False).mean(), heat
@@ -119,20 +131,21 @@ def reference(request):
 @MODES
 def test_projection(reference, dtype, chunked):
     """Value in training and evaluation mode, gradients of every recorded weight, and the new statistics."""
-    answers, arrays, relative = reference.run(dtype, chunked), reference.arrays, RELATIVE[dtype]
+    answers, arrays, relative = reference.run(dtype, chunked), reference.arrays, reference.relative(dtype)
     suffix = "64" if dtype == np.float64 else ""
     close(answers["line"], arrays[f"output{suffix}/train/loss_line"], relative["output"], "train")
     close(answers["evaluated"], arrays[f"output{suffix}/eval/loss_line"], relative["output"], "eval")
     ours, recorded = answers["gradient"], reference.part(f"grad{suffix}/param/")
-    assert len(recorded) >= 20
+    assert recorded
+    largest = max(np.abs(value).max() for value in recorded.values())
     for name, tree in {"convs.{}.0": "conv_", "convs.{}.1": "norm_"}.items():
         for number, scale in enumerate(SCALES):
             found = ours["attention"][f"{tree}{scale}"]
             weight = found["kernel"].transpose(3, 2, 0, 1) if tree == "conv_" else found["scale"]
             close(weight, recorded[name.format(number) + ".weight"], relative["grad"], name)
             # A bias before a norm has no gradient but round-off.
-            close(found["bias"], recorded[name.format(number) + ".bias"], relative["grad"], name, absolute=1e-9)
-    for name, tree in {"fc": "squeeze", **{f"fcs.{i}": f"branch_{i}" for i in range(4)}}.items():
+            close(found["bias"], recorded[name.format(number) + ".bias"], relative["grad"], name, absolute=1e-6 * largest)
+    for name, tree in {"fc": "squeeze", **{f"fcs.{i}": f"branch_{i}" for i in range(reference.ensemble + 1)}}.items():
         close(ours["attention"][tree]["kernel"].T, recorded[f"{name}.weight"], relative["grad"], name)
         close(ours["attention"][tree]["bias"], recorded[f"{name}.bias"], relative["grad"], name)
     for name, reference_values in reference.part(f"train{suffix}/state_after/").items():
@@ -152,7 +165,7 @@ def test_values_on_the_way(reference, mode):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_alignment(reference, dtype):
     """CCA's sum, the temperature, and the gradients: of both logits, and of tau times the strength."""
-    answers, arrays, relative = reference.run(dtype), reference.arrays, RELATIVE[dtype]
+    answers, arrays, relative = reference.run(dtype), reference.arrays, reference.relative(dtype)
     suffix = "64" if dtype == np.float64 else ""
     close(answers["heat"], arrays[f"output{suffix}/train/temperature"].reshape(()), relative["output"], "temperature")
     close(answers["adaptive"], arrays[f"output{suffix}/train/loss_adaptive"], relative["output"], "loss")
@@ -166,19 +179,20 @@ def test_missing_gradients(reference):
     assert not reference.arrays["output/train/grad_exists_low_feature"]
     answers = reference.run(np.float64)
     assert (answers["released"] == 0).all()
-    assert np.abs(answers["free"]).max() > 1e-6
+    assert np.abs(answers["free"]).max() > 0
 
 
 @pytest.mark.parametrize("path", golden_files("cdkd_cosine_decay*"))
 def test_strength(path):
-    """The release's schedule, and CTKD's, which is the same curve between other ends."""
+    """The schedule between the file's ends, and the same curve one lower, which is CTKD's where they are 1 and 0."""
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     config = json.loads(str(arrays["config"][0]))["config"]
-    assert (config["max_value"], config["min_value"]) == (1.0, 0.0)
+    first, last = ends = (config["max_value"], config["min_value"])  # a half cosine from the one to the other
     options = {"loops": config["num_loops"], "steps": 1, "steps_per_epoch": 7.0}
     steps = jnp.asarray(7 * arrays["input/epoch"])
-    release = jax.jit(jax.vmap(lambda step: reversal_strength(step, kind="release", **options)))(steps)
-    np.testing.assert_allclose(release, arrays["output/value"], atol=1e-6)
-    reversed_ = jax.vmap(lambda step: reversal_strength(step, kind="reversed", **options))(steps)
-    np.testing.assert_allclose(reversed_, arrays["output/value"] - 1, atol=1e-6)
+    size = 1e-6 * max(1.0, abs(first), abs(last))
+    release = jax.jit(jax.vmap(lambda step: reversal_strength(step, ends=ends, **options)))(steps)
+    np.testing.assert_allclose(release, arrays["output/value"], atol=size)
+    moved = jax.vmap(lambda step: reversal_strength(step, ends=(first - 1, last - 1), **options))(steps)
+    np.testing.assert_allclose(moved, arrays["output/value"] - 1, atol=size)

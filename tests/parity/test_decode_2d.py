@@ -45,7 +45,7 @@ def test_simdr(golden):
             joints, scores = simdr.decode(x, y, split_ratio=ratio, coordinate="argmax", score=score)
             assert isinstance(joints, np.ndarray if library is np else jax.Array)
             wanted = arrays[f"output/{kind}{flip}/preds"]
-            np.testing.assert_allclose(in_picture(np.asarray(joints), arrays, size), wanted[..., :2], atol=1e-3)
+            np.testing.assert_allclose(in_picture(np.asarray(joints), arrays, size), wanted[..., :2], rtol=1e-5, atol=1e-3)
             np.testing.assert_allclose(scores, wanted[..., 2], rtol=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_heatmaps(golden):
         for library in (np, jnp):
             joints, peaks = simdr.decode_heatmaps(library.asarray(heatmaps), size=(width, height), quarter=quarter)
             placed = in_picture(np.asarray(joints), arrays, (width, height))
-            np.testing.assert_allclose(placed, arrays[f"output/heatmap_{name}/preds"], atol=1e-3)
+            np.testing.assert_allclose(placed, arrays[f"output/heatmap_{name}/preds"], rtol=1e-5, atol=1e-3)
             np.testing.assert_array_equal(peaks, arrays[f"output/heatmap_{name}/maxvals"][..., 0])
     # A crop of another size than the map: every cell is so many pixels wide.
     joints, _ = simdr.decode_heatmaps(heatmaps, size=(4 * width, 4 * height), quarter=False)

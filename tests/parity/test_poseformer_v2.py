@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import close, golden_files, part, precision
+from golden import close, golden_files, part, precision, single_slack
 from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.models.poseformer_v2 import PoseFormerV2, along_time, cosine_transform, inverse_cosine_transform
@@ -92,4 +92,4 @@ def test_values_on_the_way(path, dtype):
     recorded = part(arrays, "inter/")
     assert recorded and recorded.keys() <= ours.keys()
     for name, value in recorded.items():
-        close(ours[name], value, FLOAT32_RELATIVE, name)
+        close(ours[name], value, single_slack(arrays, "output", FLOAT32_RELATIVE), name)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import close, golden_files, part, precision
+from golden import close, golden_files, part, precision, single_slack
 from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.losses.lifting import weighted_joint_error
-from kdpose_jax.models.torch_videopose3d import convert_videopose3d_state
+from kdpose_jax.models.torch_videopose3d import choose_reading, convert_videopose3d_state
 from kdpose_jax.models.videopose3d import VideoPose3D
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -29,6 +29,8 @@ def load(path):
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     config = json.loads(str(arrays["config"][0]))["config"]
+    if config["num_joints_in"] != config["num_joints_out"] or config["in_features"] != 2:
+        pytest.skip("a network whose joints out are not those in, in the plane: this program has none")
     params, batch_stats, sizes = convert_videopose3d_state(part(arrays, "param/"))
     network = VideoPose3D(
         joints=config["num_joints_in"],
@@ -36,8 +38,11 @@ def load(path):
         width=config["channels"],
         dropout=config["dropout"],
         causal=config["causal"],
+        dense_kernels=config["dense"],
     )
-    assert sizes.pop("frames") == network.receptive_field == config["receptive_field"]
+    assert network.receptive_field == config["receptive_field"]
+    sizes |= choose_reading(sizes.pop("readings"), network.receptive_field)[0]
+    assert sizes.pop("frames") == network.receptive_field
     assert sizes == {name: getattr(network, name) for name in sizes}, "the importer reads other sizes off the weights"
     return arrays, network, {"params": params, "batch_stats": batch_stats}
 
@@ -51,7 +56,7 @@ def inputs(path, dtype, *names):
 @functools.cache
 def forward(path, dtype):
     """{name of the recorded output: pose}, and the features of the dense form, numpy arrays."""
-    _, network, _ = load(path)
+    arrays, network, _ = load(path)
 
     def run(variables, sequence, windows):
         pose, features = network.apply(variables, sequence)
@@ -59,22 +64,31 @@ def forward(path, dtype):
         # One frame more than the receptive field makes the network dense: its first prediction is that of the window.
         dense, _ = network.apply(variables, jnp.concatenate([windows, windows[:, -1:]], axis=1))
         needed = [network.receptive_field // reach for reach in np.cumprod(network.filters)]
-        assert [hidden.shape[1] for hidden in strided_features["hidden"]] == needed, "the strided form computes more than it needs"
+        computed = [hidden.shape[1] for hidden in strided_features["hidden"]]
+        assert network.dense_kernels or computed == needed, "the strided form computes more than it needs"
         return {"pose": pose, "pose_windows_strided": strided, "pose_windows": dense[:, :1]}, features
 
+    def run_sequence(variables, sequence):
+        pose, features = network.apply(variables, sequence)
+        return {"pose": pose}, features
+
     with precision(dtype):
+        if "input/windows" not in arrays:
+            return jax.tree.map(np.asarray, jax.jit(run_sequence)(*inputs(path, dtype, "pose2d")))
         return jax.tree.map(np.asarray, jax.jit(run)(*inputs(path, dtype, "pose2d", "windows")))
 
 
-@pytest.mark.parametrize("name", ["pose", "pose_windows_strided", "pose_windows"])
 @pytest.mark.parametrize("path", FILES)
-def test_poses(path, name):
+def test_poses(path):
+    """Every recorded one: of a sequence, and of windows by the strided and the dense form."""
     arrays, _, _ = load(path)
-    double, single = (forward(path, dtype)[0][name] for dtype in (np.float64, np.float32))
-    wanted, wanted_single = arrays[f"output64/{name}"], arrays[f"output/{name}"]
-    assert double.dtype == np.float64 and single.dtype == np.float32
-    close(double, wanted, FLOAT64_RELATIVE, name)
-    np.testing.assert_allclose(single, wanted_single, rtol=0, atol=10 * np.abs(wanted_single - wanted).max())
+    recorded = part(arrays, "output64/")
+    assert "pose" in recorded
+    for name, wanted in recorded.items():
+        double, single = (forward(path, dtype)[0][name] for dtype in (np.float64, np.float32))
+        assert double.dtype == np.float64 and single.dtype == np.float32
+        close(double, wanted, FLOAT64_RELATIVE, name)
+        close(single, arrays[f"output/{name}"], single_slack(arrays, "output", 1e-6), name)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -83,9 +97,12 @@ def test_values_on_the_way(path, dtype):
     arrays, _, _ = load(path)
     hidden = forward(path, dtype)[1]["hidden"]
     recorded = {name: value.swapaxes(1, 2) for name, value in part(arrays, "inter/").items()}
-    assert recorded.keys() == {"expand_bn", "shrink_input"}
-    close(hidden[0], np.maximum(recorded["expand_bn"], 0), FLOAT32_RELATIVE, "expand_bn")
-    close(hidden[-1], recorded["shrink_input"], FLOAT32_RELATIVE, "shrink_input")
+    ours = {"expand_bn": hidden[0], "shrink_input": hidden[-1]}
+    assert recorded and recorded.keys() <= ours.keys()
+    if "expand_bn" in recorded:
+        recorded["expand_bn"] = np.maximum(recorded["expand_bn"], 0)  # recorded in front of the ReLU
+    for name, value in recorded.items():
+        close(ours[name], value, single_slack(arrays, "output", FLOAT32_RELATIVE), name)
 
 
 def trained(path):
@@ -94,7 +111,9 @@ def trained(path):
         return "train/loss" in file.files
 
 
-TRAINED = [file for file in FILES if file.values[0] is None or trained(file.values[0])]
+TRAINED = [file for file in FILES if file.values[0] is None or trained(file.values[0])] or [
+    pytest.param(None, marks=pytest.mark.skip(reason="no golden file videopose3d_* with a training run"), id="absent")
+]
 
 
 @pytest.mark.parametrize("path", TRAINED)

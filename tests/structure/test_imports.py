@@ -23,7 +23,7 @@ ALLOWED = {
     "kdpose_jax.losses": (),
     "kdpose_jax.codecs": ("kdpose_jax.skeletons",),
     "kdpose_jax.data": ("kdpose_jax.skeletons", "kdpose_jax.codecs"),
-    "data_prep": ("kdpose_jax.data.schema", "kdpose_jax.skeletons", "kdpose_jax.codecs"),
+    "data_prep": ("kdpose_jax.data.schema", "kdpose_jax.skeletons", "kdpose_jax.codecs", "kdpose_jax.train.preemption"),
     "kdpose_jax.models": (),
     "kdpose_jax.methods": ("kdpose_jax.models", "kdpose_jax.losses", "kdpose_jax.codecs", "kdpose_jax.skeletons"),
     "kdpose_jax.checkpoint": (),

@@ -24,7 +24,7 @@ MODES = {
     "release": {
         "projection.student_gradient": False, "projection.trained": False, "alignment.reduction": "release",
         "alignment.target_gradient": False,
-        "temperature.reversal": "release", "temperature.trained": False,
+        "temperature.reversal": (1.0, 0.0), "temperature.trained": False,
     },
 }  # fmt: skip
 
@@ -45,7 +45,7 @@ def small_config(**changes):
             },
             "alignment": {"grouping": "floor", "order": "temper_then_sum", "mask": "none", "reduction": "mean", "target_gradient": True},
             "temperature": {
-                "start": 1.0, "range": 20.0, "initial": 1.0, "reversal": "reversed", "loops": 0, "trained": True,
+                "start": 1.0, "range": 20.0, "initial": 1.0, "reversal": (0.0, -1.0), "loops": 0, "trained": True,
                 "learning_rate_factor": 1.0, "limit": 6.0,
             },
         },
@@ -194,7 +194,10 @@ def test_a_mask_leaves_out_unseen_joints():
         ("distill.projection.teacher_activation", "gelu", "teacher_activation"),
         ("distill.alignment.grouping", "ceil", "distill.alignment.grouping"),
         ("distill.alignment.reduction", "sum", "distill.alignment.reduction"),
-        ("distill.temperature.reversal", "none", "distill.temperature.reversal"),
+        ("distill.temperature.reversal", (0.9,), "distill.temperature.reversal is .* two numbers"),
+        ("distill.temperature.reversal", ("release", "paper"), "two numbers from -1 to 1"),
+        ("distill.temperature.reversal", (0.0, -2.0), "two numbers from -1 to 1"),
+        ("distill.temperature.reversal", (float("nan"), 0.0), "two numbers from -1 to 1"),
         ("distill.temperature.start", 0.0, "above 0"),
         ("teacher.network.head", "heatmap", "distill.weights.alignment=0"),
         ("teacher.input.size", 96, None),

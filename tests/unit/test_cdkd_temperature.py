@@ -12,9 +12,12 @@ OPTIONS = {"start": 1.0, "reach": 20.0, "limit": 6.0, "trained": True}
 STEPS_PER_EPOCH = 4.0
 
 
-def strength(epoch, kind, loops):
+RELEASE, REVERSED = (1.0, 0.0), (0.0, -1.0)
+
+
+def strength(epoch, ends, loops):
     step = jnp.asarray(int(epoch * STEPS_PER_EPOCH))
-    return reversal_strength(step, kind=kind, loops=loops, steps=210 * int(STEPS_PER_EPOCH), steps_per_epoch=STEPS_PER_EPOCH)
+    return reversal_strength(step, ends=ends, loops=loops, steps=210 * int(STEPS_PER_EPOCH), steps_per_epoch=STEPS_PER_EPOCH)
 
 
 # docs/methods/cdkd.md#temperature: epoch, the release's lambda, CTKD's over 210 epochs and over 10.
@@ -23,13 +26,19 @@ def strength(epoch, kind, loops):
     [(0, 1, 0, 0), (5, 0.999, -0.001, -0.5), (10, 0.994, -0.006, -1), (105, 0.5, -0.5, -1), (210, 0, -1, -1)],
 )
 def test_table_of_the_spec(epoch, release, long, short):
-    for kind, loops, wanted in (("release", 0, release), ("release", 210, release), ("reversed", 0, long), ("reversed", 10, short)):
-        np.testing.assert_allclose(strength(epoch, kind, loops), wanted, atol=6e-4)
+    for ends, loops, wanted in ((RELEASE, 0, release), (RELEASE, 210, release), (REVERSED, 0, long), (REVERSED, 10, short)):
+        np.testing.assert_allclose(strength(epoch, ends, loops), wanted, atol=6e-4)
 
 
 def test_it_stays_at_its_end():
-    for kind, end in (("release", 0.0), ("reversed", -1.0)):
-        np.testing.assert_allclose(strength(300, kind, 10), end, atol=1e-6)
+    for ends in (RELEASE, REVERSED, (0.9, 0.1)):
+        np.testing.assert_allclose(strength(300, ends, 10), ends[1], atol=1e-6)
+
+
+# 0.1 + 0.8 (1 + cos(pi e / 40)) / 2, by hand.
+@pytest.mark.parametrize(("epoch", "wanted"), [(0, 0.9), (10, 0.782843), (20, 0.5), (30, 0.217157), (40, 0.1), (60, 0.1)])
+def test_other_ends(epoch, wanted):
+    np.testing.assert_allclose(strength(epoch, (0.9, 0.1), 40), wanted, atol=1e-6)
 
 
 def test_first_temperature():

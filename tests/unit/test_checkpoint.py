@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -407,8 +408,12 @@ def test_teacher_without_moving_average_gives_its_parameters(tmp_path):
     checkpoints.close()
     variables, _, _ = teacher.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="latest", prefer_ema=True)
     assert_same(variables["params"], make_state(1)["params"])
-    with pytest.raises(UserError, match="no .*'mpjpe_mm'|has a value of 'mpjpe_mm'.*none is the best"):
+    with pytest.raises(UserError, match="has a value of 'mpjpe_mm'.*none is the best") as refused:
         teacher.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="best", prefer_ema=True)
+    named = str(refused.value).split("'")[3]  # what the message says works
+    assert teacher.explicit(named) == str(tmp_path / "checkpoints" / "1")
+    wanted = {"params": abstract(make_state(0)["params"])}
+    teacher.load_variables(teacher.explicit(named), wanted, which="best", prefer_ema=True)
 
 
 def test_wrong_teacher_is_refused(run, tmp_path):
@@ -429,6 +434,40 @@ def test_wrong_teacher_is_refused(run, tmp_path):
     shallower = change(wanted, ("student", "head", "bias"), None)
     with pytest.raises(UserError, match="'params/student/head/bias' where this run needs nothing"):
         teacher.load_variables(run, {"params": shallower}, which="best", prefer_ema=False)
+
+
+def test_latest_as_the_last_part_of_a_path(run, tmp_path):
+    newest = str(run / "checkpoints" / "2")
+    for path in (run / "latest", run / "checkpoints" / "latest"):
+        assert teacher.explicit(str(path)) == newest
+    assert teacher.explicit(str(run)) == str(run) and teacher.explicit("") == ""
+    (tmp_path / "latest").mkdir()  # a folder of that name is meant itself
+    assert teacher.explicit(str(tmp_path / "latest")) == str(tmp_path / "latest")
+    shutil.copytree(run, tmp_path / "stopped")
+    (tmp_path / "stopped" / "interrupted").mkdir()
+    shutil.copytree(run / "checkpoints" / "2", tmp_path / "stopped" / "interrupted" / "5")
+    assert teacher.explicit(str(tmp_path / "stopped" / "latest")).endswith("stopped/interrupted/5")
+    teacher.require_step(tmp_path / "stopped" / "interrupted" / "5")
+    with pytest.raises(UserError, match="There is no folder .*absent"):
+        teacher.explicit(str(tmp_path / "absent" / "latest"))
+
+
+def test_folder_of_several_networks_is_told_by_their_names(run, tmp_path):
+    for name in ("student", "baseline", "teacher"):
+        (tmp_path / "runs" / "experiment" / name / "checkpoints").mkdir(parents=True)
+    home = f"{tmp_path}/runs/experiment"
+    with pytest.raises(UserError) as refused:
+        teacher.require_step(home)
+    names = f"name {home}/teacher, {home}/baseline or {home}/student."
+    assert str(refused.value) == f"'{home}' is not the folder of one network: {names}"
+    shutil.rmtree(f"{home}/teacher")
+    shutil.rmtree(f"{home}/baseline")
+    for folder in (home, tmp_path / "runs"):  # also the folder of all experiments
+        with pytest.raises(UserError, match=f"not the folder of one network: name {home}/student"):
+            teacher.run_meta(folder)
+    shutil.copytree(run / "checkpoints" / "1", tmp_path / "best_model")
+    with pytest.raises(UserError, match="best_model' is a step's folder under another name"):
+        teacher.run_meta(tmp_path / "best_model")
 
 
 def test_fingerprint_tells_parameters_apart():

@@ -11,7 +11,7 @@ import scipy.io
 
 from data_prep.people import bodies, painting, scenes
 from data_prep.people import generate as people
-from kdpose_jax import skeletons
+from kdpose_jax import files, skeletons
 from kdpose_jax.errors import UserError
 
 SETTINGS = dict(train_pictures=5, test_pictures=4, picture_size=160, seed=3, workers=1)
@@ -92,10 +92,27 @@ def test_a_finished_folder_is_left_alone_and_another_is_refused(mpii, tmp_path):
 
 
 def test_a_run_killed_before_its_first_file_goes_on(tmp_path):
+    """The name of the part is the one that the writer of small files gives it, whatever that is."""
+    settings = dict(layout="mpii") | SETTINGS | dict(train_pictures=1, test_pictures=1)
     (tmp_path / ".lock").write_text("")
-    (tmp_path / "people.json.partial").write_text('{"sett')
-    people.write_layout(str(tmp_path), layout="mpii", **SETTINGS | dict(train_pictures=1, test_pictures=1))
+    files.partial_name(tmp_path / "people.json").write_text('{"sett')
+    (tmp_path / ".people.json.4711.partial").write_text('{"sett')  # as an earlier version named it
+    people.write_layout(str(tmp_path), **settings)
     assert json.loads((tmp_path / "people.json").read_text())["finished"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["annot", "images", "people.json"]
+
+
+def test_what_a_kill_left_goes_at_the_next_start(tmp_path):
+    settings = dict(layout="mpii") | SETTINGS | dict(train_pictures=1, test_pictures=1)
+    people.write_layout(str(tmp_path), **settings)
+    whole = contents(tmp_path)
+    for finished in (True, False):
+        path = tmp_path / "people.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": finished}))
+        (tmp_path / ".lock").write_text("")
+        files.partial_name(tmp_path / "annot" / "train.json").write_text("[")
+        people.write_layout(str(tmp_path), **settings)
+        assert contents(tmp_path) == whole
 
 
 def test_an_interrupted_run_goes_on(mpii, tmp_path):

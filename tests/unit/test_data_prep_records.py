@@ -106,6 +106,24 @@ def test_restart_keeps_finished_shards_and_gives_the_same_bytes(whole, tmp_path,
     assert content(out) == content(whole)
 
 
+def test_what_a_kill_left_goes_at_the_next_start(whole, tmp_path):
+    """Killed before the first file was whole, and between the metadata and the last line."""
+    out = tmp_path / "data"
+    out.mkdir()
+    (out / ".lock").write_text("{")
+    files.partial_name(out / "unfinished.json").write_text("{")
+    convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
+    assert content(out) == content(whole)
+    for name in (records.UNFINISHED_FILE, ".lock", ".metadata.json.12.partial"):
+        (out / name).write_text("{")
+        convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
+        assert content(out) == content(whole), name
+    (out / records.UNFINISHED_FILE).write_text("{")
+    with files.held(out, print):  # another process, which will delete it itself
+        convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
+        assert (out / records.UNFINISHED_FILE).exists()
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, a device that is always full")
 def test_full_disk_while_writing_a_shard(whole, tmp_path, monkeypatch):
     out = tmp_path / "data"

@@ -1,6 +1,7 @@
 """Small decisions of a run: which folder, which checkpoint, whose config, and evaluations that are made again."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,15 @@ from tiny import get_config
 from kdpose_jax.contracts import Method
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import evaluation, gradients, networks, pipeline, settings, training
+from kdpose_jax.experiment import (
+    data,
+    evaluation,
+    gradients,
+    networks,
+    pipeline,
+    settings,
+    training,
+)
 from kdpose_jax.experiment.training import Surroundings
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
@@ -24,15 +33,20 @@ from kdpose_jax.train.state import TrainState
     ("/runs/h36m/student/checkpoints/200", "/runs/h36m/student"),
     ("/mnt/checkpoints/h36m/student", "/mnt/checkpoints/h36m/student"),
     ("/mnt/checkpoints/h36m/student/checkpoints/7", "/mnt/checkpoints/h36m/student"),
+    ("/runs/h36m/student/interrupted/248", "/runs/h36m/student"),
+    ("/runs/h36m/student/interrupted", "/runs/h36m/student"),
+    ("/runs/h36m/student/damaged-checkpoints/200", "/runs/h36m/student"),
+    ("/runs/seed/7", "/runs/seed/7"),
 ])  # fmt: skip
 def test_folder_of_the_run_of_a_checkpoint(path, home):
     assert str(networks.run_folder(path)) == home
 
 
-def test_which_checkpoint_is_said():
+def test_which_checkpoint_is_said(tmp_path):
     assert networks.which_checkpoint("/runs/student") == "the best on the test split, as in the literature"
     assert networks.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
-    assert networks.which_checkpoint("/x/mixste.bin") == "imported from PyTorch"
+    (tmp_path / "mixste").write_bytes(b"PK")  # a file is one of weights, whatever it is called
+    assert networks.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
 
 
 def test_config_of_another_version_is_refused(monkeypatch):
@@ -44,6 +58,137 @@ def test_config_of_another_version_is_refused(monkeypatch):
     with pytest.raises(UserError, match="'/runs/old' was trained by another version .* lacks task, student.pretrained") as caught:
         networks.stored_config("/runs/old")
     assert "\n" not in str(caught.value)
+
+
+def network_in(folder):
+    """A network's folder with one checkpoint, as far as paths go."""
+    (folder / "checkpoints" / "7" / "state").mkdir(parents=True)
+    (folder / "interrupted" / "9" / "state").mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text("")
+    return folder
+
+
+def test_results_never_go_below_a_step_or_into_a_folder_of_somebody(tmp_path):
+    student = network_in(tmp_path / "run" / "student")
+    for below in ("", "checkpoints", "checkpoints/7", "interrupted/9", "interrupted"):
+        assert str(pipeline.place_of_results(str(student / below))) == str(student)
+    copied = tmp_path / "home"
+    shutil.copytree(student / "checkpoints", copied / "checkpoints")
+    shutil.copytree(student / "checkpoints" / "7", copied / "7")
+    shutil.copytree(student / "checkpoints", copied / "weights")
+    for alone in ("7", "checkpoints", "checkpoints/7", "weights", "weights/7"):
+        with pytest.raises(UserError, match=f"{alone}' does not lie in .* with --workdir DIR"):
+            pipeline.place_of_results(str(copied / alone))
+    (student / "metrics.jsonl").unlink()
+    assert str(pipeline.place_of_results(str(student))) == str(student)  # it has checkpoints
+
+
+@pytest.fixture
+def run_of_demo(tmp_path):
+    """(config, folder of a run of it whose records are whole)."""
+    config = get_config("scjd", "demo")
+    identity = dict.fromkeys(settings.DATA_IDENTITY, "same")
+    settings.claim(epath.Path(tmp_path / "run"), config, identity)
+    network_in(tmp_path / "run" / "student")
+    (tmp_path / "run" / "data").mkdir()
+    (tmp_path / "run" / "data" / "metadata.json").write_text("{}")
+    return config, tmp_path / "run"
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """Function -> where records are read or made: (folder, whether they are made)."""
+    metadata = dict.fromkeys(settings.DATA_IDENTITY, "same")
+    monkeypatch.setattr(data.schema, "read_metadata", lambda folder, kind: metadata)
+    made = []
+    monkeypatch.setattr(data.convert, "prepare", lambda name, out, show, **_: made.append(out))
+
+    def find(config, home, workdir=None):
+        made.clear()
+        given = None if workdir is None else epath.Path(workdir)
+        return data.find_records(config, str(home), epath.Path(home), given, print), bool(made)
+
+    find.metadata = metadata
+    return find
+
+
+def test_records_of_a_run_are_read_where_they_lie(run_of_demo, found, tmp_path):
+    config, run = run_of_demo
+    assert found(config, run / "student") == (str(run / "data"), False)
+    assert found(config, run / "student", tmp_path / "out") == (str(run / "data"), False)
+    moved = run.rename(tmp_path / "moved run")
+    assert found(config, moved / "student") == (str(moved / "data"), False)
+    found.metadata["sources"] = "others"
+    with pytest.raises(UserError, match="holds other data than '.*moved run' was trained"):
+        found(config, moved / "student")
+
+
+def test_records_are_not_made_in_a_folder_of_somebody(run_of_demo, found, tmp_path):
+    config, run = run_of_demo
+    shutil.copytree(run / "student", tmp_path / "st")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "holiday.jpg").write_text("")
+    assert found(config, tmp_path / "st") == (str(tmp_path / "st" / "data"), True)
+    out = tmp_path / "out"
+    assert found(config, tmp_path / "st", out) == (str(out / "data"), True)
+    other = get_config("scjd", "demo")
+    other.data.converter.settings.seed = 5  # a network that was copied into another's run
+    assert found(other, run / "student") == (str(run / "student" / "data"), True)
+    shutil.rmtree(run / "data")
+    assert found(config, run / "student") == (str(run / "data"), True)
+
+
+def test_records_that_moved_are_asked_for_by_a_flag(run_of_demo, found, tmp_path):
+    config, run = run_of_demo
+    config.data.records = str(tmp_path / "old")
+    with pytest.raises(UserError, match="of .*student' are not in '.*old': .* --records DIR"):
+        found(config, run / "student")
+    config.data.source = str(tmp_path / "raw")
+    with pytest.raises(UserError, match="made from '.*raw', which is not .* --records DIR"):
+        found(config, run / "student")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "metadata.json").write_text("{}")
+    # The raw files are not needed.
+    assert found(config, run / "student") == (str(tmp_path / "old"), False)
+
+
+DAMAGED = ("[]", "3", '{"seed": NaN}', '{"seed": Infinity}', '{"se', "\xff", "[" * 100_000)
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_files_of_a_run_get_a_sentence(run_of_demo, content):
+    config, run = run_of_demo
+    folder, nothing = epath.Path(run), dict.fromkeys(settings.DATA_IDENTITY)
+    for name, read in (
+        (settings.CONFIG_FILE, lambda: settings.refuse_other_run(folder, config)),
+        (settings.DATA_FILE, lambda: settings.holds_other_data(folder, nothing)),
+        (gradients.FILE, lambda: gradients.is_whole(folder)),
+    ):
+        (run / name).write_bytes(content.encode("latin-1"))
+        with pytest.raises(UserError, match=f"{name}' is damaged .*: use another") as refused:
+            read()
+        assert "\n" not in str(refused.value)
+
+
+def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypatch):
+    """Of an evaluation: whatever happens to the pictures."""
+    order = []
+    monkeypatch.setattr(pipeline.summary, "tell", lambda *arguments: order.append("table"))
+    write = lambda *arguments: order.append("results.json")  # noqa: E731
+    monkeypatch.setattr(pipeline.results, "write_results", write)
+
+    def draw(*arguments):
+        order.append("pictures")
+        raise UserError("'a.png' could not be written.")
+
+    monkeypatch.setattr(pipeline.summary, "draw", draw)
+    monkeypatch.setattr(pipeline, "open_protocol", lambda *arguments: None)
+    monkeypatch.setattr(pipeline, "origin_of", lambda *arguments: {})
+    monkeypatch.setattr(pipeline.results, "fingerprint", lambda *arguments: {})
+    with pytest.raises(UserError, match="a.png"):
+        config = get_config("scjd", "demo")
+        pipeline.report_evaluation(epath.Path(tmp_path), "student", {}, config, {}, None, print)
+    assert order == ["table", "results.json", "pictures"]
 
 
 @pytest.fixture
@@ -151,3 +296,22 @@ def test_networks_that_are_trained(method, baseline, names):
     runs = pipeline.planned_runs(config)
     assert [run.name for run in runs] == names
     assert runs[-1].title == ("student" if method == "supervised" else "student with SCJD")
+
+
+def test_configs_of_older_versions_are_brought_up_to_date():
+    """The reversal was a name, and VideoPose3D had no dense kernels; the stored one is left as it is."""
+    stored = {
+        "distill": {"temperature": {"reversal": "release", "loops": 210.0}},
+        "student": {"network": {"name": "videopose3d", "filters": [3, 3]}},
+        "teacher": {"network": {"name": "hrnet"}},
+    }
+    new = settings.upgraded(stored)
+    assert new["distill"]["temperature"] == {"reversal": [1.0, 0.0], "loops": 210.0}
+    assert new["student"]["network"]["dense_kernels"] is False and "dense_kernels" not in new["teacher"]["network"]
+    assert stored["distill"]["temperature"]["reversal"] == "release"
+    assert settings.upgraded(new) == new
+    assert settings.upgraded({"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}) == {
+        "student": {"network": {"name": "videopose3d", "dense_kernels": True}}
+    }
+    for malformed in ({}, {"distill": 3}, {"student": None}, {"student": {"network": []}}, []):
+        assert settings.upgraded(malformed) == malformed

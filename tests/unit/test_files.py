@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
+from kdpose_jax import files
 from kdpose_jax.errors import UserError
-from kdpose_jax.files import LOCK_FILE, held, write_atomically
+from kdpose_jax.files import LOCK_FILE, held, partial_name, tidy, write_atomically
 
 HOLDER = """
 import sys, time
@@ -71,3 +72,72 @@ def test_places_that_cannot_be_locked_are_used_with_a_note(tmp_path, monkeypatch
     monkeypatch.setattr(fcntl, "flock", refuse)
     with held(tmp_path, notes.append):
         assert "cannot be locked (No locks available)" in notes.pop()
+
+
+KILLED_WHILE_IT_WRITES = """
+import os, signal, sys
+from kdpose_jax.files import held, write_atomically
+with held(sys.argv[1], print):
+    os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+    write_atomically(sys.argv[1] + "/data.json", b"{}")
+"""
+
+
+def test_what_a_kill_left_of_a_write_goes_when_the_folder_is_held_again(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", KILLED_WHILE_IT_WRITES, str(tmp_path)]
+    killed = subprocess.run(command, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    names = sorted(os.listdir(tmp_path))
+    assert len(names) == 2 and names[1] == LOCK_FILE
+    assert names[0].startswith(".data.json.") and names[0].endswith(".partial")
+    for folder in ("figures", "eval"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / ".a.png.99.partial").write_text("")
+    (tmp_path / ".hidden").write_text("")
+    (tmp_path / "thesis.partial").write_text("a user's own")
+    with held(tmp_path, print, below=["figures", "absent"]):
+        left = [".hidden", LOCK_FILE, "eval", "figures", "thesis.partial"]
+        assert sorted(os.listdir(tmp_path)) == left
+        assert not os.listdir(tmp_path / "figures")
+        assert os.listdir(tmp_path / "eval")  # of a process that holds that folder
+
+
+def test_what_a_live_process_writes_stays(tmp_path):
+    part = partial_name(tmp_path / "data.json")
+    (tmp_path / "results.json").write_text("")
+    with held(tmp_path, print):
+        part.write_text("")
+        with pytest.raises(UserError, match="is in use"):
+            with held(tmp_path, print):
+                pass
+        tidy(tmp_path)
+        assert part.exists()
+    tidy(tmp_path)
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_where_nothing_can_be_locked_only_old_parts_go(tmp_path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for name, age in ((".new.1.partial", 0), (".old.1.partial", 2 * files.SECONDS_UNTIL_DEAD)):
+        (tmp_path / name).write_text("")
+        then = (tmp_path / name).stat().st_mtime - age
+        os.utime(tmp_path / name, (then, then))
+    with held(tmp_path, lambda _: None):
+        assert sorted(os.listdir(tmp_path)) == [LOCK_FILE, ".new.1.partial"]
+
+
+def test_two_writers_never_share_a_part(tmp_path):
+    """Containers of one machine may have the same process number."""
+    assert partial_name(tmp_path / "a") != partial_name(tmp_path / "a")
+
+
+def test_tidying_changes_nothing_where_nothing_was_left(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "results.json").write_text("{}")
+    before = os.stat(tmp_path).st_mtime_ns
+    tidy(tmp_path, below=["figures"])
+    assert os.stat(tmp_path).st_mtime_ns == before

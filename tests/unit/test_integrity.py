@@ -1,5 +1,6 @@
 """Checkpoints whose files have changed on the disk."""
 
+import json
 import shutil
 
 import jax
@@ -104,12 +105,136 @@ def test_damaged_newest_checkpoints_are_set_aside_and_said(run):
     assert len(said) == 3
 
 
-def test_checkpoint_without_checksums_is_taken_as_it_is(run):
-    """Those of earlier versions have none."""
-    (run / "checkpoints" / "3" / "checksums.json").unlink()
+def kernel():
+    """What `load_variables` is asked for."""
+    one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    leaf = jax.ShapeDtypeStruct((64,), jnp.float32, sharding=one_device)
+    return {"params": {"student": {"kernel": leaf}}}
+
+
+def without_checksums(step):
+    (step / "checksums.json").unlink()
+
+
+def emptied(step):
+    shutil.rmtree(step)
+    step.mkdir()
+
+
+def cut_off(step):
+    """As a copy that was stopped leaves it: some folders, a part of one file, no last files."""
+    path = max((step / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes()[:10])
+    shutil.rmtree(step / "metrics")
+    (step / "checksums.json").unlink()
+
+
+def missing_file(step):
+    (step / "state" / "_METADATA").unlink()
+
+
+def empty_checksums(step):
+    (step / "checksums.json").write_text("{}")
+
+
+def checksums_of_other_files(step):
+    (step / "checksums.json").write_text(json.dumps({"../2/checksums.json": "0" * 64}))
+
+
+NOT_WHOLE = (
+    without_checksums, emptied, cut_off, missing_file, empty_checksums, checksums_of_other_files,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("harm", NOT_WHOLE)
+def test_newest_that_is_not_whole_is_set_aside(run, harm):
+    harm(run / "checkpoints" / "3")
     said = []
     integrity.set_damaged_aside(run / "checkpoints", said.append)
-    assert not said and newest(run) == 3
+    assert len(said) == 1 and "step 3" in said[0] and "the one before is used" in said[0]
+    assert newest(run) == 2 and (run / "damaged-checkpoints" / "3").is_dir()
+
+
+@pytest.mark.parametrize("harm", [without_checksums, emptied, cut_off])
+def test_older_that_is_not_whole_is_set_aside_too(run, harm):
+    """The best step is chosen among all; arrays of older steps are not read."""
+    harm(run / "checkpoints" / "1")
+    said = []
+    integrity.set_damaged_aside(run / "checkpoints", said.append)
+    assert len(said) == 1 and "step 1" in said[0]
+    assert "before" not in said[0].partition("moved to")[2]
+    checkpoints = open_checkpoints(run / "checkpoints")
+    assert checkpoints.best_step() == 2 and newest(run) == 3
+    checkpoints.close()
+
+
+def test_only_checkpoint_that_is_not_whole(run):
+    for step in (1, 2):
+        shutil.rmtree(run / "checkpoints" / str(step))
+    emptied(run / "checkpoints" / "3")
+    said = []
+    integrity.set_damaged_aside(run / "checkpoints", said.append)
+    assert len(said) == 1 and "there is none before it" in said[0]
+
+
+ADDED = (
+    ".DS_Store", "Thumbs.db", "._checksums.json", "desktop.ini", "eval/figures/a.png", "notes.txt",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADDED)
+@pytest.mark.parametrize("where", ["", "state", "meta", "metrics"])
+def test_added_file_is_no_damage(run, name, where):
+    step = run / "checkpoints" / "3"
+    path = step / where / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x00\x01 of a file manager")
+    (run / "checkpoints" / path.name).write_bytes(b"")
+    said = []
+    integrity.set_damaged_aside(run / "checkpoints", said.append)
+    assert not said and newest(run) == 3 and path.exists()
+    assert teacher.load_variables(run, kernel(), which="latest", prefer_ema=False)[2] == 3
+
+
+OTHER_NAMES = ("3 copy", "3 (1)", "._3", "0003", "٣", "²", "-3", "3.orbax-checkpoint-tmp-0")
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_folders_that_are_not_steps_are_left_alone(run, name):
+    (run / "checkpoints" / name).mkdir()
+    (run / "checkpoints" / "9").write_text("a file")
+    said = []
+    integrity.set_damaged_aside(run / "checkpoints", said.append)
+    assert not said and integrity.steps_in(run / "checkpoints") == [1, 2, 3]
+
+
+def test_unwhole_steps_are_passed_over_where_a_network_is_read(run):
+    emptied(run / "checkpoints" / "3")
+    wanted = kernel()
+    assert teacher.load_variables(run, wanted, which="latest", prefer_ema=False)[2] == 2
+    assert teacher.load_variables(run, wanted, which="best", prefer_ema=False)[2] == 1
+    (note,) = teacher.passed_over(run)
+    assert note.startswith("note: step 3 in ") and note.endswith("it is passed over.")
+    with pytest.raises(UserError, match="step 3 in .* is damaged .*checksums.json is missing"):
+        teacher.load_variables(run / "checkpoints" / "3", wanted, which="latest", prefer_ema=False)
+    for step in (1, 2):
+        emptied(run / "checkpoints" / str(step))
+    with pytest.raises(UserError, match=r"no whole checkpoint in .* \(3 were not written"):
+        teacher.require_step(run)
+
+
+def test_scores_that_choose_the_best_are_compared_too(run):
+    path = run / "checkpoints" / "1" / "metrics" / "metrics"
+    path.write_text(path.read_text().replace("1.0", "9.0"))  # step 2 would be the best
+    with pytest.raises(UserError, match="step 1 in .* is damaged .metrics/metrics is not what"):
+        teacher.require_step(run)
+
+
+def test_config_of_a_checkpoint_is_compared_before_it_is_used(run):
+    path = run / "checkpoints" / "3" / "meta" / "metadata"
+    path.write_text(path.read_text().replace("error", "eRror"))
+    with pytest.raises(UserError, match="step 3 in .* is damaged .meta/metadata is not what"):
+        teacher.run_meta(run)
 
 
 def test_what_is_no_longer_kept_is_never_half_there(tmp_path, monkeypatch):

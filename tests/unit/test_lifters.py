@@ -17,7 +17,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
 from kdpose_jax.experiment import networks
 from kdpose_jax.methods import lifters, lifting
-from kdpose_jax.models import torch_import
+from kdpose_jax.models import torch_import, torch_videopose3d
 from kdpose_jax.skeletons import H36M_17
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -173,7 +173,10 @@ STATES = {
         poseformer_v2_state,
         {"joints": 3, "width": 4, "depth": 2, "mlp_ratio": 2.0, "kept_frames": 3, "kept_coefficients": 2},
     ),
-    "videopose3d": (videopose3d_state, {"joints": 3, "width": 4, "filters": (3, 5), "frames": 15}),
+    "videopose3d": (
+        videopose3d_state,
+        {"joints": 3, "width": 4, "readings": ({"filters": (3, 5), "frames": 15, "dense_kernels": False},)},
+    ),
 }  # fmt: skip
 
 
@@ -186,6 +189,7 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
     imported = torch_import.import_network(name, tmp_path / "w.bin")
     assert imported["sizes"] == sizes
     block, _ = network_of(name)
+    sizes = sizes | (sizes["readings"][0] if "readings" in sizes else {})
     block.update({key: value for key, value in sizes.items() if key in block} | ({"heads": 2} if "heads" in block else {}))
     frames = sizes["frames"] if "frames" in sizes else 9
     network = lifters.build_lifter(block, joints=sizes["joints"], frames=frames, training=False, place="student.network")
@@ -204,16 +208,95 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
 
 
 def test_what_a_weight_file_does_not_tell_is_said():
+    skeleton = "joints: h36m_17, from data.skeleton"
     said = {
-        "mixste_hot": ("4, from teacher.network.heads", "dense_pairs: 1,"),
-        "poseformer_v2": ("heads", "reads: 27, from data.frames"),
-        "videopose3d": ("causal: False,",),
+        "mixste": ("4, from teacher.network.heads", skeleton),
+        "mixste_hot": (
+            "4, from teacher.network.heads",
+            "1, from teacher.network.dense_pairs",
+            "2, from teacher.network.neighbours",
+            skeleton,
+        ),
+        "poseformer_v2": ("heads", "reads: 27, from data.frames", skeleton),
+        "videopose3d": ("causal: False,", skeleton),
     }
     for name, parts in said.items():
         config = experiments.get_config(name)
         config.teacher.checkpoint = "w.bin"
-        notes = networks.assumptions(config)
+        notes = networks.assumptions(config, {"frames": 27} if name != "poseformer_v2" else {})
         assert len(notes) == len(parts) and all(part in note for part, note in zip(parts, notes, strict=True))
+
+
+def dense_by_hand(state, keypoints, reaches):
+    """VideoPose3D's forward pass with plain sums: kernels with a weight for every frame, each block added to its middle frame."""
+
+    def layer(hidden, conv, norm):
+        weight = state[f"{conv}.weight"].double().numpy()  # [out, in, frames]
+        count = len(hidden) - weight.shape[2] + 1
+        summed = np.stack([np.einsum("fi,oif->o", hidden[start : start + weight.shape[2]], weight) for start in range(count)])
+        mean, var, scale, bias = (
+            state[f"{norm}.{name}"].double().numpy() for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        return np.maximum((summed - mean) / np.sqrt(var + 1e-5) * scale + bias, 0)
+
+    hidden = layer(keypoints.reshape(len(keypoints), -1), "expand_conv", "expand_bn")
+    for block, reach in enumerate(reaches):
+        changed = layer(layer(hidden, f"layers_conv.{2 * block}", f"layers_bn.{2 * block}"),
+                        f"layers_conv.{2 * block + 1}", f"layers_bn.{2 * block + 1}")  # fmt: skip
+        hidden = hidden[reach : reach + len(changed)] + changed
+    weight, bias = state["shrink.weight"].double().numpy()[..., 0], state["shrink.bias"].double().numpy()
+    return (hidden @ weight.T + bias).reshape(len(hidden), -1, 3)
+
+
+@pytest.mark.parametrize("frames", [9, 11])
+def test_dense_kernels_of_videopose3d(tmp_path, frames):
+    """Kernels 3, 7: dense filters of 3, 3, that see 9 frames, against sums written down here."""
+    state = videopose3d_state(filters=(3, 7))
+    state |= {name: value.abs() for name, value in state.items() if name.endswith("running_var")}
+    torch.save(state, tmp_path / "dense.bin")
+    imported = torch_import.import_network("videopose3d", tmp_path / "dense.bin")
+    block, _ = network_of("videopose3d")
+    reading, notes = torch_videopose3d.choose_reading(imported["sizes"]["readings"], 9)
+    assert reading == {"filters": (3, 3), "frames": 9, "dense_kernels": True} and "by data.frames" in notes[0]
+    block.update({"filters": (3, 3), "dense_kernels": True, "width": 4})
+    network = lifters.build_lifter(block, joints=3, frames=9, training=False, place="student.network")
+    keypoints = np.random.default_rng(1).normal(size=(1, frames, 3, 2)).astype(np.float32)
+    pose, _ = network.apply({"params": imported["params"], **imported["state"]}, jnp.asarray(keypoints))
+    np.testing.assert_allclose(pose[0], dense_by_hand(state, keypoints[0].astype(np.float64), (3,)), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kernels", "wanted"), [
+    ((3, 3, 3), [((3, 3, 3), 27, False)]),
+    ((3, 5), [((3, 5), 15, False)]),
+    ((3, 7), [((3, 7), 21, False), ((3, 3), 9, True)]),
+    ((3, 7, 19), [((3, 7, 19), 399, False), ((3, 3, 3), 27, True)]),
+    ((3, 7, 3), [((3, 7, 3), 63, False)]),
+    ((5, 11, 61), [((5, 11, 61), 3355, False), ((5, 3, 5), 75, True)]),
+    ((5, 11, 46), [((5, 11, 46), 2530, False)]),
+    ((1, 3), [((1, 3), 3, False)]),
+    ((7,), [((7,), 7, False)]),
+])  # fmt: skip
+def test_kernels_that_two_networks_have(kernels, wanted):
+    found = [(reading["filters"], reading["frames"], reading["dense_kernels"]) for reading in torch_videopose3d.readings_of(kernels)]
+    assert found == wanted
+    if len(found) == 2:
+        assert torch_videopose3d.choose_reading(torch_videopose3d.readings_of(kernels), found[0][1])[0]["filters"] == kernels
+        with pytest.raises(UserError, match=f"data.frames is 5: say which with --config.data.frames={found[0][1]} or"):
+            torch_videopose3d.choose_reading(torch_videopose3d.readings_of(kernels), 5)
+
+
+def test_a_teacher_of_dense_kernels_is_adopted(tmp_path):
+    """By the frames of the config, which a run has to name anyway; other frames are asked for."""
+    torch.save({"net": videopose3d_state(joints=17, width=8, filters=(3, 7, 19))}, tmp_path / "w")
+    config = experiments.get_config("videopose3d")
+    config.teacher.checkpoint = str(tmp_path / "w")
+    notes = networks.adopt_teacher(config)
+    assert config.teacher.network.filters == (3, 3, 3) and config.teacher.network.dense_kernels and config.teacher.network.width == 8
+    assert "dense filters (3, 3, 3) (27 frames), by data.frames, are assumed" in notes[0]
+    config = experiments.get_config("videopose3d,frames=81")
+    config.teacher.checkpoint = str(tmp_path / "w")
+    with pytest.raises(UserError, match=r"^--checkpoint: The PyTorch file .*data.frames=399 or --config.data.frames=27"):
+        networks.adopt_teacher(config, named="--checkpoint")
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -147,11 +147,11 @@ def refused(call, path, line, message):
     ("OFFSET 0.0000000 0.0000000 0.0000000\n", "OFFSET 0.0 nan 0.0\n", 4, "OFFSET of 'Hips' is '0.0 nan 0.0' where finite"),
     ("OFFSET 0.0000000 0.0000000 0.0000000\n", "OFFSET 0.0 0.0\n", 4, "OFFSET of 'Hips' has 2 values where 3"),
     ("OFFSET 0.0000000 0.0000000 0.0000000\n", "\n", 2, "joint 'Hips' has no OFFSET"),
-    ("Frames: 5", "Frames: 6", -7, "6 frames announced and 5 lines of motion"),
+    ("Frames: 5", "Frames: 1e300", -6, "1e.300 frames are announced"),
     ("Frames: 5", "Pictures: 5", -7, "Pictures: 5 where 'Frames:' must be"),
-    ("Frame Time: 0.0083333", "Frame Time: 0", -6, "the frame time is 0 seconds"),
+    ("Frame Time: 0.0083333", "Frame Time: 0,0083", -6, "is '0,0083' where .*decimal commas as"),
     ("Frame Time: 0.0083333", "Frame Time: soon", -6, "Frame Time: is 'soon' where finite"),
-    ("Frame Time: 0.0083333\n", "Frame Time: 0.0083333\n1 2 3\n", -8, "5 frames announced and 6 lines"),
+    ("Frame Time: 0.0083333\n", "Frame Time: 0.0083333\n1 2 3\n", -6, "3 values where .* has 54"),
 ])  # fmt: skip
 def test_bad_bvh_lines(good_bvh, tmp_path, old, new, line, message):
     text = good_bvh[0]
@@ -164,8 +164,8 @@ def test_bad_bvh_lines(good_bvh, tmp_path, old, new, line, message):
 @pytest.mark.parametrize(("change", "line", "message"), [
     (lambda words: words[:-1], -3, "values where the skeleton has .* channels"),
     (lambda words: [*words, "1"], -3, "values where the skeleton has .* channels"),
-    (lambda words: ["1,5", *words[1:]], -3, "'1,5' is no number"),
-    (lambda words: ["1_0", *words[1:]], -3, "'1_0' is no number"),
+    (lambda words: ["1,5", *words[1:]], -3, "'1,5' is not a number .write decimal commas"),
+    (lambda words: ["1_0", *words[1:]], -3, "'1_0' is not a number: correct"),
 ])  # fmt: skip
 def test_bad_bvh_frames(good_bvh, tmp_path, change, line, message):
     lines = good_bvh[0].splitlines()
@@ -178,6 +178,13 @@ def test_bvh_that_ends_early(good_bvh, tmp_path):
     lines = good_bvh[0].splitlines()
     path = written(tmp_path / "a.bvh", "\n".join(lines[:20]))
     refused(lambda: bvh.read(path), path, 20, "the file ends before its MOTION")
+    path = written(tmp_path / "a.bvh", "\n".join(lines[:-FRAMES]))
+    refused(
+        lambda: bvh.read(path),
+        path,
+        len(lines) - FRAMES,
+        "5 frames announced and no line of motion",
+    )
     path = written(tmp_path / "a.bvh", "HIERARCHY\n")
     refused(lambda: bvh.read(path), path, 1, "the file has no ROOT")
     path = written(tmp_path / "a.bvh", "")

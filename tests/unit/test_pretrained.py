@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from ml_collections import ConfigDict
 from torch_states import hrnet_state
 
+from configs import cdkd
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import networks
 from kdpose_jax.models.pose_net import PoseNet
@@ -40,3 +42,25 @@ def test_another_width_is_refused(tmp_path):
     with pytest.raises(UserError, match="wide.pth' has .* where the config's network has") as caught:
         networks.start_from("hrnet", str(tmp_path / "wide.pth"), fresh())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "named"), [("teacher", "--config.teacher.pretrained"), ("baseline", "--config.student.pretrained")]
+)
+def test_the_field_of_a_file_that_is_not_one_is_named(tmp_path, stage, named):
+    (tmp_path / "hrnet.pth").write_bytes(b"<html>")
+    block = ConfigDict({"pretrained": str(tmp_path / "hrnet.pth"), "network": {"name": "hrnet"}})
+    with pytest.raises(UserError, match=f"^{named} .or the preset's imagenet=.: .*hrnet.pth begins like a web page"):
+        networks.check_pretrained(stage, block, fresh())
+
+
+def test_the_size_of_pictures_of_a_heatmap_network_is_assumed(tmp_path):
+    """A SimDR head shows it, and heatmaps do not."""
+    config = cdkd.get_config("coco64")
+    order, size = "coco_17, from data.skeleton", "384x288, not squares): 256, from teacher.input.size"
+    for head, said in (((), [size, order]), ((768, 768, 4096), [order])):
+        torch.save(hrnet_state(joints=17, head=head), tmp_path / "w")
+        config.teacher.checkpoint = str(tmp_path / "w")
+        notes = networks.adopt_teacher(config)
+        assert len(notes) == len(said) and all(part in note for part, note in zip(said, notes, strict=True))
+    assert config.teacher.input.size == 256 and config.teacher.network.head == "simdr"

@@ -66,6 +66,9 @@ def test_write_into_a_missing_folder(tmp_path):
         (b"[]", "schema version None"),
         (b'{"schema_version": 99, "networks": {}, "fingerprint": {}}', "schema version 99"),
         (b'{"schema_version": 1}', "run the evaluation again"),
+        (b'{"schema_version": 1, "fingerprint": {}, "networks": []}', "is damaged .*delete it"),
+        (b'{"schema_version": 1, "fingerprint": 3, "networks": {}}', "is damaged"),
+        (b'{"schema_version": 1, "fingerprint": {}, "networks": {"student": [1]}}', "is damaged"),
     ],
 )
 def test_bad_results(tmp_path, content, message):

@@ -186,14 +186,25 @@ def test_flipped_byte_of_a_weight_is_noticed(checkpoint, tmp_path):
 
 
 def test_other_formats_are_refused_with_the_remedy(tmp_path):
-    torch.save(mixste_state(), tmp_path / "old.bin", _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match=r"before version 1.6.*torch.save"):
-        torch_import.import_mixste(tmp_path / "old.bin")
-    (tmp_path / "text.bin").write_text("no weights")
-    with pytest.raises(UserError, match="no PyTorch checkpoint"):
-        torch_import.import_mixste(tmp_path / "text.bin")
+    for content, said in (
+        (b"no weights", r"is not a file of weights \(it begins with 'no weights'\)"),
+        (b"\x00\x01\x02\x03", r"it begins with the bytes 00 01 02 03"),
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "begins like a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b'{"task": "lifting"}', "begins like JSON text.*the folder of a run"),
+        (b"\x1f\x8b\x08\x00", "compressed by gzip"),
+        (pickle.dumps({"a": 1}, protocol=4), "a pickle that torch.save did not write"),
+        (b"a".ljust(257, b"\0") + b"ustar\x0000" + bytes(300), "a tar archive"),
+    ):
+        (tmp_path / "other.bin").write_bytes(content)
+        with pytest.raises(UserError, match=said) as caught:
+            torch_import.import_mixste(tmp_path / "other.bin")
+        assert str(caught.value).isprintable()
+    with pytest.raises(UserError, match="is a folder"):
+        torch_import.import_mixste(tmp_path)
     np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
-    with pytest.raises(UserError, match="without data.pkl"):
+    with pytest.raises(UserError, match=r"an archive of numpy arrays.*safetensors.numpy.save_file"):
         torch_import.import_mixste(tmp_path / "arrays.npz")
     with pytest.raises(UserError, match="no file"):
         torch_import.import_mixste(tmp_path / "absent.bin")
@@ -201,7 +212,7 @@ def test_other_formats_are_refused_with_the_remedy(tmp_path):
     with pytest.raises(UserError, match="no network state"):
         torch_import.import_mixste(tmp_path / "list.bin")
     torch.save({"model": {"a": 1}}, tmp_path / "numbers.bin")
-    with pytest.raises(UserError, match="'a' among its weights"):
+    with pytest.raises(UserError, match="no network state.* a dictionary of 'model'"):
         torch_import.import_mixste(tmp_path / "numbers.bin")
 
 

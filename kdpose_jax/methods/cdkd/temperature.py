@@ -8,11 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-REVERSALS = {"reversed": (0.0, -1.0), "release": (1.0, 0.0)}
-
 
 def reversal_strength(
-    step: Int[Array, ""], *, kind: str, loops: float | int, steps: int, steps_per_epoch: float
+    step: Int[Array, ""], *, ends: tuple[float | int, ...], loops: float | int, steps: int, steps_per_epoch: float
 ) -> Float[Array, ""]:
     """lambda, what the gradient of the temperature is multiplied by: a half cosine over the loops, then constant.
 
@@ -20,12 +18,13 @@ def reversal_strength(
 
     Args:
       step: steps taken so far.
-      kind: `reversed`: from 0 to -1 (CTKD); `release`: from +1 to 0, which reverses nothing (CDKD's released code).
+      ends: lambda at the start and at the end: 0 and -1 reverse ever more strongly (CTKD); 1 and 0,
+        as CDKD's released code has them, reverse nothing.
       loops: epochs until the end value; 0: all of the run.
       steps: length of the run.
       steps_per_epoch: need not be whole.
     """
-    first, last = REVERSALS[kind]
+    first, last = ends
     whole = loops * steps_per_epoch if loops else float(steps)
     progress = jnp.clip(jnp.asarray(step, jnp.float32) / max(whole, 1.0), 0.0, 1.0)
     return last + (first - last) * 0.5 * (1 + jnp.cos(np.pi * progress))

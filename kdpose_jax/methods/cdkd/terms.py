@@ -11,7 +11,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.methods import pose2d
 from kdpose_jax.methods.cdkd import adapters, losses
 from kdpose_jax.methods.cdkd.adapters import ProjectorEnsemble, ScaleAdaptiveProjection
-from kdpose_jax.methods.cdkd.temperature import REVERSALS, reversal_strength, temperature
+from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
 from kdpose_jax.methods.task import require
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.skeletons import find_skeleton
@@ -159,7 +159,7 @@ def current_temperature(distillation: Distillation, tau: jax.Array, step: jax.Ar
     """ETHT: T at a step, whose gradient on tau is multiplied by lambda."""
     options, run = distillation.options.temperature, distillation.run
     strength = reversal_strength(
-        step, kind=options.reversal, loops=options.loops, steps=run.steps, steps_per_epoch=run.steps_per_epoch
+        step, ends=options.reversal, loops=options.loops, steps=run.steps, steps_per_epoch=run.steps_per_epoch
     )
     return temperature(
         tau, strength, start=options.start, reach=options.range, limit=options.limit, trained=options.trained
@@ -209,7 +209,13 @@ def check_alignment(config: Any) -> None:
         ("reduction", losses.REDUCTIONS),
     ):
         require(f"distill.alignment.{name}", options[name], allowed)
-    require("distill.temperature.reversal", softening.reversal, tuple(REVERSALS))
+    ends = softening.reversal
+    if len(ends) != 2 or not all(type(end) in (int, float) and -1 <= end <= 1 for end in ends):
+        raise UserError(
+            f"distill.temperature.reversal is {ends}: use two numbers from -1 to 1, lambda at the "
+            "start and at the end, such as "
+            "(0.0, -1.0)."
+        )
     for name in ("start", "limit"):
         if not softening[name] > 0:
             raise UserError(f"distill.temperature.{name} is {softening[name]}: use a number above 0.")
