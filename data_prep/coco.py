@@ -196,8 +196,9 @@ def _photographs(
             others = sizes[picture.name] - {(picture.width, picture.height)}
             if others:
                 width, height = min(others)
+                is_on_the_side = (height, width) == (picture.width, picture.height)
                 raise UserError(
                     f"'{picture.path}' is {picture.width} x {picture.height} and its annotations are for {width} x {height}: put the "
-                    "photographs there that were annotated, or bring the annotations to these."
+                    f"photographs there that were annotated{', or turn these by a quarter' if is_on_the_side else ''}."
                 )
     return pictures

@@ -200,11 +200,11 @@ def oriented(
     turned = {name: found[name].turned() for name in (*shown, *others)}
     notes, ignored = [], len(tagged) - len(turned)
     if turned:
-        why = f"{len(shown):,} as their annotations fit them only so" if shown else ""
+        reasons = [f"{len(shown):,} because only so their annotations fit"] if shown else []
         if others:
-            also = "--orientation exif" if orientation == "exif" else "the annotations of those"
-            why += f"{', ' if why else ''}{len(others):,} by {also}"
-        notes.append(f"{len(turned):,} photographs were turned by their EXIF orientation ({why})")
+            also = "as --orientation exif says" if orientation == "exif" else "like them, as their own annotations fit either way"
+            reasons.append(f"{len(others):,} {also}")
+        notes.append(f"{len(turned):,} photographs were turned by their EXIF orientation: {', '.join(reasons)}")
     if ignored:
         decided = f"; the annotations of {len(stored):,} fit them only so" if stored else ""
         remedy = "" if len(stored) == ignored else "; if they were annotated as viewers show them, give --orientation exif"
@@ -252,7 +252,7 @@ def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
         fits = pictures.is_decodable(encoded, size)
         picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if fits else None
         if picture is None or picture.shape[:2] != size[::-1]:
-            fault = "it has no end mark, so it is cut off" if end is None else "it cannot be decoded"
+            fault = "it is cut off: it has no end mark" if end is None else "it cannot be decoded"
     except (OSError, cv2.error) as error:
         fault = str(error).strip()
     if fault is not None:

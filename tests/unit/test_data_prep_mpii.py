@@ -15,6 +15,9 @@ from kdpose_jax.data import persons, schema
 from kdpose_jax.errors import UserError
 
 
+FEWER = "test: 'annot/valid.json' lists 3 persons, and HRNet's list of this name 2,958"
+
+
 @pytest.fixture
 def folder(tmp_path):
     picture_sets.write_mpii(tmp_path / "raw")
@@ -113,22 +116,13 @@ def test_other_colours_become_rgb_and_are_counted(folder, mode, note):
     picture = Image.open(path).convert(mode)
     picture.save(path, format="PNG" if mode == "RGBA" else "JPEG", quality=95)
     summary = prepare(folder, encoding="png", splits=("test",))
-    assert len(summary.notes) == 1 and summary.notes[0].startswith(f"test: {note}") and "converted to RGB" in summary.notes[0]
+    assert summary.notes[0] == FEWER and len(summary.notes) == 2
+    assert summary.notes[1].startswith(f"test: {note}") and "converted to RGB" in summary.notes[1]
     data = persons.read(folder.parent / "records", "test")
     x, y, width, height = data.region[1]
     stored = cv2.cvtColor(cv2.imdecode(data.image[1], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     expected = np.asarray(picture.convert("RGB"))[y : y + height, x : x + width]
     assert stored.shape == (height, width, 3) and np.abs(stored.astype(int) - expected).mean() < 6
-
-
-def test_an_orientation_in_exif_is_ignored_as_in_hrnet(folder):
-    path = folder / "images" / "v0.jpg"
-    with Image.open(path) as picture:
-        exif = picture.getexif()
-        exif[0x0112] = 6
-        picture.save(path, exif=exif, quality=95)
-    prepare(folder, splits=("test",), encoding="png")
-    assert persons.read(folder.parent / "records", "test").photograph[0].tolist() == [160, 120]
 
 
 def test_missing_photographs_are_counted_before_anything_is_written(folder):
@@ -161,7 +155,7 @@ def test_photographs_that_are_none(folder):
 def test_a_photograph_that_is_cut_off(folder, keep):
     path = folder / "images" / "v2.jpg"
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    with pytest.raises(UserError, match=r"Photograph '.*v2.jpg' is damaged \(it is cut off|it cannot be decoded\): copy"):
+    with pytest.raises(UserError, match=r"Photograph '.*v2.jpg' is damaged \(it is cut off: it has no end mark\): copy"):
         prepare(folder)
 
 
@@ -226,7 +220,7 @@ def test_joints_outside_the_photograph_are_kept(folder):
 def test_without_head_boxes(folder):
     (folder / "annot" / "gt_valid.mat").unlink()
     summary = prepare(folder)
-    assert summary.notes == ["test: no head boxes, so that PCKh cannot be computed"]
+    assert [note for note in summary.notes if "HRNet's list" not in note] == ["test: no head boxes, so that PCKh cannot be computed"]
     assert persons.read(folder.parent / "records", "test").head_size.tolist() == [0] * 3
     with pytest.raises(UserError, match="gt_valid.mat' does not exist: put it there, or give --head-boxes none"):
         prepare(folder, "other", head_boxes="annot/gt_valid.mat")
