@@ -46,7 +46,8 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How persons are cut out of the photographs of the training split, which photographs are used and how, and the splits."""
+    """How persons are cut out of the photographs of the training split, which photographs are used
+    and how, and the splits."""
 
     reach: Reach
     encoding: str
@@ -69,8 +70,15 @@ class Options:
 
 
 def check_options(
-    source: str, scale_factor: float, rotation_factor: float, half_body: bool, encoding: str, splits: tuple[str, ...], generated: bool,
-    orientation: str | None, skip_missing: bool,
+    source: str,
+    scale_factor: float,
+    rotation_factor: float,
+    half_body: bool,
+    encoding: str,
+    splits: tuple[str, ...],
+    generated: bool,
+    orientation: str | None,
+    skip_missing: bool,
 ) -> Options:
     """Raises UserError for options out of range.
 
@@ -99,9 +107,18 @@ def check_options(
     if not splits or set(splits) - set(schema.SPLITS):
         raise UserError(f"--splits {','.join(splits)!r} must be {' or '.join(schema.SPLITS)}, or both: {','.join(schema.SPLITS)}.")
     if orientation is not None and orientation not in photographs.ORIENTATIONS:
-        raise UserError(f"--orientation '{orientation}' must be {' or '.join(photographs.ORIENTATIONS)}.")
+        raise UserError(
+            f"--orientation '{orientation}' must be {' or '.join(photographs.ORIENTATIONS)}."
+        )
     chosen = tuple(split for split in schema.SPLITS if split in splits)
-    return Options(Reach(scale_factor, rotation_factor, half_body), encoding, chosen, generated, orientation, skip_missing)
+    return Options(
+        Reach(scale_factor, rotation_factor, half_body),
+        encoding,
+        chosen,
+        generated,
+        orientation,
+        skip_missing,
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: Reach) -> None:
@@ -124,9 +141,17 @@ def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: 
     add("--half-body", action=argparse.BooleanOptionalAction, default=half, help="likewise, for crops of half a body")
     add("--encoding", choices=photographs.ENCODINGS, default="jpeg", help="of regions: jpeg (quality 95, the default), or png (lossless)")
     add("--generated", action="store_true", help="the pictures are generated; reports then say so")
-    add("--orientation", choices=photographs.ORIENTATIONS, metavar="exif|ignore", help="turn photographs by their EXIF orientation, or do "
-        "not; default: where the annotations show that they are for turned ones")  # fmt: skip
-    add("--skip-missing", action="store_true", help="leave out persons whose photograph is missing, and count them")
+    turn = "turn photographs by their EXIF orientation, or do not"
+    shown = "where the annotations show that they are for turned ones"
+    add(
+        "--orientation", choices=photographs.ORIENTATIONS, metavar="exif|ignore",
+        help=f"{turn}; default: {shown}",
+    )  # fmt: skip
+    add(
+        "--skip-missing",
+        action="store_true",
+        help="leave out persons whose photograph is missing, and count them",
+    )
 
 
 def read_json(path: str, option: str) -> Any:
@@ -147,7 +172,8 @@ def read_json(path: str, option: str) -> Any:
 def as_whole(value: Any) -> int | None:
     """`value` as an integer of 64 bits, None if it is not one.
 
-    Annotation tools write ids as texts of digits, and 18 as 18.0, which is one number up to 2^53. True is not a number.
+    Annotation tools write ids as texts of digits, and 18 as 18.0, which is one number up to 2^53.
+    True is not a number.
     """
     if isinstance(value, str) and re.fullmatch("-?[0-9]{1,40}", value):
         value = int(value)
@@ -180,7 +206,8 @@ def numbers(value: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
 def with_photographs(
     persons: list[Person], pictures: dict[str, Photograph], split: str, left_out: list[str]
 ) -> list[tuple[Person, Photograph]]:
-    """The persons with their photographs; `left_out` gets those whose photograph is missing, counted."""
+    """The persons with their photographs; `left_out` gets those whose photograph is missing,
+    counted."""
     missing = sum(person.file not in pictures for person in persons)
     left_out += [f"{split}: {missing:,} persons whose photograph is missing"] if missing else []
     return [(person, pictures[person.file]) for person in persons if person.file in pictures]

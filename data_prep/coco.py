@@ -27,9 +27,22 @@ TEST_ANNOTATIONS_FILE = "test_annotations.json"
 
 
 def convert(
-    source: str, out: str, train_annotations: str, test_annotations: str, train_images: str, test_images: str, detections: str | None,
-    splits: tuple[str, ...], scale_factor: float, rotation_factor: float, half_body: bool, encoding: str, generated: bool,
-    orientation: str | None, skip_missing: bool, workers: int,
+    source: str,
+    out: str,
+    train_annotations: str,
+    test_annotations: str,
+    train_images: str,
+    test_images: str,
+    detections: str | None,
+    splits: tuple[str, ...],
+    scale_factor: float,
+    rotation_factor: float,
+    half_body: bool,
+    encoding: str,
+    generated: bool,
+    orientation: str | None,
+    skip_missing: bool,
+    workers: int,
 ) -> records.Summary:
     """Converts COCO, or another set in its layout; paths are relative to `source`.
 
@@ -58,17 +71,31 @@ def convert(
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
     options = annotations.check_options(
-        source, scale_factor, rotation_factor, half_body, encoding, splits, generated, orientation, skip_missing
+        source,
+        scale_factor,
+        rotation_factor,
+        half_body,
+        encoding,
+        splits,
+        generated,
+        orientation,
+        skip_missing,
     )
     lists = {"train": (train_annotations, train_images), "test": (test_annotations, test_images)}
     lists = {split: lists[split] for split in options.splits}
     if detections is not None and "test" not in lists:
         raise UserError(f"--detections '{detections}' are of the test photographs, which --splits leaves out: add test.")
     files = {
-        split: coco_annotations.read_annotations(os.path.join(source, name), f"--{split}-annotations", generated)
+        split: coco_annotations.read_annotations(
+            os.path.join(source, name), f"--{split}-annotations", generated
+        )
         for split, (name, _) in lists.items()
     }
-    found = None if detections is None else annotations.read_json(os.path.join(source, detections), "--detections")
+    found = (
+        None
+        if detections is None
+        else annotations.read_json(os.path.join(source, detections), "--detections")
+    )
     written = [*lists] + ([] if found is None else [schema.DETECTIONS_SPLIT])
 
     def load() -> tuple[Any, list[str], list[str], dict[str, bytes]]:
@@ -80,7 +107,9 @@ def convert(
             notes += [f"{split}: {note}" for note in doubts]
         if found is not None:
             place, doubts = os.path.join(source, detections), []
-            persons[schema.DETECTIONS_SPLIT] = coco_detections.read_detections(found, files["test"], place, left_out, doubts)
+            persons[schema.DETECTIONS_SPLIT] = coco_detections.read_detections(
+                found, files["test"], place, left_out, doubts
+            )
             notes += [f"{schema.DETECTIONS_SPLIT}: {note}" for note in doubts]
         shown = {"train": ["train"], "test": ["test", schema.DETECTIONS_SPLIT]}  # folder of photographs -> splits
         members = {split: [one for name in shown[split] if name in persons for one in persons[name]] for split in lists}
@@ -100,9 +129,14 @@ def convert(
     if detections is not None:
         sources[detections] = records.sha256(os.path.join(source, detections))
     settings = {"name": "coco", "images": {split: folder for split, (_, folder) in lists.items()}} | options.settings(written)
-    other = {split: one.category._asdict() for split, one in files.items() if not one.category.is_coco}
+    other = {
+        split: one.category._asdict() for split, one in files.items() if not one.category.is_coco
+    }
     if other:  # records of older versions took category 1 and COCO's order
-        settings["categories"] = {split: {"person": one["person"], "joints": list(one["places"])} for split, one in other.items()}
+        settings["categories"] = {
+            split: {"person": one["person"], "joints": list(one["places"])}
+            for split, one in other.items()
+        }
     return annotations.recordset(out, sources, options, settings, COCO_17, load, workers)
 
 
@@ -113,7 +147,9 @@ def clean_box(box: list[float], width: int, height: int) -> tuple[float, float, 
     return (x, y, right - x, bottom - y) if right >= x and bottom >= y and (right, bottom) != (x, y) else None
 
 
-def read_persons(annotated: Annotated, split: str, left_out: list[str], notes: list[str]) -> list[Person]:
+def read_persons(
+    annotated: Annotated, split: str, left_out: list[str], notes: list[str]
+) -> list[Person]:
     """The annotated persons, photograph by photograph, as HRNet's coco.py takes them.
 
     Args:
@@ -152,7 +188,8 @@ def read_persons(annotated: Annotated, split: str, left_out: list[str], notes: l
     listed = [f"{count:,} {what}" for what, count in sorted(counts.items())]
     if not persons:
         raise UserError(
-            f"'{annotated.path}' has no person with a labelled joint and a box and an area above zero ({', '.join(listed)}): give a file "
+            f"'{annotated.path}' has no person with a labelled joint and a box and an area above "
+            f"zero ({', '.join(listed)}): give a file "
             "like person_keypoints_val2017.json."
         )
     left_out += [f"{split}: {one}" for one in listed]
@@ -162,7 +199,9 @@ def read_persons(annotated: Annotated, split: str, left_out: list[str], notes: l
 def _check_boxes(annotated: Annotated) -> list[str]:
     """Notes of `boxes.check_annotated` on the persons that have joints."""
     labelled = [one for one in annotated.persons if one["num_keypoints"] and not one["iscrowd"]]
-    keypoints = np.asarray([one["keypoints"] for one in labelled], np.float64).reshape(len(labelled), -1, 3)
+    keypoints = np.asarray([one["keypoints"] for one in labelled], np.float64).reshape(
+        len(labelled), COCO_17.num_joints, 3
+    )
     images = [annotated.images[one["image_id"]] for one in labelled]
     sizes = np.asarray([[image["width"], image["height"]] for image in images], np.float64)
     stated = np.asarray([one["bbox"] for one in labelled], np.float64)
@@ -172,8 +211,13 @@ def _check_boxes(annotated: Annotated) -> list[str]:
 
 
 def _photographs(
-    source: str, folders: dict[str, str], persons: dict[str, list[Person]], files: dict[str, Annotated], out: str,
-    options: annotations.Options, notes: list[str],
+    source: str,
+    folders: dict[str, str],
+    persons: dict[str, list[Person]],
+    files: dict[str, Annotated],
+    out: str,
+    options: annotations.Options,
+    notes: list[str],
 ) -> dict[str, dict[str, Photograph]]:
     """Looks at the photographs of some persons, by split; UserError if one is not of the size that its annotations are for."""
     wanted = []
@@ -189,7 +233,9 @@ def _photographs(
             image = files[split].images[person.image_id]
             sizes[person.file].add((image["width"], image["height"]))
         pictures[split], turned = photographs.oriented(
-            stored, lambda one, sizes=sizes: {(one.width, one.height)} == sizes[one.name], options.orientation
+            stored,
+            lambda one, sizes=sizes: {(one.width, one.height)} == sizes[one.name],
+            options.orientation,
         )
         notes += [f"{split}: {note}" for note in turned]
         for picture in pictures[split].values():
@@ -198,7 +244,9 @@ def _photographs(
                 width, height = min(others)
                 is_on_the_side = (height, width) == (picture.width, picture.height)
                 raise UserError(
-                    f"'{picture.path}' is {picture.width} x {picture.height} and its annotations are for {width} x {height}: put the "
-                    f"photographs there that were annotated{', or turn these by a quarter' if is_on_the_side else ''}."
+                    f"'{picture.path}' is {picture.width} x {picture.height} and its annotations "
+                    f"are for {width} x {height}: put the "
+                    f"photographs there that were "
+                    f"annotated{', or turn these by a quarter' if is_on_the_side else ''}."
                 )
     return pictures

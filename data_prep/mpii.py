@@ -31,9 +31,22 @@ PUBLISHED = {"train.json": 22_246, "valid.json": 2_958}  # persons of HRNet's li
 
 
 def convert(
-    source: str, out: str, train_annotations: str, test_annotations: str, train_images: str, test_images: str, head_boxes: str | None,
-    splits: tuple[str, ...], scale_factor: float, rotation_factor: float, half_body: bool, encoding: str, generated: bool,
-    orientation: str | None, skip_missing: bool, workers: int,
+    source: str,
+    out: str,
+    train_annotations: str,
+    test_annotations: str,
+    train_images: str,
+    test_images: str,
+    head_boxes: str | None,
+    splits: tuple[str, ...],
+    scale_factor: float,
+    rotation_factor: float,
+    half_body: bool,
+    encoding: str,
+    generated: bool,
+    orientation: str | None,
+    skip_missing: bool,
+    workers: int,
 ) -> records.Summary:
     """Converts MPII, or another set in its layout; paths are relative to `source`.
 
@@ -62,7 +75,15 @@ def convert(
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
     options = annotations.check_options(
-        source, scale_factor, rotation_factor, half_body, encoding, splits, generated, orientation, skip_missing
+        source,
+        scale_factor,
+        rotation_factor,
+        half_body,
+        encoding,
+        splits,
+        generated,
+        orientation,
+        skip_missing,
     )
     lists = {"train": (train_annotations, train_images), "test": (test_annotations, test_images)}
     lists = {split: lists[split] for split in options.splits}
@@ -93,7 +114,9 @@ def convert(
         for (split, persons), stored in zip(found.items(), pictures, strict=True):
             used, turned = photographs.oriented(stored, _fit(persons), orientation)
             pairs[split] = annotations.with_photographs(persons, used, split, left_out)
-            doubts = _check_boxes(pairs[split], entries[split], os.path.join(source, lists[split][0]))
+            doubts = _check_boxes(
+                pairs[split], entries[split], os.path.join(source, lists[split][0])
+            )
             notes += [f"{split}: {note}" for note in (*turned, *doubts)]
         return pairs, left_out, notes, {}
 
@@ -168,29 +191,41 @@ def _fit(persons: list[Person]) -> Callable[[Photograph], bool]:
     for person in persons:
         if person.visible.any():
             joints = person.joints[person.visible].astype(np.float64)
-            lows[person.file] = np.minimum(lows[person.file] if person.file in lows else np.inf, joints.min(0))
-            highs[person.file] = np.maximum(highs[person.file] if person.file in highs else -np.inf, joints.max(0))
+            lows[person.file] = np.minimum(
+                lows[person.file] if person.file in lows else np.inf, joints.min(0)
+            )
+            highs[person.file] = np.maximum(
+                highs[person.file] if person.file in highs else -np.inf, joints.max(0)
+            )
 
     def fits(photograph: Photograph) -> bool:
         size = np.asarray([photograph.width, photograph.height])
         margin = 1 + ON_PHOTOGRAPH * size
         name = photograph.name
-        return name not in lows or bool((lows[name] >= -margin).all() and (highs[name] <= size - 1 + margin).all())
+        return name not in lows or bool(
+            (lows[name] >= -margin).all() and (highs[name] <= size - 1 + margin).all()
+        )
 
     return fits
 
 
-def _check_boxes(pairs: list[tuple[Person, Photograph]], entries: list[dict[str, Any]], path: str) -> list[str]:
+def _check_boxes(
+    pairs: list[tuple[Person, Photograph]], entries: list[dict[str, Any]], path: str
+) -> list[str]:
     """Notes of `boxes.check_annotated` on the persons with joints, a centre and a scale."""
     kept = [
         (person, picture, entry)
         for person, picture in pairs
-        if (entry := entries[person.person_id])["scale"] > 0 and entry["center"][0] != UNKNOWN and person.visible.any()
+        if (entry := entries[person.person_id])["scale"] > 0
+        and entry["center"][0] != UNKNOWN
+        and person.visible.any()
     ]
     if not kept:
         return []
     stated = np.asarray([[*entry["center"], entry["scale"]] for *_, entry in kept], np.float64)
-    joints, visible = (np.stack([getattr(person, name) for person, *_ in kept]) for name in ("joints", "visible"))
+    joints, visible = (
+        np.stack([getattr(person, name) for person, *_ in kept]) for name in ("joints", "visible")
+    )
     sizes = np.asarray([[picture.width, picture.height] for _, picture, _ in kept], np.float64)
     return boxes.check_annotated(stated, boxes.CENTRES, joints, visible, sizes, path)
 
@@ -208,11 +243,14 @@ def _head_boxes(source: str, head_boxes: str | None) -> str | None:
 
 
 def _places(persons: list[Person], official: gt_valid.HeadBoxes) -> np.ndarray | None:
-    """The sample of each person, one for each, by labelled joints in the same places; None if one person has none or several."""
+    """The sample of each person, one for each, by labelled joints in the same places; None if one
+    person has none or several."""
     places = []
     for person in persons:
         distance = np.linalg.norm(official.joints - person.joints, axis=-1)
-        same = (official.labelled == person.visible).all(1) & (~person.visible | (distance <= SAME_JOINT)).all(1)
+        same = (official.labelled == person.visible).all(1) & (
+            ~person.visible | (distance <= SAME_JOINT)
+        ).all(1)
         if same.sum() != 1 or not person.visible.any():
             return None
         places.append(int(np.flatnonzero(same)[0]))
@@ -239,7 +277,8 @@ def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list
         places = _places(persons, official)
         if places is not None:
             notes.append(
-                f"test: '{listed}' has {len(persons):,} persons, found by their joints among the {len(official.joints):,} samples of the "
+                f"test: '{listed}' has {len(persons):,} persons, found by their joints among the "
+                f"{len(official.joints):,} samples of the "
                 "head box file"
             )
             official = official.samples(places)
@@ -253,7 +292,14 @@ def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list
         raise UserError(
             f"'{path}' does not match '{listed}': {wrong.sum():,} of {wrong.size:,} joints differ, the first in sample {first}: {remedy}."
         )
-    notes += [f"test: {wrong.sum():,} joints differ between '{listed}' and the head box file, by which scores go"] if wrong.any() else []
+    notes += (
+        [
+            f"test: {wrong.sum():,} joints differ between '{listed}' and the head box file, by "
+            f"which scores go"
+        ]
+        if wrong.any()
+        else []
+    )
     merged = [
         annotations.make_person(**vars(person) | {"joints": place, "visible": labelled, "head_size": float(size)})
         for person, place, labelled, size in zip(persons, official.joints, official.labelled, official.head_size, strict=True)

@@ -90,7 +90,8 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
 }
 _ON_THE_SIDE = (5, 6, 7, 8)  # orientations that exchange width and height
-# Whether to turn photographs by their EXIF orientation; None: where the annotations show that they are for turned ones.
+# Whether to turn photographs by their EXIF orientation; None: where the annotations show that they
+# are for turned ones.
 ORIENTATIONS = ("exif", "ignore")
 
 
@@ -120,7 +121,9 @@ def look_at(folders: list[Folder], out: str, skip_missing: bool) -> list[dict[st
         if not (skip_missing and all(any(found) for found in there)):
             _refuse_missing(folders, there, out)
         folders = [
-            folder._replace(names=[name for name, is_there in zip(folder.names, found, strict=True) if is_there])
+            folder._replace(
+                names=[name for name, is_there in zip(folder.names, found, strict=True) if is_there]
+            )
             for folder, found in zip(folders, there, strict=True)
         ]
         found = [list(executor.map(_read_header, _paths(folder), folder.names)) for folder in folders]
@@ -158,7 +161,8 @@ def _refuse_missing(folders: list[Folder], there: list[list[bool]], out: str) ->
     except OSError as error:
         listed = f"their list could not be written to '{path}' ({error.strerror or error})"
     raise UserError(
-        f"{' and '.join(lacking)}: put them there, or give {' and '.join(options)}, annotations of those that are there, or "
+        f"{' and '.join(lacking)}: put them there, or give {' and '.join(options)}, annotations of "
+        f"those that are there, or "
         f"--skip-missing; {listed}."
     )
 
@@ -178,9 +182,12 @@ def oriented(
 ) -> tuple[dict[str, Photograph], list[str]]:
     """Turns photographs by their EXIF orientation where their annotations are for turned ones.
 
-    Training code of MPII and COCO ignores the tag (HRNet), while viewers and annotation tools obey it. Where turning exchanges
-    width and height, the annotations can show which they are for; this decides, photograph by photograph. Where they do
-    not, `orientation` decides, and without it the other photographs do: if some show that they are annotated as viewers
+    Training code of MPII and COCO ignores the tag (HRNet), while viewers and annotation tools obey
+    it. Where turning exchanges
+    width and height, the annotations can show which they are for; this decides, photograph by
+    photograph. Where they do
+    not, `orientation` decides, and without it the other photographs do: if some show that they are
+    annotated as viewers
     turn them, and none that it is annotated as stored, all are turned.
 
     Args:
@@ -202,14 +209,17 @@ def oriented(
     if turned:
         reasons = [f"{len(shown):,} because only so their annotations fit"] if shown else []
         if others:
-            also = "as --orientation exif says" if orientation == "exif" else "like them, as their own annotations fit either way"
+            also = "like them, as their own annotations fit either way"
+            also = "as --orientation exif says" if orientation == "exif" else also
             reasons.append(f"{len(others):,} {also}")
-        notes.append(f"{len(turned):,} photographs were turned by their EXIF orientation: {', '.join(reasons)}")
+        why = ", ".join(reasons)
+        notes.append(f"{len(turned):,} photographs were turned by their EXIF orientation: {why}")
     if ignored:
         decided = f"; the annotations of {len(stored):,} fit them only so" if stored else ""
-        remedy = "" if len(stored) == ignored else "; if they were annotated as viewers show them, give --orientation exif"
+        remedy = "; if they were annotated as viewers show them, give --orientation exif"
         notes.append(
-            f"{ignored:,} photographs have an EXIF orientation, which is ignored as HRNet does{decided}{remedy}"
+            f"{ignored:,} photographs have an EXIF orientation, which is ignored as HRNet does"
+            f"{decided}{'' if len(stored) == ignored else remedy}"
         )
     return {name: turned[name] if name in turned else one for name, one in found.items()}, notes
 
@@ -238,7 +248,8 @@ def cut(photograph: Photograph, region: Region, encoding: str) -> bytes:
 
 @functools.lru_cache(maxsize=1)  # the persons of a photograph follow each other
 def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
-    """The bytes of a file without what follows its picture, and its pixels as they are used, in OpenCV's order, `[H, W, 3]`."""
+    """The bytes of a file without what follows its picture, and its pixels as they are used, in
+    OpenCV's order, `[H, W, 3]`."""
     fault = None
     try:
         if os.path.getsize(photograph.path) > bounds.PICTURE_BYTES:
@@ -257,7 +268,9 @@ def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
         fault = str(error).strip()
     if fault is not None:
         raise UserError(f"Photograph '{photograph.path}' is damaged ({fault}): copy or download it again.")
-    return encoded, np.ascontiguousarray(_TURNS[photograph.orientation](picture)) if photograph.is_turned else picture
+    return encoded, np.ascontiguousarray(
+        _TURNS[photograph.orientation](picture)
+    ) if photograph.is_turned else picture
 
 
 def _read_header(path: str, name: str) -> Photograph | str:

@@ -34,7 +34,10 @@ def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[d
     generator = np.random.default_rng(seed)
     entries = []
     for index, name in enumerate(names):
-        center, reach = np.asarray([width * 0.45, height * 0.4]), 20 + 10 * index  # half of the side of the box
+        center, reach = (
+            np.asarray([width * 0.45, height * 0.4]),
+            20 + 10 * index,
+        )  # half of the side of the box
         low, high = np.maximum(center - reach, 1), np.minimum(center + reach, [width, height])
         joints = generator.uniform(low, high, (16, 2)).round(3)
         visible = np.ones(16, int)

@@ -29,7 +29,8 @@ class Header(NamedTuple):
       height: of the stored pixels.
       format: "JPEG", "PNG" or "BMP".
       mode: colours in Pillow's words, such as "RGB".
-      orientation: EXIF's, 1 to 8, by which viewers turn the stored pixels; 1: as they are, or no tag.
+      orientation: EXIF's, 1 to 8, by which viewers turn the stored pixels; 1: as they are, or no
+        tag.
     """
 
     width: int
@@ -54,7 +55,8 @@ def header_of(path: str, formats: tuple[str, ...]) -> Header:
       Exception: of any kind at damaged files.
     """
     with _opened(path, formats) as image:
-        # A JPEG with further pictures behind it (MPO, a phone's depth or gain map) is the JPEG that it begins with.
+        # A JPEG with further pictures behind it (MPO, a phone's depth or gain map) is the JPEG that
+        # it begins with.
         kind = "JPEG" if image.format == "MPO" else image.format
         return Header(image.width, image.height, kind, image.mode, _orientation(image, path))
 
@@ -64,20 +66,26 @@ def _opened(file: Any, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """A picture whose header is read and claims no more than `bounds.PIXELS`."""
     with Image.open(file, formats=formats) as image:
         if image.width * image.height > bounds.PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels, and at most {bounds.PIXELS:,} are decoded")
+            raise ValueError(
+                f"{image.width} x {image.height} pixels, and at most {bounds.PIXELS:,} are decoded"
+            )
         yield image
 
 
 def _orientation(image: Image.Image, path: str) -> int:
     """EXIF's orientation; 1 where there is none or none of the eight, as viewers do."""
     try:
-        if image.format == "PNG":  # asking Pillow would decode the pixels, as the chunk may stand behind them
+        if (
+            image.format == "PNG"
+        ):  # asking Pillow would decode the pixels, as the chunk may stand behind them
             exif = Image.Exif()
             exif.load(_png_exif(path))
         else:
             exif = image.getexif()
         value = exif.get(_ORIENTATION)
-    except Exception:  # whatever a parser may raise at bytes of any kind; the pixels do not depend on it
+    except (
+        Exception
+    ):  # whatever a parser may raise at bytes of any kind; the pixels do not depend on it
         return 1
     return value if type(value) is int and 1 <= value <= 8 else 1
 
@@ -114,10 +122,13 @@ def is_decodable(encoded: Any, size: tuple[int, int]) -> bool:
 
 
 def end_of_jpeg(content: bytes) -> int | None:
-    """Where a JPEG ends by its own segments: behind its end mark, whatever follows; None if it has no end mark.
+    """Where a JPEG ends by its own segments: behind its end mark, whatever follows; None if it has
+    no end mark.
 
-    Phones put a film or further pictures behind a photograph. Their bytes hold marks too, so that only a walk from the start
-    finds the photograph's own: over the segments by their lengths, and over each scan's coded pixels.
+    Phones put a film or further pictures behind a photograph. Their bytes hold marks too, so that
+    only a walk from the start
+    finds the photograph's own: over the segments by their lengths, and over each scan's coded
+    pixels.
     """
     position = 2  # behind the mark of the start
     while found := _MARKER.search(content, position):

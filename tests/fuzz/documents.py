@@ -13,7 +13,13 @@ def mpii_annotations(folder: pathlib.Path) -> Reader:
     from data_prep import annotations, mpii
     from data_prep.photographs import Photograph
 
-    entry = {"image": "a.jpg", "center": [1.0, 2.0], "scale": 1.0, "joints": [[1, 2]] * 16, "joints_vis": [1] * 15 + [0]}
+    entry = {
+        "image": "a.jpg",
+        "center": [5.0, 4.0],
+        "scale": 0.03,
+        "joints": [[4, 3]] * 16,
+        "joints_vis": [1] * 15 + [0],
+    }
     picture = Photograph("a.jpg", "a.jpg", 8, 6, "JPEG", "RGB", 6)
 
     def read(path: str) -> None:
@@ -24,7 +30,9 @@ def mpii_annotations(folder: pathlib.Path) -> Reader:
             fits(dataclasses.replace(picture, name=one))
         mpii._check_boxes([(person, picture) for person in persons], entries, path)
 
-    return Reader(on_file(folder / "valid.json", read), as_json([[entry], [entry, entry]]), is_json=True)
+    return Reader(
+        on_file(folder / "valid.json", read), as_json([[entry], [entry, entry]]), is_json=True
+    )
 
 
 def _coco() -> dict[str, Any]:
@@ -36,7 +44,7 @@ def _coco() -> dict[str, Any]:
         "area": 9.0,
         "bbox": [1, 1, 5, 5],
         "num_keypoints": 17,
-        "keypoints": [2, 2, 2] * 17,
+        "keypoints": [3, 4, 2] * 17,
     }
     return {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}],
@@ -54,9 +62,19 @@ def coco_annotations(folder: pathlib.Path) -> Reader:
 
     names = [*coco_annotations.COCO_17.joints[::-1], "neck"]
     table = [{"id": 1, "name": "dog"}, {"id": "3", "name": "Person", "keypoints": names}]
-    person = {"image_id": "1", "category_id": 3.0, "bbox": [1, 1, 5, 5], "keypoints": [2, 2, 2] * 18}
-    described = _coco() | {"annotations": [person, person | {"keypoints": None, "iscrowd": True}], "categories": table}
-    return Reader(on_file(folder / "person_keypoints.json", read), as_json([_coco(), described]), is_json=True)
+    person = {
+        "image_id": "1",
+        "category_id": 3.0,
+        "bbox": [1, 1, 5, 5],
+        "keypoints": [3, 4, 2] * 18,
+    }
+    described = _coco() | {
+        "annotations": [person, person | {"keypoints": None, "iscrowd": True}],
+        "categories": table,
+    }
+    return Reader(
+        on_file(folder / "person_keypoints.json", read), as_json([_coco(), described]), is_json=True
+    )
 
 
 def coco_evaluation(folder: pathlib.Path) -> Reader:
@@ -70,13 +88,21 @@ def detections(folder: pathlib.Path) -> Reader:
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "person_keypoints.json").write_text(json.dumps(_coco()))
-    annotated = coco_annotations.read_annotations(str(folder / "person_keypoints.json"), "--test-annotations", False)
+    annotated = coco_annotations.read_annotations(
+        str(folder / "person_keypoints.json"), "--test-annotations", False
+    )
     entry = {"image_id": 1, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "score": 0.5}
 
     def read(path: str) -> None:
-        coco_detections.read_detections(annotations.read_json(path, "--detections"), annotated, path, [], [])
+        coco_detections.read_detections(
+            annotations.read_json(path, "--detections"), annotated, path, [], []
+        )
 
-    seeds = [[entry], [entry, {**entry, "category_id": 2}], [{**entry, "image_id": "a.jpg"}, {**entry, "image_id": "1"}]]
+    seeds = [
+        [entry],
+        [entry, {**entry, "category_id": 2}],
+        [{**entry, "image_id": "a.jpg"}, {**entry, "image_id": "1"}],
+    ]
     return Reader(on_file(folder / "detections.json", read), as_json(seeds), is_json=True)
 
 

@@ -94,7 +94,9 @@ def photograph(folder: pathlib.Path) -> Reader:
     from data_prep import photographs
 
     def read(path: str) -> None:
-        found = photographs.look_at([photographs.Folder(str(folder), ["a.jpg"], "--test-images")], str(folder), False)[0]["a.jpg"]
+        found = photographs.look_at(
+            [photographs.Folder(str(folder), ["a.jpg"], "--test-images")], str(folder), False
+        )[0]["a.jpg"]
         for used in (found, found.turned()):
             photographs._decode.cache_clear()
             photographs.cut(used, (0, 0, 1, 1), "png")

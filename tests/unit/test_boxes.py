@@ -1,4 +1,5 @@
-"""Boxes against joints and photographs: what is refused, by the reading that fits, and what passes."""
+"""Boxes against joints and photographs: what is refused, by the reading that fits, and what
+passes."""
 
 import numpy as np
 import pytest
@@ -10,12 +11,18 @@ WIDTH, HEIGHT = 640.0, 480.0
 
 
 def persons(count, seed=0, joints=17):
-    """Boxes (x, y, width, height) in photographs of 640 x 480, joints in them, a fifth of them unlabelled."""
+    """Boxes (x, y, width, height) in photographs of 640 x 480, joints in them, a fifth of them
+    unlabelled."""
     generator = np.random.default_rng(seed)
     size = generator.uniform([50, 90], [180, 260], (count, 2))
     corner = generator.uniform([20, 10], [WIDTH, HEIGHT] - size - 10)
     places = corner[:, None] + size[:, None] * generator.uniform(0.05, 0.95, (count, joints, 2))
-    return np.hstack([corner, size]), places, generator.uniform(size=(count, joints)) > 0.2, np.tile([WIDTH, HEIGHT], (count, 1))
+    return (
+        np.hstack([corner, size]),
+        places,
+        generator.uniform(size=(count, joints)) > 0.2,
+        np.tile([WIDTH, HEIGHT], (count, 1)),
+    )
 
 
 def check(stated, where, readings=boxes.BOXES):
@@ -32,7 +39,9 @@ def readings_of(box):
         "y, x, height, width": np.stack([y, x, h, w], 1),
         "y1, x1, y2, x2": np.stack([y, x, y + h, x + w], 1),
         "x1, x2, y1, y2": np.stack([x, x + w, y, y + h], 1),
-        "centre x, centre y and sizes in units of 200 pixels": np.stack([x + w / 2, y + h / 2, w / 200, h / 200], 1),
+        "centre x, centre y and sizes in units of 200 pixels": np.stack(
+            [x + w / 2, y + h / 2, w / 200, h / 200], 1
+        ),
     }
 
 
@@ -46,7 +55,11 @@ def test_what_the_layout_says_passes():
 @pytest.mark.parametrize("name", readings_of(np.zeros((0, 4))))
 def test_other_readings_are_named(name):
     where = persons(200)
-    with pytest.raises(UserError, match=f"f.json': 1?[0-9]+ of 200 boxes fit the labelled joints as {name} and not as x, y, width, height"):
+    with pytest.raises(
+        UserError,
+        match=f"f.json': 1?[0-9]+ of 200 boxes fit the labelled joints as {name} and not as x, y, "
+        f"width, height",
+    ):
         check(readings_of(where[0])[name], where)
     for seed in range(10):  # of a few, something is said at least
         few = persons(3, seed)
@@ -54,14 +67,23 @@ def test_other_readings_are_named(name):
             said = check(readings_of(few[0])[name], few)
         except UserError:
             continue
-        own = np.median(boxes.overlap(boxes._corner(readings_of(few[0])[name]), boxes.squares_of_joints(few[1], few[2])))
+        own = np.median(
+            boxes.overlap(
+                boxes._corner(readings_of(few[0])[name]), boxes.squares_of_joints(few[1], few[2])
+            )
+        )
         assert said or own > 0.4, "a box that is nearly the right one may pass"
 
 
 def test_fractions_are_refused():
     box, joints, visible, sizes = persons(2)
-    with pytest.raises(UserError, match="2 of 2 boxes lie in the first 2 pixels, as fractions of width and height do"):
-        boxes.check_annotated(box / np.tile(sizes, 2), boxes.BOXES, joints, visible, sizes, "f.json")
+    with pytest.raises(
+        UserError,
+        match="2 of 2 boxes lie in the first 2 pixels, as fractions of width and height do",
+    ):
+        boxes.check_annotated(
+            box / np.tile(sizes, 2), boxes.BOXES, joints, visible, sizes, "f.json"
+        )
     with pytest.raises(UserError, match="the joints of 2 of 2 persons lie in the first 2 pixels"):
         boxes.check_annotated(box, boxes.BOXES, joints / sizes[:, None], visible, sizes, "f.json")
 
@@ -91,9 +113,17 @@ def test_scales(count):
 
 def test_photographs_and_joints_of_different_sizes():
     box, joints, visible, sizes = persons(30)
-    with pytest.raises(UserError, match="% of the labelled joints lie outside their photographs: give the photographs of the size"):
+    with pytest.raises(
+        UserError,
+        match="% of the labelled joints lie outside their photographs: give the photographs of the "
+        "size",
+    ):
         boxes.check_annotated(box, boxes.BOXES, joints, visible, sizes / 4, "f.json")
-    with pytest.raises(UserError, match="boxes of [0-9]+ of 30 persons show less than half of their labelled joints: give boxes and joints"):
+    with pytest.raises(
+        UserError,
+        match="boxes of [0-9]+ of 30 persons show less than half of their labelled joints: give "
+        "boxes and joints",
+    ):
         boxes.check_annotated(box / 2, boxes.BOXES, joints, visible, sizes, "f.json")
     box[7] = [5, 5, 20, 20]
     assert boxes.check_annotated(box, boxes.BOXES, joints, visible, sizes, "f.json")[-1] == (
@@ -105,18 +135,32 @@ def test_boxes_of_whole_persons_may_leave_the_photograph():
     """Where they fit the joints, far beyond is only counted."""
     box, joints, visible, sizes = persons(30)
     far = np.tile([WIDTH / 2, HEIGHT / 2], (30, 1))
-    notes = boxes.check_annotated(box, boxes.BOXES, np.clip(joints, 0, far[:, None]), visible & (joints < far[:, None]).all(-1), far, "f")
-    assert any("boxes reach beyond their photograph by more than a tenth of its side" in note for note in notes)
+    notes = boxes.check_annotated(
+        box,
+        boxes.BOXES,
+        np.clip(joints, 0, far[:, None]),
+        visible & (joints < far[:, None]).all(-1),
+        far,
+        "f",
+    )
+    assert any(
+        "boxes reach beyond their photograph by more than a tenth of its side" in note
+        for note in notes
+    )
 
 
 def detect(stated, box, sizes):
-    """`stated`: as many boxes of every photograph, each of which has one annotated person, `box`."""
+    """`stated`: as many boxes of every photograph, each of which has one annotated person,
+    `box`."""
     owners, each = np.arange(len(box)), len(stated) // len(box)
-    return boxes.check_detected(stated, np.repeat(owners, each), box, owners, np.repeat(sizes, each, 0), "d.json")
+    return boxes.check_detected(
+        stated, np.repeat(owners, each), box, owners, np.repeat(sizes, each, 0), "d.json"
+    )
 
 
 def test_detections_are_compared_with_the_annotated_persons():
-    """Corners that stay within the photograph, which only persons can show; false alarms beside every true box."""
+    """Corners that stay within the photograph, which only persons can show; false alarms beside
+    every true box."""
     box, _, _, sizes = persons(40)
     box[:, :2] *= 0.3
     alarms = persons(40, seed=5)[0]
@@ -126,10 +170,17 @@ def test_detections_are_compared_with_the_annotated_persons():
             detect(other, box, sizes)
     # nobody is annotated there: the photograph alone tells
     corners = readings_of(persons(40)[0])["x1, y1, x2, y2"]
-    with pytest.raises(UserError, match="boxes reach beyond their photograph .*: are they x1, y1, x2, y2?"):
-        boxes.check_detected(corners, np.arange(40), np.zeros((0, 4)), np.zeros(0, int), sizes, "d.json")
+    with pytest.raises(
+        UserError, match="boxes reach beyond their photograph .*: are they x1, y1, x2, y2?"
+    ):
+        boxes.check_detected(
+            corners, np.arange(40), np.zeros((0, 4)), np.zeros(0, int), sizes, "d.json"
+        )
 
 
 def test_detections_of_other_pictures_are_doubted():
     box, _, _, sizes = persons(40)
-    assert any("of 40 annotated persons have no box on them" in note for note in detect(persons(40, seed=9)[0] * [1, 1, 0.2, 0.2], box, sizes))
+    assert any(
+        "of 40 annotated persons have no box on them" in note
+        for note in detect(persons(40, seed=9)[0] * [1, 1, 0.2, 0.2], box, sizes)
+    )

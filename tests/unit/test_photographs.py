@@ -20,8 +20,15 @@ ORIENTATIONS = range(1, 9)
 def pixels(width=64, height=48):
     """Four corners of four colours on grey, `[H, W, 3]`: every turn shows."""
     picture = np.full((height, width, 3), 128, np.uint8)
-    for (row, column), colour in zip(((0, 0), (0, 1), (1, 0), (1, 1)), ((250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)), strict=True):
-        picture[row * (height - 16) : row * (height - 16) + 16, column * (width - 16) : column * (width - 16) + 16] = colour
+    for (row, column), colour in zip(
+        ((0, 0), (0, 1), (1, 0), (1, 1)),
+        ((250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)),
+        strict=True,
+    ):
+        picture[
+            row * (height - 16) : row * (height - 16) + 16,
+            column * (width - 16) : column * (width - 16) + 16,
+        ] = colour
     return picture
 
 
@@ -30,14 +37,18 @@ def encoded(picture, kind="JPEG", orientation=None, **options):
     if orientation is not None:
         exif[0x0112] = orientation
         options["exif"] = exif.tobytes()
-    Image.fromarray(picture).save(buffer, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}), **options)
+    Image.fromarray(picture).save(
+        buffer, kind, **({"quality": 95, "subsampling": 0} if kind == "JPEG" else {}), **options
+    )
     return buffer.getvalue()
 
 
 def look(folder, content, name="a.jpg"):
     (folder / name).write_bytes(content)
     photographs._decode.cache_clear()
-    return photographs.look_at([Folder(str(folder), [name], "--test-images")], str(folder / "out"), False)[0][name]
+    return photographs.look_at(
+        [Folder(str(folder), [name], "--test-images")], str(folder / "out"), False
+    )[0][name]
 
 
 def whole(photograph, encoding="jpeg"):
@@ -47,12 +58,17 @@ def whole(photograph, encoding="jpeg"):
 def flat(**options):
     """A JPEG by OpenCV: with marks to restart at, or in several scans."""
     noisy = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    flags = [value for name, one in options.items() for value in (getattr(cv2, f"IMWRITE_JPEG_{name}"), one)]
+    flags = [
+        value
+        for name, one in options.items()
+        for value in (getattr(cv2, f"IMWRITE_JPEG_{name}"), one)
+    ]
     return cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 98, *flags])[1].tobytes()
 
 
 PLAIN = {"baseline": flat(), "progressive": flat(PROGRESSIVE=1), "restarts": flat(RST_INTERVAL=2)}
-# Behind the picture: a film with marks in it, a second picture, and bytes that a search from the end takes for the picture's own.
+# Behind the picture: a film with marks in it, a second picture, and bytes that a search from the
+# end takes for the picture's own.
 BEHIND = {
     "film": b"MotionPhoto_Data" + bytes(range(256)) * 4 + b"\xff\xda" + bytes(900),
     "second picture": flat(),
@@ -72,7 +88,14 @@ def test_what_follows_a_photograph_is_neither_damage_nor_data(tmp_path, kind, be
 def test_the_thumbnail_in_a_segment_does_not_end_the_photograph(tmp_path):
     thumbnail = flat()
     content = PLAIN["baseline"]
-    inside = content[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + b"\xff\xff" + content[2:]
+    inside = (
+        content[:2]
+        + b"\xff\xe1"
+        + struct.pack(">H", len(thumbnail) + 2)
+        + thumbnail
+        + b"\xff\xff"
+        + content[2:]
+    )
     assert pictures.end_of_jpeg(inside) == len(inside)
     assert whole(look(tmp_path, inside)) == inside
 
@@ -85,7 +108,10 @@ def test_several_pictures_in_one_file(tmp_path):
     content = buffer.getvalue()
     kept = whole(look(tmp_path, content))
     assert content.startswith(kept) and len(kept) < 0.7 * len(content)
-    assert (np.asarray(Image.open(io.BytesIO(kept)).convert("RGB")) == np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))).all()
+    assert (
+        np.asarray(Image.open(io.BytesIO(kept)).convert("RGB"))
+        == np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    ).all()
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -94,7 +120,10 @@ def test_without_an_end_mark_the_decoder_judges(tmp_path, kind, keep):
     content = PLAIN[kind]
     cut = content[: keep if keep < 0 else int(keep * len(content))]
     assert pictures.end_of_jpeg(cut) is None
-    with pytest.raises(UserError, match=r"a.jpg' is damaged \(it is cut off: it has no end mark\): copy or download it again"):
+    with pytest.raises(
+        UserError,
+        match=r"a.jpg' is damaged \(it is cut off: it has no end mark\): copy or download it again",
+    ):
         whole(look(tmp_path, cut))
 
 
@@ -110,14 +139,25 @@ def test_a_png_ends_at_its_end_chunk(tmp_path):
 def test_turned_pixels_are_those_of_a_viewer(tmp_path, kind, orientation):
     content = encoded(pixels(), kind, orientation)
     found = look(tmp_path, content, f"a.{kind.lower()}")
-    assert (found.orientation, found.is_turned, found.width, found.height) == (orientation, False, 64, 48)
+    assert (found.orientation, found.is_turned, found.width, found.height) == (
+        orientation,
+        False,
+        64,
+        48,
+    )
     shown = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
     turned = found.turned()
-    assert (turned.width, turned.height) == shown.size and turned.stored_size == (64, 48) and turned.turned() == turned
+    assert (
+        (turned.width, turned.height) == shown.size
+        and turned.stored_size == (64, 48)
+        and turned.turned() == turned
+    )
     kept = whole(turned, "png")
     stored = Image.open(io.BytesIO(kept))
     assert stored.getexif().get(0x0112) in (None, 1)  # no reader turns it once more
-    assert np.abs(np.asarray(stored.convert("RGB")).astype(int) - np.asarray(shown)).max() <= (3 if kind == "JPEG" else 0)
+    assert np.abs(np.asarray(stored.convert("RGB")).astype(int) - np.asarray(shown)).max() <= (
+        3 if kind == "JPEG" else 0
+    )
 
 
 def test_a_png_tells_its_orientation_behind_its_pixels(tmp_path):
@@ -125,7 +165,13 @@ def test_a_png_tells_its_orientation_behind_its_pixels(tmp_path):
     exif[0x0112] = 6
     body = exif.tobytes().removeprefix(b"Exif\0\0")
     chunk = b"eXIf" + body
-    moved = content[:-12] + struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[-12:]
+    moved = (
+        content[:-12]
+        + struct.pack(">I", len(body))
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + content[-12:]
+    )
     assert look(tmp_path, moved, "a.png").orientation == 6
 
 
@@ -142,7 +188,10 @@ def test_damaged_exif_is_none(tmp_path):
 
 def some(**sizes):
     """Photographs of orientation 6 or 3, by name, as stored."""
-    return {name: Photograph(name, name, width, height, "JPEG", "RGB", tag) for name, (width, height, tag) in sizes.items()}
+    return {
+        name: Photograph(name, name, width, height, "JPEG", "RGB", tag)
+        for name, (width, height, tag) in sizes.items()
+    }
 
 
 UPRIGHT = {"a": (240, 300), "b": (200, 200), "c": (90, 120)}
@@ -161,16 +210,21 @@ def test_annotations_tell_which_photographs_are_turned():
     # a fits only turned; b is square and c upside down, so that they fit either way and go with a.
     assert turned(None, a=(300, 240, 6), b=(200, 200, 8), c=(90, 120, 3)) == (
         "abc",
-        ["3 photographs were turned by their EXIF orientation: 1 because only so their annotations fit, 2 like them, as their own "
+        ["3 photographs were turned by their EXIF orientation: 1 because only so their annotations "
+        "fit, 2 like them, as their own "
          "annotations fit either way"],
     )  # fmt: skip
     assert turned("ignore", a=(300, 240, 6), b=(200, 200, 8), c=(90, 120, 1))[0] == "a"
     assert turned(None, b=(200, 200, 8), c=(90, 120, 3)) == (
         "",
-        ["2 photographs have an EXIF orientation, which is ignored as HRNet does; if they were annotated as viewers show them, give "
+        ["2 photographs have an EXIF orientation, which is ignored as HRNet does; if they were "
+        "annotated as viewers show them, give "
          "--orientation exif"],
     )  # fmt: skip
     assert turned("exif", b=(200, 200, 8), c=(90, 120, 3))[0] == "bc"
     # One that fits only as stored says that the set is not annotated as viewers show it.
-    assert turned(None, a=(240, 300, 6), b=(200, 200, 8))[0] == "" and turned("exif", a=(240, 300, 6), b=(200, 200, 8))[0] == "b"
+    assert (
+        turned(None, a=(240, 300, 6), b=(200, 200, 8))[0] == ""
+        and turned("exif", a=(240, 300, 6), b=(200, 200, 8))[0] == "b"
+    )
     assert turned(None, a=(240, 300, 1), b=(200, 200, 1)) == ("", [])
