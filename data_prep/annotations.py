@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,15 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How persons are cut out of the photographs of the training split, whether any were generated, and the splits."""
+    """How persons are cut out of the photographs of the training split, which photographs are used
+    and how, and the splits."""
 
     reach: Reach
     encoding: str
     splits: tuple[str, ...]
     generated: bool
+    orientation: str | None
+    skip_missing: bool
 
     def reach_of(self, split: str) -> Reach:
         """Only training moves the boxes."""
@@ -59,11 +63,22 @@ class Options:
     def settings(self, splits: list[str]) -> dict[str, Any]:
         """As they stand in the metadata, where the reader looks up the reach."""
         reach = {split: self.reach_of(split)._asdict() for split in splits}
-        return {"encoding": self.encoding, "generated": self.generated, "reach": reach}
+        # What is named only where it is asked for leaves the settings of older records as they are.
+        asked = {"orientation": self.orientation} if self.orientation else {}
+        asked |= {"skip_missing": True} if self.skip_missing else {}
+        return {"encoding": self.encoding, "generated": self.generated, "reach": reach} | asked
 
 
 def check_options(
-    source: str, scale_factor: float, rotation_factor: float, half_body: bool, encoding: str, splits: tuple[str, ...], generated: bool
+    source: str,
+    scale_factor: float,
+    rotation_factor: float,
+    half_body: bool,
+    encoding: str,
+    splits: tuple[str, ...],
+    generated: bool,
+    orientation: str | None,
+    skip_missing: bool,
 ) -> Options:
     """Raises UserError for options out of range.
 
@@ -75,6 +90,8 @@ def check_options(
       encoding: of regions that are cut, "jpeg" or "png".
       splits: some of "train" and "test".
       generated: whether the photographs are generated pictures.
+      orientation: of `photographs.oriented`.
+      skip_missing: whether persons are left out whose photograph is missing.
 
     Returns:
       The options.
@@ -89,7 +106,19 @@ def check_options(
         raise UserError(f"--encoding '{encoding}' must be {' or '.join(photographs.ENCODINGS)}.")
     if not splits or set(splits) - set(schema.SPLITS):
         raise UserError(f"--splits {','.join(splits)!r} must be {' or '.join(schema.SPLITS)}, or both: {','.join(schema.SPLITS)}.")
-    return Options(Reach(scale_factor, rotation_factor, half_body), encoding, tuple(s for s in schema.SPLITS if s in splits), generated)
+    if orientation is not None and orientation not in photographs.ORIENTATIONS:
+        raise UserError(
+            f"--orientation '{orientation}' must be {' or '.join(photographs.ORIENTATIONS)}."
+        )
+    chosen = tuple(split for split in schema.SPLITS if split in splits)
+    return Options(
+        Reach(scale_factor, rotation_factor, half_body),
+        encoding,
+        chosen,
+        generated,
+        orientation,
+        skip_missing,
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: Reach) -> None:
@@ -112,6 +141,17 @@ def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: 
     add("--half-body", action=argparse.BooleanOptionalAction, default=half, help="likewise, for crops of half a body")
     add("--encoding", choices=photographs.ENCODINGS, default="jpeg", help="of regions: jpeg (quality 95, the default), or png (lossless)")
     add("--generated", action="store_true", help="the pictures are generated; reports then say so")
+    turn = "turn photographs by their EXIF orientation, or do not"
+    shown = "where the annotations show that they are for turned ones"
+    add(
+        "--orientation", choices=photographs.ORIENTATIONS, metavar="exif|ignore",
+        help=f"{turn}; default: {shown}",
+    )  # fmt: skip
+    add(
+        "--skip-missing",
+        action="store_true",
+        help="leave out persons whose photograph is missing, and count them",
+    )
 
 
 def read_json(path: str, option: str) -> Any:
@@ -129,11 +169,25 @@ def read_json(path: str, option: str) -> Any:
         raise UserError(f"'{path}' cannot be read as JSON ({type(error).__name__}: {error}): copy or download it again.") from error
 
 
+def as_whole(value: Any) -> int | None:
+    """`value` as an integer of 64 bits, None if it is not one.
+
+    Annotation tools write ids as texts of digits, and 18 as 18.0, which is one number up to 2^53.
+    True is not a number.
+    """
+    if isinstance(value, str) and re.fullmatch("-?[0-9]{1,40}", value):
+        value = int(value)
+    elif isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        value = int(value)
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
 def whole_number(value: Any, place: str) -> int:
-    """`value` as an integer of 64 bits; UserError that begins with `place`."""
-    if not isinstance(value, int) or not -(2**63) <= value < 2**63:
+    """`as_whole`; UserError that begins with `place`."""
+    number = as_whole(value)
+    if number is None:
         raise UserError(f"{place} is {str(value)[:60]!r} where a whole number must be: repair the file or download it again.")
-    return value
+    return number
 
 
 def numbers(value: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
@@ -147,6 +201,16 @@ def numbers(value: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
         shown = "one number" if shape == () else f"{list(shape)} numbers"
         raise UserError(f"{place} is {str(value)[:60]!r} where {shown} must be: repair the file or download it again.")
     return array
+
+
+def with_photographs(
+    persons: list[Person], pictures: dict[str, Photograph], split: str, left_out: list[str]
+) -> list[tuple[Person, Photograph]]:
+    """The persons with their photographs; `left_out` gets those whose photograph is missing,
+    counted."""
+    missing = sum(person.file not in pictures for person in persons)
+    left_out += [f"{split}: {missing:,} persons whose photograph is missing"] if missing else []
+    return [(person, pictures[person.file]) for person in persons if person.file in pictures]
 
 
 def recordset(

@@ -32,6 +32,10 @@ class HeadBoxes:
     labelled: np.ndarray
     head_size: np.ndarray
 
+    def samples(self, places: np.ndarray) -> "HeadBoxes":
+        """Some of the persons."""
+        return HeadBoxes(self.joints[places], self.labelled[places], self.head_size[places])
+
 
 def read(path: str, remedy: str) -> HeadBoxes:
     """Reads gt_valid.mat, whose pixels count from 1.

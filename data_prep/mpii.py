@@ -4,12 +4,14 @@ Layout: docs/methods/pose2d.md#mpii.
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from data_prep import annotations, gt_valid, photographs, records
+from data_prep import annotations, boxes, gt_valid, photographs, records
 from data_prep.annotations import Person
+from data_prep.photographs import Photograph
 from kdpose_jax.codecs import crops
 from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.errors import UserError
@@ -25,11 +27,29 @@ REACH = Reach(scale_factor=0.25, rotation_factor=30.0, half_body=False)
 SAME_JOINT = 2.0
 # Of the joints so many may be off: official conversions differ in a few.
 MISMATCH = 0.01
+UNKNOWN = -1  # x of a centre that nobody has marked
+# Of a photograph's sides: joints are marked so far beyond it.
+ON_PHOTOGRAPH = 0.02
+PUBLISHED = {"train.json": 22_246, "valid.json": 2_958}  # persons of HRNet's lists
 
 
 def convert(
-    source: str, out: str, train_annotations: str, test_annotations: str, train_images: str, test_images: str, head_boxes: str | None,
-    splits: tuple[str, ...], scale_factor: float, rotation_factor: float, half_body: bool, encoding: str, generated: bool, workers: int,
+    source: str,
+    out: str,
+    train_annotations: str,
+    test_annotations: str,
+    train_images: str,
+    test_images: str,
+    head_boxes: str | None,
+    splits: tuple[str, ...],
+    scale_factor: float,
+    rotation_factor: float,
+    half_body: bool,
+    encoding: str,
+    generated: bool,
+    orientation: str | None,
+    skip_missing: bool,
+    workers: int,
 ) -> records.Summary:
     """Converts MPII, or another set in its layout; paths are relative to `source`.
 
@@ -42,11 +62,13 @@ def convert(
       test_images: folder of the test photographs.
       head_boxes: MATLAB file for PCKh, of the test persons; None: HEAD_BOXES if it is there; "none": no head sizes.
       splits: "train", "test" or both.
-      scale_factor: as the four that follow: `annotations.check_options`.
+      scale_factor: as the six that follow: `annotations.check_options`.
       rotation_factor: degrees.
       half_body: whether training may cut out half bodies.
       encoding: "jpeg" or "png".
       generated: whether the pictures are generated.
+      orientation: "exif" or "ignore"; None: as the annotations show.
+      skip_missing: whether to leave out persons whose photograph is missing.
       workers: processes.
 
     Returns:
@@ -55,23 +77,34 @@ def convert(
     Raises:
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
-    options = annotations.check_options(source, scale_factor, rotation_factor, half_body, encoding, splits, generated)
+    options = annotations.check_options(
+        source,
+        scale_factor,
+        rotation_factor,
+        half_body,
+        encoding,
+        splits,
+        generated,
+        orientation,
+        skip_missing,
+    )
     lists = {"train": (train_annotations, train_images), "test": (test_annotations, test_images)}
     lists = {split: lists[split] for split in options.splits}
     entries = {
         split: annotations.read_json(os.path.join(source, name), f"--{split}-annotations") for split, (name, _) in lists.items()
     }
     files = [name for name, _ in lists.values()]
-    boxes = _head_boxes(source, head_boxes) if "test" in lists else None
-    if boxes is not None:
-        files.append(boxes)
+    boxes_file = _head_boxes(source, head_boxes) if "test" in lists else None
+    if boxes_file is not None:
+        files.append(boxes_file)
 
     def load() -> tuple[Any, list[str], list[str], dict[str, bytes]]:
-        found, notes = {}, []
+        found, left_out, notes = {}, [], []
         for split, (name, _) in lists.items():
             persons = read_persons(entries[split], os.path.join(source, name))
-            if split == "test" and boxes is not None:
-                persons, changed = with_head_boxes(persons, os.path.join(source, boxes), name)
+            notes += [f"{split}: {note}" for note in _published(name, persons, generated)]
+            if split == "test" and boxes_file is not None:
+                persons, changed = with_head_boxes(persons, os.path.join(source, boxes_file), name)
                 notes += changed
             elif split == "test":
                 notes.append("test: no head boxes, so that PCKh cannot be computed")
@@ -79,9 +112,16 @@ def convert(
         pictures = photographs.look_at([
             photographs.Folder(os.path.join(source, lists[split][1]), [person.file for person in persons], f"--{split}-images")
             for split, persons in found.items()
-        ], out)  # fmt: skip
-        shown = zip(found.items(), pictures, strict=True)
-        return {split: [(person, there[person.file]) for person in persons] for (split, persons), there in shown}, [], notes, {}
+        ], out, skip_missing)  # fmt: skip
+        pairs = {}
+        for (split, persons), stored in zip(found.items(), pictures, strict=True):
+            used, turned = photographs.oriented(stored, _fit(persons), orientation)
+            pairs[split] = annotations.with_photographs(persons, used, split, left_out)
+            doubts = _check_boxes(
+                pairs[split], entries[split], os.path.join(source, lists[split][0])
+            )
+            notes += [f"{split}: {note}" for note in (*turned, *doubts)]
+        return pairs, left_out, notes, {}
 
     sources = {name: records.sha256(os.path.join(source, name)) for name in files}
     settings = {"name": "mpii", "images": {split: folder for split, (_, folder) in lists.items()}} | options.settings(list(lists))
@@ -99,7 +139,7 @@ def from_annotation(center: np.ndarray, scale: float, joints: np.ndarray) -> tup
     Returns:
       center `[2]`, scale `[2]` and joints `[16, 2]`.
     """
-    if center[0] != -1:
+    if center[0] != UNKNOWN:
         center, scale = center + [0, 15 * scale], scale * crops.PADDING
     return center - 1, np.asarray([scale, scale]), joints - 1
 
@@ -140,6 +180,59 @@ def read_persons(entries: Any, path: str) -> list[Person]:
     return persons
 
 
+def _published(name: str, persons: list[Person], generated: bool) -> list[str]:
+    """A note if a list of a published name does not hold as many persons as were published."""
+    published = PUBLISHED.get(os.path.basename(name))
+    if generated or published is None or len(persons) == published:
+        return []
+    return [f"'{name}' lists {len(persons):,} persons, and HRNet's list of this name {published:,}"]
+
+
+def _fit(persons: list[Person]) -> Callable[[Photograph], bool]:
+    """Whether all labelled joints on a photograph lie on it as it is used, about."""
+    lows, highs = {}, {}
+    for person in persons:
+        if person.visible.any():
+            joints = person.joints[person.visible].astype(np.float64)
+            lows[person.file] = np.minimum(
+                lows[person.file] if person.file in lows else np.inf, joints.min(0)
+            )
+            highs[person.file] = np.maximum(
+                highs[person.file] if person.file in highs else -np.inf, joints.max(0)
+            )
+
+    def fits(photograph: Photograph) -> bool:
+        size = np.asarray([photograph.width, photograph.height])
+        margin = 1 + ON_PHOTOGRAPH * size
+        name = photograph.name
+        return name not in lows or bool(
+            (lows[name] >= -margin).all() and (highs[name] <= size - 1 + margin).all()
+        )
+
+    return fits
+
+
+def _check_boxes(
+    pairs: list[tuple[Person, Photograph]], entries: list[dict[str, Any]], path: str
+) -> list[str]:
+    """Notes of `boxes.check_annotated` on the persons with joints, a centre and a scale."""
+    kept = [
+        (person, picture, entry)
+        for person, picture in pairs
+        if (entry := entries[person.person_id])["scale"] > 0
+        and entry["center"][0] != UNKNOWN
+        and person.visible.any()
+    ]
+    if not kept:
+        return []
+    stated = np.asarray([[*entry["center"], entry["scale"]] for *_, entry in kept], np.float64)
+    joints, visible = (
+        np.stack([getattr(person, name) for person, *_ in kept]) for name in ("joints", "visible")
+    )
+    sizes = np.asarray([[picture.width, picture.height] for _, picture, _ in kept], np.float64)
+    return boxes.check_annotated(stated, boxes.CENTRES, joints, visible, sizes, path)
+
+
 def _head_boxes(source: str, head_boxes: str | None) -> str | None:
     """The file of head boxes, relative to `source`."""
     if head_boxes == NO_HEAD_BOXES:
@@ -150,6 +243,21 @@ def _head_boxes(source: str, head_boxes: str | None) -> str | None:
     if head_boxes is None:
         return None
     raise UserError(f"'{os.path.join(source, name)}' does not exist: put it there, or give --head-boxes {NO_HEAD_BOXES}.")
+
+
+def _places(persons: list[Person], official: gt_valid.HeadBoxes) -> np.ndarray | None:
+    """The sample of each person, one for each, by labelled joints in the same places; None if one
+    person has none or several."""
+    places = []
+    for person in persons:
+        distance = np.linalg.norm(official.joints - person.joints, axis=-1)
+        same = (official.labelled == person.visible).all(1) & (
+            ~person.visible | (distance <= SAME_JOINT)
+        ).all(1)
+        if same.sum() != 1 or not person.visible.any():
+            return None
+        places.append(int(np.flatnonzero(same)[0]))
+    return np.asarray(places) if len(set(places)) == len(places) else None
 
 
 def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list[Person], list[str]]:
@@ -167,7 +275,16 @@ def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list
       UserError: the file cannot be read, or is of other persons.
     """
     remedy = f"give --test-annotations that belong to it, or --head-boxes {NO_HEAD_BOXES}"
-    official = gt_valid.read(path, f"--head-boxes {NO_HEAD_BOXES}")
+    official, notes = gt_valid.read(path, f"--head-boxes {NO_HEAD_BOXES}"), []
+    if len(official.joints) > len(persons):
+        places = _places(persons, official)
+        if places is not None:
+            notes.append(
+                f"test: '{listed}' has {len(persons):,} persons, found by their joints among the "
+                f"{len(official.joints):,} samples of the "
+                "head box file"
+            )
+            official = official.samples(places)
     if len(official.joints) != len(persons):
         raise UserError(f"'{path}' has {len(official.joints):,} samples and '{listed}' has {len(persons):,} persons: {remedy}.")
     visible = np.stack([person.visible for person in persons])
@@ -178,7 +295,14 @@ def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list
         raise UserError(
             f"'{path}' does not match '{listed}': {wrong.sum():,} of {wrong.size:,} joints differ, the first in sample {first}: {remedy}."
         )
-    notes = [f"test: {wrong.sum():,} joints differ between '{listed}' and the head box file, by which scores go"] if wrong.any() else []
+    notes += (
+        [
+            f"test: {wrong.sum():,} joints differ between '{listed}' and the head box file, by "
+            f"which scores go"
+        ]
+        if wrong.any()
+        else []
+    )
     merged = [
         annotations.make_person(**vars(person) | {"joints": place, "visible": labelled, "head_size": float(size)})
         for person, place, labelled, size in zip(persons, official.joints, official.labelled, official.head_size, strict=True)

@@ -7,6 +7,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -36,7 +37,18 @@ class Folder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """A file, its name in the annotations, width and height in pixels, format ("JPEG") and colour mode ("RGB") in Pillow's words."""
+    """A file as its header describes it.
+
+    Attributes:
+      path: of the file.
+      name: in the annotations.
+      width: of the pixels as they are used, turned or not.
+      height: likewise.
+      format: "JPEG", "PNG" or "BMP".
+      mode: colours in Pillow's words, such as "RGB".
+      orientation: EXIF's, 1 to 8.
+      is_turned: whether the pixels are used as viewers show them, turned by the orientation.
+    """
 
     path: str
     name: str
@@ -44,19 +56,52 @@ class Photograph:
     height: int
     format: str
     mode: str
+    orientation: int
+    is_turned: bool = False
 
     @property
     def is_ordinary(self) -> bool:
         """A JPEG in three colours, whose bytes can be kept as they are."""
-        return self.format == "JPEG" and self.mode == "RGB"
+        return self.format == "JPEG" and self.mode == "RGB" and not self.is_turned
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height of the pixels in the file."""
+        is_swapped = self.is_turned and self.orientation in _ON_THE_SIDE
+        return (self.height, self.width) if is_swapped else (self.width, self.height)
+
+    def turned(self) -> "Photograph":
+        """The same file, its pixels used as viewers show them."""
+        width, height = self.stored_size
+        if self.orientation in _ON_THE_SIDE:
+            width, height = height, width
+        return dataclasses.replace(self, width=width, height=height, is_turned=True)
 
 
-def look_at(folders: list[Folder], out: str) -> list[dict[str, Photograph]]:
+# EXIF's orientation -> stored pixels `[H, W, 3]` as viewers show them.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+_ON_THE_SIDE = (5, 6, 7, 8)  # orientations that exchange width and height
+# Whether to turn photographs by their EXIF orientation; None: where the annotations show that they
+# are for turned ones.
+ORIENTATIONS = ("exif", "ignore")
+
+
+def look_at(folders: list[Folder], out: str, skip_missing: bool) -> list[dict[str, Photograph]]:
     """Reads the header of every photograph, so that a fault in one is known before hours are spent on the others.
 
     Args:
       folders: with the photographs.
       out: folder of the records, beside which missing photographs are listed.
+      skip_missing: whether to go on without those that are missing, if some are there.
 
     Returns:
       Name -> photograph, folder by folder.
@@ -73,7 +118,14 @@ def look_at(folders: list[Folder], out: str) -> list[dict[str, Photograph]]:
                 raise UserError(f"The photograph '{name}' lies outside '{folder}' by its name: repair the annotations.")
     with concurrent.futures.ThreadPoolExecutor(THREADS) as executor:
         there = [list(executor.map(os.path.isfile, _paths(folder))) for folder in folders]
-        _refuse_missing(folders, there, out)
+        if not (skip_missing and all(any(found) for found in there)):
+            _refuse_missing(folders, there, out)
+        folders = [
+            folder._replace(
+                names=[name for name, is_there in zip(folder.names, found, strict=True) if is_there]
+            )
+            for folder, found in zip(folders, there, strict=True)
+        ]
         found = [list(executor.map(_read_header, _paths(folder), folder.names)) for folder in folders]
     for folder, headers in zip(folders, found, strict=True):
         unreadable = [(name, one) for name, one in zip(folder.names, headers, strict=True) if isinstance(one, str)]
@@ -109,7 +161,9 @@ def _refuse_missing(folders: list[Folder], there: list[list[bool]], out: str) ->
     except OSError as error:
         listed = f"their list could not be written to '{path}' ({error.strerror or error})"
     raise UserError(
-        f"{' and '.join(lacking)}: put them there, or give {' and '.join(options)} or annotations of those that are there; {listed}."
+        f"{' and '.join(lacking)}: put them there, or give {' and '.join(options)}, annotations of "
+        f"those that are there, or "
+        f"--skip-missing; {listed}."
     )
 
 
@@ -121,6 +175,53 @@ def conversions(photographs: list[Photograph]) -> list[str]:
         f"{modes.count(mode):,} {titles[mode] if mode in titles else f'Pillow mode {mode}'} photographs were converted to RGB"
         for mode in sorted(set(modes))
     ]
+
+
+def oriented(
+    found: dict[str, Photograph], fits: Callable[[Photograph], bool], orientation: str | None
+) -> tuple[dict[str, Photograph], list[str]]:
+    """Turns photographs by their EXIF orientation where their annotations are for turned ones.
+
+    Training code of MPII and COCO ignores the tag (HRNet), while viewers and annotation tools obey
+    it. Where turning exchanges
+    width and height, the annotations can show which they are for; this decides, photograph by
+    photograph. Where they do
+    not, `orientation` decides, and without it the other photographs do: if some show that they are
+    annotated as viewers
+    turn them, and none that it is annotated as stored, all are turned.
+
+    Args:
+      found: name -> photograph as stored.
+      fits: whether a photograph's annotations fit it as it is used.
+      orientation: one of `ORIENTATIONS`, or None.
+
+    Returns:
+      Name -> photograph as used, and notes.
+    """
+    tagged = {name: one for name, one in found.items() if one.orientation != 1}
+    verdicts = {name: (fits(one), fits(one.turned())) for name, one in tagged.items()}
+    shown = [name for name, verdict in verdicts.items() if verdict == (False, True)]
+    stored = [name for name, verdict in verdicts.items() if verdict == (True, False)]
+    turns_others = orientation == "exif" or (orientation is None and bool(shown) and not stored)
+    others = [name for name in tagged if name not in {*shown, *stored}] if turns_others else []
+    turned = {name: found[name].turned() for name in (*shown, *others)}
+    notes, ignored = [], len(tagged) - len(turned)
+    if turned:
+        reasons = [f"{len(shown):,} because only so their annotations fit"] if shown else []
+        if others:
+            also = "like them, as their own annotations fit either way"
+            also = "as --orientation exif says" if orientation == "exif" else also
+            reasons.append(f"{len(others):,} {also}")
+        why = ", ".join(reasons)
+        notes.append(f"{len(turned):,} photographs were turned by their EXIF orientation: {why}")
+    if ignored:
+        decided = f"; the annotations of {len(stored):,} fit them only so" if stored else ""
+        remedy = "; if they were annotated as viewers show them, give --orientation exif"
+        notes.append(
+            f"{ignored:,} photographs have an EXIF orientation, which is ignored as HRNet does"
+            f"{decided}{'' if len(stored) == ignored else remedy}"
+        )
+    return {name: turned[name] if name in turned else one for name, one in found.items()}, notes
 
 
 def cut(photograph: Photograph, region: Region, encoding: str) -> bytes:
@@ -147,25 +248,29 @@ def cut(photograph: Photograph, region: Region, encoding: str) -> bytes:
 
 @functools.lru_cache(maxsize=1)  # the persons of a photograph follow each other
 def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
-    """The bytes of a file and its pixels in OpenCV's order, `[H, W, 3]`."""
+    """The bytes of a file without what follows its picture, and its pixels as they are used, in
+    OpenCV's order, `[H, W, 3]`."""
     fault = None
     try:
         if os.path.getsize(photograph.path) > bounds.PICTURE_BYTES:
             raise OSError(f"more than {bounds.PICTURE_BYTES:,} bytes")
         with open(photograph.path, "rb") as file:
             encoded = file.read()
-        fits = pictures.is_decodable(encoded, (photograph.width, photograph.height))
+        end = pictures.end_of_jpeg(encoded) if photograph.format == "JPEG" else len(encoded)
+        encoded = encoded[:end]
+        size = photograph.stored_size
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        fits = pictures.is_decodable(encoded, size)
         picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags) if fits else None
-        if picture is None or picture.shape[:2] != (photograph.height, photograph.width):
-            fault = "it cannot be decoded"
-        elif photograph.format == "JPEG" and encoded.rfind(b"\xff\xd9") < encoded.rfind(b"\xff\xda"):
-            fault = "it is cut off"  # the mark of the end does not follow that of the last scan; OpenCV fills up with grey
+        if picture is None or picture.shape[:2] != size[::-1]:
+            fault = "it is cut off: it has no end mark" if end is None else "it cannot be decoded"
     except (OSError, cv2.error) as error:
         fault = str(error).strip()
     if fault is not None:
         raise UserError(f"Photograph '{photograph.path}' is damaged ({fault}): copy or download it again.")
-    return encoded, picture
+    return encoded, np.ascontiguousarray(
+        _TURNS[photograph.orientation](picture)
+    ) if photograph.is_turned else picture
 
 
 def _read_header(path: str, name: str) -> Photograph | str:

@@ -34,11 +34,16 @@ def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[d
     generator = np.random.default_rng(seed)
     entries = []
     for index, name in enumerate(names):
-        joints = generator.uniform([1, 1], [width, height], (16, 2)).round(3)
+        center, reach = (
+            np.asarray([width * 0.45, height * 0.4]),
+            20 + 10 * index,
+        )  # half of the side of the box
+        low, high = np.maximum(center - reach, 1), np.minimum(center + reach, [width, height])
+        joints = generator.uniform(low, high, (16, 2)).round(3)
         visible = np.ones(16, int)
         if index % 2:
             joints[15], visible[15] = -1, 0
-        entries.append({"image": name, "center": [width * 0.45, height * 0.4], "scale": 0.2 + 0.1 * index, "joints": joints.tolist(),
+        entries.append({"image": name, "center": center.tolist(), "scale": 0.2 + 0.1 * index, "joints": joints.tolist(),
                         "joints_vis": visible.tolist()})  # fmt: skip
     return entries
 

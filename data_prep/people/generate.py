@@ -53,7 +53,7 @@ def convert(
     converter, files = (mpii, {"head_boxes": None}) if layout == "mpii" else (coco, {"detections": None})
     return converter.convert(
         source=raw, out=out, **converter.LAYOUT, **files, splits=schema.SPLITS, **converter.REACH._asdict(), encoding="jpeg",
-        generated=True, workers=workers,
+        generated=True, orientation=None, skip_missing=False, workers=workers,
     )
 
 

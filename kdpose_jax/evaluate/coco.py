@@ -109,7 +109,8 @@ class Protocol:
         labelled = persons.visible.any(-1)
         chosen = evenly_spread(labelled, count)
         others = np.setdiff1d(np.flatnonzero(labelled), chosen)
-        annotations = coco_metrics.without(self.data.annotations, persons.person_id[others])
+        unwanted = list(zip(persons.image_id[others], persons.person_id[others], strict=True))
+        annotations = coco_metrics.without(self.data.annotations, unwanted)
 
         def score(prediction: pose2d.Prediction) -> dict[str, float]:
             scores = self.score(prediction, "ground_truth", chosen, annotations)

@@ -90,10 +90,15 @@ def evaluate(annotations: dict[str, Any], detections: list[dict[str, Any]]) -> C
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        # Copies of the annotations, in which pycocotools leaves marks.
+        # Copies of the annotations, in which pycocotools leaves marks. It takes a match with id 0
+        # for none, and of two annotations
+        # with one id it knows the last, so that it gets numbers of its own.
         truth.dataset = {
             "images": annotations["images"],
-            "annotations": [dict(annotation) for annotation in annotations["annotations"]],
+            "annotations": [
+                annotation | {"id": number}
+                for number, annotation in enumerate(annotations["annotations"], 1)
+            ],
             "categories": [{"id": PERSON, "name": "person"}],
         }
         truth.createIndex()
@@ -109,10 +114,14 @@ def ten_numbers(evaluation: COCOeval) -> dict[str, float | None]:
     return {name: float(value) if value >= 0 else None for name, value in zip(NUMBERS, evaluation.stats, strict=True)}
 
 
-def without(annotations: dict[str, Any], ids: Collection[int]) -> dict[str, Any]:
-    """The annotations but those of these ids."""
-    unwanted = {int(number) for number in ids}
-    return {**annotations, "annotations": [one for one in annotations["annotations"] if one["id"] not in unwanted]}
+def without(annotations: dict[str, Any], persons: Collection[tuple[int, int]]) -> dict[str, Any]:
+    """The annotations but those of these persons: the ids of their pictures and their own, which
+    alone need not be unique."""
+    unwanted = {(int(image_id), int(number)) for image_id, number in persons}
+    kept = [
+        one for one in annotations["annotations"] if (one["image_id"], one["id"]) not in unwanted
+    ]
+    return {**annotations, "annotations": kept}
 
 
 def read_annotations(path: epath.PathLike) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def evaluate_and_report(
 
     Args:
       config: of the experiment; None takes the checkpoint's own. A PyTorch file needs one, and is taken for its teacher.
-      checkpoint: a network of ours (its folder, that with /latest, a step's folder), a PyTorch file.
+      checkpoint: a network of ours (its folder or one of its steps) or a PyTorch file.
       records: to score it on; empty: those of the config.
       workdir: where the results go; None: into the network's folder.
       show: prints one line.

@@ -172,8 +172,8 @@ class Comparison:
             if not all(isinstance(record.get(part), dict) for part in ("table", "cost")):
                 raise UserError(
                     f"In study '{self.study.name}' the results.json of {row.run}, seed {seed}, "
-                    f"lacks the table or the cost of '{row.network}': delete that file and give the same "
-                    "command again."
+                    f"lacks the table or the cost of '{row.network}': delete that file and give the "
+                    "same command again."
                 )
         known = {name for record in records.values() for name in record["table"]}
         for key, _, _ in self.study.columns:

@@ -1,6 +1,7 @@
 """The JSON files: annotations, tables, and what runs and data sets say of themselves."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -10,10 +11,28 @@ from tests.fuzz.reader import Reader, as_json, on_file
 
 def mpii_annotations(folder: pathlib.Path) -> Reader:
     from data_prep import annotations, mpii
+    from data_prep.photographs import Photograph
 
-    entry = {"image": "a.jpg", "center": [1.0, 2.0], "scale": 1.0, "joints": [[1, 2]] * 16, "joints_vis": [1] * 15 + [0]}
-    read = on_file(folder / "valid.json", lambda path: mpii.read_persons(annotations.read_json(path, "--test-annotations"), path))
-    return Reader(read, as_json([[entry], [entry, entry]]), is_json=True)
+    entry = {
+        "image": "a.jpg",
+        "center": [5.0, 4.0],
+        "scale": 0.03,
+        "joints": [[4, 3]] * 16,
+        "joints_vis": [1] * 15 + [0],
+    }
+    picture = Photograph("a.jpg", "a.jpg", 8, 6, "JPEG", "RGB", 6)
+
+    def read(path: str) -> None:
+        entries = annotations.read_json(path, "--test-annotations")
+        persons = mpii.read_persons(entries, path)
+        fits = mpii._fit(persons)
+        for one in {person.file for person in persons}:
+            fits(dataclasses.replace(picture, name=one))
+        mpii._check_boxes([(person, picture) for person in persons], entries, path)
+
+    return Reader(
+        on_file(folder / "valid.json", read), as_json([[entry], [entry, entry]]), is_json=True
+    )
 
 
 def _coco() -> dict[str, Any]:
@@ -25,7 +44,7 @@ def _coco() -> dict[str, Any]:
         "area": 9.0,
         "bbox": [1, 1, 5, 5],
         "num_keypoints": 17,
-        "keypoints": [2, 2, 2] * 17,
+        "keypoints": [3, 4, 2] * 17,
     }
     return {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}],
@@ -34,14 +53,28 @@ def _coco() -> dict[str, Any]:
 
 
 def coco_annotations(folder: pathlib.Path) -> Reader:
-    from data_prep import coco
+    from data_prep import coco, coco_annotations
 
     def read(path: str) -> None:
-        content = coco.read_annotations(path, "--test-annotations")
-        coco.read_persons(content, path, "test", [])
-        coco._for_evaluation(content)
+        annotated = coco_annotations.read_annotations(path, "--test-annotations", False)
+        coco.read_persons(annotated, "test", [], [])
+        coco_annotations.for_evaluation(annotated, set())
 
-    return Reader(on_file(folder / "person_keypoints.json", read), as_json([_coco()]), is_json=True)
+    names = [*coco_annotations.COCO_17.joints[::-1], "neck"]
+    table = [{"id": 1, "name": "dog"}, {"id": "3", "name": "Person", "keypoints": names}]
+    person = {
+        "image_id": "1",
+        "category_id": 3.0,
+        "bbox": [1, 1, 5, 5],
+        "keypoints": [3, 4, 2] * 18,
+    }
+    described = _coco() | {
+        "annotations": [person, person | {"keypoints": None, "iscrowd": True}],
+        "categories": table,
+    }
+    return Reader(
+        on_file(folder / "person_keypoints.json", read), as_json([_coco(), described]), is_json=True
+    )
 
 
 def coco_evaluation(folder: pathlib.Path) -> Reader:
@@ -51,15 +84,26 @@ def coco_evaluation(folder: pathlib.Path) -> Reader:
 
 
 def detections(folder: pathlib.Path) -> Reader:
-    from data_prep import annotations, coco
+    from data_prep import annotations, coco_annotations, coco_detections
 
-    images = {1: _coco()["images"][0]}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "person_keypoints.json").write_text(json.dumps(_coco()))
+    annotated = coco_annotations.read_annotations(
+        str(folder / "person_keypoints.json"), "--test-annotations", False
+    )
     entry = {"image_id": 1, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "score": 0.5}
 
     def read(path: str) -> None:
-        coco.read_detections(annotations.read_json(path, "--detections"), images, path, [])
+        coco_detections.read_detections(
+            annotations.read_json(path, "--detections"), annotated, path, [], []
+        )
 
-    return Reader(on_file(folder / "detections.json", read), as_json([[entry], [entry, {**entry, "category_id": 2}]]), is_json=True)
+    seeds = [
+        [entry],
+        [entry, {**entry, "category_id": 2}],
+        [{**entry, "image_id": "a.jpg"}, {**entry, "image_id": "1"}],
+    ]
+    return Reader(on_file(folder / "detections.json", read), as_json(seeds), is_json=True)
 
 
 def cameras(folder: pathlib.Path) -> Reader:

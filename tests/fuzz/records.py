@@ -94,9 +94,12 @@ def photograph(folder: pathlib.Path) -> Reader:
     from data_prep import photographs
 
     def read(path: str) -> None:
-        found = photographs.look_at([photographs.Folder(str(folder), ["a.jpg"], "--test-images")], str(folder))[0]["a.jpg"]
-        photographs._decode.cache_clear()
-        photographs.cut(found, (0, 0, 1, 1), "png")
+        found = photographs.look_at(
+            [photographs.Folder(str(folder), ["a.jpg"], "--test-images")], str(folder), False
+        )[0]["a.jpg"]
+        for used in (found, found.turned()):
+            photographs._decode.cache_clear()
+            photographs.cut(used, (0, 0, 1, 1), "png")
 
     return Reader(
         on_file(folder / "a.jpg", read), _pictures(), (b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"IHDR", b"IDAT", b"\xff\xff\xff\xff")

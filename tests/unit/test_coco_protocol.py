@@ -292,3 +292,21 @@ def test_real_annotations():
     found = score(answering(persons, noisy, SIDE))
     assert found["oks"] == pytest.approx(0.8, abs=0.02)  # the mean of exp(-(u^2 + v^2) / 8) for normal u and v is 1 / (1 + 1/4)
     assert 0.5 < found["ap"] < 0.95
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2, 3, 4, 5], [4, 4, 4, 4, 4, 4], [-3, -2, -1, 0, 1, 2]])
+def test_ids_of_annotations_do_not_change_the_scores(joints, ids):
+    """Records that exist hold ids as the file had them; pycocotools takes a match with id 0 for
+    none."""
+    persons = six(joints, person_id=np.array(ids))
+    protocol = open_protocol(persons)
+    scores = protocol.score(
+        answering(persons, joints, SIDE), "ground_truth", np.arange(6), protocol.data.annotations
+    )
+    assert {scores[name] for name in TEN} == {1.0}
+    chosen, score = protocol.quick(3)  # in pictures 7, 8 and 9
+    answer = {
+        name: array[chosen.examples] for name, array in answering(persons, joints, SIDE).items()
+    }
+    if len(set(ids)) == 6:
+        assert score(answer)["ap"] == 1.0

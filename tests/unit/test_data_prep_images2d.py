@@ -168,5 +168,28 @@ def test_mpii_without_its_photographs(annotated, tmp_path):
     names = {entry["image"] for entry in json.loads((annotated / "annot" / "valid.json").read_text())}
     assert len(missing) == 2724
     assert set(missing) == {str(annotated / "images" / name) for name in names if not (annotated / "images" / name).exists()}
-    with pytest.raises(UserError, match="gt_valid.mat' has 2,958 samples and 'annot/valid_5images.json' has 5 persons"):
-        convert.prepare("mpii", str(tmp_path / "five"), **settings, test_annotations="annot/valid_5images.json")
+    # The whole official file with a part of the list: its persons are found by their joints.
+    found = convert.prepare(
+        "mpii", str(tmp_path / "five"), **settings, test_annotations="annot/valid_5images.json"
+    )
+    assert found.notes == [
+        "test: 'annot/valid_5images.json' has 5 persons, found by their joints "
+        "among the 2,958 samples of the head box file"
+    ]
+    data = persons.read(tmp_path / "five", "test")
+    whole = convert.prepare("mpii", str(tmp_path / "there"), **settings, skip_missing=True)
+    there = persons.read(tmp_path / "there", "test")
+    assert (
+        whole.left_out == [f"test: {2958 - len(there):,} persons whose photograph is missing"]
+        and not whole.notes
+    )
+    sizes = {
+        (name, *place): size
+        for name, place, size in zip(
+            there.file, there.center.round(1).tolist(), there.head_size, strict=True
+        )
+    }
+    assert [
+        sizes[name, *place]
+        for name, place in zip(data.file, data.center.round(1).tolist(), strict=True)
+    ] == data.head_size.tolist()

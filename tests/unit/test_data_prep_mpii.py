@@ -14,6 +14,8 @@ from data_prep import convert
 from kdpose_jax.data import persons, schema
 from kdpose_jax.errors import UserError
 
+FEWER = "test: 'annot/valid.json' lists 3 persons, and HRNet's list of this name 2,958"
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -113,22 +115,13 @@ def test_other_colours_become_rgb_and_are_counted(folder, mode, note):
     picture = Image.open(path).convert(mode)
     picture.save(path, format="PNG" if mode == "RGBA" else "JPEG", quality=95)
     summary = prepare(folder, encoding="png", splits=("test",))
-    assert len(summary.notes) == 1 and summary.notes[0].startswith(f"test: {note}") and "converted to RGB" in summary.notes[0]
+    assert summary.notes[0] == FEWER and len(summary.notes) == 2
+    assert summary.notes[1].startswith(f"test: {note}") and "converted to RGB" in summary.notes[1]
     data = persons.read(folder.parent / "records", "test")
     x, y, width, height = data.region[1]
     stored = cv2.cvtColor(cv2.imdecode(data.image[1], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     expected = np.asarray(picture.convert("RGB"))[y : y + height, x : x + width]
     assert stored.shape == (height, width, 3) and np.abs(stored.astype(int) - expected).mean() < 6
-
-
-def test_an_orientation_in_exif_is_ignored_as_in_hrnet(folder):
-    path = folder / "images" / "v0.jpg"
-    with Image.open(path) as picture:
-        exif = picture.getexif()
-        exif[0x0112] = 6
-        picture.save(path, exif=exif, quality=95)
-    prepare(folder, splits=("test",), encoding="png")
-    assert persons.read(folder.parent / "records", "test").photograph[0].tolist() == [160, 120]
 
 
 def test_missing_photographs_are_counted_before_anything_is_written(folder):
@@ -161,7 +154,11 @@ def test_photographs_that_are_none(folder):
 def test_a_photograph_that_is_cut_off(folder, keep):
     path = folder / "images" / "v2.jpg"
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
-    with pytest.raises(UserError, match=r"Photograph '.*v2.jpg' is damaged \(it is cut off|it cannot be decoded\): copy"):
+    with pytest.raises(
+        UserError,
+        match=r"Photograph '.*v2.jpg' is damaged \(it is cut off: it has "
+        r"no end mark\): copy",
+    ):
         prepare(folder)
 
 
@@ -226,7 +223,9 @@ def test_joints_outside_the_photograph_are_kept(folder):
 def test_without_head_boxes(folder):
     (folder / "annot" / "gt_valid.mat").unlink()
     summary = prepare(folder)
-    assert summary.notes == ["test: no head boxes, so that PCKh cannot be computed"]
+    assert [note for note in summary.notes if "HRNet's list" not in note] == [
+        "test: no head boxes, so that PCKh cannot be computed"
+    ]
     assert persons.read(folder.parent / "records", "test").head_size.tolist() == [0] * 3
     with pytest.raises(UserError, match="gt_valid.mat' does not exist: put it there, or give --head-boxes none"):
         prepare(folder, "other", head_boxes="annot/gt_valid.mat")
@@ -263,3 +262,118 @@ def test_expected_files():
     assert "annotations/person_keypoints_train2017.json with the photographs in train2017/" in convert.expected_files("coco", {})
     with pytest.raises(UserError, match="There is no converter 'imagenet': use human36m"):
         convert.needs_source("imagenet")
+
+
+def tag(folder, name, orientation) -> None:
+    """Stores the photograph as a camera does that was held so: Pillow turns it back for viewers."""
+    path = folder / "images" / name
+    turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}
+    with Image.open(path) as picture:
+        stored, exif = picture.transpose(turns[orientation]), Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(path, exif=exif, quality=95)
+
+
+def test_an_orientation_is_ignored_as_in_hrnet_and_counted(folder):
+    tag(folder, "v0.jpg", 3)
+    summary = prepare(folder, splits=("test",), encoding="png")
+    data = persons.read(folder.parent / "records", "test")
+    assert data.photograph[0].tolist() == [160, 120]
+    assert summary.notes[1:] == [
+        "test: 1 photographs have an EXIF orientation, which is ignored as HRNet does; if they "
+        "were annotated as viewers show them, give "
+        "--orientation exif"
+    ]
+    turned = convert.prepare("mpii", str(folder.parent / "turned"), source=str(folder), workers=1, splits=("test",), encoding="png",
+                             orientation="exif")  # fmt: skip
+    assert turned.notes[1:] == [
+        "test: 1 photographs were turned by their EXIF orientation: 1 as --orientation exif says"
+    ]
+    first, second = data.image[0], persons.read(folder.parent / "turned", "test").image[0]
+    assert (
+        first.tobytes() != second.tobytes()
+        and data.image[1].tobytes()
+        == persons.read(folder.parent / "turned", "test").image[1].tobytes()
+    )
+    with pytest.raises(UserError, match="--orientation 'up' must be exif or ignore"):
+        prepare(folder, "other", orientation="up")
+
+
+def test_joints_that_fit_only_the_turned_photograph_turn_it(folder):
+    """MPII's layout has no size; a joint far to the right does not lie on the photograph as it is
+    stored."""
+    tag(folder, "v0.jpg", 6)
+    edit(folder, "valid.json", lambda entries: entries[0]["joints"].__setitem__(0, [150.0, 40.0]))
+    summary = prepare(folder, splits=("test",), head_boxes="none")
+    turned = "were turned by their EXIF orientation: 1 because only so their annotations fit"
+    assert f"test: 1 photographs {turned}" in summary.notes
+    assert persons.read(folder.parent / "records", "test").photograph[0].tolist() == [160, 120]
+    assert not any("outside their photograph" in note for note in summary.notes)
+
+
+def test_a_film_behind_a_photograph_stays_out_of_the_records(folder):
+    edit(folder, "valid.json", lambda entries: [entry.update(scale=2.0) for entry in entries])
+    plain = {path.name: path.read_bytes() for path in (folder / "images").glob("v*.jpg")}
+    for number, (name, content) in enumerate(plain.items()):
+        film = np.random.default_rng(number).integers(0, 256, 20000, np.uint8).tobytes()
+        (folder / "images" / name).write_bytes(
+            content + b"MotionPhoto_Data" + film + (b"\xff\xda" if number else b"\xff\xd9")
+        )
+    prepare(folder, splits=("test",))
+    data = persons.read(folder.parent / "records", "test")
+    assert [image.tobytes() for image in data.image] == [plain[name] for name in data.file]
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda entry: entry.update(scale=200 * entry["scale"]), "boxes fit the labelled joints as a "
+    "centre and a scale in pixels and not as"),
+    (lambda entry: entry.update(center=[entry["center"][0] / 160, entry["center"][1] / 120]), "lie in the first 2 pixels, as fractions"),
+    (lambda entry: entry.update(joints=(np.asarray(entry["joints"]) * 4).tolist()), "of the labelled joints lie outside their photographs"),
+])  # fmt: skip
+def test_scales_centres_and_joints_of_another_kind(folder, change, words):
+    edit(folder, "train.json", lambda entries: [change(entry) for entry in entries])
+    with pytest.raises(UserError, match=f"train.json': .*{words}"):
+        prepare(folder)
+
+
+def test_a_part_of_the_photographs(folder):
+    """Head boxes are those of the whole list, of which a part has photographs."""
+    (folder / "images" / "v1.jpg").unlink()
+    boxes = picture_sets.head_boxes(json.loads((folder / "annot" / "valid.json").read_text()))
+    boxes["headboxes_src"][1, :, 2] += [30, 40]
+    scipy.io.savemat(folder / "annot" / "gt_valid.mat", boxes)
+    summary = prepare(folder, skip_missing=True)
+    assert (
+        summary.splits["test"] == (2, 2)
+        and "test: 1 persons whose photograph is missing" in summary.left_out
+    )
+    data = persons.read(folder.parent / "records", "test")
+    assert data.file == ("v0.jpg", "v2.jpg") and data.unseen == 0
+    np.testing.assert_allclose(data.head_size, [0.6 * 50, 0.6 * 100])
+    for path in (folder / "images").glob("v*.jpg"):
+        path.unlink()
+    with pytest.raises(UserError, match="3 of 3 photographs are missing"):
+        prepare(folder, "none", skip_missing=True)
+
+
+def test_a_part_of_the_list_finds_its_head_boxes_by_joints(folder):
+    entries = json.loads((folder / "annot" / "valid.json").read_text())
+    boxes = picture_sets.head_boxes(entries)
+    boxes["headboxes_src"][1, :, 2] += [30, 40]
+    scipy.io.savemat(folder / "annot" / "gt_valid.mat", boxes)
+    edit(
+        folder,
+        "valid.json",
+        lambda entries: entries.__setitem__(slice(None), [entries[2], entries[0]]),
+    )
+    summary = prepare(folder, splits=("test",))
+    np.testing.assert_allclose(
+        persons.read(folder.parent / "records", "test").head_size, [0.6 * 100, 0.6 * 50]
+    )
+    found = "2 persons, found by their joints among the 3 samples of the head box file"
+    assert f"test: 'annot/valid.json' has {found}" in summary.notes
+    edit(folder, "valid.json", lambda entries: entries[0]["joints"][3].__setitem__(0, 1.0))
+    with pytest.raises(
+        UserError, match="gt_valid.mat' has 3 samples and 'annot/valid.json' has 2 persons"
+    ):
+        prepare(folder, "other", splits=("test",))
