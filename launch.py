@@ -27,7 +27,10 @@ from ml_collections import ConfigDict, config_flags  # noqa: E402
 
 from kdpose_jax import buckets, files  # noqa: E402
 from kdpose_jax.errors import StalledError, UserError  # noqa: E402
-from kdpose_jax.experiment import command_line, settings  # noqa: E402
+from kdpose_jax.experiment import (
+    command_line,  # noqa: E402
+    configs,  # noqa: E402
+)
 from kdpose_jax.train import devices, preemption  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
@@ -64,7 +67,7 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
         raise UserError(f"The command line cannot be used: {said} (fields: see the --config file; flags: --help).") from error
     if config is not None:
         command_line.check_numbers(config)
-        settings.check_values(config)
+        configs.check_values(config)
     return words, config
 
 
@@ -235,9 +238,9 @@ def main(argv: list[str]) -> int:
             say(f"error: {said}", sys.stderr)
             return 2
         except Exception as error:
-            from kdpose_jax.train import sharding  # not at the top, as it needs jax
+            from kdpose_jax import processes  # not at the top, as it needs jax
 
-            if said := sharding.lost_process(error):
+            if said := processes.lost_process(error):
                 preemption.leave(f"error: {said}", 1)  # jax would wait a minute for the process that is gone
             said = buckets.sentence(error, "The bucket")
             if said is None:

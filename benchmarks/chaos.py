@@ -362,7 +362,7 @@ def preload() -> None:
     names = ["launch", "tensorflow", "tensorflow_datasets", "matplotlib.figure", "matplotlib.backends.backend_agg"]
     names += [f"kdpose_jax.experiment.{name}" for name in ("pipeline", "training")]
     names += [f"kdpose_jax.methods.{name}.method" for name in ("supervised", *METHODS)]
-    names += ["kdpose_jax.data.sequences", "kdpose_jax.data.persons", "kdpose_jax.evaluate.pose3d", "kdpose_jax.evaluate.mpii"]
+    names += ["kdpose_jax.data.sequences", "kdpose_jax.data.persons", "kdpose_jax.evaluate.protocols.pose3d", "kdpose_jax.evaluate.protocols.mpii"]
     for name in names:
         importlib.import_module(name)
 

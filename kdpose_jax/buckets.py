@@ -44,7 +44,9 @@ def check_access(path: epath.PathLike, *, writes: bool) -> None:
 
 @functools.lru_cache
 def _check_bucket(name: str, needed: tuple[str, ...]) -> None:
-    from google.auth import exceptions as auth_exceptions  # imported late: a second that a run on a disk need not wait
+    from google.auth import (
+        exceptions as auth_exceptions,  # imported late: a second that a run on a disk need not wait
+    )
     from google.cloud import exceptions, storage
 
     remedy = "correct the path, or make the bucket first (gcloud storage buckets create)"

@@ -10,9 +10,9 @@ from tiny import example_batch, shrink
 from configs import scjd as config_file
 from kdpose_jax.codecs import poses
 from kdpose_jax.experiment import training
-from kdpose_jax.methods import sparse_lifting
 from kdpose_jax.methods.scjd import terms
 from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.tasks import sparse_lifting
 
 KEY = jax.random.key(11)
 J, FLIP = 17, H36M_17.flip_permutation

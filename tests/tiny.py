@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import pipeline, settings, training
+from kdpose_jax.experiment import configs, pipeline, training
 from kdpose_jax.skeletons import SKELETONS
 from kdpose_jax.train import optim, state
 from kdpose_jax.train.step import build_step
@@ -184,7 +184,7 @@ def build_run(config: ConfigDict) -> tuple[Method, ConfigDict, optax.GradientTra
 def first_steps(file: str, preset: str, name: str) -> Started:
     """Two training steps of a run, shared by all tests of a session and by runs whose steps are the same."""
     config = run_of(file, preset, name).config
-    flat = settings.flatten(config.to_dict())
+    flat = configs.flatten(config.to_dict())
     counts = {key: value for key, value in flat.items() if not any(word in key.split(".") for word in BESIDE_THE_POINT)}
     if not any(flat[f"distill.weights.{weight}"] for weight in config.distill.weights) or config.method == config.teacher.method:
         counts = {key: value for key, value in counts.items() if not key.startswith(("teacher.", "distill."))}

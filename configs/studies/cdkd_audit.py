@@ -1,14 +1,14 @@
 """CDKD's audit: no distillation, what was released, what its papers say, our own, and each change alone.
 
-  python -m kdpose_jax.report.study configs/studies/cdkd_audit.py                                          demo: generated pictures
-  python -m kdpose_jax.report.study configs/studies/cdkd_audit.py:pictures,size=32 --config.data.records=DIR
-  python -m kdpose_jax.report.study configs/studies/cdkd_audit.py:mpii32 --config.data.records=DIR         or mpii64, coco32, coco64
+  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py                                          demo: generated pictures
+  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py:pictures,size=32 --config.data.records=DIR
+  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py:mpii32 --config.data.records=DIR         or mpii64, coco32, coco64
   ... ,teacher=RUN                                                                                        with a teacher that exists
 """
 
 from configs import cdkd, common
 from configs.studies.parts import published
-from kdpose_jax.report.comparison import Of, Row, Run, Study
+from kdpose_jax.study.declare import Of, Row, Run, Study
 
 PCKH = (("pckh", "PCKh@0.5", "{:.1f}"), ("pckh_0.1", "PCKh@0.1", "{:.1f}"))
 AP = (("ap", "AP", "{:.4f}"), ("ap_50", "AP50", "{:.4f}"))

@@ -1,11 +1,11 @@
 """SCJD beside other ways to distil the same student from the same teacher.
 
-  python -m kdpose_jax.report.study configs/studies/distillers.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/distillers.py:mocap --config.data.records=DIR      or h36m, 3dhp; teacher=RUN
+  python -m kdpose_jax.study.runner configs/studies/distillers.py                                      demo: generated motion
+  python -m kdpose_jax.study.runner configs/studies/distillers.py:mocap --config.data.records=DIR      or h36m, 3dhp; teacher=RUN
 """
 
 from configs.studies.parts import lifting
-from kdpose_jax.report.comparison import Row, Run, Study
+from kdpose_jax.study.declare import Row, Run, Study
 
 TITLES = {
     "output": "regression to the teacher's poses",

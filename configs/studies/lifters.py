@@ -1,15 +1,15 @@
 """Every lifting network under one budget: every frame predicted equally often, scored on the same frames. MixSTE is SCJD's teacher.
 
-  python -m kdpose_jax.report.study configs/studies/lifters.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/lifters.py:mocap --config.data.records=DIR      epochs=0.25 for a short one; teacher=RUN
-  python -m kdpose_jax.report.study configs/studies/lifters.py:h36m --config.data.records=DIR       each by its published recipe instead
+  python -m kdpose_jax.study.runner configs/studies/lifters.py                                      demo: generated motion
+  python -m kdpose_jax.study.runner configs/studies/lifters.py:mocap --config.data.records=DIR      epochs=0.25 for a short one; teacher=RUN
+  python -m kdpose_jax.study.runner configs/studies/lifters.py:h36m --config.data.records=DIR       each by its published recipe instead
 """
 
 from typing import Any
 
 from configs import common
 from configs.studies.parts import lifting
-from kdpose_jax.report.comparison import Of, Row, Run, Study
+from kdpose_jax.study.declare import Of, Row, Run, Study
 
 DATA = ("demo", "mocap", "h36m")
 TITLES = {"mixste": "MixSTE", "mixste_hot": "HoT on MixSTE", "poseformer_v2": "PoseFormerV2", "videopose3d": "VideoPose3D"}

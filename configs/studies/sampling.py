@@ -1,11 +1,11 @@
 """How sparse SCJD's keyframes may be, and how the poses between them are made.
 
-  python -m kdpose_jax.report.study configs/studies/sampling.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/sampling.py:mocap --config.data.records=DIR      or h36m; teacher=RUN
+  python -m kdpose_jax.study.runner configs/studies/sampling.py                                      demo: generated motion
+  python -m kdpose_jax.study.runner configs/studies/sampling.py:mocap --config.data.records=DIR      or h36m; teacher=RUN
 """
 
 from configs.studies.parts import lifting
-from kdpose_jax.report.comparison import Row, Run, Study
+from kdpose_jax.study.declare import Row, Run, Study
 
 DATA = ("demo", "mocap", "h36m")
 # How the frames between are made, with and without shifts of the keyframes' grid in training (phase augmentation).

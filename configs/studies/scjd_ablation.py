@@ -1,12 +1,12 @@
 """What each part of SCJD does: the student that reads every frame, one that reads keyframes, each distillation term alone, all of them.
 
-  python -m kdpose_jax.report.study configs/studies/scjd_ablation.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/scjd_ablation.py:mocap --config.data.records=DIR      or h36m, 3dhp
+  python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py                                      demo: generated motion
+  python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py:mocap --config.data.records=DIR      or h36m, 3dhp
   ... :mocap,teacher=RUN                                                                                 with a teacher that exists
 """
 
 from configs.studies.parts import lifting
-from kdpose_jax.report.comparison import Row, Run, Study
+from kdpose_jax.study.declare import Row, Run, Study
 
 TERMS = ("embedding", "attention", "temporal")
 

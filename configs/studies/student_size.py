@@ -1,11 +1,11 @@
 """SCJD's student at several sizes, without and with distillation.
 
-  python -m kdpose_jax.report.study configs/studies/student_size.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/student_size.py:mocap --config.data.records=DIR      or h36m, 3dhp; teacher=RUN
+  python -m kdpose_jax.study.runner configs/studies/student_size.py                                      demo: generated motion
+  python -m kdpose_jax.study.runner configs/studies/student_size.py:mocap --config.data.records=DIR      or h36m, 3dhp; teacher=RUN
 """
 
 from configs.studies.parts import lifting
-from kdpose_jax.report.comparison import Row, Run, Study
+from kdpose_jax.study.declare import Row, Run, Study
 
 
 def get_study(text: str = "") -> Study:

@@ -1,12 +1,12 @@
 """One student from teachers of several sizes, and from none.
 
-  python -m kdpose_jax.report.study configs/studies/teacher_size.py                                      demo: generated motion
-  python -m kdpose_jax.report.study configs/studies/teacher_size.py:mocap --config.data.records=DIR      or h36m, 3dhp
+  python -m kdpose_jax.study.runner configs/studies/teacher_size.py                                      demo: generated motion
+  python -m kdpose_jax.study.runner configs/studies/teacher_size.py:mocap --config.data.records=DIR      or h36m, 3dhp
 """
 
 from configs import common
 from configs.studies.parts import lifting
-from kdpose_jax.report.comparison import Of, Row, Run, Study
+from kdpose_jax.study.declare import Of, Row, Run, Study
 
 
 def get_study(text: str = "") -> Study:

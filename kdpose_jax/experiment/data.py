@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from data_prep import convert
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import settings as run_settings
+from kdpose_jax.experiment import configs as run_settings
 
 
 def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None]) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import processes
 from kdpose_jax.contracts import Source
 from kdpose_jax.evaluate import cost, runner
-from kdpose_jax.experiment import networks, settings
+from kdpose_jax.experiment import configs, weights
 from kdpose_jax.experiment.training import Surroundings, build_method, open_protocol, plan_of
 from kdpose_jax.report import results
 from kdpose_jax.train import sharding
@@ -37,12 +38,12 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
       UserError: the checkpoint holds another network.
     """
     protocol = open_protocol(config, around)
-    method, config = build_method(settings.of_baseline(config), plan_of(config, 1))  # without weights there is no teacher to build
+    method, config = build_method(configs.of_baseline(config), plan_of(config, 1))  # without weights there is no teacher to build
     everywhere = sharding.replicated(around.mesh)
     params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), protocol.source.gather(np.arange(1)))
-    target = networks.variables_of("student", params, model_state)
+    target = weights.variables_of("student", params, model_state)
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), target)
-    network = networks.load_network(config.student.network.name, checkpoint, target)
+    network = weights.load_network(config.student.network.name, checkpoint, target)
     student, model_state = {"student": network["params"]}, {"student": network["state"]} if network["state"] else {}
     batch, over_batch = sharding.evaluation_batch(config.eval.batch, around.mesh), sharding.over_batch(around.mesh)
 
@@ -55,7 +56,7 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
     with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
         scores = protocol.full({"plain": method.predict, "flip": method.predict_with_flip}, run)
     return {
-        "loaded": networks.which_checkpoint(checkpoint),
+        "loaded": weights.which_checkpoint(checkpoint),
         "scores": scores,
         "table": protocol.row(scores),
         "breakdown": protocol.breakdown(scores),
@@ -105,17 +106,17 @@ def evaluate_once(
       metadata: of the data set.
       around: protocol and devices.
     """
-    values = settings.as_dict(config)
-    data = hashlib.sha256(json.dumps(settings.data_identity(metadata), sort_keys=True).encode()).hexdigest()
+    values = configs.as_dict(config)
+    data = hashlib.sha256(json.dumps(configs.data_identity(metadata), sort_keys=True).encode()).hexdigest()
     asked = {"version": RECORD_VERSION, "checkpoint": checkpoint, "data": data, "split": config.data.test_split}
     asked |= {block: values[block] for block in ("eval", "decode") if block in values}
     asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"  # of the latencies
-    folders = (directory, networks.run_folder(checkpoint))
+    folders = (directory, weights.run_folder(checkpoint))
     record = next((found for folder in folders if (found := kept_record(folder / RECORD_FILE, asked)) is not None), None)
-    if sharding.first_process_says(record is not None):
+    if processes.first_process_says(record is not None):
         return record if record is not None else {}
     record = evaluate_network(config, checkpoint, around)
     if jax.process_index() == 0:
         directory.mkdir(parents=True, exist_ok=True)
-        settings.write_json(directory / RECORD_FILE, {"asked": asked, "record": record})
+        configs.write_json(directory / RECORD_FILE, {"asked": asked, "record": record})
     return record

@@ -9,7 +9,7 @@ import optax
 from etils import epath
 
 from kdpose_jax.contracts import Batch, Method
-from kdpose_jax.experiment import settings
+from kdpose_jax.experiment import configs
 from kdpose_jax.train.state import TrainState
 
 FILE = "gradients.json"
@@ -42,12 +42,12 @@ def term_norms(method: Method) -> Callable[[TrainState, Any, Batch, jax.Array], 
 def is_whole(directory: epath.Path) -> bool:
     """Whether the run's report has both its moments; a run may have been killed between its last step and the second."""
     path = directory / FILE
-    return path.exists() and set(settings.read_json(path)) == {"start", "end"}
+    return path.exists() and set(configs.read_json(path)) == {"start", "end"}
 
 
 def write(directory: epath.Path, when: str, norms: dict[str, float]) -> None:
     """Adds the norms of one moment ("start", "end") to the run's report."""
     path = directory / FILE
-    report = settings.read_json(path) if path.exists() else {}
+    report = configs.read_json(path) if path.exists() else {}
     directory.mkdir(parents=True, exist_ok=True)
-    settings.write_json(path, report | {when: norms})
+    configs.write_json(path, report | {when: norms})

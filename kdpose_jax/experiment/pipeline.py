@@ -9,11 +9,11 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdpose_jax import buckets, files
-from kdpose_jax.checkpoint import teacher as checkpoint_teacher
+from kdpose_jax import buckets, files, processes
+from kdpose_jax.checkpoint import loading as checkpoint_teacher
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import data, networks, settings, summary
+from kdpose_jax.experiment import configs, data, weights
 from kdpose_jax.experiment.evaluation import evaluate_network, evaluate_once
 from kdpose_jax.experiment.training import (
     Run,
@@ -26,7 +26,7 @@ from kdpose_jax.experiment.training import (
     plan_of,
     train_run,
 )
-from kdpose_jax.report import results
+from kdpose_jax.report import results, run_page
 from kdpose_jax.train import devices, sharding
 from kdpose_jax.train.preemption import Stop
 
@@ -48,18 +48,18 @@ def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[st
       UserError: any mistake of the user's, as one sentence.
       Stopped: the run was told to stop while it trained.
     """
-    settings.check(config)
+    configs.check(config)
     resolve_paths(config)
     buckets.check_access(workdir, writes=True)
     check_what_is_read(config)
-    assumed = networks.adopt_teacher(config)
-    if config.teacher.checkpoint and not networks.is_weight_file(config.teacher.checkpoint):
+    assumed = weights.adopt_teacher(config)
+    if config.teacher.checkpoint and not weights.is_weight_file(config.teacher.checkpoint):
         checkpoint_teacher.require_step(config.teacher.checkpoint)
-    settings.refuse_other_run(workdir, config)
+    configs.refuse_other_run(workdir, config)
     runs = planned_runs(config)
     notes = [*assumed, *check_before_data(runs)]
     mesh = start_devices(config.platform)
-    if sharding.first_process_says((workdir / RESULTS).exists()):
+    if processes.first_process_says((workdir / RESULTS).exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
             files.tidy(workdir, below=written_below(runs))
@@ -104,7 +104,7 @@ def held_by_first_process(
                 remedy = "name another folder with --workdir"
                 cannot = f"'{workdir}' cannot be written ({error.strerror}): {remedy}."
                 refusal, refused = UserError(said or cannot), True
-        if sharding.first_process_says(refused):
+        if processes.first_process_says(refused):
             raise refusal
         yield
 
@@ -113,18 +113,18 @@ def run_stages(
     config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None], stop: Stop
 ) -> None:
     """Data, the networks one after another, the report; see `train_and_report`."""
-    with sharding.first_process_first():
+    with processes.first_process_first():
         records = data.prepare_records(config, workdir, show)
     metadata = check_records(config, records)
-    if sharding.first_process_says(settings.holds_other_data(workdir, metadata)):
-        raise UserError(f"'{workdir}' holds a run on other data ({settings.DATA_FILE} says which): use another --workdir, or that data.")
+    if processes.first_process_says(configs.holds_other_data(workdir, metadata)):
+        raise UserError(f"'{workdir}' holds a run on other data ({configs.DATA_FILE} says which): use another --workdir, or that data.")
     around = open_surroundings(config, records, workdir, mesh, show, stop, training=True)
     for run in runs:
         if not is_given(run, config):
             check_run(run, around)
-    with sharding.first_process_first():
+    with processes.first_process_first():
         if jax.process_index() == 0:
-            settings.claim(workdir, config, metadata)
+            configs.claim(workdir, config, metadata)
     require_shared(workdir)
     networks_done, teacher_run = {}, config.teacher.checkpoint
     for run in runs:
@@ -143,11 +143,11 @@ def run_stages(
         extra = origin_of(config, metadata, around, protocol)
         extra["teachers"] = checkpoint_teacher.run_meta(str(workdir / runs[-1].name))["teachers"]
         origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
-        summary.tell(workdir, networks_done, origin, protocol, metadata, show)
-        summary.draw(workdir, networks_done, protocol, metadata)
+        run_page.tell(workdir, networks_done, origin, protocol, metadata, show)
+        run_page.draw(workdir, networks_done, protocol, metadata)
         results.write_results(workdir / RESULTS, networks_done, origin)  # last: the run is done
-        show(f"results in {workdir}: {RESULTS}, results.md, {summary.FIGURES}/")
-    sharding.wait_for_all("report")
+        show(f"results in {workdir}: {RESULTS}, results.md, {run_page.FIGURES}/")
+    processes.wait_for_all("report")
 
 
 def evaluate_and_report(
@@ -171,7 +171,7 @@ def evaluate_and_report(
     Raises:
       UserError: the checkpoint is of another model or method, or any other mistake of the user's.
     """
-    checkpoint, records = networks.resolve(checkpoint), networks.resolve(records)
+    checkpoint, records = weights.resolve(checkpoint), weights.resolve(records)
     buckets.check_access(checkpoint, writes=workdir is None)
     if workdir is not None:
         buckets.check_access(workdir, writes=True)
@@ -182,41 +182,41 @@ def evaluate_and_report(
             config.data.records, config.data.source = records, ""
     # A run's own platform is where it was trained; where it is scored the command says.
     mesh = start_devices("" if config is None else config.platform)
-    if networks.is_weight_file(checkpoint):
+    if weights.is_weight_file(checkpoint):
         if config is None:
             raise UserError(
                 f"'{checkpoint}' says nothing of its data: give its experiment with --config, for example configs/scjd.py:h36m."
             )
         config.teacher.checkpoint = checkpoint
-        notes = networks.adopt_teacher(config, named="--checkpoint")
-        config = settings.of_teacher(config)
+        notes = weights.adopt_teacher(config, named="--checkpoint")
+        config = configs.of_teacher(config)
     else:
-        stored = networks.stored_config(checkpoint)
+        stored = weights.stored_config(checkpoint)
         checkpoint_teacher.require_step(checkpoint)
         notes = checkpoint_teacher.passed_over(checkpoint)
         if config is not None:
             refuse_other_network(config, stored, checkpoint)
             if config.data.records or config.data.source:
                 stored.data.update({name: config.data[name] for name in ("records", "source", "converter")})
-            stored.eval = ConfigDict(settings.as_tuples(config.eval.to_dict()))
+            stored.eval = ConfigDict(configs.as_tuples(config.eval.to_dict()))
         config = stored
     if records:
         config.data.records, config.data.source = records, ""
-    settings.check(config)
+    configs.check(config)
     buckets.check_access(config.data.records, writes=False)  # of the other paths nothing is read
     home = place_of_results(checkpoint) if workdir is None else workdir
     for note in notes:
         show(note)
-    with held_by_first_process(home / "eval", [summary.FIGURES], show):
-        with sharding.first_process_first():
-            network = networks.run_folder(checkpoint)
+    with held_by_first_process(home / "eval", [run_page.FIGURES], show):
+        with processes.first_process_first():
+            network = weights.run_folder(checkpoint)
             found = data.find_records(config, checkpoint, network, workdir, show)
         metadata = check_records(config, found)
         around = open_surroundings(config, found, home, mesh, show, stop, training=False)
         record = evaluate_network(copy_of(config), checkpoint, around)
         if jax.process_index() == 0:
             report_evaluation(home / "eval", checkpoint, record, config, metadata, around, show)
-        sharding.wait_for_all("report")
+        processes.wait_for_all("report")
 
 
 def report_evaluation(
@@ -234,15 +234,15 @@ def report_evaluation(
     origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
     name = pathlib.Path(checkpoint).name
     network = {name: {"title": name, "checkpoint": checkpoint, **record}}
-    summary.tell(directory, network, origin, protocol, metadata, show)
+    run_page.tell(directory, network, origin, protocol, metadata, show)
     results.write_results(directory / RESULTS, network, origin)
-    summary.draw(directory, network, protocol, metadata)
-    show(f"results in {directory}: {RESULTS}, results.md, {summary.FIGURES}/")
+    run_page.draw(directory, network, protocol, metadata)
+    show(f"results in {directory}: {RESULTS}, results.md, {run_page.FIGURES}/")
 
 
 def written_below(runs: list[Run]) -> list[str]:
     """The folders of a work directory that a run writes small files into."""
-    return [summary.FIGURES, *(run.name for run in runs)]
+    return [run_page.FIGURES, *(run.name for run in runs)]
 
 
 def place_of_results(checkpoint: str) -> epath.Path:
@@ -251,9 +251,9 @@ def place_of_results(checkpoint: str) -> epath.Path:
     Raises:
       UserError: the checkpoint lies by itself. Then its parents are anybody's.
     """
-    home = networks.run_folder(checkpoint)
+    home = weights.run_folder(checkpoint)
     trained = (home / "metrics.jsonl").exists() or checkpoint_teacher.holds_checkpoints(checkpoint)
-    if networks.is_weight_file(checkpoint) or trained:
+    if weights.is_weight_file(checkpoint) or trained:
         return home
     raise UserError(
         f"'{checkpoint}' does not lie in the folder of a network: say with --workdir DIR where the "
@@ -267,18 +267,18 @@ def require_shared(workdir: epath.Path) -> None:
     Raises:
       UserError: on all processes.
     """
-    if not sharding.all_processes_say((workdir / settings.CONFIG_FILE).exists()):
+    if not processes.all_processes_say((workdir / configs.CONFIG_FILE).exists()):
         raise UserError(f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a disk that all of them share.")
 
 
 def planned_runs(config: ConfigDict) -> list[Run]:
     """Teacher, student without distillation where asked for, student; of a method without a teacher the student alone."""
-    title = settings.load("methods", config.method, "method").TITLE
+    title = configs.load("methods", config.method, "method").TITLE
     if not title:
         return [Run("student", "student", copy_of(config))]
-    runs = [Run("teacher", "teacher", settings.of_teacher(config))]
+    runs = [Run("teacher", "teacher", configs.of_teacher(config))]
     if config.baseline:
-        runs.append(Run("baseline", "student without distillation", settings.of_baseline(config)))
+        runs.append(Run("baseline", "student without distillation", configs.of_baseline(config)))
     return [*runs, Run("student", f"student with {title}", copy_of(config))]
 
 
@@ -296,7 +296,7 @@ def check_before_data(runs: list[Run]) -> list[str]:
 
 def copy_of(config: ConfigDict) -> ConfigDict:
     """An unlocked copy."""
-    return ConfigDict(settings.as_tuples(config.to_dict()))
+    return ConfigDict(configs.as_tuples(config.to_dict()))
 
 
 def is_given(run: Run, config: ConfigDict) -> bool:
@@ -310,7 +310,7 @@ def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
     Raises:
       UserError: they have another skeleton, or hold what the config's reader does not read.
     """
-    reader = settings.load("data", config.data.reader, "data.reader")
+    reader = configs.load("data", config.data.reader, "data.reader")
     metadata = schema.read_metadata(records, reader.KIND)
     if metadata["skeleton"] != config.data.skeleton:
         raise UserError(
@@ -330,8 +330,8 @@ def open_surroundings(
     config: ConfigDict, records: str, workdir: epath.Path, mesh: Any, show: Callable[[str], None], stop: Stop, *, training: bool
 ) -> Surroundings:
     """Reads the data that all networks share."""
-    reader = settings.load("data", config.data.reader, "data.reader")
-    protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
+    reader = configs.load("data", config.data.reader, "data.reader")
+    protocol = configs.load("evaluate", config.eval.protocol, "eval.protocol")
     training_data = reader.read(records, config.data.train_split) if training else None
     around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show, stop)
     if training:
@@ -343,12 +343,12 @@ def open_surroundings(
 
 def resolve_paths(config: ConfigDict) -> None:
     """Makes paths absolute, so that what a run stores of them is true from any folder."""
-    teacher = networks.resolve(config.teacher.checkpoint)
+    teacher = weights.resolve(config.teacher.checkpoint)
     config.teacher.checkpoint = checkpoint_teacher.explicit(teacher)
     for name in ("records", "source"):
-        config.data[name] = networks.resolve(config.data[name])
+        config.data[name] = weights.resolve(config.data[name])
     for stage in (config.teacher, config.student):
-        stage.pretrained = networks.resolve(stage.pretrained)
+        stage.pretrained = weights.resolve(stage.pretrained)
 
 
 def check_what_is_read(config: ConfigDict) -> None:
@@ -388,7 +388,7 @@ def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any
 def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str) -> None:
     """Compares what decides the network: method, the trained network's blocks and what fits them."""
     if stored.method == config.teacher.method and stored.method != config.method:
-        config = settings.of_teacher(config)  # the checkpoint is the teacher of such an experiment
+        config = configs.of_teacher(config)  # the checkpoint is the teacher of such an experiment
     if config.method != stored.method:  # another method has other blocks, which cannot be compared
         raise UserError(
             f"'{checkpoint}' has method {stored.method} and the config says {config.method}: give the config it was trained "
@@ -396,7 +396,7 @@ def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str
         )
     pairs = [("student." + part, config.student[part].to_dict(), stored.student[part].to_dict()) for part in config.student.shape]
     pairs += [(f"data.{name}", config.data[name], stored.data[name]) for name in config.data.must_fit]
-    asked, found = (settings.flatten({name: pair[side] for name, *pair in pairs}) for side in (0, 1))
+    asked, found = (configs.flatten({name: pair[side] for name, *pair in pairs}) for side in (0, 1))
     for name in sorted(asked | found):
         values = [values[name] if name in values else "none" for values in (found, asked)]
         if values[0] != values[1]:
@@ -409,7 +409,7 @@ def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str
 def origin_of(config: ConfigDict, metadata: dict[str, Any], around: Surroundings, protocol: Any) -> dict[str, Any]:
     """What the results depend on beside code and devices."""
     return {
-        "config": settings.as_dict(config),
+        "config": configs.as_dict(config),
         "scored_in": {"compute": "float32", "matmul_precision": "highest"},
         "seed": config.seed,
         "conditions": protocol.conditions,

@@ -14,6 +14,7 @@ import optax
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import processes
 from kdpose_jax.checkpoint.integrity import set_damaged_aside
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.checkpoint.stored import FOLDERS
@@ -21,9 +22,9 @@ from kdpose_jax.contracts import Method, Source
 from kdpose_jax.data.batches import TrainBatches, to_global
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import runner
-from kdpose_jax.experiment import caching, gradients, memory, networks, settings
+from kdpose_jax.experiment import caching, configs, gradients, memory, weights
 from kdpose_jax.train import loop, optim, sharding, state
-from kdpose_jax.train.periodic import Lines, MetricsLog
+from kdpose_jax.train.logs import Lines, MetricsLog
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.step import build_step
 
@@ -73,7 +74,7 @@ class Surroundings:
 
 def open_training(config: ConfigDict, around: Surroundings) -> Source:
     """The training examples as a run's method reads them; runs that read the same share them."""
-    reader = settings.load("data", config.data.reader, "data.reader")
+    reader = configs.load("data", config.data.reader, "data.reader")
     asked = {"seed": config.seed, **reads(config, training=True), **config.data.training.to_dict()}
     key = json.dumps(asked, sort_keys=True)
     if key not in around.sources:
@@ -83,13 +84,13 @@ def open_training(config: ConfigDict, around: Surroundings) -> Source:
 
 def open_protocol(config: ConfigDict, around: Surroundings) -> Any:
     """The evaluation of a run's network."""
-    protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
+    protocol = configs.load("evaluate", config.eval.protocol, "eval.protocol")
     return protocol.open_protocol(around.test_data, **reads(config, training=False), **config.eval.settings)
 
 
 def reads(config: ConfigDict, *, training: bool) -> dict[str, Any]:
     """What the batches of a run hold, as its method says."""
-    return settings.load("methods", config.method, "method").reads(config, training=training)
+    return configs.load("methods", config.method, "method").reads(config, training=training)
 
 
 def plan_of(config: ConfigDict, examples: int) -> loop.Plan:
@@ -109,7 +110,7 @@ def build_method(config: ConfigDict, plan: loop.Plan) -> tuple[Method, ConfigDic
     """The method of a run whose length is known, and its locked config."""
     config.run.steps, config.run.steps_per_epoch = plan.steps, plan.steps_per_epoch
     config.lock()
-    return settings.load("methods", config.method, "method").build(config), config
+    return configs.load("methods", config.method, "method").build(config), config
 
 
 def build_optimizer(
@@ -130,7 +131,7 @@ def check_run(run: Run, around: Surroundings) -> None:
       UserError: it does not fit into memory, would wait for no batch, or its pretrained weights are of another network.
     """
     source = open_training(run.config, around)
-    trial = ConfigDict(settings.as_tuples(run.config.to_dict()))
+    trial = ConfigDict(configs.as_tuples(run.config.to_dict()))
     plan = plan_of(trial, len(source))
     method, config = build_method(trial, plan)
     _, optimizer = build_optimizer(method, config, plan)
@@ -151,7 +152,7 @@ def check_run(run: Run, around: Surroundings) -> None:
     memory.require_room(run.name, needed, jax.local_devices()[0])
     if config.student.pretrained:
         params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), example)
-        networks.check_pretrained(run.name, config.student, networks.variables_of("student", params, model_state))
+        weights.check_pretrained(run.name, config.student, weights.variables_of("student", params, model_state))
 
 
 def train_run(run: Run, around: Surroundings) -> epath.Path:
@@ -176,13 +177,13 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
     if jax.process_index() == 0:
         for folder in FOLDERS:
             set_damaged_aside(directory / folder, around.show)
-    sharding.wait_for_all("damaged checkpoints are set aside")
+    processes.wait_for_all("damaged checkpoints are set aside")
     opened = [open_checkpoints(directory / folder, config, protocol) for folder in FOLDERS]
     with closing(opened[0]) as checkpoints, closing(opened[1]) as interrupted:
         checkpoints.remove_deleted()  # a run that has only its report left to write saves nothing
         reports = config.gradient_report and bool(method.teachers)
         trained = checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory))
-        if sharding.first_process_says(trained):
+        if processes.first_process_says(trained):
             around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
             remove_interrupted(directory)
             return directory
@@ -193,7 +194,7 @@ def train_run(run: Run, around: Surroundings) -> epath.Path:
         current = state.create(
             method, optimizer, example, first_key, with_ema=block.ema_decay > 0, mesh=around.mesh, fsdp=block.fsdp
         )
-        frozen, fingerprints = networks.load_frozen(method, config.teacher.network.name, example, first_key, around.mesh)
+        frozen, fingerprints = weights.load_frozen(method, config.teacher.network.name, example, first_key, around.mesh)
         newest = newest_of(checkpoints, interrupted)
         interval: list[loop.Measured] = []
         if newest is None and config.student.pretrained:
@@ -270,8 +271,8 @@ def report_gradients(
 
 def with_pretrained(config: ConfigDict, fresh: state.TrainState) -> state.TrainState:
     """A state at step 0 whose student starts from published weights."""
-    variables = networks.variables_of("student", fresh.params, fresh.model_state)
-    filled = networks.start_from(config.student.network.name, config.student.pretrained, variables)
+    variables = weights.variables_of("student", fresh.params, fresh.model_state)
+    filled = weights.start_from(config.student.network.name, config.student.pretrained, variables)
     model_state = {**fresh.model_state, "student": filled["state"]} if filled["state"] else fresh.model_state
     params = {**fresh.params, "student": filled["params"]}
     ema = None if fresh.ema is None else {**fresh.ema, "student": jax.tree.map(jnp.copy, filled["params"])}
@@ -280,7 +281,7 @@ def with_pretrained(config: ConfigDict, fresh: state.TrainState) -> state.TrainS
 
 def meta_of(config: ConfigDict, fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """What a checkpoint says of itself."""
-    return {"config": settings.as_dict(config), "method": config.method, "teachers": dict(fingerprints)}
+    return {"config": configs.as_dict(config), "method": config.method, "teachers": dict(fingerprints)}
 
 
 def open_checkpoints(directory: epath.Path, config: ConfigDict, protocol: Any) -> Checkpoints:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from kdpose_jax.codecs.simdr import count_bins
+from kdpose_jax.codecs.keypoints_2d import count_bins
 from kdpose_jax.models.convolution import convolution_init
 from kdpose_jax.models.hrnet import STRIDE, HRNet
-from kdpose_jax.models.simdr import SimDRHead
+from kdpose_jax.models.simdr_head import SimDRHead
 
 HEADS = ("simdr", "heatmap")
 

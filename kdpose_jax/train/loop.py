@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from kdpose_jax import processes
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import TrainBatches
 from kdpose_jax.errors import UserError
-from kdpose_jax.train import sharding
-from kdpose_jax.train.periodic import Lines, MetricsLog, Progress, mean_metrics
+from kdpose_jax.train.logs import Lines, MetricsLog, Progress, mean_metrics
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
 from kdpose_jax.train.step import TrainStep
@@ -157,7 +157,7 @@ class Training:
         if len(self.pending) > IN_FLIGHT:  # a request to stop must not wait for a queue of steps
             jax.block_until_ready(self.pending[-1 - IN_FLIGHT][1])
         if self.storage.examples is not None:
-            self.storage.examples.write(self.step, {"examples": sharding.whole(batch["example"]).tolist()})
+            self.storage.examples.write(self.step, {"examples": processes.whole(batch["example"]).tolist()})
         if not self.compiled:
             self.stop.defer()  # until here nothing was in memory that is not on the disk
             jax.block_until_ready(metrics)

@@ -1,21 +1,16 @@
 """The mesh and where arrays lie on it."""
 
-import contextlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from kdpose_jax.checkpoint.barrier import wait_for_all
 from kdpose_jax.errors import UserError
-
-# What a connection says that the other end has closed.
-_GONE = re.compile("by peer|broken pipe|socket closed|heartbeat", re.IGNORECASE)
+from kdpose_jax.processes import wait_for_all
 
 SMALLEST_SHARED = 2**20  # bytes; of less than that every device keeps a copy, which costs less than to collect its parts
 
@@ -90,33 +85,6 @@ def check_batch(name: str, batch: int, accumulate: int, mesh: Mesh) -> None:
         raise UserError(f"{name} is {batch}, and {mesh.size} devices share it{parts}: use a multiple of {smallest}.")
 
 
-def lost_process(error: BaseException) -> str | None:
-    """The sentence for what the others meet, in their next sum, when a connected process is gone; None of any other error."""
-    if not isinstance(error, jax.errors.JaxRuntimeError) or jax.process_count() == 1 or not _GONE.search(str(error)):
-        return None
-    return (
-        f"Another process of this run is gone ({' '.join(str(error).split())[:200]}): when all have ended, give the same command again to "
-        "all; it goes on from the last checkpoint."
-    )
-
-
-def whole(array: jax.Array) -> np.ndarray:
-    """A batch array of all processes, on each of them."""
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True) if jax.process_count() > 1 else array)
-
-
-def first_process_says(value: bool) -> bool:
-    """Process 0's answer, on every process: what only one of them can see must not send them different ways."""
-    wait_for_all("question to the first process")
-    return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
-
-
-def all_processes_say(value: bool) -> bool:
-    """Whether every process says yes."""
-    wait_for_all("question to all processes")
-    return value if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.asarray(value))))
-
-
 def meet(mesh: Mesh) -> None:
     """A first sum over all devices while every process is there: gloo, which joins CPU processes, then has its connections, for which
     it would not wait longer than 30 s for a process that compiles more slowly."""
@@ -126,19 +94,3 @@ def meet(mesh: Mesh) -> None:
         jax.block_until_ready(jax.jit(lambda values: values.sum(), out_shardings=replicated(mesh))(ones))
 
 
-@contextlib.contextmanager
-def first_process_first() -> Iterator[None]:
-    """Runs a block on process 0 before the others, which then find its files where the disk is shared.
-
-    Raises:
-      UserError: on the others, where the block failed on process 0: they need not fail at the same themselves.
-    """
-    if jax.process_index() > 0 and not first_process_says(False):
-        raise UserError(f"Process {jax.process_index()} stops because process 0 failed: its own output says why.")
-    succeeded = False
-    try:
-        yield
-        succeeded = True
-    finally:
-        if jax.process_index() == 0:
-            first_process_says(succeeded)

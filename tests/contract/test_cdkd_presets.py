@@ -6,7 +6,7 @@ import pytest
 from tiny import first_steps, get_config, prediction_shapes, quick_compiles  # noqa: F401
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import pipeline, settings, training
+from kdpose_jax.experiment import configs, pipeline, training
 
 FULL = ("mpii32", "mpii64", "coco32", "coco64")
 # width, side, k, joints (docs/methods/cdkd.md#settings); smoothing, scale factor, rotation,
@@ -78,7 +78,7 @@ def test_plus(preset):
 @pytest.mark.parametrize("mode", ["paper", "release", "plus"])
 def test_every_mode_builds(preset, mode):
     config = get_config("cdkd", f"{preset},mode={mode}")
-    settings.check(config)
+    configs.check(config)
     for run in pipeline.planned_runs(config):
         training.build_method(run.config, training.plan_of(run.config, 1000))
 
@@ -92,7 +92,7 @@ def test_unknown_mode_is_refused():
 def test_heatmap_baseline(preset):
     """HRNet's own head on the same crops and schedule (spec appendix B: 1 cell at 8x8 and 16x16): one network, no teacher."""
     config, simdr = get_config("cdkd", f"{preset},head=heatmap"), get_config("cdkd", preset)
-    settings.check(config)
+    configs.check(config)
     (run,) = pipeline.planned_runs(config)
     assert (run.name, run.config.method, config.name) == ("student", "supervised", f"cdkd_{preset}_heatmap")
     assert (config.student.network.head, config.student.loss.sigma, config.student.loss.scale) == ("heatmap", 1.0, 1.0)

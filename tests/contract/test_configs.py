@@ -24,8 +24,8 @@ from configs import common, scjd
 from data_prep import convert
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
-from kdpose_jax.experiment import pipeline, settings, training
-from kdpose_jax.methods.sparse_lifting import keyframe_grid
+from kdpose_jax.experiment import configs, pipeline, training
+from kdpose_jax.tasks.sparse_lifting import keyframe_grid
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 experiments = pytest.mark.parametrize(("file", "preset"), EXPERIMENTS)
@@ -40,23 +40,23 @@ def one_sentence(error: UserError) -> bool:
 @experiments
 def test_is_checked_locked_and_written(file, preset):
     config = get_config(file, preset)
-    settings.check(config)
+    configs.check(config)
     for run in pipeline.planned_runs(config):
         _, locked = training.build_method(run.config, training.plan_of(run.config, 1000))
         assert locked.is_locked
         with pytest.raises((AttributeError, KeyError)):
             locked.student.no_such_field = 1
-        values = settings.as_dict(locked)
-        back = settings.from_dict(json.loads(json.dumps(values)))
-        assert settings.flatten(back.to_dict()) == settings.flatten(locked.to_dict())
-        assert settings.differences(values, settings.as_dict(back)) == []
+        values = configs.as_dict(locked)
+        back = configs.from_dict(json.loads(json.dumps(values)))
+        assert configs.flatten(back.to_dict()) == configs.flatten(locked.to_dict())
+        assert configs.differences(values, configs.as_dict(back)) == []
 
 
 @experiments
 def test_every_field_can_be_given_on_the_command_line(file, preset):
     """ml_collections takes a field's type from its value: None or a list could not be overridden, a tuple can."""
     allowed = (bool, int, float, str, tuple)
-    bad = {name: value for name, value in settings.flatten(get_config(file, preset).to_dict()).items() if not isinstance(value, allowed)}
+    bad = {name: value for name, value in configs.flatten(get_config(file, preset).to_dict()).items() if not isinstance(value, allowed)}
     assert not bad
 
 
@@ -70,7 +70,7 @@ def test_converter_has_the_settings(file, text):
 @experiments
 def test_default_preset_is_the_first(file, preset):
     first = next(name for other, name in EXPERIMENTS if other == file)
-    assert settings.as_dict(get_config(file, "")) == settings.as_dict(get_config(file, first))
+    assert configs.as_dict(get_config(file, "")) == configs.as_dict(get_config(file, first))
     assert get_config(file, preset).name == f"{file}_{preset}"
 
 
@@ -216,7 +216,7 @@ def test_values_refused_before_anything_starts(key, value, message):
     config = scjd.get_config("demo")
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message) as caught:
-        settings.check(config)
+        configs.check(config)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
@@ -245,9 +245,9 @@ def test_configs_of_the_three_runs():
     assert teacher.method == config.teacher.method and student.method == baseline.method == config.method
     assert teacher.student.network.to_dict() == config.teacher.network.to_dict()
     assert set(baseline.distill.weights.values()) == {0.0}
-    changed = settings.differences(settings.as_dict(student), settings.as_dict(baseline))
+    changed = configs.differences(configs.as_dict(student), configs.as_dict(baseline))
     assert sorted(line.split(":")[0] for line in changed) == [f"distill.weights.{name}" for name in sorted(config.distill.weights)]
-    assert settings.as_dict(config) == settings.as_dict(scjd.get_config("demo")), "deriving configs changes the original"
+    assert configs.as_dict(config) == configs.as_dict(scjd.get_config("demo")), "deriving configs changes the original"
 
 
 @runs
@@ -320,7 +320,7 @@ def test_without_weights_it_is_the_task(file, preset):
 def test_reader_and_protocol_take_what_the_method_reads(file, preset, name):
     """Nobody else calls them, so that an argument that one of them lacks would be met by a user."""
     config = {run.name: run for run in pipeline.planned_runs(get_config(file, preset))}[name].config
-    protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol")
+    protocol = configs.load("evaluate", config.eval.protocol, "eval.protocol")
     inspect.signature(protocol.open_protocol).bind("data", **training.reads(config, training=False), **config.eval.settings)
     assert set(training.reads(config, training=True)) == set(training.reads(config, training=False))
 

@@ -8,9 +8,9 @@ from ml_collections import ConfigDict
 from tiny import get_config
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import pipeline, settings
-from kdpose_jax.report import study as command
-from kdpose_jax.report.comparison import Of, Run
+from kdpose_jax.experiment import configs, pipeline
+from kdpose_jax.study import runner as command
+from kdpose_jax.study.declare import Of, Run
 
 STUDIES = sorted(pathlib.Path("configs/studies").glob("[a-z]*.py"))
 LIFTING = ("", "mocap", "h36m", "3dhp")
@@ -38,7 +38,7 @@ def config_of(run: Run) -> ConfigDict:
         assert field in block, f"{run.name}: {name}"
         if not isinstance(value, Of):
             block[field] = value  # of another type: a TypeError
-    found = settings.flatten(config.to_dict())
+    found = configs.flatten(config.to_dict())
     for name, value in run.fields.items():  # none of them has changed another
         assert isinstance(value, Of) or found[name] == value, f"{run.name}: {name}"
     return config
@@ -52,11 +52,11 @@ def test_the_launcher_takes_every_run(path, text):
     configs = {run.name: config_of(run) for run in study.runs}
     for first, second in itertools.combinations(study.runs, 2):
         teachers = {run.fields["teacher.checkpoint"] if "teacher.checkpoint" in run.fields else None for run in (first, second)}
-        same = settings.as_dict(configs[first.name]) == settings.as_dict(configs[second.name]) and len(teachers) == 1
+        same = configs.as_dict(configs[first.name]) == configs.as_dict(configs[second.name]) and len(teachers) == 1
         assert not same, f"{first.name} and {second.name} are the same"
     for run in study.runs:
         config = configs[run.name]
-        settings.check(config)
+        configs.check(config)
         runs = pipeline.planned_runs(config)
         pipeline.check_before_data(runs)
         shown = {row.network for row in study.rows if row.run == run.name}
@@ -68,7 +68,7 @@ def test_columns_are_those_of_the_protocol(path, text):
     study = command.load(f"{path}:{text}" if text else str(path))
     for run in study.runs:
         config = config_of(run)
-        protocol = settings.load("evaluate", config.eval.protocol, "eval.protocol").Protocol
+        protocol = configs.load("evaluate", config.eval.protocol, "eval.protocol").Protocol
         columns = protocol.columns if isinstance(protocol.columns, tuple) else (("pck",),)  # PCK's are named after a setting
         assert {key for key, *_ in study.columns} <= {key for key, *_ in columns}
 

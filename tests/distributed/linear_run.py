@@ -18,7 +18,7 @@ from kdpose_jax.data.batches import TrainBatches, to_global
 from kdpose_jax.evaluate import runner
 from kdpose_jax.methods.loss_terms import as_metrics
 from kdpose_jax.train import loop, preemption, sharding, state
-from kdpose_jax.train.periodic import MetricsLog, Progress
+from kdpose_jax.train.logs import MetricsLog, Progress
 from kdpose_jax.train.step import build_step
 
 EXAMPLES, BATCH, RATE, SEED, STEPS, SIGNAL_AT = 11, 4, 0.05, 3, 40, 3
@@ -91,7 +91,7 @@ def main(folder):
     order = []
     if number == processes - 1:
         time.sleep(0.3)  # it would be first otherwise
-    with sharding.first_process_first():
+    with processes.first_process_first():
         order = [path.name for path in folder.glob("was-*")]
         (folder / f"was-{number}").touch()
     current, optimizer, key = new_state(mesh)
@@ -138,8 +138,8 @@ def main(folder):
     seen = {
         "stopped": stopped, "step": step, "order": order, "read": trained.read, "tested": tested.read, "obeys": stop.requested(),
         "predicted": predictions(state.TrainState(**restored)).tolist(),
-        "all_say": [sharding.all_processes_say(True), sharding.all_processes_say(number == 0)],
-        "first_says": sharding.first_process_says(number == 0),
+        "all_say": [processes.all_processes_say(True), processes.all_processes_say(number == 0)],
+        "first_says": processes.first_process_says(number == 0),
     }  # fmt: skip
     print(json.dumps(seen))
 

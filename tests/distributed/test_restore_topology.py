@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from kdpose_jax.checkpoint import teacher
+from kdpose_jax.checkpoint import loading
 from kdpose_jax.checkpoint.manager import Checkpoints
 
 OPTIMISER = optax.adamw(1e-3)
@@ -84,6 +84,6 @@ def test_teacher_of_eight_devices_is_loaded_on_fewer(tmp_path, devices):
     state = initial_state()
     save(tmp_path / "checkpoints", jax.device_put(state, shardings(state, make_mesh(8))))
     wanted = on_mesh(state["params"], make_mesh(devices))
-    variables, _, _ = teacher.load_variables(tmp_path, {"params": wanted}, which="latest", prefer_ema=False)
+    variables, _, _ = loading.load_variables(tmp_path, {"params": wanted}, which="latest", prefer_ema=False)
     assert_same_bits(variables["params"], state["params"], devices)
-    assert teacher.fingerprint(variables["params"]) == teacher.fingerprint(state["params"])
+    assert loading.fingerprint(variables["params"]) == loading.fingerprint(state["params"])

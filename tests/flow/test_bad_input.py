@@ -212,12 +212,12 @@ def test_other_data_in_the_same_folder(capsys, finished, tmp_path):
 
 
 def test_full_disk(capsys, records, tmp_path, monkeypatch):
-    from kdpose_jax.experiment import settings
+    from kdpose_jax.experiment import configs
 
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(settings, "write_atomically", full)
+    monkeypatch.setattr(configs, "write_atomically", full)
     message = refusal(capsys, *CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
     assert "disk is full" in message
 

@@ -8,7 +8,7 @@ from tiny import get_config, mesh_of, quick_compiles, shrink  # noqa: F401
 
 from data_prep import convert
 from kdpose_jax.data import persons
-from kdpose_jax.evaluate import pck
+from kdpose_jax.evaluate.protocols import pck
 from kdpose_jax.experiment import pipeline, training
 from kdpose_jax.train import state
 from kdpose_jax.train.step import build_step

@@ -12,8 +12,8 @@ from tiny import quick_compiles  # noqa: F401
 from torch_states import hrnet_state
 
 from data_prep import convert
-from kdpose_jax.checkpoint.teacher import run_meta
-from kdpose_jax.experiment import settings
+from kdpose_jax.checkpoint.loading import run_meta
+from kdpose_jax.experiment import configs
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 SIZES = {"width": 4, "stem_width": 4, "blocks": 1, "modules": "(1,)"}
@@ -82,7 +82,7 @@ def test_batch_statistics_are_saved_and_evaluated(finished, capsys):
     home = workdir.parent / "eval"
     assert launch_main("--mode", "eval", "--checkpoint", str(workdir / "student"), "--workdir", str(home), devices=8) == 0
     expected, found = (
-        settings.flatten(json.loads(path.read_text())["networks"]["student"]["scores"])
+        configs.flatten(json.loads(path.read_text())["networks"]["student"]["scores"])
         for path in (workdir / "results.json", home / "eval" / "results.json")
     )
     assert set(expected) == set(found)

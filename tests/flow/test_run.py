@@ -13,8 +13,8 @@ import pytest
 from golden import REPOSITORY
 from launching import final_params, launch_main
 
-from kdpose_jax.checkpoint.teacher import run_meta
-from kdpose_jax.experiment import settings
+from kdpose_jax.checkpoint.loading import run_meta
+from kdpose_jax.experiment import configs
 from kdpose_jax.methods.scjd.method import build
 
 NETWORKS = ("teacher", "baseline", "student")
@@ -109,7 +109,7 @@ def test_evaluation_repeats_on_any_number_of_devices(finished, devices):
     assert launch_main(*arguments, devices=devices) == 0
     expected = json.loads((workdir / "results.json").read_text())["networks"]["student"]["scores"]
     found = json.loads((home / "eval" / "results.json").read_text())["networks"]["student"]["scores"]
-    expected, found = settings.flatten(expected), settings.flatten(found)
+    expected, found = configs.flatten(expected), configs.flatten(found)
     assert set(expected) == set(found)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
@@ -117,5 +117,5 @@ def test_evaluation_repeats_on_any_number_of_devices(finished, devices):
 
 def test_builder_reads_the_config_it_stored(finished):
     workdir, _ = finished
-    config = settings.from_dict(run_meta(workdir / "student")["config"])
+    config = configs.from_dict(run_meta(workdir / "student")["config"])
     assert build(config.lock()).teachers[0].checkpoint == str(workdir / "teacher")

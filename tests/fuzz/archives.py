@@ -138,14 +138,14 @@ def _torch_states() -> list[Any]:
 def torch(folder: pathlib.Path) -> Reader:
     import torch
 
-    from kdpose_jax.models import torch_import
+    from kdpose_jax.pytorch import importing
 
     seeds = []
     for state in _torch_states():
         content = io.BytesIO()
         torch.save(state, content)
         seeds.append(content.getvalue())
-    read = on_file(folder / "weights.pth", _import_everything(torch_import))
+    read = on_file(folder / "weights.pth", _import_everything(importing))
     return Reader(read, seeds, (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06"))
 
 
@@ -153,7 +153,7 @@ def torch_legacy(folder: pathlib.Path) -> Reader:
     """Files of before PyTorch 1.6."""
     import torch
 
-    from kdpose_jax.models import torch_import
+    from kdpose_jax.pytorch import importing
 
     seeds = []
     for state in [*_torch_states(), {"net": {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2).bfloat16()}, "lr": 0.1}]:
@@ -167,12 +167,12 @@ def torch_legacy(folder: pathlib.Path) -> Reader:
         b"Q",
         *PICKLE_WORDS,
     )
-    return Reader(on_file(folder / "weights", _import_everything(torch_import)), seeds, words)
+    return Reader(on_file(folder / "weights", _import_everything(importing)), seeds, words)
 
 
 def safetensors(folder: pathlib.Path) -> Reader:
     """The header alone matters; half of the seeds hold the names of a network."""
-    from kdpose_jax.models import torch_import
+    from kdpose_jax.pytorch import importing
 
     def file(header: dict[str, Any], size: int) -> bytes:
         encoded = json.dumps(header).encode()
@@ -184,15 +184,15 @@ def safetensors(folder: pathlib.Path) -> Reader:
         entries = [{"dtype": kind, "shape": [1, 2, 3], "data_offsets": place} for place in places]
         seeds.append(file({"__metadata__": {"format": "pt"}, **dict(zip(names, entries, strict=True))}, 12 * width))
     words = (b'"data_offsets":[', b'"shape":[', b'"dtype":"F16"', b'"dtype":"BOOL"', b'"__metadata__"', b"\xff\xff\xff\xff", b"-1", b"1e9")
-    return Reader(on_file(folder / "weights", _import_everything(torch_import)), seeds, words)
+    return Reader(on_file(folder / "weights", _import_everything(importing)), seeds, words)
 
 
-def _import_everything(torch_import: Any) -> Callable[[str], None]:
+def _import_everything(importing: Any) -> Callable[[str], None]:
     names = ("mixste", "hrnet", "videopose3d", "mixste_hot", "poseformer_v2")
 
     def read(path: str) -> None:
         size = pathlib.Path(path).stat().st_size
-        load = torch_import.import_pretrained if size % 2 else torch_import.import_network
+        load = importing.import_pretrained if size % 2 else importing.import_network
         load(names[size % len(names)], path)
 
     return read
@@ -202,11 +202,11 @@ def torch_pickle(folder: pathlib.Path) -> Reader:
     """The pickle alone, in a checkpoint with four numbers that is whole."""
     import torch
 
-    from kdpose_jax.models import torch_import
+    from kdpose_jax.pytorch import importing
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "weights.pth"
-    import_everything = _import_everything(torch_import)
+    import_everything = _import_everything(importing)
 
     def read(pickled: bytes) -> None:
         with zipfile.ZipFile(path, "w") as archive:

@@ -78,9 +78,9 @@ def coco_annotations(folder: pathlib.Path) -> Reader:
 
 
 def coco_evaluation(folder: pathlib.Path) -> Reader:
-    from kdpose_jax.evaluate import coco_metrics
+    from kdpose_jax.evaluate.metrics import coco_ap
 
-    return Reader(on_file(folder / "test_annotations.json", coco_metrics.read_annotations), as_json([_coco()]), is_json=True)
+    return Reader(on_file(folder / "test_annotations.json", coco_ap.read_annotations), as_json([_coco()]), is_json=True)
 
 
 def detections(folder: pathlib.Path) -> Reader:
@@ -143,7 +143,7 @@ def converter_json(folder: pathlib.Path) -> Reader:
     from data_prep.people import generate
     from kdpose_jax.errors import UserError
 
-    settings = {"layout": "mpii", "seed": 1}
+    configs = {"layout": "mpii", "seed": 1}
     out = folder / "out"
     out.mkdir(parents=True, exist_ok=True)
 
@@ -152,15 +152,15 @@ def converter_json(folder: pathlib.Path) -> Reader:
             (out / name).write_bytes(content)
         for check in (
             lambda: human36m._test_subjects_of_meta(str(out / "metadata.json")),
-            lambda: records._is_finished(str(out), {"kind": "k", "settings": settings}),
-            lambda: generate._is_finished(str(out), settings),
+            lambda: records._is_finished(str(out), {"kind": "k", "settings": configs}),
+            lambda: generate._is_finished(str(out), configs),
         ):
             try:
                 check()
             except UserError:
                 pass
 
-    seeds = [{"test_subjects": ["S1"]}, {"subjects": {"S1": {"split": "test"}}}, {"kind": "k", "settings": settings, "finished": True}]
+    seeds = [{"test_subjects": ["S1"]}, {"subjects": {"S1": {"split": "test"}}}, {"kind": "k", "settings": configs, "finished": True}]
     return Reader(read, as_json(seeds), is_json=True)
 
 
@@ -211,11 +211,11 @@ def use_metadata(metadata: dict[str, Any]) -> None:
     """What the code does with metadata that was accepted."""
     from kdpose_jax.codecs.crops import Reach
     from kdpose_jax.data import schema
-    from kdpose_jax.experiment import settings
+    from kdpose_jax.experiment import configs
     from kdpose_jax.skeletons import SKELETONS
 
     assert SKELETONS[metadata["skeleton"]].num_joints
-    settings.data_identity(metadata)
+    configs.data_identity(metadata)
     bool(metadata["generated"]), ", ".join(metadata["left_out"]), str(metadata["keypoints"])
     assert all(label + frames >= 0 for runs in metadata.get("activities", {}).values() for label, frames in runs)
     for name, split in metadata["splits"].items():
@@ -233,22 +233,22 @@ def config_json(folder: pathlib.Path) -> Reader:
 
     from configs import scjd
     from kdpose_jax.errors import UserError
-    from kdpose_jax.experiment import settings
+    from kdpose_jax.experiment import configs
 
     config = scjd.get_config()
-    metadata = {name: 1 for name in settings.DATA_IDENTITY}
+    metadata = {name: 1 for name in configs.DATA_IDENTITY}
     folder.mkdir(parents=True, exist_ok=True)
 
     def read(content: bytes) -> None:
-        for name in ("config.json", settings.DATA_FILE):
+        for name in ("config.json", configs.DATA_FILE):
             (folder / name).write_bytes(content)
         try:
-            settings.refuse_other_run(epath.Path(folder), config)
+            configs.refuse_other_run(epath.Path(folder), config)
         except UserError:
             pass
-        settings.holds_other_data(epath.Path(folder), metadata)
+        configs.holds_other_data(epath.Path(folder), metadata)
 
-    whole = settings.as_dict(config)
+    whole = configs.as_dict(config)
     seeds = [metadata, {"seed": 0, "name": whole["name"], "data": {**whole["data"], "train_split": "x"}, "baseline": True}]
     return Reader(read, as_json(seeds), is_json=True)
 
@@ -259,14 +259,14 @@ def results_json(folder: pathlib.Path) -> Reader:
 
     from kdpose_jax.errors import UserError
     from kdpose_jax.report import results
-    from kdpose_jax.train import periodic
+    from kdpose_jax.train import logs
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        for use in (results.read_results, results.read_metrics, lambda path: periodic._lines_until(epath.Path(path), 3)):
+        for use in (results.read_results, results.read_metrics, lambda path: logs._lines_until(epath.Path(path), 3)):
             try:
                 use(path)
             except UserError:
@@ -279,9 +279,9 @@ def results_json(folder: pathlib.Path) -> Reader:
 def checkpoint_json(folder: pathlib.Path) -> Reader:
     """The JSON files of a step: its meta, as a run, a teacher and the best step are found by it, and its scores."""
     from configs import scjd
-    from kdpose_jax.checkpoint import stored, teacher
+    from kdpose_jax.checkpoint import loading, stored
     from kdpose_jax.errors import UserError
-    from kdpose_jax.experiment import networks, settings
+    from kdpose_jax.experiment import configs, weights
 
     step = folder / "checkpoints" / "3"
     for item in (stored.STATE, stored.META, stored.METRICS):
@@ -291,13 +291,13 @@ def checkpoint_json(folder: pathlib.Path) -> Reader:
         meta, _, metrics = content.partition(b"\n")
         (step / stored.META / "metadata").write_bytes(meta)
         (step / stored.METRICS / stored.METRICS).write_bytes(metrics)
-        for use in (lambda: networks.stored_config(str(step)), lambda: teacher._best_step(step.parent, [3])):
+        for use in (lambda: weights.stored_config(str(step)), lambda: loading._best_step(step.parent, [3])):
             try:
                 use()
             except UserError:
                 pass
 
-    config = settings.as_dict(scjd.get_config())
+    config = configs.as_dict(scjd.get_config())
     kept = {key: config[key] for key in ("task", "method")}
     kept |= {"teacher": {"method": "supervised", "pretrained": ""}, "student": {"pretrained": ""}, "data": {"reader": "sequences"}}
     kept |= {"eval": {"protocol": "h36m"}, "gradient_report": {}}

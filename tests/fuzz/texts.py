@@ -49,13 +49,13 @@ def override(folder: pathlib.Path) -> Reader:
     from absl import flags
 
     import launch
-    from kdpose_jax.experiment import settings
+    from kdpose_jax.experiment import configs
 
     def read(content: bytes) -> None:
         argument = content.decode("utf-8", "replace")
         try:
             words, config = launch.parse_flags(["launch.py", "--config=configs/scjd.py", f"--config.{argument}"])
-            settings.check(config)
+            configs.check(config)
         finally:
             flags.FLAGS.unparse_flags()
 

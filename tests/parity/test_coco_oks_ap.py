@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from golden import golden_files, numbers_in
 
-from kdpose_jax.evaluate import coco_metrics, metrics_2d
+from kdpose_jax.evaluate.metrics import coco_ap, keypoints_2d
 
 FILES = pytest.mark.parametrize("path", golden_files("coco_oks_ap*"))
 SIGMAS = np.array([0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89]) / 10
@@ -52,7 +52,7 @@ def settings_of(text):
 
 def detections(arrays, settings):
     poses, boxes = arrays["input/det_preds"], arrays["input/det_boxes"]
-    return coco_metrics.detections_of(
+    return coco_ap.detections_of(
         poses[..., :2],
         poses[..., 2],
         image_id=arrays["input/det_image_id"],
@@ -78,14 +78,14 @@ def test_whole_protocol(path, capsys):
         keypoints = np.reshape([one["keypoints"] for one in found], (len(found), -1, 3))
         np.testing.assert_allclose(keypoints, reference("kept_keypoints"), rtol=1e-7, err_msg=case)
 
-        evaluation = coco_metrics.evaluate(annotations_of(arrays), found)
-        ours = list(coco_metrics.ten_numbers(evaluation).values())
+        evaluation = coco_ap.evaluate(annotations_of(arrays), found)
+        ours = list(coco_ap.ten_numbers(evaluation).values())
         np.testing.assert_allclose(ours, reference("stats"), rtol=1e-9, err_msg=case)
         np.testing.assert_allclose(evaluation.eval["precision"][:, :, 0, :, 0], reference("precision"), rtol=1e-9, err_msg=case)
         np.testing.assert_allclose(evaluation.eval["recall"][:, 0, :, 0], reference("recall"), rtol=1e-9, err_msg=case)
         words = {"ap": "AP", "ap_50": "Ap .5", "ap_75": "AP .75", "ap_medium": "AP (M)", "ap_large": "AP (L)"}
         words |= {"ar": "AR", "ar_50": "AR .5", "ar_75": "AR .75", "ar_medium": "AR (M)", "ar_large": "AR (L)"}
-        assert [words[name] for name in coco_metrics.NUMBERS] == reference("stat_names").tolist()
+        assert [words[name] for name in coco_ap.NUMBERS] == reference("stat_names").tolist()
     assert capsys.readouterr().out == "", "pycocotools was to be silent"
 
 
@@ -101,7 +101,7 @@ def test_oks_against_ground_truth(path):
             continue
         picture = int(name.rsplit("/", 1)[1])
         poses = sorted((one for one in found if one["image_id"] == picture), key=lambda one: -one["score"])
-        poses = np.reshape([one["keypoints"] for one in poses[: metrics_2d.MOST_PER_PICTURE]], (-1, 17, 3))[..., :2]
+        poses = np.reshape([one["keypoints"] for one in poses[: keypoints_2d.MOST_PER_PICTURE]], (-1, 17, 3))[..., :2]
         people = np.flatnonzero(arrays["input/gt_image_id"] == picture)
         assert arrays[name].shape == (len(poses), len(people)), name
         for column, person in enumerate(people):
@@ -112,7 +112,7 @@ def test_oks_against_ground_truth(path):
             squared = np.sum((poses - truth[:, :2]) ** 2, axis=-1)
             counted = np.broadcast_to(labelled, squared.shape)
             area = np.full(len(poses), arrays["input/gt_area"][person])
-            ours = metrics_2d.object_keypoint_similarity(squared, area, counted, SIGMAS)
+            ours = keypoints_2d.object_keypoint_similarity(squared, area, counted, SIGMAS)
             np.testing.assert_allclose(ours, arrays[name][:, column], rtol=1e-9, atol=1e-300, err_msg=f"{name} {column}")
             compared += len(poses)
     assert compared
@@ -123,7 +123,7 @@ def test_oks_between_poses(path):
     arrays, config = load(path)
     poses, areas = arrays["input/det_preds"].astype(np.float64), arrays["input/det_boxes"][:, 4]
     others = len(arrays["output/oks_iou"])
-    similarity = metrics_2d.pose_similarity(poses[: others + 1, :, :2], areas[: others + 1], SIGMAS)
+    similarity = keypoints_2d.pose_similarity(poses[: others + 1, :, :2], areas[: others + 1], SIGMAS)
     np.testing.assert_allclose(similarity[0, 1:], arrays["output/oks_iou"], rtol=FLOAT32_RELATIVE)
     np.testing.assert_allclose(similarity, similarity.T, rtol=1e-12)
 
@@ -131,7 +131,7 @@ def test_oks_between_poses(path):
     squared = np.sum((poses[second, :, :2] - poses[0, :, :2]) ** 2, axis=-1)
     (threshold,) = numbers_in(config["oks_iou_vis"], r"in_vis_thre ([\d.]+)")
     confident = poses[second, :, 2] > threshold
-    masked = metrics_2d.object_keypoint_similarity(squared, (areas[0] + areas[second]) / 2, confident, SIGMAS)
+    masked = keypoints_2d.object_keypoint_similarity(squared, (areas[0] + areas[second]) / 2, confident, SIGMAS)
     np.testing.assert_allclose(masked, arrays["output/oks_iou_vis"], rtol=FLOAT32_RELATIVE)
 
 
@@ -141,10 +141,10 @@ def test_suppression(path):
     threshold, last = numbers_in(config["oks_iou"], r"oks threshold ([\d.]+) over detections 0 to (\d+)")
     first, names = slice(0, int(last) + 1), f"output/nms_first{int(last) + 1}"
     poses, boxes = arrays["input/det_preds"][first, :, :2], arrays["input/det_boxes"][first]
-    similarity = metrics_2d.pose_similarity(poses, boxes[:, 4], SIGMAS)
-    hard = metrics_2d.suppress(similarity, boxes[:, 5], threshold)
+    similarity = keypoints_2d.pose_similarity(poses, boxes[:, 4], SIGMAS)
+    hard = keypoints_2d.suppress(similarity, boxes[:, 5], threshold)
     np.testing.assert_array_equal(hard, arrays[f"{names}_hard"])
-    soft = metrics_2d.suppress_softly(similarity, boxes[:, 5], threshold)
+    soft = keypoints_2d.suppress_softly(similarity, boxes[:, 5], threshold)
     np.testing.assert_array_equal(soft, arrays[f"{names}_soft"])
 
 
@@ -161,5 +161,5 @@ def test_suppression_of_boxes(path):
     recorded = [name for name in arrays if name.startswith("output/nms_boxes_")]
     assert recorded
     for name in recorded:
-        kept = metrics_2d.suppress(overlap, scores, float(name.rsplit("_", 1)[1]))
+        kept = keypoints_2d.suppress(overlap, scores, float(name.rsplit("_", 1)[1]))
         np.testing.assert_array_equal(kept, arrays[name], err_msg=name)

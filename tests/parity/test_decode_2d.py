@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from golden import golden_files, permutation_of
 
-from kdpose_jax.codecs import simdr
+from kdpose_jax.codecs import keypoints_2d
 
 FILES = golden_files("decode_2d*")
 
@@ -37,12 +37,12 @@ def test_simdr(golden):
         for library in (np, jnp):
             x, y, *flipped = (library.asarray(array) for array in logits)
             if flip:
-                back = simdr.mirror_back(*flipped, flip_permutation=permutation, shift=int(flip == "_flip_shift"))
-                x, y = simdr.merge_flip((x, y), back, merge="probabilities" if kind == "simdr" else "logits")
+                back = keypoints_2d.mirror_back(*flipped, flip_permutation=permutation, shift=int(flip == "_flip_shift"))
+                x, y = keypoints_2d.merge_flip((x, y), back, merge="probabilities" if kind == "simdr" else "logits")
             else:
-                x, y = simdr.probabilities(x), simdr.probabilities(y)
+                x, y = keypoints_2d.probabilities(x), keypoints_2d.probabilities(y)
             score = "max" if kind == "simdr" else "min"
-            joints, scores = simdr.decode(x, y, split_ratio=ratio, coordinate="argmax", score=score)
+            joints, scores = keypoints_2d.decode(x, y, split_ratio=ratio, coordinate="argmax", score=score)
             assert isinstance(joints, np.ndarray if library is np else jax.Array)
             wanted = arrays[f"output/{kind}{flip}/preds"]
             np.testing.assert_allclose(in_picture(np.asarray(joints), arrays, size), wanted[..., :2], rtol=1e-5, atol=1e-3)
@@ -53,15 +53,15 @@ def test_heatmaps(golden):
     arrays, config = golden
     heatmaps = arrays["input/heatmap"]
     height, width = heatmaps.shape[2:]
-    cells, peaks = simdr.decode_heatmaps(heatmaps, size=(width, height), quarter=False)
+    cells, peaks = keypoints_2d.decode_heatmaps(heatmaps, size=(width, height), quarter=False)
     np.testing.assert_array_equal(cells, arrays["output/heatmap_argmax/preds"])
     np.testing.assert_array_equal(peaks, arrays["output/heatmap_argmax/maxvals"][..., 0])
     for name, quarter in (("plain", False), ("quarter", True)):
         for library in (np, jnp):
-            joints, peaks = simdr.decode_heatmaps(library.asarray(heatmaps), size=(width, height), quarter=quarter)
+            joints, peaks = keypoints_2d.decode_heatmaps(library.asarray(heatmaps), size=(width, height), quarter=quarter)
             placed = in_picture(np.asarray(joints), arrays, (width, height))
             np.testing.assert_allclose(placed, arrays[f"output/heatmap_{name}/preds"], rtol=1e-5, atol=1e-3)
             np.testing.assert_array_equal(peaks, arrays[f"output/heatmap_{name}/maxvals"][..., 0])
     # A crop of another size than the map: every cell is so many pixels wide.
-    joints, _ = simdr.decode_heatmaps(heatmaps, size=(4 * width, 4 * height), quarter=False)
+    joints, _ = keypoints_2d.decode_heatmaps(heatmaps, size=(4 * width, 4 * height), quarter=False)
     np.testing.assert_array_equal(joints, 4 * cells)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from golden import golden_files, permutation_of
 
-from kdpose_jax.codecs import simdr
+from kdpose_jax.codecs import keypoints_2d
 
 FILES = golden_files("transforms_2d*")
 
@@ -20,9 +20,9 @@ def arrays(request):
 def test_heatmaps(arrays):
     heatmaps = arrays["input/heatmap"]
     permutation = permutation_of(arrays["mpii_pairs"], heatmaps.shape[1])
-    back = simdr.mirror_heatmaps_back(heatmaps, flip_permutation=permutation, shift=False)
+    back = keypoints_2d.mirror_heatmaps_back(heatmaps, flip_permutation=permutation, shift=False)
     np.testing.assert_array_equal(back, arrays["output/flip_back"])
-    shifted = simdr.mirror_heatmaps_back(heatmaps, flip_permutation=permutation, shift=True)
+    shifted = keypoints_2d.mirror_heatmaps_back(heatmaps, flip_permutation=permutation, shift=True)
     np.testing.assert_array_equal(shifted[..., 1:], back[..., :-1])
     np.testing.assert_array_equal(shifted[..., 0], back[..., 0])
 
@@ -31,7 +31,7 @@ def test_heatmaps(arrays):
 def test_logits(arrays, dataset):
     logits = arrays[f"input/logits_{dataset}"]
     permutation = permutation_of(arrays[f"{dataset}_pairs"], logits.shape[1])
-    x, y = simdr.mirror_back(logits, logits, flip_permutation=permutation, shift=0)
+    x, y = keypoints_2d.mirror_back(logits, logits, flip_permutation=permutation, shift=0)
     np.testing.assert_array_equal(x, arrays[f"output/flip_back_simdr_{dataset}_x"])
     np.testing.assert_array_equal(y, arrays[f"output/flip_back_simdr_{dataset}_y"])
 
@@ -39,5 +39,5 @@ def test_logits(arrays, dataset):
 def test_shift_by_one(arrays):
     logits = arrays["input/logits_mpii"]
     permutation = permutation_of(arrays["mpii_pairs"], logits.shape[1])
-    x, _ = simdr.mirror_back(logits, logits, flip_permutation=permutation, shift=1)
+    x, _ = keypoints_2d.mirror_back(logits, logits, flip_permutation=permutation, shift=1)
     np.testing.assert_array_equal(x, arrays["output/flip_back_simdr_mpii_x_shifted"])

@@ -13,7 +13,7 @@ from tiny import quick_compiles  # noqa: F401 (a fixture)
 from torch_states import hrnet_state
 
 from kdpose_jax.models.pose_net import PoseNet
-from kdpose_jax.models.torch_hrnet import convert_hrnet_state
+from kdpose_jax.pytorch.hrnet import convert_hrnet_state
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 FILES = golden_files("hrnet_*")

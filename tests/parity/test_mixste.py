@@ -12,9 +12,9 @@ from golden import close, golden_files, numbers_in, precision, single_slack
 from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.losses.lifting import lifting_loss
-from kdpose_jax.methods.lifting import flip_averaged
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.models.torch_mixste import convert_mixste_state
+from kdpose_jax.pytorch.mixste import convert_mixste_state
+from kdpose_jax.tasks.lifting import flip_averaged
 from kdpose_jax.train.optim import build_optimizer
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")

@@ -5,7 +5,8 @@ import pytest
 from golden import golden_files
 
 from kdpose_jax.data.sequences import Motion
-from kdpose_jax.evaluate import mpi_inf_3dhp, pck_3d
+from kdpose_jax.evaluate.metrics import pck_3d
+from kdpose_jax.evaluate.protocols import mpi_inf_3dhp
 from kdpose_jax.skeletons import H36M_17
 
 # Where the joints of H36M_17 are called what the file calls them.

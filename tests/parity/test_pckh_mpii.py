@@ -6,7 +6,7 @@ import scipy.io
 from golden import golden_files
 
 from data_prep import gt_valid
-from kdpose_jax.evaluate import pckh
+from kdpose_jax.evaluate.metrics import pckh
 
 RELATIVE = 1e-9  # float64 in the reference
 # Output folder of the reference -> our threshold; the other entry of its table is its own PCKh@0.1.

@@ -10,8 +10,13 @@ import pytest
 from golden import close, golden_files, part, precision, single_slack
 from tiny import quick_compiles  # noqa: F401 (a fixture)
 
-from kdpose_jax.models.poseformer_v2 import PoseFormerV2, along_time, cosine_transform, inverse_cosine_transform
-from kdpose_jax.models.torch_poseformer_v2 import convert_poseformer_v2_state
+from kdpose_jax.models.poseformer_v2 import (
+    PoseFormerV2,
+    along_time,
+    cosine_transform,
+    inverse_cosine_transform,
+)
+from kdpose_jax.pytorch.poseformer_v2 import convert_poseformer_v2_state
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 FILES = golden_files("poseformerv2_*")

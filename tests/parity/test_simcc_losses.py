@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden import close, golden_files, single_slack
 
-from kdpose_jax.losses import simdr
+from kdpose_jax.losses import keypoints_2d
 
 FILES = golden_files("simcc_losses*")
 # The README: 1e-9 in float64; in float32 ten times what the reference is off its own float64 twin.
@@ -57,10 +57,10 @@ def test_label_smoothing(arrays, dtype):
         def loss(values, kind=kind, smoothing=float(smoothing)):
             bins = values["target_bin"].astype(jnp.int32)
             x, y = (
-                simdr.smoothed_divergence(values[f"logits_{axis}"], bins[..., number], smoothing=smoothing)
+                keypoints_2d.smoothed_divergence(values[f"logits_{axis}"], bins[..., number], smoothing=smoothing)
                 for number, axis in enumerate("xy")
             )
-            return simdr.joint_loss(x, y, values["target_weight"][..., 0], bins=bins_of(values), form=SMOOTHED[kind])
+            return keypoints_2d.joint_loss(x, y, values["target_weight"][..., 0], bins=bins_of(values), form=SMOOTHED[kind])
 
         compare(arrays, name, loss, ("logits_x", "logits_y"), dtype)
 
@@ -68,8 +68,8 @@ def test_label_smoothing(arrays, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_given_targets(arrays, dtype):
     def loss(values):
-        x, y = (simdr.divergence(values[f"logits_{axis}"], values[f"target_{axis}"]) for axis in "xy")
-        return simdr.joint_loss(x, y, values["target_weight"][..., 0], bins=bins_of(values), form="gaussian")
+        x, y = (keypoints_2d.divergence(values[f"logits_{axis}"], values[f"target_{axis}"]) for axis in "xy")
+        return keypoints_2d.joint_loss(x, y, values["target_weight"][..., 0], bins=bins_of(values), form="gaussian")
 
     compare(arrays, "KLDiscretLoss", loss, ("logits_x", "logits_y"), dtype)
 
@@ -77,11 +77,11 @@ def test_given_targets(arrays, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_heatmaps(arrays, dtype):
     def weighted(values):
-        return simdr.heatmap_error(values["heatmap"], values["heatmap_target"], values["heatmap_weight"][..., 0])
+        return keypoints_2d.heatmap_error(values["heatmap"], values["heatmap_target"], values["heatmap_weight"][..., 0])
 
     def plain(values):
         heatmap = values["heatmap"]
-        return simdr.heatmap_error(heatmap, values["heatmap_target"], jnp.ones(heatmap.shape[:2], heatmap.dtype))
+        return keypoints_2d.heatmap_error(heatmap, values["heatmap_target"], jnp.ones(heatmap.shape[:2], heatmap.dtype))
 
     compare(arrays, "JointsMSELoss_weighted", weighted, ("heatmap",), dtype)
     compare(arrays, "JointsMSELoss_plain", plain, ("heatmap",), dtype)

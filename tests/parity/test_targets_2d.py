@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden import golden_files
 
-from kdpose_jax.codecs import simdr
+from kdpose_jax.codecs import keypoints_2d
 
 FILES = golden_files("targets_2d*")
 
@@ -36,14 +36,14 @@ def expected(weight, wanted, config, joints_weight):
 
 def test_bins(cases):
     for config, joints, visible, joints_weight, wanted in cases:
-        bins, weight = simdr.to_bins(joints, visible, size=tuple(config["image_size"]), split_ratio=config["split"])
+        bins, weight = keypoints_2d.to_bins(joints, visible, size=tuple(config["image_size"]), split_ratio=config["split"])
         expected(weight, wanted["simdr_weight"], config, joints_weight)
         np.testing.assert_array_equal(bins, wanted["simdr_bins"])
 
 
 def test_gaussians(cases):
     for config, joints, visible, joints_weight, wanted in cases:
-        x, y, weight = simdr.to_gaussians(
+        x, y, weight = keypoints_2d.to_gaussians(
             joints, visible, size=tuple(config["image_size"]), split_ratio=config["split"], sigma=config["sigma"]
         )
         np.testing.assert_allclose(x, wanted["sa_simdr_x"], rtol=1e-5, atol=1e-7)
@@ -54,6 +54,6 @@ def test_gaussians(cases):
 def test_heatmaps(cases):
     for config, joints, visible, joints_weight, wanted in cases:
         sizes = {"size": tuple(config["image_size"]), "heatmap_size": tuple(config["heatmap_size"])}
-        heatmaps, weight = simdr.to_heatmaps(joints, visible, **sizes, sigma=config["sigma"])
+        heatmaps, weight = keypoints_2d.to_heatmaps(joints, visible, **sizes, sigma=config["sigma"])
         np.testing.assert_allclose(heatmaps, wanted["heatmap"], rtol=1e-5, atol=1e-7)
         expected(weight, wanted["heatmap_weight"], config, joints_weight)

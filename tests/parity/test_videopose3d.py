@@ -11,8 +11,8 @@ from golden import close, golden_files, part, precision, single_slack
 from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.losses.lifting import weighted_joint_error
-from kdpose_jax.models.torch_videopose3d import choose_reading, convert_videopose3d_state
 from kdpose_jax.models.videopose3d import VideoPose3D
+from kdpose_jax.pytorch.videopose3d import choose_reading, convert_videopose3d_state
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 FILES = golden_files("videopose3d_*")

@@ -35,7 +35,7 @@ ALLOWED = {
     "kdpose_jax.export": ("kdpose_jax.methods", "kdpose_jax.codecs", "kdpose_jax.checkpoint", "kdpose_jax.data"),
     "kdpose_jax.predict": ("kdpose_jax.methods", "kdpose_jax.codecs", "kdpose_jax.checkpoint", "kdpose_jax.data"),
     "kdpose_jax.experiment": ("kdpose_jax", "data_prep.convert"),
-    "configs": ("kdpose_jax.skeletons", "kdpose_jax.report.comparison"),
+    "configs": ("kdpose_jax.skeletons", "kdpose_jax.study.declare"),
     "launch": ROOTS,
 }  # fmt: skip
 # What the plain modules may import beside the standard library.

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 from tiny import quick_compiles  # noqa: F401
 
-from kdpose_jax.methods.cdkd.adapters import KINDS, MultiScaleAttention, ProjectorEnsemble, ScaleAdaptiveProjection, upsampling
+from kdpose_jax.methods.cdkd.adapters import (
+    KINDS,
+    MultiScaleAttention,
+    ProjectorEnsemble,
+    ScaleAdaptiveProjection,
+    upsampling,
+)
 from kdpose_jax.methods.cdkd.losses import projection_loss
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")

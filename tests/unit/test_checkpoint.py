@@ -18,7 +18,7 @@ import optax
 import pytest
 from jax.experimental import multihost_utils
 
-from kdpose_jax.checkpoint import teacher
+from kdpose_jax.checkpoint import loading
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.errors import UserError
 
@@ -170,7 +170,7 @@ def test_relative_directory_works(tmp_path, monkeypatch):
     checkpoints.save(1, make_state(1), META, None)
     checkpoints.close()
     assert steps_on_disk(tmp_path / "run" / "checkpoints") == [1]
-    assert teacher.run_meta("run") == META
+    assert loading.run_meta("run") == META
 
 
 def test_looking_changes_nothing(tmp_path):
@@ -234,7 +234,7 @@ def test_damaged_checkpoint_is_named(run):
     with pytest.raises(UserError, match=r"step 1 in .* is damaged"):
         checkpoints.restore(wanted, 1)
     with pytest.raises(UserError, match=r"step 1 in .* is damaged"):
-        teacher.run_meta(run / "checkpoints" / "1")
+        loading.run_meta(run / "checkpoints" / "1")
     (run / "checkpoints" / "1" / "metrics" / "metrics").write_text("{")
     with pytest.raises(UserError, match="checkpoint in .* is damaged"):
         open_checkpoints(run / "checkpoints")
@@ -395,7 +395,7 @@ def student_of(state):
 )  # fmt: skip
 @pytest.mark.parametrize("prefer_ema", [False, True])
 def test_teacher_is_found_in_any_folder_of_its_run(run, folder, which, step, prefer_ema):
-    variables, meta, found = teacher.load_variables(run / folder, {"params": student_of(make_state(0))}, which=which, prefer_ema=prefer_ema)
+    variables, meta, found = loading.load_variables(run / folder, {"params": student_of(make_state(0))}, which=which, prefer_ema=prefer_ema)
     assert found == step
     assert meta["method"] == {1: "supervised", 2: "scjd"}[step]
     state = make_state(step, ema=True)
@@ -406,50 +406,50 @@ def test_teacher_without_moving_average_gives_its_parameters(tmp_path):
     checkpoints = open_checkpoints(tmp_path / "checkpoints")
     checkpoints.save(1, make_state(1), META, None)
     checkpoints.close()
-    variables, _, _ = teacher.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="latest", prefer_ema=True)
+    variables, _, _ = loading.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="latest", prefer_ema=True)
     assert_same(variables["params"], make_state(1)["params"])
     with pytest.raises(UserError, match="has a value of 'mpjpe_mm'.*none is the best") as refused:
-        teacher.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="best", prefer_ema=True)
+        loading.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="best", prefer_ema=True)
     named = str(refused.value).split("'")[3]  # what the message says works
-    assert teacher.explicit(named) == str(tmp_path / "checkpoints" / "1")
+    assert loading.explicit(named) == str(tmp_path / "checkpoints" / "1")
     wanted = {"params": abstract(make_state(0)["params"])}
-    teacher.load_variables(teacher.explicit(named), wanted, which="best", prefer_ema=True)
+    loading.load_variables(loading.explicit(named), wanted, which="best", prefer_ema=True)
 
 
 def test_wrong_teacher_is_refused(run, tmp_path):
     wanted = student_of(make_state(0))
     with pytest.raises(UserError, match="no folder .*absent"):
-        teacher.load_variables(tmp_path / "absent", {"params": wanted}, which="best", prefer_ema=True)
+        loading.load_variables(tmp_path / "absent", {"params": wanted}, which="best", prefer_ema=True)
     (tmp_path / "empty").mkdir()
     for which in ("best", "latest", 3):
         with pytest.raises(UserError, match="no checkpoint in .*empty"):
-            teacher.load_variables(tmp_path / "empty", {"params": wanted}, which=which, prefer_ema=True)
+            loading.load_variables(tmp_path / "empty", {"params": wanted}, which=which, prefer_ema=True)
     with pytest.raises(UserError, match=r"no checkpoint of step 3 .*\[1, 2\]"):
-        teacher.load_variables(run, {"params": wanted}, which=3, prefer_ema=True)
+        loading.load_variables(run, {"params": wanted}, which=3, prefer_ema=True)
     with pytest.raises(UserError, match=r"float32\[4, 3\] for 'params/student/head/kernel' where this run needs float32\[8, 3\]"):
-        teacher.load_variables(run, {"params": student_of(make_state(0, width=8))}, which="best", prefer_ema=False)
+        loading.load_variables(run, {"params": student_of(make_state(0, width=8))}, which="best", prefer_ema=False)
     deeper = change(wanted, ("student", "neck"), wanted["student"]["head"])
     with pytest.raises(UserError, match="nothing for 'ema/student/neck/bias'"):
-        teacher.load_variables(run, {"params": deeper}, which="best", prefer_ema=True)
+        loading.load_variables(run, {"params": deeper}, which="best", prefer_ema=True)
     shallower = change(wanted, ("student", "head", "bias"), None)
     with pytest.raises(UserError, match="'params/student/head/bias' where this run needs nothing"):
-        teacher.load_variables(run, {"params": shallower}, which="best", prefer_ema=False)
+        loading.load_variables(run, {"params": shallower}, which="best", prefer_ema=False)
 
 
 def test_latest_as_the_last_part_of_a_path(run, tmp_path):
     newest = str(run / "checkpoints" / "2")
     for path in (run / "latest", run / "checkpoints" / "latest"):
-        assert teacher.explicit(str(path)) == newest
-    assert teacher.explicit(str(run)) == str(run) and teacher.explicit("") == ""
+        assert loading.explicit(str(path)) == newest
+    assert loading.explicit(str(run)) == str(run) and loading.explicit("") == ""
     (tmp_path / "latest").mkdir()  # a folder of that name is meant itself
-    assert teacher.explicit(str(tmp_path / "latest")) == str(tmp_path / "latest")
+    assert loading.explicit(str(tmp_path / "latest")) == str(tmp_path / "latest")
     shutil.copytree(run, tmp_path / "stopped")
     (tmp_path / "stopped" / "interrupted").mkdir()
     shutil.copytree(run / "checkpoints" / "2", tmp_path / "stopped" / "interrupted" / "5")
-    assert teacher.explicit(str(tmp_path / "stopped" / "latest")).endswith("stopped/interrupted/5")
-    teacher.require_step(tmp_path / "stopped" / "interrupted" / "5")
+    assert loading.explicit(str(tmp_path / "stopped" / "latest")).endswith("stopped/interrupted/5")
+    loading.require_step(tmp_path / "stopped" / "interrupted" / "5")
     with pytest.raises(UserError, match="There is no folder .*absent"):
-        teacher.explicit(str(tmp_path / "absent" / "latest"))
+        loading.explicit(str(tmp_path / "absent" / "latest"))
 
 
 def test_folder_of_several_networks_is_told_by_their_names(run, tmp_path):
@@ -457,29 +457,29 @@ def test_folder_of_several_networks_is_told_by_their_names(run, tmp_path):
         (tmp_path / "runs" / "experiment" / name / "checkpoints").mkdir(parents=True)
     home = f"{tmp_path}/runs/experiment"
     with pytest.raises(UserError) as refused:
-        teacher.require_step(home)
+        loading.require_step(home)
     names = f"name {home}/teacher, {home}/baseline or {home}/student."
     assert str(refused.value) == f"'{home}' is not the folder of one network: {names}"
     shutil.rmtree(f"{home}/teacher")
     shutil.rmtree(f"{home}/baseline")
     for folder in (home, tmp_path / "runs"):  # also the folder of all experiments
         with pytest.raises(UserError, match=f"not the folder of one network: name {home}/student"):
-            teacher.run_meta(folder)
+            loading.run_meta(folder)
     shutil.copytree(run / "checkpoints" / "1", tmp_path / "best_model")
     with pytest.raises(UserError, match="best_model' is a step's folder under another name"):
-        teacher.run_meta(tmp_path / "best_model")
+        loading.run_meta(tmp_path / "best_model")
 
 
 def test_fingerprint_tells_parameters_apart():
     params = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "b": np.zeros(2, np.float32)}
     same = {"b": jnp.zeros(2), "a": {"kernel": jnp.arange(6.0).reshape(2, 3)}}
-    mark = teacher.fingerprint(params)
+    mark = loading.fingerprint(params)
     assert len(mark) == 16 and int(mark, 16) >= 0
-    assert mark == teacher.fingerprint(same)
+    assert mark == loading.fingerprint(same)
     kernel = params["a"]["kernel"]
     others = [
         params | {"a": {"kernel": kernel + np.float32(1e-6)}}, params | {"a": {"kernel": kernel.reshape(3, 2)}},
         params | {"a": {"bias": kernel}}, params | {"b": np.zeros(2, np.int32)}, params | {"a": {"kernel": kernel.T.copy().T[:, ::-1]}},
     ]  # fmt: skip
-    assert len({mark, *map(teacher.fingerprint, others)}) == 6
-    assert teacher.fingerprint({"a": np.asfortranarray(kernel)}) == teacher.fingerprint({"a": kernel})
+    assert len({mark, *map(loading.fingerprint, others)}) == 6
+    assert loading.fingerprint({"a": np.asfortranarray(kernel)}) == loading.fingerprint({"a": kernel})

@@ -13,7 +13,7 @@ from PIL import Image
 from data_prep import categories, coco, convert
 from kdpose_jax.data import persons, schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import coco_metrics
+from kdpose_jax.evaluate.metrics import coco_ap
 from kdpose_jax.skeletons import COCO_17
 
 NAMES = list(COCO_17.joints)
@@ -53,14 +53,14 @@ def notes_of(summary, start="test: "):
 
 def ap_of_truth(folder):
     """What COCO's evaluation gives the stored annotations themselves."""
-    truth = coco_metrics.read_annotations(
+    truth = coco_ap.read_annotations(
         str(folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE)
     )
     found = [
         {"image_id": one["image_id"], "category_id": 1, "keypoints": [float(value) for value in one["keypoints"]], "score": 1.0}
         for one in truth["annotations"] if not one["iscrowd"] and one["num_keypoints"]
     ]  # fmt: skip
-    return coco_metrics.ten_numbers(coco_metrics.evaluate(truth, found))["ap"], truth
+    return coco_ap.ten_numbers(coco_ap.evaluate(truth, found))["ap"], truth
 
 
 def reorder(names, person=1, spell=str, further=()):

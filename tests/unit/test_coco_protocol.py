@@ -12,7 +12,8 @@ from people import answering, people, shared_archive
 
 from kdpose_jax.codecs import crops
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import coco, coco_metrics, metrics_2d
+from kdpose_jax.evaluate.metrics import coco_ap, keypoints_2d
+from kdpose_jax.evaluate.protocols import coco
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 SIDE = 64
@@ -73,21 +74,21 @@ def test_oks_by_hand():
     counted[2] = False
     squared = np.zeros((3, 17))
     squared[:, 0] = 2 * 400 * (2 * SIGMAS[0]) ** 2
-    found = metrics_2d.object_keypoint_similarity(squared, area, counted, SIGMAS)
+    found = keypoints_2d.object_keypoint_similarity(squared, area, counted, SIGMAS)
     np.testing.assert_allclose(found, [(16 + math.exp(-1)) / 17, math.exp(-1), 0], rtol=1e-12)
     everywhere = np.broadcast_to(2 * 400 * (2 * SIGMAS) ** 2, (3, 17))
-    np.testing.assert_allclose(metrics_2d.object_keypoint_similarity(everywhere, area, counted, SIGMAS)[0], math.exp(-1))
+    np.testing.assert_allclose(keypoints_2d.object_keypoint_similarity(everywhere, area, counted, SIGMAS)[0], math.exp(-1))
 
 
 def test_pose_similarity_takes_the_mean_area():
     poses = np.zeros((2, 17, 2))
     poses[1, :, 0] = 2 * SIGMAS * math.sqrt(2 * 300)
-    similarity = metrics_2d.pose_similarity(poses, np.array([100, 500]), SIGMAS)
+    similarity = keypoints_2d.pose_similarity(poses, np.array([100, 500]), SIGMAS)
     np.testing.assert_allclose(similarity, [[1, math.exp(-1)], [math.exp(-1), 1]], rtol=1e-12)
 
 
 def test_rescore_by_hand():
-    scores = metrics_2d.rescore(np.array([0.5, 0.5, 1.0]), np.array([[0.8, 0.4, 0.2], [0.2, 0.1, 0.2], [0.2, 0.3, 0.0]]), 0.2)
+    scores = keypoints_2d.rescore(np.array([0.5, 0.5, 1.0]), np.array([[0.8, 0.4, 0.2], [0.2, 0.1, 0.2], [0.2, 0.3, 0.0]]), 0.2)
     np.testing.assert_allclose(scores, [0.5 * 0.6, 0, 0.3])  # a score of the threshold itself does not count
 
 
@@ -95,11 +96,11 @@ def test_suppression_by_hand():
     similarity = np.array([[1, 0.95, 0.2, 0.9], [0.95, 1, 0.95, 0.1], [0.2, 0.95, 1, 0.1], [0.9, 0.1, 0.1, 1]])
     scores = np.array([0.9, 0.8, 0.7, 0.95])
     # 3 first; 0 is as similar as the threshold and stays; 1 falls to 0; 2 was only similar to 1.
-    np.testing.assert_array_equal(metrics_2d.suppress(similarity, scores, 0.9), [3, 0, 2])
-    np.testing.assert_array_equal(metrics_2d.suppress(np.eye(3), np.ones(3), 0.9), [2, 1, 0])
+    np.testing.assert_array_equal(keypoints_2d.suppress(similarity, scores, 0.9), [3, 0, 2])
+    np.testing.assert_array_equal(keypoints_2d.suppress(np.eye(3), np.ones(3), 0.9), [2, 1, 0])
     # Softly: 0 is left with 0.9 exp(-0.9) = 0.37, so 1 goes first at 0.8 exp(-0.01 / 0.9), then 0 and 2 fall by exp(-0.95^2 / 0.9).
-    np.testing.assert_array_equal(metrics_2d.suppress_softly(similarity, scores, 0.9), [3, 1, 2, 0])
-    assert len(metrics_2d.suppress_softly(np.eye(30), np.ones(30), 0.9)) == 20
+    np.testing.assert_array_equal(keypoints_2d.suppress_softly(similarity, scores, 0.9), [3, 1, 2, 0])
+    assert len(keypoints_2d.suppress_softly(np.eye(30), np.ones(30), 0.9)) == 20
 
 
 def test_truth_scores_one(joints, capsys):
@@ -171,7 +172,7 @@ def test_soft_suppression_and_the_joint_threshold(joints):
     assert protocol_score(persons, found, twice, nms="soft")["kept"] == 12
     low = answering(persons, joints, SIDE, np.tile([0.3] * 16 + [0.1], (6, 1)))
     for threshold, expected in ((0.02, (16 * 0.3 + 0.1) / 17), (0.2, 0.3), (0.5, 0.0)):
-        detections = coco_metrics.detections_of(
+        detections = coco_ap.detections_of(
             joints, low["scores"], image_id=persons.image_id, area=np.ones(6), box_score=persons.score, sigmas=SIGMAS,
             joint_threshold=threshold, nms="hard", nms_threshold=0.9,
         )  # fmt: skip
@@ -253,10 +254,10 @@ def broken(annotations, field, value):
 def test_damaged_annotations(tmp_path, joints, change, message):
     path = tmp_path / "test_annotations.json"
     path.write_text(json.dumps(annotate(six(joints))))
-    assert len(coco_metrics.read_annotations(str(path))["annotations"]) == 7
+    assert len(coco_ap.read_annotations(str(path))["annotations"]) == 7
     path.write_text(json.dumps(change(annotate(six(joints)))))
     with pytest.raises(UserError, match=f"{message}: convert the data set again"):
-        coco_metrics.read_annotations(str(path))
+        coco_ap.read_annotations(str(path))
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[" * 200000])
@@ -264,9 +265,9 @@ def test_annotations_that_are_no_json(tmp_path, content):
     path = pathlib.Path(tmp_path, "test_annotations.json")
     path.write_bytes(content)
     with pytest.raises(UserError, match="cannot be read as JSON"):
-        coco_metrics.read_annotations(str(path))
+        coco_ap.read_annotations(str(path))
     with pytest.raises(UserError, match="There is no '.*gone.json', without which COCO's evaluation cannot run"):
-        coco_metrics.read_annotations(str(tmp_path / "gone.json"))
+        coco_ap.read_annotations(str(tmp_path / "gone.json"))
 
 
 def test_real_annotations():
@@ -282,7 +283,7 @@ def test_real_annotations():
         image_id=np.array([one["image_id"] for one in listed]), person_id=np.array([one["id"] for one in listed]),
         area=np.array([one["area"] for one in listed], np.float32),
     )  # fmt: skip
-    assert coco_metrics.find_problem(annotations) == ""
+    assert coco_ap.find_problem(annotations) == ""
     protocol = coco.open_protocol(coco.CocoPersons(persons, None, annotations), views={"image": SIDE}, **SETTINGS)
     source, score = protocol.quick(0)
     assert len(source) == 80

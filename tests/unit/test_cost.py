@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdpose_jax.evaluate.cost import Cost, Latency, Macs, count_macs, count_parameters, measure_latency
+from kdpose_jax.evaluate.cost import (
+    Cost,
+    Latency,
+    Macs,
+    count_macs,
+    count_parameters,
+    measure_latency,
+)
 from kdpose_jax.models.mixste import MixSTE
 
 

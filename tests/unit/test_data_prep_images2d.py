@@ -13,9 +13,11 @@ from data_prep import annotations, convert, gt_valid, mpii
 from data_prep.records import Summary
 from kdpose_jax.data import persons
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import coco as coco_protocol
-from kdpose_jax.evaluate import mpii as mpii_protocol
-from kdpose_jax.evaluate import pck, pckh, pose2d
+from kdpose_jax.evaluate import crop_predictions
+from kdpose_jax.evaluate.metrics import pckh
+from kdpose_jax.evaluate.protocols import coco as coco_protocol
+from kdpose_jax.evaluate.protocols import mpii as mpii_protocol
+from kdpose_jax.evaluate.protocols import pck
 from kdpose_jax.skeletons import MPII_16
 
 SIDE = 32
@@ -112,7 +114,7 @@ def test_joints_come_back_from_their_crops(mini, five, side):
 
 def compare_round_trip(data, expected, visible, side):
     batch = persons.open_evaluation(data, views={"image": side}).gather(np.arange(len(data)))
-    found = pose2d.photograph_joints({"joints": batch["joints"], "scores": batch["joint_weight"]}, data, np.arange(len(data)), side)
+    found = crop_predictions.photograph_joints({"joints": batch["joints"], "scores": batch["joint_weight"]}, data, np.arange(len(data)), side)
     np.testing.assert_array_equal(batch["joint_weight"] > 0, visible)
     assert visible.any(1).all() and np.abs(found - expected)[visible].max() < 0.01
     # The crop is the box: its middle is the centre (docs/methods/pose2d.md#crops).

@@ -14,7 +14,7 @@ from configs import scjd
 from data_prep import convert, mpi_inf_3dhp
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import mpi_inf_3dhp as protocol
+from kdpose_jax.evaluate.protocols import mpi_inf_3dhp as protocol
 from kdpose_jax.experiment import pipeline
 from kdpose_jax.skeletons import H36M_17
 

@@ -13,15 +13,7 @@ from tiny import get_config
 from kdpose_jax.contracts import Method
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import (
-    data,
-    evaluation,
-    gradients,
-    networks,
-    pipeline,
-    settings,
-    training,
-)
+from kdpose_jax.experiment import configs, data, evaluation, gradients, pipeline, training, weights
 from kdpose_jax.experiment.training import Surroundings
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
@@ -39,24 +31,24 @@ from kdpose_jax.train.state import TrainState
     ("/runs/seed/7", "/runs/seed/7"),
 ])  # fmt: skip
 def test_folder_of_the_run_of_a_checkpoint(path, home):
-    assert str(networks.run_folder(path)) == home
+    assert str(weights.run_folder(path)) == home
 
 
 def test_which_checkpoint_is_said(tmp_path):
-    assert networks.which_checkpoint("/runs/student") == "the best on the test split, as in the literature"
-    assert networks.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
+    assert weights.which_checkpoint("/runs/student") == "the best on the test split, as in the literature"
+    assert weights.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
     (tmp_path / "mixste").write_bytes(b"PK")  # a file is one of weights, whatever it is called
-    assert networks.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
+    assert weights.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
 
 
 def test_config_of_another_version_is_refused(monkeypatch):
     """A run whose config lacks what this version reads is named, with the remedy, where it would be a traceback later."""
-    stored = settings.as_dict(get_config("scjd", "demo"))
-    monkeypatch.setattr(networks.checkpoint_teacher, "run_meta", lambda path: {"config": stored})
-    assert networks.stored_config("/runs/old").task == "lifting"
+    stored = configs.as_dict(get_config("scjd", "demo"))
+    monkeypatch.setattr(weights.checkpoint_teacher, "run_meta", lambda path: {"config": stored})
+    assert weights.stored_config("/runs/old").task == "lifting"
     del stored["task"], stored["student"]["pretrained"]
     with pytest.raises(UserError, match="'/runs/old' was trained by another version .* lacks task, student.pretrained") as caught:
-        networks.stored_config("/runs/old")
+        weights.stored_config("/runs/old")
     assert "\n" not in str(caught.value)
 
 
@@ -87,8 +79,8 @@ def test_results_never_go_below_a_step_or_into_a_folder_of_somebody(tmp_path):
 def run_of_demo(tmp_path):
     """(config, folder of a run of it whose records are whole)."""
     config = get_config("scjd", "demo")
-    identity = dict.fromkeys(settings.DATA_IDENTITY, "same")
-    settings.claim(epath.Path(tmp_path / "run"), config, identity)
+    identity = dict.fromkeys(configs.DATA_IDENTITY, "same")
+    configs.claim(epath.Path(tmp_path / "run"), config, identity)
     network_in(tmp_path / "run" / "student")
     (tmp_path / "run" / "data").mkdir()
     (tmp_path / "run" / "data" / "metadata.json").write_text("{}")
@@ -98,7 +90,7 @@ def run_of_demo(tmp_path):
 @pytest.fixture
 def found(monkeypatch):
     """Function -> where records are read or made: (folder, whether they are made)."""
-    metadata = dict.fromkeys(settings.DATA_IDENTITY, "same")
+    metadata = dict.fromkeys(configs.DATA_IDENTITY, "same")
     monkeypatch.setattr(data.schema, "read_metadata", lambda folder, kind: metadata)
     made = []
     monkeypatch.setattr(data.convert, "prepare", lambda name, out, show, **_: made.append(out))
@@ -158,10 +150,10 @@ DAMAGED = ("[]", "3", '{"seed": NaN}', '{"seed": Infinity}', '{"se', "\xff", "["
 @pytest.mark.parametrize("content", DAMAGED)
 def test_damaged_files_of_a_run_get_a_sentence(run_of_demo, content):
     config, run = run_of_demo
-    folder, nothing = epath.Path(run), dict.fromkeys(settings.DATA_IDENTITY)
+    folder, nothing = epath.Path(run), dict.fromkeys(configs.DATA_IDENTITY)
     for name, read in (
-        (settings.CONFIG_FILE, lambda: settings.refuse_other_run(folder, config)),
-        (settings.DATA_FILE, lambda: settings.holds_other_data(folder, nothing)),
+        (configs.CONFIG_FILE, lambda: configs.refuse_other_run(folder, config)),
+        (configs.DATA_FILE, lambda: configs.holds_other_data(folder, nothing)),
         (gradients.FILE, lambda: gradients.is_whole(folder)),
     ):
         (run / name).write_bytes(content.encode("latin-1"))
@@ -195,7 +187,7 @@ def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypat
 def evaluated(tmp_path, monkeypatch):
     """(config, metadata, function that evaluates into a folder of that name and gives the number of the evaluation that it shows)."""
     config = get_config("cdkd", "demo")
-    metadata = dict.fromkeys(settings.DATA_IDENTITY, "same")
+    metadata = dict.fromkeys(configs.DATA_IDENTITY, "same")
     around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print, Stop())
     made = []
     monkeypatch.setattr(evaluation, "evaluate_network", lambda *arguments: made.append(arguments) or {"number": len(made)})
@@ -305,13 +297,13 @@ def test_configs_of_older_versions_are_brought_up_to_date():
         "student": {"network": {"name": "videopose3d", "filters": [3, 3]}},
         "teacher": {"network": {"name": "hrnet"}},
     }
-    new = settings.upgraded(stored)
+    new = configs.upgraded(stored)
     assert new["distill"]["temperature"] == {"reversal": [1.0, 0.0], "loops": 210.0}
     assert new["student"]["network"]["dense_kernels"] is False and "dense_kernels" not in new["teacher"]["network"]
     assert stored["distill"]["temperature"]["reversal"] == "release"
-    assert settings.upgraded(new) == new
-    assert settings.upgraded({"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}) == {
+    assert configs.upgraded(new) == new
+    assert configs.upgraded({"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}) == {
         "student": {"network": {"name": "videopose3d", "dense_kernels": True}}
     }
     for malformed in ({}, {"distill": 3}, {"student": None}, {"student": {"network": []}}, []):
-        assert settings.upgraded(malformed) == malformed
+        assert configs.upgraded(malformed) == malformed

@@ -7,7 +7,7 @@ import scipy.io
 
 from data_prep import gt_valid
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import pckh
+from kdpose_jax.evaluate.metrics import pckh
 
 NOBODY = np.zeros(16, int)
 

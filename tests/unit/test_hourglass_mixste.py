@@ -10,7 +10,7 @@ from torch_states import hourglass_mixste_state
 
 from kdpose_jax.models.hourglass_mixste import HourglassMixSTE, distances, representative_frames
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.models.torch_mixste import convert_hourglass_mixste_state
+from kdpose_jax.pytorch.mixste import convert_hourglass_mixste_state
 
 B, F, J, C, DEPTH, HEADS, DENSE, KEPT = 2, 7, 3, 8, 3, 2, 2, 4
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tiny import quick_compiles  # noqa: F401 (a fixture)
 
-from kdpose_jax.codecs.simdr import count_bins
+from kdpose_jax.codecs.keypoints_2d import count_bins
 from kdpose_jax.models.convolution import ConvNorm
 from kdpose_jax.models.hrnet import HRNet, upsample_nearest
 from kdpose_jax.models.layers import BatchNorm
 from kdpose_jax.models.pose_net import PoseNet
-from kdpose_jax.models.simdr import SimDRHead
+from kdpose_jax.models.simdr_head import SimDRHead
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 WIDTH, HEIGHT, J, C = 64, 32, 3, 4

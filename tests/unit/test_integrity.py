@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdpose_jax.checkpoint import integrity, teacher
+from kdpose_jax.checkpoint import integrity, loading
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.errors import UserError
 
@@ -80,8 +80,8 @@ def test_damaged_checkpoint_is_named(run):
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {"params": {"student": {"kernel": jax.ShapeDtypeStruct((64,), jnp.float32, sharding=one_device)}}}
     with pytest.raises(UserError, match="step 3 in .* is damaged"):
-        teacher.load_variables(run, wanted, which="latest", prefer_ema=False)
-    assert teacher.load_variables(run, wanted, which="best", prefer_ema=False)[2] == 1  # that one is whole
+        loading.load_variables(run, wanted, which="latest", prefer_ema=False)
+    assert loading.load_variables(run, wanted, which="best", prefer_ema=False)[2] == 1  # that one is whole
 
 
 def test_damaged_newest_checkpoints_are_set_aside_and_said(run):
@@ -193,7 +193,7 @@ def test_added_file_is_no_damage(run, name, where):
     said = []
     integrity.set_damaged_aside(run / "checkpoints", said.append)
     assert not said and newest(run) == 3 and path.exists()
-    assert teacher.load_variables(run, kernel(), which="latest", prefer_ema=False)[2] == 3
+    assert loading.load_variables(run, kernel(), which="latest", prefer_ema=False)[2] == 3
 
 
 OTHER_NAMES = ("3 copy", "3 (1)", "._3", "0003", "٣", "²", "-3", "3.orbax-checkpoint-tmp-0")
@@ -211,30 +211,30 @@ def test_folders_that_are_not_steps_are_left_alone(run, name):
 def test_unwhole_steps_are_passed_over_where_a_network_is_read(run):
     emptied(run / "checkpoints" / "3")
     wanted = kernel()
-    assert teacher.load_variables(run, wanted, which="latest", prefer_ema=False)[2] == 2
-    assert teacher.load_variables(run, wanted, which="best", prefer_ema=False)[2] == 1
-    (note,) = teacher.passed_over(run)
+    assert loading.load_variables(run, wanted, which="latest", prefer_ema=False)[2] == 2
+    assert loading.load_variables(run, wanted, which="best", prefer_ema=False)[2] == 1
+    (note,) = loading.passed_over(run)
     assert note.startswith("note: step 3 in ") and note.endswith("it is passed over.")
     with pytest.raises(UserError, match="step 3 in .* is damaged .*checksums.json is missing"):
-        teacher.load_variables(run / "checkpoints" / "3", wanted, which="latest", prefer_ema=False)
+        loading.load_variables(run / "checkpoints" / "3", wanted, which="latest", prefer_ema=False)
     for step in (1, 2):
         emptied(run / "checkpoints" / str(step))
     with pytest.raises(UserError, match=r"no whole checkpoint in .* \(3 were not written"):
-        teacher.require_step(run)
+        loading.require_step(run)
 
 
 def test_scores_that_choose_the_best_are_compared_too(run):
     path = run / "checkpoints" / "1" / "metrics" / "metrics"
     path.write_text(path.read_text().replace("1.0", "9.0"))  # step 2 would be the best
     with pytest.raises(UserError, match="step 1 in .* is damaged .metrics/metrics is not what"):
-        teacher.require_step(run)
+        loading.require_step(run)
 
 
 def test_config_of_a_checkpoint_is_compared_before_it_is_used(run):
     path = run / "checkpoints" / "3" / "meta" / "metadata"
     path.write_text(path.read_text().replace("error", "eRror"))
     with pytest.raises(UserError, match="step 3 in .* is damaged .meta/metadata is not what"):
-        teacher.run_meta(run)
+        loading.run_meta(run)
 
 
 def test_what_is_no_longer_kept_is_never_half_there(tmp_path, monkeypatch):

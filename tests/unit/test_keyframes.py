@@ -12,7 +12,12 @@ from kdpose_jax.codecs.keyframes import CENTRED, KeyframeGrid
 from kdpose_jax.models.keyframes import most_correlated, take_frames
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
-from kdpose_jax.models.upsampling import UPSAMPLINGS, CrossAttentionRecovery, interpolation_matrix, upsample
+from kdpose_jax.models.upsampling import (
+    UPSAMPLINGS,
+    CrossAttentionRecovery,
+    interpolation_matrix,
+    upsample,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 B, F, J, C, STRIDE = 2, 9, 3, 8, 3

@@ -15,10 +15,10 @@ from torch_states import hourglass_mixste_state, poseformer_v2_state, videopose3
 from configs import lifters as experiments
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
-from kdpose_jax.experiment import networks
-from kdpose_jax.methods import lifters, lifting
-from kdpose_jax.models import torch_import, torch_videopose3d
+from kdpose_jax.experiment import weights
+from kdpose_jax.pytorch import importing, videopose3d
 from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.tasks import lifting, lifting_networks
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -33,8 +33,8 @@ def network_of(text):
 def cost(text, predicted=None):
     """(parameters, multiply-adds of one example) of a full-size network in evaluation, by shapes alone."""
     block, frames = network_of(text)
-    network = lifters.build_lifter(block, joints=17, frames=frames, training=False, place="student.network")
-    span = lifters.span(block, frames, training=True)
+    network = lifting_networks.build_lifter(block, joints=17, frames=frames, training=False, place="student.network")
+    span = lifting_networks.span(block, frames, training=True)
     read = span.before + (predicted or span.predicted) + span.after
     keypoints_2d = jax.ShapeDtypeStruct((1, read, 17, 2), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
@@ -88,10 +88,10 @@ def test_spans():
         ("videopose3d", (1, 13, 13), (81, 13, 13)),
     ):
         block, frames = network_of(text)
-        assert lifters.span(block, frames, training=True) == training
-        assert lifters.span(block, frames, training=False) == evaluation
+        assert lifting_networks.span(block, frames, training=True) == training
+        assert lifting_networks.span(block, frames, training=False) == evaluation
     block.causal = True
-    assert lifters.span(block, frames, training=False) == (81, 26, 0)
+    assert lifting_networks.span(block, frames, training=False) == (81, 26, 0)
 
 
 def test_poseformer_v2_sees_the_frames_around_its_own():
@@ -101,7 +101,7 @@ def test_poseformer_v2_sees_the_frames_around_its_own():
     """
     block, frames = network_of("poseformer_v2,data=h36m")[0], 10
     block.update({"width": 8, "depth": 1, "heads": 1, "kept_frames": 3, "kept_coefficients": 1})
-    network = lifters.build_lifter(block, joints=2, frames=frames, training=False, place="student.network")
+    network = lifting_networks.build_lifter(block, joints=2, frames=frames, training=False, place="student.network")
     generator = np.random.default_rng(0)
     windows = np.repeat(generator.normal(size=(1, frames, 2, 2)), frames, axis=0)
     windows[np.arange(frames), np.arange(frames)] += 1.0
@@ -111,7 +111,7 @@ def test_poseformer_v2_sees_the_frames_around_its_own():
     variables = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(np.float32), shapes)
     pose, _ = jax.jit(network.apply)(variables, keypoints_2d)
     moved = np.abs(pose - pose[:1]).max((1, 2, 3))
-    around = np.abs(np.arange(frames) - lifters.span(block, frames, training=True).before) <= 1
+    around = np.abs(np.arange(frames) - lifting_networks.span(block, frames, training=True).before) <= 1
     assert around.sum() == 3 and (moved[around] > 1e-3).all() and (moved[~around] < 1e-5).all()
 
 
@@ -137,7 +137,7 @@ def test_compute_types(text, hidden):
     block.compute = "bfloat16"
     keypoints_2d = jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32)
     for training, dtype in ((True, jnp.bfloat16), (False, jnp.float32)):
-        network = lifters.build_lifter(block, joints=17, frames=frames, training=training, place="student.network")
+        network = lifting_networks.build_lifter(block, joints=17, frames=frames, training=training, place="student.network")
         with jax.numpy_dtype_promotion("standard"):  # flax's norms promote bfloat16 to float32 by themselves
             variables = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
             pose, features = jax.eval_shape(network.apply, variables, keypoints_2d)
@@ -163,7 +163,7 @@ def test_values_that_no_network_can_have(text, change, message):
     block, frames = network_of(text)
     block.update(change)
     with pytest.raises(UserError, match=message) as caught:
-        lifters.build_lifter(block, joints=17, frames=frames, training=True, place="student.network")
+        lifting_networks.build_lifter(block, joints=17, frames=frames, training=True, place="student.network")
     assert "\n" not in str(caught.value)
 
 
@@ -186,13 +186,13 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
     make, sizes = STATES[name]
     state = make()
     torch.save({"epoch": 3, "model_pos": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "w.bin")
-    imported = torch_import.import_network(name, tmp_path / "w.bin")
+    imported = importing.import_network(name, tmp_path / "w.bin")
     assert imported["sizes"] == sizes
     block, _ = network_of(name)
     sizes = sizes | (sizes["readings"][0] if "readings" in sizes else {})
     block.update({key: value for key, value in sizes.items() if key in block} | ({"heads": 2} if "heads" in block else {}))
     frames = sizes["frames"] if "frames" in sizes else 9
-    network = lifters.build_lifter(block, joints=sizes["joints"], frames=frames, training=False, place="student.network")
+    network = lifting_networks.build_lifter(block, joints=sizes["joints"], frames=frames, training=False, place="student.network")
     keypoints_2d = jax.ShapeDtypeStruct((1, frames, sizes["joints"], 2), jnp.float32)
     expected = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
     found = {"params": imported["params"], **imported["state"]}
@@ -204,7 +204,7 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
         return sorted(math.fsum(np.ravel(array).tolist()) for array in arrays)
 
     assert sums(jax.tree.leaves(found)) == sums(counted)
-    assert torch_import.import_pretrained(name, tmp_path / "w.bin")["params"].keys() == imported["params"].keys()
+    assert importing.import_pretrained(name, tmp_path / "w.bin")["params"].keys() == imported["params"].keys()
 
 
 def test_what_a_weight_file_does_not_tell_is_said():
@@ -223,7 +223,7 @@ def test_what_a_weight_file_does_not_tell_is_said():
     for name, parts in said.items():
         config = experiments.get_config(name)
         config.teacher.checkpoint = "w.bin"
-        notes = networks.assumptions(config, {"frames": 27} if name != "poseformer_v2" else {})
+        notes = weights.assumptions(config, {"frames": 27} if name != "poseformer_v2" else {})
         assert len(notes) == len(parts) and all(part in note for part, note in zip(parts, notes, strict=True))
 
 
@@ -254,12 +254,12 @@ def test_dense_kernels_of_videopose3d(tmp_path, frames):
     state = videopose3d_state(filters=(3, 7))
     state |= {name: value.abs() for name, value in state.items() if name.endswith("running_var")}
     torch.save(state, tmp_path / "dense.bin")
-    imported = torch_import.import_network("videopose3d", tmp_path / "dense.bin")
+    imported = importing.import_network("videopose3d", tmp_path / "dense.bin")
     block, _ = network_of("videopose3d")
-    reading, notes = torch_videopose3d.choose_reading(imported["sizes"]["readings"], 9)
+    reading, notes = videopose3d.choose_reading(imported["sizes"]["readings"], 9)
     assert reading == {"filters": (3, 3), "frames": 9, "dense_kernels": True} and "by data.frames" in notes[0]
     block.update({"filters": (3, 3), "dense_kernels": True, "width": 4})
-    network = lifters.build_lifter(block, joints=3, frames=9, training=False, place="student.network")
+    network = lifting_networks.build_lifter(block, joints=3, frames=9, training=False, place="student.network")
     keypoints = np.random.default_rng(1).normal(size=(1, frames, 3, 2)).astype(np.float32)
     pose, _ = network.apply({"params": imported["params"], **imported["state"]}, jnp.asarray(keypoints))
     np.testing.assert_allclose(pose[0], dense_by_hand(state, keypoints[0].astype(np.float64), (3,)), rtol=1e-4, atol=1e-3)
@@ -277,12 +277,12 @@ def test_dense_kernels_of_videopose3d(tmp_path, frames):
     ((7,), [((7,), 7, False)]),
 ])  # fmt: skip
 def test_kernels_that_two_networks_have(kernels, wanted):
-    found = [(reading["filters"], reading["frames"], reading["dense_kernels"]) for reading in torch_videopose3d.readings_of(kernels)]
+    found = [(reading["filters"], reading["frames"], reading["dense_kernels"]) for reading in videopose3d.readings_of(kernels)]
     assert found == wanted
     if len(found) == 2:
-        assert torch_videopose3d.choose_reading(torch_videopose3d.readings_of(kernels), found[0][1])[0]["filters"] == kernels
+        assert videopose3d.choose_reading(videopose3d.readings_of(kernels), found[0][1])[0]["filters"] == kernels
         with pytest.raises(UserError, match=f"data.frames is 5: say which with --config.data.frames={found[0][1]} or"):
-            torch_videopose3d.choose_reading(torch_videopose3d.readings_of(kernels), 5)
+            videopose3d.choose_reading(videopose3d.readings_of(kernels), 5)
 
 
 def test_a_teacher_of_dense_kernels_is_adopted(tmp_path):
@@ -290,13 +290,13 @@ def test_a_teacher_of_dense_kernels_is_adopted(tmp_path):
     torch.save({"net": videopose3d_state(joints=17, width=8, filters=(3, 7, 19))}, tmp_path / "w")
     config = experiments.get_config("videopose3d")
     config.teacher.checkpoint = str(tmp_path / "w")
-    notes = networks.adopt_teacher(config)
+    notes = weights.adopt_teacher(config)
     assert config.teacher.network.filters == (3, 3, 3) and config.teacher.network.dense_kernels and config.teacher.network.width == 8
     assert "dense filters (3, 3, 3) (27 frames), by data.frames, are assumed" in notes[0]
     config = experiments.get_config("videopose3d,frames=81")
     config.teacher.checkpoint = str(tmp_path / "w")
     with pytest.raises(UserError, match=r"^--checkpoint: The PyTorch file .*data.frames=399 or --config.data.frames=27"):
-        networks.adopt_teacher(config, named="--checkpoint")
+        weights.adopt_teacher(config, named="--checkpoint")
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -311,4 +311,4 @@ def test_other_weights_are_refused(tmp_path, name):
     ):
         torch.save(changed, tmp_path / "w.bin")
         with pytest.raises(UserError, match=message):
-            torch_import.import_network(name, tmp_path / "w.bin")
+            importing.import_network(name, tmp_path / "w.bin")

@@ -15,7 +15,7 @@ from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import TrainBatches
 from kdpose_jax.experiment.training import newest_of
 from kdpose_jax.train import loop, preemption
-from kdpose_jax.train.periodic import Lines, MetricsLog, Progress
+from kdpose_jax.train.logs import Lines, MetricsLog, Progress
 from kdpose_jax.train.state import TrainState, abstract
 
 # Lines, checkpoints and evaluations fall together at some steps and not at others.

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import metrics_3d
-from kdpose_jax.evaluate.metrics_3d import SequencePoses, score_sequences
+from kdpose_jax.evaluate.metrics import poses_3d
+from kdpose_jax.evaluate.metrics.poses_3d import SequencePoses, score_sequences
 
-PER_FRAME = (metrics_3d.mpjpe_per_frame, metrics_3d.p_mpjpe_per_frame, metrics_3d.n_mpjpe_per_frame)
-PER_STEP = (metrics_3d.velocity_error_per_step, metrics_3d.acceleration_error_per_step)
+PER_FRAME = (poses_3d.mpjpe_per_frame, poses_3d.p_mpjpe_per_frame, poses_3d.n_mpjpe_per_frame)
+PER_STEP = (poses_3d.velocity_error_per_step, poses_3d.acceleration_error_per_step)
 
 
 def random_rotations(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -33,10 +33,10 @@ def moved(target: np.ndarray, distances: list[float]) -> np.ndarray:
 def test_joint_errors_by_hand():
     predicted = np.array([[[3.0, 4.0, 0.0], [1.0, 1.0, 1.0]]], np.float32)
     target = np.array([[[0.0, 0.0, 0.0], [1.0, 1.0, 3.0]]], np.float32)
-    errors = metrics_3d.joint_errors(predicted, target)
+    errors = poses_3d.joint_errors(predicted, target)
     assert errors.dtype == np.float64
     np.testing.assert_array_equal(errors, [[5.0, 2.0]])
-    np.testing.assert_array_equal(metrics_3d.mpjpe_per_frame(predicted, target), [3.5])
+    np.testing.assert_array_equal(poses_3d.mpjpe_per_frame(predicted, target), [3.5])
 
 
 @pytest.mark.parametrize("function", PER_FRAME + PER_STEP)
@@ -63,20 +63,20 @@ def test_p_mpjpe_ignores_similarity_transforms(poses):
     predicted, target = poses
     rng = np.random.default_rng(4)
     turned = predicted @ random_rotations(rng, 12) * rng.uniform(0.2, 5, (12, 1, 1)) + rng.normal(size=(12, 1, 3))
-    reference = metrics_3d.p_mpjpe_per_frame(predicted, target)
-    np.testing.assert_allclose(metrics_3d.p_mpjpe_per_frame(turned, target), reference, rtol=1e-10)
-    assert np.all(np.abs(metrics_3d.mpjpe_per_frame(turned, target) - reference) > 1e-2)
+    reference = poses_3d.p_mpjpe_per_frame(predicted, target)
+    np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(turned, target), reference, rtol=1e-10)
+    assert np.all(np.abs(poses_3d.mpjpe_per_frame(turned, target) - reference) > 1e-2)
 
 
 def test_p_mpjpe_does_not_mirror(poses):
     target = poses[1]
     mirrored = target * np.array([-1.0, 1.0, 1.0])
-    errors = metrics_3d.p_mpjpe_per_frame(mirrored, target)
+    errors = poses_3d.p_mpjpe_per_frame(mirrored, target)
     # Closed form: the best rotation of a mirror image loses the weakest direction of the pose twice over.
     centred = target - target.mean(1, keepdims=True)
     eigenvalues = np.linalg.eigvalsh(centred.swapaxes(1, 2) @ centred)  # rising, [N, 3]
     scale = 1 - 2 * eigenvalues[:, 0] / eigenvalues.sum(1)
-    squares = np.sum((metrics_3d.procrustes_align(mirrored, target) - target) ** 2, axis=(1, 2))
+    squares = np.sum((poses_3d.procrustes_align(mirrored, target) - target) ** 2, axis=(1, 2))
     np.testing.assert_allclose(squares, eigenvalues.sum(1) * (1 - scale**2), rtol=1e-10)
     assert errors.min() > 0.1
 
@@ -84,7 +84,7 @@ def test_p_mpjpe_does_not_mirror(poses):
 def test_procrustes_is_the_least_squares_optimum(poses):
     """No small change of rotation, scale or shift lowers the sum of squares."""
     predicted, target = poses
-    aligned = metrics_3d.procrustes_align(predicted, target)
+    aligned = poses_3d.procrustes_align(predicted, target)
     best = np.sum((aligned - target) ** 2, axis=(1, 2))
     rng = np.random.default_rng(5)
     for _ in range(20):
@@ -98,9 +98,9 @@ def test_procrustes_is_the_least_squares_optimum(poses):
 
 
 def test_p_mpjpe_in_chunks(poses, monkeypatch):
-    whole = metrics_3d.p_mpjpe_per_frame(*poses)
-    monkeypatch.setattr(metrics_3d, "_FRAMES_PER_CHUNK", 5)
-    np.testing.assert_allclose(metrics_3d.p_mpjpe_per_frame(*poses), whole, rtol=1e-13)
+    whole = poses_3d.p_mpjpe_per_frame(*poses)
+    monkeypatch.setattr(poses_3d, "_FRAMES_PER_CHUNK", 5)
+    np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(*poses), whole, rtol=1e-13)
 
 
 @pytest.mark.parametrize("point", [0.0, 0.1, 123.4])
@@ -108,37 +108,37 @@ def test_degenerate_poses(point, poses):
     target = poses[1]
     spread = np.linalg.norm(target - target.mean(1, keepdims=True), axis=-1).mean(-1)
     collapsed = np.full_like(target, point)
-    np.testing.assert_allclose(metrics_3d.p_mpjpe_per_frame(collapsed, target), spread, rtol=1e-12)
-    np.testing.assert_allclose(metrics_3d.p_mpjpe_per_frame(target, collapsed), 0, atol=1e-12)
+    np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(collapsed, target), spread, rtol=1e-12)
+    np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(target, collapsed), 0, atol=1e-12)
     noisy = collapsed + 1e-12 * point * poses[0]  # round-off is no shape to align
-    np.testing.assert_allclose(metrics_3d.p_mpjpe_per_frame(noisy, target), spread, rtol=1e-9)
-    assert np.isfinite(metrics_3d.n_mpjpe_per_frame(collapsed, target)).all()
+    np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(noisy, target), spread, rtol=1e-9)
+    assert np.isfinite(poses_3d.n_mpjpe_per_frame(collapsed, target)).all()
     line = target * np.array([1.0, 0.0, 0.0])
-    np.testing.assert_allclose(metrics_3d.p_mpjpe_per_frame(2 * line[..., [1, 0, 2]], line), 0, atol=1e-12)
+    np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(2 * line[..., [1, 0, 2]], line), 0, atol=1e-12)
 
 
 def test_n_mpjpe_ignores_scale(poses):
     predicted, target = poses
     scale = np.linspace(0.1, 4, 12)[:, None, None]
-    reference = metrics_3d.n_mpjpe_per_frame(predicted, target)
-    np.testing.assert_allclose(metrics_3d.n_mpjpe_per_frame(scale * predicted, target), reference, rtol=1e-12)
-    np.testing.assert_allclose(metrics_3d.n_mpjpe_per_frame(scale * target, target), 0, atol=1e-14)
-    shifted = metrics_3d.n_mpjpe_per_frame(predicted + 0.5, target)
+    reference = poses_3d.n_mpjpe_per_frame(predicted, target)
+    np.testing.assert_allclose(poses_3d.n_mpjpe_per_frame(scale * predicted, target), reference, rtol=1e-12)
+    np.testing.assert_allclose(poses_3d.n_mpjpe_per_frame(scale * target, target), 0, atol=1e-14)
+    shifted = poses_3d.n_mpjpe_per_frame(predicted + 0.5, target)
     assert np.all(np.abs(shifted - reference) > 1e-3)
 
 
 def test_n_mpjpe_of_zero_is_the_plain_error(poses):
     zero = np.zeros_like(poses[1])
     np.testing.assert_allclose(
-        metrics_3d.n_mpjpe_per_frame(zero, poses[1]), metrics_3d.mpjpe_per_frame(zero, poses[1]), rtol=1e-15
+        poses_3d.n_mpjpe_per_frame(zero, poses[1]), poses_3d.mpjpe_per_frame(zero, poses[1]), rtol=1e-15
     )
 
 
 def test_velocity_and_acceleration_by_hand(poses):
     predicted = moved(poses[1][0], [0.0, 1.0, 4.0, 9.0])
     target = moved(poses[1][0], [0.0, 0.0, 0.0, 0.0])
-    np.testing.assert_allclose(metrics_3d.velocity_error_per_step(predicted, target), [1, 3, 5], rtol=1e-12)
-    np.testing.assert_allclose(metrics_3d.acceleration_error_per_step(predicted, target), [2, 2], rtol=1e-12)
+    np.testing.assert_allclose(poses_3d.velocity_error_per_step(predicted, target), [1, 3, 5], rtol=1e-12)
+    np.testing.assert_allclose(poses_3d.acceleration_error_per_step(predicted, target), [2, 2], rtol=1e-12)
 
 
 def test_action_average_against_frame_average(poses):

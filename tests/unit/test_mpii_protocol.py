@@ -9,7 +9,8 @@ from people import answering, people
 
 from kdpose_jax.codecs import crops
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import mpii, pckh
+from kdpose_jax.evaluate.metrics import pckh
+from kdpose_jax.evaluate.protocols import mpii
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 SIDE = 32

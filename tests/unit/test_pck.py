@@ -7,7 +7,8 @@ import pytest
 from people import answering, people
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import metrics_2d, pck
+from kdpose_jax.evaluate.metrics import keypoints_2d
+from kdpose_jax.evaluate.protocols import pck
 from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 
 SIDE = 64
@@ -16,7 +17,7 @@ SETTINGS = {"flip": True, "reference": "torso", "threshold": 0.2}
 
 def test_relative_errors_by_hand():
     predicted = np.array([[[3, 4], [0, 0]], [[10, 0], [0, 1]]], np.float32)
-    errors = metrics_2d.relative_errors(predicted, np.zeros((2, 2, 2)), np.array([10, 2]))
+    errors = keypoints_2d.relative_errors(predicted, np.zeros((2, 2, 2)), np.array([10, 2]))
     assert errors.dtype == np.float64
     np.testing.assert_array_equal(errors, [[0.5, 0.0], [5.0, 0.5]])
 
@@ -27,24 +28,24 @@ def test_relative_errors_by_hand():
 )
 def test_relative_errors_of_what_does_not_fit(predicted, target, length):
     with pytest.raises(ValueError):
-        metrics_2d.relative_errors(np.ones(predicted), np.ones(target), np.array(length))
+        keypoints_2d.relative_errors(np.ones(predicted), np.ones(target), np.array(length))
 
 
 def test_pck_by_hand():
     errors = np.array([[0.5, 0.1, 9.0], [0.51, 0.1, 9.0], [0.2, np.nan, 9.0], [0.2, 0.9, 9.0]])
     counted = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 0], [0, 1, 0]], bool)
-    scores = metrics_2d.pck(errors, counted, 0.5, groups={"Both": (0, 1), "First": (0,), "Lost": (2,), "Half": (1, 2)}, mean_over=(0, 1, 2))
+    scores = keypoints_2d.pck(errors, counted, 0.5, groups={"Both": (0, 1), "First": (0,), "Lost": (2,), "Half": (1, 2)}, mean_over=(0, 1, 2))
     third = 200 / 3  # both joints: 2 correct of 3; the threshold itself is correct
     assert scores == pytest.approx({"Both": third, "First": third, "Lost": None, "Half": third, "Mean": third})
-    uneven = metrics_2d.pck(errors, counted & np.array([1, 0, 0]).astype(bool), 0.1, groups={}, mean_over=(0, 1))
+    uneven = keypoints_2d.pck(errors, counted & np.array([1, 0, 0]).astype(bool), 0.1, groups={}, mean_over=(0, 1))
     assert uneven == {"Mean": 0.0}
-    assert metrics_2d.pck(errors, np.zeros_like(counted), 0.5, groups={}, mean_over=(0, 1))["Mean"] is None
+    assert keypoints_2d.pck(errors, np.zeros_like(counted), 0.5, groups={}, mean_over=(0, 1))["Mean"] is None
 
 
 def test_mean_weighs_joints_by_their_counts():
     errors = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     counted = np.array([[1, 1], [1, 0], [1, 0]], bool)
-    scores = metrics_2d.pck(errors, counted, 0.5, groups={"Pair": (0, 1)}, mean_over=(0, 1))
+    scores = keypoints_2d.pck(errors, counted, 0.5, groups={"Pair": (0, 1)}, mean_over=(0, 1))
     assert scores == {"Pair": 50.0, "Mean": 75.0}
 
 

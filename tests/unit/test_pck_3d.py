@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdpose_jax.evaluate import pck_3d
+from kdpose_jax.evaluate.metrics import pck_3d
 
 
 @pytest.mark.parametrize("offset", [(150, 0, 0), (0, -90, 120), (100, 50, -100)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from kdpose_jax.train.periodic import MetricsLog, Progress, mean_metrics
+from kdpose_jax.train.logs import MetricsLog, Progress, mean_metrics
 
 
 def test_metrics_are_divided_once():
@@ -82,7 +82,7 @@ def test_only_one_process_writes(tmp_path):
 
 def test_progress_line_says_rate_terms_and_time_left(monkeypatch):
     clock = iter([0.0, 10.0, 10.0])
-    monkeypatch.setattr("kdpose_jax.train.periodic.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("kdpose_jax.train.logs.time.perf_counter", lambda: next(clock))
     shown = []
     progress = Progress("student", first_step=100, steps=300, steps_per_epoch=50.0, unit=("frames", 27), shown=("loss",), show=shown.append)
     rates = progress.line(200, {"loss": 0.25, "task": 1.0}, waited=0.5)

@@ -7,11 +7,11 @@ import pytest
 from ml_collections import ConfigDict
 from tiny import quick_compiles  # noqa: F401
 
-from kdpose_jax.codecs import simdr
+from kdpose_jax.codecs import keypoints_2d
 from kdpose_jax.errors import UserError
-from kdpose_jax.losses import simdr as losses
-from kdpose_jax.methods import pose2d
+from kdpose_jax.losses import keypoints_2d as losses
 from kdpose_jax.skeletons import MPII_16
+from kdpose_jax.tasks import pose2d
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 NETWORK = {
@@ -78,7 +78,7 @@ def test_predictions(scene):
     if config.student.network.head == "heatmap":
         back = mirrored["heatmap"][:, swap, :, ::-1]
         back = np.concatenate([back[..., :1], back[..., :-1]], -1)
-        wanted = [simdr.decode_heatmaps(maps, size=(32, 32), quarter=True) for maps in (plain["heatmap"], (plain["heatmap"] + back) / 2)]
+        wanted = [keypoints_2d.decode_heatmaps(maps, size=(32, 32), quarter=True) for maps in (plain["heatmap"], (plain["heatmap"] + back) / 2)]
     else:
 
         def softmax(values):
@@ -88,7 +88,7 @@ def test_predictions(scene):
         back = softmax(np.concatenate([back[..., 2:], back[..., -2:]], -1)), softmax(mirrored["y"][:, swap])
         both = (softmax(plain["x"]), softmax(plain["y"]))
         wanted = [
-            simdr.decode(*pair, split_ratio=3.0, coordinate="argmax", score="max")
+            keypoints_2d.decode(*pair, split_ratio=3.0, coordinate="argmax", score="max")
             for pair in (both, [(one + two) / 2 for one, two in zip(both, back, strict=True)])
         ]
     for predict, (joints, scores) in zip((task.predict, task.predict_with_flip), wanted, strict=True):
@@ -131,7 +131,7 @@ def test_loss_of_logits(form):
 def test_loss_of_heatmaps():
     config, batch = small_config(), batch_of()
     predicted = np.random.default_rng(1).normal(size=(2, 16, 8, 8)).astype(np.float32)
-    target, weight = simdr.to_heatmaps(
+    target, weight = keypoints_2d.to_heatmaps(
         np.asarray(batch["joints"]), np.asarray(batch["joint_weight"]), size=(32, 32), heatmap_size=(8, 8), sigma=1.5
     )
     total, terms = pose2d.pose_loss({"heatmap": jnp.asarray(predicted)}, batch, block=config.student.loss, size=(32, 32), split_ratio=3.0)

@@ -8,7 +8,7 @@ import pytest
 from people import people
 
 from kdpose_jax.data import persons as person_records
-from kdpose_jax.evaluate import pose2d
+from kdpose_jax.evaluate import crop_predictions
 from kdpose_jax.skeletons import COCO_17
 
 WIDTH, HEIGHT = 256, 200
@@ -41,7 +41,7 @@ def test_labels_come_back(persons, side):
     chosen = np.array([7, 0, 3])
     batch = source.gather(chosen)
     prediction = {"joints": batch["joints"], "scores": np.ones(batch["joints"].shape[:2])}
-    back = pose2d.photograph_joints(prediction, persons, chosen, side)
+    back = crop_predictions.photograph_joints(prediction, persons, chosen, side)
     visible = persons.visible[chosen]
     assert visible.sum() > 20
     np.testing.assert_allclose(back[visible], persons.joints[chosen][visible], atol=0.01)
@@ -58,7 +58,7 @@ def test_pixels_come_back(persons, side):
     for start in range(0, len(grid), 17):
         pixels = np.resize(grid[start : start + 17], (17, 2))
         prediction = {"joints": np.tile(pixels.astype(np.float64), (len(source), 1, 1)), "scores": np.ones((len(source), 17))}
-        found = pose2d.photograph_joints(prediction, persons, everybody, side)
+        found = crop_predictions.photograph_joints(prediction, persons, everybody, side)
         seen = pictures[:, pixels[:, 1], pixels[:, 0], :2].astype(np.float64)
         differences.append(found - seen)
     differences = np.concatenate(differences, axis=1)  # [N, P, 2]

@@ -12,9 +12,9 @@ from torch_states import hrnet_state
 
 from configs import cdkd
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import networks
+from kdpose_jax.experiment import weights
 from kdpose_jax.models.pose_net import PoseNet
-from kdpose_jax.models.torch_import import import_imagenet_hrnet
+from kdpose_jax.pytorch.importing import import_imagenet_hrnet
 
 
 @functools.cache
@@ -29,7 +29,7 @@ def fresh():
 def test_the_backbone_is_filled_in(tmp_path):
     torch.save(hrnet_state(modules=(1, 1, 1), head=()), tmp_path / "imagenet.pth")
     params, batch_stats = import_imagenet_hrnet(tmp_path / "imagenet.pth")
-    filled = networks.start_from("hrnet", str(tmp_path / "imagenet.pth"), fresh())
+    filled = weights.start_from("hrnet", str(tmp_path / "imagenet.pth"), fresh())
     assert jax.tree.structure(filled) == jax.tree.structure(fresh())
     jax.tree.map(np.testing.assert_array_equal, filled["params"]["backbone"], params)
     jax.tree.map(np.testing.assert_array_equal, filled["state"]["batch_stats"]["backbone"], batch_stats)
@@ -40,7 +40,7 @@ def test_the_backbone_is_filled_in(tmp_path):
 def test_another_width_is_refused(tmp_path):
     torch.save(hrnet_state(width=8, modules=(1, 1, 1), head=()), tmp_path / "wide.pth")
     with pytest.raises(UserError, match="wide.pth' has .* where the config's network has") as caught:
-        networks.start_from("hrnet", str(tmp_path / "wide.pth"), fresh())
+        weights.start_from("hrnet", str(tmp_path / "wide.pth"), fresh())
     assert "\n" not in str(caught.value)
 
 
@@ -51,7 +51,7 @@ def test_the_field_of_a_file_that_is_not_one_is_named(tmp_path, stage, named):
     (tmp_path / "hrnet.pth").write_bytes(b"<html>")
     block = ConfigDict({"pretrained": str(tmp_path / "hrnet.pth"), "network": {"name": "hrnet"}})
     with pytest.raises(UserError, match=f"^{named} .or the preset's imagenet=.: .*hrnet.pth begins like a web page"):
-        networks.check_pretrained(stage, block, fresh())
+        weights.check_pretrained(stage, block, fresh())
 
 
 def test_the_size_of_pictures_of_a_heatmap_network_is_assumed(tmp_path):
@@ -61,6 +61,6 @@ def test_the_size_of_pictures_of_a_heatmap_network_is_assumed(tmp_path):
     for head, said in (((), [size, order]), ((768, 768, 4096), [order])):
         torch.save(hrnet_state(joints=17, head=head), tmp_path / "w")
         config.teacher.checkpoint = str(tmp_path / "w")
-        notes = networks.adopt_teacher(config)
+        notes = weights.adopt_teacher(config)
         assert len(notes) == len(said) and all(part in note for part, note in zip(said, notes, strict=True))
     assert config.teacher.input.size == 256 and config.teacher.network.head == "simdr"

@@ -14,7 +14,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures
-from kdpose_jax.report.results import SCHEMA_VERSION, fingerprint, read_metrics, read_results, write_results
+from kdpose_jax.report.results import (
+    SCHEMA_VERSION,
+    fingerprint,
+    read_metrics,
+    read_results,
+    write_results,
+)
 from kdpose_jax.report.tables import breakdown_table, markdown_table, scaled
 
 

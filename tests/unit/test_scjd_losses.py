@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdpose_jax.methods import sparse_lifting
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.tasks import sparse_lifting
 
 B, F, J, C, A = 2, 9, 5, 6, 2
 GRID = np.array([1, 4, 7])

@@ -15,8 +15,8 @@ from tiny import quick_compiles  # noqa: F401
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses.lifting import lifting_loss
-from kdpose_jax.methods import sparse_lifting
 from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.tasks import sparse_lifting
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.report import study as command
-from kdpose_jax.report.comparison import Comparison, Of, Published, Row, Run, Study, with_spread
+from kdpose_jax.study import runner as command
+from kdpose_jax.study.declare import Comparison, Of, Published, Row, Run, Study, with_spread
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
@@ -62,7 +62,7 @@ document = {{"schema_version": 1, "fingerprint": fingerprint, "networks": {{"tea
 (workdir / "results.json").write_text(json.dumps(document))
 """
 STUDY = """
-from kdpose_jax.report.comparison import Of, Published, Row, Run, Study
+from kdpose_jax.study.declare import Of, Published, Row, Run, Study
 def get_study(text):
     shared = {"teacher": Of("plain", "teacher")}
     return Study(

@@ -8,8 +8,8 @@ from tiny import example_batch, quick_compiles, run_of  # noqa: F401
 
 from kdpose_jax.experiment import training
 from kdpose_jax.losses.lifting import lifting_loss
-from kdpose_jax.methods.lifters import build_mixste
 from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.tasks.lifting_networks import build_mixste
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 

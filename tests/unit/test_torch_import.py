@@ -17,8 +17,8 @@ import torch
 from torch_states import mixste_state
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models import torch_file, torch_import
 from kdpose_jax.models.mixste import MixSTE
+from kdpose_jax.pytorch import importing, weight_file
 
 SIZES = {"frames": 5, "joints": 3, "width": 8, "depth": 2, "mlp_ratio": 2.0}
 
@@ -58,13 +58,13 @@ def test_mixste_is_read_wherever_its_state_is(tmp_path, prefix, key):
     state = mixste_state()
     saved = collections.OrderedDict((prefix + name, value) for name, value in state.items())
     torch.save(saved if key is None else {"epoch": 3, key: saved}, tmp_path / "w.bin")
-    params, sizes = torch_import.import_mixste(tmp_path / "w.bin")
+    params, sizes = importing.import_mixste(tmp_path / "w.bin")
     assert sizes == SIZES
     assert_is_state(params, state)
 
 
 def test_mixste_params_are_the_tree_of_our_network(checkpoint):
-    params, sizes = torch_import.import_mixste(checkpoint)
+    params, sizes = importing.import_mixste(checkpoint)
     network = MixSTE(heads=2, drop_path=0.0, **sizes)
     keypoints_2d = jnp.zeros((1, sizes["frames"], sizes["joints"], 2))
     expected = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)["params"]
@@ -87,7 +87,7 @@ def test_checkpoint_of_a_training_run_is_read(tmp_path):
         },
         tmp_path / "w.bin",
     )  # fmt: skip
-    params, sizes = torch_import.import_mixste(tmp_path / "w.bin")
+    params, sizes = importing.import_mixste(tmp_path / "w.bin")
     assert sizes == SIZES
     assert_is_state(params, state)
     # numpy 1 calls the package of its internals `core`, numpy 2 `_core`: a file may come from either.
@@ -97,13 +97,13 @@ def test_checkpoint_of_a_training_run_is_read(tmp_path):
     assert written in pickled
     names.remove(written)
     path = with_pickle(tmp_path / "w.bin", tmp_path / "other.bin", pickled.replace(written, names[0]))
-    assert_is_state(torch_import.import_mixste(path)[0], state)
+    assert_is_state(importing.import_mixste(path)[0], state)
 
 
 def test_weights_of_half_precision_become_float32(tmp_path):
     state = mixste_state()
     torch.save({name: value.bfloat16() for name, value in state.items()}, tmp_path / "w.bin")
-    params, _ = torch_import.import_mixste(tmp_path / "w.bin")
+    params, _ = importing.import_mixste(tmp_path / "w.bin")
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
     assert_is_state(params, {name: value.bfloat16().float() for name, value in state.items()})
 
@@ -144,7 +144,7 @@ def test_every_dtype_and_layout_is_read_exactly(tmp_path, big_endian):
             return np.frombuffer(data, np.uint8).reshape(-1, width)[:, ::-1].tobytes()
 
         path = rewrite(path, tmp_path / "big.pt", swap)
-    loaded = torch_file.read_torch_file(path)
+    loaded = weight_file.read_torch_file(path)
     for name, tensor in TENSORS.items():
         expected = tensor.detach().numpy()
         assert loaded[name].dtype == expected.dtype, name
@@ -164,7 +164,7 @@ class Command:
 def test_foreign_code_is_not_run(tmp_path):
     torch.save({"model_pos": mixste_state(), "extra": Command(tmp_path / "ran")}, tmp_path / "evil.bin")
     with pytest.raises(UserError, match=r"(posix|nt)\.system.*could run code"):
-        torch_import.import_mixste(tmp_path / "evil.bin")
+        importing.import_mixste(tmp_path / "evil.bin")
     assert not (tmp_path / "ran").exists()
 
 
@@ -173,7 +173,7 @@ def test_truncated_files_are_refused(checkpoint, tmp_path):
     for length in (0, 3, 100, len(data) // 2, len(data) - 1):
         (tmp_path / "cut.bin").write_bytes(data[:length])
         with pytest.raises(UserError, match="cut.bin"):
-            torch_import.import_mixste(tmp_path / "cut.bin")
+            importing.import_mixste(tmp_path / "cut.bin")
 
 
 def test_flipped_byte_of_a_weight_is_noticed(checkpoint, tmp_path):
@@ -182,7 +182,7 @@ def test_flipped_byte_of_a_weight_is_noticed(checkpoint, tmp_path):
     data[data.index(weight) + 5] ^= 1
     (tmp_path / "flipped.bin").write_bytes(data)
     with pytest.raises(UserError, match=r"flipped.bin is (truncated or )?damaged"):
-        torch_import.import_mixste(tmp_path / "flipped.bin")
+        importing.import_mixste(tmp_path / "flipped.bin")
 
 
 def test_other_formats_are_refused_with_the_remedy(tmp_path):
@@ -199,21 +199,21 @@ def test_other_formats_are_refused_with_the_remedy(tmp_path):
     ):
         (tmp_path / "other.bin").write_bytes(content)
         with pytest.raises(UserError, match=said) as caught:
-            torch_import.import_mixste(tmp_path / "other.bin")
+            importing.import_mixste(tmp_path / "other.bin")
         assert str(caught.value).isprintable()
     with pytest.raises(UserError, match="is a folder"):
-        torch_import.import_mixste(tmp_path)
+        importing.import_mixste(tmp_path)
     np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
     with pytest.raises(UserError, match=r"an archive of numpy arrays.*safetensors.numpy.save_file"):
-        torch_import.import_mixste(tmp_path / "arrays.npz")
+        importing.import_mixste(tmp_path / "arrays.npz")
     with pytest.raises(UserError, match="no file"):
-        torch_import.import_mixste(tmp_path / "absent.bin")
+        importing.import_mixste(tmp_path / "absent.bin")
     torch.save([1, 2], tmp_path / "list.bin")
     with pytest.raises(UserError, match="no network state"):
-        torch_import.import_mixste(tmp_path / "list.bin")
+        importing.import_mixste(tmp_path / "list.bin")
     torch.save({"model": {"a": 1}}, tmp_path / "numbers.bin")
     with pytest.raises(UserError, match="no network state.* a dictionary of 'model'"):
-        torch_import.import_mixste(tmp_path / "numbers.bin")
+        importing.import_mixste(tmp_path / "numbers.bin")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_another_network_is_refused_by_the_first_difference(tmp_path, name, repl
         state[name] = replacement
     torch.save({"model_pos": state}, tmp_path / "w.bin")
     with pytest.raises(UserError, match=f"w.bin.*{message}"):
-        torch_import.import_mixste(tmp_path / "w.bin")
+        importing.import_mixste(tmp_path / "w.bin")
 
 
 def made_up_tensor(storage, offset, size, stride):
@@ -288,14 +288,14 @@ def test_claims_beyond_the_file_are_refused(tmp_path, pickled, message):
     torch.save({"a": torch.arange(4.0)}, tmp_path / "honest.pt")
     path = with_pickle(tmp_path / "honest.pt", tmp_path / "made_up.pt", pickled)
     with pytest.raises(UserError, match=f"made_up.pt.*{message}"):
-        torch_file.read_torch_file(path)
+        weight_file.read_torch_file(path)
 
 
 def test_honest_claims_of_the_same_pickles_are_read(tmp_path):
     """Guards the test above: the pickles made there are right but for their claims."""
     torch.save({"a": torch.arange(4.0)}, tmp_path / "honest.pt")
     path = with_pickle(tmp_path / "honest.pt", tmp_path / "same.pt", made_up_tensor(FOUR_FLOATS, 1, (3,), (1,)))
-    assert torch_file.read_torch_file(path)["a"].tolist() == [1, 2, 3]
+    assert weight_file.read_torch_file(path)["a"].tolist() == [1, 2, 3]
 
 
 def test_compressed_entries_are_refused(tmp_path):
@@ -303,13 +303,13 @@ def test_compressed_entries_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb/data.pkl", bytes(10**6))
     with pytest.raises(UserError, match="compressed"):
-        torch_file.read_torch_file(tmp_path / "bomb.pt")
+        weight_file.read_torch_file(tmp_path / "bomb.pt")
 
 
 def test_unknown_byte_order_is_refused(checkpoint, tmp_path):
     path = rewrite(checkpoint, tmp_path / "w.bin", lambda name, data: b"middle" if name.endswith("byteorder") else data)
     with pytest.raises(UserError, match="byte order 'middle'"):
-        torch_file.read_torch_file(path)
+        weight_file.read_torch_file(path)
 
 
 @pytest.mark.parametrize("name", ["torch._utils _rebuild_tensor_v2", "torch FloatStorage", "numpy ndarray", "collections OrderedDict"])
@@ -319,5 +319,5 @@ def test_pickle_cannot_alter_what_it_names(checkpoint, tmp_path, name):
     state = pickle.dumps((None, {"__call__": 1, "dtype": 2, "__init__": 3}), protocol=2)[2:-1]
     path = with_pickle(checkpoint, tmp_path / "w.bin", b"\x80\x02c" + module + b"\n" + attribute + b"\n" + state + b"b.")
     with pytest.raises(UserError, match=re.escape("w.bin is damaged")):
-        torch_file.read_torch_file(path)
-    assert torch_import.import_mixste(checkpoint)[1] == SIZES
+        weight_file.read_torch_file(path)
+    assert importing.import_mixste(checkpoint)[1] == SIZES

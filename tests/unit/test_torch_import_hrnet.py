@@ -11,8 +11,8 @@ from golden import golden_files
 from torch_states import hrnet_state, mixste_state
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models import torch_import
 from kdpose_jax.models.pose_net import PoseNet
+from kdpose_jax.pytorch import importing
 
 # Of `hrnet_state()`: 128 cells are those of 32 x 64 pixels, with 2 bins a pixel.
 SIZES = {
@@ -55,7 +55,7 @@ def assert_tree_of_network(params, batch_stats, network):
 
 
 def test_pose_network_is_the_tree_of_ours(tmp_path, state):
-    params, batch_stats, sizes = torch_import.import_hrnet(save(tmp_path / "w.pth", state))
+    params, batch_stats, sizes = importing.import_hrnet(save(tmp_path / "w.pth", state))
     assert sizes == SIZES
     assert_tree_of_network(params, batch_stats, PoseNet(**sizes))
     assert_same_tensors((params, batch_stats), state)
@@ -68,7 +68,7 @@ def test_pose_network_is_the_tree_of_ours(tmp_path, state):
 
 def test_heatmap_network(tmp_path):
     state = hrnet_state(blocks=2, modules=(1, 2, 1), head=())
-    params, batch_stats, sizes = torch_import.import_hrnet(save(tmp_path / "w.pth", state))
+    params, batch_stats, sizes = importing.import_hrnet(save(tmp_path / "w.pth", state))
     assert sizes == SIZES | {"blocks": 2, "modules": (1, 2, 1), "head": "heatmap", "split_ratio": None, "size": None}
     assert_tree_of_network(params, batch_stats, PoseNet(**sizes | {"size": (32, 32)}))
     assert_same_tensors((params, batch_stats), state)
@@ -80,7 +80,7 @@ def test_heatmap_network(tmp_path):
      ((147, 220, 384), (64, 96), pytest.approx(2.2969, abs=1e-4))],
 )  # fmt: skip
 def test_size_of_the_input_is_read_off_the_head(tmp_path, head, size, ratio):
-    _, _, sizes = torch_import.import_hrnet(save(tmp_path / "w.pth", hrnet_state(head=head)))
+    _, _, sizes = importing.import_hrnet(save(tmp_path / "w.pth", hrnet_state(head=head)))
     assert (sizes["size"], sizes["split_ratio"]) == (size, ratio)
 
 
@@ -88,7 +88,7 @@ def test_size_of_the_input_is_read_off_the_head(tmp_path, head, size, ratio):
 def test_released_states_survive_a_file(tmp_path, path):
     with np.load(path, allow_pickle=False) as file:
         state = {name.removeprefix("param/"): torch.from_numpy(file[name]) for name in file.files if name.startswith("param/")}
-    params, batch_stats, _ = torch_import.import_hrnet(save(tmp_path / "w.pth", state))
+    params, batch_stats, _ = importing.import_hrnet(save(tmp_path / "w.pth", state))
     assert_same_tensors((params, batch_stats), state)
 
 
@@ -100,7 +100,7 @@ def test_files_of_training_scripts(tmp_path, state, kind):
         saved = {"epoch": 3, "model": "pose_hrnet", "state_dict": saved, "best_state_dict": state, "perf": np.float64(0.5)}
     elif kind == "without counters":  # PyTorch before 0.4.1 had none
         saved = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    params, batch_stats, sizes = torch_import.import_hrnet(save(tmp_path / "w.pth", saved))
+    params, batch_stats, sizes = importing.import_hrnet(save(tmp_path / "w.pth", saved))
     assert sizes == SIZES
     assert_same_tensors((params, batch_stats), state)
 
@@ -118,9 +118,9 @@ def imagenet_state():
 
 def test_imagenet_network_without_what_classifies(tmp_path, state):
     backbone, unused = imagenet_state()
-    params, batch_stats = torch_import.import_imagenet_hrnet(save(tmp_path / "hrnet_w4.pth", backbone | unused))
+    params, batch_stats = importing.import_imagenet_hrnet(save(tmp_path / "hrnet_w4.pth", backbone | unused))
     assert_same_tensors((params, batch_stats), backbone)
-    pose_params, pose_stats, _ = torch_import.import_hrnet(save(tmp_path / "pose.pth", state))
+    pose_params, pose_stats, _ = importing.import_hrnet(save(tmp_path / "pose.pth", state))
     assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, pose_params["backbone"])
     assert jax.tree.map(np.shape, batch_stats) == jax.tree.map(np.shape, pose_stats["backbone"])
 
@@ -129,10 +129,10 @@ def test_imagenet_network_is_no_pose_network(tmp_path):
     backbone, unused = imagenet_state()
     path = save(tmp_path / "hrnet_w4.pth", backbone | unused)
     with pytest.raises(UserError, match="no tensor 'final_layer.weight'; name the checkpoint of an HRNet pose network"):
-        torch_import.import_hrnet(path)
+        importing.import_hrnet(path)
     path = save(tmp_path / "odd.pth", backbone | unused | {"attention.weight": torch.ones(2)})
     with pytest.raises(UserError, match=r"has, beyond an HRNet backbone, \['attention.weight'\]"):
-        torch_import.import_imagenet_hrnet(path)
+        importing.import_imagenet_hrnet(path)
 
 
 @pytest.mark.parametrize(
@@ -161,23 +161,23 @@ def test_another_network_is_refused_by_the_first_difference(tmp_path, state, nam
     if replacement is not None:
         changed[name] = replacement
     with pytest.raises(UserError, match=f"w.pth cannot be used: .*{message}") as caught:
-        torch_import.import_hrnet(save(tmp_path / "w.pth", changed))
+        importing.import_hrnet(save(tmp_path / "w.pth", changed))
     assert "\n" not in str(caught.value)
 
 
 def test_networks_by_name(tmp_path, state):
-    lifter = torch_import.import_network("mixste", save(tmp_path / "mixste.bin", {"model_pos": mixste_state()}))
+    lifter = importing.import_network("mixste", save(tmp_path / "mixste.bin", {"model_pos": mixste_state()}))
     assert lifter["state"] == {} and lifter["sizes"]["frames"] == 5
     assert np.array_equal(lifter["params"]["head"]["bias"], mixste_state()["head.1.bias"])
     with pytest.raises(UserError, match="hrnet.pth reads pictures of 32x64 pixels: give a network of square ones"):
-        torch_import.import_network("hrnet", save(tmp_path / "hrnet.pth", state))
+        importing.import_network("hrnet", save(tmp_path / "hrnet.pth", state))
     square = hrnet_state(head=(128, 128, 256))
-    pose = torch_import.import_network("hrnet", save(tmp_path / "hrnet.pth", square))
+    pose = importing.import_network("hrnet", save(tmp_path / "hrnet.pth", square))
     assert pose["sizes"]["size"] == 64 and pose["sizes"]["split_ratio"] == 2.0 and pose["state"].keys() == {"batch_stats"}
     assert_same_tensors((pose["params"], pose["state"]["batch_stats"]), square)
-    heatmap = torch_import.import_network("hrnet", save(tmp_path / "heatmap.pth", hrnet_state(head=())))
+    heatmap = importing.import_network("hrnet", save(tmp_path / "heatmap.pth", hrnet_state(head=())))
     assert "size" not in heatmap["sizes"] and "split_ratio" not in heatmap["sizes"]
     with pytest.raises(UserError, match="'vgg'.* hrnet, mixste, "):
-        torch_import.import_network("vgg", tmp_path / "hrnet.pth")
+        importing.import_network("vgg", tmp_path / "hrnet.pth")
     with pytest.raises(UserError, match="hrnet.pth cannot be used: it has no tensor 'Spatial_pos_embed'"):
-        torch_import.import_network("mixste", tmp_path / "hrnet.pth")
+        importing.import_network("mixste", tmp_path / "hrnet.pth")

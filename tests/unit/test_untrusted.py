@@ -19,12 +19,12 @@ from numpy.lib import format as npy_format
 
 from configs import cdkd, scjd
 from data_prep import annotations, cameras, takes
-from kdpose_jax.checkpoint import stored, teacher
+from kdpose_jax.checkpoint import loading, stored
 from kdpose_jax.data import schema, tfrecords
 from kdpose_jax.errors import LONGEST, UserError
-from kdpose_jax.evaluate import coco_metrics
-from kdpose_jax.experiment import networks, settings
-from kdpose_jax.models import torch_file
+from kdpose_jax.evaluate.metrics import coco_ap
+from kdpose_jax.experiment import configs, weights
+from kdpose_jax.pytorch import weight_file
 from kdpose_jax.report import results
 from kdpose_jax.untrusted import bounds, hdf5, matlab, pictures
 
@@ -85,7 +85,7 @@ def test_pickles_that_claim_much(tmp_path, name):
 def test_pytorch_pickles_that_claim_much(tmp_path, name):
     pickled, said = PICKLES[name]
     with pytest.raises(UserError, match=said):
-        torch_file.read_torch_file(torch_archive(tmp_path / "a.pth", pickled))
+        weight_file.read_torch_file(torch_archive(tmp_path / "a.pth", pickled))
 
 
 def test_many_objects_are_counted(tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ def test_copies_of_one_dictionary_are_counted(tmp_path):
     with pytest.raises(UserError, match="claim more than|again and again"):
         takes.read_positions(npz(tmp_path / "a.npz", copies))
     with pytest.raises(UserError, match="claim more than|again and again"):
-        torch_file.read_torch_file(torch_archive(tmp_path / "a.pth", copies))
+        weight_file.read_torch_file(torch_archive(tmp_path / "a.pth", copies))
 
 
 def test_arrays_that_share_their_bytes_are_counted(tmp_path):
@@ -133,7 +133,7 @@ def test_a_directory_that_lies(tmp_path):
         whole[start : start + 4] = struct.pack("<I", 2**32 - 2)
         pathlib.Path(path).write_bytes(whole)
         with pytest.raises(UserError):
-            (takes.read_positions if path.endswith("npz") else torch_file.read_torch_file)(path)
+            (takes.read_positions if path.endswith("npz") else weight_file.read_torch_file)(path)
 
 
 def test_an_archive_whose_names_are_no_text(tmp_path):
@@ -265,11 +265,11 @@ def test_deeply_nested_json(tmp_path):
     for read in (
         lambda: annotations.read_json(str(path), "--test-annotations"),
         lambda: cameras.read_cameras(str(path)),
-        lambda: settings.read_json(path),
+        lambda: configs.read_json(path),
         lambda: schema.read_metadata(str(tmp_path), schema.SEQUENCES),
-        lambda: coco_metrics.read_annotations(str(path)),
+        lambda: coco_ap.read_annotations(str(path)),
         lambda: results.read_results(path),
-        lambda: networks.stored_config(str(step)),
+        lambda: weights.stored_config(str(step)),
     ):
         with pytest.raises(UserError, match="JSON|damaged"):
             read()
@@ -305,15 +305,15 @@ def test_a_checkpoint_that_lacks_its_meta(tmp_path, meta):
         (step / item).mkdir(parents=True)
     (step / stored.META / "metadata").write_text(json.dumps(meta))
     with pytest.raises(UserError, match="damaged|holds no config"):
-        networks.stored_config(str(step))
+        weights.stored_config(str(step))
     with pytest.raises(UserError, match="damaged|No checkpoint"):
-        teacher._best_step(tmp_path, [3])
+        loading._best_step(tmp_path, [3])
 
 
 def test_a_config_of_a_run_that_is_no_object(tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(UserError, match="damaged"):
-        settings.refuse_other_run(tmp_path, scjd.get_config())
+        configs.refuse_other_run(tmp_path, scjd.get_config())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from torch_states import hrnet_state, mixste_state, videopose3d_state
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models import torch_file, torch_import
+from kdpose_jax.pytorch import importing, weight_file
 
 BASE = torch.arange(24.0)
 TENSORS = {
@@ -38,7 +38,7 @@ def save_old(value, path, protocol=2):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_old_format_is_read_exactly(tmp_path, protocol):
-    loaded = torch_file.read_torch_file(
+    loaded = weight_file.read_torch_file(
         save_old({"a": TENSORS, "epoch": 3}, tmp_path / "published", protocol)
     )
     assert loaded["epoch"] == 3 and loaded["a"].keys() == TENSORS.keys()
@@ -65,7 +65,7 @@ def test_published_network_in_the_old_format(tmp_path):
     optimizer.step()
     whole = {"epoch": 80, "lr": np.float64(1e-3), "random_state": np.random.RandomState(3), "optimizer": optimizer.state_dict(),
              "model_pos": state, "model_traj": None}  # fmt: skip
-    imported = torch_import.import_network(
+    imported = importing.import_network(
         "videopose3d", save_old(whole, tmp_path / "pretrained_h36m_cpn.bin")
     )
     kernel = state["expand_conv.weight"].numpy().transpose(2, 1, 0)
@@ -82,7 +82,7 @@ def test_old_files_cut_anywhere_are_refused(tmp_path):
     for length in {0, 5, 14, 30, 200, *np.linspace(300, len(data) - 1, 60, dtype=int).tolist()}:
         (tmp_path / "cut").write_bytes(data[:length])
         with pytest.raises(UserError, match="cut") as caught:
-            torch_import.import_mixste(tmp_path / "cut")
+            importing.import_mixste(tmp_path / "cut")
         assert str(caught.value).isprintable()
 
 
@@ -134,7 +134,7 @@ def test_a_made_up_old_file_is_read(tmp_path):
     (tmp_path / "w").write_bytes(
         old_file(objects=pickled_tensor(*FOUR), keys=["0"], storages=VALUES)
     )
-    assert torch_file.read_torch_file(tmp_path / "w")["a"].tolist() == [1, 2, 3, 4]
+    assert weight_file.read_torch_file(tmp_path / "w")["a"].tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_old_files_that_claim_much(tmp_path, changes, message):
     parts = {"objects": pickled_tensor(*FOUR), "keys": ["0"], "storages": VALUES} | changes
     (tmp_path / "w").write_bytes(old_file(**parts))
     with pytest.raises(UserError, match=message) as caught:
-        torch_file.read_torch_file(tmp_path / "w")
+        weight_file.read_torch_file(tmp_path / "w")
     assert str(caught.value).isprintable()
 
 
@@ -201,7 +201,7 @@ def saved(state) -> bytes:
 
 def test_safetensors_are_read_exactly(tmp_path):
     (tmp_path / "w").write_bytes(saved(TENSORS))
-    loaded = torch_file.read_torch_file(tmp_path / "w")
+    loaded = weight_file.read_torch_file(tmp_path / "w")
     for name, tensor in TENSORS.items():
         expected = tensor.detach().float().numpy()
         assert loaded[name].shape == expected.shape and np.array_equal(
@@ -215,7 +215,7 @@ def test_safetensors_are_read_exactly(tmp_path):
 def test_half_precision_in_safetensors_is_said(tmp_path, dtype):
     state = {name: value.to(dtype) for name, value in mixste_state().items()}
     (tmp_path / "w").write_bytes(saved(state))
-    imported = torch_import.import_network("mixste", tmp_path / "w")
+    imported = importing.import_network("mixste", tmp_path / "w")
     kind = str(dtype).removeprefix("torch.")
     assert imported["notes"] == (
         f"{len(state)} of its {len(state)} tensors are {kind}, and are computed with in float32",
@@ -252,7 +252,7 @@ ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 def test_safetensors_that_claim_much(tmp_path, content, message):
     (tmp_path / "w").write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        torch_file.read_torch_file(tmp_path / "w")
+        weight_file.read_torch_file(tmp_path / "w")
     assert str(caught.value).isprintable()
 
 
@@ -287,7 +287,7 @@ OTHER = {name: value + 1 for name, value in STATE.items()}
 )  # fmt: skip
 def test_the_one_network_of_a_file_is_found(tmp_path, held, notes):
     torch.save(held, tmp_path / "w")
-    imported = torch_import.import_network("videopose3d", tmp_path / "w")
+    imported = importing.import_network("videopose3d", tmp_path / "w")
     assert np.array_equal(imported["params"]["shrink"]["bias"], STATE["shrink.bias"].numpy())
     assert len(imported["notes"]) == len(notes)
     for said, note in zip(notes, imported["notes"], strict=True):
@@ -311,7 +311,7 @@ def test_the_one_network_of_a_file_is_found(tmp_path, held, notes):
 def test_several_networks_or_none(tmp_path, held, message):
     torch.save(held, tmp_path / "w")
     with pytest.raises(UserError, match=message) as caught:
-        torch_import.import_network("videopose3d", tmp_path / "w")
+        importing.import_network("videopose3d", tmp_path / "w")
     assert str(caught.value).isprintable()
 
 
@@ -323,7 +323,7 @@ def test_mmpose_keeps_backbone_and_head_apart(tmp_path, head):
         for name, value in state.items()
     }
     torch.save({"meta": {"epoch": 210}, "state_dict": parts}, tmp_path / "w")
-    imported = torch_import.import_network("hrnet", tmp_path / "w")
+    imported = importing.import_network("hrnet", tmp_path / "w")
     assert np.array_equal(
         imported["params"]["final_layer"]["bias"], state["final_layer.bias"].numpy()
     )
@@ -336,4 +336,4 @@ def test_dictionaries_within_each_other_are_walked_once(tmp_path):
     for _ in range(100):
         held = {"a": held, "b": held}
     torch.save(held, tmp_path / "w")
-    assert torch_import.import_network("videopose3d", tmp_path / "w")["sizes"]["width"] == 4
+    assert importing.import_network("videopose3d", tmp_path / "w")["sizes"]["width"] == 4

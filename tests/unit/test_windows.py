@@ -9,7 +9,7 @@ import pytest
 from kdpose_jax.codecs import poses
 from kdpose_jax.data.sequences import Motion, WindowSource, open_training, windows_of
 from kdpose_jax.data.windows import Windows, centred_starts, evaluation_counts, evaluation_starts
-from kdpose_jax.evaluate import pose3d
+from kdpose_jax.evaluate.protocols import pose3d
 from kdpose_jax.skeletons import H36M_17
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from configs import common
 from configs.studies.parts import published
-from kdpose_jax.report.comparison import Of, Published, Run
+from kdpose_jax.study.declare import Of, Published, Run
 
 DATA = ("demo", "mocap", "h36m", "3dhp")
 HUMAN36M_COLUMNS = (("mpjpe_mm", "MPJPE mm", "{:.2f}"), ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}"), ("mpjve_mm", "MPJVE mm", "{:.2f}"))

@@ -3,7 +3,7 @@
 Sources: docs/methods/lifting.md#published-numbers and docs/methods/pose2d.md#published-numbers.
 """
 
-from kdpose_jax.report.comparison import Published
+from kdpose_jax.study.declare import Published
 
 HUMAN36M = Published(
     "Human3.6M, CPN detections, MPJPE over actions, mm; FLOPs = 2 x MACs of linear layers",

@@ -9,14 +9,14 @@ from jaxtyping import Array, Float
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.baselines import losses
-from kdpose_jax.methods.lifters import build_mixste
-from kdpose_jax.methods.sparse_lifting import keyframe_grid, layer_map
-from kdpose_jax.methods.task import require
 from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.layers import Linear
 from kdpose_jax.models.mixste import MixSTE, MixSTEFeatures
 from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
+from kdpose_jax.tasks.lifting_networks import build_mixste
+from kdpose_jax.tasks.sparse_lifting import keyframe_grid, layer_map
+from kdpose_jax.tasks.task import require
 
 MAPS = ("activations", "matrices")
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from kdpose_jax.contracts import Group, Method, Teacher
-from kdpose_jax.methods import pose2d
 from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, distillation_terms
 from kdpose_jax.methods.loss_terms import from_terms
-from kdpose_jax.methods.task import for_student
+from kdpose_jax.tasks import pose2d
+from kdpose_jax.tasks.task import for_student
 
 TASKS = ("pose2d",)
 TITLE = "CDKD"

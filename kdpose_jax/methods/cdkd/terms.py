@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdpose_jax.codecs import simdr
+from kdpose_jax.codecs import keypoints_2d
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods import pose2d
 from kdpose_jax.methods.cdkd import adapters, losses
 from kdpose_jax.methods.cdkd.adapters import ProjectorEnsemble, ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
-from kdpose_jax.methods.task import require
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.skeletons import find_skeleton
+from kdpose_jax.tasks import pose2d
+from kdpose_jax.tasks.task import require
 
 MAP_STRIDE = 4  # pixels of the input per cell of HRNet's final maps
 
@@ -172,7 +172,7 @@ def alignment_term(distillation: Distillation, prediction: Any, taught: Any, hea
     weight = None
     if options.mask == "visible":
         side, ratio = distillation.size, distillation.split_ratio
-        _, weight = simdr.to_bins(batch["joints"], batch["joint_weight"], size=(side, side), split_ratio=ratio)
+        _, weight = keypoints_2d.to_bins(batch["joints"], batch["joint_weight"], size=(side, side), split_ratio=ratio)
     return losses.alignment_loss(
         prediction,
         taught,

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from kdpose_jax.contracts import Method, Teacher
-from kdpose_jax.methods import lifting, sparse_lifting
 from kdpose_jax.methods.loss_terms import from_terms
 from kdpose_jax.methods.scjd import schedule
 from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms
-from kdpose_jax.methods.task import for_student
 from kdpose_jax.skeletons import find_skeleton
+from kdpose_jax.tasks import lifting, sparse_lifting
+from kdpose_jax.tasks.task import for_student
 
 TASKS = ("lifting",)
 TITLE = "SCJD"

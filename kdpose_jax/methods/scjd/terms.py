@@ -12,15 +12,15 @@ import numpy as np
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.lifters import build_mixste
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
-from kdpose_jax.methods.sparse_lifting import layer_map
-from kdpose_jax.methods.task import require
 from kdpose_jax.models import upsampling
 from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.skeletons import Skeleton
+from kdpose_jax.tasks.lifting_networks import build_mixste
+from kdpose_jax.tasks.sparse_lifting import layer_map
+from kdpose_jax.tasks.task import require
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from typing import Any
 
 from kdpose_jax.contracts import Method, Task
-from kdpose_jax.methods import lifting, pose2d
 from kdpose_jax.methods.loss_terms import as_metrics
-from kdpose_jax.methods.task import for_student, require, student_state
+from kdpose_jax.tasks import lifting, pose2d
+from kdpose_jax.tasks.task import for_student, require, student_state
 
 TASKS = {"lifting": lifting, "pose2d": pose2d}
 TITLE = ""

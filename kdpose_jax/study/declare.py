@@ -1,6 +1,6 @@
 """Several networks, each trained with several seeds, in one table: what a study is made of, and what comes of it.
 
-A file of configs/studies/ declares a `Study`; `kdpose_jax/report/study.py` trains its runs and writes what `Comparison` gives.
+A file of configs/studies/ declares a `Study`; `kdpose_jax/study/runner.py` trains its runs and writes what `Comparison` gives.
 """
 
 import dataclasses

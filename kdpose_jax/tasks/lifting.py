@@ -10,13 +10,13 @@ from kdpose_jax.codecs import poses
 from kdpose_jax.contracts import Batch, Task
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses.lifting import lifting_loss, weighted_joint_error
-from kdpose_jax.methods import lifters
 from kdpose_jax.skeletons import Skeleton, find_skeleton
+from kdpose_jax.tasks import lifting_networks
 
 
 def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
     """What a batch holds, as keyword arguments of the reader and of the protocol: windows to predict, and the frames around them."""
-    span = lifters.span(config[stage].network, config.data.frames, training=training)
+    span = lifting_networks.span(config[stage].network, config.data.frames, training=training)
     return {"frames": span.predicted, "context": (span.before, span.after)}
 
 
@@ -35,8 +35,8 @@ def build_task(config: Any, stage: str) -> Task:
     """
     skeleton, network = find_skeleton(config.data.skeleton, config.data.joints), config[stage].network
     options = {"joints": skeleton.num_joints, "frames": config.data.frames, "place": f"{stage}.network"}
-    trained, evaluated = (lifters.build_lifter(network, training=training, **options) for training in (True, False))
-    span = lifters.span(network, config.data.frames, training=True)
+    trained, evaluated = (lifting_networks.build_lifter(network, training=training, **options) for training in (True, False))
+    span = lifting_networks.span(network, config.data.frames, training=True)
 
     def init(key, batch):
         variables = dict(trained.init(key, batch["keypoints_2d"]))

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.methods.task import COMPUTE_TYPES, require
 from kdpose_jax.models.hourglass_mixste import HourglassMixSTE
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.poseformer_v2 import PoseFormerV2
 from kdpose_jax.models.videopose3d import VideoPose3D
+from kdpose_jax.tasks.task import COMPUTE_TYPES, require
 
 NETWORKS = ("mixste", "mixste_hot", "poseformer_v2", "videopose3d")
 

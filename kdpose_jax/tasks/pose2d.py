@@ -9,16 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kdpose_jax.codecs import simdr
-from kdpose_jax.codecs.simdr import count_bins
+from kdpose_jax.codecs import keypoints_2d
+from kdpose_jax.codecs.keypoints_2d import count_bins
 from kdpose_jax.contracts import Task
 from kdpose_jax.errors import UserError
-from kdpose_jax.losses import simdr as losses
-from kdpose_jax.methods.task import COMPUTE_TYPES, require
+from kdpose_jax.losses import keypoints_2d as losses
 from kdpose_jax.models.hrnet import STRIDE
 from kdpose_jax.models.pose_net import HEADS, PoseNet
-from kdpose_jax.models.simdr import HEAD_STARTS
+from kdpose_jax.models.simdr_head import HEAD_STARTS
 from kdpose_jax.skeletons import find_skeleton
+from kdpose_jax.tasks.task import COMPUTE_TYPES, require
 
 # ImageNet's, of RGB in [0, 1] (docs/methods/pose2d.md#crops).
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,24 +68,24 @@ def build_task(config: Any, stage: str) -> Task:
         prediction = locate(params, state, batch)
         if head == "heatmap":
             return _decode_heatmaps(prediction["heatmap"], size=evaluated.size)
-        return _decode(simdr.probabilities(prediction["x"]), simdr.probabilities(prediction["y"]), config)
+        return _decode(keypoints_2d.probabilities(prediction["x"]), keypoints_2d.probabilities(prediction["y"]), config)
 
     def predict_with_flip(params, state, batch):
         permutation = find_skeleton(config.data.skeleton, config.data.joints).flip_permutation
         plain = locate(params, state, batch)
         mirrored = locate(params, state, {**batch, "image": batch["image"][:, :, ::-1]})
         if head == "heatmap":
-            back = simdr.mirror_heatmaps_back(mirrored["heatmap"], flip_permutation=permutation, shift=True)
+            back = keypoints_2d.mirror_heatmaps_back(mirrored["heatmap"], flip_permutation=permutation, shift=True)
             return _decode_heatmaps((plain["heatmap"] + back) / 2, size=evaluated.size)
-        shift = simdr.flip_shift(decode.flip_shift, config.data.split_ratio)
-        back = simdr.mirror_back(mirrored["x"], mirrored["y"], flip_permutation=permutation, shift=shift)
-        return _decode(*simdr.merge_flip((plain["x"], plain["y"]), back, merge=decode.merge), config)
+        shift = keypoints_2d.flip_shift(decode.flip_shift, config.data.split_ratio)
+        back = keypoints_2d.mirror_back(mirrored["x"], mirrored["y"], flip_permutation=permutation, shift=shift)
+        return _decode(*keypoints_2d.merge_flip((plain["x"], plain["y"]), back, merge=decode.merge), config)
 
     return Task(init, apply, loss, predict, predict_with_flip)
 
 
 def _decode(x: jax.Array, y: jax.Array, config: Any) -> dict[str, jax.Array]:
-    joints, scores = simdr.decode(
+    joints, scores = keypoints_2d.decode(
         x, y, split_ratio=config.data.split_ratio, coordinate=config.decode.coordinate, score=config.decode.score
     )
     return {"joints": joints, "scores": scores}
@@ -93,7 +93,7 @@ def _decode(x: jax.Array, y: jax.Array, config: Any) -> dict[str, jax.Array]:
 
 def _decode_heatmaps(heatmaps: jax.Array, *, size: tuple[int, int]) -> dict[str, jax.Array]:
     """With HRNet's quarter of a cell towards the higher neighbour, as all its published numbers have it."""
-    joints, scores = simdr.decode_heatmaps(heatmaps, size=size, quarter=True)
+    joints, scores = keypoints_2d.decode_heatmaps(heatmaps, size=size, quarter=True)
     return {"joints": joints, "scores": scores}
 
 
@@ -121,17 +121,17 @@ def pose_loss(
     joints, weight = batch["joints"], batch["joint_weight"]
     if "heatmap" in prediction:
         heatmaps = prediction["heatmap"]
-        target, weight = simdr.to_heatmaps(
+        target, weight = keypoints_2d.to_heatmaps(
             joints, weight, size=size, heatmap_size=(heatmaps.shape[-1], heatmaps.shape[-2]), sigma=block.sigma
         )
         error = losses.heatmap_error(heatmaps, target, weight)
         return block.scale * error, {"heatmap_error": error}
     logits = (prediction["x"], prediction["y"])
     if block.form in losses.GAUSSIAN_FORMS:
-        *targets, weight = simdr.to_gaussians(joints, weight, size=size, split_ratio=split_ratio, sigma=block.sigma)
+        *targets, weight = keypoints_2d.to_gaussians(joints, weight, size=size, split_ratio=split_ratio, sigma=block.sigma)
         x, y = (losses.divergence(one, target) for one, target in zip(logits, targets, strict=True))
     else:
-        bins, weight = simdr.to_bins(joints, weight, size=size, split_ratio=split_ratio)
+        bins, weight = keypoints_2d.to_bins(joints, weight, size=size, split_ratio=split_ratio)
         x, y = (losses.smoothed_divergence(logits[axis], bins[..., axis], smoothing=block.smoothing) for axis in (0, 1))
     counts = (logits[0].shape[-1], logits[1].shape[-1])
     total = block.scale * losses.joint_loss(x, y, weight, bins=counts, form=block.form)
@@ -205,10 +205,10 @@ def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, 
 def check_decoding(decode: Any, *, head: str, split_ratio: float) -> None:
     """Refuses a `decode` block that names no way to decode, or one that the head or the bins do not have."""
     for name, allowed in (
-        ("flip_shift", simdr.FLIP_SHIFTS),
-        ("coordinate", simdr.COORDINATES),
-        ("score", simdr.SCORES),
-        ("merge", simdr.MERGES),
+        ("flip_shift", keypoints_2d.FLIP_SHIFTS),
+        ("coordinate", keypoints_2d.COORDINATES),
+        ("score", keypoints_2d.SCORES),
+        ("merge", keypoints_2d.MERGES),
     ):
         require(f"decode.{name}", decode[name], allowed)
     if decode.flip_shift == "exact" and split_ratio % 1:

@@ -15,7 +15,8 @@ from kdpose_jax.contracts import Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import metrics_2d, pose2d
+from kdpose_jax.evaluate import crop_predictions
+from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import Skeleton
 
@@ -70,10 +71,10 @@ class Protocol:
         first, second = (name.replace("_", " ") for name in REFERENCES[self.reference])
         return (
             f"Scores: percent of the joints within {self.threshold:g} of the {self.reference} length ({first} to {second}), "
-            f"{pose2d.flip_words(self.flip)}."
+            f"{crop_predictions.flip_words(self.flip)}."
         )
 
-    def quick(self, count: int) -> tuple[Chosen, pose2d.Score]:
+    def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
         """A light evaluation for use during training: the PCK of the table, which costs nothing beside the network.
 
         Args:
@@ -84,12 +85,12 @@ class Protocol:
         """
         chosen = evenly_spread(self.lengths > 0, count)
 
-        def score(prediction: pose2d.Prediction) -> dict[str, float]:
+        def score(prediction: crop_predictions.Prediction) -> dict[str, float]:
             return {"pck": self.score(prediction, chosen)["Mean"]}
 
         return Chosen(self.source, chosen), score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], pose2d.Prediction]) -> dict[str, Any]:
+    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], crop_predictions.Prediction]) -> dict[str, Any]:
         """The whole protocol.
 
         Args:
@@ -105,22 +106,22 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """The figures of `columns` from a record of `full`."""
-        return {"pck": record[pose2d.table_entry(self.flip)]["Mean"]}
+        return {"pck": record[crop_predictions.table_entry(self.flip)]["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """PCK of every joint group."""
-        scores = record[pose2d.table_entry(self.flip)]
+        scores = record[crop_predictions.table_entry(self.flip)]
         return {group: scores[group] for group in scores if group != "Mean"}
 
-    def score(self, prediction: pose2d.Prediction, chosen: Int[np.ndarray, "N"]) -> dict[str, float | None]:
+    def score(self, prediction: crop_predictions.Prediction, chosen: Int[np.ndarray, "N"]) -> dict[str, float | None]:
         """PCK of predictions on the crops of some persons."""
-        joints = pose2d.photograph_joints(prediction, self.persons, chosen, self.side)
+        joints = crop_predictions.photograph_joints(prediction, self.persons, chosen, self.side)
         counts = self.lengths[chosen] > 0
         scored = chosen[counts]
-        errors = metrics_2d.relative_errors(joints[counts], self.persons.joints[scored], self.lengths[scored])
+        errors = keypoints_2d.relative_errors(joints[counts], self.persons.joints[scored], self.lengths[scored])
         groups = joint_groups(self.persons.skeleton)
         mean_over = sorted(joint for joints in groups.values() for joint in joints)
-        return metrics_2d.pck(errors, self.persons.visible[scored], self.threshold, groups=groups, mean_over=mean_over)
+        return keypoints_2d.pck(errors, self.persons.visible[scored], self.threshold, groups=groups, mean_over=mean_over)
 
 
 def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
@@ -147,7 +148,7 @@ def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
     Raises:
       UserError: a value that it does not take.
     """
-    pose2d.check_flip(flip)
+    crop_predictions.check_flip(flip)
     if reference not in REFERENCES:
         raise UserError(f"eval.settings.reference is {reference!r}: set it to one of {list(REFERENCES)}.")
     if not 0 < threshold < np.inf:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models.torch_objects import Objects, StorageType
+from kdpose_jax.pytorch.objects import Objects, StorageType
 from kdpose_jax.untrusted import archives
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from etils import epath
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models import torch_file
-from kdpose_jax.models.torch_hrnet import convert_hrnet_state, convert_imagenet_state
-from kdpose_jax.models.torch_mixste import convert_hourglass_mixste_state, convert_mixste_state
-from kdpose_jax.models.torch_poseformer_v2 import convert_poseformer_v2_state
-from kdpose_jax.models.torch_state import convert_state
-from kdpose_jax.models.torch_videopose3d import convert_videopose3d_state
+from kdpose_jax.pytorch import weight_file
+from kdpose_jax.pytorch.hrnet import convert_hrnet_state, convert_imagenet_state
+from kdpose_jax.pytorch.mixste import convert_hourglass_mixste_state, convert_mixste_state
+from kdpose_jax.pytorch.poseformer_v2 import convert_poseformer_v2_state
+from kdpose_jax.pytorch.state import convert_state
+from kdpose_jax.pytorch.videopose3d import convert_videopose3d_state
 
 
 class _Published(NamedTuple):
@@ -175,7 +175,7 @@ def _convert(path: epath.PathLike, published: _Published) -> tuple[Any, tuple[st
     Raises:
       UserError: names the file.
     """
-    held = torch_file.read_torch_file(path)
+    held = weight_file.read_torch_file(path)
     try:
         return convert_state(held, published.convert, anchor=published.anchor, network=published.called)
     except UserError as error:

@@ -14,8 +14,8 @@ from kdpose_jax.contracts import Batch, Predict
 from kdpose_jax.data import schema, sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import pck_3d
-from kdpose_jax.evaluate.pck_3d import PartScores
+from kdpose_jax.evaluate.metrics import pck_3d
+from kdpose_jax.evaluate.metrics.pck_3d import PartScores
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import H36M_17
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models.torch_names import (
+from kdpose_jax.pytorch.renaming import (
     Entry,
     axes_of,
     batch_norm,

@@ -14,7 +14,8 @@ from kdpose_jax.contracts import Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import pckh, pose2d
+from kdpose_jax.evaluate import crop_predictions
+from kdpose_jax.evaluate.metrics import pckh
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
 SKELETON = "mpii_16"
@@ -53,11 +54,11 @@ class Protocol:
         shown, unseen = len(self.source), self.persons.unseen
         missed = ", as wrong those of the others, whose boxes show nothing" if unseen else ""
         return (
-            f"Scores: percent of the joints but pelvis and thorax, {pose2d.flip_words(self.flip)}; joints of {shown:,} of "
+            f"Scores: percent of the joints but pelvis and thorax, {crop_predictions.flip_words(self.flip)}; joints of {shown:,} of "
             f"{shown + unseen:,} annotated persons scored{missed}."
         )
 
-    def quick(self, count: int) -> tuple[Chosen, pose2d.Score]:
+    def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
         """A light evaluation for use during training: PCKh@0.5 of the chosen persons alone, which costs nothing beside the network.
 
         Args:
@@ -68,12 +69,12 @@ class Protocol:
         """
         chosen = evenly_spread(self.persons.visible[:, pckh.MEAN_OVER].any(-1), count)
 
-        def score(prediction: pose2d.Prediction) -> dict[str, float]:
+        def score(prediction: crop_predictions.Prediction) -> dict[str, float]:
             return {"pckh": self.score(prediction, chosen, np.zeros_like(self.persons.unseen_joints))["0.5"]["Mean"]}
 
         return Chosen(self.source, chosen), score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], pose2d.Prediction]) -> dict[str, Any]:
+    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], crop_predictions.Prediction]) -> dict[str, Any]:
         """The whole protocol.
 
         Args:
@@ -90,19 +91,19 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """The figures of `columns` from a record of `full`."""
-        scores = record[pose2d.table_entry(self.flip)]
+        scores = record[crop_predictions.table_entry(self.flip)]
         return {"pckh": scores["0.5"]["Mean"], "pckh_0.1": scores["0.1"]["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """PCKh@0.5 of every joint group."""
-        scores = record[pose2d.table_entry(self.flip)]["0.5"]
+        scores = record[crop_predictions.table_entry(self.flip)]["0.5"]
         return {group: scores[group] for group in pckh.GROUPS}
 
     def score(
-        self, prediction: pose2d.Prediction, chosen: Int[np.ndarray, "N"], missed: Int[np.ndarray, "16"]
+        self, prediction: crop_predictions.Prediction, chosen: Int[np.ndarray, "N"], missed: Int[np.ndarray, "16"]
     ) -> dict[str, dict[str, float | None]]:
         """PCKh of predictions on the crops of some persons, by threshold; `missed`: joints of others that count as wrong."""
-        joints = pose2d.photograph_joints(prediction, self.persons, chosen, self.side)
+        joints = crop_predictions.photograph_joints(prediction, self.persons, chosen, self.side)
         persons = self.persons
         return pckh.score(joints, persons.joints[chosen], persons.visible[chosen], persons.head_size[chosen], missed)
 
@@ -113,7 +114,7 @@ def check_settings(*, flip: bool) -> None:
     Raises:
       UserError: a value that it does not take.
     """
-    pose2d.check_flip(flip)
+    crop_predictions.check_flip(flip)
 
 
 def read(records: str, split: str) -> Persons:

@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from kdpose_jax.models.torch_names import Entry, axes_of, linear, norm, pointwise, rename, transformer_block
+from kdpose_jax.pytorch.renaming import (
+    Entry,
+    axes_of,
+    linear,
+    norm,
+    pointwise,
+    rename,
+    transformer_block,
+)
 
 _NETWORK = "a PoseFormerV2 network"
 

@@ -15,12 +15,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import metrics_2d
+from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.untrusted.documents import load_json
 
 # Ours -> the order of COCOeval's `stats` for keypoints.
 NUMBERS = ("ap", "ap_50", "ap_75", "ap_medium", "ap_large", "ar", "ar_50", "ar_75", "ar_medium", "ar_large")
-SUPPRESSIONS = {"hard": metrics_2d.suppress, "soft": metrics_2d.suppress_softly}
+SUPPRESSIONS = {"hard": keypoints_2d.suppress, "soft": keypoints_2d.suppress_softly}
 PERSON = 1
 # What pycocotools reads of an annotation, and of which type.
 _FIELDS = {
@@ -58,13 +58,13 @@ def detections_of(
     Returns:
       {"image_id", "category_id", "keypoints": [x, y, score, ...], "score"} of every person that is kept, picture by picture.
     """
-    scores = metrics_2d.rescore(box_score, joint_scores, joint_threshold)
+    scores = keypoints_2d.rescore(box_score, joint_scores, joint_threshold)
     triples = np.concatenate([joints, joint_scores[..., None]], axis=-1, dtype=np.float64)  # [N, J, 3]
     order = np.argsort(image_id, kind="stable")
     starts = np.flatnonzero(np.diff(image_id[order])) + 1
     detections = []
     for picture in np.split(order, starts):
-        similarity = metrics_2d.pose_similarity(joints[picture], area[picture], sigmas)
+        similarity = keypoints_2d.pose_similarity(joints[picture], area[picture], sigmas)
         kept = SUPPRESSIONS[nms](similarity, scores[picture], nms_threshold)
         detections += [
             {

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kdpose_jax.models.torch_names import Entry, axes_of, linear, norm, rename, transformer_block
+from kdpose_jax.pytorch.renaming import Entry, axes_of, linear, norm, rename, transformer_block
 
 _NETWORK = "a MixSTE network"
 _HOURGLASS = "a MixSTE network of HoT"

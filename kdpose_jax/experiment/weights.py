@@ -9,11 +9,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdpose_jax import files
-from kdpose_jax.checkpoint import teacher as checkpoint_teacher
+from kdpose_jax.checkpoint import loading as checkpoint_teacher
 from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import settings
-from kdpose_jax.models import torch_import, torch_videopose3d
+from kdpose_jax.experiment import configs
+from kdpose_jax.pytorch import importing, videopose3d
 from kdpose_jax.train import sharding
 
 TEACHER = "--config.teacher.checkpoint (or the preset's teacher=)"
@@ -87,11 +87,11 @@ def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
         config's.
     """
     path, network = config.teacher.checkpoint, config.teacher.network
-    imported = torch_import.import_network(network.name, path)
+    imported = importing.import_network(network.name, path)
     found, notes = dict(imported["sizes"]), list(imported["notes"])
     if "readings" in found:
         try:
-            chosen, choice = torch_videopose3d.choose_reading(found.pop("readings"), config.data.frames)
+            chosen, choice = videopose3d.choose_reading(found.pop("readings"), config.data.frames)
         except UserError as error:
             raise UserError(f"The PyTorch file {path} cannot be used: {error}") from error
         found |= chosen
@@ -107,11 +107,11 @@ def stored_config(path: str) -> ConfigDict:
     """
     meta = checkpoint_teacher.run_meta(path)
     try:
-        config = settings.from_dict(settings.upgraded(meta["config"]))
-        names = settings.flatten(config.to_dict())
+        config = configs.from_dict(configs.upgraded(meta["config"]))
+        names = configs.flatten(config.to_dict())
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"'{path}' holds no config of a run ({type(error).__name__}: {error}): give another run.") from error
-    missing = [name for name in settings.REQUIRED if name not in names]
+    missing = [name for name in configs.REQUIRED if name not in names]
     if missing:
         raise UserError(
             f"'{path}' was trained by another version of this program (its config lacks {', '.join(missing)}): use the commit that "
@@ -143,10 +143,10 @@ def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
       config: of the experiment.
       found: the sizes that the file shows.
     """
-    path, fields = config.teacher.checkpoint, settings.flatten(config.to_dict())
+    path, fields = config.teacher.checkpoint, configs.flatten(config.to_dict())
     assumed = [
         (words, field)
-        for field, words in torch_import.UNSHOWN.items()
+        for field, words in importing.UNSHOWN.items()
         if field in fields and field.rsplit(".", 1)[1] not in found
     ]
     return [
@@ -198,7 +198,7 @@ def load_network(network: str, path: str, target: Any) -> dict[str, Any]:
             wanted["model_state"] = {"student": target["state"]}
         restored, _, _ = checkpoint_teacher.load_variables(path, wanted, which="best", prefer_ema=True)
         return variables_of("student", restored["params"], restored["model_state"] if target["state"] else {})
-    imported = torch_import.import_network(network, path)
+    imported = importing.import_network(network, path)
     found = {"params": imported["params"], "state": imported["state"]}
     require_same_shapes(path, found, target)
     return jax.tree.map(lambda values, like: jax.device_put(values, like.sharding), found, target)
@@ -237,7 +237,7 @@ def read_pretrained(network: str, path: str, variables: dict[str, Any]) -> dict[
     Raises:
       UserError: no such file, or one of another network.
     """
-    found, wanted = _by_path(torch_import.import_pretrained(network, path)), _by_path(variables)
+    found, wanted = _by_path(importing.import_pretrained(network, path)), _by_path(variables)
     require_same_shapes(path, found, {name: leaf for name, leaf in wanted.items() if name in found})
     return found
 
@@ -267,7 +267,7 @@ def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]
       UserError: no such file, or one of another network.
     """
     field = f"--config.{'teacher' if run_name == 'teacher' else 'student'}.pretrained"
-    name, options = block.network.name, torch_import.PRESET_OPTIONS
+    name, options = block.network.name, importing.PRESET_OPTIONS
     with naming(f"{field} (or the preset's {options[name]}=)" if name in options else field):
         read_pretrained(block.network.name, block.pretrained, variables)
 

@@ -18,7 +18,8 @@ from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import coco_metrics, metrics_2d, pose2d
+from kdpose_jax.evaluate import crop_predictions
+from kdpose_jax.evaluate.metrics import coco_ap, keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
 SKELETON = "coco_17"
@@ -90,9 +91,9 @@ class Protocol:
     def conditions(self) -> str:
         """How the figures of `columns` were obtained, as a sentence."""
         boxes = "ground-truth boxes" if self.shown == "ground_truth" else "a detector's boxes"
-        return f"Scores: COCO's evaluation on {boxes}, {pose2d.flip_words(self.flip)}."
+        return f"Scores: COCO's evaluation on {boxes}, {crop_predictions.flip_words(self.flip)}."
 
-    def quick(self, count: int) -> tuple[Chosen, pose2d.Score]:
+    def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
         """A light evaluation for use during training, on ground-truth boxes.
 
         Its AP counts the chosen persons alone, as if nobody else were in their pictures: with everybody chosen it is the AP of
@@ -110,15 +111,15 @@ class Protocol:
         chosen = evenly_spread(labelled, count)
         others = np.setdiff1d(np.flatnonzero(labelled), chosen)
         unwanted = list(zip(persons.image_id[others], persons.person_id[others], strict=True))
-        annotations = coco_metrics.without(self.data.annotations, unwanted)
+        annotations = coco_ap.without(self.data.annotations, unwanted)
 
-        def score(prediction: pose2d.Prediction) -> dict[str, float]:
+        def score(prediction: crop_predictions.Prediction) -> dict[str, float]:
             scores = self.score(prediction, "ground_truth", chosen, annotations)
             return {name: scores[name] for name in ("ap", "oks") if scores[name] is not None}
 
         return Chosen(self.source, chosen), score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[..., pose2d.Prediction]) -> dict[str, Any]:
+    def full(self, predictors: Mapping[str, Predict], run: Callable[..., crop_predictions.Prediction]) -> dict[str, Any]:
         """The whole protocol, on all boxes that there are.
 
         Args:
@@ -138,16 +139,16 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """The figures of `columns` from a record of `full`."""
-        scores = record[pose2d.table_entry(self.flip)][self.shown]
+        scores = record[crop_predictions.table_entry(self.flip)][self.shown]
         return {key: scores[key] for key, *_ in self.columns}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """AP of COCO's two sizes of persons."""
-        scores = record[pose2d.table_entry(self.flip)][self.shown]
+        scores = record[crop_predictions.table_entry(self.flip)][self.shown]
         return {"medium": scores["ap_medium"], "large": scores["ap_large"]}
 
     def score(
-        self, prediction: pose2d.Prediction, boxes: str, chosen: Int[np.ndarray, "N"], annotations: dict[str, Any]
+        self, prediction: crop_predictions.Prediction, boxes: str, chosen: Int[np.ndarray, "N"], annotations: dict[str, Any]
     ) -> dict[str, Any]:
         """Scores predictions on the crops of some persons.
 
@@ -162,9 +163,9 @@ class Protocol:
           alone, else None; `persons` and how many of them the suppression `kept`.
         """
         persons = self.data.boxes()[boxes]
-        joints = pose2d.photograph_joints(prediction, persons, chosen, self.side)
+        joints = crop_predictions.photograph_joints(prediction, persons, chosen, self.side)
         sigmas = np.array(persons.skeleton.oks_sigmas)
-        detections = coco_metrics.detections_of(
+        detections = coco_ap.detections_of(
             joints,
             prediction["scores"],
             image_id=persons.image_id[chosen],
@@ -174,7 +175,7 @@ class Protocol:
             sigmas=sigmas,
             **self.rules,
         )
-        numbers = coco_metrics.ten_numbers(coco_metrics.evaluate(annotations, detections))
+        numbers = coco_ap.ten_numbers(coco_ap.evaluate(annotations, detections))
         mean_oks = _mean_oks(joints, persons, chosen, sigmas) if boxes == "ground_truth" else None
         return {**numbers, "oks": mean_oks, "persons": len(chosen), "kept": len(detections)}
 
@@ -186,7 +187,7 @@ def _mean_oks(joints: np.ndarray, persons: Persons, chosen: np.ndarray, sigmas: 
     if not chosen.size:
         return None
     squared = np.sum((joints - persons.joints[chosen]) ** 2, axis=-1)
-    return float(metrics_2d.object_keypoint_similarity(squared, persons.area[chosen], persons.visible[chosen], sigmas).mean())
+    return float(keypoints_2d.object_keypoint_similarity(squared, persons.area[chosen], persons.visible[chosen], sigmas).mean())
 
 
 def check_settings(*, flip: bool, boxes: str, joint_threshold: float, nms: str, nms_threshold: float) -> None:
@@ -195,11 +196,11 @@ def check_settings(*, flip: bool, boxes: str, joint_threshold: float, nms: str, 
     Raises:
       UserError: a value that it does not take.
     """
-    pose2d.check_flip(flip)
+    crop_predictions.check_flip(flip)
     if boxes not in BOXES:
         raise UserError(f"eval.settings.boxes is {boxes!r}: set it to one of {list(BOXES)}.")
-    if nms not in coco_metrics.SUPPRESSIONS:
-        raise UserError(f"eval.settings.nms is {nms!r}: set it to one of {list(coco_metrics.SUPPRESSIONS)}.")
+    if nms not in coco_ap.SUPPRESSIONS:
+        raise UserError(f"eval.settings.nms is {nms!r}: set it to one of {list(coco_ap.SUPPRESSIONS)}.")
     if not 0 <= joint_threshold < 1:
         raise UserError(f"eval.settings.joint_threshold is {joint_threshold}: use a score from 0 to below 1, such as 0.02.")
     if not 0 < nms_threshold <= 1:
@@ -219,7 +220,7 @@ def read(records: str, split: str) -> CocoPersons:
     persons = person_records.read(records, split)
     detected = f"{split}_detections"  # `schema.DETECTIONS_SPLIT` for the test split
     has_detections = detected in schema.read_metadata(records, schema.PERSONS)["splits"]
-    annotations = coco_metrics.read_annotations(epath.Path(records) / f"{split}_annotations.json")
+    annotations = coco_ap.read_annotations(epath.Path(records) / f"{split}_annotations.json")
     return CocoPersons(persons, person_records.read(records, detected) if has_detections else None, annotations)
 
 

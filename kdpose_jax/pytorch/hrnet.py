@@ -10,10 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from kdpose_jax.codecs.simdr import count_bins
+from kdpose_jax.codecs.keypoints_2d import count_bins
 from kdpose_jax.errors import UserError
 from kdpose_jax.models.hrnet import BOTTLENECK_EXPANSION, BOTTLENECKS, STRIDE
-from kdpose_jax.models.torch_names import CONVOLUTION_AXES, Entry, axes_of, batch_norm, linear, rename, without_counters
+from kdpose_jax.pytorch.renaming import (
+    CONVOLUTION_AXES,
+    Entry,
+    axes_of,
+    batch_norm,
+    linear,
+    rename,
+    without_counters,
+)
 
 _NETWORK = "an HRNet pose network"
 _BACKBONE = "an HRNet backbone"

@@ -12,9 +12,9 @@ from typing import Any
 from etils import epath
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.models.torch_archive import read_archive
-from kdpose_jax.models.torch_legacy import read_legacy
-from kdpose_jax.models.torch_safetensors import read_safetensors
+from kdpose_jax.pytorch.archive import read_archive
+from kdpose_jax.pytorch.legacy import read_legacy
+from kdpose_jax.pytorch.safetensors import read_safetensors
 from kdpose_jax.untrusted import archives
 
 _HEAD = 512

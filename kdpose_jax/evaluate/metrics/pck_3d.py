@@ -8,7 +8,7 @@ from typing import TypedDict
 import numpy as np
 from jaxtyping import Float
 
-from kdpose_jax.evaluate import metrics_3d
+from kdpose_jax.evaluate.metrics import poses_3d
 
 Array = np.ndarray
 
@@ -42,7 +42,7 @@ def errors_mm(
     The thresholds are strict, and a joint at one of them is not nearer: what metres and back again
     add, less than a nanometre, is rounded off.
     """
-    return np.round(1000 * metrics_3d.joint_errors(predicted, target), DECIMALS)
+    return np.round(1000 * poses_3d.joint_errors(predicted, target), DECIMALS)
 
 
 def pck(errors: Float[Array, "*any"]) -> float:

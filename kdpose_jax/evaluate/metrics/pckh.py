@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from kdpose_jax.evaluate import metrics_2d
+from kdpose_jax.evaluate.metrics import keypoints_2d
 
 # SimCC and CDKD publish the 0.10 entry as PCKh@0.1; HRNet's released code reads the 0.11 one, and its published figure with it.
 THRESHOLDS = (0.5, 0.1, 0.11)
@@ -35,10 +35,10 @@ def score(
     Raises:
       ValueError: shapes that do not fit, or a head size that is not above 0.
     """
-    errors = metrics_2d.relative_errors(predicted, joints, head_size)
+    errors = keypoints_2d.relative_errors(predicted, joints, head_size)
     wrong = np.arange(missed.max())[:, None] < missed  # as many rows as the most missed joint needs
     errors, labelled = np.concatenate([errors, np.full(wrong.shape, np.inf)]), np.concatenate([labelled, wrong])
     return {
-        f"{threshold:g}": metrics_2d.pck(errors, labelled, threshold, groups=GROUPS, mean_over=MEAN_OVER)
+        f"{threshold:g}": keypoints_2d.pck(errors, labelled, threshold, groups=GROUPS, mean_over=MEAN_OVER)
         for threshold in THRESHOLDS
     }

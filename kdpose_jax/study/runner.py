@@ -1,6 +1,6 @@
 """Trains the runs of a study, one launcher command each, and puts them into one table and one picture.
 
-  python -m kdpose_jax.report.study configs/studies/NAME.py[:OPTION=VALUE,...] [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1]
+  python -m kdpose_jax.study.runner configs/studies/NAME.py[:OPTION=VALUE,...] [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1]
       [--only RUN,RUN] [--config.FIELD=VALUE ...]
 
 Fields go to every run. Interrupted, or with more seeds, the same command goes on: what is done is not done again. `--jobs 2` has two
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from kdpose_jax import buckets, files
 from kdpose_jax.errors import EXIT_CODES, UserError
 from kdpose_jax.report import results
-from kdpose_jax.report.comparison import Comparison, Of, Run, Study
+from kdpose_jax.study.declare import Comparison, Of, Run, Study
 from kdpose_jax.untrusted.documents import load_json
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -135,7 +135,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
       UserError: a word that is neither.
     """
     plain = argparse.RawTextHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m kdpose_jax.report.study", description=__doc__, formatter_class=plain)
+    parser = argparse.ArgumentParser(prog="python -m kdpose_jax.study.runner", description=__doc__, formatter_class=plain)
     parser.add_argument("study", help="a file of configs/studies, with :OPTION=VALUE behind it")
     parser.add_argument("--out", default="", help="where everything is written (default: runs/studies/NAME)")
     parser.add_argument("--seeds", type=numbers, default=(), help="such as 0,1,2 (default: the study's)")

@@ -9,7 +9,6 @@ from kdpose_jax.data import schema
 from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures, results, tables
 
-
 FIGURES = "figures"
 
 

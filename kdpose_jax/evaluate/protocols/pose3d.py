@@ -12,7 +12,7 @@ from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate.metrics_3d import Scores, SequencePoses, score_sequences
+from kdpose_jax.evaluate.metrics.poses_3d import Scores, SequencePoses, score_sequences
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
 WINDOWS = ("compat", "exact")
