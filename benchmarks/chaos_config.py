@@ -5,12 +5,12 @@
 
 from ml_collections import ConfigDict
 
-from configs import cdkd, common, scjd
+from configs import blocks, cdkd, scjd
 
 
 def get_config(text: str = "scjd") -> ConfigDict:
     """The demo of a method, made small; its data are generated into the work directory."""
-    common.require("the method", text, ("scjd", "cdkd"))
+    blocks.require("the method", text, ("scjd", "cdkd"))
     config = {"scjd": small_scjd, "cdkd": small_cdkd}[text]()
     config.name = f"chaos_{text}"
     config.gradient_report = True

@@ -12,7 +12,7 @@ Presets demo, mocap, h36m and 3dhp, hardware and hours: as in configs/scjd.py, w
 
 from ml_collections import ConfigDict
 
-from configs import common, scjd
+from configs import blocks, scjd
 
 # Ours, by the size of gradients and not by results. After 86 steps of the demo's student those of weight 1 were output 5.9, hints 0.20,
 # relations 0.12 beside the task's 5.0, and attention 0.22 beside 7.2; with these, output is a little above the task, the others about half.
@@ -23,7 +23,7 @@ def get_config(text: str = "") -> ConfigDict:
     """The experiment behind `configs/baselines.py[:preset[,option=value...]]`."""
     preset, chosen = scjd.parse(text, {"kd": "output"})
     kd = chosen.pop("kd")
-    common.require(f"option kd of preset {preset}", kd, tuple(WEIGHTS))
+    blocks.require(f"option kd of preset {preset}", kd, tuple(WEIGHTS))
     config = scjd.experiment("baselines", preset, chosen)
     config.method = "baselines"
     config.distill = ConfigDict({

@@ -33,7 +33,7 @@ no teacher: what CDKD distils are logits of SimDR's bins, which a heatmap has no
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import blocks
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 MODES = ("paper", "release", "plus")
@@ -52,14 +52,14 @@ def get_config(text: str = "") -> ConfigDict:
     options |= dict.fromkeys(RELEASED_WEIGHTS, full)
     preset = text.split(",")[0].strip()
     presets = ("demo", "pictures", *RELEASED_WEIGHTS)
-    preset, chosen = common.parse_preset(text, presets, options[preset] if preset in options else {})
-    common.require(f"option mode of preset {preset}", chosen["mode"], MODES)
+    preset, chosen = blocks.parse_preset(text, presets, options[preset] if preset in options else {})
+    blocks.require(f"option mode of preset {preset}", chosen["mode"], MODES)
     head = chosen.pop("head") if "head" in chosen else "simdr"
-    common.require(f"option head of preset {preset}", head, HEADS)
+    blocks.require(f"option head of preset {preset}", head, HEADS)
     if head == "heatmap":  # alone: what belongs to CDKD says nothing
         for name, without in (("mode", "paper"), ("teacher", "new")):
             if name in chosen:
-                common.require(f"option {name} of preset {preset} with head=heatmap", chosen[name], (without,))
+                blocks.require(f"option {name} of preset {preset} with head=heatmap", chosen[name], (without,))
     config = base()
     mode = chosen.pop("mode")
     if preset == "demo":
@@ -105,7 +105,7 @@ def base() -> ConfigDict:
         "input": ConfigDict({"size": 256}),
         "loss": task_loss("norm", smoothing=0.2),  # SimCC
         "optim": adam(1e-3),
-        "train": common.train(batch=128, epochs=210.0, ema_decay=0.0),  # SimCC: 32 on each of 4 GPUs
+        "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),  # SimCC: 32 on each of 4 GPUs
     })
     config.student = ConfigDict({
         "shape": ("network", "input"),
@@ -115,7 +115,7 @@ def base() -> ConfigDict:
         "loss": task_loss("mean", smoothing=0.2),  # docs/methods/cdkd.md#total-loss
         "optim": adam(1e-3),
         # Equal for all students: docs/methods/cdkd.md#recipe
-        "train": common.train(batch=128, epochs=210.0, ema_decay=0.0),
+        "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),
     })
     config.decode = ConfigDict({
         "flip_shift": "one",  # bins that the mirrored x logits are shifted by: `one` as released, `exact` k - 1
@@ -157,8 +157,8 @@ def base() -> ConfigDict:
             "limit": 6.0,  # of the absolute value of tau
         }),
     })
-    config.eval = common.evaluation("mpii", batch=32, settings={"flip": True})
-    config.checkpoint = common.checkpoint()
+    config.eval = blocks.evaluation("mpii", batch=32, settings={"flip": True})
+    config.checkpoint = blocks.checkpoint()
     config.gradient_report = True  # gradients.json of the student: the norm of each term's gradient at the start and the end
     config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
     return config
@@ -197,7 +197,7 @@ def task_loss(form: str, *, smoothing: float, sigma: float = 6.0) -> ConfigDict:
 
 def adam(learning_rate: float) -> ConfigDict:
     """Adam as the released code runs it: dropped tenfold after 170 and 200 epochs, no decay of weights."""
-    optim = common.adamw(learning_rate, weight_decay=0.0, clip_norm=0.0)
+    optim = blocks.adamw(learning_rate, weight_decay=0.0, clip_norm=0.0)
     optim.schedule = "steps"
     return optim
 
@@ -240,7 +240,7 @@ def narrow(
     config.distill.temperature.range = 3.0  # ours: targets softened 16 times and more say little (docs/results/pictures.md)
     for stage in (config.teacher, config.student):
         stage.network.head_start = "marginal"
-        common.quick_stage(
+        blocks.quick_stage(
             stage, learning_rate, epochs=epochs, warmup_epochs=0.5, ema_decay=0.0, evaluate_every_epochs=epochs / 4,
             evaluate_examples=evaluate_examples,
         )  # fmt: skip
@@ -262,11 +262,11 @@ def demo(config: ConfigDict, mode: str) -> None:
 
 def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> None:
     """Photographs in MPII's layout, scored by PCK because they have no head boxes."""
-    common.require("option size of preset pictures", size, (64, 32))
-    common.require("option teacher_size of preset pictures", teacher_size, (128, 256))
+    blocks.require("option size of preset pictures", size, (64, 32))
+    blocks.require("option teacher_size of preset pictures", teacher_size, (128, 256))
     files = ("train_annotations", "test_annotations", "train_images", "test_images")
     config.data.converter = ConfigDict({"name": "mpii", "settings": ConfigDict(dict.fromkeys(files, ""))})
-    config.eval = common.evaluation("pck", batch=32, settings={"flip": True, "reference": "torso", "threshold": 0.2})
+    config.eval = blocks.evaluation("pck", batch=32, settings={"flip": True, "reference": "torso", "threshold": 0.2})
     config.distill.weights.alignment = 0.5  # docs/results/pictures.md
     # One k for both sizes, so that one teacher serves both.
     narrow(config, mode, size=size, split_ratio=3.0, epochs=20.0, learning_rate=3e-3, evaluate_examples=0)
@@ -280,7 +280,7 @@ def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, image
         config.data.skeleton, config.data.joints = COCO_17.name, COCO_17.num_joints
         config.data.training = augmentation(scale_factor=0.35, rotation_factor=45.0, half_body_probability=0.3)
         config.data.converter = ConfigDict({"name": "coco", "settings": ConfigDict({"detections": ""})})
-        config.eval = common.evaluation(
+        config.eval = blocks.evaluation(
             "coco",
             batch=32,
             settings={

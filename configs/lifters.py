@@ -26,7 +26,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import common, scjd
+from configs import blocks, scjd
 
 DATA = ("demo", "mocap", "h36m")
 # Filters of VideoPose3D; frames and coefficients that PoseFormerV2 keeps (their README).
@@ -38,10 +38,10 @@ def get_config(text: str = "") -> ConfigDict:
     """The experiment behind `configs/lifters.py[:preset[,option=value...]]`."""
     presets = {"mixste": mixste, "mixste_hot": mixste_hot, "poseformer_v2": poseformer_v2, "videopose3d": videopose3d}
     options = {"data": "demo", "frames": 0, "epochs": 0.0, "test": ""}
-    preset, chosen = common.parse_preset(text, tuple(presets), options)
+    preset, chosen = blocks.parse_preset(text, tuple(presets), options)
     data, frames = chosen["data"], chosen["frames"]
-    common.require(f"option data of preset {preset}", data, DATA)
-    common.require(f"option frames of preset {preset}", frames, (0, *FILTERS))
+    blocks.require(f"option data of preset {preset}", data, DATA)
+    blocks.require(f"option frames of preset {preset}", frames, (0, *FILTERS))
     frames = frames or (243 if data == "h36m" else 27)
     config = base(data, frames, chosen["test"])
     config.student.network, recipe = presets[preset](data, frames)
@@ -72,7 +72,7 @@ def base(data: str, frames: int, test: str) -> ConfigDict:
     )
     config.student = ConfigDict({"shape": ("network",), "pretrained": ""})
     config.distill = ConfigDict({"weights": ConfigDict()})
-    config.eval = common.evaluation(
+    config.eval = blocks.evaluation(
         "pose3d",
         batch=1,
         settings={
@@ -82,7 +82,7 @@ def base(data: str, frames: int, test: str) -> ConfigDict:
             "keyframe_offset": -1,
         },
     )
-    config.checkpoint = common.checkpoint()
+    config.checkpoint = blocks.checkpoint()
     config.gradient_report = False
     config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
     return config
@@ -107,14 +107,14 @@ def train(
     frames = student.network.evaluated_frames if "evaluated_frames" in student.network else predicted
     if data == "h36m":
         student.optim = optim
-        student.train = common.train(batch=1024 // predicted, epochs=epochs or published_epochs, ema_decay=0.0)
+        student.train = blocks.train(batch=1024 // predicted, epochs=epochs or published_epochs, ema_decay=0.0)
         student.train.evaluate_examples = 27 * 1024 // frames
         # docs/methods/lifting.md#latency
         config.eval.latency_warmup, config.eval.latency_runs = 50, 200
         config.eval.latency_batches = (1, 64 * 243 // frames)
     else:
         demo = data == "demo"
-        common.quick_stage(
+        blocks.quick_stage(
             student,
             5e-3 if demo else 6e-3,
             epochs=epochs or (4.0 if demo else 1.25),
@@ -140,7 +140,7 @@ def transformer(name: str, width: int, depth: int, heads: int, drop_path: float,
 def mixste(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
     """MixSTE; published sizes and recipe: its run.py, 160 epochs as HoT trains it."""
     sizes = {"demo": (32, 2, 4, 0.0), "mocap": (64, 4, 4, 0.0), "h36m": (512, 8, 8, 0.1)}
-    recipe = {"optim": common.adamw(4e-5, weight_decay=0.1, clip_norm=0.0), "published_epochs": 160.0, "evaluated": 64}
+    recipe = {"optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0), "published_epochs": 160.0, "evaluated": 64}
     network = transformer("mixste", *sizes[data])
     network.joint_position_std = 1.0 if data == "mocap" else 0.0  # docs/results/motion.md
     return network, recipe
@@ -156,7 +156,7 @@ def mixste_hot(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
 def poseformer_v2(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
     """PoseFormerV2; published: its common/arguments.py and run_poseformer.py. `width` is that of a joint; a frame has 17 times it."""
     sizes = {"demo": (4, 2, 4, 0.0), "mocap": (8, 4, 8, 0.0), "h36m": (32, 4, 8, 0.1)}
-    recipe = {"optim": common.adamw(1e-4, weight_decay=0.1, clip_norm=0.0), "published_epochs": 200.0, "evaluated": 1024}
+    recipe = {"optim": blocks.adamw(1e-4, weight_decay=0.1, clip_norm=0.0), "published_epochs": 200.0, "evaluated": 1024}
     kept = {"kept_frames": KEPT[frames], "kept_coefficients": KEPT[frames]}
     network = transformer("poseformer_v2", *sizes[data], **kept)
     del network.joint_position_std  # its joints have channels of their own
@@ -178,6 +178,6 @@ def videopose3d(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
         "evaluated_frames": 972 if data == "h36m" else 81,  # that one dense pass of evaluation predicts
         "compute": "float32",
     })
-    adam = common.adamw(1e-3, weight_decay=0.0, clip_norm=0.0)
+    adam = blocks.adamw(1e-3, weight_decay=0.0, clip_norm=0.0)
     adam.decay_per_epoch = 0.95
     return network, {"optim": adam, "published_epochs": 80.0, "evaluated": 8}

@@ -45,7 +45,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import blocks
 from kdpose_jax.skeletons import H36M_17
 
 # Options of every preset, with their defaults.
@@ -68,7 +68,7 @@ def get_config(text: str = "") -> ConfigDict:
 def parse(text: str, further: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The preset and its options, for a config that has the same presets with `further` options."""
     preset = text.split(",")[0].strip()
-    return common.parse_preset(text, tuple(OPTIONS), {**(OPTIONS[preset] if preset in OPTIONS else {}), **further})
+    return blocks.parse_preset(text, tuple(OPTIONS), {**(OPTIONS[preset] if preset in OPTIONS else {}), **further})
 
 
 def experiment(name: str, preset: str, chosen: dict[str, Any]) -> ConfigDict:
@@ -111,8 +111,8 @@ def base() -> ConfigDict:
         "network": network(512, 8, heads=8, drop_path=0.1),
         "pretrained": "",  # PyTorch weights that training starts from
         "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),  # MixSTE run.py
-        "optim": common.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),  # MixSTE run.py
-        "train": common.train(batch=4, epochs=160.0, ema_decay=0.0),
+        "optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),  # MixSTE run.py
+        "train": blocks.train(batch=4, epochs=160.0, ema_decay=0.0),
     })
     config.student = ConfigDict({
         "shape": ("network", "input"),  # the blocks that decide the parameters
@@ -128,8 +128,8 @@ def base() -> ConfigDict:
         }),
         "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),
         # Recommended by docs/methods/scjd.md#schedule
-        "optim": common.adamw(2e-4, weight_decay=0.05, clip_norm=1.0),
-        "train": common.train(batch=16, epochs=120.0, ema_decay=0.999),
+        "optim": blocks.adamw(2e-4, weight_decay=0.05, clip_norm=1.0),
+        "train": blocks.train(batch=16, epochs=120.0, ema_decay=0.999),
     })
     config.distill = ConfigDict({  # inferred, docs/methods/scjd.md#joint-embedding and on
         # docs/results/motion.md. By an argument about magnitudes (0.02, 1.0, 1.0) the first two pull at
@@ -154,7 +154,7 @@ def base() -> ConfigDict:
         "decay_fraction": 0.0,
         "flip_averaged_targets": False,
     })
-    config.eval = common.evaluation(
+    config.eval = blocks.evaluation(
         "pose3d",
         batch=64,  # windows per device
         settings={
@@ -165,7 +165,7 @@ def base() -> ConfigDict:
             "keyframe_offset": config.student.input.get_oneway_ref("offset"),
         },
     )
-    config.checkpoint = common.checkpoint()
+    config.checkpoint = blocks.checkpoint()
     config.gradient_report = False  # gradients.json of the student: the norm of each term's gradient at the start and the end
     config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
     return config
@@ -192,7 +192,7 @@ def demo(config: ConfigDict) -> None:
     config.teacher.network = network(32, 2, heads=4, drop_path=0.0)
     config.student.network = network(16, 2, heads=4, drop_path=0.0)
     for stage in (config.teacher, config.student):
-        common.quick_stage(stage, 5e-3, epochs=4.0, warmup_epochs=0.5, ema_decay=0.99, evaluate_every_epochs=1.0, evaluate_examples=256)
+        blocks.quick_stage(stage, 5e-3, epochs=4.0, warmup_epochs=0.5, ema_decay=0.99, evaluate_every_epochs=1.0, evaluate_examples=256)
     config.distill.warmup_epochs = 0.5
     config.eval.latency_runs = 20
     config.eval.latency_batches = (1, 16)
@@ -200,7 +200,7 @@ def demo(config: ConfigDict) -> None:
 
 def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> None:
     """Recorded motion: 17 joints in VideoPose3D's layout, or BVH and ASF/AMC files; sized for a few hours on 2 cores."""
-    common.require("option files of preset mocap", files, ("npz", "motion"))
+    blocks.require("option files of preset mocap", files, ("npz", "motion"))
     test_subjects = tuple(subject for subject in test.split("+") if subject)
     if files == "npz":
         settings = {"keypoints": "det", "cameras_file": "", "test_subjects": test_subjects}
@@ -214,7 +214,7 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
     config.teacher.network = network(64, 4, heads=4, drop_path=0.0)
     config.student.network = network(32, 2, heads=4, drop_path=0.0)
     for stage, epochs in ((config.teacher, 1.25), (config.student, 1.0)):
-        common.quick_stage(
+        blocks.quick_stage(
             stage, 6e-3, epochs=epochs, warmup_epochs=0.02, ema_decay=0.999, evaluate_every_epochs=0.25, evaluate_examples=512
         )
         # docs/results/motion.md: how they learn far more from the same frames.
@@ -227,8 +227,8 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
 
 def h36m(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str) -> None:
     """Human3.6M at full size."""
-    common.require("option frames of preset h36m", frames, (243, 81, 27))
-    common.require("option r of preset h36m", r, (3, 5, 9))
+    blocks.require("option frames of preset h36m", frames, (243, 81, 27))
+    blocks.require("option r of preset h36m", r, (3, 5, 9))
     config.data.converter = ConfigDict({
         "name": "human36m",
         "settings": ConfigDict({"keypoints": "cpn_ft_h36m_dbb", "cameras_file": "", "test_subjects": ()}),
@@ -238,18 +238,18 @@ def h36m(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, 
 
 def mpi_inf_3dhp(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str, pose: str) -> None:
     """MPI-INF-3DHP at full size, by P-STMO's protocol (docs/methods/lifting.md#mpi-inf-3dhp)."""
-    common.require("option frames of preset 3dhp", frames, (81, 27, 9))
-    common.require("option r of preset 3dhp", r, (3, 9))  # divide the windows, and keep their centre
-    common.require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
+    blocks.require("option frames of preset 3dhp", frames, (81, 27, 9))
+    blocks.require("option r of preset 3dhp", r, (3, 9))  # divide the windows, and keep their centre
+    blocks.require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
     config.data.converter = ConfigDict({"name": "mpi_inf_3dhp", "settings": ConfigDict({"layout": "", "pose_source": pose})})
-    config.eval = common.evaluation("mpi_inf_3dhp", batch=64, settings={"flip": True})
+    config.eval = blocks.evaluation("mpi_inf_3dhp", batch=64, settings={"flip": True})
     full_size(config, "3dhp", frames=frames, student=student, r=r, recipe=recipe, teacher=teacher)
 
 
 def full_size(config: ConfigDict, preset: str, *, frames: int, student: str, r: int, recipe: str, teacher: str) -> None:
     """The networks and the recipes of the large data sets."""
-    common.require(f"option student of preset {preset}", student, tuple(STUDENTS))
-    common.require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))
+    blocks.require(f"option student of preset {preset}", student, tuple(STUDENTS))
+    blocks.require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))
     config.data.frames = frames
     config.teacher.checkpoint = "" if teacher == "new" else teacher
     config.teacher.train.batch = 1024 // frames  # MixSTE: 1024 frames a batch
@@ -261,7 +261,7 @@ def full_size(config: ConfigDict, preset: str, *, frames: int, student: str, r: 
     config.student.train.batch = 16 * 243 // frames
     config.student.optim.warmup_epochs = 2.0
     if recipe == "parity":
-        config.student.optim = common.adamw(4e-5, weight_decay=0.1, clip_norm=1.0)
+        config.student.optim = blocks.adamw(4e-5, weight_decay=0.1, clip_norm=1.0)
         config.student.network.drop_path = 0.1
         config.student.input.phase_augmentation = False
-        config.student.train = common.train(batch=1024 // frames, epochs=120.0, ema_decay=0.0)
+        config.student.train = blocks.train(batch=1024 // frames, epochs=120.0, ema_decay=0.0)

@@ -18,7 +18,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 from data_prep import annotations, coco, human36m, mpi_inf_3dhp, mpii, records, synthetic  # noqa: E402
 from data_prep.mocap import convert as mocap  # noqa: E402
 from data_prep.people import generate as people  # noqa: E402
-from kdpose_jax import buckets, files  # noqa: E402
+from kdpose_jax import buckets, entry, files  # noqa: E402
 from kdpose_jax.errors import UserError  # noqa: E402
 from kdpose_jax.train import preemption  # noqa: E402
 
@@ -272,17 +272,8 @@ def main(arguments: list[str]) -> int:
         settings = vars(_parser().parse_args(arguments))
         with preemption.watching(f"what is finished in '{settings['out']}' is kept"):
             prepare(**settings)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except Exception as error:
-        said = buckets.sentence(error, "The bucket")
-        if said is None and isinstance(error, OSError):
-            said = files.sentence(error)
-        if said is None:
-            raise
-        print(f"error: {said}", file=sys.stderr)
-        return 2
+        return entry.tell(error)
     return 0
 
 

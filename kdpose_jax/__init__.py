@@ -1,1 +1,3 @@
-"""kdpose_jax: distillation of human-pose networks in JAX/Flax."""
+"""Distillation of human-pose networks: accurate teachers, fast students."""
+
+__version__ = "0.2.0"

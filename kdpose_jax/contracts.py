@@ -97,6 +97,44 @@ class Reader(Protocol):
         ...
 
 
+class Converters(Protocol):
+    """What makes records of raw files: `data_prep.convert`, which an entry point hands to the program.
+
+    Attributes:
+      CONVERTERS: name -> module.
+    """
+
+    CONVERTERS: Mapping[str, str]
+
+    def needs_source(self, name: str) -> bool:
+        """Whether a converter reads raw files; others generate their data."""
+        ...
+
+    def expected_files(self, name: str, settings: Mapping[str, Any]) -> str:
+        """The files that a converter reads, in words."""
+        ...
+
+    def options(self, name: str) -> dict[str, Any]:
+        """The options of a converter's command: as the user writes it -> its argparse action."""
+        ...
+
+    def check(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Checks the settings and the folder of raw files before any work.
+
+        Raises:
+          UserError: one of them cannot be used.
+        """
+        ...
+
+    def prepare(self, name: str, out: str, show: Callable[[str], None], **settings: Any) -> None:
+        """Converts into a folder, or finds it converted there already.
+
+        Raises:
+          UserError: the conversion failed.
+        """
+        ...
+
+
 class Column(NamedTuple):
     """One column of the table of results.
 

@@ -11,6 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from etils import epath
 
@@ -96,6 +97,16 @@ def write_atomically(path: epath.PathLike, data: bytes) -> None:
             f"'{path}' could not be written ({why}): free space or choose another folder, then give the same command again; what was "
             "written before is whole."
         ) from error
+
+
+def write_json(path: epath.PathLike, content: Any) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+      ValueError: NaN or infinity, which JSON does not have.
+    """
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def sync_folder(folder: epath.PathLike) -> None:

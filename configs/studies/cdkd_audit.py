@@ -6,7 +6,7 @@
   ... ,teacher=RUN                                                                                        with a teacher that exists
 """
 
-from configs import cdkd, common
+from configs import blocks, cdkd
 from configs.studies.parts import published
 from kdpose_jax.study.declare import Of, Row, Run, Study
 
@@ -36,7 +36,7 @@ KRONECKER = {"kron": ("paper, Kronecker projectors", {"distill.projection.kind":
 def get_study(text: str = "") -> Study:
     """The study behind `configs/studies/cdkd_audit.py[:preset[,size=32][,teacher=RUN]]`."""
     options = {"teacher": "new", **({"size": 32} if text.startswith("pictures") else {})}
-    preset, chosen = common.parse_preset(text, tuple(COLUMNS), options)
+    preset, chosen = blocks.parse_preset(text, tuple(COLUMNS), options)
     size = f",size={chosen['size']}" if preset == "pictures" else ""
     teacher = Of("paper", "teacher") if chosen["teacher"] == "new" else chosen["teacher"]
     fields = {"data.records": Of("paper", "data"), "teacher.checkpoint": teacher}

@@ -7,7 +7,7 @@
 
 from typing import Any
 
-from configs import common
+from configs import blocks
 from configs.studies.parts import lifting
 from kdpose_jax.study.declare import Of, Row, Run, Study
 
@@ -28,7 +28,7 @@ RECIPES = (
 
 def get_study(text: str = "") -> Study:
     """The study behind `configs/studies/lifters.py[:data[,epochs=E,teacher=RUN]]`."""
-    data, chosen = common.parse_preset(text, DATA, {"epochs": 0.0, "teacher": "new"})
+    data, chosen = blocks.parse_preset(text, DATA, {"epochs": 0.0, "teacher": "new"})
     epochs, given = chosen["epochs"], chosen["teacher"] != "new"
     options = f"data={data}" + (f",epochs={epochs:g}" if epochs else "")
     records = {"data.records": Of("mixste", "data")}

@@ -4,14 +4,14 @@
   python -m kdpose_jax.study.runner configs/studies/teacher_size.py:mocap --config.data.records=DIR      or h36m, 3dhp
 """
 
-from configs import common
+from configs import blocks
 from configs.studies.parts import lifting
 from kdpose_jax.study.declare import Of, Row, Run, Study
 
 
 def get_study(text: str = "") -> Study:
     """The study behind `configs/studies/teacher_size.py[:data]`."""
-    data, _ = common.parse_preset(text, lifting.DATA, {})
+    data, _ = blocks.parse_preset(text, lifting.DATA, {})
     sizes = {f"w{width}d{depth}": (width, depth) for width, depth in lifting.TEACHERS[data]}
     owner, *others = sizes
 

@@ -8,7 +8,6 @@ import difflib
 import importlib.machinery
 import math
 import os
-import pathlib
 import re
 import types
 from collections.abc import Iterator, Sequence
@@ -16,10 +15,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kdpose_jax import files
+from kdpose_jax import files, presets
 from kdpose_jax.errors import UserError
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 _CONFIG = re.compile(r"--?config(?:=(.*))?", re.DOTALL)
 _FIELD = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 _BOOLEANS = ("true", "false", "t", "f", "1", "0", "yes", "no", "y", "n")  # absl's
@@ -41,10 +39,10 @@ def with_config(words: Sequence[str]) -> tuple[list[str], str]:
         if match[1] is None:
             if index + 1 == len(words) or words[index + 1].startswith("-"):
                 raise UserError("--config names no file: write, for example, --config configs/scjd.py.")
-            found[index + 1] = files.home_filled_in(words[index + 1])
+            found[index + 1] = presets.resolve(files.home_filled_in(words[index + 1]))
             named.append(found[index + 1])
         else:
-            path = files.home_filled_in(match[1])
+            path = presets.resolve(files.home_filled_in(match[1]))
             found[index] = f"--config={path}"
             named += [path] if path else []
     if len(named) > 1:
@@ -58,15 +56,16 @@ def _require_file(path: str) -> None:
     """Raises UserError where there is no config file of this name."""
     if os.path.isfile(path):
         return
-    known = {str(one.relative_to(REPOSITORY)): one for one in sorted((REPOSITORY / "configs").glob("[a-z]*.py"))}
-    known.pop(os.path.join("configs", "common.py"), None)  # the blocks of the others
+    place = presets.folder()
+    known = {os.path.join("configs", f"{name}.py"): f"{place}/{name}.py" for name in presets.names()}
     here, elsewhere = os.getcwd(), os.path.normpath(path) in known
     if os.path.isdir(path):
         said = f"'{path}' is a folder and not a config file"
     else:
         said = f"There is no config file '{path}' in '{here}'" if not os.path.isabs(path) else f"There is no config file '{path}'"
     if elsewhere:
-        remedy = f"start the command in '{REPOSITORY}', or write --config {known[os.path.normpath(path)]}"
+        preset = known[os.path.normpath(path)]
+        remedy = f"start the command in '{os.path.dirname(str(place))}', or write --config {preset}"
     elif near := difflib.get_close_matches(path, known, 1, 0.7):
         remedy = f"did you mean --config {near[0]}?"
     else:

@@ -1,16 +1,14 @@
-"""The config of a run: checked before anything starts, written beside what it made, compared when it goes on."""
+"""Configs on the disk: written beside what a run made, compared when it goes on, read again by later versions."""
 
-import importlib
-import inspect
 import json
-import math
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import files
 from kdpose_jax.errors import UserError
-from kdpose_jax.files import write_atomically
+from kdpose_jax.folders import WorkFolder
 from kdpose_jax.untrusted.documents import load_json
 
 # What may differ when a run goes on: nothing that its numbers depend on.
@@ -18,14 +16,6 @@ MAY_CHANGE = (
     "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
     ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
 )  # fmt: skip
-PLATFORMS = ("cpu", "gpu", "tpu")
-# Lowest values of fields that teacher and student have.
-LOWEST = (
-    ("train", "batch", 1), ("train", "accumulate", 1), ("train", "log_every_steps", 1), ("train", "save_every_steps", 0),
-    ("train", "evaluate_every_epochs", 0), ("train", "evaluate_examples", 0), ("train", "patience_seconds", 1),
-    ("optim", "learning_rate", 0), ("optim", "weight_decay", 0), ("optim", "warmup_epochs", 0), ("optim", "clip_norm", 0),
-)  # fmt: skip
-CONFIG_FILE, DATA_FILE = "config.json", "data.json"
 # What of a data set's metadata says that it is the same one, wherever it lies now.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
 # What every stored config must have to be used by this version.
@@ -34,12 +24,6 @@ REQUIRED = (
 )  # fmt: skip
 # What distill.temperature.reversal was called before it was two numbers.
 OLD_REVERSALS = {"reversed": [0.0, -1.0], "release": [1.0, 0.0]}
-# What the modules that a config names must have.
-NEEDED = {
-    "data": ("KIND", "read", "open_training"),
-    "evaluate": ("check_settings", "read", "open_protocol"),
-    "methods": ("TASKS", "TITLE", "reads", "build"),
-}
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -81,6 +65,13 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
                 match new[stage]:
                     case {"network": {"name": "videopose3d"} as network}:
                         network.setdefault("dense_kernels", False)
+    match new:
+        case {"distill": {"temporal": dict() as temporal} as distill}:
+            # Options that are gone, where the run did not use them.
+            if not distill.get("cache_teacher_poses", True):
+                del distill["cache_teacher_poses"]
+            if temporal.get("correlation_joints", None) == 0:
+                del temporal["correlation_joints"]
     return new
 
 
@@ -102,7 +93,7 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     Raises:
       UserError: the directory belongs to another config.
     """
-    path = workdir / CONFIG_FILE
+    path = WorkFolder(workdir).config
     if not path.exists():
         return
     changed = differences(upgraded(read_json(path)), as_dict(config))
@@ -116,7 +107,7 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
 
 def holds_other_data(workdir: epath.Path, metadata: dict[str, Any]) -> bool:
     """Whether the run in a work directory was begun with other data."""
-    path = workdir / DATA_FILE
+    path = WorkFolder(workdir).data_identity
     return path.exists() and read_json(path) != json.loads(json.dumps(data_identity(metadata)))
 
 
@@ -128,8 +119,9 @@ def data_identity(metadata: dict[str, Any]) -> dict[str, Any]:
 def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:
     """Writes config and data identity into the work directory; done when all that can be checked was found right."""
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / DATA_FILE, data_identity(metadata))
-    write_json(workdir / CONFIG_FILE, as_dict(config))
+    folder = WorkFolder(workdir)
+    files.write_json(folder.data_identity, data_identity(metadata))
+    files.write_json(folder.config, as_dict(config))
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
@@ -148,96 +140,19 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     return found
 
 
-def write_json(path: epath.Path, content: Any) -> None:
-    """Writes a JSON file of a work directory whole or not at all."""
-    write_atomically(path, json.dumps(content, indent=1).encode())
-
-
-def check(config: ConfigDict) -> None:
-    """Checks what can be checked without data: before the first device call.
-
-    Raises:
-      UserError: an unknown method or protocol, or a value out of its range.
-    """
-    check_values(config)
-    if load("methods", config.teacher.method, "teacher.method").TITLE:
-        raise UserError(f"teacher.method is '{config.teacher.method}', which has a teacher itself: use supervised.")
-    for field, name in (("method", config.method), ("teacher.method", config.teacher.method)):
-        tasks = load("methods", name, field).TASKS
-        if config.task not in tasks:
-            raise UserError(f"task is '{config.task}' and {field} '{name}' has {', '.join(sorted(tasks))}: change one.")
-    check_protocol(config)
-    load("data", config.data.reader, "data.reader")
-
-def check_values(config: ConfigDict) -> None:
-    """Checks the values that nothing need be imported for, which takes seconds.
-
-    Raises:
-      UserError: one is out of its range.
-    """
-    if config.platform not in ("", *PLATFORMS):
-        raise UserError(f"platform is '{config.platform}': use one of {', '.join(PLATFORMS)}, or leave it empty for what is there.")
-    for name in ("teacher", "student"):
-        block = config[name].train
-        if not 0 < block.epochs < math.inf:
-            raise UserError(f"{name}.train.epochs is {block.epochs}: it must be greater than 0.")
-        for part, field, lowest in LOWEST:
-            if field in config[name][part] and not lowest <= config[name][part][field] < math.inf:  # older runs lack some
-                raise UserError(f"{name}.{part}.{field} is {config[name][part][field]}: it must be at least {lowest}.")
-        if not 0 <= block.ema_decay < 1:
-            raise UserError(f"{name}.train.ema_decay is {block.ema_decay}: it must be at least 0 and below 1.")
-    if config.seed < 0:
-        raise UserError(f"seed is {config.seed}: it must be at least 0.")
-    for field in ("batch", "latency_warmup", "latency_runs"):
-        if config.eval[field] < 1:
-            raise UserError(f"eval.{field} is {config.eval[field]}: it must be at least 1.")
-    batches = config.eval.latency_batches
-    if not batches or not all(type(batch) is int and batch >= 1 for batch in batches):
-        raise UserError(f"eval.latency_batches is {batches}: name at least one number of examples per call, each at least 1.")
-
-
-def check_protocol(config: ConfigDict) -> None:
-    """Checks the protocol and that it takes the settings that the config has for it."""
-    check_settings = load("evaluate", config.eval.protocol, "eval.protocol").check_settings
-    wanted, given = set(inspect.signature(check_settings).parameters), set(config.eval.settings)
-    if wanted != given:
-        raise UserError(
-            f"eval.protocol is '{config.eval.protocol}', whose settings are {', '.join(sorted(wanted))}, and eval.settings has "
-            f"{', '.join(sorted(given))}: choose the config of that protocol."
-        )
-    check_settings(**config.eval.settings)
-
-
-def load(room: str, name: str, field: str) -> Any:
-    """The module that a config names, such as `methods.scjd.method`."""
-    package = f"kdpose_jax.{room}.{name}" + (".method" if room == "methods" else "")
-    try:
-        module = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name is None or not package.startswith(error.name):
-            raise
-        raise UserError(f"{field} is '{name}', and there is no kdpose_jax/{room}/{name}: check its spelling.") from None
-    if not all(hasattr(module, needed) for needed in NEEDED[room]):
-        raise UserError(f"{field} is '{name}', and kdpose_jax/{room}/{name} is no {field.split('.')[-1]}: check its spelling.")
-    return module
-
-
-def of_teacher(config: ConfigDict) -> ConfigDict:
-    """The config of the teacher's own training: its block in the student's place, under its own method."""
-    derived = ConfigDict(as_tuples(config.to_dict()))
-    derived.method = config.teacher.method
-    derived.student = ConfigDict(as_tuples(config.teacher.to_dict()))
-    return derived
-
-
-def of_baseline(config: ConfigDict) -> ConfigDict:
-    """The config of the student without distillation: every weight of `distill.weights` zero."""
-    derived = ConfigDict(as_tuples(config.to_dict()))
+def without_distillation(config: ConfigDict) -> ConfigDict:
+    """A copy in which every weight of `distill.weights` is zero: the student's baseline."""
+    derived = copy_of(config)
     for name in derived.distill.weights:
         derived.distill.weights[name] = 0.0
     return derived
 
 
-def as_tuples(values: dict[str, Any]) -> dict[str, Any]:
+def copy_of(config: ConfigDict) -> ConfigDict:
+    """An unlocked deep copy, without the references that a config file may hold."""
+    return ConfigDict(plain(config.to_dict()))
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
     """A deep copy of a config's dictionary without references to it."""
-    return {name: as_tuples(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: plain(value) if isinstance(value, dict) else value for name, value in values.items()}

@@ -2,23 +2,29 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from data_prep import convert
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs as run_settings
+from kdpose_jax.experiment import configs, modules
+from kdpose_jax.folders import WorkFolder
+
+if TYPE_CHECKING:  # contracts need jax, which takes a second to import
+    from kdpose_jax.contracts import Converters
 
 
-def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None]) -> str:
+def prepare_records(
+    config: ConfigDict, workdir: epath.Path, converters: "Converters", show: Callable[[str], None]
+) -> str:
     """The folder of records that a run reads, converted first where it must be.
 
     Args:
       config: reads `data.records`, `data.source` and `data.converter`.
       workdir: records go to its `data` folder where the config names none.
+      converters: what makes records of raw files.
       show: prints one line.
 
     Returns:
@@ -29,16 +35,16 @@ def prepare_records(config: ConfigDict, workdir: epath.Path, show: Callable[[str
     """
     if config.data.records and not config.data.source:
         return config.data.records
-    name, settings = conversion(config)
-    out = config.data.records or str(workdir / "data")
+    name, settings = conversion(config, converters)
+    out = config.data.records or str(WorkFolder(workdir).records)
     try:
-        convert.prepare(name, out, show, **settings)
+        converters.prepare(name, out, show, **settings)
     except UserError as error:
-        raise UserError(in_fields(str(error), name, config)) from error
+        raise UserError(in_fields(str(error), name, config, converters)) from error
     return out
 
 
-def check_source(config: ConfigDict) -> None:
+def check_source(config: ConfigDict, converters: "Converters") -> None:
     """Checks before any work that there are records, or a folder of raw files, or that none are needed.
 
     Raises:
@@ -46,14 +52,14 @@ def check_source(config: ConfigDict) -> None:
     """
     if config.data.records and not config.data.source:
         return
-    name, settings = conversion(config)
+    name, settings = conversion(config, converters)
     try:
-        convert.check(name, settings)
+        converters.check(name, settings)
     except UserError as error:
-        raise UserError(in_fields(str(error), name, config)) from error
+        raise UserError(in_fields(str(error), name, config, converters)) from error
 
 
-def conversion(config: ConfigDict) -> tuple[str, dict[str, Any]]:
+def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[str, Any]]:
     """The converter that makes the records, and its settings.
 
     Raises:
@@ -61,34 +67,35 @@ def conversion(config: ConfigDict) -> tuple[str, dict[str, Any]]:
     """
     data = config.data
     name = data.converter.name
-    if name not in convert.CONVERTERS:
-        raise UserError(f"data.converter.name is '{name}': use one of {', '.join(convert.CONVERTERS)}.")
+    if name not in converters.CONVERTERS:
+        raise UserError(f"data.converter.name is '{name}': use one of {', '.join(converters.CONVERTERS)}.")
     settings = {field: value for field, value in data.converter.settings.items() if value not in ("", ())}
-    if convert.needs_source(name):
+    if converters.needs_source(name):
         if not data.source:
             raise UserError(
                 f"'{config.name}' needs its raw files: give their folder with --config.data.source=DIR (expected there: "
-                f"{convert.expected_files(name, settings)}; the README's section Data says where to get them), or records "
+                f"{converters.expected_files(name, settings)}; docs/data says where to get them), or records "
                 f"written by `python -m data_prep.convert {name}` with --config.data.records=DIR."
             )
         settings["source"] = data.source
     return name, settings
 
 
-def in_fields(sentence: str, name: str, config: ConfigDict) -> str:
+def in_fields(sentence: str, name: str, config: ConfigDict, converters: "Converters") -> str:
     """A converter's sentence with the fields of the config in the place of its command line's options.
 
     Args:
       sentence: of the converter; what stands between backquotes is a command and stays.
       name: of the converter.
       config: of the experiment; where it has no field for an option, the sentence says whose option that is.
+      converters: know the options.
 
     Returns:
       The sentence for somebody who started launch.py.
     """
     named = {"source": "--config.data.source", "out": "--config.data.records" if config.data.records else "--workdir"}
     named |= {field: f"--config.data.converter.settings.{field}" for field in config.data.converter.settings}
-    options, foreign = convert.options(name), []
+    options, foreign = converters.options(name), []
 
     def field(match: re.Match[str]) -> str:
         option = match[0]
@@ -114,6 +121,7 @@ def find_records(
     checkpoint: str,
     home: epath.Path,
     workdir: epath.Path | None,
+    converters: "Converters",
     show: Callable[[str], None],
 ) -> str:
     """The folder of records that a network is scored on; made again where that is possible.
@@ -123,6 +131,7 @@ def find_records(
       checkpoint: of the network, for the error.
       home: the network's folder. The folder around it is looked into only where it is its run.
       workdir: records that are made go to its `data` folder; None: to the run's or the network's.
+      converters: what makes records of raw files.
       show: prints one line.
 
     Returns:
@@ -134,12 +143,12 @@ def find_records(
     """
     data, run = config.data, home.parent
     own = not data.records and is_run_of(run, config)
-    kept = data.records or (str(run / "data") if own else "")
+    kept = data.records or (str(WorkFolder(run).records) if own else "")
     if kept and (epath.Path(kept) / schema.METADATA_FILE).is_file():
-        kind = run_settings.load("data", data.reader, "data.reader").KIND
-        if own and run_settings.holds_other_data(run, schema.read_metadata(kept, kind)):
+        kind = modules.reader(data.reader).KIND
+        if own and configs.holds_other_data(run, schema.read_metadata(kept, kind)):
             raise UserError(
-                f"'{kept}' holds other data than '{run}' was trained on ({run_settings.DATA_FILE} "
+                f"'{kept}' holds other data than '{run}' was trained on ({WorkFolder(run).data_identity.name} "
                 "says which): name the folder of records with --records DIR."
             )
         return kept
@@ -154,15 +163,15 @@ def find_records(
             "now: name the folder of such records with --records DIR."
         )
     place = workdir if workdir is not None else run if own else home
-    return prepare_records(config, place, show)
+    return prepare_records(config, place, converters, show)
 
 
 def is_run_of(folder: epath.Path, config: ConfigDict) -> bool:
     """Whether a folder is a run with this data, in which a network's records are looked for."""
-    path = folder / run_settings.CONFIG_FILE
+    path = WorkFolder(folder).config
     if not path.is_file():
         return False
-    stored, wanted = run_settings.read_json(path), run_settings.as_dict(config)
+    stored, wanted = configs.read_json(path), configs.as_dict(config)
     if not isinstance(stored.get("data"), dict):
         return False
     may_differ = {"records": "", "source": ""}

@@ -1,5 +1,6 @@
 """Scores and costs of one network, kept in its folder so that an interrupted run does not repeat them."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -10,26 +11,26 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdpose_jax import processes
-from kdpose_jax.contracts import Source
+from kdpose_jax import files, processes
+from kdpose_jax.contracts import Predict, Source
 from kdpose_jax.evaluate import cost, runner
 from kdpose_jax.experiment import configs, weights
-from kdpose_jax.experiment.training import Surroundings, build_method, open_protocol, plan_of
+from kdpose_jax.experiment.run import Context, Run, build_method, open_protocol, plan_of
+from kdpose_jax.folders import RunFolder
 from kdpose_jax.report import results
 from kdpose_jax.train import sharding
 from kdpose_jax.untrusted.documents import load_json
 
-RECORD_FILE = "evaluation.json"
 RECORD_VERSION = 2  # of evaluation.json; a file of another one is made again
 
 
-def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) -> dict[str, Any]:
+def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, Any]:
     """The whole protocol and the cost of a trained network, in float32.
 
     Args:
-      config: the network stands in its `student` block; not locked.
-      checkpoint: its run, or a PyTorch file.
-      around: protocol and devices.
+      run: the network's.
+      checkpoint: its folder, or a PyTorch file.
+      context: test data and devices.
 
     Returns:
       A record for `results.json`: what was `loaded`, `scores`, their `table` row and `breakdown`, and `cost`.
@@ -37,35 +38,38 @@ def evaluate_network(config: ConfigDict, checkpoint: str, around: Surroundings) 
     Raises:
       UserError: the checkpoint holds another network.
     """
-    protocol = open_protocol(config, around)
-    method, config = build_method(configs.of_baseline(config), plan_of(config, 1))  # without weights there is no teacher to build
-    everywhere = sharding.replicated(around.mesh)
+    protocol = open_protocol(run, context)
+    # Without weights of the distillation there is no teacher to build.
+    alone = dataclasses.replace(run, config=configs.without_distillation(run.config))
+    alone, method = build_method(alone, plan_of(run, 1))
+    everywhere = sharding.replicated(context.mesh)
     params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), protocol.source.gather(np.arange(1)))
     target = weights.variables_of("student", params, model_state)
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), target)
-    network = weights.load_network(config.student.network.name, checkpoint, target)
+    network = weights.load_network(alone.block.network.name, checkpoint, target)
     student, model_state = {"student": network["params"]}, {"student": network["state"]} if network["state"] else {}
-    batch, over_batch = sharding.evaluation_batch(config.eval.batch, around.mesh), sharding.over_batch(around.mesh)
+    batch = sharding.evaluation_batch(run.config.eval.batch, context.mesh)
+    over_batch = sharding.over_batch(context.mesh)
 
-    def run(function: runner.Predict, source: Source | None = None) -> Any:
-        around.stop.obey()
+    def predict(function: Predict, source: Source | None = None) -> Any:
+        context.stop.obey()
         source = protocol.source if source is None else source
         return runner.predict_all(jax.jit(function), student, model_state, source, batch=batch, sharding=over_batch)
 
-    around.show(f"evaluating {checkpoint} on {protocol.test_set}")
+    context.show(f"evaluating {checkpoint} on {protocol.test_set}")
     with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
-        scores = protocol.full({"plain": method.predict, "flip": method.predict_with_flip}, run)
+        scores = protocol.full({"plain": method.predict, "flip": method.predict_with_flip}, predict)
     return {
         "loaded": weights.which_checkpoint(checkpoint),
         "scores": scores,
         "table": protocol.row(scores),
         "breakdown": protocol.breakdown(scores),
-        "cost": cost_of(method.predict, student, model_state, protocol.source, config, around.show),
+        "cost": cost_of(method.predict, student, model_state, protocol.source, run.config, context.show),
     }
 
 
 def cost_of(
-    predict: runner.Predict, params: Any, model_state: Any, source: Any, config: ConfigDict, show: Callable[[str], None]
+    predict: Predict, params: Any, model_state: Any, source: Any, config: ConfigDict, show: Callable[[str], None]
 ) -> dict[str, Any]:
     """Parameters, multiply-adds, latency and rate of one network, without test-time flip, on one device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -95,28 +99,30 @@ def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def evaluate_once(
-    directory: epath.Path, config: ConfigDict, checkpoint: str, metadata: dict[str, Any], around: Surroundings
+    folder: RunFolder, run: Run, checkpoint: str, metadata: dict[str, Any], context: Context
 ) -> dict[str, Any]:
     """`evaluate_network`, or what it gave the last time.
 
     Args:
-      directory: of the network, in which the record is kept; only process 0 need see it.
-      config: of the network.
-      checkpoint: its run, or a PyTorch file; a teacher of another experiment may have been scored there, on the same data.
-      metadata: of the data set.
-      around: protocol and devices.
+      folder: the network's, in which the record is kept; only process 0 need see it.
+      run: the network's.
+      checkpoint: its folder, or a PyTorch file. A teacher of another experiment may have been scored there, on
+        the same data.
+      metadata: the data set's.
+      context: test data and devices.
     """
-    values = configs.as_dict(config)
+    values = configs.as_dict(run.config)
     data = hashlib.sha256(json.dumps(configs.data_identity(metadata), sort_keys=True).encode()).hexdigest()
-    asked = {"version": RECORD_VERSION, "checkpoint": checkpoint, "data": data, "split": config.data.test_split}
+    asked = {"version": RECORD_VERSION, "checkpoint": checkpoint, "data": data, "split": run.config.data.test_split}
     asked |= {block: values[block] for block in ("eval", "decode") if block in values}
     asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"  # of the latencies
-    folders = (directory, weights.run_folder(checkpoint))
-    record = next((found for folder in folders if (found := kept_record(folder / RECORD_FILE, asked)) is not None), None)
+    places = (folder.evaluation, RunFolder(weights.run_folder(checkpoint)).evaluation)
+    stored = (kept_record(place, asked) for place in places)
+    record = next((record for record in stored if record is not None), None)
     if processes.first_process_says(record is not None):
         return record if record is not None else {}
-    record = evaluate_network(config, checkpoint, around)
+    record = results.plain(evaluate_network(run, checkpoint, context))
     if jax.process_index() == 0:
-        directory.mkdir(parents=True, exist_ok=True)
-        configs.write_json(directory / RECORD_FILE, {"asked": asked, "record": record})
+        folder.path.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder.evaluation, {"asked": asked, "record": record})
     return record

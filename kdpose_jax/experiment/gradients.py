@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import optax
 from etils import epath
 
+from kdpose_jax import files
 from kdpose_jax.contracts import Batch, Method
 from kdpose_jax.experiment import configs
 from kdpose_jax.train.state import TrainState
-
-FILE = "gradients.json"
 
 
 def term_norms(method: Method) -> Callable[[TrainState, Any, Batch, jax.Array], dict[str, jax.Array]]:
@@ -39,15 +38,16 @@ def term_norms(method: Method) -> Callable[[TrainState, Any, Batch, jax.Array], 
     return norms
 
 
-def is_whole(directory: epath.Path) -> bool:
-    """Whether the run's report has both its moments; a run may have been killed between its last step and the second."""
-    path = directory / FILE
+def is_whole(path: epath.Path) -> bool:
+    """Whether a report has both its moments.
+
+    A run may have been killed between its last step and the second measurement.
+    """
     return path.exists() and set(configs.read_json(path)) == {"start", "end"}
 
 
-def write(directory: epath.Path, when: str, norms: dict[str, float]) -> None:
-    """Adds the norms of one moment ("start", "end") to the run's report."""
-    path = directory / FILE
+def write(path: epath.Path, when: str, norms: dict[str, float]) -> None:
+    """Adds the norms of one moment ("start", "end") to a report."""
     report = configs.read_json(path) if path.exists() else {}
-    directory.mkdir(parents=True, exist_ok=True)
-    configs.write_json(path, report | {when: norms})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, report | {when: norms})

@@ -10,71 +10,69 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdpose_jax import buckets, files, processes
-from kdpose_jax.checkpoint import loading as checkpoint_teacher
+from kdpose_jax.checkpoint import loading
+from kdpose_jax.contracts import Converters, EvaluationProtocol
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs, data, weights
+from kdpose_jax.experiment import checks, configs, data, modules, weights
 from kdpose_jax.experiment.evaluation import evaluate_network, evaluate_once
-from kdpose_jax.experiment.training import (
-    Run,
-    Surroundings,
-    build_method,
-    build_optimizer,
-    check_run,
-    open_protocol,
-    open_training,
-    plan_of,
-    train_run,
-)
+from kdpose_jax.experiment.run import Context, Run, build, open_protocol, open_training
+from kdpose_jax.experiment.training import check_run, train_run
+from kdpose_jax.folders import RunFolder, WorkFolder
 from kdpose_jax.report import results, run_page
 from kdpose_jax.train import devices, sharding
 from kdpose_jax.train.preemption import Stop
 
-RESULTS = "results.json"
 MEANING = ("pose_source",)  # settings of converters that say what the poses are
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 
-def train_and_report(config: ConfigDict, workdir: epath.Path, show: Callable[[str], None], stop: Stop) -> None:
+def train_and_report(
+    config: ConfigDict,
+    workdir: epath.Path,
+    converters: Converters,
+    show: Callable[[str], None],
+    stop: Stop,
+) -> None:
     """Everything that `--mode train` does; what is done already is not done again.
 
     Args:
-      config: of the experiment.
+      config: the experiment's.
       workdir: where everything is written.
+      converters: what makes records of raw files.
       show: prints one line.
-      stop: whether the run was told to stop.
+      stop: whether the program was told to stop.
 
     Raises:
       UserError: any mistake of the user's, as one sentence.
       Stopped: the run was told to stop while it trained.
     """
-    configs.check(config)
+    checks.check(config)
     resolve_paths(config)
     buckets.check_access(workdir, writes=True)
     check_what_is_read(config)
     assumed = weights.adopt_teacher(config)
     if config.teacher.checkpoint and not weights.is_weight_file(config.teacher.checkpoint):
-        checkpoint_teacher.require_step(config.teacher.checkpoint)
+        loading.require_step(config.teacher.checkpoint)
     configs.refuse_other_run(workdir, config)
     runs = planned_runs(config)
     notes = [*assumed, *check_before_data(runs)]
     mesh = start_devices(config.platform)
-    if processes.first_process_says((workdir / RESULTS).exists()):
+    folder = WorkFolder(workdir)
+    if processes.first_process_says(folder.results.exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
             files.tidy(workdir, below=written_below(runs))
-            show((workdir / "results.md").read_text(errors="replace"))
+            show(folder.table.read_text(errors="replace"))
         return
     for run in runs:
         if not is_given(run, config):
-            stage = "teacher" if run.name == "teacher" else "student"
-            block = run.config.student.train
-            sharding.check_batch(f"{stage}.train.batch", block.batch, block.accumulate, mesh)
+            block = run.block.train
+            sharding.check_batch(f"{run.stage}.train.batch", block.batch, block.accumulate, mesh)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
     with held_by_first_process(workdir, written_below(runs), show):
-        run_stages(config, workdir, runs, mesh, show, stop)
+        run_stages(config, workdir, runs, converters, mesh, show, stop)
 
 
 @contextlib.contextmanager
@@ -110,43 +108,54 @@ def held_by_first_process(
 
 
 def run_stages(
-    config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None], stop: Stop
+    config: ConfigDict,
+    workdir: epath.Path,
+    runs: list[Run],
+    converters: Converters,
+    mesh: jax.sharding.Mesh,
+    show: Callable[[str], None],
+    stop: Stop,
 ) -> None:
     """Data, the networks one after another, the report; see `train_and_report`."""
     with processes.first_process_first():
-        records = data.prepare_records(config, workdir, show)
+        records = data.prepare_records(config, workdir, converters, show)
     metadata = check_records(config, records)
     if processes.first_process_says(configs.holds_other_data(workdir, metadata)):
-        raise UserError(f"'{workdir}' holds a run on other data ({configs.DATA_FILE} says which): use another --workdir, or that data.")
-    around = open_surroundings(config, records, workdir, mesh, show, stop, training=True)
+        which = WorkFolder(workdir).data_identity.name
+        raise UserError(
+            f"'{workdir}' holds a run on other data ({which} says which): use another --workdir, or "
+            "that data."
+        )
+    context = open_context(runs[-1], records, workdir, mesh, show, stop, training=True)
     for run in runs:
         if not is_given(run, config):
-            check_run(run, around)
+            check_run(run, context)
     with processes.first_process_first():
         if jax.process_index() == 0:
             configs.claim(workdir, config, metadata)
     require_shared(workdir)
     networks_done, teacher_run = {}, config.teacher.checkpoint
     for run in runs:
-        around.stop.obey()
-        if run.name == "teacher":
+        context.stop.obey()
+        if run.stage == "teacher":
+            teacher_run = teacher_run or str(train_run(run, context))
             checkpoint = teacher_run
-            if not checkpoint:
-                checkpoint = teacher_run = str(train_run(run, around))
         else:
             run.config.teacher.checkpoint = teacher_run
-            checkpoint = str(train_run(run, around))
-        record = evaluate_once(workdir / run.name, copy_of(run.config), checkpoint, metadata, around)
+            checkpoint = str(train_run(run, context))
+        folder = RunFolder(workdir / run.name)
+        record = evaluate_once(folder, run, checkpoint, metadata, context)
         networks_done[run.name] = {"title": run.title, "checkpoint": checkpoint, **record}
     if jax.process_index() == 0:
-        protocol = open_protocol(config, around)
-        extra = origin_of(config, metadata, around, protocol)
-        extra["teachers"] = checkpoint_teacher.run_meta(str(workdir / runs[-1].name))["teachers"]
-        origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
-        run_page.tell(workdir, networks_done, origin, protocol, metadata, show)
-        run_page.draw(workdir, networks_done, protocol, metadata)
-        results.write_results(workdir / RESULTS, networks_done, origin)  # last: the run is done
-        show(f"results in {workdir}: {RESULTS}, results.md, {run_page.FIGURES}/")
+        student, folder = runs[-1], WorkFolder(workdir)
+        protocol = open_protocol(student, context)
+        extra = origin_of(student, metadata, context, protocol)
+        extra["teachers"] = loading.run_meta(str(workdir / student.name))["teachers"]
+        origin = results.fingerprint(student.block.network.compute, extra)
+        run_page.tell(folder, networks_done, origin, protocol, metadata, show)
+        run_page.draw(folder, networks_done, protocol, metadata)
+        results.write_results(folder.results, networks_done, origin)  # last: the run is done
+        show(run_page.where(folder))
     processes.wait_for_all("report")
 
 
@@ -155,6 +164,7 @@ def evaluate_and_report(
     checkpoint: str,
     records: str,
     workdir: epath.Path | None,
+    converters: Converters,
     show: Callable[[str], None],
     stop: Stop,
 ) -> None:
@@ -165,6 +175,7 @@ def evaluate_and_report(
       checkpoint: a network of ours (its folder or one of its steps) or a PyTorch file.
       records: to score it on; empty: those of the config.
       workdir: where the results go; None: into the network's folder.
+      converters: what makes records of raw files.
       show: prints one line.
       stop: whether the program was told to stop.
 
@@ -175,7 +186,7 @@ def evaluate_and_report(
     buckets.check_access(checkpoint, writes=workdir is None)
     if workdir is not None:
         buckets.check_access(workdir, writes=True)
-    checkpoint = checkpoint_teacher.explicit(checkpoint)
+    checkpoint = loading.explicit(checkpoint)
     if config is not None:
         resolve_paths(config)
         if records:
@@ -189,60 +200,62 @@ def evaluate_and_report(
             )
         config.teacher.checkpoint = checkpoint
         notes = weights.adopt_teacher(config, named="--checkpoint")
-        config = configs.of_teacher(config)
+        name = pathlib.Path(checkpoint).name
+        run = Run(name, name, "teacher", config)
     else:
-        stored = weights.stored_config(checkpoint)
-        checkpoint_teacher.require_step(checkpoint)
-        notes = checkpoint_teacher.passed_over(checkpoint)
+        run = weights.stored_run(checkpoint)
+        loading.require_step(checkpoint)
+        notes = loading.passed_over(checkpoint)
         if config is not None:
-            refuse_other_network(config, stored, checkpoint)
+            refuse_other_network(config, run, checkpoint)
             if config.data.records or config.data.source:
-                stored.data.update({name: config.data[name] for name in ("records", "source", "converter")})
-            stored.eval = ConfigDict(configs.as_tuples(config.eval.to_dict()))
-        config = stored
+                fields = ("records", "source", "converter")
+                run.config.data.update({name: config.data[name] for name in fields})
+            run.config.eval = configs.copy_of(config.eval)
     if records:
-        config.data.records, config.data.source = records, ""
-    configs.check(config)
-    buckets.check_access(config.data.records, writes=False)  # of the other paths nothing is read
+        run.config.data.records, run.config.data.source = records, ""
+    checks.check(run.config)
+    # Nothing is read from the other paths.
+    buckets.check_access(run.config.data.records, writes=False)
     home = place_of_results(checkpoint) if workdir is None else workdir
     for note in notes:
         show(note)
-    with held_by_first_process(home / "eval", [run_page.FIGURES], show):
+    folder = WorkFolder(home).evaluation
+    with held_by_first_process(folder.path, [folder.figures.name], show):
         with processes.first_process_first():
             network = weights.run_folder(checkpoint)
-            found = data.find_records(config, checkpoint, network, workdir, show)
-        metadata = check_records(config, found)
-        around = open_surroundings(config, found, home, mesh, show, stop, training=False)
-        record = evaluate_network(copy_of(config), checkpoint, around)
+            place = data.find_records(run.config, checkpoint, network, workdir, converters, show)
+        metadata = check_records(run.config, place)
+        context = open_context(run, place, home, mesh, show, stop, training=False)
+        record = evaluate_network(run, checkpoint, context)
         if jax.process_index() == 0:
-            report_evaluation(home / "eval", checkpoint, record, config, metadata, around, show)
+            report_evaluation(folder, run, checkpoint, record, metadata, context)
         processes.wait_for_all("report")
 
 
 def report_evaluation(
-    directory: epath.Path,
+    folder: WorkFolder,
+    run: Run,
     checkpoint: str,
     record: dict[str, Any],
-    config: ConfigDict,
     metadata: dict[str, Any],
-    around: Surroundings,
-    show: Callable[[str], None],
+    context: Context,
 ) -> None:
     """Shows and writes what an evaluation gave; pictures last, so that none costs the scores."""
-    protocol = open_protocol(config, around)
-    extra = origin_of(config, metadata, around, protocol)
-    origin = results.fingerprint(REPOSITORY, config.student.network.compute, extra)
+    protocol = open_protocol(run, context)
+    extra = origin_of(run, metadata, context, protocol)
+    origin = results.fingerprint(run.block.network.compute, extra)
     name = pathlib.Path(checkpoint).name
     network = {name: {"title": name, "checkpoint": checkpoint, **record}}
-    run_page.tell(directory, network, origin, protocol, metadata, show)
-    results.write_results(directory / RESULTS, network, origin)
-    run_page.draw(directory, network, protocol, metadata)
-    show(f"results in {directory}: {RESULTS}, results.md, {run_page.FIGURES}/")
+    run_page.tell(folder, network, origin, protocol, metadata, context.show)
+    results.write_results(folder.results, network, origin)
+    run_page.draw(folder, network, protocol, metadata)
+    context.show(run_page.where(folder))
 
 
 def written_below(runs: list[Run]) -> list[str]:
     """The folders of a work directory that a run writes small files into."""
-    return [run_page.FIGURES, *(run.name for run in runs)]
+    return [WorkFolder(epath.Path()).figures.name, *(run.name for run in runs)]
 
 
 def place_of_results(checkpoint: str) -> epath.Path:
@@ -252,7 +265,7 @@ def place_of_results(checkpoint: str) -> epath.Path:
       UserError: the checkpoint lies by itself. Then its parents are anybody's.
     """
     home = weights.run_folder(checkpoint)
-    trained = (home / "metrics.jsonl").exists() or checkpoint_teacher.holds_checkpoints(checkpoint)
+    trained = RunFolder(home).metrics.exists() or loading.holds_checkpoints(checkpoint)
     if weights.is_weight_file(checkpoint) or trained:
         return home
     raise UserError(
@@ -267,41 +280,41 @@ def require_shared(workdir: epath.Path) -> None:
     Raises:
       UserError: on all processes.
     """
-    if not processes.all_processes_say((workdir / configs.CONFIG_FILE).exists()):
+    if not processes.all_processes_say(WorkFolder(workdir).config.exists()):
         raise UserError(f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a disk that all of them share.")
 
 
 def planned_runs(config: ConfigDict) -> list[Run]:
-    """Teacher, student without distillation where asked for, student; of a method without a teacher the student alone."""
-    title = configs.load("methods", config.method, "method").TITLE
+    """Teacher, student without distillation where asked for, student.
+
+    A method without a teacher trains the student alone.
+    """
+    title = modules.method(config.method, "method").TITLE
     if not title:
-        return [Run("student", "student", copy_of(config))]
-    runs = [Run("teacher", "teacher", configs.of_teacher(config))]
+        return [Run("student", "student", "student", configs.copy_of(config))]
+    runs = [Run("teacher", "teacher", "teacher", configs.copy_of(config))]
     if config.baseline:
-        runs.append(Run("baseline", "student without distillation", configs.of_baseline(config)))
-    return [*runs, Run("student", f"student with {title}", copy_of(config))]
+        alone = configs.without_distillation(config)
+        runs.append(Run("baseline", "student without distillation", "student", alone))
+    return [*runs, Run("student", f"student with {title}", "student", configs.copy_of(config))]
 
 
 def check_before_data(runs: list[Run]) -> list[str]:
-    """Builds every method once on a guessed length, so that a bad option is found before any work; returns their notes."""
-    notes = []
+    """Builds every run on a guessed length, so that a bad option is found before any work.
+
+    Returns:
+      The notes of the methods.
+    """
+    notes: list[str] = []
     for run in runs:
-        trial = copy_of(run.config)
-        plan = plan_of(trial, 1)
-        method, _ = build_method(trial, plan)
-        build_optimizer(method, trial, plan)
-        notes += [note for note in method.notes if note not in notes]
+        built = build(run, 1)
+        notes += [note for note in built.method.notes if note not in notes]
     return notes
-
-
-def copy_of(config: ConfigDict) -> ConfigDict:
-    """An unlocked copy."""
-    return ConfigDict(configs.as_tuples(config.to_dict()))
 
 
 def is_given(run: Run, config: ConfigDict) -> bool:
     """Whether a run needs no training: a teacher that exists."""
-    return run.name == "teacher" and bool(config.teacher.checkpoint)
+    return run.stage == "teacher" and bool(config.teacher.checkpoint)
 
 
 def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
@@ -310,8 +323,7 @@ def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
     Raises:
       UserError: they have another skeleton, or hold what the config's reader does not read.
     """
-    reader = configs.load("data", config.data.reader, "data.reader")
-    metadata = schema.read_metadata(records, reader.KIND)
+    metadata = schema.read_metadata(records, modules.reader(config.data.reader).KIND)
     if metadata["skeleton"] != config.data.skeleton:
         raise UserError(
             f"'{records}' has skeleton {metadata['skeleton']}, and data.skeleton is {config.data.skeleton}: give other records."
@@ -326,25 +338,37 @@ def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
     return metadata
 
 
-def open_surroundings(
-    config: ConfigDict, records: str, workdir: epath.Path, mesh: Any, show: Callable[[str], None], stop: Stop, *, training: bool
-) -> Surroundings:
-    """Reads the data that all networks share."""
-    reader = configs.load("data", config.data.reader, "data.reader")
-    protocol = configs.load("evaluate", config.eval.protocol, "eval.protocol")
-    training_data = reader.read(records, config.data.train_split) if training else None
-    around = Surroundings(workdir, training_data, protocol.read(records, config.data.test_split), mesh, show, stop)
+def open_context(
+    run: Run,
+    records: str,
+    workdir: epath.Path,
+    mesh: jax.sharding.Mesh,
+    show: Callable[[str], None],
+    stop: Stop,
+    *,
+    training: bool,
+) -> Context:
+    """Reads the data that all runs of an experiment share; `run` is one of them."""
+    options = run.config.data
+    training_data = None
     if training:
-        source = open_training(config, around)
+        training_data = modules.reader(options.reader).read(records, options.train_split)
+    test_data = modules.protocol(run.config.eval.protocol).read(records, options.test_split)
+    context = Context(workdir, training_data, test_data, mesh, show, stop)
+    if training:
+        source, protocol = open_training(run, context), open_protocol(run, context)
         each = f" of {source.unit[1]} {source.unit[0]}" if source.unit[1] > 1 else ""
-        show(f"data  {len(source):,} training examples{each}, {open_protocol(config, around).test_set} to test on, from {records}")
-    return around
+        show(
+            f"data  {len(source):,} training examples{each}, {protocol.test_set} to test on, from "
+            f"{records}"
+        )
+    return context
 
 
 def resolve_paths(config: ConfigDict) -> None:
     """Makes paths absolute, so that what a run stores of them is true from any folder."""
     teacher = weights.resolve(config.teacher.checkpoint)
-    config.teacher.checkpoint = checkpoint_teacher.explicit(teacher)
+    config.teacher.checkpoint = loading.explicit(teacher)
     for name in ("records", "source"):
         config.data[name] = weights.resolve(config.data[name])
     for stage in (config.teacher, config.student):
@@ -379,41 +403,58 @@ def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any
     show(f"{config.name}  method {config.method}, seed {config.seed}, into {workdir}")
     show(f"devices  {len(found)} x {found[0].device_kind} ({found[0].platform}), {jax.process_count()} process(es)")
     for run in runs:
-        network, block = run.config.student.network, run.config.student.train
-        how = f"from {config.teacher.checkpoint}" if is_given(run, config) else f"{block.epochs:g} epochs in batches of {block.batch}"
-        sizes = ", ".join(f"{name} {value}" for name, value in network.items() if type(value) is int)
-        show(f"{run.name:9s} {network.name}, {sizes}: {how}")
+        network, options = run.block.network, run.block.train
+        how = f"{options.epochs:g} epochs in batches of {options.batch}"
+        if is_given(run, config):
+            how = f"from {config.teacher.checkpoint}"
+        whole_numbers = (f"{name} {value}" for name, value in network.items() if type(value) is int)
+        show(f"{run.name:9s} {network.name}, {', '.join(whole_numbers)}: {how}")
 
 
-def refuse_other_network(config: ConfigDict, stored: ConfigDict, checkpoint: str) -> None:
-    """Compares what decides the network: method, the trained network's blocks and what fits them."""
-    if stored.method == config.teacher.method and stored.method != config.method:
-        config = configs.of_teacher(config)  # the checkpoint is the teacher of such an experiment
-    if config.method != stored.method:  # another method has other blocks, which cannot be compared
+def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> None:
+    """Compares what decides the network: method, the trained block's parts, and the data that fit them.
+
+    Raises:
+      UserError: something differs; names the field and both values.
+    """
+    remedy = "give the config it was trained with, or no --config"
+    stage = "student"
+    if stored.method_name == config.teacher.method and stored.method_name != config.method:
+        stage = "teacher"  # the checkpoint is the teacher of such an experiment
+    wanted = Run(stored.name, stored.title, stage, config)
+    if wanted.method_name != stored.method_name:  # another method's blocks cannot be compared
         raise UserError(
-            f"'{checkpoint}' has method {stored.method} and the config says {config.method}: give the config it was trained "
-            "with, or no --config."
+            f"'{checkpoint}' has method {stored.method_name} and the config says "
+            f"{wanted.method_name}: {remedy}."
         )
-    pairs = [("student." + part, config.student[part].to_dict(), stored.student[part].to_dict()) for part in config.student.shape]
-    pairs += [(f"data.{name}", config.data[name], stored.data[name]) for name in config.data.must_fit]
-    asked, found = (configs.flatten({name: pair[side] for name, *pair in pairs}) for side in (0, 1))
-    for name in sorted(asked | found):
-        values = [values[name] if name in values else "none" for values in (found, asked)]
-        if values[0] != values[1]:
+
+    def deciding(run: Run) -> dict[str, Any]:
+        parts = {f"{stage}.{part}": run.block[part].to_dict() for part in wanted.block.shape}
+        fitting = {f"data.{name}": run.config.data[name] for name in config.data.must_fit}
+        return configs.flatten(parts | fitting)
+
+    in_config, in_checkpoint = deciding(wanted), deciding(stored)
+    for name in sorted(in_config | in_checkpoint):
+        there = in_checkpoint[name] if name in in_checkpoint else "none"
+        here = in_config[name] if name in in_config else "none"
+        if there != here:
             raise UserError(
-                f"'{checkpoint}' has {name} {values[0]} and the config says {values[1]}: give the config it was trained with, or no "
-                "--config."
+                f"'{checkpoint}' has {name} {there} and the config says {here}: {remedy}."
             )
 
 
-def origin_of(config: ConfigDict, metadata: dict[str, Any], around: Surroundings, protocol: Any) -> dict[str, Any]:
+def origin_of(
+    run: Run, metadata: dict[str, Any], context: Context, protocol: EvaluationProtocol
+) -> dict[str, Any]:
     """What the results depend on beside code and devices."""
+    identity = ("keypoints", "generated", "splits", "sources", "settings")
+    trained = context.training_data is not None
     return {
-        "config": configs.as_dict(config),
+        "config": configs.as_dict(run.config),
         "scored_in": {"compute": "float32", "matmul_precision": "highest"},
-        "seed": config.seed,
+        "seed": run.config.seed,
         "conditions": protocol.conditions,
-        "data": {name: metadata[name] for name in ("keypoints", "generated", "splits", "sources", "settings")},
+        "data": {name: metadata[name] for name in identity},
         "test_examples": len(protocol.source),
-        "train_examples": len(open_training(config, around)) if around.training_data is not None else None,
+        "train_examples": len(open_training(run, context)) if trained else None,
     }

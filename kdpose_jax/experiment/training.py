@@ -1,256 +1,274 @@
 """Trains one network of an experiment into its folder, or finds it trained there already."""
 
+import contextlib
 import dataclasses
-import json
-import math
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from etils import epath
-from ml_collections import ConfigDict
 
 from kdpose_jax import processes
 from kdpose_jax.checkpoint.integrity import set_damaged_aside
 from kdpose_jax.checkpoint.manager import Checkpoints
-from kdpose_jax.checkpoint.stored import FOLDERS
-from kdpose_jax.contracts import Method, Source
+from kdpose_jax.contracts import Batch, EvaluationProtocol, Source
 from kdpose_jax.data.batches import TrainBatches, to_global
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import runner
-from kdpose_jax.experiment import caching, configs, gradients, memory, weights
-from kdpose_jax.train import loop, optim, sharding, state
-from kdpose_jax.train.logs import Lines, MetricsLog
-from kdpose_jax.train.preemption import Stop
+from kdpose_jax.experiment import configs, gradients, memory, weights
+from kdpose_jax.experiment.run import Built, Context, Run, build, open_protocol, open_training
+from kdpose_jax.folders import RunFolder
+from kdpose_jax.train import loop, sharding, state
+from kdpose_jax.train.logs import Lines, MetricsLog, Progress
 from kdpose_jax.train.step import build_step
 
-RATE_SETTINGS = (
-    "schedule", "learning_rate", "decay_per_epoch", "drop_epochs", "drop_factor", "final_learning_rate", "warmup_epochs",
-)  # fmt: skip
-OPTIMIZER_SETTINGS = ("weight_decay", "beta1", "beta2", "epsilon", "clip_norm")
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """Checkpoints of a run: of the plan's steps, and of the step at which it was told to stop."""
+
+    checkpoints: Checkpoints
+    interrupted: Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """One network of an experiment.
+class Start:
+    """Where training begins.
 
     Attributes:
-      name: also its folder under the work directory.
-      title: in tables.
-      config: the network that is trained stands in its `student` block.
+      state: new, or restored.
+      interval: metrics since the last line of the log, where the run was stopped before the next.
+      frozen: the teachers.
+      fingerprints: what identifies each teacher's weights.
+      example: the first examples, for shapes and for the report of the gradients.
+      root_key: the key that the key of every step is folded from.
     """
 
-    name: str
-    title: str
-    config: ConfigDict
+    state: state.TrainState
+    interval: list[loop.Measured]
+    frozen: Any
+    fingerprints: Mapping[str, str]
+    example: Batch
+    root_key: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Surroundings:
-    """What all networks of an experiment share.
-
-    Attributes:
-      workdir: of the experiment.
-      training_data: what the reader read; None where nothing is trained.
-      test_data: what the protocol read.
-      mesh: the devices.
-      show: prints one line.
-      stop: whether the run was told to stop.
-      sources: training examples opened so far, by what was asked for; opening them may copy all data.
-    """
-
-    workdir: epath.Path
-    training_data: Any
-    test_data: Any
-    mesh: jax.sharding.Mesh
-    show: Callable[[str], None]
-    stop: Stop
-    sources: dict[str, Source] = dataclasses.field(default_factory=dict)
-
-
-def open_training(config: ConfigDict, around: Surroundings) -> Source:
-    """The training examples as a run's method reads them; runs that read the same share them."""
-    reader = configs.load("data", config.data.reader, "data.reader")
-    asked = {"seed": config.seed, **reads(config, training=True), **config.data.training.to_dict()}
-    key = json.dumps(asked, sort_keys=True)
-    if key not in around.sources:
-        around.sources[key] = reader.open_training(around.training_data, **asked)
-    return around.sources[key]
-
-
-def open_protocol(config: ConfigDict, around: Surroundings) -> Any:
-    """The evaluation of a run's network."""
-    protocol = configs.load("evaluate", config.eval.protocol, "eval.protocol")
-    return protocol.open_protocol(around.test_data, **reads(config, training=False), **config.eval.settings)
-
-
-def reads(config: ConfigDict, *, training: bool) -> dict[str, Any]:
-    """What the batches of a run hold, as its method says."""
-    return configs.load("methods", config.method, "method").reads(config, training=training)
-
-
-def plan_of(config: ConfigDict, examples: int) -> loop.Plan:
-    """Epochs -> steps."""
-    block = config.student.train
-    steps_per_epoch = examples / block.batch
-    return loop.Plan(
-        steps=math.ceil(block.epochs * steps_per_epoch),
-        steps_per_epoch=steps_per_epoch,
-        log_every=block.log_every_steps,
-        save_every=block.save_every_steps,
-        evaluate_every=math.ceil(block.evaluate_every_epochs * steps_per_epoch),
-    )
-
-
-def build_method(config: ConfigDict, plan: loop.Plan) -> tuple[Method, ConfigDict]:
-    """The method of a run whose length is known, and its locked config."""
-    config.run.steps, config.run.steps_per_epoch = plan.steps, plan.steps_per_epoch
-    config.lock()
-    return configs.load("methods", config.method, "method").build(config), config
-
-
-def build_optimizer(
-    method: Method, config: ConfigDict, plan: loop.Plan
-) -> tuple[Callable[[Any], Any], optax.GradientTransformation]:
-    """The learning rate of a run, and its optimiser."""
-    block = config.student.optim
-    rate = optim.learning_rate(
-        **{name: block[name] for name in RATE_SETTINGS}, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch
-    )
-    return rate, optim.build_optimizer(rate, **{name: block[name] for name in OPTIMIZER_SETTINGS}, groups=method.groups)
-
-
-def check_run(run: Run, around: Surroundings) -> None:
-    """Says what a run will hold in memory, from shapes alone, and refuses what cannot be trained: before anything is.
+def check_run(run: Run, context: Context) -> None:
+    """Says what a run will hold in memory, from shapes alone, and refuses what cannot be trained.
 
     Raises:
-      UserError: it does not fit into memory, would wait for no batch, or its pretrained weights are of another network.
+      UserError: it does not fit into memory, or its pretrained weights are another network's.
     """
-    source = open_training(run.config, around)
-    trial = ConfigDict(configs.as_tuples(run.config.to_dict()))
-    plan = plan_of(trial, len(source))
-    method, config = build_method(trial, plan)
-    _, optimizer = build_optimizer(method, config, plan)
-    block, example = config.student.train, source.gather(np.arange(1))
-    if block.patience_seconds < 1:
-        raise UserError(f"train.patience_seconds of the {run.name} is {block.patience_seconds:g}: use at least 1.")
+    source = open_training(run, context)
+    built = build(run, len(source))
+    block, example = built.run.block, source.gather(np.arange(1))
     needed = memory.estimate(
-        method,
-        optimizer,
+        built.method,
+        built.optimizer,
         example,
-        batch=block.batch,
-        accumulate=block.accumulate,
-        devices=around.mesh.size,
-        with_ema=block.ema_decay > 0,
-        fsdp=block.fsdp,
+        batch=block.train.batch,
+        accumulate=block.train.accumulate,
+        devices=context.mesh.size,
+        with_ema=block.train.ema_decay > 0,
+        fsdp=block.train.fsdp,
     )
-    around.show(f"{run.name:9s} will hold about {needed}")
+    context.show(f"{run.name:9s} will hold about {needed}")
     memory.require_room(run.name, needed, jax.local_devices()[0])
-    if config.student.pretrained:
-        params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), example)
-        weights.check_pretrained(run.name, config.student, weights.variables_of("student", params, model_state))
+    if block.pretrained:
+        params, model_state, _ = jax.eval_shape(built.method.init, jax.random.key(0), example)
+        variables = weights.variables_of("student", params, model_state)
+        weights.check_pretrained(run.stage, block, variables)
 
 
-def train_run(run: Run, around: Surroundings) -> epath.Path:
+def train_run(run: Run, context: Context) -> epath.Path:
     """Trains a run, from its last checkpoint where it has one.
-
-    Args:
-      run: what to train.
-      around: data and devices.
 
     Returns:
       Its folder.
 
     Raises:
-      UserError: see `loop.train`, or options of the config that do not fit.
-      Stopped: see `loop.train`.
+      UserError: see `loop.Training.run`, or options of the config that do not fit.
+      Stopped: see `loop.Training.run`.
     """
-    directory = around.workdir / run.name
-    source, protocol = open_training(run.config, around), open_protocol(run.config, around)
-    plan = plan_of(run.config, len(source))
-    method, config = build_method(run.config, plan)
-    block = config.student.train
+    folder = RunFolder(context.workdir / run.name)
+    source, protocol = open_training(run, context), open_protocol(run, context)
+    built = build(run, len(source))
+    with open_stored(folder, built, protocol, context.show) as stored:
+        if processes.first_process_says(is_trained(folder, stored, built)):
+            steps = built.plan.steps
+            context.show(f"{run.name}  trained already: {steps} steps in {folder.path}")
+        else:
+            start = start_of(folder, stored, built, source, context)
+            train_from(start, folder, stored, built, source, protocol, context)
+    if jax.process_index() == 0 and folder.interrupted.exists():
+        folder.interrupted.rmtree()
+    return folder.path
+
+
+@contextlib.contextmanager
+def open_stored(
+    folder: RunFolder, built: Built, protocol: EvaluationProtocol, show: Callable[[str], None]
+) -> Iterator[Stored]:
+    """The run's checkpoints, after damaged ones were set aside; closed at the end."""
     if jax.process_index() == 0:
-        for folder in FOLDERS:
-            set_damaged_aside(directory / folder, around.show)
+        for place in (folder.checkpoints, folder.interrupted):
+            set_damaged_aside(place, show)
     processes.wait_for_all("damaged checkpoints are set aside")
-    opened = [open_checkpoints(directory / folder, config, protocol) for folder in FOLDERS]
-    with closing(opened[0]) as checkpoints, closing(opened[1]) as interrupted:
-        checkpoints.remove_deleted()  # a run that has only its report left to write saves nothing
-        reports = config.gradient_report and bool(method.teachers)
-        trained = checkpoints.latest_step() == plan.steps and (not reports or gradients.is_whole(directory))
-        if processes.first_process_says(trained):
-            around.show(f"{run.name}  trained already: {plan.steps} steps in {directory}")
-            remove_interrupted(directory)
-            return directory
-        over_batch, everywhere = sharding.over_batch(around.mesh), sharding.replicated(around.mesh)
-        first_key, root_key = keys_of(config.seed, everywhere)
-        rate, optimizer = build_optimizer(method, config, plan)
-        example = to_global(source.gather(np.arange(block.batch // jax.process_count()) % len(source)), over_batch)
-        current = state.create(
-            method, optimizer, example, first_key, with_ema=block.ema_decay > 0, mesh=around.mesh, fsdp=block.fsdp
-        )
-        frozen, fingerprints = weights.load_frozen(method, config.teacher.network.name, example, first_key, around.mesh)
-        newest = newest_of(checkpoints, interrupted)
-        interval: list[loop.Measured] = []
-        if newest is None and config.student.pretrained:
-            current = with_pretrained(config, current)
-        if newest is not None:
-            restored, meta = newest.restore(vars(state.abstract(current)))
-            if meta["teachers"] != fingerprints:
-                raise UserError(
-                    f"'{directory}' was begun with another teacher than '{config.teacher.checkpoint}' holds now: give that one again, "
-                    "or use another --workdir."
-                )
-            current, interval = state.TrainState(**restored), loop.interval_of(meta)
-            around.show(f"{run.name}  goes on from step {int(current.step)} of {plan.steps}")
-        source = caching.with_cached_targets(method, frozen, source, config, around.mesh, around.show)
-        step, writes = int(current.step), jax.process_index() == 0
-        log = MetricsLog(str(directory), first_step=step - 1 if interval else step, writes=writes)
-        examples = Lines(directory / "examples.jsonl", first_step=step, writes=writes) if block.log_examples else None
-        batches = TrainBatches(
-            source, seed=config.seed, batch=block.batch, first_step=step, sharding=over_batch, patience=block.patience_seconds
-        )
-        measure = gradients.term_norms(method)
-        if reports and step == 0:
-            report_gradients(directory, "start", measure, current, frozen, example, root_key)
-        try:
-            current = loop.train(
-                run.name,
-                state=current,
-                interval=interval,
-                step_function=build_step(
-                    method, optimizer, ema_decay=block.ema_decay, accumulate=block.accumulate, layout=state.layout(current)
-                ),
-                frozen=frozen,
-                batches=batches,
-                root_key=root_key,
-                plan=plan,
-                learning_rate=rate,
-                evaluate=quick_evaluation(method, config, protocol, around.mesh),
-                shown=("loss", "task", *(f"weighted_{name}" for name in config.distill.weights)),
-                storage=loop.Storage(checkpoints, interrupted, meta_of(config, fingerprints), log, examples),
-                stop=around.stop,
-                unit=(source.unit[0], source.unit[1] * block.batch),
-                show=around.show,
+    options = built.run.config.checkpoint
+    shared = {
+        "best_metric": protocol.best_metric,
+        "best_is_lowest": protocol.best_is_lowest,
+        "asynchronous": options.asynchronous,
+    }
+    with (
+        contextlib.closing(
+            Checkpoints(
+                folder.checkpoints,
+                keep_latest=options.keep_latest,
+                keep_best=options.keep_best,
+                **shared,
             )
-        finally:
-            batches.close()
-            log.close()
-            if examples is not None:
-                examples.close()
-        if reports:
-            report_gradients(directory, "end", measure, current, frozen, example, root_key)
-    remove_interrupted(directory)
-    return directory
+        ) as checkpoints,
+        contextlib.closing(
+            Checkpoints(folder.interrupted, keep_latest=1, keep_best=0, **shared)
+        ) as interrupted,
+    ):
+        checkpoints.remove_deleted()  # a run that has only its report left to write saves nothing
+        yield Stored(checkpoints, interrupted)
+
+
+def is_trained(folder: RunFolder, stored: Stored, built: Built) -> bool:
+    """Whether nothing is left to do."""
+    reported = not reports_gradients(built) or gradients.is_whole(folder.gradients)
+    return stored.checkpoints.latest_step() == built.plan.steps and reported
+
+
+def reports_gradients(built: Built) -> bool:
+    """Whether the run measures how strongly each term pulls."""
+    return built.run.config.gradient_report and bool(built.method.teachers)
+
+
+def start_of(
+    folder: RunFolder, stored: Stored, built: Built, source: Source, context: Context
+) -> Start:
+    """A new state, or the newest one on the disk.
+
+    Raises:
+      UserError: the run was begun with another teacher.
+    """
+    config, block, mesh = built.run.config, built.run.block, context.mesh
+    share = block.train.batch // jax.process_count()
+    first = source.gather(np.arange(share) % len(source))
+    example = to_global(first, sharding.over_batch(mesh))
+    first_key, root_key = keys_of(config.seed, sharding.replicated(mesh))
+    current = state.create(
+        built.method,
+        built.optimizer,
+        example,
+        first_key,
+        with_ema=block.train.ema_decay > 0,
+        mesh=mesh,
+        fsdp=block.train.fsdp,
+    )
+    network = config.teacher.network.name
+    frozen, fingerprints = weights.load_frozen(built.method, network, example, first_key, mesh)
+    newest = newest_of(stored.checkpoints, stored.interrupted)
+    if newest is None:
+        current = with_pretrained(built.run, current) if block.pretrained else current
+        return Start(current, [], frozen, fingerprints, example, root_key)
+    restored, meta = newest.restore(vars(state.abstract(current)))
+    if meta["teachers"] != fingerprints:
+        raise UserError(
+            f"'{folder.path}' was begun with another teacher than '{config.teacher.checkpoint}' holds "
+            "now: give that one again, or use another --workdir."
+        )
+    current = state.TrainState(**restored)
+    step = f"{int(current.step)} of {built.plan.steps}"
+    context.show(f"{built.run.name}  goes on from step {step}")
+    return Start(current, loop.interval_of(meta), frozen, fingerprints, example, root_key)
+
+
+def train_from(
+    start: Start,
+    folder: RunFolder,
+    stored: Stored,
+    built: Built,
+    source: Source,
+    protocol: EvaluationProtocol,
+    context: Context,
+) -> None:
+    """Trains to the end of the plan, and measures the gradients of the terms before and after."""
+    options, plan = built.run.block.train, built.plan
+    step, writes = int(start.state.step), jax.process_index() == 0
+    log = MetricsLog(folder.path, first_step=step - 1 if start.interval else step, writes=writes)
+    examples = None
+    if options.log_examples:
+        examples = Lines(folder.examples, first_step=step, writes=writes)
+    batches = TrainBatches(
+        source,
+        seed=built.run.config.seed,
+        batch=options.batch,
+        first_step=step,
+        sharding=sharding.over_batch(context.mesh),
+        patience=options.patience_seconds,
+    )
+    measure = gradients.term_norms(built.method)
+    if reports_gradients(built) and step == 0:
+        report_gradients(folder, "start", measure, start.state, start)
+    training = loop.Training(
+        start.state,
+        start.interval,
+        computation=loop.Computation(
+            step=build_step(
+                built.method,
+                built.optimizer,
+                ema_decay=options.ema_decay,
+                accumulate=options.accumulate,
+                layout=state.layout(start.state),
+            ),
+            frozen=start.frozen,
+            root_key=start.root_key,
+            learning_rate=built.rate,
+            evaluate=quick_evaluation(built, protocol, context.mesh),
+        ),
+        batches=batches,
+        plan=plan,
+        storage=loop.Storage(
+            stored.checkpoints, stored.interrupted, meta_of(built.run, start), log, examples
+        ),
+        progress=Progress(
+            built.run.name,
+            first_step=step,
+            steps=plan.steps,
+            steps_per_epoch=plan.steps_per_epoch,
+            unit=(source.unit[0], source.unit[1] * options.batch),
+            shown=shown_metrics(built.run),
+            show=context.show,
+        ),
+        stop=context.stop,
+    )
+    try:
+        final = training.run()
+    finally:
+        batches.close()
+        log.close()
+        if examples is not None:
+            examples.close()
+    if reports_gradients(built):
+        report_gradients(folder, "end", measure, final, start)
+
+
+def shown_metrics(run: Run) -> tuple[str, ...]:
+    """The metrics in the progress line; the log has all of them."""
+    return ("loss", "task", *(f"weighted_{name}" for name in run.config.distill.weights))
 
 
 def keys_of(seed: int, everywhere: jax.sharding.Sharding) -> tuple[jax.Array, jax.Array]:
-    """The key of the initialisation and the root key of the steps, made in place: a process cannot put an array onto another's devices."""
+    """The key of the initialisation and the root key of the steps.
+
+    They are made in place, since a process cannot put an array onto another process's devices.
+    """
 
     def keys() -> tuple[jax.Array, jax.Array]:
         first, root = jax.random.split(jax.random.key(seed))
@@ -260,62 +278,60 @@ def keys_of(seed: int, everywhere: jax.sharding.Sharding) -> tuple[jax.Array, ja
 
 
 def report_gradients(
-    directory: epath.Path, when: str, measure: Callable, current: state.TrainState, frozen: Any, batch: Any, key: jax.Array
+    folder: RunFolder, when: str, measure: Callable, current: state.TrainState, start: Start
 ) -> None:
-    """Measures the terms of a method on the first examples, not augmented, and writes their gradients' norms into the run's folder."""
-    measured = measure(current, frozen, batch, jax.random.fold_in(key, int(current.step)))
+    """Writes the norms of the terms' gradients on the first examples, which are not augmented."""
+    key = jax.random.fold_in(start.root_key, int(current.step))
+    measured = measure(current, start.frozen, start.example, key)
     norms = {name: float(value) for name, value in measured.items()}
     if jax.process_index() == 0:
-        gradients.write(directory, when, norms)
+        gradients.write(folder.gradients, when, norms)
 
 
-def with_pretrained(config: ConfigDict, fresh: state.TrainState) -> state.TrainState:
-    """A state at step 0 whose student starts from published weights."""
+def with_pretrained(run: Run, fresh: state.TrainState) -> state.TrainState:
+    """A state at step 0 whose network starts from published weights."""
     variables = weights.variables_of("student", fresh.params, fresh.model_state)
-    filled = weights.start_from(config.student.network.name, config.student.pretrained, variables)
-    model_state = {**fresh.model_state, "student": filled["state"]} if filled["state"] else fresh.model_state
+    filled = weights.start_from(run.block.network.name, run.block.pretrained, variables)
+    model_state = fresh.model_state
+    if filled["state"]:
+        model_state = {**model_state, "student": filled["state"]}
     params = {**fresh.params, "student": filled["params"]}
-    ema = None if fresh.ema is None else {**fresh.ema, "student": jax.tree.map(jnp.copy, filled["params"])}
+    ema = fresh.ema
+    if ema is not None:
+        ema = {**ema, "student": jax.tree.map(jnp.copy, filled["params"])}
     return dataclasses.replace(fresh, params=params, model_state=model_state, ema=ema)
 
 
-def meta_of(config: ConfigDict, fingerprints: Mapping[str, str]) -> dict[str, Any]:
+def meta_of(run: Run, start: Start) -> dict[str, Any]:
     """What a checkpoint says of itself."""
-    return {"config": configs.as_dict(config), "method": config.method, "teachers": dict(fingerprints)}
-
-
-def open_checkpoints(directory: epath.Path, config: ConfigDict, protocol: Any) -> Checkpoints:
-    """The checkpoints of a run in one of `FOLDERS`."""
-    planned = directory.name == FOLDERS[0]
-    return Checkpoints(
-        directory,
-        keep_latest=config.checkpoint.keep_latest if planned else 1,
-        keep_best=config.checkpoint.keep_best if planned else 0,
-        best_metric=protocol.best_metric,
-        best_is_lowest=protocol.best_is_lowest,
-        asynchronous=config.checkpoint.asynchronous,
-    )
-
-
-def remove_interrupted(directory: epath.Path) -> None:
-    """Deletes the state at which a run was told to stop, when the run is over."""
-    folder = directory / FOLDERS[1]
-    if jax.process_index() == 0 and folder.exists():
-        folder.rmtree()
+    return {
+        "config": configs.as_dict(run.config),
+        "method": run.method_name,
+        "stage": run.stage,
+        "teachers": dict(start.fingerprints),
+    }
 
 
 def newest_of(checkpoints: Checkpoints, interrupted: Checkpoints) -> Checkpoints | None:
-    """Where the newest state lies; of one step the planned one, after which everything has been done. None: nowhere."""
-    steps = {step: found for found in (interrupted, checkpoints) if (step := found.latest_step()) is not None}
+    """The folder with the newest checkpoint, or None.
+
+    If both have the same step, the plan's is taken: its evaluation and logging are complete.
+    """
+    steps = {}
+    for folder in (interrupted, checkpoints):
+        step = folder.latest_step()
+        if step is not None:
+            steps[step] = folder
     return steps[max(steps)] if steps else None
 
 
 def quick_evaluation(
-    method: Method, config: ConfigDict, protocol: Any, mesh: jax.sharding.Mesh
+    built: Built, protocol: EvaluationProtocol, mesh: jax.sharding.Mesh
 ) -> Callable[[state.TrainState], Mapping[str, float]]:
     """The light evaluation during training: state -> scores."""
-    source, score = protocol.quick(config.student.train.evaluate_examples)
-    predict = jax.jit(method.predict)
+    source, score = protocol.quick(built.run.block.train.evaluate_examples)
+    predict = jax.jit(built.method.predict)
+    batch = sharding.evaluation_batch(built.run.config.eval.batch, mesh)
 
     def evaluate(current: state.TrainState) -> Mapping[str, float]:
         with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
@@ -324,7 +340,7 @@ def quick_evaluation(
                 current.evaluated_params,
                 current.model_state,
                 source,
-                batch=sharding.evaluation_batch(config.eval.batch, mesh),
+                batch=batch,
                 sharding=sharding.over_batch(mesh),
             )
         return score(predicted)

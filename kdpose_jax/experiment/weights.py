@@ -9,10 +9,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdpose_jax import files
-from kdpose_jax.checkpoint import loading as checkpoint_teacher
+from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import configs
+from kdpose_jax.experiment.run import Run
 from kdpose_jax.pytorch import importing, videopose3d
 from kdpose_jax.train import sharding
 
@@ -50,17 +51,20 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
         notes += assumptions(config, found)
     else:
         with naming(named):
-            trained = stored_config(path)
-        if trained.method != block.method:
+            trained = stored_run(path)
+        if trained.method_name != block.method:
             raise UserError(
-                f"'{path}' was trained with method '{trained.method}', and teacher.method is '{block.method}': "
+                f"'{path}' was trained with method '{trained.method_name}', and teacher.method is '{block.method}': "
                 "give a run of that method."
             )
-        if trained.task != config.task:
-            raise UserError(f"'{path}' was trained for task '{trained.task}', and task is '{config.task}': give a run of that task.")
-        found = {name: trained.data[name] for name in config.data.must_fit}
+        if trained.config.task != config.task:
+            raise UserError(
+                f"'{path}' was trained for task '{trained.config.task}', and task is '{config.task}': "
+                "give a run of that task."
+            )
+        found = {name: trained.config.data[name] for name in config.data.must_fit}
         for part in block.shape:
-            block[part] = trained.student[part]
+            block[part] = trained.block[part]
     for name in config.data.must_fit:
         if name in found and found[name] != config.data[name]:
             raise UserError(
@@ -99,13 +103,13 @@ def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
     return found, [f"note: '{path}': {note}." for note in notes]
 
 
-def stored_config(path: str) -> ConfigDict:
-    """The config that a run was trained with.
+def stored_run(path: str) -> Run:
+    """The run that a checkpoint belongs to, as it was trained.
 
     Raises:
       UserError: no such run, or one of a version of this program whose configs were others.
     """
-    meta = checkpoint_teacher.run_meta(path)
+    meta = loading.run_meta(path)
     try:
         config = configs.from_dict(configs.upgraded(meta["config"]))
         names = configs.flatten(config.to_dict())
@@ -117,7 +121,10 @@ def stored_config(path: str) -> ConfigDict:
             f"'{path}' was trained by another version of this program (its config lacks {', '.join(missing)}): use the commit that "
             "its results.json names, or train it again."
         )
-    return config
+    # Until version 0.2 a teacher's config had the teacher's block in the student's place.
+    stage = meta["stage"] if meta.get("stage") in ("teacher", "student") else "student"
+    name = run_folder(path).name
+    return Run(name, name, stage, config)
 
 
 def which_checkpoint(path: str) -> str:
@@ -133,7 +140,7 @@ def run_folder(checkpoint: str) -> epath.Path:
     path = epath.Path(checkpoint)
     if is_weight_file(checkpoint):
         return epath.Path("runs").resolve() / path.name / "imported"
-    return checkpoint_teacher.network_folder(path)
+    return loading.network_folder(path)
 
 
 def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
@@ -178,7 +185,7 @@ def load_frozen(method: Method, network: str, example: Any, key: jax.Array, mesh
     for teacher in method.teachers:
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), abstract[teacher.name])
         frozen[teacher.name] = load_network(network, teacher.checkpoint, target)
-    return frozen, {name: checkpoint_teacher.fingerprint(variables) for name, variables in frozen.items()}
+    return frozen, {name: loading.fingerprint(variables) for name, variables in frozen.items()}
 
 
 def load_network(network: str, path: str, target: Any) -> dict[str, Any]:
@@ -196,7 +203,7 @@ def load_network(network: str, path: str, target: Any) -> dict[str, Any]:
         wanted = {"params": {"student": target["params"]}}
         if target["state"]:
             wanted["model_state"] = {"student": target["state"]}
-        restored, _, _ = checkpoint_teacher.load_variables(path, wanted, which="best", prefer_ema=True)
+        restored, _, _ = loading.load_variables(path, wanted, which="best", prefer_ema=True)
         return variables_of("student", restored["params"], restored["model_state"] if target["state"] else {})
     imported = importing.import_network(network, path)
     found = {"params": imported["params"], "state": imported["state"]}
@@ -255,18 +262,18 @@ def _by_path(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(where, simple=True, separator="/"): leaf for where, leaf in jax.tree.leaves_with_path(tree)}
 
 
-def check_pretrained(run_name: str, block: ConfigDict, variables: dict[str, Any]) -> None:
+def check_pretrained(stage: str, block: ConfigDict, variables: dict[str, Any]) -> None:
     """Reads the published weights that a stage starts from and compares their shapes, before anything is trained.
 
     Args:
-      run_name: of the run, for the error.
+      stage: name of the block, for the error.
       block: the stage's config block.
       variables: {"params", "state"} of its network, abstract.
 
     Raises:
       UserError: no such file, or one of another network.
     """
-    field = f"--config.{'teacher' if run_name == 'teacher' else 'student'}.pretrained"
+    field = f"--config.{stage}.pretrained"
     name, options = block.network.name, importing.PRESET_OPTIONS
     with naming(f"{field} (or the preset's {options[name]}=)" if name in options else field):
         read_pretrained(block.network.name, block.pretrained, variables)

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from etils import epath
 
+import kdpose_jax
+from kdpose_jax import __version__
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json, parse_json
@@ -27,20 +29,20 @@ COSTS = {"parameters": "parameters", "macs_linear_per_output": "MACs/{unit}, lin
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def fingerprint(repository: str | os.PathLike, precision: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint(precision: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     """What a figure depends on beside the config: code, versions, devices, precision.
 
     Args:
-      repository: root of the source tree; commit is None where it is no git checkout.
       precision: compute type of the run, for example "bfloat16".
-      extra: further entries of the caller (global batch, teacher, hash of the config).
+      extra: further entries of the caller (teacher, data, the config).
 
     Returns:
-      A plain dictionary.
+      A plain dictionary. `commit` is None where the code is not a git checkout.
     """
     devices = jax.devices()
-    commit, changed = _git_state(os.fspath(repository))
+    commit, changed = _git_state()
     return {
+        "version": __version__,
         "commit": commit,
         "uncommitted_changes": changed,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
@@ -67,13 +69,16 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _git_state(root: str) -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it); (None, None) if `root` is not itself the top of a checkout."""
+def _git_state() -> tuple[str | None, bool | None]:
+    """(commit, whether tracked files differ from it); (None, None) if git does not track this package.
+
+    A checkout that merely surrounds the installed package says nothing about it.
+    """
+    package = os.path.dirname(kdpose_jax.__file__)
     try:
-        top = _git(root, "rev-parse", "--show-toplevel")
-        if not os.path.samefile(top, root):  # a checkout that merely surrounds the installed package
-            return None, None
-        return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        changed = bool(_git(package, "status", "--porcelain", "--untracked-files=no"))
+        return _git(package, "rev-parse", "HEAD"), changed
     except (OSError, subprocess.SubprocessError):
         return None, None
 
@@ -96,7 +101,7 @@ def write_results(path: epath.PathLike, networks: Mapping[str, Mapping[str, Any]
       UserError: the file cannot be written (full disk, no permission); an older one is then unharmed.
     """
     document = {"schema_version": SCHEMA_VERSION, "fingerprint": origin, "networks": networks}
-    text = json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
 
 
@@ -126,7 +131,7 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
         raise UserError(
             f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: run the evaluation again."
         )
-    document = _plain(document)  # NaN and infinity of other writers: this program writes null
+    document = plain(document)  # NaN and infinity of other writers: this program writes null
     origin, networks = document["fingerprint"], document["networks"]
     blocks = [origin, *networks.values()] if isinstance(networks, dict) else [None]
     if not all(isinstance(block, dict) for block in blocks):
@@ -167,14 +172,14 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
     return sorted(records.values(), key=lambda record: record["step"])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numpy values and tuples -> what JSON knows; NaN and infinity -> None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return _plain(np.asarray(value).tolist())
+        return plain(np.asarray(value).tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -3,17 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from etils import epath
-
 from kdpose_jax.data import schema
 from kdpose_jax.files import write_atomically
+from kdpose_jax.folders import WorkFolder
 from kdpose_jax.report import figures, results, tables
-
-FIGURES = "figures"
 
 
 def tell(
-    directory: epath.Path,
+    folder: WorkFolder,
     networks: Mapping[str, Mapping[str, Any]],
     origin: Mapping[str, Any],
     protocol: Any,
@@ -23,7 +20,7 @@ def tell(
     """Shows the table, then writes it: whatever fails afterwards, the scores have been seen.
 
     Args:
-      directory: of the results.
+      folder: where the results go.
       networks: name -> `title` and what `evaluation.evaluate_network` gives.
       origin: the fingerprint.
       protocol: of the evaluation.
@@ -45,8 +42,14 @@ def tell(
     text += f"{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
     text += f"## {protocol.breakdown_title}\n\n"
     text += tables.breakdown_table(parts, {protocol.columns[0][1]: means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
-    directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / "results.md", text.encode())
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder.table, text.encode())
+
+
+def where(folder: WorkFolder) -> str:
+    """Where the results are, in words."""
+    names = f"{folder.results.name}, {folder.table.name}, {folder.figures.name}/"
+    return f"results in {folder.path}: {names}"
 
 
 def name_of(metadata: Mapping[str, Any]) -> str:
@@ -96,7 +99,7 @@ def caption(
 
 
 def draw(
-    directory: epath.Path,
+    folder: WorkFolder,
     networks: Mapping[str, Mapping[str, Any]],
     protocol: Any,
     metadata: Mapping[str, Any],
@@ -106,17 +109,17 @@ def draw(
     Raises:
       UserError: a picture cannot be written.
     """
-    (directory / FIGURES).mkdir(parents=True, exist_ok=True)
+    folder.figures.mkdir(parents=True, exist_ok=True)
     about = {"dataset": name_of(metadata), "generated": metadata["generated"]}
     label = protocol.columns[0][1]
     runs = {
-        record["title"]: results.read_metrics(directory / name / "metrics.jsonl")
+        record["title"]: results.read_metrics(folder.run(name).metrics)
         for name, record in networks.items()
-        if (directory / name / "metrics.jsonl").exists()
+        if folder.run(name).metrics.exists()
     }
     if runs:
         keys = [("loss", "training loss"), (f"test_{protocol.best_metric}", f"test {label}")]
-        figures.training_curves(directory / FIGURES / "training.png", runs, keys, **about)
+        figures.training_curves(folder.figures / "training.png", runs, keys, **about)
     points = [
         figures.CostPoint(
             record["title"], record["cost"]["macs_total_per_output"], record["table"][protocol.columns[0][0]]
@@ -124,11 +127,11 @@ def draw(
         for record in networks.values()
     ]
     figures.score_against_cost(
-        directory / FIGURES / "score_against_cost.png",
+        folder.figures / "score_against_cost.png",
         points,
         cost_label=f"MACs per {protocol.unit[0][:-1]}, attention included",
         score_label=label,
         **about,
     )
-    path, label = directory / FIGURES / "breakdown.png", protocol.breakdown_title
+    path, label = folder.figures / "breakdown.png", protocol.breakdown_title
     figures.breakdown_bars(path, breakdowns(networks), label=label, **about)

@@ -1,7 +1,9 @@
 """Trains the runs of a study, one launcher command each, and puts them into one table and one picture.
 
-  python -m kdpose_jax.study.runner configs/studies/NAME.py[:OPTION=VALUE,...] [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1]
-      [--only RUN,RUN] [--config.FIELD=VALUE ...]
+  python -m kdpose_jax.study.runner configs/studies/NAME.py[:OPTION=VALUE,...]
+      [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1] [--only RUN,RUN] [--config.FIELD=VALUE ...]
+
+NAME alone stands for a study of this program. `kdpose study` is the same command.
 
 Fields go to every run. Interrupted, or with more seeds, the same command goes on: what is done is not done again. `--jobs 2` has two
 runs at a time on halves of the cores, or of a GPU's memory; a TPU takes one. Leaves study.md, study.json and study.png, made anew after
@@ -24,15 +26,15 @@ import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 
-from kdpose_jax import buckets, files
+from kdpose_jax import buckets, entry, files, presets
 from kdpose_jax.errors import EXIT_CODES, UserError
+from kdpose_jax.folders import WorkFolder
 from kdpose_jax.report import results
 from kdpose_jax.study.declare import Comparison, Of, Run, Study
 from kdpose_jax.untrusted.documents import load_json
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+LAUNCHER = (sys.executable, "-m", "kdpose_jax.command", "train")
 SECONDS_BETWEEN_LOOKS = 0.2
-MISTAKE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Job:
     @property
     def results(self) -> pathlib.Path:
         """The launcher writes it last."""
-        return self.workdir / "results.json"
+        return pathlib.Path(WorkFolder(self.workdir).results)
 
     def last_words(self) -> str:
         """The last line that the launcher printed."""
@@ -92,15 +94,8 @@ def main(words: Sequence[str]) -> int:
         with files.held(out, print, below=[run.name for run in study.runs]):
             refuse_other_commands(out, jobs)
             return Runner(study, out, jobs, options.jobs).run()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return MISTAKE
-    except OSError as error:
-        said = files.sentence(error)
-        if said is None:
-            raise
-        print(f"error: {said}", file=sys.stderr)
-        return MISTAKE
+    except Exception as error:
+        return entry.tell(error)
 
 
 def chosen_seeds(study: Study, seeds: Sequence[int]) -> Study:
@@ -165,11 +160,10 @@ def load(text: str) -> Study:
     Raises:
       UserError: there is no such file, or it declares no study.
     """
-    path, _, chosen = files.home_filled_in(text).partition(":")
+    path, _, chosen = presets.resolve(files.home_filled_in(text), "studies").partition(":")
     if not pathlib.Path(path).is_file():
-        known = ", ".join(sorted(str(one.relative_to(REPOSITORY)) for one in (REPOSITORY / "configs" / "studies").glob("[a-z]*.py")))
-        raise UserError(f"There is no '{path}': use one of {known}.")
-    sys.path.insert(0, str(REPOSITORY))  # studies import configs
+        known = ", ".join(presets.names("studies"))
+        raise UserError(f"There is no study '{path}': use one of {known}, or the path of your own.")
     loader = importlib.machinery.SourceFileLoader("study_of_the_command_line", path)
     module = types.ModuleType(loader.name)
     try:
@@ -230,7 +224,7 @@ def refuse_other_commands(out: pathlib.Path, jobs: Sequence[Job]) -> None:
       UserError: they are of another, or the file that says so is damaged.
     """
     for one in jobs:
-        if not (one.workdir / "config.json").exists():  # which the launcher writes when it has found everything right
+        if not WorkFolder(one.workdir).config.exists():  # which the launcher writes when it has found everything right
             continue
         try:
             known, words = load_json(one.note)["command"], list(one.command)
@@ -285,11 +279,11 @@ class Runner:
         if self.stopped_by:
             print("stopped: run the same command again to go on", file=sys.stderr)
             return EXIT_CODES[self.stopped_by]
-        return MISTAKE if self.in_vain() else min(1, len(self.failed))
+        return entry.MISTAKE if self.in_vain() else min(1, len(self.failed))
 
     def in_vain(self) -> bool:
         """Whether the first run of all was refused: for a mistake of the user's, which the others would repeat."""
-        return not self.done and MISTAKE in self.failed.values()
+        return not self.done and entry.MISTAKE in self.failed.values()
 
     def next(self) -> Job | None:
         """The first job that can start."""
@@ -302,7 +296,7 @@ class Runner:
         """Starts a job on the next free cores."""
         one.workdir.parent.mkdir(parents=True, exist_ok=True)
         cores = self.slots.pop(0)
-        command = [sys.executable, str(REPOSITORY / "launch.py"), *absolute(one.command), "--workdir", str(one.workdir)]
+        command = [*LAUNCHER, *absolute(one.command), "--workdir", str(one.workdir)]
         files.write_atomically(one.note, json.dumps({"command": one.command}, indent=1).encode())
         environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}  # or the last line of a failure would be about filtering
         if self.side_by_side > 1:
@@ -341,8 +335,10 @@ class Runner:
     def write(self) -> None:
         """Table and picture of the study's runs that are done, by this command or an earlier one."""
         every = [(run.name, seed) for run in self.study.runs for seed in self.study.seeds]
-        paths = {key: self.out / key[0] / f"seed_{key[1]}" / "results.json" for key in every}
-        comparison = Comparison(self.study, {key: results.read_results(path) for key, path in paths.items() if path.exists()})
+        paths = {key: self.out / key[0] / f"seed_{key[1]}" for key in every}
+        stored = {key: pathlib.Path(WorkFolder(path).results) for key, path in paths.items()}
+        documents = {key: results.read_results(path) for key, path in stored.items() if path.exists()}
+        comparison = Comparison(self.study, documents)
         files.write_atomically(self.out / "study.json", (json.dumps(comparison.as_dict(), indent=1) + "\n").encode())
         files.write_atomically(self.out / "study.md", comparison.markdown().encode())
         comparison.draw(self.out / "study.png")
@@ -353,10 +349,16 @@ def as_the_launcher_knows(number: int) -> int:
     return signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
 
 
+def with_path(config: str) -> str:
+    """The config `configs/NAME.py:TEXT` of a study, found from any folder."""
+    place = presets.folder()
+    return str(place.parent / config) if place is not None else config
+
+
 def absolute(command: Sequence[str]) -> Iterator[str]:
     """The command with the config file found from any folder."""
     for before, word in zip(("", *command), command, strict=False):
-        yield str(REPOSITORY / word) if before == "--config" else word
+        yield with_path(word) if before == "--config" else word
 
 
 def shares(count: int) -> list[set[int]]:

@@ -15,6 +15,7 @@ from tensorboardX.summary import scalar
 
 from kdpose_jax import buckets
 from kdpose_jax.files import write_atomically
+from kdpose_jax.folders import RunFolder
 from kdpose_jax.untrusted.documents import parse_json
 
 # A bucket takes one version of an object a second; its copy of a log need not be fresher than this.
@@ -79,9 +80,10 @@ class MetricsLog:
       writes: False on all processes but one.
     """
 
-    def __init__(self, directory: str, *, first_step: int, writes: bool):
-        self._lines = Lines(epath.Path(directory) / "metrics.jsonl", first_step=first_step, writes=writes)
-        self._folder, self._events, self._staged = epath.Path(directory) / "tensorboard", None, None
+    def __init__(self, directory: epath.PathLike, *, first_step: int, writes: bool):
+        run = RunFolder(epath.Path(directory))
+        self._lines = Lines(run.metrics, first_step=first_step, writes=writes)
+        self._folder, self._events, self._staged = run.tensorboard, None, None
         if writes:
             folder = self._folder
             if buckets.is_bucket(directory):

@@ -20,7 +20,7 @@ from tiny import (  # noqa: F401
     quick_compiles,
 )
 
-from configs import common, scjd
+from configs import blocks, scjd
 from data_prep import convert
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
@@ -84,9 +84,9 @@ def test_leftovers_behind_the_colon_are_refused(file, preset, leftover):
 
 def test_parse_preset():
     presets, options = ("small", "large"), {"frames": 243, "student": "S-B", "rate": 0.5}
-    assert common.parse_preset("", presets, {}) == ("small", {})
-    assert common.parse_preset("large", presets, options) == ("large", options)
-    chosen = common.parse_preset("large, frames=81 ,student=S-S", presets, options)
+    assert blocks.parse_preset("", presets, {}) == ("small", {})
+    assert blocks.parse_preset("large", presets, options) == ("large", options)
+    chosen = blocks.parse_preset("large, frames=81 ,student=S-S", presets, options)
     assert chosen == ("large", {"frames": 81, "student": "S-S", "rate": 0.5})
     assert options["frames"] == 243
     for text, message in (
@@ -97,7 +97,7 @@ def test_parse_preset():
         ("large,rate=x", "'rate=x' gives preset 'large' no float: write rate=0.5."),
     ):
         with pytest.raises(UserError) as caught:
-            common.parse_preset(text, presets, options)
+            blocks.parse_preset(text, presets, options)
         assert str(caught.value) == message
 
 

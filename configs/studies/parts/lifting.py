@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from configs import common
+from configs import blocks
 from configs.studies.parts import published
 from kdpose_jax.study.declare import Of, Published, Run
 
@@ -21,7 +21,7 @@ TEACHERS = {"demo": ((16, 2), (32, 2), (48, 2)), "mocap": ((32, 4), (64, 4), (96
 
 def parse(text: str, allowed: tuple[str, ...] = DATA) -> tuple[str, str]:
     """Data and teacher, of `mocap,teacher=PATH`."""
-    data, chosen = common.parse_preset(text, allowed, {"teacher": "new"})
+    data, chosen = blocks.parse_preset(text, allowed, {"teacher": "new"})
     return data, chosen["teacher"]
 
 

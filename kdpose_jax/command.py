@@ -1,0 +1,52 @@
+"""The console command `kdpose`: train, eval, convert and study, with the presets that the package brings.
+
+  kdpose train --config scjd[:PRESET,OPTION=VALUE] [--workdir DIR] [--config.FIELD=VALUE ...]
+  kdpose eval --checkpoint RUN/student [--records DIR] [--workdir DIR]
+  kdpose convert human36m --source DIR --out DIR
+  kdpose study scjd_ablation [--jobs 2] [--config.FIELD=VALUE ...]
+
+`kdpose train` takes every flag of launch.py, and so does `kdpose eval`. `kdpose COMMAND --help` lists them.
+"""
+
+import importlib
+import signal
+import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C while the imports run: nothing has begun, and nothing need be said.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from kdpose_jax import __version__, presets  # noqa: E402
+
+COMMANDS = ("train", "eval", "convert", "study")
+CONVERTERS = "data_prep.convert"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] in (["--help"], ["-h"], ["help"]):
+        print(__doc__)
+        return 0
+    if words[:1] == ["--version"]:
+        print(f"kdpose_jax {__version__}")
+        return 0
+    if not words or words[0] not in COMMANDS:
+        given = f"'{words[0]}' is not a command of kdpose" if words else "kdpose needs a command"
+        print(f"error: {given}: use {', '.join(COMMANDS)}, or --help.", file=sys.stderr)
+        return 2
+    presets.bring_in()
+    command, *rest = words
+    if command == "convert":
+        return importlib.import_module(CONVERTERS).main(rest)
+    if command == "study":
+        from kdpose_jax.study import runner  # not at the top: it imports matplotlib
+
+        return runner.main(rest)
+    from kdpose_jax import program  # not at the top: it defines flags
+
+    return program.main([f"kdpose {command}", f"--mode={command}", *rest], converters=CONVERTERS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""What a run is, and what it needs to be trained or evaluated: examples, protocol, method, optimiser."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from etils import epath
+from ml_collections import ConfigDict
+
+from kdpose_jax.contracts import EvaluationProtocol, Method, MethodModule, Source
+from kdpose_jax.experiment import configs, modules
+from kdpose_jax.train import loop, optim
+from kdpose_jax.train.preemption import Stop
+
+RATE_SETTINGS = (
+    "schedule",
+    "learning_rate",
+    "decay_per_epoch",
+    "drop_epochs",
+    "drop_factor",
+    "final_learning_rate",
+    "warmup_epochs",
+)
+OPTIMIZER_SETTINGS = ("weight_decay", "beta1", "beta2", "epsilon", "clip_norm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One network of an experiment.
+
+    Attributes:
+      name: also its folder in the work directory.
+      title: what tables call it.
+      stage: the config's block that is trained, `teacher` or `student`.
+      config: the experiment's, for this run alone.
+    """
+
+    name: str
+    title: str
+    stage: str
+    config: ConfigDict
+
+    @property
+    def block(self) -> ConfigDict:
+        """The block that is trained."""
+        return self.config[self.stage]
+
+    @property
+    def method_name(self) -> str:
+        """The method that trains it; a teacher has its own."""
+        return self.config.teacher.method if self.stage == "teacher" else self.config.method
+
+    @property
+    def method(self) -> MethodModule:
+        """The module of the method."""
+        field = "teacher.method" if self.stage == "teacher" else "method"
+        return modules.method(self.method_name, field)
+
+    def copy(self) -> "Run":
+        """The same run with an unlocked config of its own."""
+        return dataclasses.replace(self, config=configs.copy_of(self.config))
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What all runs of an experiment share.
+
+    Attributes:
+      workdir: the experiment's folder.
+      training_data: what the reader read; None where nothing is trained.
+      test_data: what the protocol read.
+      mesh: the devices.
+      show: prints one line.
+      stop: whether the program was told to stop.
+      sources: training examples opened so far, by what a method reads; opening them may copy all data.
+    """
+
+    workdir: epath.Path
+    training_data: Any
+    test_data: Any
+    mesh: jax.sharding.Mesh
+    show: Callable[[str], None]
+    stop: Stop
+    sources: dict[str, Source] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A run whose length is known.
+
+    Attributes:
+      run: with its length in `config.run`, locked.
+      plan: how long to train, and what to do on the way.
+      method: the method, built from the config.
+      rate: the learning rate of a step.
+      optimizer: the optimiser.
+    """
+
+    run: Run
+    plan: loop.Plan
+    method: Method
+    rate: Callable[[Any], Any]
+    optimizer: optax.GradientTransformation
+
+
+def reads(run: Run, *, training: bool) -> dict[str, Any]:
+    """What the run's batches hold, as its method says."""
+    return run.method.reads(run.config, run.stage, training=training)
+
+
+def open_training(run: Run, context: Context) -> Source:
+    """The training examples as the run's method reads them; runs that read the same share them."""
+    config = run.config
+    options = {
+        "seed": config.seed,
+        **reads(run, training=True),
+        **config.data.training.to_dict(),
+    }
+    key = json.dumps(options, sort_keys=True)
+    if key not in context.sources:
+        reader = modules.reader(config.data.reader)
+        context.sources[key] = reader.open_training(context.training_data, **options)
+    return context.sources[key]
+
+
+def open_protocol(run: Run, context: Context) -> EvaluationProtocol:
+    """The evaluation of the run's network."""
+    settings = run.config.eval
+    protocol = modules.protocol(settings.protocol)
+    options = reads(run, training=False)
+    return protocol.open_protocol(context.test_data, **options, **settings.settings)
+
+
+def plan_of(run: Run, examples: int) -> loop.Plan:
+    """Epochs -> steps.
+
+    Args:
+      run: reads `train` of its block.
+      examples: number of training examples.
+    """
+    options = run.block.train
+    steps_per_epoch = examples / options.batch
+    return loop.Plan(
+        steps=math.ceil(options.epochs * steps_per_epoch),
+        steps_per_epoch=steps_per_epoch,
+        log_every=options.log_every_steps,
+        save_every=options.save_every_steps,
+        evaluate_every=math.ceil(options.evaluate_every_epochs * steps_per_epoch),
+    )
+
+
+def build_method(run: Run, plan: loop.Plan) -> tuple[Run, Method]:
+    """The method of a run of this length, and the run with its length, locked.
+
+    Raises:
+      UserError: options that do not fit together.
+    """
+    run = run.copy()
+    run.config.run.steps, run.config.run.steps_per_epoch = plan.steps, plan.steps_per_epoch
+    run.config.lock()
+    return run, run.method.build(run.config, run.stage)
+
+
+def build(run: Run, examples: int) -> Built:
+    """Everything of a run that its config and the number of training examples decide.
+
+    Raises:
+      UserError: options that do not fit together.
+    """
+    plan = plan_of(run, examples)
+    run, method = build_method(run, plan)
+    options = run.block.optim
+    rate = optim.learning_rate(
+        **{name: options[name] for name in RATE_SETTINGS},
+        steps=plan.steps,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+    optimizer = optim.build_optimizer(
+        rate, **{name: options[name] for name in OPTIMIZER_SETTINGS}, groups=method.groups
+    )
+    return Built(run, plan, method, rate, optimizer)

@@ -1,0 +1,236 @@
+"""The program behind `python launch.py` and `kdpose train`: flags, the start of the processes, what ends a run."""
+
+import importlib
+import importlib.util
+import os
+import sys
+import threading
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import app, flags, logging  # noqa: E402
+from etils import epath  # noqa: E402
+from ml_collections import ConfigDict, config_flags  # noqa: E402
+
+from kdpose_jax import entry, files  # noqa: E402
+from kdpose_jax.errors import StalledError, UserError  # noqa: E402
+from kdpose_jax.experiment import checks, command_line  # noqa: E402
+from kdpose_jax.folders import WorkFolder  # noqa: E402
+from kdpose_jax.train import devices, preemption  # noqa: E402
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where everything is written: a folder, or gs://BUCKET/FOLDER (default: runs/NAME of the config)"
+)
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
+RECORDS = flags.DEFINE_string(
+    "records", "", "For --mode eval: the records to score on (default: those it was trained with)"
+)
+DISTRIBUTED = flags.DEFINE_enum(
+    "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs and where KDPOSE_PROCESSES is set"
+)
+
+
+SECONDS_UNTIL_HINT = 60
+SECONDS_UNTIL_ALONE = 60  # that a process which ends waits for the others, which jax then ends
+
+
+def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
+    """Parses the command line and loads the config; a mistake in them becomes one sentence.
+
+    Returns:
+      The words that are no flags, and the config, None where none is named.
+    """
+    app.define_help_flags()
+    argv, named = command_line.with_config(argv)
+    command_line.check_words(argv, command_line.load(named) if named else None, list(flags.FLAGS))
+    try:
+        words, config = flags.FLAGS(argv)[1:], CONFIG.value
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        said = " ".join(str(error.args[0] if error.args else error).split())
+        raise UserError(f"The command line cannot be used: {said} (fields: see the --config file; flags: --help).") from error
+    if config is not None:
+        command_line.check_numbers(config)
+        checks.check_values(config)
+    return words, config
+
+
+def import_jax() -> None:
+    """Imports jax, which reads its variables of the environment then.
+
+    Raises:
+      UserError: it is not installed, or a variable has a value that it does not know.
+    """
+    try:
+        import jax  # noqa: F401
+    except Exception as error:
+        given = ", ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_"))
+        remedy = f"correct the variables of the environment that it reads ({given})" if given else "install requirements.txt again"
+        raise UserError(f"jax cannot be imported ({' '.join(str(error).split())[:300]}): {remedy}.") from error
+
+
+def refuse_fields_alone(argv: list[str]) -> None:
+    """Refuses fields of a config that is not named, in the words of what the user may have wanted.
+
+    Raises:
+      UserError: there is one.
+    """
+    names = [word.lstrip("-").partition("=")[0] for word in argv[1:] if word.startswith("-")]
+    alone = [name for name in names if name.startswith("config.")]
+    if alone and "config" not in names:
+        raise UserError(
+            f"--{alone[0]} needs --config FILE in front of it; the records of a checkpoint are "
+            "named with --records DIR."
+        )
+
+
+def start_distributed() -> None:
+    """Connects the processes; must come before anything touches a device.
+
+    Cloud TPU VMs, Slurm and Open MPI tell jax who is there. Elsewhere KDPOSE_COORDINATOR=HOST:PORT (a port of process 0),
+    KDPOSE_PROCESSES and KDPOSE_PROCESS say it. KDPOSE_COORDINATOR alone is the way out where a firewall closes the port that jax
+    would pick.
+
+    Raises:
+      UserError: the variables make no sense, or the processes did not find each other.
+    """
+    has_tpu = any(os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0"))
+    on_cloud_tpu = has_tpu and importlib.util.find_spec("libtpu") is not None
+    processes, process = (os.environ[name] if name in os.environ else None for name in ("KDPOSE_PROCESSES", "KDPOSE_PROCESS"))
+    address = os.environ["KDPOSE_COORDINATOR"] if "KDPOSE_COORDINATOR" in os.environ else None
+    if DISTRIBUTED.value == "off" or (DISTRIBUTED.value == "auto" and not on_cloud_tpu and processes is None):
+        return
+    if processes is not None or process is not None:
+        numbers = [value for value in (processes, process) if value is not None and value.isdecimal()]
+        if address is None or len(numbers) < 2 or not int(process) < int(processes):
+            raise UserError(
+                f"KDPOSE_COORDINATOR is '{address}', KDPOSE_PROCESSES '{processes}' and KDPOSE_PROCESS '{process}': set all three, to "
+                "HOST:PORT of process 0, the number of processes and this one's number from 0."
+            )
+    import_jax()
+    import jax
+
+    hint = threading.Timer(
+        SECONDS_UNTIL_HINT,
+        lambda: print(
+            f"still waiting for the other processes after {SECONDS_UNTIL_HINT} s: each must run this command; where a firewall closes "
+            "the coordinator's port, set KDPOSE_COORDINATOR=HOST:8476 for all",
+            file=sys.stderr,
+            flush=True,
+        ),
+    )
+    hint.daemon = True
+    hint.start()
+    try:
+        numbers = (int(value) if value is not None else None for value in (processes, process))
+        jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
+    except Exception as error:  # clusters that jax recognises each raise errors of their own
+        raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/running/pods.md).") from error
+    finally:
+        hint.cancel()
+
+
+def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
+    """Checks the command line and runs the mode.
+
+    Args:
+      argv: the command line.
+      converters: names the module that makes records (`contracts.Converters`).
+      stop: whether the program was told to stop.
+
+    Raises:
+      UserError: any mistake of the user's, as one sentence.
+    """
+    refuse_fields_alone(argv)
+    words, config = parse_flags(argv)
+    if words:
+        raise UserError(f"'{words[0]}' is no flag: write --config.{words[0]} for a config field, or remove it (see --help).")
+    if MODE.value == "train" and config is None:
+        raise UserError("--config is missing: try --config configs/scjd.py.")
+    if MODE.value == "eval" and not CHECKPOINT.value:
+        raise UserError("--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student.")
+    if MODE.value == "train" and CHECKPOINT.value:
+        raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
+    if MODE.value == "train" and RECORDS.value:
+        raise UserError(
+            "--records goes with --mode eval; training takes them as --config.data.records=DIR."
+        )
+    logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
+    logging.get_absl_logger().addFilter(without_traceback)  # Orbax logs what it raises afterwards, which is then told in a sentence
+    workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
+    if MODE.value == "train":
+        workdir = workdir or epath.Path("runs").resolve() / config.name
+        check_source(config, workdir, converters)
+    devices.check_environment()
+    start_distributed()
+    import_jax()
+    from kdpose_jax.experiment import pipeline
+
+    module = importlib.import_module(converters)
+    if MODE.value == "eval":
+        checkpoint, records = CHECKPOINT.value, RECORDS.value
+        pipeline.evaluate_and_report(config, checkpoint, records, workdir, module, show, stop)
+    else:
+        pipeline.train_and_report(config, workdir, module, show, stop)
+
+
+def check_source(config: ConfigDict, workdir: epath.Path, converters: str) -> None:
+    """Checks that the raw files are there, before jax is imported; a run that is done needs them no more.
+
+    Raises:
+      UserError: they are not, or a setting of their converter is out of its range.
+    """
+    from kdpose_jax.experiment import data  # not at the top: it takes a second
+
+    try:
+        data.check_source(config, importlib.import_module(converters))
+    except UserError:
+        if not WorkFolder(workdir).results.exists():
+            raise
+
+
+def without_traceback(record: Any) -> bool:
+    """A filter of log records: lets all of them through, as one line."""
+    record.exc_info = None
+    return True
+
+
+def show(line: str) -> None:
+    """Prints one line at once, on the first process alone; a terminal or a reader that is gone does not end the run."""
+    import jax  # not at the top: the first question to it starts the devices, and mistakes are found before that
+
+    if jax.process_index() == 0:
+        entry.say(line, sys.stdout)
+
+
+def main(argv: list[str], *, converters: str) -> int:
+    """Runs the program.
+
+    Args:
+      argv: the command line.
+      converters: names the module that makes records (`contracts.Converters`).
+
+    Returns:
+      The exit code, as launch.py lists them.
+    """
+    with preemption.watching() as stop:
+        try:
+            run(argv, converters, stop)
+        except preemption.Stopped as stopped:
+            entry.say(str(stopped), sys.stderr)
+            return stopped.code
+        except StalledError as error:
+            # What hangs would keep the interpreter from ending.
+            preemption.leave(f"error: {error}", entry.MISTAKE)
+        except UserError as error:
+            return entry.tell(error)
+        except Exception as error:
+            from kdpose_jax import processes  # not at the top, as it needs jax
+
+            if message := processes.lost_process(error):
+                # jax would wait a minute for the process that is gone.
+                preemption.leave(f"error: {message}", entry.GONE)
+            return entry.tell(error)
+    return 0
