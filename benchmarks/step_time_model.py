@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 
 from configs import cdkd, scjd
 from kdpose_jax.evaluate import cost
-from kdpose_jax.experiment import memory, pipeline, training
+from kdpose_jax.experiment import memory, pipeline
+from kdpose_jax.experiment.run import Run, build, reads
 
 CHIPS = (8, 16, 32, 64, 128, 256)
 # spec: Cloud TPU v5e, per chip.
@@ -50,9 +51,9 @@ class Size:
 def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -> Size:
     """The size of one run of an experiment; its backward pass costs twice its forward pass, and a teacher has none."""
     run = next(run for run in pipeline.planned_runs(config) if run.name == name)
-    method, locked = training.build_method(run.config, training.plan_of(run.config, 100_000))
-    _, optimizer = training.build_optimizer(method, locked, training.plan_of(locked, 100_000))
-    example = example_of(locked)
+    built = build(run, 100_000)
+    method, optimizer, locked = built.method, built.optimizer, built.run.config
+    example = example_of(built.run)
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, model_state, frozen = jax.eval_shape(method.init, key, example)
     step = jax.ShapeDtypeStruct((), np.int32)
@@ -61,7 +62,7 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
     if method.teachers:
         taught = size_of("", config, "teacher", share, False)
         teacher = taught.flops / 6
-    counted = dict(accumulate=1, with_ema=locked.student.train.ema_decay > 0, fsdp=fsdp)
+    counted = dict(accumulate=1, with_ema=built.run.block.train.ema_decay > 0, fsdp=fsdp)
     return Size(
         title=title,
         share=share,
@@ -75,10 +76,10 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
     )
 
 
-def example_of(config: ConfigDict) -> dict[str, jax.ShapeDtypeStruct]:
+def example_of(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     """The description of one example as the config's reader gives it."""
-    joints, asked = config.data.joints, training.reads(config, training=True)
-    if config.data.reader == "sequences":
+    joints, asked = run.config.data.joints, reads(run, training=True)
+    if run.config.data.reader == "sequences":
         frames = asked["frames"]
         shapes = {"keypoints_2d": (frames + sum(asked["context"]), joints, 2), "pose_3d": (frames, joints, 3)}
         return {name: jax.ShapeDtypeStruct((1, *shape), np.float32) for name, shape in shapes.items()}

@@ -153,6 +153,8 @@ class Column(NamedTuple):
 # 2D pose {"joints": `[B, J, 2]` pixels of the crop, "scores": `[B, J]`}.
 Predict = Callable[[Tree, Tree, Batch], Any]
 Figures = dict[str, float | None]
+# The keys of rates in a network's cost, without the number of examples per call.
+RATE = "outputs_per_second_batch"
 
 
 class EvaluationProtocol(Protocol):

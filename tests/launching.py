@@ -9,8 +9,8 @@ from absl.testing import flagsaver
 from jax.sharding import AxisType
 
 import launch
-from kdpose_jax.checkpoint.loading import load_variables, run_meta
-from kdpose_jax.experiment import configs
+from kdpose_jax.checkpoint.loading import load_variables
+from kdpose_jax.experiment import weights
 from kdpose_jax.train import sharding
 
 TINY = (
@@ -50,9 +50,9 @@ def launch_main(*arguments: str, devices: int = 1) -> int:
 
 def final_params(run):
     """The last parameters of a run, averaged ones included."""
-    config = configs.from_dict(run_meta(run)["config"])
-    method = configs.load("methods", config.method, "method").build(config.lock(), "student")
-    batch = {"keypoints_2d": np.zeros((1, config.data.frames, 17, 2), np.float32)}
+    stored = weights.stored_run(str(run))
+    method = stored.method.build(stored.config.lock(), stored.stage)
+    batch = {"keypoints_2d": np.zeros((1, stored.config.data.frames, 17, 2), np.float32)}
     params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params)

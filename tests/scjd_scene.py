@@ -5,11 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tiny import example_batch, shrink
+from tiny import built_on, example_batch, shrink
 
 from configs import scjd as config_file
 from kdpose_jax.codecs import poses
-from kdpose_jax.experiment import training
 from kdpose_jax.methods.scjd import terms
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.tasks import sparse_lifting
@@ -34,7 +33,7 @@ def config_with(**changes):
 
 def build(**changes):
     config = config_with(**changes)
-    return training.build_method(config, training.plan_of(config, 64))
+    return built_on(config, 64)
 
 
 class Scene:

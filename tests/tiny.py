@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 
 from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs, pipeline, training
+from kdpose_jax.experiment import configs, pipeline
+from kdpose_jax.experiment.run import Run, build, reads
 from kdpose_jax.skeletons import SKELETONS
-from kdpose_jax.train import optim, state
+from kdpose_jax.train import state
 from kdpose_jax.train.step import build_step
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
@@ -85,11 +86,25 @@ def shrink(config: ConfigDict, sizes: dict[str, Any] | None = None) -> ConfigDic
     return config
 
 
-def example_batch(config: ConfigDict, count: int = BATCH, seed: int = 0) -> dict[str, jax.Array]:
+def run_on(config: ConfigDict, stage: str = "student") -> Run:
+    """A run of a config."""
+    return Run(stage, stage, stage, config)
+
+
+def built_on(config: ConfigDict, examples: int) -> tuple[Method, ConfigDict]:
+    """The method of a student's run of so many examples, and its locked config."""
+    built = build(run_on(config), examples)
+    return built.method, built.run.config
+
+
+def example_batch(
+    config: ConfigDict, count: int = BATCH, seed: int = 0, stage: str = "student"
+) -> dict[str, jax.Array]:
     """A batch as the reader of the config would give it; a new reader needs its lines here."""
+    run = run_on(config, stage)
     generator = np.random.default_rng(seed)
     if config.data.reader == "sequences":
-        asked = training.reads(config, training=True)
+        asked = reads(run, training=True)
         (before, after), frames = asked["context"], asked["frames"]
         shape = (count, before + frames + after, config.data.joints)
         pose_3d = np.cumsum(generator.normal(size=(*shape, 3)), axis=1) * 0.1
@@ -98,13 +113,13 @@ def example_batch(config: ConfigDict, count: int = BATCH, seed: int = 0) -> dict
         batch = {"keypoints_2d": keypoints_2d, "pose_3d": pose_3d[:, before : before + frames]}
         return {name: jnp.asarray(array, jnp.float32) for name, array in batch.items()}
     if config.data.reader == "persons":
-        joints, side = config.data.joints, config.student.input.size
+        joints, side = config.data.joints, run.block.input.size
         places = generator.uniform(0, side - 1, size=(count, joints, 2))
         batch = {
             "joints": jnp.asarray(places, jnp.float32),
             "joint_weight": jnp.asarray(generator.uniform(size=(count, joints)) < 0.8, jnp.float32),
         }
-        for name, size in training.reads(config, training=True)["views"].items():
+        for name, size in reads(run, training=True)["views"].items():
             batch[name] = jnp.asarray(generator.integers(0, 256, size=(count, size, size, 3)), jnp.uint8)
         return batch
     raise AssertionError(f"tests/tiny.py knows no batch of reader '{config.data.reader}'")
@@ -117,7 +132,7 @@ def prediction_shapes(config: ConfigDict, batch: dict[str, jax.Array]) -> Any:
     return {"pose2d": {"joints": batch["joints"].shape, "scores": batch["joints"].shape[:2]}}[config.task]
 
 
-def run_of(file: str, preset: str, name: str) -> training.Run:
+def run_of(file: str, preset: str, name: str) -> Run:
     """One run (teacher, baseline or student) of a shrunk experiment."""
     return {run.name: run for run in pipeline.planned_runs(shrink(get_config(file, preset)))}[name]
 
@@ -146,7 +161,7 @@ class Started:
     """A run after two steps.
 
     Attributes:
-      config: locked.
+      run: with its config locked.
       method: as built, its loss counting how often it is traced.
       batch: of both steps.
       frozen: the teachers.
@@ -157,7 +172,7 @@ class Started:
       prediction: of the student after two steps.
     """
 
-    config: ConfigDict
+    run: Run
     method: Method
     batch: dict[str, jax.Array]
     frozen: Any
@@ -168,25 +183,19 @@ class Started:
     prediction: Any
 
 
-def build_run(config: ConfigDict) -> tuple[Method, ConfigDict, optax.GradientTransformation]:
-    """The method, the locked config and the optimiser of a run of 64 examples, as the trainer makes them."""
-    plan = training.plan_of(config, 64)
-    method, config = training.build_method(config, plan)
-    rate = optim.learning_rate(
-        **{name: config.student.optim[name] for name in training.RATE_SETTINGS},
-        steps=plan.steps,
-        steps_per_epoch=plan.steps_per_epoch,
-    )
-    options = {name: config.student.optim[name] for name in training.OPTIMIZER_SETTINGS}
-    return method, config, optim.build_optimizer(rate, **options, groups=method.groups)
-
-
 def first_steps(file: str, preset: str, name: str) -> Started:
     """Two training steps of a run, shared by all tests of a session and by runs whose steps are the same."""
-    config = run_of(file, preset, name).config
+    run = run_of(file, preset, name)
+    config = run.config
     flat = configs.flatten(config.to_dict())
     counts = {key: value for key, value in flat.items() if not any(word in key.split(".") for word in BESIDE_THE_POINT)}
-    if not any(flat[f"distill.weights.{weight}"] for weight in config.distill.weights) or config.method == config.teacher.method:
+    taught = any(flat[f"distill.weights.{weight}"] for weight in config.distill.weights)
+    if run.stage == "teacher":
+        unread = ("student.", "distill.", "method")
+        counts = {key: value for key, value in counts.items() if not key.startswith(unread)}
+        counts = {key.replace("teacher.", "student."): value for key, value in counts.items()}
+        counts["method"] = counts.pop("student.method")
+    elif not taught or config.method == config.teacher.method:
         counts = {key: value for key, value in counts.items() if not key.startswith(("teacher.", "distill."))}
     else:  # the teacher is given: how it was trained is no matter
         counts = {key: value for key, value in counts.items() if not key.startswith(("teacher.loss.", "teacher.train."))}
@@ -202,7 +211,8 @@ _STARTED: dict[str, Started] = {}
 
 
 def _take_first_steps(file: str, preset: str, name: str) -> Started:
-    method, config, optimizer = build_run(run_of(file, preset, name).config)
+    built = build(run_of(file, preset, name), 64)
+    run, method = built.run, built.method
     traced, loss = [], method.loss
 
     def counted(*arguments):
@@ -210,11 +220,11 @@ def _take_first_steps(file: str, preset: str, name: str) -> Started:
         return loss(*arguments)
 
     method = dataclasses.replace(method, loss=counted)
-    optimizer = optax.chain(recording(), optimizer)
+    optimizer = optax.chain(recording(), built.optimizer)
     everywhere = NamedSharding(mesh_of(1), PartitionSpec())
-    batch = jax.device_put(example_batch(config), NamedSharding(mesh_of(1), PartitionSpec("data")))
-    key = jax.device_put(jax.random.key(config.seed), everywhere)
-    decay = config.student.train.ema_decay
+    batch = jax.device_put(example_batch(run.config, stage=run.stage), NamedSharding(mesh_of(1), PartitionSpec("data")))
+    key = jax.device_put(jax.random.key(run.config.seed), everywhere)
+    decay = run.block.train.ema_decay
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
         current = state.create(method, optimizer, batch, key, with_ema=decay > 0, mesh=mesh_of(1), fsdp=False)
         frozen = jax.device_put(jax.jit(lambda: method.init(key, batch)[2])(), everywhere) if method.teachers else {}
@@ -226,7 +236,7 @@ def _take_first_steps(file: str, preset: str, name: str) -> Started:
             metrics.append(jax.tree.map(np.asarray, values))
     prediction = jax.jit(method.predict)(current.evaluated_params, current.model_state, batch)
     return Started(
-        config=config,
+        run=run,
         method=method,
         batch=batch,
         frozen=frozen,

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.extend.core
 
-from kdpose_jax.report.results import RATE
+from kdpose_jax.contracts import RATE
 
 LONGEST_S = 20.0  # that the speed of one batch size is measured for, compiling left out
 FEWEST = 5  # timed calls, as long as they are quick enough

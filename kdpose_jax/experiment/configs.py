@@ -65,13 +65,6 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
                 match new[stage]:
                     case {"network": {"name": "videopose3d"} as network}:
                         network.setdefault("dense_kernels", False)
-    match new:
-        case {"distill": {"temporal": dict() as temporal} as distill}:
-            # Options that are gone, where the run did not use them.
-            if not distill.get("cache_teacher_poses", True):
-                del distill["cache_teacher_poses"]
-            if temporal.get("correlation_joints", None) == 0:
-                del temporal["correlation_joints"]
     return new
 
 
@@ -96,13 +89,24 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     path = WorkFolder(workdir).config
     if not path.exists():
         return
-    changed = differences(upgraded(read_json(path)), as_dict(config))
+    stored, wanted = upgraded(read_json(path)), as_dict(config)
+    changed = differences(without_unused(stored, wanted), wanted)
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
             f"'{workdir}' holds a run of another config ({'; '.join(changed[:3])}{more}): use another --workdir, or the "
             "config of that run."
         )
+
+
+def without_unused(stored: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """A stored config without options that this version lacks and the run had switched off."""
+    known = flatten(wanted)
+    return {
+        name: value
+        for name, value in flatten(stored).items()
+        if name in known or value not in (False, 0)
+    }
 
 
 def holds_other_data(workdir: epath.Path, metadata: dict[str, Any]) -> bool:

@@ -15,14 +15,12 @@ import numpy as np
 from etils import epath
 
 import kdpose_jax
-from kdpose_jax import __version__
+from kdpose_jax.contracts import RATE
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json, parse_json
 
 SCHEMA_VERSION = 1
-# The keys of rates in a network's cost, without their batch size.
-RATE = "outputs_per_second_batch"
 # Keys of a network's cost -> headers of tables.
 COSTS = {"parameters": "parameters", "macs_linear_per_output": "MACs/{unit}, linear", "macs_total_per_output": "with attention"}
 
@@ -42,7 +40,7 @@ def fingerprint(precision: str, extra: Mapping[str, Any]) -> dict[str, Any]:
     devices = jax.devices()
     commit, changed = _git_state()
     return {
-        "version": __version__,
+        "version": kdpose_jax.__version__,
         "commit": commit,
         "uncommitted_changes": changed,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kdpose_jax.contracts import RATE
 from kdpose_jax.data import schema
 from kdpose_jax.files import write_atomically
 from kdpose_jax.folders import WorkFolder
@@ -74,7 +75,7 @@ def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -
     rows = []
     for record in networks.values():
         cost = {key: record["cost"][key] for key in costs}
-        rows.append({**record["table"], "title": record["title"], **cost, "rate": record["cost"][f"{results.RATE}{batch}"]})
+        rows.append({**record["table"], "title": record["title"], **cost, "rate": record["cost"][f"{RATE}{batch}"]})
     columns = [("title", "network", str), *protocol.columns]
     columns += [(key, header.format(unit=unit[:-1]), tables.scaled) for key, header in costs.items()]
     columns.append(("rate", f"{unit}/s, batch {batch}", "{:,.0f}".format))

@@ -11,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from kdpose_jax.contracts import RATE
 from kdpose_jax.errors import UserError
 from kdpose_jax.report import figures, results, tables
 
@@ -286,7 +287,7 @@ class Comparison:
 def fastest(cost: Mapping[str, Any]) -> str:
     """Outputs per second of the largest call that was timed, and how many that has."""
     examples = results.largest_call(cost)
-    return f"{cost[f'{results.RATE}{examples}']:,.0f} ({examples * cost['outputs_per_example']:,})"
+    return f"{cost[f'{RATE}{examples}']:,.0f} ({examples * cost['outputs_per_example']:,})"
 
 
 def spread(values: Sequence[float]) -> float | None:

@@ -6,7 +6,8 @@ import pytest
 from tiny import first_steps, get_config, prediction_shapes, quick_compiles  # noqa: F401
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs, pipeline, training
+from kdpose_jax.experiment import checks, pipeline
+from kdpose_jax.experiment.run import build
 
 FULL = ("mpii32", "mpii64", "coco32", "coco64")
 # width, side, k, joints (docs/methods/cdkd.md#settings); smoothing, scale factor, rotation,
@@ -78,9 +79,9 @@ def test_plus(preset):
 @pytest.mark.parametrize("mode", ["paper", "release", "plus"])
 def test_every_mode_builds(preset, mode):
     config = get_config("cdkd", f"{preset},mode={mode}")
-    configs.check(config)
+    checks.check(config)
     for run in pipeline.planned_runs(config):
-        training.build_method(run.config, training.plan_of(run.config, 1000))
+        build(run, 1000)
 
 
 def test_unknown_mode_is_refused():
@@ -92,7 +93,7 @@ def test_unknown_mode_is_refused():
 def test_heatmap_baseline(preset):
     """HRNet's own head on the same crops and schedule (spec appendix B: 1 cell at 8x8 and 16x16): one network, no teacher."""
     config, simdr = get_config("cdkd", f"{preset},head=heatmap"), get_config("cdkd", preset)
-    configs.check(config)
+    checks.check(config)
     (run,) = pipeline.planned_runs(config)
     assert (run.name, run.config.method, config.name) == ("student", "supervised", f"cdkd_{preset}_heatmap")
     assert (config.student.network.head, config.student.loss.sigma, config.student.loss.scale) == ("heatmap", 1.0, 1.0)
@@ -105,7 +106,7 @@ def test_heatmap_baseline(preset):
         assert (config.eval.settings.joint_threshold, simdr.eval.settings.joint_threshold) == (0.2, 0.02)
         config.eval.settings.joint_threshold = 0.02
     assert config.eval == simdr.eval
-    method, _ = training.build_method(run.config, training.plan_of(run.config, 1000))
+    method = build(run, 1000).method
     assert method.teachers == ()
 
 
@@ -115,7 +116,7 @@ def test_heatmap_baseline_is_trained():
     before, after = (jax.tree.leaves(one.params) for one in started.states[:2])
     assert all((old != new).any() for old, new in zip(before, after, strict=True))
     assert all(np.isfinite(metrics["heatmap_error"][0]) for metrics in started.metrics)
-    assert jax.tree.map(np.shape, started.prediction) == prediction_shapes(started.config, started.batch)
+    assert jax.tree.map(np.shape, started.prediction) == prediction_shapes(started.run.config, started.batch)
     assert np.asarray(started.prediction["joints"]).max() < 32
 
 

@@ -13,6 +13,7 @@ from tiny import (  # noqa: F401
     NO_FIRST_GRADIENT,
     NOT_AT_ONCE,
     RUNS,
+    built_on,
     example_batch,
     first_steps,
     get_config,
@@ -24,7 +25,8 @@ from configs import blocks, scjd
 from data_prep import convert
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
-from kdpose_jax.experiment import configs, pipeline, training
+from kdpose_jax.experiment import checks, configs, modules, pipeline
+from kdpose_jax.experiment.run import build, reads
 from kdpose_jax.tasks.sparse_lifting import keyframe_grid
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -40,9 +42,9 @@ def one_sentence(error: UserError) -> bool:
 @experiments
 def test_is_checked_locked_and_written(file, preset):
     config = get_config(file, preset)
-    configs.check(config)
+    checks.check(config)
     for run in pipeline.planned_runs(config):
-        _, locked = training.build_method(run.config, training.plan_of(run.config, 1000))
+        locked = build(run, 1000).run.config
         assert locked.is_locked
         with pytest.raises((AttributeError, KeyError)):
             locked.student.no_such_field = 1
@@ -111,8 +113,8 @@ def test_values_that_a_full_size_preset_has_not_are_refused(text):
 def size_of(text: str, teacher: bool = False):
     """Parameters and multiply-adds of a full-size network, by shapes alone."""
     runs = pipeline.planned_runs(get_config("scjd", text))
-    config = (runs[0] if teacher else runs[-1]).config
-    method, config = training.build_method(config, training.plan_of(config, 1000))
+    built = build(runs[0] if teacher else runs[-1], 1000)
+    method, config = built.method, built.run.config
     joints, frames = config.data.joints, config.data.frames
     batch = {
         "keypoints_2d": jax.ShapeDtypeStruct((1, frames, joints, 2), np.float32),
@@ -216,7 +218,7 @@ def test_values_refused_before_anything_starts(key, value, message):
     config = scjd.get_config("demo")
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=message) as caught:
-        configs.check(config)
+        checks.check(config)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
@@ -241,9 +243,12 @@ def test_options_refused_before_data_is_read(key, value, message):
 
 def test_configs_of_the_three_runs():
     config = scjd.get_config("demo")
-    teacher, baseline, student = (run.config for run in pipeline.planned_runs(config))
-    assert teacher.method == config.teacher.method and student.method == baseline.method == config.method
-    assert teacher.student.network.to_dict() == config.teacher.network.to_dict()
+    runs = pipeline.planned_runs(config)
+    assert [run.stage for run in runs] == ["teacher", "student", "student"]
+    assert [run.method_name for run in runs] == [config.teacher.method, config.method, config.method]
+    assert runs[0].block.to_dict() == config.teacher.to_dict()
+    assert runs[2].block.to_dict() == config.student.to_dict()
+    _, baseline, student = (run.config for run in runs)
     assert set(baseline.distill.weights.values()) == {0.0}
     changed = configs.differences(configs.as_dict(student), configs.as_dict(baseline))
     assert sorted(line.split(":")[0] for line in changed) == [f"distill.weights.{name}" for name in sorted(config.distill.weights)]
@@ -287,7 +292,7 @@ def test_second_step_is_not_compiled_again(file, preset, name):
 @runs
 def test_prediction(file, preset, name):
     started = first_steps(file, preset, name)
-    assert jax.tree.map(np.shape, started.prediction) == prediction_shapes(started.config, started.batch)
+    assert jax.tree.map(np.shape, started.prediction) == prediction_shapes(started.run.config, started.batch)
     for array in jax.tree.leaves(started.prediction):
         assert array.dtype == np.float32 and np.isfinite(array).all()
 
@@ -319,10 +324,11 @@ def test_without_weights_it_is_the_task(file, preset):
 @runs
 def test_reader_and_protocol_take_what_the_method_reads(file, preset, name):
     """Nobody else calls them, so that an argument that one of them lacks would be met by a user."""
-    config = {run.name: run for run in pipeline.planned_runs(get_config(file, preset))}[name].config
-    protocol = configs.load("evaluate", config.eval.protocol, "eval.protocol")
-    inspect.signature(protocol.open_protocol).bind("data", **training.reads(config, training=False), **config.eval.settings)
-    assert set(training.reads(config, training=True)) == set(training.reads(config, training=False))
+    run = {run.name: run for run in pipeline.planned_runs(get_config(file, preset))}[name]
+    protocol = modules.protocol(run.config.eval.protocol)
+    signature = inspect.signature(protocol.open_protocol)
+    signature.bind("data", **reads(run, training=False), **run.config.eval.settings)
+    assert set(reads(run, training=True)) == set(reads(run, training=False))
 
 
 def test_example_batches_are_of_the_configs_size():

@@ -10,11 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import RUNS, first_steps, quick_compiles, run_of, shrink  # noqa: F401
+from tiny import (  # noqa: F401
+    RUNS,
+    built_on,
+    first_steps,
+    quick_compiles,
+    run_of,
+    shrink,
+)
 
 from kdpose_jax import methods
 from kdpose_jax.contracts import Group, Method, Teacher
-from kdpose_jax.experiment import pipeline, training
+from kdpose_jax.experiment import pipeline
+from kdpose_jax.experiment.run import build
 from kdpose_jax.methods.loss_terms import as_metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -79,7 +87,7 @@ def test_variables(name, started):
     assert "student" in params
     assert {leaf.dtype for leaf in jax.tree.leaves((params, started.frozen))} == {np.dtype(np.float32)}
     init = jax.jit(started.method.init)
-    first, again, other = (init(jax.random.key(seed), started.batch) for seed in (started.config.seed, started.config.seed, 7))
+    first, again, other = (init(jax.random.key(seed), started.batch) for seed in (started.run.config.seed, started.run.config.seed, 7))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     jax.tree.map(np.testing.assert_array_equal, first[0], params)
     changed = [np.any(one != two) for one, two in zip(jax.tree.leaves(first[0]), jax.tree.leaves(other[0]), strict=True)]
@@ -108,7 +116,7 @@ def test_loss_is_a_mean_over_examples(name):
     """
     run = run_of(*run_with(name))
     config = shrink(run.config, {"drop_path": 0.0})
-    method, _ = training.build_method(config, training.plan_of(config, 64))
+    method = build(dataclasses.replace(run, config=config), 64).method
     started = first_steps(*run_with(name))
     params, model_state, frozen, batch, key, step = arguments(started)
     loss = jax.jit(method.loss)
@@ -162,10 +170,10 @@ def test_prediction_is_the_students_alone(name, started):
 def test_terms_add_up_to_the_loss(name, started):
     """Where a method tells its terms apart, they are what the loss consists of."""
     if started.method.terms is None:
-        assert len(started.config.distill.weights) == 0 or not started.method.teachers
+        assert len(started.run.config.distill.weights) == 0 or not started.method.teachers
         return
     terms = jax.jit(started.method.terms)(*arguments(started))
-    assert set(terms) == {"task", *(name for name, weight in started.config.distill.weights.items() if weight)}
+    assert set(terms) == {"task", *(name for name, weight in started.run.config.distill.weights.items() if weight)}
     np.testing.assert_allclose(sum(terms.values()), compiled_loss(name)(*arguments(started))[0], rtol=1e-6)
 
 
@@ -183,7 +191,7 @@ def test_prediction_with_flip_does_not_tell_left_from_right(name, started):
 @every_method
 def test_average_follows_the_parameters(name, started):
     """The average after two steps, by the formula of train/step.py; without one the parameters are evaluated."""
-    decay = started.config.student.train.ema_decay
+    decay = started.run.block.train.ema_decay
     states = started.states
     if decay == 0:
         assert states[2].ema is None and states[2].evaluated_params is states[2].params

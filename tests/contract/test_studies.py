@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from tiny import get_config
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs, pipeline
+from kdpose_jax.experiment import checks, configs, modules, pipeline
 from kdpose_jax.study import runner as command
 from kdpose_jax.study.declare import Of, Run
 
@@ -49,14 +49,14 @@ def test_the_launcher_takes_every_run(path, text):
     study = command.load(f"{path}:{text}" if text else str(path))
     study.check()
     assert study.seeds == (0, 1, 2)
-    configs = {run.name: config_of(run) for run in study.runs}
+    of_runs = {run.name: config_of(run) for run in study.runs}
     for first, second in itertools.combinations(study.runs, 2):
         teachers = {run.fields["teacher.checkpoint"] if "teacher.checkpoint" in run.fields else None for run in (first, second)}
-        same = configs.as_dict(configs[first.name]) == configs.as_dict(configs[second.name]) and len(teachers) == 1
+        same = configs.as_dict(of_runs[first.name]) == configs.as_dict(of_runs[second.name]) and len(teachers) == 1
         assert not same, f"{first.name} and {second.name} are the same"
     for run in study.runs:
-        config = configs[run.name]
-        configs.check(config)
+        config = of_runs[run.name]
+        checks.check(config)
         runs = pipeline.planned_runs(config)
         pipeline.check_before_data(runs)
         shown = {row.network for row in study.rows if row.run == run.name}
@@ -68,7 +68,7 @@ def test_columns_are_those_of_the_protocol(path, text):
     study = command.load(f"{path}:{text}" if text else str(path))
     for run in study.runs:
         config = config_of(run)
-        protocol = configs.load("evaluate", config.eval.protocol, "eval.protocol").Protocol
+        protocol = modules.protocol(config.eval.protocol).Protocol
         columns = protocol.columns if isinstance(protocol.columns, tuple) else (("pck",),)  # PCK's are named after a setting
         assert {key for key, *_ in study.columns} <= {key for key, *_ in columns}
 

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
-from tiny import build_run, example_batch, mesh_of, quick_compiles, recording, run_of  # noqa: F401
+from tiny import example_batch, mesh_of, quick_compiles, recording, run_of  # noqa: F401
 
 from kdpose_jax.experiment import memory
+from kdpose_jax.experiment.run import build
 from kdpose_jax.methods.cdkd.adapters import ProjectorEnsemble
 from kdpose_jax.train import sharding, state
 from kdpose_jax.train.step import build_step
@@ -23,10 +24,11 @@ KERNEL = ("projection", "projectors", "kernel")
 @functools.cache
 def started():
     """CDKD with dense projectors on 8 devices that share them: (method, optimiser, batch, teacher, key, state at step 0, its layout)."""
-    config = run_of("cdkd", "demo", "student").config
+    run = run_of("cdkd", "demo", "student")
+    config = run.config
     config.distill.projection.kind, config.distill.projection.ensemble = "dense", 2
-    method, config, optimizer = build_run(config)
-    optimizer = optax.chain(recording(), optimizer)
+    built = build(run, 64)
+    method, optimizer = built.method, optax.chain(recording(), built.optimizer)
     mesh = mesh_of(DEVICES)
     everywhere = sharding.replicated(mesh)
     batch = jax.device_put(example_batch(config, DEVICES), sharding.over_batch(mesh))

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from tiny import build_run, example_batch, mesh_of, quick_compiles, run_of  # noqa: F401
+from tiny import example_batch, mesh_of, quick_compiles, run_of  # noqa: F401
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.experiment.run import build
 from kdpose_jax.train import sharding, state
 from kdpose_jax.train.step import build_step
 
@@ -19,10 +20,12 @@ EXAMPLES, STEPS = 8, 3
 @functools.cache
 def train(devices):
     """Three steps with stochastic depth, phase augmentation and an average: (losses and norms, the last state, the batch)."""
-    config = run_of("scjd", "demo", "student").config
+    run = run_of("scjd", "demo", "student")
+    config = run.config
     config.student.network.drop_path, config.student.network.depth = 0.2, 2
     config.student.input.phase_augmentation = True
-    method, config, optimizer = build_run(config)
+    built = build(run, 64)
+    method, optimizer = built.method, built.optimizer
     mesh = mesh_of(devices)
     everywhere = sharding.replicated(mesh)
     key = jax.device_put(jax.random.key(1), everywhere)

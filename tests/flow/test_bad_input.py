@@ -13,7 +13,7 @@ import torch
 from launching import TINY, launch_main
 from torch_states import mixste_state
 
-import launch
+from kdpose_jax import program
 from kdpose_jax.data.sequences import read
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import held
@@ -228,5 +228,5 @@ def test_what_orbax_logs_of_a_failure_has_no_traceback():
     except ValueError:
         record = logging.LogRecord("absl", logging.ERROR, "file", 1, "Save failed.", (), sys.exc_info())
     assert "Traceback" in logging.Formatter().format(copy.copy(record))
-    assert launch.without_traceback(record)
+    assert program.without_traceback(record)
     assert logging.Formatter().format(record) == "Save failed."

@@ -9,7 +9,8 @@ from tiny import get_config, mesh_of, quick_compiles, shrink  # noqa: F401
 from data_prep import convert
 from kdpose_jax.data import persons
 from kdpose_jax.evaluate.protocols import pck
-from kdpose_jax.experiment import pipeline, training
+from kdpose_jax.experiment import pipeline
+from kdpose_jax.experiment.run import build
 from kdpose_jax.train import state
 from kdpose_jax.train.step import build_step
 
@@ -27,9 +28,8 @@ def test_student_learns_its_pictures_by_heart(tmp_path):
     (run,) = (run for run in pipeline.planned_runs(shrink(get_config("cdkd", "demo"))) if run.name == "baseline")
     run.config.student.train.batch, run.config.student.train.epochs = PERSONS, float(STEPS)
     run.config.student.optim.learning_rate = 1e-2
-    plan = training.plan_of(run.config, PERSONS)
-    method, config = training.build_method(run.config, plan)
-    _, optimizer = training.build_optimizer(method, config, plan)
+    built = build(run, PERSONS)
+    method, optimizer = built.method, built.optimizer
     place = NamedSharding(mesh_of(1), PartitionSpec())
     batch, key = jax.device_put((batch, jax.random.key(0)), place)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power

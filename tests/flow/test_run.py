@@ -14,8 +14,7 @@ from golden import REPOSITORY
 from launching import final_params, launch_main
 
 from kdpose_jax.checkpoint.loading import run_meta
-from kdpose_jax.experiment import configs
-from kdpose_jax.methods.scjd.method import build
+from kdpose_jax.experiment import configs, weights
 
 NETWORKS = ("teacher", "baseline", "student")
 
@@ -117,5 +116,8 @@ def test_evaluation_repeats_on_any_number_of_devices(finished, devices):
 
 def test_builder_reads_the_config_it_stored(finished):
     workdir, _ = finished
-    config = configs.from_dict(run_meta(workdir / "student")["config"])
-    assert build(config.lock()).teachers[0].checkpoint == str(workdir / "teacher")
+    run = weights.stored_run(str(workdir / "student"))
+    method = run.method.build(run.config.lock(), run.stage)
+    assert method.teachers[0].checkpoint == str(workdir / "teacher")
+    teacher = weights.stored_run(str(workdir / "teacher"))
+    assert (teacher.stage, teacher.method_name) == ("teacher", "supervised")

@@ -240,7 +240,7 @@ def config_json(folder: pathlib.Path) -> Reader:
     folder.mkdir(parents=True, exist_ok=True)
 
     def read(content: bytes) -> None:
-        for name in ("config.json", configs.DATA_FILE):
+        for name in ("config.json", "data.json"):
             (folder / name).write_bytes(content)
         try:
             configs.refuse_other_run(epath.Path(folder), config)

@@ -48,14 +48,14 @@ def override(folder: pathlib.Path) -> Reader:
     """One `--config.field=value` of the command line, and the check of the config that it makes."""
     from absl import flags
 
-    import launch
-    from kdpose_jax.experiment import configs
+    from kdpose_jax import program
+    from kdpose_jax.experiment import checks
 
     def read(content: bytes) -> None:
         argument = content.decode("utf-8", "replace")
         try:
-            words, config = launch.parse_flags(["launch.py", "--config=configs/scjd.py", f"--config.{argument}"])
-            configs.check(config)
+            words, config = program.parse_flags(["launch.py", "--config=configs/scjd.py", f"--config.{argument}"])
+            checks.check(config)
         finally:
             flags.FLAGS.unparse_flags()
 

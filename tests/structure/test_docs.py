@@ -17,7 +17,7 @@ LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^()\s>]+)>?(?:\s+\"[^\
 REFERENCE = re.compile(r"^ {0,3}\[[^\]]+\]:\s*<?(\S+?)>?(?:\s|$)")
 CITATION = re.compile(r"\bdocs/[\w./-]+?\.md(?:#[\w-]*\w)?")
 NAMED_FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)+\.py)`")
-OLD_CITATION = re.compile(r"\bspec/|\b[Ss]pec \d|\bspec of the method")
+OLD_CITATION = re.compile(r"(?<!\.com/)\bspec/|\b[Ss]pec \d|\bspec of the method")
 
 
 @functools.cache

@@ -7,11 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import precision
-from tiny import example_batch, quick_compiles, shrink  # noqa: F401
+from tiny import (  # noqa: F401
+    built_on,
+    example_batch,
+    quick_compiles,
+    shrink,
+)
 
 from configs import baselines as config_file
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import training
 from kdpose_jax.methods.baselines import losses, terms
 from kdpose_jax.methods.baselines import method as method_module
 from kdpose_jax.models.mixste import MixSTE
@@ -130,7 +134,7 @@ def config_with(**changes):
 
 def build(**changes):
     config = config_with(**changes)
-    return training.build_method(config, training.plan_of(config, 64))
+    return built_on(config, 64)
 
 
 def layers(depth, frames, width, seed):
@@ -187,7 +191,7 @@ def test_terms_are_weighted(monkeypatch):
     weights = {"output": 2.0, "hints": 3.0, "attention": 5.0, "relations": 7.0}
     config = config_with(**{f"distill__weights__{name}": weight for name, weight in weights.items()})
     config.student.network.depth = 1
-    method, config = training.build_method(config, training.plan_of(config, 64))
+    method, config = built_on(config, 64)
     monkeypatch.setattr(method_module, "distillation_terms", lambda *_: {name: jnp.asarray([1.0, 2.0]) for name in weights})
     batch = example_batch(config)
     found = jax.jit(lambda: method.terms(method.init(KEY, batch)[0], {}, {}, batch, KEY, jnp.asarray(0, jnp.int32)))()
@@ -199,7 +203,7 @@ def test_terms_are_weighted(monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_term_without_a_weight_is_not_computed(name):
     config = shrink(config_file.get_config(f"demo,kd={name}"))
-    method, config = training.build_method(config, training.plan_of(config, 64))
+    method, config = built_on(config, 64)
     batch = example_batch(config)
     params, _, frozen = jax.eval_shape(method.init, KEY, batch)
     assert ("regressor" in params) == (name == "hints") and set(frozen) == {"teacher"}

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
-from tiny import get_config
+from tiny import get_config, run_on
 
+from data_prep import convert
 from kdpose_jax.contracts import Method
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs, data, evaluation, gradients, pipeline, training, weights
-from kdpose_jax.experiment.training import Surroundings
+from kdpose_jax.experiment import configs, data, evaluation, gradients, pipeline, weights
+from kdpose_jax.experiment.run import Context, open_training
+from kdpose_jax.folders import RunFolder, WorkFolder
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
 
@@ -44,11 +46,11 @@ def test_which_checkpoint_is_said(tmp_path):
 def test_config_of_another_version_is_refused(monkeypatch):
     """A run whose config lacks what this version reads is named, with the remedy, where it would be a traceback later."""
     stored = configs.as_dict(get_config("scjd", "demo"))
-    monkeypatch.setattr(weights.checkpoint_teacher, "run_meta", lambda path: {"config": stored})
-    assert weights.stored_config("/runs/old").task == "lifting"
+    monkeypatch.setattr(weights.loading, "run_meta", lambda path: {"config": stored})
+    assert weights.stored_run("/runs/old").config.task == "lifting"
     del stored["task"], stored["student"]["pretrained"]
     with pytest.raises(UserError, match="'/runs/old' was trained by another version .* lacks task, student.pretrained") as caught:
-        weights.stored_config("/runs/old")
+        weights.stored_run("/runs/old")
     assert "\n" not in str(caught.value)
 
 
@@ -93,12 +95,12 @@ def found(monkeypatch):
     metadata = dict.fromkeys(configs.DATA_IDENTITY, "same")
     monkeypatch.setattr(data.schema, "read_metadata", lambda folder, kind: metadata)
     made = []
-    monkeypatch.setattr(data.convert, "prepare", lambda name, out, show, **_: made.append(out))
+    monkeypatch.setattr(convert, "prepare", lambda name, out, show, **_: made.append(out))
 
     def find(config, home, workdir=None):
         made.clear()
         given = None if workdir is None else epath.Path(workdir)
-        return data.find_records(config, str(home), epath.Path(home), given, print), bool(made)
+        return data.find_records(config, str(home), epath.Path(home), given, convert, print), bool(made)
 
     find.metadata = metadata
     return find
@@ -152,12 +154,12 @@ def test_damaged_files_of_a_run_get_a_sentence(run_of_demo, content):
     config, run = run_of_demo
     folder, nothing = epath.Path(run), dict.fromkeys(configs.DATA_IDENTITY)
     for name, read in (
-        (configs.CONFIG_FILE, lambda: configs.refuse_other_run(folder, config)),
-        (configs.DATA_FILE, lambda: configs.holds_other_data(folder, nothing)),
-        (gradients.FILE, lambda: gradients.is_whole(folder)),
+        (WorkFolder(folder).config, lambda: configs.refuse_other_run(folder, config)),
+        (WorkFolder(folder).data_identity, lambda: configs.holds_other_data(folder, nothing)),
+        (RunFolder(folder).gradients, lambda: gradients.is_whole(RunFolder(folder).gradients)),
     ):
-        (run / name).write_bytes(content.encode("latin-1"))
-        with pytest.raises(UserError, match=f"{name}' is damaged .*: use another") as refused:
+        name.write_bytes(content.encode("latin-1"))
+        with pytest.raises(UserError, match=f"{name.name}' is damaged .*: use another") as refused:
             read()
         assert "\n" not in str(refused.value)
 
@@ -165,7 +167,7 @@ def test_damaged_files_of_a_run_get_a_sentence(run_of_demo, content):
 def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypatch):
     """Of an evaluation: whatever happens to the pictures."""
     order = []
-    monkeypatch.setattr(pipeline.summary, "tell", lambda *arguments: order.append("table"))
+    monkeypatch.setattr(pipeline.run_page, "tell", lambda *arguments: order.append("table"))
     write = lambda *arguments: order.append("results.json")  # noqa: E731
     monkeypatch.setattr(pipeline.results, "write_results", write)
 
@@ -173,13 +175,14 @@ def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypat
         order.append("pictures")
         raise UserError("'a.png' could not be written.")
 
-    monkeypatch.setattr(pipeline.summary, "draw", draw)
+    monkeypatch.setattr(pipeline.run_page, "draw", draw)
     monkeypatch.setattr(pipeline, "open_protocol", lambda *arguments: None)
     monkeypatch.setattr(pipeline, "origin_of", lambda *arguments: {})
     monkeypatch.setattr(pipeline.results, "fingerprint", lambda *arguments: {})
     with pytest.raises(UserError, match="a.png"):
-        config = get_config("scjd", "demo")
-        pipeline.report_evaluation(epath.Path(tmp_path), "student", {}, config, {}, None, print)
+        run = run_on(get_config("scjd", "demo"))
+        folder = WorkFolder(epath.Path(tmp_path))
+        pipeline.report_evaluation(folder, run, "student", {}, {}, None)
     assert order == ["table", "results.json", "pictures"]
 
 
@@ -188,12 +191,14 @@ def evaluated(tmp_path, monkeypatch):
     """(config, metadata, function that evaluates into a folder of that name and gives the number of the evaluation that it shows)."""
     config = get_config("cdkd", "demo")
     metadata = dict.fromkeys(configs.DATA_IDENTITY, "same")
-    around = Surroundings(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print, Stop())
+    context = Context(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print, Stop())
     made = []
     monkeypatch.setattr(evaluation, "evaluate_network", lambda *arguments: made.append(arguments) or {"number": len(made)})
 
     def evaluate(folder="student", checkpoint="run"):
-        record = evaluation.evaluate_once(epath.Path(tmp_path / folder), config, str(tmp_path / checkpoint), metadata, around)
+        place = RunFolder(epath.Path(tmp_path / folder))
+        checkpoint = str(tmp_path / checkpoint)
+        record = evaluation.evaluate_once(place, run_on(config), checkpoint, metadata, context)
         return record["number"]
 
     return config, metadata, evaluate
@@ -231,29 +236,29 @@ def test_a_teacher_that_was_scored_in_its_own_run_is_not_scored_again(evaluated)
 
 
 def test_gradient_report_is_whole_with_both_moments(tmp_path):
-    folder = epath.Path(tmp_path)
-    assert not gradients.is_whole(folder)
-    gradients.write(folder, "start", {"task": 1.0})
-    assert not gradients.is_whole(folder)
-    gradients.write(folder, "end", {"task": 0.5})
-    assert gradients.is_whole(folder)
-    assert json.loads((tmp_path / gradients.FILE).read_text()) == {"start": {"task": 1.0}, "end": {"task": 0.5}}
+    path = RunFolder(epath.Path(tmp_path)).gradients
+    assert not gradients.is_whole(path)
+    gradients.write(path, "start", {"task": 1.0})
+    assert not gradients.is_whole(path)
+    gradients.write(path, "end", {"task": 0.5})
+    assert gradients.is_whole(path)
+    assert json.loads(path.read_text()) == {"start": {"task": 1.0}, "end": {"task": 0.5}}
 
 
 def test_runs_that_read_the_same_share_their_examples(tmp_path, monkeypatch):
     """Teacher, baseline and student of a lifting experiment read the same windows; what is asked for otherwise is opened by itself."""
     opened = []
     monkeypatch.setattr(sequences, "open_training", lambda motion, **asked: opened.append(asked) or object())
-    around = Surroundings(epath.Path(tmp_path), "motion", None, None, print, Stop())
+    context = Context(epath.Path(tmp_path), "motion", None, None, print, Stop())
     config = get_config("scjd", "demo")
-    first, *others = (training.open_training(run.config, around) for run in pipeline.planned_runs(config))
+    first, *others = (open_training(run, context) for run in pipeline.planned_runs(config))
     assert others == [first, first] and len(opened) == 1
     for key, value in (("seed", 1), ("data.frames", 9), ("data.training.flip", False), ("data.training.stride", 3)):
-        changed = pipeline.copy_of(config)
+        changed = configs.copy_of(config)
         changed.update_from_flattened_dict({key: value})
-        assert training.open_training(changed, around) is not first
+        assert open_training(run_on(changed), context) is not first
         assert opened[-1][key.split(".")[-1]] == value
-    assert len(opened) == 5 and training.open_training(config, around) is first
+    assert len(opened) == 5 and open_training(run_on(config), context) is first
 
 
 def test_norms_of_terms():
@@ -288,6 +293,39 @@ def test_networks_that_are_trained(method, baseline, names):
     runs = pipeline.planned_runs(config)
     assert [run.name for run in runs] == names
     assert runs[-1].title == ("student" if method == "supervised" else "student with SCJD")
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_checkpoints_say_which_block_was_trained(monkeypatch, stage):
+    """Those of before version 0.2 had the trained block in the student's place, and say nothing."""
+    stored = configs.as_dict(get_config("scjd", "demo"))
+    meta = {"config": stored, "stage": stage}
+    monkeypatch.setattr(weights.loading, "run_meta", lambda path: meta)
+    run = weights.stored_run("/runs/demo/net")
+    assert (run.stage, run.name) == (stage, "net")
+    assert run.method_name == {"teacher": "supervised", "student": "scjd"}[stage]
+    assert configs.as_dict(run.block) == stored[stage]
+    del meta["stage"]
+    stored["method"], stored["student"] = "supervised", stored["teacher"]
+    old = weights.stored_run("/runs/demo/net")
+    assert (old.stage, old.method_name) == ("student", "supervised")
+    assert configs.as_dict(old.block) == stored["teacher"]
+
+
+def test_options_that_are_gone_leave_old_runs_alone():
+    """A run that did not use them goes on; one that did is another run."""
+    stored = configs.as_dict(get_config("scjd", "demo"))
+    old = configs.from_dict(stored).to_dict()
+    old["distill"]["cache_teacher_poses"] = False
+    old["distill"]["temporal"]["correlation_joints"] = 0
+    assert configs.differences(configs.without_unused(old, stored), stored) == []
+    old["distill"]["cache_teacher_poses"] = True
+    old["distill"]["temporal"]["correlation_joints"] = 4
+    changed = configs.differences(configs.without_unused(old, stored), stored)
+    assert [line.split(":")[0] for line in changed] == [
+        "distill.cache_teacher_poses",
+        "distill.temporal.correlation_joints",
+    ]
 
 
 def test_configs_of_older_versions_are_brought_up_to_date():

@@ -9,7 +9,8 @@ from tiny import get_config
 
 from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import memory, pipeline, training
+from kdpose_jax.experiment import memory, pipeline
+from kdpose_jax.experiment.run import build
 
 
 def dense(width):
@@ -124,13 +125,12 @@ def test_dense_projectors_of_coco64():
         config.student.network.modules = config.teacher.network.modules = (1, 1, 1)
         config.student.network.blocks = config.teacher.network.blocks = 1
         run = pipeline.planned_runs(config)[-1]
-        method, locked = training.build_method(run.config, training.plan_of(run.config, 1000))
-        _, optimizer = training.build_optimizer(method, locked, training.plan_of(locked, 1000))
+        built = build(run, 1000)
         example = {
             "image": np.zeros((1, 64, 64, 3), np.uint8), "teacher_image": np.zeros((1, 256, 256, 3), np.uint8),
             "joints": np.zeros((1, 17, 2), np.float32), "joint_weight": np.zeros((1, 17), np.float32),
         }  # fmt: skip
-        totals[kind] = memory.estimate(method, optimizer, example, batch=8, accumulate=1, devices=8, with_ema=False, fsdp=False)
+        totals[kind] = memory.estimate(built.method, built.optimizer, example, batch=8, accumulate=1, devices=8, with_ema=False, fsdp=False)
     difference = totals["dense"].parameters - totals["kron"].parameters
     assert 3.3 < difference / 2**30 < 3.45  # 3.4 GiB in float32
     assert 2 * difference == totals["dense"].optimizer - totals["kron"].optimizer

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+import kdpose_jax
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures
@@ -84,34 +85,42 @@ def test_bad_results(tmp_path, content, message):
         read_results(tmp_path / "results.json")
 
 
-def test_fingerprint_of_a_checkout(tmp_path):
+def test_fingerprint_of_a_checkout(tmp_path, monkeypatch):
     def git(*arguments):
         options = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
         command = ["git", "-C", str(tmp_path), *options, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    assert fingerprint(tmp_path, "float32", {})["commit"] is None
+    monkeypatch.setattr(kdpose_jax, "__file__", str(tmp_path / "package" / "__init__.py"))
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("one")
+    assert fingerprint("float32", {})["commit"] is None
     git("init", "-q")
-    (tmp_path / "inner").mkdir()
     (tmp_path / "file").write_text("one")
-    git("add", "file")
+    git("add", "file", "package")
     git("commit", "-q", "--no-verify", "-m", "first")
     (tmp_path / "results").write_text("a run's own output changes nothing")
-    record = fingerprint(tmp_path, "bfloat16", {"teacher": "t"})
+    record = fingerprint("bfloat16", {"teacher": "t"})
     assert record["commit"] == git("rev-parse", "HEAD")
     assert record["uncommitted_changes"] is False
     assert record["versions"]["jax"] == jax.__version__
     assert record["device_count"] == jax.device_count() and record["platform"] == "cpu"
     assert record["precision"] == "bfloat16" and record["teacher"] == "t"
+    assert record["version"] == kdpose_jax.__version__
     json.dumps(record, allow_nan=False)
     (tmp_path / "file").write_text("two")
-    assert fingerprint(tmp_path, "float32", {})["uncommitted_changes"] is True
-    assert fingerprint(tmp_path / "inner", "float32", {})["commit"] is None  # the checkout around it is not its own
+    assert fingerprint("float32", {})["uncommitted_changes"] is True
+    # A checkout that merely surrounds an installed package is not its own.
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    (installed / "__init__.py").write_text("")
+    monkeypatch.setattr(kdpose_jax, "__file__", str(installed / "__init__.py"))
+    assert fingerprint("float32", {})["commit"] is None
 
 
-def test_fingerprint_states_the_matmul_precision(tmp_path):
+def test_fingerprint_states_the_matmul_precision():
     with jax.default_matmul_precision("highest"):
-        assert fingerprint(tmp_path, "float32", {})["matmul_precision"] == "highest"
+        assert fingerprint("float32", {})["matmul_precision"] == "highest"
 
 
 def test_metrics_of_a_killed_and_resumed_run(tmp_path):

@@ -80,7 +80,7 @@ def place(tmp_path, monkeypatch):
     """A repository with a launcher that takes no time, and a study."""
     (tmp_path / "launch.py").write_text(textwrap.dedent(LAUNCHER).format(calls=str(tmp_path / "calls"), cores=str(tmp_path / "cores")))
     (tmp_path / "study.py").write_text(STUDY)
-    monkeypatch.setattr(command, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(command, "LAUNCHER", (sys.executable, str(tmp_path / "launch.py")))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -195,8 +195,8 @@ def test_damaged_results_are_found_before_anything_runs(place, capsys):
 
 
 def test_a_stop_is_passed_on_and_the_same_command_goes_on(place):
-    script = "import sys; from kdpose_jax.report import study; import pathlib; study.REPOSITORY = pathlib.Path('.').resolve(); "
-    script += "sys.exit(study.main(sys.argv[1:]))"
+    script = "import sys; from kdpose_jax.study import runner; "
+    script += "runner.LAUNCHER = (sys.executable, 'launch.py'); sys.exit(runner.main(sys.argv[1:]))"
     words = [sys.executable, "-c", script, "study.py", "--out", "out", "--config.behave=wait"]
     process = subprocess.Popen(words, cwd=place, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True)
     log = place / "out" / "plain" / "seed_4.log"

@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import example_batch, quick_compiles, run_of  # noqa: F401
+from tiny import (  # noqa: F401
+    built_on,
+    example_batch,
+    quick_compiles,
+    run_of,
+)
 
-from kdpose_jax.experiment import training
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.tasks.lifting_networks import build_mixste
@@ -19,7 +23,7 @@ def scene():
     """The tiny teacher's method with weights of its own, its config, a batch, parameters, and the network's plain pose."""
     config = run_of("scjd", "demo", "teacher").config
     config.student.loss.smoothness, config.student.loss.velocity, config.student.network.drop_path = 0.3, 1.7, 0.0
-    method, config = training.build_method(config, training.plan_of(config, 64))
+    method, config = built_on(config, 64)
     batch = example_batch(config)
     params, model_state, frozen = jax.jit(method.init)(jax.random.key(0), batch)
     assert (set(params), model_state, frozen) == ({"student"}, {}, {})
