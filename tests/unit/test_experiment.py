@@ -182,7 +182,8 @@ def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypat
     with pytest.raises(UserError, match="a.png"):
         run = run_on(get_config("scjd", "demo"))
         folder = WorkFolder(epath.Path(tmp_path))
-        pipeline.report_evaluation(folder, run, "student", {}, {}, None)
+        context = Context(folder.path, None, None, None, print, Stop())
+        pipeline.report_evaluation(folder, run, "student", {}, {}, context)
     assert order == ["table", "results.json", "pictures"]
 
 
