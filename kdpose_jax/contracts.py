@@ -263,10 +263,14 @@ class Method:
     """
 
     init: Callable[[jax.Array, Batch], tuple[Tree, Tree, Tree]]
-    loss: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], tuple[jax.Array, tuple[Metrics, Tree]]]
+    loss: Callable[
+        [Tree, Tree, Tree, Batch, jax.Array, jax.Array], tuple[jax.Array, tuple[Metrics, Tree]]
+    ]
     predict: Predict
     predict_with_flip: Predict
-    terms: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], dict[str, jax.Array]] | None = None
+    terms: (
+        Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], dict[str, jax.Array]] | None
+    ) = None
     teachers: tuple[Teacher, ...] = ()
     groups: tuple[Group, ...] = ()
     shared_axes: tuple[tuple[str, int], ...] = ()

@@ -36,7 +36,9 @@ class Reach(NamedTuple):
 NO_REACH = Reach(0.0, 0.0, False)
 
 
-def crop_affine(center: np.ndarray, scale: np.ndarray, rotation: np.ndarray | float, size: int | tuple[int, int]) -> np.ndarray:
+def crop_affine(
+    center: np.ndarray, scale: np.ndarray, rotation: np.ndarray | float, size: int | tuple[int, int]
+) -> np.ndarray:
     """Photograph -> crop, the closed form of HRNet's get_affine_transform.
 
     p' = (W/a) R(t)^T (p - c) + (W/2, H/2): docs/methods/pose2d.md#crops.
@@ -54,7 +56,9 @@ def crop_affine(center: np.ndarray, scale: np.ndarray, rotation: np.ndarray | fl
     center, angle = np.asarray(center, np.float64), np.radians(np.asarray(rotation, np.float64))
     ratio = width / (UNIT * np.asarray(scale, np.float64)[..., 0])
     cosine, sine = ratio * np.cos(angle), ratio * np.sin(angle)
-    turn = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], -2)  # [..., 2, 2], R(t)^T
+    turn = np.stack(
+        [np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], -2
+    )  # [..., 2, 2], R(t)^T
     offset = np.asarray([width / 2, height / 2]) - np.einsum("...ij,...j->...i", turn, center)
     return np.concatenate([turn, offset[..., None]], -1)
 
@@ -62,8 +66,13 @@ def crop_affine(center: np.ndarray, scale: np.ndarray, rotation: np.ndarray | fl
 def invert_affine(matrix: np.ndarray) -> np.ndarray:
     """The inverse of an affine map. `[..., 2, 3]` in and out."""
     (a, b), (c, d) = np.moveaxis(np.asarray(matrix, np.float64)[..., :2], (-2, -1), (0, 1))
-    turn = np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2) / (a * d - b * c)[..., None, None]
-    return np.concatenate([turn, -np.einsum("...ij,...j->...i", turn, matrix[..., 2])[..., None]], -1)
+    turn = (
+        np.stack([np.stack([d, -b], -1), np.stack([-c, a], -1)], -2)
+        / (a * d - b * c)[..., None, None]
+    )
+    return np.concatenate(
+        [turn, -np.einsum("...ij,...j->...i", turn, matrix[..., 2])[..., None]], -1
+    )
 
 
 def mirror_affine(matrix: np.ndarray, width: np.ndarray | int) -> np.ndarray:
@@ -157,8 +166,13 @@ def half_body(
 
 
 def reachable_region(
-    center: np.ndarray, scale: np.ndarray, joints: np.ndarray, visible: np.ndarray, upper_body: Sequence[int],
-    photograph: tuple[int, int], reach: Reach,
+    center: np.ndarray,
+    scale: np.ndarray,
+    joints: np.ndarray,
+    visible: np.ndarray,
+    upper_body: Sequence[int],
+    photograph: tuple[int, int],
+    reach: Reach,
 ) -> tuple[int, int, int, int] | None:
     """The part of a photograph that square crops of one person can sample, whatever is drawn.
 

@@ -57,7 +57,9 @@ def flip(coordinates: Array, flip_permutation: Sequence[int]) -> Array:
     """
     sign = np.ones(coordinates.shape[-1], coordinates.dtype)
     sign[0] = -1
-    return coordinates[..., np.asarray(flip_permutation), :] * sign.reshape((1,) * (coordinates.ndim - 1) + sign.shape)
+    return coordinates[..., np.asarray(flip_permutation), :] * sign.reshape(
+        (1,) * (coordinates.ndim - 1) + sign.shape
+    )
 
 
 def flip_intrinsics(intrinsics: Array) -> Array:

@@ -23,7 +23,9 @@ def _library(array: Array):
     return np if isinstance(array, np.ndarray) else jnp
 
 
-def to_bins(joints: Array, weight: Array, *, size: tuple[int, int], split_ratio: float) -> tuple[Array, Array]:
+def to_bins(
+    joints: Array, weight: Array, *, size: tuple[int, int], split_ratio: float
+) -> tuple[Array, Array]:
     """SimDR labels: the nearest bin on each axis, halves to the even one (SimCC, core/loss.py).
 
     See docs/methods/pose2d.md#simdr-labels.
@@ -39,7 +41,9 @@ def to_bins(joints: Array, weight: Array, *, size: tuple[int, int], split_ratio:
     """
     library = _library(joints)
     bins = library.round(joints * split_ratio)
-    last = library.asarray([count - 1 for count in count_bins(size, split_ratio)], bins.dtype).reshape((1,) * (bins.ndim - 1) + (2,))
+    last = library.asarray(
+        [count - 1 for count in count_bins(size, split_ratio)], bins.dtype
+    ).reshape((1,) * (bins.ndim - 1) + (2,))
     inside = library.all((bins >= 0) & (bins <= last), axis=-1)
     return library.clip(bins, 0, last).astype(library.int32), weight * inside.astype(weight.dtype)
 
@@ -81,7 +85,9 @@ def to_gaussians(
     for axis, count in enumerate(count_bins(size, split_ratio)):
         bins = library.arange(count, dtype=joints.dtype).reshape((1,) * (joints.ndim - 1) + (-1,))
         offset = bins - joints[..., axis, None] * split_ratio
-        target = library.exp(-library.square(offset) / (2 * sigma**2)) / (sigma * (2 * np.pi) ** 0.5)
+        target = library.exp(-library.square(offset) / (2 * sigma**2)) / (
+            sigma * (2 * np.pi) ** 0.5
+        )
         targets.append(target * (weight > 0)[..., None].astype(target.dtype))
     return *targets, weight
 
@@ -90,10 +96,14 @@ def _within_reach(centre: Array, reach: float, size: tuple[int, int]) -> Array:
     """Whether any part of a Gaussian is in the picture, with the reference's rounding towards zero. `[..., J]`."""
     library = _library(centre)
     limit = library.asarray(size, centre.dtype).reshape((1,) * (centre.ndim - 1) + (2,))
-    return library.all((library.trunc(centre - reach) < limit) & (library.trunc(centre + reach + 1) >= 0), axis=-1)
+    return library.all(
+        (library.trunc(centre - reach) < limit) & (library.trunc(centre + reach + 1) >= 0), axis=-1
+    )
 
 
-def decode(x: Array, y: Array, *, split_ratio: float, coordinate: str, score: str) -> tuple[Array, Array]:
+def decode(
+    x: Array, y: Array, *, split_ratio: float, coordinate: str, score: str
+) -> tuple[Array, Array]:
     """Probabilities of both axes -> joints.
 
     Args:
@@ -111,9 +121,13 @@ def decode(x: Array, y: Array, *, split_ratio: float, coordinate: str, score: st
     places, peaks = [], []
     for probabilities in (x, y):
         if coordinate == "expectation":
-            bins = library.arange(probabilities.shape[-1], dtype=probabilities.dtype).reshape((1,) * (probabilities.ndim - 1) + (-1,))
+            bins = library.arange(probabilities.shape[-1], dtype=probabilities.dtype).reshape(
+                (1,) * (probabilities.ndim - 1) + (-1,)
+            )
             highest = library.argmax(probabilities, axis=-1).astype(probabilities.dtype)[..., None]
-            near = probabilities * (library.abs(bins - highest) <= EXPECTATION_REACH * split_ratio).astype(probabilities.dtype)
+            near = probabilities * (
+                library.abs(bins - highest) <= EXPECTATION_REACH * split_ratio
+            ).astype(probabilities.dtype)
             place = library.sum(near * bins, axis=-1) / library.sum(near, axis=-1)
         else:
             place = library.argmax(probabilities, axis=-1).astype(probabilities.dtype)
@@ -138,7 +152,9 @@ def flip_shift(kind: str, split_ratio: float) -> int:
     return 1 if kind == "one" else int(split_ratio) - 1
 
 
-def mirror_back(x: Array, y: Array, *, flip_permutation: Sequence[int], shift: int) -> tuple[Array, Array]:
+def mirror_back(
+    x: Array, y: Array, *, flip_permutation: Sequence[int], shift: int
+) -> tuple[Array, Array]:
     """Logits of the mirrored crop -> logits of the crop: x reversed, left and right swapped.
 
     See docs/methods/pose2d.md#flip-test.
@@ -159,7 +175,9 @@ def mirror_back(x: Array, y: Array, *, flip_permutation: Sequence[int], shift: i
     return x, y
 
 
-def merge_flip(plain: tuple[Array, Array], mirrored: tuple[Array, Array], *, merge: str) -> tuple[Array, Array]:
+def merge_flip(
+    plain: tuple[Array, Array], mirrored: tuple[Array, Array], *, merge: str
+) -> tuple[Array, Array]:
     """Probabilities of x and y from the logits of the crop and of its mirror image, already mirrored back.
 
     Args:
@@ -168,12 +186,22 @@ def merge_flip(plain: tuple[Array, Array], mirrored: tuple[Array, Array], *, mer
       merge: the mean of `probabilities` (SimDR), or those of the mean `logits` (SimDR*).
     """
     if merge == "logits":
-        return tuple(probabilities((one + other) / 2) for one, other in zip(plain, mirrored, strict=True))
-    return tuple((probabilities(one) + probabilities(other)) / 2 for one, other in zip(plain, mirrored, strict=True))
+        return tuple(
+            probabilities((one + other) / 2) for one, other in zip(plain, mirrored, strict=True)
+        )
+    return tuple(
+        (probabilities(one) + probabilities(other)) / 2
+        for one, other in zip(plain, mirrored, strict=True)
+    )
 
 
 def to_heatmaps(
-    joints: Array, weight: Array, *, size: tuple[int, int], heatmap_size: tuple[int, int], sigma: float
+    joints: Array,
+    weight: Array,
+    *,
+    size: tuple[int, int],
+    heatmap_size: tuple[int, int],
+    sigma: float,
 ) -> tuple[Array, Array]:
     """Heatmap labels: a Gaussian of height 1 on the nearest cell, cut at three sigma (HRNet, dataset/JointsDataset.py).
 
@@ -201,7 +229,9 @@ def to_heatmaps(
     return heatmaps * (weight > 0)[..., None, None].astype(heatmaps.dtype), weight
 
 
-def decode_heatmaps(heatmaps: Array, *, size: tuple[int, int], quarter: bool) -> tuple[Array, Array]:
+def decode_heatmaps(
+    heatmaps: Array, *, size: tuple[int, int], quarter: bool
+) -> tuple[Array, Array]:
     """Heatmaps -> joints at the highest cell (HRNet, core/inference.py).
 
     Args:

@@ -54,7 +54,10 @@ class TrainBatches:
                     examples, passes = order.batch_examples(
                         seed, step, batch, len(source), jax.process_index(), jax.process_count()
                     )
-                    item = to_global({**source.gather(examples, passes), "example": examples.astype(np.int32)}, sharding)
+                    item = to_global(
+                        {**source.gather(examples, passes), "example": examples.astype(np.int32)},
+                        sharding,
+                    )
                 except Exception as error:  # handed to the loop, which must not wait for ever
                     item = error
                 while not self._closed.is_set():
@@ -96,7 +99,9 @@ class TrainBatches:
         self._thread.join(timeout=SECONDS_TO_CLOSE)
 
 
-def evaluation_batches(source: Source, batch: int, sharding: jax.sharding.Sharding) -> Iterator[dict[str, jax.Array]]:
+def evaluation_batches(
+    source: Source, batch: int, sharding: jax.sharding.Sharding
+) -> Iterator[dict[str, jax.Array]]:
     """All examples in order, each exactly once, in batches of one size.
 
     Args:
@@ -118,4 +123,7 @@ def evaluation_batches(source: Source, batch: int, sharding: jax.sharding.Shardi
 
 def to_global(batch: Batch, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
     """This host's share of a batch -> arrays over all devices."""
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }

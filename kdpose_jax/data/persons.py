@@ -77,19 +77,24 @@ def read(records: epath.PathLike, split: str) -> Persons:
     """
     metadata = schema.read_metadata(str(records), schema.PERSONS)
     if split not in metadata["splits"]:
-        raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
+        raise UserError(
+            f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these."
+        )
     found = []
     for number, record in enumerate(read_records(records, split, metadata)):
         if not is_decodable(record["image"], tuple(record["region"][2:])):
             raise UserError(_damaged_image(records, number, record["file"]))
         found.append(record)
     if not found:
-        raise UserError(f"Split '{split}' of '{records}' holds no records: convert it again with persons in it.")
+        raise UserError(
+            f"Split '{split}' of '{records}' holds no records: convert it again with persons in it."
+        )
     reach = metadata["settings"]["reach"][split]
     stacked = {
         field.name: np.stack([np.asarray(record[field.name]) for record in found])
         for field in dataclasses.fields(Persons)
-        if field.name not in ("records", "skeleton", "reach", "file", "image", "unseen", "unseen_joints")
+        if field.name
+        not in ("records", "skeleton", "reach", "file", "image", "unseen", "unseen_joints")
     }
     for name in ("score", "area", "head_size"):
         stacked[name] = stacked[name].astype(np.float32)
@@ -129,7 +134,9 @@ class PersonSource:
 
     @functools.cached_property
     def _threads(self) -> concurrent.futures.ThreadPoolExecutor:
-        return concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="crops")
+        return concurrent.futures.ThreadPoolExecutor(
+            os.cpu_count() or 1, thread_name_prefix="crops"
+        )
 
     def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
         """The crops of some persons: all views from one draw of the augmentation, each sampled from the photograph itself.
@@ -149,9 +156,13 @@ class PersonSource:
         views, persons = self._draw(examples, passes), self.persons
         width = persons.photograph[examples, 0]
         sampled = {
-            name: images.sampling_affines(views, width, persons.region[examples, :2], size) for name, size in self.views.items()
+            name: images.sampling_affines(views, width, persons.region[examples, :2], size)
+            for name, size in self.views.items()
         }
-        batch: Batch = {name: np.empty((len(examples), size, size, 3), np.uint8) for name, size in self.views.items()}
+        batch: Batch = {
+            name: np.empty((len(examples), size, size, 3), np.uint8)
+            for name, size in self.views.items()
+        }
 
         def fill(row: int) -> None:
             picture = self._decode(int(examples[row]))
@@ -161,7 +172,12 @@ class PersonSource:
         for _ in self._threads.map(fill, range(len(examples))):  # raises what a thread raised
             pass
         batch["joints"], batch["joint_weight"] = images.joints_in_crops(
-            views, persons.joints[examples], persons.visible[examples], persons.skeleton.flip_permutation, width, self.views["image"]
+            views,
+            persons.joints[examples],
+            persons.visible[examples],
+            persons.skeleton.flip_permutation,
+            width,
+            self.views["image"],
         )
         return batch
 
@@ -172,13 +188,24 @@ class PersonSource:
             none = np.zeros(len(examples))
             return images.Views(center.astype(np.float64), scale.astype(np.float64), none, none > 0)
         joints, visible = persons.joints[examples], persons.visible[examples]
-        return images.draw(self.augmentation, passes, examples, center, scale, joints, visible, persons.skeleton.upper_body)
+        return images.draw(
+            self.augmentation,
+            passes,
+            examples,
+            center,
+            scale,
+            joints,
+            visible,
+            persons.skeleton.upper_body,
+        )
 
     def _decode(self, example: int) -> np.ndarray:
         picture = images.decode(self.persons.image[example])
         width, height = self.persons.region[example, 2:]
         if picture is None or picture.shape != (height, width, 3):
-            raise UserError(_damaged_image(self.persons.records, example, self.persons.file[example]))
+            raise UserError(
+                _damaged_image(self.persons.records, example, self.persons.file[example])
+            )
         return picture
 
 
@@ -187,7 +214,13 @@ def _damaged_image(records: epath.PathLike, number: int, file: str) -> str:
 
 
 def open_training(
-    persons: Persons, *, views: dict[str, int], seed: int, scale_factor: float, rotation_factor: float, flip: bool,
+    persons: Persons,
+    *,
+    views: dict[str, int],
+    seed: int,
+    scale_factor: float,
+    rotation_factor: float,
+    flip: bool,
     half_body_probability: float,
 ) -> PersonSource:
     """The training crops of a split.
@@ -210,14 +243,20 @@ def open_training(
     if not 0 <= scale_factor < 1:
         raise UserError(f"data.training.scale_factor is {scale_factor}: use 0 (off) to below 1.")
     if not 0 <= rotation_factor <= 180:
-        raise UserError(f"data.training.rotation_factor is {rotation_factor}: use 0 (off) to 180 degrees.")
+        raise UserError(
+            f"data.training.rotation_factor is {rotation_factor}: use 0 (off) to 180 degrees."
+        )
     if not 0 <= half_body_probability <= 1:
-        raise UserError(f"data.training.half_body_probability is {half_body_probability}: use 0 (off) to 1.")
+        raise UserError(
+            f"data.training.half_body_probability is {half_body_probability}: use 0 (off) to 1."
+        )
     if half_body_probability and not persons.skeleton.upper_body:
         raise UserError(
             f"data.training.half_body_probability is {half_body_probability} and skeleton {persons.skeleton.name} has no upper body: use 0."
         )
-    augmentation = images.Augmentation(seed, scale_factor, rotation_factor, flip, half_body_probability)
+    augmentation = images.Augmentation(
+        seed, scale_factor, rotation_factor, flip, half_body_probability
+    )
     if not persons.reach.covers(augmentation.reach):
         raise UserError(
             f"data.training ({_describe(augmentation.reach)}) reaches beyond what '{persons.records}' was cut for "

@@ -17,7 +17,17 @@ DETECTIONS_SPLIT = "test_detections"
 METADATA_FILE = "metadata.json"
 # tfds's names for a shard, so that `tfds.builder_from_directory` opens the folder as it is.
 FILENAME_TEMPLATE = "{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-METADATA_KEYS = ("kind", "schema_version", "skeleton", "keypoints", "generated", "splits", "sources", "settings", "left_out")
+METADATA_KEYS = (
+    "kind",
+    "schema_version",
+    "skeleton",
+    "keypoints",
+    "generated",
+    "splits",
+    "sources",
+    "settings",
+    "left_out",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,18 +78,20 @@ def sequence_features(num_joints: int) -> Any:
     features, tensor = _feature_kinds()
     import numpy as np
 
-    return features.FeaturesDict({
-        "subject": features.Text(),
-        "action": features.Text(),
-        "take": features.Text(),
-        "camera": features.Scalar(np.int32),
-        "fps": features.Scalar(np.float32),
-        "width": features.Scalar(np.int32),
-        "height": features.Scalar(np.int32),
-        "keypoints_2d": tensor((None, num_joints, 2), np.float32),
-        "pose_3d": tensor((None, num_joints, 3), np.float32),
-        "frame_mask": tensor((None,), np.bool_),
-    })
+    return features.FeaturesDict(
+        {
+            "subject": features.Text(),
+            "action": features.Text(),
+            "take": features.Text(),
+            "camera": features.Scalar(np.int32),
+            "fps": features.Scalar(np.float32),
+            "width": features.Scalar(np.int32),
+            "height": features.Scalar(np.int32),
+            "keypoints_2d": tensor((None, num_joints, 2), np.float32),
+            "pose_3d": tensor((None, num_joints, 3), np.float32),
+            "frame_mask": tensor((None,), np.bool_),
+        }
+    )
 
 
 def person_features(num_joints: int) -> Any:
@@ -100,21 +112,23 @@ def person_features(num_joints: int) -> Any:
     features, tensor = _feature_kinds()
     import numpy as np
 
-    return features.FeaturesDict({
-        "file": features.Text(),
-        "image_id": features.Scalar(np.int64),
-        "person_id": features.Scalar(np.int64),
-        "image": tensor((None,), np.uint8),
-        "region": tensor((4,), np.int32),
-        "photograph": tensor((2,), np.int32),
-        "center": tensor((2,), np.float32),
-        "scale": tensor((2,), np.float32),
-        "joints": tensor((num_joints, 2), np.float32),
-        "visible": tensor((num_joints,), np.bool_),
-        "score": features.Scalar(np.float32),
-        "area": features.Scalar(np.float32),
-        "head_size": features.Scalar(np.float32),
-    })
+    return features.FeaturesDict(
+        {
+            "file": features.Text(),
+            "image_id": features.Scalar(np.int64),
+            "person_id": features.Scalar(np.int64),
+            "image": tensor((None,), np.uint8),
+            "region": tensor((4,), np.int32),
+            "photograph": tensor((2,), np.int32),
+            "center": tensor((2,), np.float32),
+            "scale": tensor((2,), np.float32),
+            "joints": tensor((num_joints, 2), np.float32),
+            "visible": tensor((num_joints,), np.bool_),
+            "score": features.Scalar(np.float32),
+            "area": features.Scalar(np.float32),
+            "head_size": features.Scalar(np.float32),
+        }
+    )
 
 
 def features_of(kind: str, num_joints: int) -> Any:
@@ -161,7 +175,9 @@ def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
     expected = f"{METADATA_FILE}, features.json, dataset_info.json and files like {shard_name('train', 0, 8)}"
     command = f"`python -m data_prep.convert {kind.converter} --source DIR --out {directory}`"
     if not folder.is_dir():
-        raise UserError(f"Data set folder '{directory}' does not exist (expected there: {expected}): write it with {command}.")
+        raise UserError(
+            f"Data set folder '{directory}' does not exist (expected there: {expected}): write it with {command}."
+        )
     if not path.is_file():
         raise UserError(
             f"'{directory}' has no {METADATA_FILE}, so it is not a data set or its conversion did not end (expected there: "
@@ -170,7 +186,9 @@ def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
     try:
         metadata = load_json(path)
     except (ValueError, OSError) as error:
-        raise UserError(f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with {command}.") from error
+        raise UserError(
+            f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with {command}."
+        ) from error
     _check_metadata(metadata, kind, path, command)
     there = {entry.name for entry in folder.iterdir()}
     beside = metadata["files"] if "files" in metadata else ()
@@ -188,7 +206,9 @@ def _check_metadata(metadata: Any, kind: Kind, path: epath.Path, command: str) -
     """Raises UserError unless this code can read the data set that `metadata` describes."""
     found = metadata["kind"] if isinstance(metadata, dict) and "kind" in metadata else None
     if found != kind.name:
-        raise UserError(f"'{path}' is of kind {found!r} where {kind.name!r} is needed: give a folder written with {command}.")
+        raise UserError(
+            f"'{path}' is of kind {found!r} where {kind.name!r} is needed: give a folder written with {command}."
+        )
     version = metadata["schema_version"] if "schema_version" in metadata else None
     if version != SCHEMA_VERSION:
         raise UserError(
@@ -197,17 +217,29 @@ def _check_metadata(metadata: Any, kind: Kind, path: epath.Path, command: str) -
         )
     missing = [key for key in METADATA_KEYS + kind.keys if key not in metadata]
     if missing:
-        raise UserError(f"'{path}' lacks the entries {', '.join(missing)}: delete the folder and write it again with {command}.")
+        raise UserError(
+            f"'{path}' lacks the entries {', '.join(missing)}: delete the folder and write it again with {command}."
+        )
     wrong = _wrong_entry(metadata, KINDS[found])
     if wrong:
-        raise UserError(f"'{path}' has entries '{wrong}' that are not as they were written: write the folder again with {command}.")
+        raise UserError(
+            f"'{path}' has entries '{wrong}' that are not as they were written: write the folder again with {command}."
+        )
 
 
 def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
     """The first entry whose values are of other types than the writer's, "" if there is none."""
     if metadata["skeleton"] not in tuple(SKELETONS):
         return "skeleton"
-    types = {"keypoints": str, "generated": bool, "sources": dict, "settings": dict, "left_out": list, "notes": list, "files": dict}
+    types = {
+        "keypoints": str,
+        "generated": bool,
+        "sources": dict,
+        "settings": dict,
+        "left_out": list,
+        "notes": list,
+        "files": dict,
+    }
     for key, value in metadata.items():
         if key in types and not isinstance(value, types[key]):
             return key
@@ -217,32 +249,57 @@ def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
         return "fps"
     if "activities" in metadata and not _are_activities(metadata["activities"]):
         return "activities"
-    if not isinstance(metadata["splits"], dict) or not all(_is_split(split, kind) for split in metadata["splits"].values()):
+    if not isinstance(metadata["splits"], dict) or not all(
+        _is_split(split, kind) for split in metadata["splits"].values()
+    ):
         return "splits"
-    names = [*(metadata["files"] if "files" in metadata else ()), *(name for one in metadata["splits"].values() for name in one["shards"])]
-    if any(os.path.basename(name) != name for name in names):  # beside the metadata, and nowhere else
+    names = [
+        *(metadata["files"] if "files" in metadata else ()),
+        *(name for one in metadata["splits"].values() for name in one["shards"]),
+    ]
+    if any(
+        os.path.basename(name) != name for name in names
+    ):  # beside the metadata, and nowhere else
         return "shards or files"
     if kind is PERSONS:
         reach = metadata["settings"]["reach"] if "reach" in metadata["settings"] else None
-        if not isinstance(reach, dict) or not all(name in reach and _is_reach(reach[name]) for name in metadata["splits"]):
+        if not isinstance(reach, dict) or not all(
+            name in reach and _is_reach(reach[name]) for name in metadata["splits"]
+        ):
             return "settings.reach"
     return ""
 
 
 def _are_activities(activities: Any) -> bool:
-    if not isinstance(activities, dict) or not all(isinstance(runs, list) for runs in activities.values()):
+    if not isinstance(activities, dict) or not all(
+        isinstance(runs, list) for runs in activities.values()
+    ):
         return False
     pairs = [pair for runs in activities.values() for pair in runs]
-    return all(isinstance(pair, list) and len(pair) == 2 and all(type(one) is int and 0 <= one < 2**31 for one in pair) for pair in pairs)
+    return all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(one) is int and 0 <= one < 2**31 for one in pair)
+        for pair in pairs
+    )
 
 
 def _is_split(split: Any, kind: Kind) -> bool:
     counts = ("records", "frames") if kind is SEQUENCES else ("records",)
-    if not isinstance(split, dict) or not {*counts, "shards"} <= split.keys() or not isinstance(split["shards"], dict):
+    if (
+        not isinstance(split, dict)
+        or not {*counts, "shards"} <= split.keys()
+        or not isinstance(split["shards"], dict)
+    ):
         return False
-    return all(type(count) is int and 0 <= count < 2**63 for count in (*(split[name] for name in counts), *split["shards"].values()))
+    return all(
+        type(count) is int and 0 <= count < 2**63
+        for count in (*(split[name] for name in counts), *split["shards"].values())
+    )
 
 
 def _is_reach(reach: Any) -> bool:
     kinds = {"scale_factor": int | float, "rotation_factor": int | float, "half_body": bool}
-    return isinstance(reach, dict) and all(name in reach and isinstance(reach[name], kind) for name, kind in kinds.items())
+    return isinstance(reach, dict) and all(
+        name in reach and isinstance(reach[name], kind) for name, kind in kinds.items()
+    )

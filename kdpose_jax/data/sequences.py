@@ -70,26 +70,36 @@ def read(records: epath.PathLike, split: str) -> Motion:
     """
     metadata = schema.read_metadata(records, schema.SEQUENCES)
     if split not in metadata["splits"]:
-        raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
+        raise UserError(
+            f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these."
+        )
     skeleton = SKELETONS[metadata["skeleton"]]
     sequences = list(read_records(records, split, metadata))
     for number, record in enumerate(sequences):
         lengths = {len(record[name]) for name in ("frame_mask", "keypoints_2d", "pose_3d")}
         if len(lengths) > 1 or min(record["width"], record["height"]) < 1:
-            raise UserError(f"'{records}', split '{split}', record {number}, contradicts itself: convert the data set again.")
+            raise UserError(
+                f"'{records}', split '{split}', record {number}, contradicts itself: convert the data set again."
+            )
     if not sequences:
-        raise UserError(f"Split '{split}' of '{records}' holds no records: convert it again with subjects in it.")
+        raise UserError(
+            f"Split '{split}' of '{records}' holds no records: convert it again with subjects in it."
+        )
     frames = np.array([len(record["frame_mask"]) for record in sequences])
     return Motion(
         skeleton=skeleton,
-        names=tuple(f"{record['subject']}/{record['take']}/{record['camera']}" for record in sequences),
+        names=tuple(
+            f"{record['subject']}/{record['take']}/{record['camera']}" for record in sequences
+        ),
         actions=tuple(record["action"] for record in sequences),
         frames=frames,
         offset=np.concatenate([[0], np.cumsum(frames)[:-1]]),
         keypoints_2d=np.concatenate(
             [poses.normalize_screen(r["keypoints_2d"], r["width"], r["height"]) for r in sequences]
         ),
-        pose_3d=np.concatenate([poses.root_relative(r["pose_3d"], skeleton.root) for r in sequences]),
+        pose_3d=np.concatenate(
+            [poses.root_relative(r["pose_3d"], skeleton.root) for r in sequences]
+        ),
         frame_mask=np.concatenate([record["frame_mask"] for record in sequences]),
     )
 
@@ -121,7 +131,9 @@ class WindowSource:
         rows = self.windows.rows(examples, before, after)
         return {
             "keypoints_2d": np.take(self.motion.keypoints_2d, rows, axis=0),
-            "pose_3d": np.take(self.motion.pose_3d, rows[:, before : before + self.windows.length], axis=0),
+            "pose_3d": np.take(
+                self.motion.pose_3d, rows[:, before : before + self.windows.length], axis=0
+            ),
         }
 
 
@@ -153,7 +165,9 @@ def open_training(
       The source.
     """
     if frames < 1 or stride < 0:
-        raise UserError(f"data.frames is {frames} and data.training.stride {stride}: use at least 1 and 0.")
+        raise UserError(
+            f"data.frames is {frames} and data.training.stride {stride}: use at least 1 and 0."
+        )
     motion = motion.with_flips() if flip else motion
     starts = [centred_starts(int(count), frames, stride or frames) for count in motion.frames]
     return WindowSource(motion, windows_of(motion, starts, frames), context)

@@ -16,7 +16,9 @@ from kdpose_jax.skeletons import SKELETONS
 READ_BYTES = 8 * 2**20
 
 
-def read_records(directory: epath.PathLike, split: str, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def read_records(
+    directory: epath.PathLike, split: str, metadata: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     """All records of a split, in the order in which they were written.
 
     Args:
@@ -40,7 +42,10 @@ def read_records(directory: epath.PathLike, split: str, metadata: dict[str, Any]
             path = epath.Path(directory) / name
             for number, raw in enumerate(_raw_records(tf, path, count)):
                 try:
-                    record = {key: _plain(value) for key, value in features.deserialize_example_np(raw).items()}
+                    record = {
+                        key: _plain(value)
+                        for key, value in features.deserialize_example_np(raw).items()
+                    }
                     lacking = [key for key, value in record.items() if value is None]
                     if lacking:
                         raise ValueError(f"no {lacking[0]}")
@@ -55,13 +60,19 @@ def _raw_records(tf: Any, path: epath.Path, count: int) -> Iterator[bytes]:
     lengths = _check_lengths(path)
     shard = iter(tf.data.TFRecordDataset(str(path), buffer_size=READ_BYTES))
     for number in range(count):
-        next(lengths, None)  # one at a time: TensorFlow then finds by its checksum a length that is wrong and fits
+        next(
+            lengths, None
+        )  # one at a time: TensorFlow then finds by its checksum a length that is wrong and fits
         try:
             raw = next(shard).numpy()
         except StopIteration:
-            raise UserError(_damage(path, number, f"is missing: the file ends after {number} of {count}")) from None
+            raise UserError(
+                _damage(path, number, f"is missing: the file ends after {number} of {count}")
+            ) from None
         except tf.errors.OpError as error:
-            raise UserError(_damage(path, number, f"is damaged: {error.message.split('[')[0].strip()}")) from None
+            raise UserError(
+                _damage(path, number, f"is damaged: {error.message.split('[')[0].strip()}")
+            ) from None
         yield raw
     next(lengths, None)
     if next(shard, None) is not None:
@@ -84,7 +95,13 @@ def _check_lengths(path: epath.Path) -> Iterator[None]:
             length = struct.unpack("<Q", file.read(8))[0]
             position += 16 + length  # the length, its checksum, the record, its checksum
             if position > size:
-                raise UserError(_damage(path, number, "is damaged: cut off, or longer than the file by its own account"))
+                raise UserError(
+                    _damage(
+                        path,
+                        number,
+                        "is damaged: cut off, or longer than the file by its own account",
+                    )
+                )
             yield
             number += 1
 

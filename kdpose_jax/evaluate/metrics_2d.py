@@ -27,11 +27,22 @@ def relative_errors(
     Raises:
       ValueError: shapes that do not fit, or a length that is not above 0.
     """
-    if predicted.shape != target.shape or predicted.ndim != 3 or predicted.shape[-1] != 2 or length.shape != predicted.shape[:1]:
-        raise ValueError(f"predicted {predicted.shape}, target {target.shape} and length {length.shape} do not fit [N, J, 2] and [N]")
+    if (
+        predicted.shape != target.shape
+        or predicted.ndim != 3
+        or predicted.shape[-1] != 2
+        or length.shape != predicted.shape[:1]
+    ):
+        raise ValueError(
+            f"predicted {predicted.shape}, target {target.shape} and length {length.shape} do not fit [N, J, 2] and [N]"
+        )
     if not (length > 0).all():
-        raise ValueError(f"length {length[np.argmin(length > 0)]} of person {np.argmin(length > 0)} must be above 0")
-    distance = np.linalg.norm(np.asarray(predicted, np.float64) - np.asarray(target, np.float64), axis=-1)
+        raise ValueError(
+            f"length {length[np.argmin(length > 0)]} of person {np.argmin(length > 0)} must be above 0"
+        )
+    distance = np.linalg.norm(
+        np.asarray(predicted, np.float64) - np.asarray(target, np.float64), axis=-1
+    )
     return distance / np.asarray(length, np.float64)[:, None]
 
 
@@ -57,7 +68,9 @@ def pck(
     """
     correct = np.sum((errors <= threshold) & counted, axis=0)  # [J]
     counts = np.sum(counted, axis=0)
-    percentages = [100.0 * c / n if n else None for c, n in zip(correct.tolist(), counts.tolist(), strict=True)]
+    percentages = [
+        100.0 * c / n if n else None for c, n in zip(correct.tolist(), counts.tolist(), strict=True)
+    ]
     scores: dict[str, float | None] = {}
     for title, joints in groups.items():
         known = [value for joint in joints if (value := percentages[joint]) is not None]
@@ -85,7 +98,12 @@ def object_keypoint_similarity(
       sigmas: of the joints, the skeleton's `oks_sigmas`.
     """
     area = np.asarray(area, np.float64)[..., None] + np.spacing(1)
-    likeness = np.exp(-np.asarray(squared_distance, np.float64) / (2 * np.asarray(sigmas, np.float64)) ** 2 / area / 2)
+    likeness = np.exp(
+        -np.asarray(squared_distance, np.float64)
+        / (2 * np.asarray(sigmas, np.float64)) ** 2
+        / area
+        / 2
+    )
     count = counted.sum(-1)
     return np.where(counted, likeness, 0).sum(-1) / np.maximum(count, 1)
 
@@ -116,7 +134,9 @@ def rescore(
     return np.asarray(box_scores, np.float64) * mean
 
 
-def suppress(similarity: Float[Array, "N N"], scores: Float[Array, "N"], threshold: float) -> Int[Array, "kept"]:
+def suppress(
+    similarity: Float[Array, "N N"], scores: Float[Array, "N"], threshold: float
+) -> Int[Array, "kept"]:
     """Greedy suppression: by falling score, whoever is more similar than the threshold to none that is kept (HRNet, nms.py).
 
     Args:
@@ -135,7 +155,9 @@ def suppress(similarity: Float[Array, "N N"], scores: Float[Array, "N"], thresho
     return np.array(kept, int)
 
 
-def suppress_softly(similarity: Float[Array, "N N"], scores: Float[Array, "N"], threshold: float) -> Int[Array, "kept"]:
+def suppress_softly(
+    similarity: Float[Array, "N N"], scores: Float[Array, "N"], threshold: float
+) -> Int[Array, "kept"]:
     """Soft suppression: scores fall by exp(-similarity^2 / threshold) with everyone kept, until 20 are (HRNet, `soft_oks_nms`).
 
     The lowered scores decide who is kept and nothing else.

@@ -21,27 +21,37 @@ _FRAMES_PER_CHUNK = 8192
 _DEGENERATE = 1e-9
 
 
-def joint_errors(predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]) -> Float[Array, "*frames J"]:
+def joint_errors(
+    predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]
+) -> Float[Array, "*frames J"]:
     """Euclidean distance of every joint, in the unit of the input.
 
     Raises:
       ValueError: the shapes differ or are not `[..., J, 3]`.
     """
     _check_shapes(predicted, target)
-    return np.linalg.norm(np.asarray(predicted, np.float64) - np.asarray(target, np.float64), axis=-1)
+    return np.linalg.norm(
+        np.asarray(predicted, np.float64) - np.asarray(target, np.float64), axis=-1
+    )
 
 
 def _check_shapes(predicted: Array, target: Array) -> None:
     if predicted.shape != target.shape or predicted.ndim < 2 or predicted.shape[-1] != 3:
-        raise ValueError(f"predicted {predicted.shape} and target {target.shape} must be of one shape [..., J, 3]")
+        raise ValueError(
+            f"predicted {predicted.shape} and target {target.shape} must be of one shape [..., J, 3]"
+        )
 
 
-def mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]) -> Float[Array, "*frames"]:
+def mpjpe_per_frame(
+    predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]
+) -> Float[Array, "*frames"]:
     """Mean distance over the joints of a frame (protocol 1), in the unit of the input."""
     return joint_errors(predicted, target).mean(-1)
 
 
-def n_mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]) -> Float[Array, "*frames"]:
+def n_mpjpe_per_frame(
+    predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]
+) -> Float[Array, "*frames"]:
     """MPJPE after the best scaling of each predicted frame (protocol 3, N-MPJPE).
 
     See docs/methods/lifting.md#metrics.
@@ -55,7 +65,9 @@ def n_mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Arra
     return mpjpe_per_frame(scale * predicted, target)
 
 
-def p_mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]) -> Float[Array, "*frames"]:
+def p_mpjpe_per_frame(
+    predicted: Float[Array, "*frames J 3"], target: Float[Array, "*frames J 3"]
+) -> Float[Array, "*frames"]:
     """MPJPE after the best rotation, scaling and shift of each predicted frame (protocol 2).
 
     P-MPJPE: docs/methods/lifting.md#metrics.
@@ -75,25 +87,37 @@ def p_mpjpe_per_frame(predicted: Float[Array, "*frames J 3"], target: Float[Arra
     """
     _check_shapes(predicted, target)
     frames = predicted.shape[:-2]
-    predicted, target = (pose.reshape(-1, *pose.shape[-2:]) for pose in (predicted, target))  # [N, J, 3]
+    predicted, target = (
+        pose.reshape(-1, *pose.shape[-2:]) for pose in (predicted, target)
+    )  # [N, J, 3]
     errors = np.empty(len(predicted))
     for start in range(0, len(predicted), _FRAMES_PER_CHUNK):
         chunk = slice(start, start + _FRAMES_PER_CHUNK)
-        errors[chunk] = mpjpe_per_frame(procrustes_align(predicted[chunk], target[chunk]), target[chunk])
+        errors[chunk] = mpjpe_per_frame(
+            procrustes_align(predicted[chunk], target[chunk]), target[chunk]
+        )
     return errors.reshape(frames)
 
 
-def procrustes_align(predicted: Float[Array, "N J 3"], target: Float[Array, "N J 3"]) -> Float[Array, "N J 3"]:
+def procrustes_align(
+    predicted: Float[Array, "N J 3"], target: Float[Array, "N J 3"]
+) -> Float[Array, "N J 3"]:
     """Moves each predicted frame onto its target by the least-squares rotation, scale and shift. Any unit."""
     unit_predicted, _, _ = _centre_and_normalise(predicted)
     unit_target, norm_target, centre_target = _centre_and_normalise(target)
-    left, singular, right = np.linalg.svd(unit_target.swapaxes(1, 2) @ unit_predicted)  # H = U S V^T, right is V^T
+    left, singular, right = np.linalg.svd(
+        unit_target.swapaxes(1, 2) @ unit_predicted
+    )  # H = U S V^T, right is V^T
     rotation = right.swapaxes(1, 2) @ left.swapaxes(1, 2)  # V U^T, applied from the right
     sign = np.sign(np.linalg.det(rotation))
-    right[:, -1] *= sign[:, None]  # a reflection becomes the best rotation by giving up the weakest direction
+    right[:, -1] *= sign[
+        :, None
+    ]  # a reflection becomes the best rotation by giving up the weakest direction
     singular[:, -1] *= sign
     rotation = right.swapaxes(1, 2) @ left.swapaxes(1, 2)
-    scale = singular.sum(-1)[:, None, None] * norm_target  # the predicted norm has been divided out already
+    scale = (
+        singular.sum(-1)[:, None, None] * norm_target
+    )  # the predicted norm has been divided out already
     return scale * (unit_predicted @ rotation) + centre_target
 
 
@@ -203,7 +227,9 @@ def score_sequences(
     return aggregate(values, actions, frames)
 
 
-def _sequence_values(sequence: SequencePoses, number: int, metrics: Sequence[str]) -> dict[str, Array]:
+def _sequence_values(
+    sequence: SequencePoses, number: int, metrics: Sequence[str]
+) -> dict[str, Array]:
     """The counted values of one sequence in metres, metric -> `[values]`."""
     mask = np.asarray(sequence.frame_mask, bool)
     if mask.shape != sequence.target.shape[:1] or sequence.predicted.shape != sequence.target.shape:
@@ -233,7 +259,9 @@ def _sequence_values(sequence: SequencePoses, number: int, metrics: Sequence[str
 
 
 def aggregate(
-    values: Sequence[Mapping[str, Float[Array, "values"]]], actions: Sequence[str], frames: Sequence[int]
+    values: Sequence[Mapping[str, Float[Array, "values"]]],
+    actions: Sequence[str],
+    frames: Sequence[int],
 ) -> Scores:
     """Averages per-frame values: within each action over frames, then over the actions, each of weight 1.
 
@@ -249,7 +277,9 @@ def aggregate(
       UserError: no frame counts.
     """
     if sum(frames) == 0:
-        raise UserError("No frame counts in the evaluation: check frame_mask and the chosen split of the data set.")
+        raise UserError(
+            "No frame counts in the evaluation: check frame_mask and the chosen split of the data set."
+        )
     per_action = {}
     for action in sorted(set(actions)):
         own = [index for index, name in enumerate(actions) if name == action]
@@ -272,4 +302,7 @@ def aggregate(
 def _means_mm(values: Sequence[Mapping[str, Array]]) -> dict[str, float | None]:
     """Mean of each metric over the values of all sequences, metres -> millimetres; None if there are none."""
     pooled = {name: np.concatenate([sequence[name] for sequence in values]) for name in values[0]}
-    return {f"{name}_mm": float(1000 * array.mean()) if array.size else None for name, array in pooled.items()}
+    return {
+        f"{name}_mm": float(1000 * array.mean()) if array.size else None
+        for name, array in pooled.items()
+    }

@@ -89,7 +89,9 @@ class Protocol:
 
         return Chosen(self.source, chosen), score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], pose2d.Prediction]) -> dict[str, Any]:
+    def full(
+        self, predictors: Mapping[str, Predict], run: Callable[[Predict], pose2d.Prediction]
+    ) -> dict[str, Any]:
         """The whole protocol.
 
         Args:
@@ -112,15 +114,21 @@ class Protocol:
         scores = record[pose2d.table_entry(self.flip)]
         return {group: scores[group] for group in scores if group != "Mean"}
 
-    def score(self, prediction: pose2d.Prediction, chosen: Int[np.ndarray, "N"]) -> dict[str, float | None]:
+    def score(
+        self, prediction: pose2d.Prediction, chosen: Int[np.ndarray, "N"]
+    ) -> dict[str, float | None]:
         """PCK of predictions on the crops of some persons."""
         joints = pose2d.photograph_joints(prediction, self.persons, chosen, self.side)
         counts = self.lengths[chosen] > 0
         scored = chosen[counts]
-        errors = metrics_2d.relative_errors(joints[counts], self.persons.joints[scored], self.lengths[scored])
+        errors = metrics_2d.relative_errors(
+            joints[counts], self.persons.joints[scored], self.lengths[scored]
+        )
         groups = joint_groups(self.persons.skeleton)
         mean_over = sorted(joint for joints in groups.values() for joint in joints)
-        return metrics_2d.pck(errors, self.persons.visible[scored], self.threshold, groups=groups, mean_over=mean_over)
+        return metrics_2d.pck(
+            errors, self.persons.visible[scored], self.threshold, groups=groups, mean_over=mean_over
+        )
 
 
 def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
@@ -149,9 +157,13 @@ def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
     """
     pose2d.check_flip(flip)
     if reference not in REFERENCES:
-        raise UserError(f"eval.settings.reference is {reference!r}: set it to one of {list(REFERENCES)}.")
+        raise UserError(
+            f"eval.settings.reference is {reference!r}: set it to one of {list(REFERENCES)}."
+        )
     if not 0 < threshold < np.inf:
-        raise UserError(f"eval.settings.threshold is {threshold}: use a share of the {reference} length such as 0.2.")
+        raise UserError(
+            f"eval.settings.threshold is {threshold}: use a share of the {reference} length such as 0.2."
+        )
 
 
 def read(records: str, split: str) -> Persons:

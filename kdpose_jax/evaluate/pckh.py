@@ -8,8 +8,14 @@ from kdpose_jax.evaluate import metrics_2d
 # SimCC and CDKD publish the 0.10 entry as PCKh@0.1; HRNet's released code reads the 0.11 one, and its published figure with it.
 THRESHOLDS = (0.5, 0.1, 0.11)
 GROUPS = {
-    "Head": (9,), "Shoulder": (13, 12), "Elbow": (14, 11), "Wrist": (15, 10), "Hip": (3, 2), "Knee": (4, 1), "Ankle": (5, 0),
-}  # fmt: skip
+    "Head": (9,),
+    "Shoulder": (13, 12),
+    "Elbow": (14, 11),
+    "Wrist": (15, 10),
+    "Hip": (3, 2),
+    "Knee": (4, 1),
+    "Ankle": (5, 0),
+}
 MEAN_OVER = (0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15)  # all but pelvis and thorax
 
 
@@ -37,8 +43,13 @@ def score(
     """
     errors = metrics_2d.relative_errors(predicted, joints, head_size)
     wrong = np.arange(missed.max())[:, None] < missed  # as many rows as the most missed joint needs
-    errors, labelled = np.concatenate([errors, np.full(wrong.shape, np.inf)]), np.concatenate([labelled, wrong])
+    errors, labelled = (
+        np.concatenate([errors, np.full(wrong.shape, np.inf)]),
+        np.concatenate([labelled, wrong]),
+    )
     return {
-        f"{threshold:g}": metrics_2d.pck(errors, labelled, threshold, groups=GROUPS, mean_over=MEAN_OVER)
+        f"{threshold:g}": metrics_2d.pck(
+            errors, labelled, threshold, groups=GROUPS, mean_over=MEAN_OVER
+        )
         for threshold in THRESHOLDS
     }

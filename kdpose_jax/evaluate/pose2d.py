@@ -51,8 +51,12 @@ def photograph_joints(
       ValueError: shapes that do not fit.
     """
     _check_prediction(prediction, persons, chosen)
-    affine = crops.crop_affine(persons.center[chosen], persons.scale[chosen], np.zeros(len(chosen)), (side, side))  # [N, 2, 3]
-    return crops.transform_points(np.asarray(prediction["joints"], np.float64), crops.invert_affine(affine))
+    affine = crops.crop_affine(
+        persons.center[chosen], persons.scale[chosen], np.zeros(len(chosen)), (side, side)
+    )  # [N, 2, 3]
+    return crops.transform_points(
+        np.asarray(prediction["joints"], np.float64), crops.invert_affine(affine)
+    )
 
 
 def _check_prediction(prediction: Prediction, persons: Persons, chosen: np.ndarray) -> None:
@@ -60,7 +64,9 @@ def _check_prediction(prediction: Prediction, persons: Persons, chosen: np.ndarr
     count, joints = len(chosen), persons.skeleton.num_joints
     shapes = {name: prediction[name].shape for name in ("joints", "scores")}
     if shapes != {"joints": (count, joints, 2), "scores": (count, joints)}:
-        raise ValueError(f"a prediction of {shapes} holds no poses of {count} persons with {joints} joints")
+        raise ValueError(
+            f"a prediction of {shapes} holds no poses of {count} persons with {joints} joints"
+        )
     for name in shapes:
         bad = np.flatnonzero(~np.isfinite(prediction[name]).reshape(count, -1).all(-1))
         if bad.size:

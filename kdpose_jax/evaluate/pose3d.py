@@ -75,13 +75,18 @@ class Protocol:
         everything = np.ones(self.source.windows.length, bool)
 
         def score(predicted: np.ndarray) -> dict[str, float]:
-            poses = (SequencePoses("all", *pair, everything) for pair in zip(predicted, target, strict=True))
+            poses = (
+                SequencePoses("all", *pair, everything)
+                for pair in zip(predicted, target, strict=True)
+            )
             means = score_sequences(poses, metrics=("mpjpe", "mpjve"))["mean_over_frames"]
             return {name: float(value) for name, value in means.items() if value is not None}
 
         return source, score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
+    def full(
+        self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]
+    ) -> dict[str, Any]:
         """The whole protocol: with and without test-time flip, `compat` and `exact`, all frames and keyframes.
 
         Args:
@@ -109,7 +114,9 @@ class Protocol:
         """The figures of `columns` from a record of `full`, averaged over actions."""
         chosen = record["flip" if self.flip else "plain"]
         row = dict(chosen[self.windows]["mean_over_actions"])
-        row["keyframe_mpjpe_mm"] = chosen["keyframes"]["mean_over_actions"]["mpjpe_mm"] if "keyframes" in chosen else None
+        row["keyframe_mpjpe_mm"] = (
+            chosen["keyframes"]["mean_over_actions"]["mpjpe_mm"] if "keyframes" in chosen else None
+        )
         return row
 
     def breakdown(self, record: dict[str, Any]) -> dict[str, float | None]:
@@ -132,7 +139,10 @@ class Protocol:
 
         def masked() -> Iterator[SequencePoses]:
             for sequence, windows in self._blocks():
-                counts = evaluation_counts(int(self.motion.frames[sequence]), len(keyframe), "exact") & keyframe[None]
+                counts = (
+                    evaluation_counts(int(self.motion.frames[sequence]), len(keyframe), "exact")
+                    & keyframe[None]
+                )
                 yield self._poses(sequence, predicted[windows], windows, counts)
 
         return score_sequences(masked(), metrics=("mpjpe", "p_mpjpe"))
@@ -145,10 +155,15 @@ class Protocol:
         for sequence, windows in self._blocks():
             counts = evaluation_counts(int(self.motion.frames[sequence]), predicted.shape[1], mode)
             scored = self._poses(sequence, predicted[windows], windows, counts)
-            if mode == "exact":  # the frames of a sequence side by side again, so that its velocities are real ones
+            if (
+                mode == "exact"
+            ):  # the frames of a sequence side by side again, so that its velocities are real ones
                 once = counts.reshape(-1)
                 scored = SequencePoses(
-                    scored.action, scored.predicted[once], scored.target[once], scored.frame_mask[once]
+                    scored.action,
+                    scored.predicted[once],
+                    scored.target[once],
+                    scored.frame_mask[once],
                 )
             yield scored
 
@@ -211,7 +226,9 @@ def open_protocol(
     Raises:
       UserError: a window is too short for these keyframes.
     """
-    check_settings(windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset)
+    check_settings(
+        windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset
+    )
     starts = [evaluation_starts(int(count), frames) for count in motion.frames]
     first = np.concatenate([[0], np.cumsum([len(start) for start in starts])])
     source = WindowSource(motion, windows_of(motion, starts, frames), context)

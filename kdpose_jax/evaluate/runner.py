@@ -43,11 +43,21 @@ def evenly_spread(usable: Bool[np.ndarray, "examples"], count: int) -> Int[np.nd
       count: 0 or more than there are: all of them.
     """
     numbers = np.flatnonzero(usable)
-    return numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count or len(numbers), len(numbers))).astype(int))]
+    return numbers[
+        np.unique(
+            np.linspace(0, len(numbers) - 1, min(count or len(numbers), len(numbers))).astype(int)
+        )
+    ]
 
 
 def predict_all(
-    predict: Predict, params: Any, model_state: Any, source: Source, *, batch: int, sharding: jax.sharding.Sharding
+    predict: Predict,
+    params: Any,
+    model_state: Any,
+    source: Source,
+    *,
+    batch: int,
+    sharding: jax.sharding.Sharding,
 ) -> Any:
     """The predictions of all examples in their order.
 

@@ -5,7 +5,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-def pose_distance(first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"]) -> Float[Array, "B F J"]:
+def pose_distance(
+    first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"]
+) -> Float[Array, "B F J"]:
     """Euclidean distance of every joint, with a zero gradient (not NaN) where the two coincide."""
     _check_same_shape(first, second)
     squared = jnp.sum(jnp.square(first - second), axis=-1)
@@ -14,7 +16,9 @@ def pose_distance(first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"
 
 
 def weighted_joint_error(
-    predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
+    predicted: Float[Array, "B F J 3"],
+    target: Float[Array, "B F J 3"],
+    joint_weights: Float[np.ndarray, "J"],
 ) -> Float[Array, "B"]:
     """L_W: mean over frames and joints of the weighted distance (MixSTE, run.py).
 
@@ -24,16 +28,24 @@ def weighted_joint_error(
     return jnp.mean(weights[None, None] * pose_distance(predicted, target), axis=(1, 2))
 
 
-def smoothness(predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]) -> Float[Array, "B"]:
+def smoothness(
+    predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
+) -> Float[Array, "B"]:
     """L_TC: weighted squared frame difference, mean over frames, joints and coordinates (MixSTE, run.py)."""
     weights = _per_joint(joint_weights, predicted.dtype)
-    return jnp.mean(weights[None, None, :, None] * jnp.square(jnp.diff(predicted, axis=1)), axis=(1, 2, 3))
+    return jnp.mean(
+        weights[None, None, :, None] * jnp.square(jnp.diff(predicted, axis=1)), axis=(1, 2, 3)
+    )
 
 
-def velocity_error(predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"]) -> Float[Array, "B"]:
+def velocity_error(
+    predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"]
+) -> Float[Array, "B"]:
     """L_V: mean distance of the frame differences (MixSTE, common/loss.py: mean_velocity_error_train)."""
     _check_same_shape(predicted, target)
-    return jnp.mean(pose_distance(jnp.diff(predicted, axis=1), jnp.diff(target, axis=1)), axis=(1, 2))
+    return jnp.mean(
+        pose_distance(jnp.diff(predicted, axis=1), jnp.diff(target, axis=1)), axis=(1, 2)
+    )
 
 
 def lifting_loss(
@@ -61,7 +73,11 @@ def lifting_loss(
         "smoothness": smoothness(predicted, joint_weights),
         "velocity_error": velocity_error(predicted, target),
     }
-    total = terms["joint_error"] + smoothness_weight * terms["smoothness"] + velocity_weight * terms["velocity_error"]
+    total = (
+        terms["joint_error"]
+        + smoothness_weight * terms["smoothness"]
+        + velocity_weight * terms["velocity_error"]
+    )
     return total, terms
 
 
@@ -71,4 +87,6 @@ def _per_joint(joint_weights: np.ndarray, dtype: jnp.dtype) -> Array:
 
 def _check_same_shape(first: Array, second: Array) -> None:
     if first.shape != second.shape:
-        raise ValueError(f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean")
+        raise ValueError(
+            f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean"
+        )

@@ -13,7 +13,9 @@ FORMS = ("mean", "norm", "sum", "mean_gaussian", "gaussian")
 GAUSSIAN_FORMS = ("mean_gaussian", "gaussian")  # whose label is a Gaussian, not one smoothed bin
 
 
-def smoothed_divergence(logits: Float[Array, "B J M"], bins: Int[Array, "B J"], *, smoothing: float) -> Float[Array, "B J"]:
+def smoothed_divergence(
+    logits: Float[Array, "B J M"], bins: Int[Array, "B J"], *, smoothing: float
+) -> Float[Array, "B J"]:
     """KL(y || softmax), summed over the bins; y is 1 - smoothing at the true bin, the rest spread evenly over the others.
 
     With no smoothing it is the negative log likelihood.
@@ -46,7 +48,12 @@ def divergence(logits: Float[Array, "B J M"], target: Float[Array, "B J M"]) -> 
 
 
 def joint_loss(
-    x: Float[Array, "B J"], y: Float[Array, "B J"], weight: Float[Array, "B J"], *, bins: tuple[int, int], form: str
+    x: Float[Array, "B J"],
+    y: Float[Array, "B J"],
+    weight: Float[Array, "B J"],
+    *,
+    bins: tuple[int, int],
+    form: str,
 ) -> Float[Array, "B"]:
     """The loss of an example from the divergences of its joints. Joints of weight 0 count in every mean.
 
@@ -74,8 +81,12 @@ def heatmap_error(
 ) -> Float[Array, "B"]:
     """Half the mean over joints and cells of (w (predicted - target))^2 (HRNet: JointsMSELoss)."""
     if predicted.shape != target.shape:
-        raise ValueError(f"heatmaps of shapes {predicted.shape} and {target.shape} cannot be compared")
-    difference = weight.astype(predicted.dtype)[..., None, None] * (predicted - target.astype(predicted.dtype))
+        raise ValueError(
+            f"heatmaps of shapes {predicted.shape} and {target.shape} cannot be compared"
+        )
+    difference = weight.astype(predicted.dtype)[..., None, None] * (
+        predicted - target.astype(predicted.dtype)
+    )
     return 0.5 * jnp.square(difference).mean((1, 2, 3))
 
 
@@ -85,4 +96,6 @@ def _log_softmax(logits: Array) -> Array:
 
 def _check_axes(logits: Array, target: Array) -> None:
     if logits.shape[:2] != target.shape[:2] or target.shape[-1] not in (1, logits.shape[-1]):
-        raise ValueError(f"logits of shape {logits.shape} do not fit a target of shape {target.shape}")
+        raise ValueError(
+            f"logits of shape {logits.shape} do not fit a target of shape {target.shape}"
+        )

@@ -35,11 +35,17 @@ def span(network: Any, frames: int, *, training: bool) -> Span:
         return Span(1, (frames - 1) // 2, frames // 2)
     if network.name == "videopose3d":
         predicted = 1 if training else network.evaluated_frames
-        return Span(predicted, frames - 1, 0) if network.causal else Span(predicted, (frames - 1) // 2, (frames - 1) // 2)
+        return (
+            Span(predicted, frames - 1, 0)
+            if network.causal
+            else Span(predicted, (frames - 1) // 2, (frames - 1) // 2)
+        )
     return Span(frames, 0, 0)
 
 
-def build_lifter(network: Any, *, joints: int, frames: int, training: bool, place: str) -> nn.Module:
+def build_lifter(
+    network: Any, *, joints: int, frames: int, training: bool, place: str
+) -> nn.Module:
     """A lifting network from its `network` block.
 
     Args:
@@ -57,11 +63,17 @@ def build_lifter(network: Any, *, joints: int, frames: int, training: bool, plac
     """
     require(f"{place}.name", network.name, NETWORKS)
     if network.name == "mixste_hot":
-        return build_hourglass_mixste(network, joints=joints, frames=frames, training=training, place=place)
+        return build_hourglass_mixste(
+            network, joints=joints, frames=frames, training=training, place=place
+        )
     if network.name == "poseformer_v2":
-        return build_poseformer_v2(network, joints=joints, frames=frames, training=training, place=place)
+        return build_poseformer_v2(
+            network, joints=joints, frames=frames, training=training, place=place
+        )
     if network.name == "videopose3d":
-        return build_videopose3d(network, joints=joints, frames=frames, training=training, place=place)
+        return build_videopose3d(
+            network, joints=joints, frames=frames, training=training, place=place
+        )
     return build_mixste(network, joints=joints, frames=frames, training=training, place=place)
 
 
@@ -75,17 +87,23 @@ def build_mixste(network: Any, *, joints: int, frames: int, training: bool, plac
     return _mixste(network, joints, frames, training, place)
 
 
-def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> HourglassMixSTE:
+def build_hourglass_mixste(
+    network: Any, *, joints: int, frames: int, training: bool, place: str
+) -> HourglassMixSTE:
     """HoT on MixSTE from a `network` block: as of `build_mixste`, and dense_pairs, kept_frames and neighbours.
 
     Args and errors are those of `build_lifter`.
     """
     inner = _mixste(network, joints, frames, training, place)
     if not 1 <= network.dense_pairs <= network.depth:
-        raise UserError(f"{place}.dense_pairs is {network.dense_pairs}: use 1 to {place}.depth, which is {network.depth}.")
+        raise UserError(
+            f"{place}.dense_pairs is {network.dense_pairs}: use 1 to {place}.depth, which is {network.depth}."
+        )
     for name in ("kept_frames", "neighbours"):
         if not 1 <= network[name] <= frames:
-            raise UserError(f"{place}.{name} is {network[name]}: use 1 to data.frames, which is {frames}.")
+            raise UserError(
+                f"{place}.{name} is {network[name]}: use 1 to data.frames, which is {frames}."
+            )
     return HourglassMixSTE(
         network=inner,
         dense_pairs=network.dense_pairs,
@@ -94,15 +112,21 @@ def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: 
     )
 
 
-def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: bool, place: str) -> PoseFormerV2:
+def build_poseformer_v2(
+    network: Any, *, joints: int, frames: int, training: bool, place: str
+) -> PoseFormerV2:
     """PoseFormerV2 from a `network` block: as of `build_mixste` but for joint_position_std, and kept_frames and kept_coefficients.
 
     Args and errors are those of `build_lifter`.
     """
     if not 1 <= network.kept_frames <= frames or network.kept_frames % 2 == 0:
-        raise UserError(f"{place}.kept_frames is {network.kept_frames}: use an odd number up to data.frames, which is {frames}.")
+        raise UserError(
+            f"{place}.kept_frames is {network.kept_frames}: use an odd number up to data.frames, which is {frames}."
+        )
     if not 1 <= network.kept_coefficients <= frames:
-        raise UserError(f"{place}.kept_coefficients is {network.kept_coefficients}: use 1 to data.frames, which is {frames}.")
+        raise UserError(
+            f"{place}.kept_coefficients is {network.kept_coefficients}: use 1 to data.frames, which is {frames}."
+        )
     return PoseFormerV2(
         joints=joints,
         frames=frames,
@@ -112,7 +136,9 @@ def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: boo
     )
 
 
-def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool, place: str) -> VideoPose3D:
+def build_videopose3d(
+    network: Any, *, joints: int, frames: int, training: bool, place: str
+) -> VideoPose3D:
     """VideoPose3D from a `network` block: filters, width, dropout, causal, evaluated_frames, compute.
 
     Args and errors are those of `build_lifter`.
@@ -122,11 +148,17 @@ def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool,
     if not filters or min(filters) < 1 or math.prod(filters) % 2 == 0:
         raise UserError(f"{place}.filters is {filters}: use odd numbers of frames.")
     if math.prod(filters) != frames:
-        raise UserError(f"{place}.filters {filters} see {math.prod(filters)} frames, and data.frames is {frames}: change one.")
+        raise UserError(
+            f"{place}.filters {filters} see {math.prod(filters)} frames, and data.frames is {frames}: change one."
+        )
     if min(network.width, network.evaluated_frames) < 1:
-        raise UserError(f"{place} has width {network.width} and evaluated_frames {network.evaluated_frames}: use at least 1.")
+        raise UserError(
+            f"{place} has width {network.width} and evaluated_frames {network.evaluated_frames}: use at least 1."
+        )
     if not 0 <= network.dropout < 1:
-        raise UserError(f"{place}.dropout is {network.dropout}: use a probability from 0 to below 1.")
+        raise UserError(
+            f"{place}.dropout is {network.dropout}: use a probability from 0 to below 1."
+        )
     return VideoPose3D(
         joints=joints,
         filters=filters,
@@ -141,21 +173,31 @@ def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) 
     """MixSTE, which may stand inside another network."""
     options = _transformer(network, frames, training, place)
     if network.joint_position_std < 0:
-        raise UserError(f"{place}.joint_position_std is {network.joint_position_std}: use 0, as released, or a number above it.")
-    return MixSTE(joints=joints, frames=frames, joint_position_std=network.joint_position_std, **options)
+        raise UserError(
+            f"{place}.joint_position_std is {network.joint_position_std}: use 0, as released, or a number above it."
+        )
+    return MixSTE(
+        joints=joints, frames=frames, joint_position_std=network.joint_position_std, **options
+    )
 
 
 def _transformer(network: Any, frames: int, training: bool, place: str) -> dict[str, Any]:
     """What all transformers have, checked."""
     require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
     if network.heads < 1 or network.width % network.heads:
-        raise UserError(f"{place}.width {network.width} is no multiple of {place}.heads {network.heads}: change one.")
+        raise UserError(
+            f"{place}.width {network.width} is no multiple of {place}.heads {network.heads}: change one."
+        )
     if min(network.depth, frames, network.width) < 1:
-        raise UserError(f"{place} has depth {network.depth}, width {network.width} and {frames} frames: use at least 1.")
+        raise UserError(
+            f"{place} has depth {network.depth}, width {network.width} and {frames} frames: use at least 1."
+        )
     if network.mlp_ratio <= 0:
         raise UserError(f"{place}.mlp_ratio is {network.mlp_ratio}: use a number above 0.")
     if not 0 <= network.drop_path < 1:
-        raise UserError(f"{place}.drop_path is {network.drop_path}: use a probability from 0 to below 1.")
+        raise UserError(
+            f"{place}.drop_path is {network.drop_path}: use a probability from 0 to below 1."
+        )
     return {
         "width": network.width,
         "depth": network.depth,

@@ -33,9 +33,18 @@ def build_task(config: Any, stage: str) -> Task:
     Raises:
       UserError: options that no network can have, or that do not fit together.
     """
-    skeleton, network = find_skeleton(config.data.skeleton, config.data.joints), config[stage].network
-    options = {"joints": skeleton.num_joints, "frames": config.data.frames, "place": f"{stage}.network"}
-    trained, evaluated = (lifters.build_lifter(network, training=training, **options) for training in (True, False))
+    skeleton, network = (
+        find_skeleton(config.data.skeleton, config.data.joints),
+        config[stage].network,
+    )
+    options = {
+        "joints": skeleton.num_joints,
+        "frames": config.data.frames,
+        "place": f"{stage}.network",
+    }
+    trained, evaluated = (
+        lifters.build_lifter(network, training=training, **options) for training in (True, False)
+    )
     span = lifters.span(network, config.data.frames, training=True)
 
     def init(key, batch):

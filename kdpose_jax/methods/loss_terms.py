@@ -9,11 +9,17 @@ from kdpose_jax.contracts import Batch, Metrics, Tree
 
 def as_metrics(per_example: dict[str, jax.Array]) -> Metrics:
     """Per-example values `[B]` -> (sum, count) pairs."""
-    return {name: (values.sum(), jax.numpy.asarray(values.size, values.dtype)) for name, values in per_example.items()}
+    return {
+        name: (values.sum(), jax.numpy.asarray(values.size, values.dtype))
+        for name, values in per_example.items()
+    }
 
 
 def from_terms(
-    all_terms: Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], tuple[dict[str, jax.Array], dict[str, jax.Array], Tree]],
+    all_terms: Callable[
+        [Tree, Tree, Tree, Batch, jax.Array, jax.Array],
+        tuple[dict[str, jax.Array], dict[str, jax.Array], Tree],
+    ],
 ) -> tuple[Callable, Callable]:
     """`Method.loss` and `Method.terms` of a method with several terms.
 
@@ -28,7 +34,10 @@ def from_terms(
     def loss(params, model_state, frozen, batch, key, step):
         weighted, shown, state = all_terms(params, model_state, frozen, batch, key, step)
         total = sum(weighted.values())
-        named = {name if name == "task" else f"weighted_{name}": value for name, value in weighted.items()}
+        named = {
+            name if name == "task" else f"weighted_{name}": value
+            for name, value in weighted.items()
+        }
         return total.mean(), (as_metrics({"loss": total, **shown, **named}), state)
 
     def terms(params, model_state, frozen, batch, key, step):

@@ -46,7 +46,9 @@ def build_task(config: Any, stage: str) -> Task:
     head = block.network.head
     check_decoding(decode, head=head, split_ratio=config.data.split_ratio)
     check_loss(block.loss, place=f"{stage}.loss")
-    trained, evaluated = (network_of(config, stage, training=training) for training in (True, False))
+    trained, evaluated = (
+        network_of(config, stage, training=training) for training in (True, False)
+    )
 
     def init(key, batch):
         variables = trained.init(key, normalize(batch["image"]), train=False)
@@ -54,39 +56,62 @@ def build_task(config: Any, stage: str) -> Task:
 
     def apply(params, state, batch, key):
         (prediction, features), updated = trained.apply(
-            {"params": params, **state}, normalize(batch["image"]), train=True, mutable=["batch_stats"]
+            {"params": params, **state},
+            normalize(batch["image"]),
+            train=True,
+            mutable=["batch_stats"],
         )
         return prediction, features, {"batch_stats": updated["batch_stats"]}
 
     def loss(prediction, batch):
-        return pose_loss(prediction, batch, block=block.loss, size=trained.size, split_ratio=config.data.split_ratio)
+        return pose_loss(
+            prediction,
+            batch,
+            block=block.loss,
+            size=trained.size,
+            split_ratio=config.data.split_ratio,
+        )
 
     def locate(params, state, batch):
-        return evaluated.apply({"params": params, **state}, normalize(batch["image"]), train=False)[0]
+        return evaluated.apply({"params": params, **state}, normalize(batch["image"]), train=False)[
+            0
+        ]
 
     def predict(params, state, batch):
         prediction = locate(params, state, batch)
         if head == "heatmap":
             return _decode_heatmaps(prediction["heatmap"], size=evaluated.size)
-        return _decode(simdr.probabilities(prediction["x"]), simdr.probabilities(prediction["y"]), config)
+        return _decode(
+            simdr.probabilities(prediction["x"]), simdr.probabilities(prediction["y"]), config
+        )
 
     def predict_with_flip(params, state, batch):
         permutation = find_skeleton(config.data.skeleton, config.data.joints).flip_permutation
         plain = locate(params, state, batch)
         mirrored = locate(params, state, {**batch, "image": batch["image"][:, :, ::-1]})
         if head == "heatmap":
-            back = simdr.mirror_heatmaps_back(mirrored["heatmap"], flip_permutation=permutation, shift=True)
+            back = simdr.mirror_heatmaps_back(
+                mirrored["heatmap"], flip_permutation=permutation, shift=True
+            )
             return _decode_heatmaps((plain["heatmap"] + back) / 2, size=evaluated.size)
         shift = simdr.flip_shift(decode.flip_shift, config.data.split_ratio)
-        back = simdr.mirror_back(mirrored["x"], mirrored["y"], flip_permutation=permutation, shift=shift)
-        return _decode(*simdr.merge_flip((plain["x"], plain["y"]), back, merge=decode.merge), config)
+        back = simdr.mirror_back(
+            mirrored["x"], mirrored["y"], flip_permutation=permutation, shift=shift
+        )
+        return _decode(
+            *simdr.merge_flip((plain["x"], plain["y"]), back, merge=decode.merge), config
+        )
 
     return Task(init, apply, loss, predict, predict_with_flip)
 
 
 def _decode(x: jax.Array, y: jax.Array, config: Any) -> dict[str, jax.Array]:
     joints, scores = simdr.decode(
-        x, y, split_ratio=config.data.split_ratio, coordinate=config.decode.coordinate, score=config.decode.score
+        x,
+        y,
+        split_ratio=config.data.split_ratio,
+        coordinate=config.decode.coordinate,
+        score=config.decode.score,
     )
     return {"joints": joints, "scores": scores}
 
@@ -99,12 +124,19 @@ def _decode_heatmaps(heatmaps: jax.Array, *, size: tuple[int, int]) -> dict[str,
 
 def normalize(images: jax.Array) -> jax.Array:
     """uint8 RGB -> float32 with ImageNet's mean 0 and deviation 1. `[B, H, W, 3]` in and out."""
-    mean, deviation = (jnp.asarray(row, jnp.float32).reshape(1, 1, 1, 3) for row in (MEAN, DEVIATION))
+    mean, deviation = (
+        jnp.asarray(row, jnp.float32).reshape(1, 1, 1, 3) for row in (MEAN, DEVIATION)
+    )
     return (images.astype(jnp.float32) / 255 - mean) / deviation
 
 
 def pose_loss(
-    prediction: dict[str, jax.Array], batch: dict[str, jax.Array], *, block: Any, size: tuple[int, int], split_ratio: float
+    prediction: dict[str, jax.Array],
+    batch: dict[str, jax.Array],
+    *,
+    block: Any,
+    size: tuple[int, int],
+    split_ratio: float,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The task loss from its config block, times `scale`.
 
@@ -122,17 +154,26 @@ def pose_loss(
     if "heatmap" in prediction:
         heatmaps = prediction["heatmap"]
         target, weight = simdr.to_heatmaps(
-            joints, weight, size=size, heatmap_size=(heatmaps.shape[-1], heatmaps.shape[-2]), sigma=block.sigma
+            joints,
+            weight,
+            size=size,
+            heatmap_size=(heatmaps.shape[-1], heatmaps.shape[-2]),
+            sigma=block.sigma,
         )
         error = losses.heatmap_error(heatmaps, target, weight)
         return block.scale * error, {"heatmap_error": error}
     logits = (prediction["x"], prediction["y"])
     if block.form in losses.GAUSSIAN_FORMS:
-        *targets, weight = simdr.to_gaussians(joints, weight, size=size, split_ratio=split_ratio, sigma=block.sigma)
+        *targets, weight = simdr.to_gaussians(
+            joints, weight, size=size, split_ratio=split_ratio, sigma=block.sigma
+        )
         x, y = (losses.divergence(one, target) for one, target in zip(logits, targets, strict=True))
     else:
         bins, weight = simdr.to_bins(joints, weight, size=size, split_ratio=split_ratio)
-        x, y = (losses.smoothed_divergence(logits[axis], bins[..., axis], smoothing=block.smoothing) for axis in (0, 1))
+        x, y = (
+            losses.smoothed_divergence(logits[axis], bins[..., axis], smoothing=block.smoothing)
+            for axis in (0, 1)
+        )
     counts = (logits[0].shape[-1], logits[1].shape[-1])
     total = block.scale * losses.joint_loss(x, y, weight, bins=counts, form=block.form)
     return total, {"divergence_x": (weight * x).mean(1), "divergence_y": (weight * y).mean(1)}
@@ -150,7 +191,9 @@ def network_of(config: Any, stage: str, *, training: bool) -> PoseNet:
     )
 
 
-def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, training: bool, place: str) -> PoseNet:
+def build_pose_net(
+    network: Any, *, joints: int, size: int, split_ratio: float, training: bool, place: str
+) -> PoseNet:
     """PoseNet from a `network` block.
 
     Args:
@@ -175,14 +218,19 @@ def build_pose_net(network: Any, *, joints: int, size: int, split_ratio: float, 
     ):
         require(f"{place}.network.{name}", value, allowed)
     if size < STRIDE or size % STRIDE:
-        raise UserError(f"{place}.input.size is {size}: use a multiple of {STRIDE} pixels, which HRNet halves five times.")
+        raise UserError(
+            f"{place}.input.size is {size}: use a multiple of {STRIDE} pixels, which HRNet halves five times."
+        )
     bins, _ = count_bins((size, size), split_ratio)
     if split_ratio <= 0 or abs(size * split_ratio - bins) > 1e-6:
         raise UserError(
             f"{place}.input.size {size} times data.split_ratio {split_ratio} is "
             f"{size * split_ratio:g}, which is not a whole number of bins: change one of them."
         )
-    if min(network.width, network.stem_width, network.blocks, *network.modules) < 1 or not 1 <= len(network.modules) <= 3:
+    if (
+        min(network.width, network.stem_width, network.blocks, *network.modules) < 1
+        or not 1 <= len(network.modules) <= 3
+    ):
         raise UserError(
             f"{place}.network has width {network.width}, stem_width {network.stem_width}, blocks {network.blocks} and modules "
             f"{tuple(network.modules)}: use at least 1 of each, and one to three numbers of modules."
@@ -212,9 +260,13 @@ def check_decoding(decode: Any, *, head: str, split_ratio: float) -> None:
     ):
         require(f"decode.{name}", decode[name], allowed)
     if decode.flip_shift == "exact" and split_ratio % 1:
-        raise UserError(f"decode.flip_shift 'exact' moves by k - 1 bins, and data.split_ratio is {split_ratio}: use 'one'.")
+        raise UserError(
+            f"decode.flip_shift 'exact' moves by k - 1 bins, and data.split_ratio is {split_ratio}: use 'one'."
+        )
     if decode.coordinate != "argmax" and head == "heatmap":
-        raise UserError(f"decode.coordinate is '{decode.coordinate}', which a heatmap head does not have: set it to 'argmax'.")
+        raise UserError(
+            f"decode.coordinate is '{decode.coordinate}', which a heatmap head does not have: set it to 'argmax'."
+        )
 
 
 def check_loss(block: Any, *, place: str) -> None:

@@ -38,7 +38,9 @@ def build_task(config: Any, stage: str) -> Task:
       UserError: options that do not fit together.
     """
     skeleton = find_skeleton(config.data.skeleton, config.data.joints)
-    trained, evaluated = (build_student(config, stage, skeleton, training=training) for training in (True, False))
+    trained, evaluated = (
+        build_student(config, stage, skeleton, training=training) for training in (True, False)
+    )
 
     def init(key, batch):
         return trained.init(key, batch["keypoints_2d"])["params"], {}
@@ -56,14 +58,20 @@ def build_task(config: Any, stage: str) -> Task:
         )
         return predicted, features, state
 
-    loss = lifting.task_loss(config[stage].loss, skeleton, config.data.frames, place=f"{stage}.loss")
+    loss = lifting.task_loss(
+        config[stage].loss, skeleton, config.data.frames, place=f"{stage}.loss"
+    )
     return Task(init, apply, loss, *lifting.predictors(evaluated.apply, skeleton))
 
 
 def groups(config: Any, stage: str) -> tuple[Group, ...]:
     """The optimiser groups of the student."""
     # Decay would pull the rows of a learned matrix below the sum 1 that they start with, and so shrink poses.
-    return (Group("student/upsampler/matrix", weight_decay=0.0),) if config[stage].input.upsampling == "learned" else ()
+    return (
+        (Group("student/upsampler/matrix", weight_decay=0.0),)
+        if config[stage].input.upsampling == "learned"
+        else ()
+    )
 
 
 def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool) -> SparseMixSTE:
@@ -79,10 +87,14 @@ def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool
     offsets = (grid.offset,)
     if options.phase_augmentation and grid.has_equal_phases:
         if options.selection == "correlated":
-            raise UserError(f"{place}.phase_augmentation has no meaning for correlated keyframes: switch it off.")
+            raise UserError(
+                f"{place}.phase_augmentation has no meaning for correlated keyframes: switch it off."
+            )
         offsets += tuple(other for other in range(grid.stride) if other != grid.offset)
     if options.upsampling in ("learned", "cross_attn") and options.selection == "correlated":
-        raise UserError(f"{place}.upsampling '{options.upsampling}' needs {place}.selection 'uniform': it has no time stamps.")
+        raise UserError(
+            f"{place}.upsampling '{options.upsampling}' needs {place}.selection 'uniform': it has no time stamps."
+        )
     if options.upsampling == "cross_attn" and len(offsets) > 1:
         raise UserError(
             f"{place}.upsampling 'cross_attn' is not told the phase of its keyframes: set {place}.phase_augmentation=False."

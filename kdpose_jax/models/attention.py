@@ -20,14 +20,22 @@ class SelfAttention(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "N S C"]) -> tuple[Float[Array, "N S C"], Float[Array, "N A S S"]]:
+    def __call__(
+        self, tokens: Float[Array, "N S C"]
+    ) -> tuple[Float[Array, "N S C"], Float[Array, "N A S S"]]:
         count, length, width = tokens.shape
         qkv = Linear(3 * width, dtype=self.dtype, name="qkv")(tokens)
-        qkv = qkv.reshape(count, length, 3, self.heads, width // self.heads)  # [N, S, 3C] -> [N, S, 3, A, C/A]
-        query, key, value = (qkv[:, :, part].swapaxes(1, 2) for part in range(3))  # each [N, A, S, C/A]
+        qkv = qkv.reshape(
+            count, length, 3, self.heads, width // self.heads
+        )  # [N, S, 3C] -> [N, S, 3, A, C/A]
+        query, key, value = (
+            qkv[:, :, part].swapaxes(1, 2) for part in range(3)
+        )  # each [N, A, S, C/A]
         scale = (width // self.heads) ** -0.5
         logits = (query @ key.swapaxes(2, 3)) * scale  # [N, A, S query, S key]
-        probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
+        probabilities = jax.nn.softmax(
+            logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1
+        )
         mixed = probabilities.astype(value.dtype) @ value  # [N, A, S, C/A]
         mixed = mixed.swapaxes(1, 2).reshape(count, length, width)
         return Linear(width, dtype=self.dtype, name="out")(mixed), probabilities

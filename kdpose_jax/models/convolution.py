@@ -37,7 +37,10 @@ class ConvNorm(nn.Module):
             self.features,
             (self.kernel, self.kernel),
             strides=(self.stride, self.stride),
-            padding=((border, border), (border, border)),  # "SAME" pads (0, 1) for stride 2 and so shifts the picture
+            padding=(
+                (border, border),
+                (border, border),
+            ),  # "SAME" pads (0, 1) for stride 2 and so shifts the picture
             use_bias=False,
             kernel_init=convolution_init(),
             dtype=self.dtype,

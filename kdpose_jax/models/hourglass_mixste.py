@@ -41,7 +41,9 @@ def distances(tokens: Float[Array, "B F C"]) -> Float[Array, "B F F"]:
     return jnp.sqrt(jnp.maximum(squared, 0)) / tokens.shape[-1] ** 0.5
 
 
-def representative_frames(gap: Float[Array, "B F F"], count: int, neighbours: int) -> Int[Array, "B K"]:
+def representative_frames(
+    gap: Float[Array, "B F F"], count: int, neighbours: int
+) -> Int[Array, "B K"]:
     """The frames at the peaks of density: dense themselves, and far from every denser one.
 
     A frame's density is `exp(-mean squared distance to its nearest frames)`, itself included; its score is density times the distance
@@ -83,7 +85,9 @@ class HourglassMixSTE(nn.Module):
     neighbours: int
 
     def setup(self):
-        self.kept_position = self.param("kept_position", nn.initializers.zeros, (1, self.kept_frames, self.network.width))
+        self.kept_position = self.param(
+            "kept_position", nn.initializers.zeros, (1, self.kept_frames, self.network.width)
+        )
         self.recovery = CrossAttentionRecovery(self.network.frames, self.network.heads)
 
     def __call__(
@@ -101,10 +105,16 @@ class HourglassMixSTE(nn.Module):
         tokens = self.network.embed(keypoints_2d)
         for layer in range(self.dense_pairs):
             tokens, _, _ = self.network.pair(layer, tokens, deterministic)
-        gap = distances(jax.lax.stop_gradient(tokens.mean(2)))  # [B, F, C], the mean over the joints
+        gap = distances(
+            jax.lax.stop_gradient(tokens.mean(2))
+        )  # [B, F, C], the mean over the joints
         kept = representative_frames(gap, self.kept_frames, self.neighbours)
-        tokens = take_frames(tokens, kept) + self.kept_position[:, :, None].astype(tokens.dtype)  # [B, K, J, C]
+        tokens = take_frames(tokens, kept) + self.kept_position[:, :, None].astype(
+            tokens.dtype
+        )  # [B, K, J, C]
         for layer in range(self.dense_pairs, self.network.depth):
             tokens, _, _ = self.network.pair(layer, tokens, deterministic)
         recovered = self.recovery(tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32)))
-        return self.network.decode(recovered), HourglassFeatures(kept=kept, pruned=tokens, recovered=recovered)
+        return self.network.decode(recovered), HourglassFeatures(
+            kept=kept, pruned=tokens, recovered=recovered
+        )

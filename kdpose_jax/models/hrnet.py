@@ -82,27 +82,39 @@ class ExchangeModule(nn.Module):
         refined = []
         for number, branch in enumerate(branches):
             for block in range(self.blocks):
-                branch = BasicBlock(self.dtype, name=f"branch_{number}_block_{block}")(branch, train)
+                branch = BasicBlock(self.dtype, name=f"branch_{number}_block_{block}")(
+                    branch, train
+                )
             refined.append(branch)
         outputs = []
         for target in range(self.outputs):
-            terms = [self.bring(branch, source, target, train) for source, branch in enumerate(refined)]
+            terms = [
+                self.bring(branch, source, target, train) for source, branch in enumerate(refined)
+            ]
             outputs.append(nn.relu(sum(terms[1:], start=terms[0])))
         return tuple(outputs)
 
-    def bring(self, branch: Float[Array, "B H W C"], source: int, target: int, train: bool) -> Float[Array, "B h w D"]:
+    def bring(
+        self, branch: Float[Array, "B H W C"], source: int, target: int, train: bool
+    ) -> Float[Array, "B h w D"]:
         """One branch at the resolution and with the channels of another."""
         name = f"fuse_{target}_{source}"
         if source == target:
             return branch
         if source > target:
-            narrowed = ConvNorm(self.width * 2**target, 1, dtype=self.dtype, name=name)(branch, train)
+            narrowed = ConvNorm(self.width * 2**target, 1, dtype=self.dtype, name=name)(
+                branch, train
+            )
             return upsample_nearest(narrowed, 2 ** (source - target))
         steps = target - source
         for step in range(steps - 1):
-            halve = ConvNorm(self.width * 2**source, 3, stride=2, dtype=self.dtype, name=f"{name}_{step}")
+            halve = ConvNorm(
+                self.width * 2**source, 3, stride=2, dtype=self.dtype, name=f"{name}_{step}"
+            )
             branch = nn.relu(halve(branch, train))
-        return ConvNorm(self.width * 2**target, 3, stride=2, dtype=self.dtype, name=f"{name}_{steps - 1}")(branch, train)
+        return ConvNorm(
+            self.width * 2**target, 3, stride=2, dtype=self.dtype, name=f"{name}_{steps - 1}"
+        )(branch, train)
 
 
 class HRNet(nn.Module):
@@ -136,20 +148,32 @@ class HRNet(nn.Module):
           Features of stride 4.
         """
         exchange = nn.remat(ExchangeModule, static_argnums=(2,)) if self.remat else ExchangeModule
-        hidden = nn.relu(ConvNorm(self.stem_width, 3, stride=2, dtype=self.dtype, name="stem_0")(images, train))
-        hidden = nn.relu(ConvNorm(self.stem_width, 3, stride=2, dtype=self.dtype, name="stem_1")(hidden, train))
+        hidden = nn.relu(
+            ConvNorm(self.stem_width, 3, stride=2, dtype=self.dtype, name="stem_0")(images, train)
+        )
+        hidden = nn.relu(
+            ConvNorm(self.stem_width, 3, stride=2, dtype=self.dtype, name="stem_1")(hidden, train)
+        )
         for block in range(BOTTLENECKS):
             hidden = Bottleneck(self.stem_width, self.dtype, name=f"layer1_{block}")(hidden, train)
-        branches = (nn.relu(ConvNorm(self.width, 3, dtype=self.dtype, name="transition1_0")(hidden, train)),)
+        branches = (
+            nn.relu(ConvNorm(self.width, 3, dtype=self.dtype, name="transition1_0")(hidden, train)),
+        )
         for stage, modules in enumerate(self.modules, start=2):
             # A branch is added from the last one; the second, of which there is no last one yet, from layer1 too.
             last = hidden if stage == 2 else branches[-1]
             added = ConvNorm(
-                self.width * 2 ** (stage - 1), 3, stride=2, dtype=self.dtype, name=f"transition{stage - 1}_{stage - 1}"
+                self.width * 2 ** (stage - 1),
+                3,
+                stride=2,
+                dtype=self.dtype,
+                name=f"transition{stage - 1}_{stage - 1}",
             )
             branches = (*branches, nn.relu(added(last, train)))
             for module in range(modules):
                 outputs = 1 if stage == len(self.modules) + 1 and module == modules - 1 else stage
                 name = f"stage{stage}_{module}"
-                branches = exchange(self.width, self.blocks, outputs, self.dtype, name=name)(branches, train)
+                branches = exchange(self.width, self.blocks, outputs, self.dtype, name=name)(
+                    branches, train
+                )
         return branches[0]

@@ -12,11 +12,15 @@ from jaxtyping import Array, Float, Int
 from kdpose_jax.codecs.keyframes import KeyframeGrid
 
 
-def take_frames(values: Float[Array, "B F ..."], frames: Int[Array, "*B K"]) -> Float[Array, "B K ..."]:
+def take_frames(
+    values: Float[Array, "B F ..."], frames: Int[Array, "*B K"]
+) -> Float[Array, "B K ..."]:
     """Picks frames: the same ones in every window (`[K]`) or per window (`[B, K]`), clipped to the window."""
     if frames.ndim == 1:
         return jnp.take(values, frames, axis=1, mode="clip")
-    return jax.vmap(lambda window, chosen: jnp.take(window, chosen, axis=0, mode="clip"))(values, frames)
+    return jax.vmap(lambda window, chosen: jnp.take(window, chosen, axis=0, mode="clip"))(
+        values, frames
+    )
 
 
 def most_correlated(keypoints_2d: Float[Array, "B F J 2"], grid: KeyframeGrid) -> Int[Array, "B K"]:
@@ -36,7 +40,9 @@ def most_correlated(keypoints_2d: Float[Array, "B F J 2"], grid: KeyframeGrid) -
     inside = (members >= 0) & (members < frames)
     members = np.clip(members, 0, frames - 1)
     group = keypoints_2d[:, members]  # [B, K, r, J, 2]
-    apart = jnp.linalg.norm(group[:, :, :, None] - group[:, :, None], axis=-1).mean(-1)  # [B, K, r, r]
+    apart = jnp.linalg.norm(group[:, :, :, None] - group[:, :, None], axis=-1).mean(
+        -1
+    )  # [B, K, r, r]
     summed = jnp.sum(jnp.where(inside[None, :, None, :], apart, 0.0), axis=-1)
     choice = jnp.argmin(jnp.where(inside[None], summed, jnp.inf), axis=-1)  # [B, K]
     return jnp.take_along_axis(jnp.asarray(members)[None], choice[..., None], axis=-1)[..., 0]

@@ -47,8 +47,12 @@ class DropPath(nn.Module):
     def __call__(self, branch: Float[Array, "N S C"], deterministic: bool) -> Float[Array, "N S C"]:
         if deterministic or self.rate == 0.0:
             return branch
-        keep = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.rate, (branch.shape[0], 1, 1))
-        return jnp.where(keep, branch / jnp.asarray(1 - self.rate, branch.dtype), jnp.zeros((), branch.dtype))
+        keep = jax.random.bernoulli(
+            self.make_rng("drop_path"), 1 - self.rate, (branch.shape[0], 1, 1)
+        )
+        return jnp.where(
+            keep, branch / jnp.asarray(1 - self.rate, branch.dtype), jnp.zeros((), branch.dtype)
+        )
 
 
 class BatchNorm(nn.Module):
@@ -72,9 +76,15 @@ class BatchNorm(nn.Module):
             mean, variance = values.mean(over), values.var(over)
             if not self.is_initializing():
                 count = values.size // channels
-                unbiased = variance * (count / max(count - 1, 1))  # a single value has no spread: it counts as 0
+                unbiased = variance * (
+                    count / max(count - 1, 1)
+                )  # a single value has no spread: it counts as 0
                 running_mean.value = (1 - _BATCH_SHARE) * running_mean.value + _BATCH_SHARE * mean
-                running_variance.value = (1 - _BATCH_SHARE) * running_variance.value + _BATCH_SHARE * unbiased
+                running_variance.value = (
+                    1 - _BATCH_SHARE
+                ) * running_variance.value + _BATCH_SHARE * unbiased
         factor = scale * jax.lax.rsqrt(variance + _EPSILON)
-        mean, factor, bias = (jnp.expand_dims(row, range(inputs.ndim - 1)) for row in (mean, factor, bias))
+        mean, factor, bias = (
+            jnp.expand_dims(row, range(inputs.ndim - 1)) for row in (mean, factor, bias)
+        )
         return ((values - mean) * factor + bias).astype(inputs.dtype)

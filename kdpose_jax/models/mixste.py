@@ -63,9 +63,15 @@ class MixSTE(nn.Module):
         rates = [float(rate) for rate in np.linspace(0, self.drop_path, self.depth)]
         options = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
         self.joint_embedding = Linear(self.width, dtype=self.dtype)
-        start = nn.initializers.normal(self.joint_position_std) if self.joint_position_std else nn.initializers.zeros
+        start = (
+            nn.initializers.normal(self.joint_position_std)
+            if self.joint_position_std
+            else nn.initializers.zeros
+        )
         self.spatial_position = self.param("spatial_position", start, (1, self.joints, self.width))
-        self.temporal_position = self.param("temporal_position", nn.initializers.zeros, (1, self.frames, self.width))
+        self.temporal_position = self.param(
+            "temporal_position", nn.initializers.zeros, (1, self.frames, self.width)
+        )
         self.spatial_block = [block(drop_path=rate, **options) for rate in rates]
         self.temporal_block = [block(drop_path=rate, **options) for rate in rates]
         self.spatial_norm = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)
@@ -73,7 +79,9 @@ class MixSTE(nn.Module):
         self.head_norm = nn.LayerNorm(epsilon=1e-5)  # torch's default here, unlike the norms above
         self.head = Linear(3)
 
-    def encode(self, keypoints_2d: Float[Array, "B F J 2"], deterministic: bool = True) -> MixSTEFeatures:
+    def encode(
+        self, keypoints_2d: Float[Array, "B F J 2"], deterministic: bool = True
+    ) -> MixSTEFeatures:
         """Runs all blocks.
 
         Args:
@@ -91,7 +99,9 @@ class MixSTE(nn.Module):
             spatial_attention.append(probabilities)
             temporal.append(tokens)
         return MixSTEFeatures(
-            spatial=tuple(spatial), temporal=tuple(temporal), spatial_attention=tuple(spatial_attention)
+            spatial=tuple(spatial),
+            temporal=tuple(temporal),
+            spatial_attention=tuple(spatial_attention),
         )
 
     def embed(self, keypoints_2d: Float[Array, "B F J 2"]) -> Float[Array, "B F J C"]:
@@ -107,7 +117,9 @@ class MixSTE(nn.Module):
         tokens = tokens.reshape(batch * frames, joints, width)
         tokens, probabilities = self.spatial_block[layer](tokens, deterministic)
         spatial = self.spatial_norm(tokens).reshape(batch, frames, joints, width)
-        tokens = spatial.swapaxes(1, 2).reshape(batch * joints, frames, width)  # [B, F, J, C] -> [BJ, F, C]
+        tokens = spatial.swapaxes(1, 2).reshape(
+            batch * joints, frames, width
+        )  # [B, F, J, C] -> [BJ, F, C]
         if layer == 0:
             tokens = tokens + self.temporal_position.astype(tokens.dtype)
         tokens, _ = self.temporal_block[layer](tokens, deterministic)

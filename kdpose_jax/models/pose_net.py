@@ -74,20 +74,36 @@ class PoseNet(nn.Module):
           ValueError: images of another size than the network's, a size that no HRNet can have, or an unknown head.
         """
         if self.head not in HEADS:
-            raise ValueError(f"No pose network has a head '{self.head}': use one of {', '.join(HEADS)}.")
+            raise ValueError(
+                f"No pose network has a head '{self.head}': use one of {', '.join(HEADS)}."
+            )
         columns, rows = self.size
         if images.shape[1:3] != (rows, columns) or rows % STRIDE or columns % STRIDE:
             raise ValueError(
                 f"Images of {images.shape[2]}x{images.shape[1]} pixels do not fit a network of size {columns}x{rows}: use one size for "
                 f"both, with sides that are multiples of {STRIDE}."
             )
-        backbone = HRNet(self.width, self.stem_width, self.blocks, self.modules, self.dtype, self.remat, name="backbone")
+        backbone = HRNet(
+            self.width,
+            self.stem_width,
+            self.blocks,
+            self.modules,
+            self.dtype,
+            self.remat,
+            name="backbone",
+        )
         features = backbone(images, train)
         features = features.astype(np.promote_types(features.dtype, np.float32))
-        joint_maps = nn.Conv(self.joints, (1, 1), kernel_init=convolution_init(), name="final_layer")(features)
-        joint_maps = joint_maps.transpose(0, 3, 1, 2)  # [B, h, w, J] -> [B, J, h, w], as the head's weights are ordered
+        joint_maps = nn.Conv(
+            self.joints, (1, 1), kernel_init=convolution_init(), name="final_layer"
+        )(features)
+        joint_maps = joint_maps.transpose(
+            0, 3, 1, 2
+        )  # [B, h, w, J] -> [B, J, h, w], as the head's weights are ordered
         if self.head == "heatmap":
             prediction = {"heatmap": joint_maps}
         else:
-            prediction = SimDRHead(count_bins(self.size, self.split_ratio), self.head_start, name="head")(joint_maps)
+            prediction = SimDRHead(
+                count_bins(self.size, self.split_ratio), self.head_start, name="head"
+            )(joint_maps)
         return prediction, PoseFeatures(joint_maps=joint_maps)

@@ -43,7 +43,9 @@ def inverse_cosine_transform(length: int) -> Float[np.ndarray, "T T"]:
     return inverse
 
 
-def along_time(matrix: Float[np.ndarray, "R T"], values: Float[Array, "B T E"]) -> Float[Array, "B R E"]:
+def along_time(
+    matrix: Float[np.ndarray, "R T"], values: Float[Array, "B T E"]
+) -> Float[Array, "B R E"]:
     """Applies a transform over time, in float32 or wider."""
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     return jnp.einsum("rt,bte->bre", jnp.asarray(matrix, values.dtype), values)
@@ -67,9 +69,15 @@ class MLP(nn.Module):
         length, dtype = tokens.shape[1], tokens.dtype
         if self.frequencies:
             tokens = along_time(cosine_transform(length), tokens)
-        hidden = nn.gelu(Linear(self.hidden, dtype=self.dtype, name="hidden")(tokens), approximate=False)
+        hidden = nn.gelu(
+            Linear(self.hidden, dtype=self.dtype, name="hidden")(tokens), approximate=False
+        )
         tokens = Linear(tokens.shape[-1], dtype=self.dtype, name="out")(hidden)
-        return along_time(inverse_cosine_transform(length), tokens).astype(dtype) if self.frequencies else tokens
+        return (
+            along_time(inverse_cosine_transform(length), tokens).astype(dtype)
+            if self.frequencies
+            else tokens
+        )
 
 
 class MixedBlock(nn.Module):
@@ -156,24 +164,34 @@ class PoseFormerV2(nn.Module):
         spatial = spatial + self._position("spatial_position", joints, width, spatial.dtype)
         block = nn.remat(TransformerBlock, static_argnums=(2,)) if self.remat else TransformerBlock
         for layer, rate in enumerate(rates):
-            spatial, _ = block(drop_path=rate, **options, name=f"spatial_block_{layer}")(spatial, deterministic)
+            spatial, _ = block(drop_path=rate, **options, name=f"spatial_block_{layer}")(
+                spatial, deterministic
+            )
         spatial = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")(spatial)
 
         coordinates = keypoints_2d.reshape(batch, frames, joints * 2)
         lowest = along_time(cosine_transform(frames)[:coefficients], coordinates)  # [B, N, 2J]
         slow = Linear(joints * width, dtype=self.dtype, name="coefficient_embedding")(lowest)
-        slow = slow + self._position("coefficient_position", coefficients, joints * width, slow.dtype)
+        slow = slow + self._position(
+            "coefficient_position", coefficients, joints * width, slow.dtype
+        )
         seen = spatial.reshape(batch, kept, joints * width)  # [BK, J, C] -> [B, K, JC]
         seen = seen + self._position("temporal_position", kept, joints * width, seen.dtype)
 
         tokens, after = jnp.concatenate([slow, seen], axis=1), []  # [B, N+K, JC]
         block = nn.remat(MixedBlock, static_argnums=(2,)) if self.remat else MixedBlock
         for layer, rate in enumerate(rates):
-            tokens = block(drop_path=rate, **options, name=f"mixed_block_{layer}")(tokens, deterministic)
+            tokens = block(drop_path=rate, **options, name=f"mixed_block_{layer}")(
+                tokens, deterministic
+            )
             after.append(tokens)
         tokens = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")(tokens)
         pose = self._head(tokens).reshape(batch, 1, joints, 3)
-        features = PoseFormerV2Features(joints=spatial.reshape(batch, kept, joints, width), coefficients=lowest, tokens=tuple(after))
+        features = PoseFormerV2Features(
+            joints=spatial.reshape(batch, kept, joints, width),
+            coefficients=lowest,
+            tokens=tuple(after),
+        )
         return pose, features
 
     def _position(self, name: str, length: int, width: int, dtype: jnp.dtype) -> Array:
@@ -181,8 +199,12 @@ class PoseFormerV2(nn.Module):
 
     def _head(self, tokens: Float[Array, "B S E"]) -> Float[Array, "B D"]:
         """Two trained weighted sums, over coefficients and over frames, side by side, then norm and linear layer, in float32."""
-        tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32)).swapaxes(1, 2)  # [B, JC, N+K]
+        tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32)).swapaxes(
+            1, 2
+        )  # [B, JC, N+K]
         slow = Linear(1, name="coefficient_mean")(tokens[..., : self.kept_coefficients])[..., 0]
         seen = Linear(1, name="frame_mean")(tokens[..., self.kept_coefficients :])[..., 0]
-        normed = nn.LayerNorm(epsilon=1e-5, name="head_norm")(jnp.concatenate([slow, seen], axis=-1))
+        normed = nn.LayerNorm(epsilon=1e-5, name="head_norm")(
+            jnp.concatenate([slow, seen], axis=-1)
+        )
         return Linear(self.joints * 3, name="head")(normed)

@@ -62,7 +62,9 @@ class SimDRHead(nn.Module):
         height, width = joint_maps.shape[2:]
         columns, lines = self.bins
         if self.start == "uniform":
-            return SimDRPrediction(x=Linear(columns, name="x")(rows), y=Linear(lines, name="y")(rows))
+            return SimDRPrediction(
+                x=Linear(columns, name="x")(rows), y=Linear(lines, name="y")(rows)
+            )
         across = np.tile(marginal_kernel(width, columns), (height, 1))  # [HW, Mx]
         down = np.repeat(marginal_kernel(height, lines), width, axis=0)  # [HW, My]
         return SimDRPrediction(
@@ -73,4 +75,6 @@ class SimDRHead(nn.Module):
 
 def _near(kernel: np.ndarray) -> nn.initializers.Initializer:
     noise = nn.initializers.normal(_MARGINAL_NOISE)
-    return lambda key, shape, dtype=np.float32: jax.numpy.asarray(kernel, dtype) + noise(key, shape, dtype)
+    return lambda key, shape, dtype=np.float32: (
+        jax.numpy.asarray(kernel, dtype) + noise(key, shape, dtype)
+    )

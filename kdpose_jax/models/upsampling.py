@@ -16,7 +16,9 @@ UPSAMPLINGS = ("linear_pose", "linear_feat", "learned", "cross_attn")
 ENDS = ("hold", "extrapolate")
 
 
-def interpolation_matrix(keyframes: Int[Array | np.ndarray, "*B K"], frames: int, ends: str) -> Float[Array, "*B F K"]:
+def interpolation_matrix(
+    keyframes: Int[Array | np.ndarray, "*B K"], frames: int, ends: str
+) -> Float[Array, "*B F K"]:
     """The linear operator U from values at keyframes to values at all frames of a window.
 
     Between two keyframes the value is interpolated by time; rows sum to 1.
@@ -36,7 +38,9 @@ def interpolation_matrix(keyframes: Int[Array | np.ndarray, "*B K"], frames: int
         return jnp.ones(jnp.broadcast_shapes(at.shape, time.shape), jnp.float32)
     if ends == "hold":
         time = jnp.clip(time, at[..., :1], at[..., -1:])
-    left = jnp.clip(jnp.sum(at <= time, axis=-1) - 1, 0, count - 2)[..., None]  # the keyframe at or before t
+    left = jnp.clip(jnp.sum(at <= time, axis=-1) - 1, 0, count - 2)[
+        ..., None
+    ]  # the keyframe at or before t
     begin = jnp.take_along_axis(jnp.broadcast_to(at, left.shape[:-1] + (count,)), left, axis=-1)
     end = jnp.take_along_axis(jnp.broadcast_to(at, left.shape[:-1] + (count,)), left + 1, axis=-1)
     share = (time - begin) / (end - begin)
@@ -44,7 +48,9 @@ def interpolation_matrix(keyframes: Int[Array | np.ndarray, "*B K"], frames: int
     return jnp.where(column == left, 1 - share, 0.0) + jnp.where(column == left + 1, share, 0.0)
 
 
-def upsample(matrix: Float[Array, "*M F K"], values: Float[Array, "B K J C"]) -> Float[Array, "B F J C"]:
+def upsample(
+    matrix: Float[Array, "*M F K"], values: Float[Array, "B K J C"]
+) -> Float[Array, "B F J C"]:
     """Applies U: one matrix for the whole batch or one per example."""
     equation = "fk,bkjc->bfjc" if matrix.ndim == 2 else "bfk,bkjc->bfjc"
     return jnp.einsum(equation, matrix.astype(values.dtype), values)
@@ -90,10 +96,14 @@ class CrossAttentionRecovery(nn.Module):
     @nn.compact
     def __call__(self, tokens: Float[Array, "B K J C"]) -> Float[Array, "B F J C"]:
         batch, _, joints, width = tokens.shape
-        queries = self.param("queries", nn.initializers.zeros, (1, self.frames, width)).astype(tokens.dtype)
+        queries = self.param("queries", nn.initializers.zeros, (1, self.frames, width)).astype(
+            tokens.dtype
+        )
 
         def split(values: Array) -> Array:  # [..., S, C] -> [..., A, S, C/A]
-            return values.reshape(*values.shape[:-1], self.heads, width // self.heads).swapaxes(-3, -2)
+            return values.reshape(*values.shape[:-1], self.heads, width // self.heads).swapaxes(
+                -3, -2
+            )
 
         keys = split(Linear(width, name="key")(tokens.swapaxes(1, 2)))  # [B, J, A, K, C/A]
         values = split(Linear(width, name="value")(tokens.swapaxes(1, 2)))

@@ -108,28 +108,45 @@ class VideoPose3D(nn.Module):
         """
         batch, frames, joints, _ = keypoints_2d.shape
         if frames < self.receptive_field:
-            raise ValueError(f"{frames} frames are fewer than the receptive field of {self.receptive_field}")
+            raise ValueError(
+                f"{frames} frames are fewer than the receptive field of {self.receptive_field}"
+            )
         strided = frames == self.receptive_field
         hidden = keypoints_2d.reshape(batch, frames, joints * 2)
         hidden = self._layer("expand", self.filters[0], strided, 1)(hidden, deterministic)
         after, dilation = [hidden], self.filters[0]
         for block, width in enumerate(self.filters[1:]):
-            changed = self._layer(f"block_{block}_temporal", width, strided, dilation)(hidden, deterministic)
+            changed = self._layer(f"block_{block}_temporal", width, strided, dilation)(
+                hidden, deterministic
+            )
             changed = self._layer(f"block_{block}_pointwise", 1, strided, 1)(changed, deterministic)
-            hidden = _kept(hidden, changed.shape[1], width, strided, dilation, self.causal) + changed
+            hidden = (
+                _kept(hidden, changed.shape[1], width, strided, dilation, self.causal) + changed
+            )
             after.append(hidden)
             dilation *= width
         hidden = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
-        pose = Linear(joints * 3, name="shrink")(hidden).reshape(batch, -1, joints, 3)  # [B, F, 3J] -> [B, F, J, 3]
+        pose = Linear(joints * 3, name="shrink")(hidden).reshape(
+            batch, -1, joints, 3
+        )  # [B, F, 3J] -> [B, F, J, 3]
         return pose, VideoPose3DFeatures(hidden=tuple(after))
 
     def _layer(self, name: str, width: int, strided: bool, dilation: int) -> TemporalLayer:
         """Consecutive filters of the strided form do not overlap; those of the dense one reach over `dilation` frames."""
         stride, dilation = (width, 1) if strided else (1, dilation)
-        return TemporalLayer(self.width, width, stride, dilation, self.dropout, self.dtype, name=name)
+        return TemporalLayer(
+            self.width, width, stride, dilation, self.dropout, self.dtype, name=name
+        )
 
 
-def _kept(hidden: Float[Array, "B N C"], count: int, width: int, strided: bool, dilation: int, causal: bool) -> Float[Array, "B F C"]:
+def _kept(
+    hidden: Float[Array, "B N C"],
+    count: int,
+    width: int,
+    strided: bool,
+    dilation: int,
+    causal: bool,
+) -> Float[Array, "B F C"]:
     """What a block adds its output to: of the frames that each output sees, the middle one, or the last of a causal network."""
     place = width - 1 if causal else width // 2
     if strided:

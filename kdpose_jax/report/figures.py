@@ -59,11 +59,20 @@ def training_curves(
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, (key, label) in zip(panels, keys, strict=False):
         for index, (name, records) in enumerate(runs.items()):
-            known = [(record["step"], record[key]) for record in records if key in record and record[key] is not None]
+            known = [
+                (record["step"], record[key])
+                for record in records
+                if key in record and record[key] is not None
+            ]
             if known:
-                style = {"color": _COLOURS[index % len(_COLOURS)], "linestyle": _LINES[index % len(_LINES)]}
+                style = {
+                    "color": _COLOURS[index % len(_COLOURS)],
+                    "linestyle": _LINES[index % len(_LINES)],
+                }
                 marker = "o" if len(known) == 1 else None  # a line of one point would be invisible
-                axes.plot(*zip(*known, strict=True), label=name, linewidth=1.4, marker=marker, **style)
+                axes.plot(
+                    *zip(*known, strict=True), label=name, linewidth=1.4, marker=marker, **style
+                )
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -106,7 +115,9 @@ def score_against_cost(
             [point.cost for point in own],
             [point.score for point in own],
             linestyle="none",
-            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],  # no two of 49 look alike
+            marker=_MARKERS[
+                (index + index // len(_COLOURS)) % len(_MARKERS)
+            ],  # no two of 49 look alike
             markersize=9,
             alpha=0.85,
             color=_COLOURS[index % len(_COLOURS)],
@@ -114,9 +125,13 @@ def score_against_cost(
         )
     axes.set_xscale("log")
     lowest, highest = (bound([point.cost for point in points]) for bound in (min, max))
-    axes.set_xlim(lowest / 2, highest * 2)  # keeps a single cost, or two close ones, away from the frame
+    axes.set_xlim(
+        lowest / 2, highest * 2
+    )  # keeps a single cost, or two close ones, away from the frame
     decades = math.log10(highest / lowest)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))  # or there might be no label at all
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if decades < 2 else (1,))
+    )  # or there might be no label at all
     axes.xaxis.set_major_formatter(EngFormatter())  # 100 M, 1 G
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(y=0.15)
@@ -147,11 +162,17 @@ def breakdown_bars(
       UserError: the file cannot be written.
     """
     parts = sorted({part for column in values.values() for part in column})
-    figure = Figure(figsize=(max(6.4, 1.6 + 0.25 * len(parts) * (len(values) + 1)), 4.6), layout="constrained")
+    figure = Figure(
+        figsize=(max(6.4, 1.6 + 0.25 * len(parts) * (len(values) + 1)), 4.6), layout="constrained"
+    )
     axes = figure.subplots()
     width = 0.84 / len(values)
     for index, (name, column) in enumerate(values.items()):
-        known = [(place, column[part]) for place, part in enumerate(parts) if column.get(part) is not None]
+        known = [
+            (place, column[part])
+            for place, part in enumerate(parts)
+            if column.get(part) is not None
+        ]
         places = [place + (index - (len(values) - 1) / 2) * width for place, _ in known]
         heights = [height for _, height in known]
         axes.bar(places, heights, 0.92 * width, label=name, color=_COLOURS[index % len(_COLOURS)])
@@ -169,17 +190,29 @@ def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _finish(figure: Figure, panels: Sequence[Axes], path: epath.PathLike, title: str, generated: bool) -> None:
+def _finish(
+    figure: Figure, panels: Sequence[Axes], path: epath.PathLike, title: str, generated: bool
+) -> None:
     """Adds title, caption and a legend below the panels, where it can cover nothing, and writes the PNG."""
-    figure.suptitle(title + ("\n(generated data, not a benchmark)" if generated else ""), fontsize=11)
+    figure.suptitle(
+        title + ("\n(generated data, not a benchmark)" if generated else ""), fontsize=11
+    )
     entries = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        inches = 0.7 + 0.095 * max(len(label) for label in entries)  # of the widest entry, on the safe side
+        inches = 0.7 + 0.095 * max(
+            len(label) for label in entries
+        )  # of the widest entry, on the safe side
         columns = max(1, min(len(entries), int(figure.get_figwidth() / inches)))
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
+        figure.legend(
+            entries.values(),
+            entries.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+        )
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH)
     write_atomically(path, picture.getvalue())

@@ -37,7 +37,9 @@ def _cell(value: Any, to_text: Callable[[Any], str]) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cells[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    padded = [cells[0].ljust(widths[0])] + [
+        cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)
+    ]
     return "| " + " | ".join(padded) + " |\n"
 
 
@@ -59,7 +61,9 @@ def breakdown_table(
       The table, lines ending in newlines.
     """
     parts = sorted({part for column in values.values() for part in column})
-    rows = [{"": part} | {name: column.get(part) for name, column in values.items()} for part in parts]
+    rows = [
+        {"": part} | {name: column.get(part) for name, column in values.items()} for part in parts
+    ]
     rows += [{"": title} | dict(row) for title, row in averages.items()]
     return markdown_table(rows, [("", heading, str)] + [(name, name, to_text) for name in values])
 

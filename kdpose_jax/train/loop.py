@@ -151,24 +151,33 @@ class Training:
         self.waited += self.batches.waited
         started = time.perf_counter()
         computation = self.computation
-        self.state, metrics = computation.step(self.state, computation.frozen, batch, computation.root_key)
+        self.state, metrics = computation.step(
+            self.state, computation.frozen, batch, computation.root_key
+        )
         self.step += 1
         self.pending.append((self.step, metrics))
         if len(self.pending) > IN_FLIGHT:  # a request to stop must not wait for a queue of steps
             jax.block_until_ready(self.pending[-1 - IN_FLIGHT][1])
         if self.storage.examples is not None:
-            self.storage.examples.write(self.step, {"examples": sharding.whole(batch["example"]).tolist()})
+            self.storage.examples.write(
+                self.step, {"examples": sharding.whole(batch["example"]).tolist()}
+            )
         if not self.compiled:
             self.stop.defer()  # until here nothing was in memory that is not on the disk
             jax.block_until_ready(metrics)
-            self.progress.say(f"compiled and took the first step in {time.perf_counter() - started:.1f} s")
+            self.progress.say(
+                f"compiled and took the first step in {time.perf_counter() - started:.1f} s"
+            )
             self.progress.restart_clock(self.step)
             self.compiled, self.waited = True, 0.0
 
     def settle(self) -> None:
         """Does what is due after a step: stops, writes a line, evaluates, saves."""
         plan, step = self.plan, self.step
-        evaluates, saves = plan.is_due(step, plan.evaluate_every), plan.is_due(step, plan.save_every)
+        evaluates, saves = (
+            plan.is_due(step, plan.evaluate_every),
+            plan.is_due(step, plan.save_every),
+        )
         logs = plan.is_due(step, plan.log_every) or evaluates or saves
         stopping = self.stop.requested()
         if logs or stopping:
@@ -181,7 +190,9 @@ class Training:
         scores = self._evaluate() if evaluates else None
         if evaluates or saves:
             self.storage.sync()
-            self.storage.checkpoints.save(step, vars(self.state), self.storage.meta | {INTERVAL: []}, scores)
+            self.storage.checkpoints.save(
+                step, vars(self.state), self.storage.meta | {INTERVAL: []}, scores
+            )
             self.progress.restart_clock(step)
         if logs:
             self.interval = []
@@ -216,7 +227,9 @@ class Training:
             for step, metrics in self.interval
         ]
         self.storage.sync()
-        self.storage.interrupted.save(self.step, vars(self.state), self.storage.meta | {INTERVAL: measured}, None)
+        self.storage.interrupted.save(
+            self.step, vars(self.state), self.storage.meta | {INTERVAL: measured}, None
+        )
         self.storage.interrupted.wait()
 
     def _read_pending(self) -> list[Measured]:
@@ -232,7 +245,11 @@ class Training:
             bad = [key for key, (total, _) in metrics.items() if not math.isfinite(total)]
             if bad:
                 kept = self.storage.checkpoints.latest_step()
-                remedy = "no checkpoint was made yet" if kept is None else f"the checkpoint of step {kept} is kept"
+                remedy = (
+                    "no checkpoint was made yet"
+                    if kept is None
+                    else f"the checkpoint of step {kept} is kept"
+                )
                 raise UserError(
                     f"{self.progress.name}: {', '.join(bad)} is not finite at step {step}, so training stopped; "
                     f"{remedy}: start again in another --workdir with a lower optim.learning_rate or with "
@@ -244,4 +261,7 @@ class Training:
 def interval_of(meta: Mapping[str, Any]) -> list[Measured]:
     """The metrics that `train` is to go on with, from what was saved with its state; earlier versions saved none."""
     saved = meta[INTERVAL] if INTERVAL in meta else []
-    return [(step, {name: tuple(np.float32(value) for value in pair) for name, pair in metrics.items()}) for step, metrics in saved]
+    return [
+        (step, {name: tuple(np.float32(value) for value in pair) for name, pair in metrics.items()})
+        for step, metrics in saved
+    ]

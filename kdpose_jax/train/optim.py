@@ -54,11 +54,15 @@ def learning_rate(
         if schedule == "epoch_decay":
             value = learning_rate * decay_per_epoch ** jnp.floor(now / steps_per_epoch)
         elif schedule == "steps":
-            drops = sum(jnp.asarray(now >= epoch * steps_per_epoch, jnp.float32) for epoch in drop_epochs)
+            drops = sum(
+                jnp.asarray(now >= epoch * steps_per_epoch, jnp.float32) for epoch in drop_epochs
+            )
             value = learning_rate * drop_factor**drops
         else:
             progress = jnp.clip((now - warmup_steps) / max(1.0, steps - warmup_steps), 0.0, 1.0)
-            value = final_learning_rate + (learning_rate - final_learning_rate) * 0.5 * (1 + jnp.cos(np.pi * progress))
+            value = final_learning_rate + (learning_rate - final_learning_rate) * 0.5 * (
+                1 + jnp.cos(np.pi * progress)
+            )
         if warmup_steps:
             value = value * jnp.minimum((now + 1) / warmup_steps, 1.0)
         return value
@@ -102,7 +106,9 @@ def build_optimizer(
         return jax.tree.map_with_path(lambda path, _: _group_of(path, groups), params)
 
     rest = Group(pattern="")
-    optimizer = optax.partition({str(i): transform(g) for i, g in enumerate([*groups, rest])}, label)
+    optimizer = optax.partition(
+        {str(i): transform(g) for i, g in enumerate([*groups, rest])}, label
+    )
     return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer) if clip_norm else optimizer
 
 

@@ -80,7 +80,9 @@ class MetricsLog:
     """
 
     def __init__(self, directory: str, *, first_step: int, writes: bool):
-        self._lines = Lines(epath.Path(directory) / "metrics.jsonl", first_step=first_step, writes=writes)
+        self._lines = Lines(
+            epath.Path(directory) / "metrics.jsonl", first_step=first_step, writes=writes
+        )
         self._folder, self._events, self._staged = epath.Path(directory) / "tensorboard", None, None
         if writes:
             folder = self._folder
@@ -90,11 +92,15 @@ class MetricsLog:
             folder.mkdir(parents=True, exist_ok=True)
             # Not tensorboardX's SummaryWriter: its thread dies of a full disk, and its queue then blocks the run for ever.
             self._events = EventsWriter(str(folder / "events"))
-            self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))  # hides what is written again
+            self._event(
+                first_step + 1, session_log=SessionLog(status=SessionLog.START)
+            )  # hides what is written again
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; a value that is not finite becomes null, as JSON has no NaN."""
-        self._lines.write(step, {name: value if math.isfinite(value) else None for name, value in values.items()})
+        self._lines.write(
+            step, {name: value if math.isfinite(value) else None for name, value in values.items()}
+        )
         if self._events is not None:
             for name, value in values.items():
                 self._event(step, summary=scalar(name, value))
@@ -156,7 +162,12 @@ class Progress:
         show: Callable[[str], None],
     ):
         self.name, self._shown = name, shown
-        self._steps, self._steps_per_epoch, self._unit, self._show = steps, steps_per_epoch, unit, show
+        self._steps, self._steps_per_epoch, self._unit, self._show = (
+            steps,
+            steps_per_epoch,
+            unit,
+            show,
+        )
         self._last_step, self._last_time = first_step, time.perf_counter()
         self._rate = 0.0  # steps per second, smoothed, so that the time left does not jump
 
@@ -181,15 +192,23 @@ class Progress:
         """
         seconds = max(time.perf_counter() - self._last_time, 1e-9)
         rate = (step - self._last_step) / seconds
-        measured = step > self._last_step  # not where the first step, which compiles, has a line of its own
+        measured = (
+            step > self._last_step
+        )  # not where the first step, which compiles, has a line of its own
         self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
         name, per_step = self._unit
         terms = "  ".join(f"{key} {means[key]:.4g}" for key in self._shown if key in means)
         speed = f"{rate * per_step:,.0f} {name}/s  " if measured else ""
         left = f"  {_clock((self._steps - step) / self._rate)} left" if measured else ""
-        self._show(f"{self.name}  step {step}/{self._steps}  epoch {step / self._steps_per_epoch:.2f}  {speed}{terms}{left}")
+        self._show(
+            f"{self.name}  step {step}/{self._steps}  epoch {step / self._steps_per_epoch:.2f}  {speed}{terms}{left}"
+        )
         self._last_step, self._last_time = step, time.perf_counter()
-        rates = {f"{name}_per_second": rate * per_step, "data_wait_seconds": waited, "interval_seconds": seconds}
+        rates = {
+            f"{name}_per_second": rate * per_step,
+            "data_wait_seconds": waited,
+            "interval_seconds": seconds,
+        }
         return rates if measured else {}
 
 
@@ -203,6 +222,9 @@ def mean_metrics(collected: list[dict[str, Any]]) -> dict[str, float]:
     """(sum, count) pairs of several steps -> means, divided once."""
     names = collected[0] if collected else ()
     return {
-        name: float(sum(metrics[name][0] for metrics in collected) / sum(metrics[name][1] for metrics in collected))
+        name: float(
+            sum(metrics[name][0] for metrics in collected)
+            / sum(metrics[name][1] for metrics in collected)
+        )
         for name in names
     }

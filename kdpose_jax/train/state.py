@@ -67,7 +67,9 @@ def create(
             ema=jax.tree.map(jnp.copy, params) if with_ema else None,
         )
 
-    places = sharding.layout(jax.eval_shape(initial, key, example), mesh, fsdp=fsdp, shared_axes=method.shared_axes)
+    places = sharding.layout(
+        jax.eval_shape(initial, key, example), mesh, fsdp=fsdp, shared_axes=method.shared_axes
+    )
     return jax.jit(initial, out_shardings=places)(key, example)
 
 
@@ -78,4 +80,6 @@ def layout(state: TrainState) -> TrainState:
 
 def abstract(state: TrainState) -> TrainState:
     """Shapes, types and shardings of a state: what a checkpoint is restored into."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )

@@ -15,7 +15,12 @@ TrainStep = Callable[[TrainState, Any, Batch, jax.Array], tuple[TrainState, Metr
 
 
 def build_step(
-    method: Method, optimizer: optax.GradientTransformation, *, ema_decay: float, accumulate: int, layout: TrainState
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema_decay: float,
+    accumulate: int,
+    layout: TrainState,
 ) -> TrainStep:
     """Builds (state, frozen, batch, root key) -> (state, metrics), compiled, with the state donated.
 
@@ -30,25 +35,35 @@ def build_step(
       layout: the sharding of every leaf of the state, before the step and after it.
     """
 
-    def gradients(state: TrainState, frozen: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics, Any]:
+    def gradients(
+        state: TrainState, frozen: Any, batch: Batch, key: jax.Array
+    ) -> tuple[Any, Metrics, Any]:
         """The gradient of the mean loss, the metrics and the batch statistics after some examples."""
         gradient = jax.value_and_grad(method.loss, has_aux=True)
-        (_, (metrics, model_state)), grads = gradient(state.params, state.model_state, frozen, batch, key, state.step)
+        (_, (metrics, model_state)), grads = gradient(
+            state.params, state.model_state, frozen, batch, key, state.step
+        )
         return jax.lax.with_sharding_constraint(grads, layout.params), metrics, model_state
 
-    def step(state: TrainState, frozen: Any, batch: Batch, root_key: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, frozen: Any, batch: Batch, root_key: jax.Array
+    ) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(root_key, state.step)
         frozen = jax.lax.stop_gradient(frozen)
         if accumulate == 1:
             grads, metrics, model_state = gradients(state, frozen, batch, key)
         else:
-            grads, metrics, model_state = in_parts(functools.partial(gradients, frozen=frozen), state, batch, key, accumulate)
+            grads, metrics, model_state = in_parts(
+                functools.partial(gradients, frozen=frozen), state, batch, key, accumulate
+            )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
             taken = (state.step + 1).astype(jnp.float32)
-            decay = jnp.minimum(ema_decay, taken / (taken + 10))  # an early average must not keep the initialisation
+            decay = jnp.minimum(
+                ema_decay, taken / (taken + 10)
+            )  # an early average must not keep the initialisation
             ema = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, ema, params)
         metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones((), jnp.float32))
         return TrainState(state.step + 1, params, model_state, opt_state, ema), metrics
@@ -57,7 +72,11 @@ def build_step(
 
 
 def in_parts(
-    gradients: Callable[..., tuple[Any, Metrics, Any]], state: TrainState, batch: Batch, key: jax.Array, parts: int
+    gradients: Callable[..., tuple[Any, Metrics, Any]],
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    parts: int,
 ) -> tuple[Any, Metrics, Any]:
     """What `gradients` gives for a whole batch, from equal parts of it in turn.
 
@@ -73,13 +92,23 @@ def in_parts(
       parts: how many; B is a multiple.
     """
 
-    def one(carry: tuple[Any, Any], part: tuple[Batch, jax.Array]) -> tuple[tuple[Any, Any], Metrics]:
+    def one(
+        carry: tuple[Any, Any], part: tuple[Batch, jax.Array]
+    ) -> tuple[tuple[Any, Any], Metrics]:
         total, model_state = carry
-        grads, metrics, model_state = gradients(state.replace(model_state=model_state), batch=part[0], key=part[1])
+        grads, metrics, model_state = gradients(
+            state.replace(model_state=model_state), batch=part[0], key=part[1]
+        )
         return (jax.tree.map(jnp.add, total, grads), model_state), metrics
 
     # [B, ...] -> [B / parts, parts, ...] -> [parts, B / parts, ...]
-    cut = jax.tree.map(lambda array: jnp.swapaxes(array.reshape(-1, parts, *array.shape[1:]), 0, 1), batch)
+    cut = jax.tree.map(
+        lambda array: jnp.swapaxes(array.reshape(-1, parts, *array.shape[1:]), 0, 1), batch
+    )
     start = (jax.tree.map(jnp.zeros_like, state.params), state.model_state)
     (total, model_state), metrics = jax.lax.scan(one, start, (cut, jax.random.split(key, parts)))
-    return jax.tree.map(lambda sums: sums / parts, total), jax.tree.map(lambda values: values.sum(0), metrics), model_state
+    return (
+        jax.tree.map(lambda sums: sums / parts, total),
+        jax.tree.map(lambda values: values.sum(0), metrics),
+        model_state,
+    )

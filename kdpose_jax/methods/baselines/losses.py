@@ -14,7 +14,9 @@ from kdpose_jax.losses.lifting import weighted_joint_error
 
 
 def output_loss(
-    student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
+    student: Float[Array, "B F J 3"],
+    teacher: Float[Array, "B F J 3"],
+    joint_weights: Float[np.ndarray, "J"],
 ) -> Float[Array, "B"]:
     """Regression to the teacher's output: the mean over frames and joints of w_j |P_S - P_T|.
 
@@ -48,7 +50,9 @@ def activation_map(embeddings: Float[Array, "B K J C"]) -> Float[Array, "B K J"]
     return jnp.square(_float32(embeddings)).sum(-1)
 
 
-def attention_loss(student: Float[Array, "B K P"], teacher: Float[Array, "B K P"]) -> Float[Array, "B"]:
+def attention_loss(
+    student: Float[Array, "B K P"], teacher: Float[Array, "B K P"]
+) -> Float[Array, "B"]:
     """L_AT of one layer: | Q_S / |Q_S| - Q_T / |Q_T| |^2, the mean over frames, from 0 to 2.
 
     Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017, equation 2; squared as in their released code.
@@ -58,11 +62,16 @@ def attention_loss(student: Float[Array, "B K P"], teacher: Float[Array, "B K P"
       teacher: Q_T.
     """
     _check_same_shape(student, teacher)
-    student, teacher = (each / jnp.maximum(jnp.linalg.norm(each, axis=-1, keepdims=True), 1e-12) for each in (student, teacher))
+    student, teacher = (
+        each / jnp.maximum(jnp.linalg.norm(each, axis=-1, keepdims=True), 1e-12)
+        for each in (student, teacher)
+    )
     return jnp.square(student - teacher).sum(-1).mean(1)
 
 
-def relation_losses(student: Float[Array, "B K C"], teacher: Float[Array, "B K D"]) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+def relation_losses(
+    student: Float[Array, "B K C"], teacher: Float[Array, "B K D"]
+) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
     """(L_RKD-D, L_RKD-A): Huber's loss of how frames lie to each other, the means over all pairs and all triples of different frames.
 
     psi_D(t_i, t_j) = |t_i - t_j| / mu, mu the mean distance of all pairs; psi_A(t_i, t_j, t_k) = cos of the angle at t_j.
@@ -73,7 +82,9 @@ def relation_losses(student: Float[Array, "B K C"], teacher: Float[Array, "B K D
       teacher: the same frames, of any width.
     """
     if student.shape[:2] != teacher.shape[:2]:
-        raise ValueError(f"embeddings of shapes {student.shape} and {teacher.shape} are not of the same frames")
+        raise ValueError(
+            f"embeddings of shapes {student.shape} and {teacher.shape} are not of the same frames"
+        )
     frames = student.shape[1]
     pairs = frames * (frames - 1)
     potentials = []
@@ -85,7 +96,9 @@ def relation_losses(student: Float[Array, "B K C"], teacher: Float[Array, "B K D
     (distances, cosines), (wanted_distances, wanted_cosines) = potentials
     # Pairs and triples in which a frame occurs twice are equal in both networks, and add nothing.
     by_distance = optax.losses.huber_loss(distances, wanted_distances).sum((1, 2)) / pairs
-    by_angle = optax.losses.huber_loss(cosines, wanted_cosines).sum((1, 2, 3)) / (pairs * (frames - 2))
+    by_angle = optax.losses.huber_loss(cosines, wanted_cosines).sum((1, 2, 3)) / (
+        pairs * (frames - 2)
+    )
     return by_distance, by_angle
 
 
@@ -103,10 +116,14 @@ def _distances(products: Float[Array, "B K K"]) -> Float[Array, "B K K"]:
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
-def _cosines(products: Float[Array, "B K K"], distances: Float[Array, "B K K"]) -> Float[Array, "B K K K"]:
+def _cosines(
+    products: Float[Array, "B K K"], distances: Float[Array, "B K K"]
+) -> Float[Array, "B K K K"]:
     """cos of the angle at t_j between t_i and t_k, indexed j, i, k; 0 where two of the frames are in one place."""
     squares = jnp.diagonal(products, axis1=1, axis2=2)[:, :, None, None]
-    inner = products[:, None] - products[:, :, :, None] - products[:, :, None] + squares  # <t_i - t_j, t_k - t_j>
+    inner = (
+        products[:, None] - products[:, :, :, None] - products[:, :, None] + squares
+    )  # <t_i - t_j, t_k - t_j>
     lengths = distances[:, :, :, None] * distances[:, :, None]
     return jnp.where(lengths == 0, 0.0, inner / jnp.where(lengths == 0, 1.0, lengths))
 
@@ -117,4 +134,6 @@ def _float32(values: Array) -> Array:
 
 def _check_same_shape(first: Array, second: Array) -> None:
     if first.shape != second.shape:
-        raise ValueError(f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean")
+        raise ValueError(
+            f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean"
+        )

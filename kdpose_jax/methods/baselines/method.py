@@ -34,7 +34,9 @@ def build(config: Any, stage: str) -> Method:
       UserError: options that do not fit together.
     """
     task = sparse_lifting.build_task(config, stage)
-    distillation = build_distillation(config, find_skeleton(config.data.skeleton, config.data.joints))
+    distillation = build_distillation(
+        config, find_skeleton(config.data.skeleton, config.data.joints)
+    )
     student, weights = config.student, config.distill.weights
 
     def init(key, batch):
@@ -43,13 +45,19 @@ def build(config: Any, stage: str) -> Method:
         if distillation.active:
             frozen = {"teacher": sparse_lifting.init_teacher(distillation.teacher, keys[1], batch)}
         if weights.hints:
-            params["regressor"] = distillation.regressor.init(keys[2], jnp.zeros((1, student.network.width)))["params"]
+            params["regressor"] = distillation.regressor.init(
+                keys[2], jnp.zeros((1, student.network.width))
+            )["params"]
         return params, {}, frozen
 
     def all_terms(params, model_state, frozen, batch, key, step):
         predicted, features, _ = task.apply(params["student"], {}, batch, key)
         total, parts = task.loss(predicted, batch)
-        added = distillation_terms(distillation, params, frozen, batch, predicted, features) if distillation.active else {}
+        added = (
+            distillation_terms(distillation, params, frozen, batch, predicted, features)
+            if distillation.active
+            else {}
+        )
         weighted = {"task": total, **{name: weights[name] * value for name, value in added.items()}}
         return weighted, {**parts, **added}, model_state
 

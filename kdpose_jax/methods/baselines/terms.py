@@ -53,7 +53,9 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
     frames, stride, layer = config.data.frames, config.student.input.stride, options.hints.layer
     require("distill.attention.maps", options.attention.maps, MAPS)
     if not -1 <= layer < network.depth:
-        raise UserError(f"distill.hints.layer is {layer}: use 0 to {network.depth - 1}, the student's layers, or -1 for the middle one.")
+        raise UserError(
+            f"distill.hints.layer is {layer}: use 0 to {network.depth - 1}, the student's layers, or -1 for the middle one."
+        )
     if options.relations.angle < 0:
         raise UserError(f"distill.relations.angle is {options.relations.angle}: use at least 0.")
     keyframes = keyframe_grid(config, "student").count
@@ -65,7 +67,13 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
     return Distillation(
         options=options,
         skeleton=skeleton,
-        teacher=build_mixste(teacher, joints=skeleton.num_joints, frames=frames, training=True, place="teacher.network"),
+        teacher=build_mixste(
+            teacher,
+            joints=skeleton.num_joints,
+            frames=frames,
+            training=True,
+            place="teacher.network",
+        ),
         layers=layer_map(network.depth, teacher.depth),
         guided_layer=(network.depth - 1) // 2 if layer == -1 else layer,
         regressor=Linear(teacher.width),
@@ -73,7 +81,12 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
 
 
 def distillation_terms(
-    distillation: Distillation, params: Any, frozen: Any, batch: Any, predicted: Float[Array, "B F J 3"], features: SparseFeatures
+    distillation: Distillation,
+    params: Any,
+    frozen: Any,
+    batch: Any,
+    predicted: Float[Array, "B F J 3"],
+    features: SparseFeatures,
 ) -> dict[str, Float[Array, "B"]]:
     """The unweighted terms by the name of their weight; a term without a weight is not computed.
 
@@ -86,24 +99,37 @@ def distillation_terms(
       features: the student's.
     """
     weights, options = distillation.options.weights, distillation.options
-    pose, taught = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, batch["keypoints_2d"])
+    pose, taught = distillation.teacher.apply(
+        {"params": frozen["teacher"]["params"]}, batch["keypoints_2d"]
+    )
     pose, taught = jax.lax.stop_gradient((pose, taught))
     student = features["network"]
     teacher = jax.tree.map(lambda dense: take_frames(dense, features["keyframes"]), taught)
     terms = {}
     if weights.output:
-        terms["output"] = losses.output_loss(predicted, pose, np.asarray(distillation.skeleton.loss_weights))
+        terms["output"] = losses.output_loss(
+            predicted, pose, np.asarray(distillation.skeleton.loss_weights)
+        )
     if weights.hints:
         layer = distillation.guided_layer
-        guided = distillation.regressor.apply({"params": params["regressor"]}, student["temporal"][layer])
+        guided = distillation.regressor.apply(
+            {"params": params["regressor"]}, student["temporal"][layer]
+        )
         terms["hints"] = losses.hint_loss(guided, teacher["temporal"][distillation.layers[layer]])
     if weights.attention:
-        maps, wanted = (attention_maps(network, options.attention.maps) for network in (student, teacher))
-        per_layer = [losses.attention_loss(maps[layer], wanted[other]) for layer, other in enumerate(distillation.layers)]
+        maps, wanted = (
+            attention_maps(network, options.attention.maps) for network in (student, teacher)
+        )
+        per_layer = [
+            losses.attention_loss(maps[layer], wanted[other])
+            for layer, other in enumerate(distillation.layers)
+        ]
         terms["attention"] = sum(per_layer) / len(per_layer)
     if weights.relations:
         last = (network["temporal"][-1] for network in (student, teacher))
-        frames = (joints.reshape(*joints.shape[:2], -1) for joints in last)  # [B, K, J, C] -> [B, K, JC]
+        frames = (
+            joints.reshape(*joints.shape[:2], -1) for joints in last
+        )  # [B, K, J, C] -> [B, K, JC]
         by_distance, by_angle = losses.relation_losses(*frames)
         terms["relations"] = by_distance + options.relations.angle * by_angle
     return terms
@@ -114,4 +140,6 @@ def attention_maps(network: MixSTEFeatures, maps: str) -> list[Float[Array, "B K
     if maps == "activations":
         return [losses.activation_map(embeddings) for embeddings in network["temporal"]]
     found = (matrices.mean(2) for matrices in network["spatial_attention"])
-    return [matrices.reshape(*matrices.shape[:2], -1) for matrices in found]  # [B, K, J, J] -> [B, K, JJ]
+    return [
+        matrices.reshape(*matrices.shape[:2], -1) for matrices in found
+    ]  # [B, K, J, J] -> [B, K, JJ]

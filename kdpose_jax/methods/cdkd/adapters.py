@@ -48,7 +48,9 @@ class MultiScaleAttention(nn.Module):
             views = views + nn.relu(BatchNorm(name=f"norm_{scale}")(view, train))
         pooled = views.mean((1, 2))  # [B, J]
         hidden = Linear(ATTENTION_WIDTH, name="squeeze")(pooled)
-        scores = [Linear(joints, name=f"branch_{branch}")(hidden) for branch in range(self.branches)]
+        scores = [
+            Linear(joints, name=f"branch_{branch}")(hidden) for branch in range(self.branches)
+        ]
         return nn.softmax(jnp.stack(scores, axis=1), axis=1)
 
 
@@ -78,7 +80,9 @@ class ProjectorEnsemble(nn.Module):
     chunked: bool
 
     @nn.compact
-    def __call__(self, maps: Float[Array, "B J H W"], weights: Float[Array, "B N J"]) -> Float[Array, "B J S S"]:
+    def __call__(
+        self, maps: Float[Array, "B J H W"], weights: Float[Array, "B N J"]
+    ) -> Float[Array, "B J S S"]:
         """Projects and merges.
 
         Args:
@@ -107,7 +111,12 @@ class ProjectorEnsemble(nn.Module):
 
             def one_joint(_: None, own: tuple[Array, ...]) -> tuple[None, Array]:
                 rest = iter(own)
-                return None, project(*(next(rest) if axis == 0 else value for value, axis in zip(every, axes, strict=True)))
+                return None, project(
+                    *(
+                        next(rest) if axis == 0 else value
+                        for value, axis in zip(every, axes, strict=True)
+                    )
+                )
 
             _, merged = jax.lax.scan(jax.checkpoint(one_joint), None, own)
         else:
@@ -186,7 +195,9 @@ def upsampling(side: int, size: int) -> Float[np.ndarray, "I A"]:
 
 
 def _uniform(bound: float) -> nn.initializers.Initializer:
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+        key, shape, dtype, -bound, bound
+    )
 
 
 def _around(centre: np.ndarray) -> nn.initializers.Initializer:

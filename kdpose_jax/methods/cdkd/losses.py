@@ -16,7 +16,9 @@ REDUCTIONS = ("mean", "release")
 EPSILON = 1e-8  # of the lengths in the cosine (docs/methods/cdkd.md#projector-ensemble)
 
 
-def projection_loss(projected: Float[Array, "B J H W"], teacher: Float[Array, "B J H W"]) -> Float[Array, "B"]:
+def projection_loss(
+    projected: Float[Array, "B J H W"], teacher: Float[Array, "B J H W"]
+) -> Float[Array, "B"]:
     """1 - cosine of the two whole maps, all joints together, from 0 to 2.
 
     See docs/methods/cdkd.md#projector-ensemble.
@@ -29,7 +31,9 @@ def projection_loss(projected: Float[Array, "B J H W"], teacher: Float[Array, "B
         raise ValueError(f"maps of shapes {projected.shape} and {teacher.shape} cannot be compared")
     over = (1, 2, 3)
     # The released code has no epsilon and gives NaN where every projection is zero.
-    lengths = [jnp.sqrt(jnp.sum(jnp.square(maps), axis=over) + EPSILON**2) for maps in (projected, teacher)]
+    lengths = [
+        jnp.sqrt(jnp.sum(jnp.square(maps), axis=over) + EPSILON**2) for maps in (projected, teacher)
+    ]
     return 1 - jnp.sum(projected * teacher, axis=over) / (lengths[0] * lengths[1])
 
 
@@ -64,7 +68,10 @@ def grouping_matrix(kind: str, teacher_bins: int, student_bins: int) -> Float[np
 
 
 def aligned_log_target(
-    logits: Float[Array, "B J T"], temperature: Float[Array, ""], grouping: Float[np.ndarray, "T M"], order: str
+    logits: Float[Array, "B J T"],
+    temperature: Float[Array, ""],
+    grouping: Float[np.ndarray, "T M"],
+    order: str,
 ) -> Float[Array, "B J M"]:
     """log h: the teacher's softened distribution over the student's bins.
 
@@ -78,13 +85,21 @@ def aligned_log_target(
     tiny = jnp.finfo(logits.dtype).tiny  # a group without mass gets the logarithm of this, not -inf
     if order == "lse":
         raised = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-        return jax.nn.log_softmax(jnp.log(jnp.maximum(_grouped(raised, grouping), tiny)) / temperature, axis=-1)
-    return jnp.log(jnp.maximum(_grouped(jax.nn.softmax(logits / temperature, axis=-1), grouping), tiny))
+        return jax.nn.log_softmax(
+            jnp.log(jnp.maximum(_grouped(raised, grouping), tiny)) / temperature, axis=-1
+        )
+    return jnp.log(
+        jnp.maximum(_grouped(jax.nn.softmax(logits / temperature, axis=-1), grouping), tiny)
+    )
 
 
-def _grouped(mass: Float[Array, "B J T"], grouping: Float[np.ndarray, "T M"]) -> Float[Array, "B J M"]:
+def _grouped(
+    mass: Float[Array, "B J T"], grouping: Float[np.ndarray, "T M"]
+) -> Float[Array, "B J M"]:
     """Rows times the matrix; exact on every device, where it would otherwise multiply in fewer bits."""
-    return jnp.einsum("bjt,tm->bjm", mass, jnp.asarray(grouping, mass.dtype), precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum(
+        "bjt,tm->bjm", mass, jnp.asarray(grouping, mass.dtype), precision=jax.lax.Precision.HIGHEST
+    )
 
 
 def alignment_loss(
@@ -119,7 +134,9 @@ def alignment_loss(
     for axis in ("x", "y"):
         bins = student[axis].shape[-1]
         matrix = grouping_matrix(grouping, teacher[axis].shape[-1], bins)
-        log_target = aligned_log_target(jax.lax.stop_gradient(teacher[axis]), temperature, matrix, order)
+        log_target = aligned_log_target(
+            jax.lax.stop_gradient(teacher[axis]), temperature, matrix, order
+        )
         log_target = log_target if target_gradient else jax.lax.stop_gradient(log_target)
         log_student = jax.nn.log_softmax(student[axis] / temperature, axis=-1)
         divergence = jnp.sum(jnp.exp(log_target) * (log_target - log_student), axis=-1)

@@ -32,7 +32,13 @@ def reversal_strength(
 
 
 def temperature(
-    tau: Float[Array, ""], strength: Float[Array, ""], *, start: float, reach: float, limit: float, trained: bool
+    tau: Float[Array, ""],
+    strength: Float[Array, ""],
+    *,
+    start: float,
+    reach: float,
+    limit: float,
+    trained: bool,
 ) -> Float[Array, ""]:
     """T = start + reach sigmoid(tau), whose gradient reaches tau multiplied by lambda.
 
@@ -47,5 +53,7 @@ def temperature(
     value = jax.lax.stop_gradient(jnp.clip(tau, -limit, limit))
     if trained:
         scaled = strength.astype(tau.dtype) * tau
-        value = value + (scaled - jax.lax.stop_gradient(scaled))  # adds exactly 0 and a gradient of lambda
+        value = value + (
+            scaled - jax.lax.stop_gradient(scaled)
+        )  # adds exactly 0 and a gradient of lambda
     return start + reach * jax.nn.sigmoid(value)

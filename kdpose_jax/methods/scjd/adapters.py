@@ -18,5 +18,10 @@ class EmbeddingProjectors(nn.Module):
     layers: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, embeddings: dict[int, Float[Array, "B K J C"]]) -> dict[int, Float[Array, "B K J D"]]:
-        return {layer: Linear(self.width, name=f"layer_{layer}")(embeddings[layer]) for layer in self.layers}
+    def __call__(
+        self, embeddings: dict[int, Float[Array, "B K J C"]]
+    ) -> dict[int, Float[Array, "B K J D"]]:
+        return {
+            layer: Linear(self.width, name=f"layer_{layer}")(embeddings[layer])
+            for layer in self.layers
+        }

@@ -18,7 +18,12 @@ ATTENTION_KINDS = ("mse", "kl", "full", "hop2")
 
 
 def context_weights(
-    embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"], *, context: str, reach: int, temperature: float
+    embeddings: Float[Array, "B F J C"],
+    keyframes: Int[Array, "*B K"],
+    *,
+    context: str,
+    reach: int,
+    temperature: float,
 ) -> Float[Array, "B K J D"]:
     """How much each frame around a keyframe adds to the teacher's multi-frame context, per joint.
 
@@ -50,7 +55,9 @@ def context_weights(
     elif context == "mean":
         scores = jnp.zeros((1, 1, 1, len(shifts)))
     else:
-        around = [jnp.sum(here * take_frames(unit, keyframes + int(shift)), axis=-1) for shift in shifts]
+        around = [
+            jnp.sum(here * take_frames(unit, keyframes + int(shift)), axis=-1) for shift in shifts
+        ]
         scores = jnp.stack(around, axis=-1) / temperature  # [B, K, J, D]
     scores = jnp.broadcast_to(scores, here.shape[:3] + (len(shifts),)).astype(embeddings.dtype)
     return jax.nn.softmax(jnp.where(inside, scores, -jnp.inf), axis=-1)
@@ -58,11 +65,15 @@ def context_weights(
 
 def _around(keyframes: Int[Array, "*B K"], reach: int) -> Int[Array, "*B K D"]:
     """Numbers of the frames s_k - reach .. s_k + reach, some of them outside the window."""
-    return keyframes[..., None] + jnp.arange(-reach, reach + 1, dtype=jnp.int32).reshape((1,) * keyframes.ndim + (-1,))
+    return keyframes[..., None] + jnp.arange(-reach, reach + 1, dtype=jnp.int32).reshape(
+        (1,) * keyframes.ndim + (-1,)
+    )
 
 
 def gather_context(
-    values: Float[Array, "B F J ..."], keyframes: Int[Array, "*B K"], weights: Float[Array, "B K J D"]
+    values: Float[Array, "B F J ..."],
+    keyframes: Int[Array, "*B K"],
+    weights: Float[Array, "B K J D"],
 ) -> Float[Array, "B K J ..."]:
     """Weighted sum of dense values around every keyframe, C_{k,j} = sum_m alpha_{k,m,j} E[m, j]."""
     reach = weights.shape[-1] // 2
@@ -83,7 +94,9 @@ def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
 
 
 def embedding_loss(
-    projected: Float[Array, "B K J C"], context: Float[Array, "B K J C"], joint_weights: Float[Array, "B K J"] | None
+    projected: Float[Array, "B K J C"],
+    context: Float[Array, "B K J C"],
+    joint_weights: Float[Array, "B K J"] | None,
 ) -> Float[Array, "B"]:
     """DJED for one layer: mean squared difference after LN0, from 0 to 4, about 2 for unrelated features.
 
@@ -93,7 +106,9 @@ def embedding_loss(
       joint_weights: optional motion weights with mean 1.
     """
     if projected.shape != context.shape:
-        raise ValueError(f"embeddings of shapes {projected.shape} and {context.shape} cannot be compared")
+        raise ValueError(
+            f"embeddings of shapes {projected.shape} and {context.shape} cannot be compared"
+        )
     squared = jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1)
     return (squared if joint_weights is None else squared * joint_weights).mean((1, 2))
 
@@ -105,7 +120,9 @@ def motion_weights(
     speed = jnp.linalg.norm(jnp.diff(keypoints_2d, axis=1), axis=-1)  # [B, F - 1, J]
     position = _around(keyframes, reach)  # [..., K, D]
     inside = ((position >= 0) & (position < speed.shape[1])).astype(speed.dtype)
-    near = jnp.stack([take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1)
+    near = jnp.stack(
+        [take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1
+    )
     inside = (inside[None] if inside.ndim == 2 else inside)[:, :, None]
     omega = jnp.sum(near * inside, axis=-1) / jnp.maximum(jnp.sum(inside, axis=-1), 1.0)
     return omega / jnp.maximum(omega.mean((1, 2), keepdims=True), 1e-12)
@@ -125,7 +142,10 @@ def adjacency(hops: np.ndarray, kind: str) -> np.ndarray:
 
 
 def attention_loss(
-    student: Float[Array, "B K A J J"], teacher: Float[Array, "B K A J J"], adjacent: Float[np.ndarray, "J J"], kind: str
+    student: Float[Array, "B K A J J"],
+    teacher: Float[Array, "B K A J J"],
+    adjacent: Float[np.ndarray, "J J"],
+    kind: str,
 ) -> Float[Array, "B"]:
     """AJAD for one layer, mean over frames and (already averaged or matched) heads.
 
@@ -139,11 +159,17 @@ def attention_loss(
       kind: one of `ATTENTION_KINDS`.
     """
     if student.shape != teacher.shape:
-        raise ValueError(f"attention of shapes {student.shape} and {teacher.shape} cannot be compared")
+        raise ValueError(
+            f"attention of shapes {student.shape} and {teacher.shape} cannot be compared"
+        )
     near = jnp.asarray(adjacent, student.dtype)[None, None, None]
     if kind != "kl":
-        return jnp.sum(near * jnp.square(student - teacher), axis=(3, 4)).mean((1, 2)) / adjacent.sum()
-    mass_student, mass_teacher = (jnp.sum(near * rows, axis=-1, keepdims=True) for rows in (student, teacher))
+        return (
+            jnp.sum(near * jnp.square(student - teacher), axis=(3, 4)).mean((1, 2)) / adjacent.sum()
+        )
+    mass_student, mass_teacher = (
+        jnp.sum(near * rows, axis=-1, keepdims=True) for rows in (student, teacher)
+    )
     log_student = jnp.log(student + 1e-9) - jnp.log(mass_student + 1e-9)
     log_teacher = jnp.log(teacher + 1e-9) - jnp.log(mass_teacher + 1e-9)
     divergence = jnp.sum(near * jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1)
@@ -158,12 +184,16 @@ def correlation_loss(
 
     def gamma(features: Array) -> Array:
         features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-        unit = features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)
+        unit = features * jax.lax.rsqrt(
+            jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12
+        )
         unit = unit.swapaxes(1, 2)  # [B, J, F, C]
         return unit @ unit.swapaxes(2, 3)
 
     if student.shape[:3] != teacher.shape[:3]:
-        raise ValueError(f"features of shapes {student.shape} and {teacher.shape} differ in more than their width")
+        raise ValueError(
+            f"features of shapes {student.shape} and {teacher.shape} differ in more than their width"
+        )
     return jnp.square(gamma(student) - gamma(teacher)).mean((1, 2, 3))
 
 
@@ -186,7 +216,10 @@ def temporal_pose_loss(
     pairs = [(student, teacher, truth)]
     if velocity_weight:
         pairs.append(tuple(None if pose is None else jnp.diff(pose, axis=1) for pose in pairs[0]))
-    pairs = [(one, other if true is None else where_nearer(one, other, true)) for one, other, true in pairs]
+    pairs = [
+        (one, other if true is None else where_nearer(one, other, true))
+        for one, other, true in pairs
+    ]
     total = weighted_joint_error(*pairs[0], joint_weights)
     if velocity_weight:
         total = total + velocity_weight * pose_distance(*pairs[1]).mean((1, 2))
@@ -194,7 +227,9 @@ def temporal_pose_loss(
 
 
 def where_nearer(
-    student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"], truth: Float[Array, "B F J 3"]
+    student: Float[Array, "B F J 3"],
+    teacher: Float[Array, "B F J 3"],
+    truth: Float[Array, "B F J 3"],
 ) -> Float[Array, "B F J 3"]:
     """The teacher where it is nearer to the truth than the student; elsewhere the student itself, without gradient."""
     nearer = pose_distance(teacher, truth) < pose_distance(student, truth)

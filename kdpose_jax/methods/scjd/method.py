@@ -36,7 +36,9 @@ def build(config: Any, stage: str) -> Method:
       UserError: options that do not fit together.
     """
     task = sparse_lifting.build_task(config, stage)
-    distillation = build_distillation(config, find_skeleton(config.data.skeleton, config.data.joints))
+    distillation = build_distillation(
+        config, find_skeleton(config.data.skeleton, config.data.joints)
+    )
     options, student = config.distill, config.student
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
 
@@ -47,7 +49,9 @@ def build(config: Any, stage: str) -> Method:
             frozen = {"teacher": sparse_lifting.init_teacher(distillation.teacher, keys[1], batch)}
         if options.weights.embedding:
             width = student.network.width
-            embeddings = {layer: jnp.zeros((1, 1, 1, width)) for layer in distillation.embedding_layers}
+            embeddings = {
+                layer: jnp.zeros((1, 1, 1, width)) for layer in distillation.embedding_layers
+            }
             params["projectors"] = distillation.projectors.init(keys[2], embeddings)["params"]
         return params, {}, frozen
 
@@ -58,10 +62,15 @@ def build(config: Any, stage: str) -> Method:
         if distillation.active:
             added = distillation_terms(distillation, params, frozen, batch, predicted, features)
             ramp = schedule.ramp(
-                step, warmup_steps=warmup_steps, steps=config.run.steps, decay_fraction=options.decay_fraction
+                step,
+                warmup_steps=warmup_steps,
+                steps=config.run.steps,
+                decay_fraction=options.decay_fraction,
             )
             for name, value in added.items():
-                weighted[name] = options.weights[name] * (1.0 if name == "temporal" else ramp) * value
+                weighted[name] = (
+                    options.weights[name] * (1.0 if name == "temporal" else ramp) * value
+                )
             parts = {**parts, **added}
         return weighted, parts, model_state
 

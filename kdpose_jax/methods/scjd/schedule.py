@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def ramp(step: Int[Array, ""], *, warmup_steps: int, steps: int, decay_fraction: float) -> Float[Array, ""]:
+def ramp(
+    step: Int[Array, ""], *, warmup_steps: int, steps: int, decay_fraction: float
+) -> Float[Array, ""]:
     """Rises linearly from 0 to 1 over the warm-up, falls linearly to 0 over the last `decay_fraction` of the run.
 
     Args:

@@ -63,14 +63,19 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         ("attention.gather", options.attention.gather, ("keyframe", "context")),
     ):
         require(f"distill.{name}", value, allowed)
-    if options.attention.heads == "each" and (network.heads, network.width) != (teacher.heads, teacher.width):
+    if options.attention.heads == "each" and (network.heads, network.width) != (
+        teacher.heads,
+        teacher.width,
+    ):
         raise UserError(
             f"distill.attention.heads 'each' needs equal heads and widths, and the student has {network.heads} x "
             f"{network.width}, the teacher {teacher.heads} x {teacher.width}: use 'mean'."
         )
     layers = tuple(options.embedding.layers) or schedule.last_third(network.depth)
     if not all(0 <= layer < network.depth for layer in layers):
-        raise UserError(f"distill.embedding.layers is {layers}: the student has layers 0 to {network.depth - 1}.")
+        raise UserError(
+            f"distill.embedding.layers is {layers}: the student has layers 0 to {network.depth - 1}."
+        )
     for name, value, fits in (
         ("embedding.reach", options.embedding.reach, options.embedding.reach >= -1),
         ("embedding.temperature", options.embedding.temperature, options.embedding.temperature > 0),
@@ -78,13 +83,21 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         ("decay_fraction", options.decay_fraction, 0 <= options.decay_fraction <= 1),
     ):
         if not fits:
-            raise UserError(f"distill.{name} is {value}: see the config for what it means and give a value in its range.")
-    reach = config.student.input.stride if options.embedding.reach == -1 else options.embedding.reach
+            raise UserError(
+                f"distill.{name} is {value}: see the config for what it means and give a value in its range."
+            )
+    reach = (
+        config.student.input.stride if options.embedding.reach == -1 else options.embedding.reach
+    )
     return Distillation(
         options=options,
         skeleton=skeleton,
         teacher=build_mixste(
-            teacher, joints=skeleton.num_joints, frames=config.data.frames, training=True, place="teacher.network"
+            teacher,
+            joints=skeleton.num_joints,
+            frames=config.data.frames,
+            training=True,
+            place="teacher.network",
         ),
         layers=teacher_layers(config),
         embedding_layers=layers,
@@ -95,7 +108,11 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
 
 def teacher_layers(config: Any) -> tuple[int, ...]:
     """Teacher layer of every student layer: as configured, or in proportion."""
-    student, teacher, chosen = config.student.network.depth, config.teacher.network.depth, tuple(config.distill.layer_map)
+    student, teacher, chosen = (
+        config.student.network.depth,
+        config.teacher.network.depth,
+        tuple(config.distill.layer_map),
+    )
     if not chosen:
         return layer_map(student, teacher)
     if len(chosen) != student or not all(0 <= layer < teacher for layer in chosen):
@@ -107,11 +124,18 @@ def teacher_layers(config: Any) -> tuple[int, ...]:
 
 
 def distillation_terms(
-    distillation: Distillation, params: Any, frozen: Any, batch: Any, predicted: jax.Array, features: Any
+    distillation: Distillation,
+    params: Any,
+    frozen: Any,
+    batch: Any,
+    predicted: jax.Array,
+    features: Any,
 ) -> dict[str, jax.Array]:
     """The unweighted terms by the name of their weight, each `[B]`; a term without a weight is not computed."""
     weights, options = distillation.options.weights, distillation.options
-    pose, taught = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, batch["keypoints_2d"])
+    pose, taught = distillation.teacher.apply(
+        {"params": frozen["teacher"]["params"]}, batch["keypoints_2d"]
+    )
     pose, taught = jax.lax.stop_gradient((pose, taught))
     terms = {}
     keyframes, student = features["keyframes"], features["network"]
@@ -124,7 +148,9 @@ def distillation_terms(
             pose = flip_averaged_pose(distillation, frozen, batch["keypoints_2d"], pose)
         joint_weights = np.asarray(distillation.skeleton.loss_weights)
         truth = batch["pose_3d"] if options.temporal.gate else None
-        term = losses.temporal_pose_loss(predicted, pose, joint_weights, options.temporal.velocity, truth)
+        term = losses.temporal_pose_loss(
+            predicted, pose, joint_weights, options.temporal.velocity, truth
+        )
         if options.temporal.correlation:
             last = upsampling.upsample(features["matrix"], student["temporal"][-1])
             correlation = losses.correlation_loss(last, taught["temporal"][-1])
@@ -134,7 +160,12 @@ def distillation_terms(
 
 
 def embedding_term(
-    distillation: Distillation, params: Any, batch: Any, keyframes: jax.Array, student: Any, taught: Any
+    distillation: Distillation,
+    params: Any,
+    batch: Any,
+    keyframes: jax.Array,
+    student: Any,
+    taught: Any,
 ) -> jax.Array:
     """DJED: mean over its layers, `[B]`."""
     options = distillation.options.embedding
@@ -146,12 +177,16 @@ def embedding_term(
     total = 0.0
     for layer in distillation.embedding_layers:
         embeddings = taught[options.feature][distillation.layers[layer]]
-        context = losses.gather_context(embeddings, keyframes, context_of(distillation, embeddings, keyframes))
+        context = losses.gather_context(
+            embeddings, keyframes, context_of(distillation, embeddings, keyframes)
+        )
         total = total + losses.embedding_loss(projected[layer], context, omega)
     return total / len(distillation.embedding_layers)
 
 
-def attention_term(distillation: Distillation, keyframes: jax.Array, student: Any, taught: Any) -> jax.Array:
+def attention_term(
+    distillation: Distillation, keyframes: jax.Array, student: Any, taught: Any
+) -> jax.Array:
     """AJAD: mean over all student layers, `[B]`."""
     options = distillation.options.attention
     adjacent = losses.adjacency(distillation.skeleton.hops(), options.kind)
@@ -160,7 +195,9 @@ def attention_term(distillation: Distillation, keyframes: jax.Array, student: An
         target = taught["spatial_attention"][distillation.layers[layer]]
         if options.heads == "mean":
             attention, target = (maps.mean(2, keepdims=True) for maps in (attention, target))
-        if options.gather == "context":  # the weights belong to the query joint: [B, F, A, J, J] -> [B, F, J, A, J]
+        if (
+            options.gather == "context"
+        ):  # the weights belong to the query joint: [B, F, A, J, J] -> [B, F, J, A, J]
             embeddings = taught["spatial"][distillation.layers[layer]]
             weights = context_of(distillation, embeddings, keyframes)
             target = losses.gather_context(target.swapaxes(2, 3), keyframes, weights).swapaxes(2, 3)
@@ -170,11 +207,17 @@ def attention_term(distillation: Distillation, keyframes: jax.Array, student: An
     return total / len(student["spatial_attention"])
 
 
-def context_of(distillation: Distillation, embeddings: jax.Array, keyframes: jax.Array) -> jax.Array:
+def context_of(
+    distillation: Distillation, embeddings: jax.Array, keyframes: jax.Array
+) -> jax.Array:
     """alpha of the teacher's embeddings around the keyframes, `[B, K, J, 2 w + 1]`."""
     options = distillation.options.embedding
     return losses.context_weights(
-        embeddings, keyframes, context=options.context, reach=distillation.reach, temperature=options.temperature
+        embeddings,
+        keyframes,
+        context=options.context,
+        reach=distillation.reach,
+        temperature=options.temperature,
     )
 
 

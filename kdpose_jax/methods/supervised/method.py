@@ -42,10 +42,16 @@ def of_task(task: Task) -> Method:
     def loss(params, model_state, frozen, batch, key, step):
         prediction, _, state = task.apply(params["student"], student_state(model_state), batch, key)
         total, terms = task.loss(prediction, batch)
-        return total.mean(), (as_metrics({"loss": total, **terms}), {"student": state} if state else {})
+        return total.mean(), (
+            as_metrics({"loss": total, **terms}),
+            {"student": state} if state else {},
+        )
 
     return Method(
-        init=init, loss=loss, predict=for_student(task.predict), predict_with_flip=for_student(task.predict_with_flip)
+        init=init,
+        loss=loss,
+        predict=for_student(task.predict),
+        predict_with_flip=for_student(task.predict_with_flip),
     )
 
 
