@@ -1,7 +1,9 @@
-"""PCK for data sets without head boxes: the share of joints within a part of the torso or head length of their person.
+"""The protocol of PCK, for data sets without head boxes.
 
-The torso reaches from the left shoulder to the right hip, the head from the upper neck to the head top. A person on whom one of
-the two is not labelled has no length and counts neither for nor against a network; the results say how many count.
+PCK is the share of joints within a part of their person's torso or head length. The torso is from
+the left shoulder to the right hip, the head from the upper neck to the head top. A person without a
+label for one of these ends has no length and does not count. The records say how many persons
+count.
 """
 
 import dataclasses
@@ -19,24 +21,24 @@ from kdpose_jax.evaluate import metrics_2d, pose2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import Skeleton
 
-# Reference -> the joints that it lies between.
+# Reference length -> the joints at its ends.
 REFERENCES = {"torso": ("left_shoulder", "right_hip"), "head": ("upper_neck", "head_top")}
-# Made from other joints where a set does not label them itself, so that they are left out, as PCKh does.
+# Some sets do not label these joints, and we compute them from others. PCKh leaves them out too.
 LEFT_OUT = ("pelvis", "thorax")
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test persons and how predictions on them are scored.
+    """The test persons, and how predictions on them are scored.
 
     Attributes:
       source: one crop per person.
       persons: the persons.
-      side: of the crops, pixels.
-      lengths: of the reference, photograph pixels, 0 where it is not labelled, `[persons]`.
+      side: side of the crops, pixels.
+      lengths: reference length of each person, `[persons]`, photograph pixels, 0 without labels.
       reference: one of `REFERENCES`.
-      threshold: the part of the reference within which a joint is correct.
-      flip: test-time flip in the table; the results have both.
+      threshold: the part of the reference length within which a joint is correct.
+      flip: whether the table shows scores with test-time flip; records have both.
     """
 
     source: PersonSource
@@ -53,50 +55,53 @@ class Protocol:
 
     @property
     def columns(self) -> tuple:
+        """The columns of the table."""
         return (("pck", f"PCK@{self.threshold:g}", "{:.1f}".format),)
 
     @property
     def breakdown_title(self) -> str:
+        """The headline for `breakdown`."""
         return f"PCK@{self.threshold:g} by joint"
 
     @property
     def test_set(self) -> str:
-        """What was tested on."""
-        return f"{len(self.source):,} persons, {np.sum(self.lengths > 0):,} of them with a {self.reference} length"
+        """Describes the test set in words."""
+        count = np.sum(self.lengths > 0)
+        return f"{len(self.source):,} persons, {count:,} of them with a {self.reference} length"
 
     @property
     def conditions(self) -> str:
-        """How the figures of `columns` were obtained, as a sentence."""
+        """Says how the figures in `columns` were obtained."""
         first, second = (name.replace("_", " ") for name in REFERENCES[self.reference])
         return (
-            f"Scores: percent of the joints within {self.threshold:g} of the {self.reference} length ({first} to {second}), "
-            f"{pose2d.flip_words(self.flip)}."
+            f"Scores: percent of the joints within {self.threshold:g} of the {self.reference} "
+            f"length ({first} to {second}), {pose2d.flip_words(self.flip)}."
         )
 
     def quick(self, count: int) -> tuple[Chosen, pose2d.Score]:
-        """A light evaluation for use during training: the PCK of the table, which costs nothing beside the network.
+        """Prepares a light evaluation for use during training.
 
         Args:
-          count: evenly spread persons that count; 0 or more than there are: all of them.
+          count: number of persons, evenly spread over those that count; 0 for all of them.
 
         Returns:
-          Their crops, and the function that scores predictions on them.
+          Their crops, and a function that computes the PCK of predictions on them.
         """
-        chosen = evenly_spread(self.lengths > 0, count)
+        numbers = evenly_spread(self.lengths > 0, count)
 
         def score(prediction: pose2d.Prediction) -> dict[str, float]:
-            return {"pck": self.score(prediction, chosen)["Mean"]}
+            return {"pck": self.score(prediction, numbers)["Mean"]}
 
-        return Chosen(self.source, chosen), score
+        return Chosen(self.source, numbers), score
 
     def full(
         self, predictors: Mapping[str, Predict], run: Callable[[Predict], pose2d.Prediction]
     ) -> dict[str, Any]:
-        """The whole protocol.
+        """Runs the whole protocol.
 
         Args:
-          predictors: {"plain", "flip": (params, model_state, batch) -> joints and scores}.
-          run: gives the predictions of such a function on `source`.
+          predictors: "plain" and "flip" -> (params, model_state, batch) -> joints and scores.
+          run: computes the predictions of such a function on `source`.
 
         Returns:
           {"plain" and "flip": {joint group and "Mean": percent}, "persons": how many count}.
@@ -106,21 +111,21 @@ class Protocol:
         return {**record, "persons": int(np.sum(self.lengths > 0))}
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """The figures of `columns` from a record of `full`."""
+        """Returns the figures for `columns` from a record of `full`."""
         return {"pck": record[pose2d.table_entry(self.flip)]["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """PCK of every joint group."""
+        """Returns the PCK of each joint group."""
         scores = record[pose2d.table_entry(self.flip)]
         return {group: scores[group] for group in scores if group != "Mean"}
 
     def score(
-        self, prediction: pose2d.Prediction, chosen: Int[np.ndarray, "N"]
+        self, prediction: pose2d.Prediction, numbers: Int[np.ndarray, "N"]
     ) -> dict[str, float | None]:
-        """PCK of predictions on the crops of some persons."""
-        joints = pose2d.photograph_joints(prediction, self.persons, chosen, self.side)
-        counts = self.lengths[chosen] > 0
-        scored = chosen[counts]
+        """Computes the PCK of predictions on the crops of the persons with these numbers."""
+        joints = pose2d.photograph_joints(prediction, self.persons, numbers, self.side)
+        counts = self.lengths[numbers] > 0
+        scored = numbers[counts]
         errors = metrics_2d.relative_errors(
             joints[counts], self.persons.joints[scored], self.lengths[scored]
         )
@@ -132,7 +137,7 @@ class Protocol:
 
 
 def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
-    """The joints by what they are called without their side, "Shoulder" for both, without those of `LEFT_OUT`."""
+    """Groups joints by their name without the side ("Shoulder" for both), without `LEFT_OUT`."""
     groups: dict[str, tuple[int, ...]] = {}
     for joint, name in enumerate(skeleton.joints):
         if name not in LEFT_OUT:
@@ -142,7 +147,7 @@ def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
 
 
 def reference_lengths(persons: Persons, reference: str) -> Float[np.ndarray, "persons"]:
-    """Distance in photograph pixels between the two joints of the reference, 0 where one of them is not labelled."""
+    """Computes each person's reference length in photograph pixels, 0 if an end is not labelled."""
     first, second = (persons.skeleton.joints.index(name) for name in REFERENCES[reference])
     joints = np.asarray(persons.joints, np.float64)
     lengths = np.linalg.norm(joints[:, first] - joints[:, second], axis=-1)
@@ -150,10 +155,10 @@ def reference_lengths(persons: Persons, reference: str) -> Float[np.ndarray, "pe
 
 
 def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
-    """Checks what `open_protocol` takes from the config, before any data is read.
+    """Checks the config's `eval.settings`, before any data are read.
 
     Raises:
-      UserError: a value that it does not take.
+      UserError: a value is not allowed.
     """
     pose2d.check_flip(flip)
     if reference not in REFERENCES:
@@ -162,12 +167,13 @@ def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
         )
     if not 0 < threshold < np.inf:
         raise UserError(
-            f"eval.settings.threshold is {threshold}: use a share of the {reference} length such as 0.2."
+            f"eval.settings.threshold is {threshold}: use a share of the {reference} length such "
+            "as 0.2."
         )
 
 
 def read(records: str, split: str) -> Persons:
-    """Reads one split of a data set of person records."""
+    """Reads the test data, a split of person records, into memory."""
     return person_records.read(records, split)
 
 
@@ -177,27 +183,29 @@ def open_protocol(
     """Lays one crop over every test person.
 
     Args:
-      data: of `read`.
-      views: crop -> its side in pixels; predictions are in pixels of "image".
-      flip: test-time flip in the table.
-      reference: see `Protocol`, as is the following.
-      threshold: of the reference length.
+      data: the persons from `read`.
+      views: name of a crop -> its side in pixels; predictions are in pixels of "image".
+      flip: whether the table shows scores with test-time flip.
+      reference: one of `REFERENCES`.
+      threshold: the part of the reference length within which a joint is correct.
 
     Raises:
-      UserError: a skeleton without the joints of the reference, or no person on whom they are labelled.
+      UserError: a setting is not allowed, the skeleton lacks an end of the reference, or no person
+        has both ends labelled.
     """
     check_settings(flip=flip, reference=reference, threshold=threshold)
     lacking = [name for name in REFERENCES[reference] if name not in data.skeleton.joints]
     if lacking:
         raise UserError(
-            f"eval.settings.reference is '{reference}' and the skeleton {data.skeleton.name} has no {' and no '.join(lacking)}: set it "
-            "to 'torso'."
+            f"eval.settings.reference is '{reference}' and the skeleton {data.skeleton.name} has "
+            f"no {' and no '.join(lacking)}: set it to 'torso'."
         )
     lengths = reference_lengths(data, reference)
     if not (lengths > 0).any():
         raise UserError(
-            f"No test person has both ends of the {reference} labelled ({' and '.join(REFERENCES[reference])}): set "
-            "eval.settings.reference to another one, or check the chosen split of the data set."
+            f"No test person has both ends of the {reference} labelled "
+            f"({' and '.join(REFERENCES[reference])}): set eval.settings.reference to another one, "
+            "or check the chosen split of the data set."
         )
     source = person_records.open_evaluation(data, views=views)
     return Protocol(source, data, views["image"], lengths, reference, threshold, flip)

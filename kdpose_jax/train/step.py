@@ -1,4 +1,4 @@
-"""The one train step."""
+"""The training step."""
 
 import functools
 from collections.abc import Callable
@@ -22,23 +22,26 @@ def build_step(
     accumulate: int,
     layout: TrainState,
 ) -> TrainStep:
-    """Builds (state, frozen, batch, root key) -> (state, metrics), compiled, with the state donated.
+    """Builds the compiled step: (state, frozen, batch, root key) -> (state, metrics).
 
-    The key of a step is the root key folded with the number of steps taken, so that a resumed run needs no saved key.
-    `frozen` is an ordinary argument: captured, a teacher would become constants of the program.
+    The state is donated. The key of a step is the root key folded with the number of steps taken,
+    so a resumed run needs no saved key. `frozen` is an argument: a teacher that is captured would
+    become constants of the program.
 
     Args:
-      method: what is trained.
+      method: the method to train.
       optimizer: its optimiser.
-      ema_decay: of the moving average, where the state has one; it rises to this value from below, as t / (t + 10).
-      accumulate: parts that the batch is computed in, one after another; it must be a multiple of as many times the devices.
-      layout: the sharding of every leaf of the state, before the step and after it.
+      ema_decay: decay of the moving average, if the state has one. The decay rises to this value as
+        t / (t + 10), where t is the number of steps taken.
+      accumulate: number of parts in which a batch is computed, one after another. The batch size
+        must be a multiple of this number times the number of devices.
+      layout: the sharding of every leaf of the state, before and after the step.
     """
 
     def gradients(
         state: TrainState, frozen: Any, batch: Batch, key: jax.Array
     ) -> tuple[Any, Metrics, Any]:
-        """The gradient of the mean loss, the metrics and the batch statistics after some examples."""
+        """Computes the gradient of the mean loss, the metrics and the new batch statistics."""
         gradient = jax.value_and_grad(method.loss, has_aux=True)
         (_, (metrics, model_state)), grads = gradient(
             state.params, state.model_state, frozen, batch, key, state.step
@@ -60,10 +63,9 @@ def build_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema is not None:
+            # A low decay at first, so that the average forgets the initialisation.
             taken = (state.step + 1).astype(jnp.float32)
-            decay = jnp.minimum(
-                ema_decay, taken / (taken + 10)
-            )  # an early average must not keep the initialisation
+            decay = jnp.minimum(ema_decay, taken / (taken + 10))
             ema = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, ema, params)
         metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones((), jnp.float32))
         return TrainState(state.step + 1, params, model_state, opt_state, ema), metrics
@@ -78,18 +80,19 @@ def in_parts(
     key: jax.Array,
     parts: int,
 ) -> tuple[Any, Metrics, Any]:
-    """What `gradients` gives for a whole batch, from equal parts of it in turn.
+    """Computes what `gradients` gives for a whole batch from equal parts, one after another.
 
-    The loss is a mean over examples, so the gradient is the mean of the parts' gradients. Batch statistics see one part after
-    another, as in PyTorch: each part is normalised by its own, and the running ones are moved once per part. Part number a has
-    the examples a, a + parts, ...: of every device's share the same number, so that none moves to another device.
+    The loss is a mean over examples, so the gradient is the mean of the parts' gradients. As in
+    PyTorch, each part is normalised by its own statistics, and moves the running statistics. Part a
+    has the examples a, a + parts, ... It has equally many from each device's share, so no example
+    moves to another device.
 
     Args:
       gradients: (state, batch=, key=) -> (gradient of the mean loss, metrics, batch statistics).
-      state: before the step.
+      state: the state before the step.
       batch: arrays `[B, ...]`.
-      key: of the step; every part has its own from it.
-      parts: how many; B is a multiple.
+      key: the key of the step, which is split into a key for each part.
+      parts: number of parts; divides B.
     """
 
     def one(

@@ -207,7 +207,7 @@ def test_compute_types(text, hidden):
             {"kept_coefficients": 28},
             "kept_coefficients is 28: use 1 to data.frames",
         ),
-        ("poseformer_v2", {"heads": 3}, "width 4 is no multiple of student.network.heads 3"),
+        ("poseformer_v2", {"heads": 3}, "width 4 is not a multiple of student.network.heads 3"),
         ("videopose3d", {"filters": (3, 4)}, "filters is .3, 4.: use odd numbers of frames"),
         ("videopose3d", {"filters": (3, 3)}, "filters .3, 3. see 9 frames, and data.frames is 27"),
         ("videopose3d", {"evaluated_frames": 0}, "evaluated_frames 0: use at least 1"),

@@ -193,7 +193,7 @@ def test_terms_without_a_weight_are_not_computed(scene):
         ({"distill__attention__gather": "mean"}, "distill.attention.gather is 'mean'"),
         (
             {"student__network__heads": 3},
-            "student.network.width 8 is no multiple of student.network.heads 3",
+            "student.network.width 8 is not a multiple of student.network.heads 3",
         ),
         ({"teacher__network__depth": 0}, "teacher.network has depth 0"),
         ({"student__network__drop_path": 1.0}, "student.network.drop_path is 1.0"),

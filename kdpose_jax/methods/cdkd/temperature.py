@@ -1,6 +1,7 @@
-"""ETHT, easy-to-hard training: a learnable temperature whose gradient is reversed ever more strongly.
+"""ETHT, easy-to-hard training: a learned temperature with an increasingly reversed gradient.
 
-CTKD's, as used by CDKD (arXiv 2405.11448) and its released code; docs/methods/cdkd.md#temperature.
+Source: CTKD, as used by CDKD (arXiv 2405.11448) and its released code;
+docs/methods/cdkd.md#temperature.
 """
 
 import jax
@@ -14,16 +15,18 @@ REVERSALS = {"reversed": (0.0, -1.0), "release": (1.0, 0.0)}
 def reversal_strength(
     step: Int[Array, ""], *, kind: str, loops: float | int, steps: int, steps_per_epoch: float
 ) -> Float[Array, ""]:
-    """lambda, what the gradient of the temperature is multiplied by: a half cosine over the loops, then constant.
+    """Computes lambda, the factor on the temperature's gradient: a half cosine, then constant.
 
-    The references move it once per epoch; here it follows every step, and is theirs where an epoch ends.
+    The references change it once per epoch. Here it changes at every step, and equals theirs where
+    an epoch ends.
 
     Args:
-      step: steps taken so far.
-      kind: `reversed`: from 0 to -1 (CTKD); `release`: from +1 to 0, which reverses nothing (CDKD's released code).
-      loops: epochs until the end value; 0: all of the run.
-      steps: length of the run.
-      steps_per_epoch: need not be whole.
+      step: number of steps taken so far.
+      kind: `reversed` goes from 0 to -1 (CTKD). `release` goes from 1 to 0, which reverses nothing
+        (CDKD's released code).
+      loops: number of epochs until the end value; 0 for the whole run.
+      steps: length of the run, steps.
+      steps_per_epoch: steps per epoch, not necessarily a whole number.
     """
     first, last = REVERSALS[kind]
     whole = loops * steps_per_epoch if loops else float(steps)
@@ -40,20 +43,19 @@ def temperature(
     limit: float,
     trained: bool,
 ) -> Float[Array, ""]:
-    """T = start + reach sigmoid(tau), whose gradient reaches tau multiplied by lambda.
+    """Computes T = start + reach sigmoid(tau); the gradient reaches tau multiplied by lambda.
 
     Args:
       tau: the parameter.
       strength: lambda.
-      start: lowest temperature.
-      reach: how far it can rise.
-      limit: tau is read as if cut to +-limit; the gradient passes as if it were not, so that tau can come back.
+      start: the lowest temperature.
+      reach: how far the temperature can rise above it.
+      limit: tau is clipped to +-limit; the gradient ignores the clipping, so that tau can return.
       trained: False stops the gradient.
     """
     value = jax.lax.stop_gradient(jnp.clip(tau, -limit, limit))
     if trained:
         scaled = strength.astype(tau.dtype) * tau
-        value = value + (
-            scaled - jax.lax.stop_gradient(scaled)
-        )  # adds exactly 0 and a gradient of lambda
+        # Adds exactly 0 to the value, and lambda to the gradient.
+        value = value + (scaled - jax.lax.stop_gradient(scaled))
     return start + reach * jax.nn.sigmoid(value)

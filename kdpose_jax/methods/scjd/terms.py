@@ -1,6 +1,6 @@
-"""What the student is taught: the teacher's targets and the weighted terms, from the resolved options.
+"""Resolves SCJD's options, and computes the teacher's targets and the distillation terms.
 
-The paper's equations were not available: forms and options are inferred
+The paper's equations were not available. Forms and options are inferred
 (docs/methods/scjd.md#joint-embedding to docs/methods/scjd.md#temporal-consistency).
 """
 
@@ -30,10 +30,10 @@ class Distillation:
     Attributes:
       options: the `distill` config block.
       skeleton: the joints.
-      teacher: the dense teacher, for training-time targets.
-      layers: teacher layer of every student layer.
-      embedding_layers: student layers that DJED joins.
-      reach: w, frames of context to either side of a keyframe.
+      teacher: the dense teacher.
+      layers: teacher layer for each student layer.
+      embedding_layers: student layers that DJED compares.
+      reach: w, the number of context frames to either side of a keyframe.
       projectors: phi.
     """
 
@@ -53,8 +53,13 @@ class Distillation:
 
 
 def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
-    """Resolves and checks the `distill` block."""
-    options, network, teacher = config.distill, config.student.network, config.teacher.network
+    """Resolves and checks the `distill` block.
+
+    Raises:
+      UserError: an option is out of range, or options do not fit together.
+    """
+    options = config.distill
+    network, teacher = config.student.network, config.teacher.network
     for name, value, allowed in (
         ("embedding.context", options.embedding.context, losses.CONTEXTS),
         ("embedding.feature", options.embedding.feature, ("spatial", "temporal")),
@@ -63,18 +68,18 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         ("attention.gather", options.attention.gather, ("keyframe", "context")),
     ):
         require(f"distill.{name}", value, allowed)
-    if options.attention.heads == "each" and (network.heads, network.width) != (
-        teacher.heads,
-        teacher.width,
-    ):
+    same_heads = (network.heads, network.width) == (teacher.heads, teacher.width)
+    if options.attention.heads == "each" and not same_heads:
         raise UserError(
-            f"distill.attention.heads 'each' needs equal heads and widths, and the student has {network.heads} x "
-            f"{network.width}, the teacher {teacher.heads} x {teacher.width}: use 'mean'."
+            "distill.attention.heads 'each' needs equal heads and widths, and the student has "
+            f"{network.heads} x {network.width}, the teacher {teacher.heads} x {teacher.width}: "
+            "use 'mean'."
         )
     layers = tuple(options.embedding.layers) or schedule.last_third(network.depth)
     if not all(0 <= layer < network.depth for layer in layers):
         raise UserError(
-            f"distill.embedding.layers is {layers}: the student has layers 0 to {network.depth - 1}."
+            f"distill.embedding.layers is {layers}: the student has layers 0 to "
+            f"{network.depth - 1}."
         )
     for name, value, fits in (
         ("embedding.reach", options.embedding.reach, options.embedding.reach >= -1),
@@ -84,11 +89,12 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
     ):
         if not fits:
             raise UserError(
-                f"distill.{name} is {value}: see the config for what it means and give a value in its range."
+                f"distill.{name} is {value}: see the config for what it means and give a value in "
+                "its range."
             )
-    reach = (
-        config.student.input.stride if options.embedding.reach == -1 else options.embedding.reach
-    )
+    reach = options.embedding.reach
+    if reach == -1:
+        reach = config.student.input.stride
     return Distillation(
         options=options,
         skeleton=skeleton,
@@ -107,20 +113,17 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
 
 
 def teacher_layers(config: Any) -> tuple[int, ...]:
-    """Teacher layer of every student layer: as configured, or in proportion."""
-    student, teacher, chosen = (
-        config.student.network.depth,
-        config.teacher.network.depth,
-        tuple(config.distill.layer_map),
-    )
-    if not chosen:
+    """Returns the teacher layer for each student layer: as configured, or in proportion."""
+    student, teacher = config.student.network.depth, config.teacher.network.depth
+    layers = tuple(config.distill.layer_map)
+    if not layers:
         return layer_map(student, teacher)
-    if len(chosen) != student or not all(0 <= layer < teacher for layer in chosen):
+    if len(layers) != student or not all(0 <= layer < teacher for layer in layers):
         raise UserError(
-            f"distill.layer_map is {chosen}: name one of the teacher's layers 0 to {teacher - 1} for each of the student's "
-            f"{student} layers, or leave it empty."
+            f"distill.layer_map is {layers}: name one of the teacher's layers 0 to {teacher - 1} "
+            f"for each of the student's {student} layers, or leave it empty."
         )
-    return chosen
+    return layers
 
 
 def distillation_terms(
@@ -131,7 +134,19 @@ def distillation_terms(
     predicted: jax.Array,
     features: Any,
 ) -> dict[str, jax.Array]:
-    """The unweighted terms by the name of their weight, each `[B]`; a term without a weight is not computed."""
+    """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
+
+    Args:
+      distillation: the resolved options.
+      params: the run's parameters, with `projectors` if the embedding term has a weight.
+      frozen: the run's frozen variables, with `teacher`.
+      batch: the dense windows.
+      predicted: the student's poses in all frames, metres.
+      features: the student's features.
+
+    Returns:
+      Name -> `[B]`.
+    """
     weights, options = distillation.options.weights, distillation.options
     pose, taught = distillation.teacher.apply(
         {"params": frozen["teacher"]["params"]}, batch["keypoints_2d"]
@@ -167,19 +182,18 @@ def embedding_term(
     student: Any,
     taught: Any,
 ) -> jax.Array:
-    """DJED: mean over its layers, `[B]`."""
+    """Computes DJED, the mean over its layers, `[B]`."""
     options = distillation.options.embedding
     omega = None
     if options.motion_weight:
         omega = losses.motion_weights(batch["keypoints_2d"], keyframes, distillation.reach)
-    chosen = {layer: student[options.feature][layer] for layer in distillation.embedding_layers}
-    projected = distillation.projectors.apply({"params": params["projectors"]}, chosen)
+    embedded = {layer: student[options.feature][layer] for layer in distillation.embedding_layers}
+    projected = distillation.projectors.apply({"params": params["projectors"]}, embedded)
     total = 0.0
     for layer in distillation.embedding_layers:
         embeddings = taught[options.feature][distillation.layers[layer]]
-        context = losses.gather_context(
-            embeddings, keyframes, context_of(distillation, embeddings, keyframes)
-        )
+        weights = context_of(distillation, embeddings, keyframes)
+        context = losses.gather_context(embeddings, keyframes, weights)
         total = total + losses.embedding_loss(projected[layer], context, omega)
     return total / len(distillation.embedding_layers)
 
@@ -187,19 +201,19 @@ def embedding_term(
 def attention_term(
     distillation: Distillation, keyframes: jax.Array, student: Any, taught: Any
 ) -> jax.Array:
-    """AJAD: mean over all student layers, `[B]`."""
+    """Computes AJAD, the mean over all student layers, `[B]`."""
     options = distillation.options.attention
     adjacent = losses.adjacency(distillation.skeleton.hops(), options.kind)
     total = 0.0
     for layer, attention in enumerate(student["spatial_attention"]):
         target = taught["spatial_attention"][distillation.layers[layer]]
         if options.heads == "mean":
-            attention, target = (maps.mean(2, keepdims=True) for maps in (attention, target))
-        if (
-            options.gather == "context"
-        ):  # the weights belong to the query joint: [B, F, A, J, J] -> [B, F, J, A, J]
+            attention = attention.mean(2, keepdims=True)
+            target = target.mean(2, keepdims=True)
+        if options.gather == "context":
             embeddings = taught["spatial"][distillation.layers[layer]]
             weights = context_of(distillation, embeddings, keyframes)
+            # The weights belong to the query joint: [B, F, A, J, J] -> [B, F, J, A, J].
             target = losses.gather_context(target.swapaxes(2, 3), keyframes, weights).swapaxes(2, 3)
         else:
             target = take_frames(target, keyframes)
@@ -210,7 +224,7 @@ def attention_term(
 def context_of(
     distillation: Distillation, embeddings: jax.Array, keyframes: jax.Array
 ) -> jax.Array:
-    """alpha of the teacher's embeddings around the keyframes, `[B, K, J, 2 w + 1]`."""
+    """Computes alpha for the teacher's embeddings around the keyframes, `[B, K, J, 2 w + 1]`."""
     options = distillation.options.embedding
     return losses.context_weights(
         embeddings,
@@ -224,7 +238,17 @@ def context_of(
 def flip_averaged_pose(
     distillation: Distillation, frozen: Any, keypoints_2d: jax.Array, pose: jax.Array
 ) -> jax.Array:
-    """P_T averaged with the un-flipped prediction of the flipped input, `[B, F, J, 3]`, no gradient."""
+    """Averages P_T with the teacher's prediction on the mirrored input, mirrored back.
+
+    Args:
+      distillation: the resolved options.
+      frozen: the run's frozen variables, with `teacher`.
+      keypoints_2d: the dense windows, `[B, F, J, 2]`, screen units.
+      pose: P_T, the teacher's prediction, `[B, F, J, 3]`, metres.
+
+    Returns:
+      `[B, F, J, 3]`, metres, without gradient.
+    """
     permutation = distillation.skeleton.flip_permutation
     flipped = poses.flip(keypoints_2d, permutation)
     mirrored, _ = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, flipped)
