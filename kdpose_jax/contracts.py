@@ -56,7 +56,8 @@ class Source(Protocol):
       unit: what an example consists of, for rates: a plural noun and how many.
     """
 
-    unit: tuple[str, int]
+    @property
+    def unit(self) -> tuple[str, int]: ...
 
     def __len__(self) -> int: ...
 
@@ -133,11 +134,17 @@ class EvaluationProtocol(Protocol):
       conditions: how the figures in `columns` were obtained, as a sentence.
     """
 
-    source: Source
     best_metric: str
     best_is_lowest: bool
-    breakdown_title: str
-    columns: tuple[Column, ...]
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def columns(self) -> tuple[Column, ...]: ...
+
+    @property
+    def breakdown_title(self) -> str: ...
 
     @property
     def unit(self) -> tuple[str, int]: ...

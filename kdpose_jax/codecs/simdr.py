@@ -7,11 +7,14 @@ the split ratio.
 
 import math
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = np.ndarray | jnp.ndarray
+# Either library's arrays; a function returns those of the library that it is given.
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 EXPECTATION_REACH = 2.0  # crop pixels to either side of the highest bin
 COORDINATES = ("argmax", "expectation")
@@ -20,7 +23,7 @@ MERGES = ("probabilities", "logits")
 FLIP_SHIFTS = ("one", "exact")
 
 
-def _library(array: Array):
+def _library(array: Array) -> Any:
     """NumPy or jax.numpy, whichever the array belongs to."""
     return np if isinstance(array, np.ndarray) else jnp
 
@@ -85,7 +88,7 @@ def to_gaussians(
     """
     library = _library(joints)
     weight = weight * _within_reach(joints, 3 * sigma, size).astype(weight.dtype)
-    targets = []
+    targets: list[Any] = []
     for axis, count in enumerate(count_bins(size, split_ratio)):
         bins = library.arange(count, dtype=joints.dtype).reshape((1,) * (joints.ndim - 1) + (-1,))
         offset = bins - joints[..., axis, None] * split_ratio

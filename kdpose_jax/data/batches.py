@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import jax
 import numpy as np
@@ -50,6 +51,7 @@ class TrainBatches:
         def fill() -> None:
             step = first_step
             while not self._closed.is_set():
+                item: Batch | Exception
                 try:
                     examples, passes = order.batch_examples(
                         seed, step, batch, len(source), jax.process_index(), jax.process_count()
@@ -73,7 +75,7 @@ class TrainBatches:
         self._thread = threading.Thread(target=fill, daemon=True, name="train-batches")
         self._thread.start()
 
-    def __next__(self) -> dict[str, jax.Array]:
+    def __next__(self) -> Batch:
         """Returns the next batch.
 
         Raises:
@@ -102,7 +104,7 @@ class TrainBatches:
 
 def evaluation_batches(
     source: Source, batch: int, sharding: jax.sharding.Sharding
-) -> Iterator[dict[str, jax.Array]]:
+) -> Iterator[Batch]:
     """Yields all examples in order, each exactly once, in batches of one size.
 
     Args:
@@ -122,9 +124,10 @@ def evaluation_batches(
         yield to_global({**gathered, "example": examples.astype(np.int32), "mask": mask}, sharding)
 
 
-def to_global(batch: Batch, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
+def to_global(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
     """Combines the hosts' shares of a batch into arrays over all devices."""
-    return {
+    arrays = {
         name: jax.make_array_from_process_local_data(sharding, array)
         for name, array in batch.items()
     }
+    return cast(Batch, arrays)

@@ -7,7 +7,8 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 from etils import epath
@@ -132,7 +133,7 @@ class PersonSource:
     """
 
     persons: Persons
-    views: dict[str, int]
+    views: Mapping[str, int]
     augmentation: images.Augmentation | None
 
     def __len__(self) -> int:
@@ -172,7 +173,7 @@ class PersonSource:
             name: images.sampling_affines(views, width, persons.region[examples, :2], size)
             for name, size in self.views.items()
         }
-        batch: Batch = {
+        pictures = {
             name: np.empty((len(examples), size, size, 3), np.uint8)
             for name, size in self.views.items()
         }
@@ -180,11 +181,11 @@ class PersonSource:
         def fill(row: int) -> None:
             picture = self._decode(int(examples[row]))
             for name, size in self.views.items():
-                batch[name][row] = images.warp(picture, sampled[name][row], size)
+                pictures[name][row] = images.warp(picture, sampled[name][row], size)
 
         for _ in self._threads.map(fill, range(len(examples))):  # raises a thread's exception
             pass
-        batch["joints"], batch["joint_weight"] = images.joints_in_crops(
+        joints, weight = images.joints_in_crops(
             views,
             persons.joints[examples],
             persons.visible[examples],
@@ -192,7 +193,7 @@ class PersonSource:
             width,
             self.views["image"],
         )
-        return batch
+        return cast(Batch, {**pictures, "joints": joints, "joint_weight": weight})
 
     def _draw(self, examples: np.ndarray, passes: np.ndarray | None) -> images.Views:
         persons = self.persons
@@ -231,7 +232,7 @@ def _damaged_image(records: epath.PathLike, number: int, file: str) -> str:
 def open_training(
     persons: Persons,
     *,
-    views: dict[str, int],
+    views: Mapping[str, int],
     seed: int,
     scale_factor: float,
     rotation_factor: float,
@@ -284,12 +285,14 @@ def open_training(
     return _open(persons, views, augmentation)
 
 
-def open_evaluation(persons: Persons, *, views: dict[str, int]) -> PersonSource:
+def open_evaluation(persons: Persons, *, views: Mapping[str, int]) -> PersonSource:
     """Opens the crops of a split, cut along its boxes without augmentation."""
     return _open(persons, views, None)
 
 
-def _open(persons: Persons, views: dict[str, int], augmentation: Any) -> PersonSource:
+def _open(
+    persons: Persons, views: Mapping[str, int], augmentation: images.Augmentation | None
+) -> PersonSource:
     if "image" not in views:
         raise ValueError(f"views {sorted(views)} lack 'image', in whose pixels joints are given")
     for name, size in views.items():

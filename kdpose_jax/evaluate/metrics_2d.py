@@ -156,7 +156,7 @@ def suppress(
       Indices of the persons that are kept, by falling score.
     """
     order = np.argsort(scores, kind="stable")[::-1]
-    kept = []
+    kept: list[int] = []
     while order.size:
         first, order = order[0], order[1:]
         kept.append(first)
@@ -181,7 +181,7 @@ def suppress_softly(
       Indices of the persons that are kept, in the order in which they are picked.
     """
     order = np.argsort(scores, kind="stable")[::-1]
-    kept = []
+    kept: list[int] = []
     lowered = np.array(scores, np.float64)
     while order.size and len(kept) < MOST_PER_PICTURE:
         first, order = order[0], order[1:]

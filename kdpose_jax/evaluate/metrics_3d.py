@@ -287,7 +287,7 @@ def aggregate(
     mean_over_frames = _means_mm(values)
     mean_over_actions = {}
     for name in mean_over_frames:
-        known = [row[name] for row in per_action.values() if row[name] is not None]
+        known = [value for row in per_action.values() if (value := row[name]) is not None]
         mean_over_actions[name] = float(np.mean(known)) if known else None
     return Scores(
         per_action=per_action,

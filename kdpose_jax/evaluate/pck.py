@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from kdpose_jax.contracts import Predict
+from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
@@ -54,9 +54,9 @@ class Protocol:
     best_is_lowest = False
 
     @property
-    def columns(self) -> tuple:
+    def columns(self) -> tuple[Column, ...]:
         """The columns of the table."""
-        return (("pck", f"PCK@{self.threshold:g}", "{:.1f}".format),)
+        return (Column("pck", f"PCK@{self.threshold:g}", "{:.1f}".format),)
 
     @property
     def breakdown_title(self) -> str:
@@ -90,7 +90,9 @@ class Protocol:
         numbers = evenly_spread(self.lengths > 0, count)
 
         def score(prediction: pose2d.Prediction) -> dict[str, float]:
-            return {"pck": self.score(prediction, numbers)["Mean"]}
+            mean = self.score(prediction, numbers)["Mean"]
+            assert mean is not None, "whoever counts has the ends of the reference labelled"
+            return {"pck": mean}
 
         return Chosen(self.source, numbers), score
 

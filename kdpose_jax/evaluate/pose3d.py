@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
-from kdpose_jax.contracts import Predict
+from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
@@ -40,10 +40,10 @@ class Protocol:
     best_is_lowest = True
     breakdown_title = "MPJPE mm by action"
     columns = (
-        ("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
-        ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}".format),
-        ("mpjve_mm", "MPJVE mm", "{:.2f}".format),
-        ("keyframe_mpjpe_mm", "keyframes only, MPJPE mm", "{:.2f}".format),
+        Column("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
+        Column("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}".format),
+        Column("mpjve_mm", "MPJVE mm", "{:.2f}".format),
+        Column("keyframe_mpjpe_mm", "keyframes only, MPJPE mm", "{:.2f}".format),
     )
 
     @property
@@ -140,6 +140,7 @@ class Protocol:
 
     def score_keyframes(self, predicted: np.ndarray) -> Scores:
         """Computes the pose metrics on the keyframes alone, each real frame at most once."""
+        assert self.keyframes is not None, "the protocol scores no keyframes"
         is_keyframe = self.keyframes.mask
 
         def masked() -> Iterator[SequencePoses]:

@@ -88,7 +88,7 @@ def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool
         ("ends", options.ends, upsampling.ENDS),
     ):
         require(f"{place}.{name}", value, allowed)
-    offsets = (grid.offset,)
+    offsets: tuple[int, ...] = (grid.offset,)
     if options.phase_augmentation and grid.has_equal_phases:
         if options.selection == "correlated":
             raise UserError(

@@ -161,7 +161,7 @@ class HRNet(nn.Module):
         )
         for block in range(BOTTLENECKS):
             hidden = Bottleneck(self.stem_width, self.dtype, name=f"layer1_{block}")(hidden, train)
-        branches = (
+        branches: Branches = (
             nn.relu(ConvNorm(self.width, 3, dtype=self.dtype, name="transition1_0")(hidden, train)),
         )
         for stage, modules in enumerate(self.modules, start=2):

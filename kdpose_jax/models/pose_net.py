@@ -53,7 +53,7 @@ class PoseNet(nn.Module):
     blocks: int = 4
     modules: tuple[int, ...] = (1, 4, 3)
     head: str = "simdr"
-    split_ratio: float | None = 2.0
+    split_ratio: float = 2.0
     head_start: str = "uniform"
     dtype: jnp.dtype | None = None
     remat: bool = False
@@ -104,10 +104,9 @@ class PoseNet(nn.Module):
         )(features)
         # [B, h, w, J] -> [B, J, h, w], the order of the head's weights
         joint_maps = joint_maps.transpose(0, 3, 1, 2)
+        shown = PoseFeatures(joint_maps=joint_maps)
         if self.head == "heatmap":
-            prediction = {"heatmap": joint_maps}
-        else:
-            prediction = SimDRHead(
-                count_bins(self.size, self.split_ratio), self.head_start, name="head"
-            )(joint_maps)
-        return prediction, PoseFeatures(joint_maps=joint_maps)
+            return {"heatmap": joint_maps}, shown
+        bins = count_bins(self.size, self.split_ratio)
+        logits = SimDRHead(bins, self.head_start, name="head")(joint_maps)
+        return {"x": logits["x"], "y": logits["y"]}, shown

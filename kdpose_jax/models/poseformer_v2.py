@@ -5,7 +5,7 @@ Source: Zhao et al., PoseFormerV2, CVPR 2023, and its released code
 ones onto them.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -161,17 +161,23 @@ class PoseFormerV2(nn.Module):
         batch, frames, joints, _ = keypoints_2d.shape
         kept, coefficients, width = self.kept_frames, self.kept_coefficients, self.width
         rates = [float(rate) for rate in np.linspace(0, self.drop_path, self.depth)]
-        options = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
+        options: dict[str, Any] = {
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+            "dtype": self.dtype,
+        }
+        spatial_block, mixed_block = TransformerBlock, MixedBlock
+        if self.remat:
+            spatial_block = nn.remat(TransformerBlock, static_argnums=(2,))
+            mixed_block = nn.remat(MixedBlock, static_argnums=(2,))
 
         first = (frames - 1) // 2 - kept // 2
         seen = keypoints_2d[:, first : first + kept].reshape(batch * kept, joints, 2)  # [BK, J, 2]
         spatial = Linear(width, dtype=self.dtype, name="joint_embedding")(seen)
         spatial = spatial + self._position("spatial_position", joints, width, spatial.dtype)
-        block = nn.remat(TransformerBlock, static_argnums=(2,)) if self.remat else TransformerBlock
         for layer, rate in enumerate(rates):
-            spatial, _ = block(drop_path=rate, **options, name=f"spatial_block_{layer}")(
-                spatial, deterministic
-            )
+            block = spatial_block(drop_path=rate, **options, name=f"spatial_block_{layer}")
+            spatial, _ = block(spatial, deterministic)
         spatial = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")(spatial)
 
         coordinates = keypoints_2d.reshape(batch, frames, joints * 2)
@@ -184,11 +190,9 @@ class PoseFormerV2(nn.Module):
         seen = seen + self._position("temporal_position", kept, joints * width, seen.dtype)
 
         tokens, after = jnp.concatenate([slow, seen], axis=1), []  # [B, N+K, JC]
-        block = nn.remat(MixedBlock, static_argnums=(2,)) if self.remat else MixedBlock
         for layer, rate in enumerate(rates):
-            tokens = block(drop_path=rate, **options, name=f"mixed_block_{layer}")(
-                tokens, deterministic
-            )
+            mixed = mixed_block(drop_path=rate, **options, name=f"mixed_block_{layer}")
+            tokens = mixed(tokens, deterministic)
             after.append(tokens)
         tokens = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")(tokens)
         pose = self._head(tokens).reshape(batch, 1, joints, 3)

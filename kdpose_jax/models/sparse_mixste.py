@@ -75,7 +75,7 @@ class SparseMixSTE(nn.Module):
           The pose at all F frames, metres, and the features.
         """
         offset = jnp.asarray(self.grid.offset if offset is None else offset, jnp.int32)
-        keyframes = self.grid.shifted(offset)
+        keyframes = jnp.asarray(self.grid.shifted(offset))
         if self.selection == "correlated":
             keyframes = most_correlated(keypoints_2d, self.grid)
         features = self.network.encode(take_frames(keypoints_2d, keyframes), deterministic)

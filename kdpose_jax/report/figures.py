@@ -57,7 +57,7 @@ def training_curves(
     columns = min(3, len(keys))
     lines = math.ceil(len(keys) / columns)
     figure = Figure(figsize=(4.2 * columns + 0.6, 3.1 * lines + 1.1), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    panels = list(figure.subplots(lines, columns, squeeze=False).ravel())
     for axes, (key, label) in zip(panels, keys, strict=False):
         for index, (name, records) in enumerate(runs.items()):
             known = [
@@ -168,9 +168,9 @@ def breakdown_bars(
     width = 0.84 / len(values)
     for index, (name, column) in enumerate(values.items()):
         known = [
-            (place, column[part])
+            (place, score)
             for place, part in enumerate(parts)
-            if column.get(part) is not None
+            if (score := column.get(part)) is not None
         ]
         places = [place + (index - (len(values) - 1) / 2) * width for place, _ in known]
         heights = [height for _, height in known]
@@ -195,7 +195,7 @@ def _finish(
     """Adds the title, and a legend below the panels, where it covers nothing; writes the PNG."""
     caption = "\n(generated data, not a benchmark)" if generated else ""
     figure.suptitle(title + caption, fontsize=11)
-    entries = {}
+    entries: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
@@ -203,8 +203,8 @@ def _finish(
         inches = 0.7 + 0.095 * max(len(label) for label in entries)  # bound on the widest entry
         columns = max(1, min(len(entries), int(figure.get_figwidth() / inches)))
         figure.legend(
-            entries.values(),
-            entries.keys(),
+            list(entries.values()),
+            list(entries),
             loc="outside lower center",
             ncols=columns,
             frameon=False,

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -159,8 +159,8 @@ class Training:
         if len(self.pending) > IN_FLIGHT:  # a request to stop must not wait for a queue of steps
             jax.block_until_ready(self.pending[-1 - IN_FLIGHT][1])
         if self.storage.examples is not None:
-            numbers = sharding.whole(batch["example"]).tolist()
-            self.storage.examples.write(self.step, {"examples": numbers})
+            numbers = sharding.whole(cast(jax.Array, batch["example"]))
+            self.storage.examples.write(self.step, {"examples": numbers.tolist()})
         if not self.compiled:
             self.stop.defer()  # before this step, everything in memory was also on the disk
             jax.block_until_ready(metrics)
@@ -186,9 +186,8 @@ class Training:
         scores = self._evaluate() if evaluates else None
         if evaluates or saves:
             self.storage.sync()
-            self.storage.checkpoints.save(
-                step, vars(self.state), self.storage.meta | {INTERVAL: []}, scores
-            )
+            meta = {**self.storage.meta, INTERVAL: []}
+            self.storage.checkpoints.save(step, vars(self.state), meta, scores)
             self.progress.restart_clock(step)
         if logs:
             self.interval = []
@@ -223,9 +222,8 @@ class Training:
             for step, metrics in self.interval
         ]
         self.storage.sync()
-        self.storage.interrupted.save(
-            self.step, vars(self.state), self.storage.meta | {INTERVAL: measured}, None
-        )
+        meta = {**self.storage.meta, INTERVAL: measured}
+        self.storage.interrupted.save(self.step, vars(self.state), meta, None)
         self.storage.interrupted.wait()
 
     def _read_pending(self) -> list[Measured]:
@@ -259,6 +257,12 @@ def interval_of(meta: Mapping[str, Any]) -> list[Measured]:
     """
     saved = meta[INTERVAL] if INTERVAL in meta else []
     return [
-        (step, {name: tuple(np.float32(value) for value in pair) for name, pair in metrics.items()})
+        (
+            step,
+            {
+                name: (np.float32(total), np.float32(count))
+                for name, (total, count) in metrics.items()
+            },
+        )
         for step, metrics in saved
     ]

@@ -58,7 +58,7 @@ def learning_rate(
         if schedule == "epoch_decay":
             value = learning_rate * decay_per_epoch ** jnp.floor(now / steps_per_epoch)
         elif schedule == "steps":
-            drops = sum(
+            drops: Any = sum(
                 jnp.asarray(now >= epoch * steps_per_epoch, jnp.float32) for epoch in drop_epochs
             )
             value = learning_rate * drop_factor**drops

@@ -128,6 +128,7 @@ class MetricsLog:
             self._staged.cleanup()
 
     def _event(self, step: int, **content: Any) -> None:
+        assert self._events is not None, "only the process that writes has events"
         self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
 

@@ -1,5 +1,6 @@
 """The training step."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -100,7 +101,7 @@ def in_parts(
     ) -> tuple[tuple[Any, Any], Metrics]:
         total, model_state = carry
         grads, metrics, model_state = gradients(
-            state.replace(model_state=model_state), batch=part[0], key=part[1]
+            dataclasses.replace(state, model_state=model_state), batch=part[0], key=part[1]
         )
         return (jax.tree.map(jnp.add, total, grads), model_state), metrics
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.contracts import Batch, Tree
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.baselines import losses
 from kdpose_jax.methods.lifters import build_mixste
@@ -88,9 +89,9 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
 
 def distillation_terms(
     distillation: Distillation,
-    params: Any,
-    frozen: Any,
-    batch: Any,
+    params: Tree,
+    frozen: Tree,
+    batch: Batch,
     predicted: Float[Array, "B F J 3"],
     features: SparseFeatures,
 ) -> dict[str, Float[Array, "B"]]:
@@ -111,14 +112,14 @@ def distillation_terms(
     pose, taught = jax.lax.stop_gradient((pose, taught))
     student = features["network"]
     teacher = jax.tree.map(lambda dense: take_frames(dense, features["keyframes"]), taught)
-    terms = {}
+    terms: dict[str, Any] = {}
     if weights.output:
         terms["output"] = losses.output_loss(
             predicted, pose, np.asarray(distillation.skeleton.loss_weights)
         )
     if weights.hints:
         layer = distillation.guided_layer
-        guided = distillation.regressor.apply(
+        guided: Any = distillation.regressor.apply(
             {"params": params["regressor"]}, student["temporal"][layer]
         )
         terms["hints"] = losses.hint_loss(guided, teacher["temporal"][distillation.layers[layer]])

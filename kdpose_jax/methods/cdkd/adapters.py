@@ -6,6 +6,7 @@ our design (docs/methods/cdkd.md#projector-kinds).
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -37,7 +38,7 @@ class MultiScaleAttention(nn.Module):
     def __call__(self, maps: Float[Array, "B J H W"], train: bool) -> Float[Array, "B N J"]:
         joints = maps.shape[1]
         images = maps.transpose(0, 2, 3, 1)  # [B, J, h, w] -> [B, h, w, J]
-        views = 0.0
+        views: Any = 0.0  # without a type of its own: the sum has the type of its terms
         for scale in SCALES:
             bound = (joints * scale**2) ** -0.5  # PyTorch's default for convolutions
             view = nn.Conv(

@@ -5,6 +5,8 @@ docs/methods/cdkd.md#projector-ensemble and docs/methods/cdkd.md#class-alignment
 does not have is marked as ours.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,7 +137,7 @@ def alignment_loss(
         stops it at h, and the remaining gradient can have the wrong sign. The teacher's logits
         never get a gradient.
     """
-    total = 0.0
+    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for axis in ("x", "y"):
         bins = student[axis].shape[-1]
         matrix = grouping_matrix(grouping, teacher[axis].shape[-1], bins)

@@ -5,6 +5,8 @@ its alternatives as named options (docs/methods/scjd.md#joint-embedding to
 docs/methods/scjd.md#temporal-consistency).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +80,7 @@ def gather_context(
     reach = weights.shape[-1] // 2
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     trailing = (1,) * (values.ndim - 3)
-    total = 0.0
+    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for column in range(weights.shape[-1]):  # 2 w + 1 shifted gathers; XLA fuses them into one pass
         share = weights[..., column].reshape(weights.shape[:3] + trailing)
         total = total + share * take_frames(values, keyframes + (column - reach))

@@ -8,9 +8,12 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from kdpose_jax.codecs import poses
+from kdpose_jax.contracts import Batch, Tree
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.lifters import build_mixste
 from kdpose_jax.methods.scjd import losses, schedule
@@ -20,6 +23,7 @@ from kdpose_jax.methods.task import require
 from kdpose_jax.models import upsampling
 from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.mixste import MixSTE
+from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
 
 
@@ -128,12 +132,12 @@ def teacher_layers(config: Any) -> tuple[int, ...]:
 
 def distillation_terms(
     distillation: Distillation,
-    params: Any,
-    frozen: Any,
-    batch: Any,
-    predicted: jax.Array,
-    features: Any,
-) -> dict[str, jax.Array]:
+    params: Tree,
+    frozen: Tree,
+    batch: Batch,
+    predicted: Float[Array, "B F J 3"],
+    features: SparseFeatures,
+) -> dict[str, Float[Array, "B"]]:
     """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
 
     Args:
@@ -160,9 +164,10 @@ def distillation_terms(
         terms["attention"] = attention_term(distillation, keyframes, student, taught)
     if weights.temporal:
         if options.flip_averaged_targets:
-            pose = flip_averaged_pose(distillation, frozen, batch["keypoints_2d"], pose)
+            keypoints_2d = jnp.asarray(batch["keypoints_2d"])
+            pose = flip_averaged_pose(distillation, frozen, keypoints_2d, pose)
         joint_weights = np.asarray(distillation.skeleton.loss_weights)
-        truth = batch["pose_3d"] if options.temporal.gate else None
+        truth = jnp.asarray(batch["pose_3d"]) if options.temporal.gate else None
         term = losses.temporal_pose_loss(
             predicted, pose, joint_weights, options.temporal.velocity, truth
         )
@@ -176,20 +181,21 @@ def distillation_terms(
 
 def embedding_term(
     distillation: Distillation,
-    params: Any,
-    batch: Any,
-    keyframes: jax.Array,
+    params: Tree,
+    batch: Batch,
+    keyframes: Int[Array, "*B K"],
     student: Any,
     taught: Any,
-) -> jax.Array:
-    """Computes DJED, the mean over its layers, `[B]`."""
+) -> Float[Array, "B"]:
+    """Computes DJED, the mean over its layers, from the `MixSTEFeatures` of both networks."""
     options = distillation.options.embedding
     omega = None
     if options.motion_weight:
-        omega = losses.motion_weights(batch["keypoints_2d"], keyframes, distillation.reach)
+        keypoints_2d = jnp.asarray(batch["keypoints_2d"])
+        omega = losses.motion_weights(keypoints_2d, keyframes, distillation.reach)
     embedded = {layer: student[options.feature][layer] for layer in distillation.embedding_layers}
-    projected = distillation.projectors.apply({"params": params["projectors"]}, embedded)
-    total = 0.0
+    projected: Any = distillation.projectors.apply({"params": params["projectors"]}, embedded)
+    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for layer in distillation.embedding_layers:
         embeddings = taught[options.feature][distillation.layers[layer]]
         weights = context_of(distillation, embeddings, keyframes)
@@ -199,12 +205,12 @@ def embedding_term(
 
 
 def attention_term(
-    distillation: Distillation, keyframes: jax.Array, student: Any, taught: Any
-) -> jax.Array:
-    """Computes AJAD, the mean over all student layers, `[B]`."""
+    distillation: Distillation, keyframes: Int[Array, "*B K"], student: Any, taught: Any
+) -> Float[Array, "B"]:
+    """Computes AJAD, the mean over all student layers, from the features of both networks."""
     options = distillation.options.attention
     adjacent = losses.adjacency(distillation.skeleton.hops(), options.kind)
-    total = 0.0
+    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for layer, attention in enumerate(student["spatial_attention"]):
         target = taught["spatial_attention"][distillation.layers[layer]]
         if options.heads == "mean":
@@ -222,9 +228,9 @@ def attention_term(
 
 
 def context_of(
-    distillation: Distillation, embeddings: jax.Array, keyframes: jax.Array
-) -> jax.Array:
-    """Computes alpha for the teacher's embeddings around the keyframes, `[B, K, J, 2 w + 1]`."""
+    distillation: Distillation, embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"]
+) -> Float[Array, "B K J D"]:
+    """Computes alpha for the D = 2 w + 1 frames around each keyframe."""
     options = distillation.options.embedding
     return losses.context_weights(
         embeddings,
@@ -236,18 +242,21 @@ def context_of(
 
 
 def flip_averaged_pose(
-    distillation: Distillation, frozen: Any, keypoints_2d: jax.Array, pose: jax.Array
-) -> jax.Array:
+    distillation: Distillation,
+    frozen: Tree,
+    keypoints_2d: Float[Array, "B F J 2"],
+    pose: Float[Array, "B F J 3"],
+) -> Float[Array, "B F J 3"]:
     """Averages P_T with the teacher's prediction on the mirrored input, mirrored back.
 
     Args:
       distillation: the resolved options.
       frozen: the run's frozen variables, with `teacher`.
-      keypoints_2d: the dense windows, `[B, F, J, 2]`, screen units.
-      pose: P_T, the teacher's prediction, `[B, F, J, 3]`, metres.
+      keypoints_2d: the dense windows, screen units.
+      pose: P_T, the teacher's prediction, metres.
 
     Returns:
-      `[B, F, J, 3]`, metres, without gradient.
+      The average in metres, without gradient.
     """
     permutation = distillation.skeleton.flip_permutation
     flipped = poses.flip(keypoints_2d, permutation)
