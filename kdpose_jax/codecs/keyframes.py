@@ -1,4 +1,4 @@
-"""The keyframe grid: which frames of a dense window a sparse network reads.
+"""Defines the keyframe grid: which frames of a dense window a sparse network reads.
 
 The grid is our design (docs/methods/scjd.md#keyframes).
 """
@@ -8,16 +8,16 @@ import dataclasses
 import jax
 import numpy as np
 
-CENTRED = -1  # how a config asks for the centred grid
+CENTRED = -1  # the offset that stands for the centred grid in a config
 
 
 @dataclasses.dataclass(frozen=True)
 class KeyframeGrid:
-    """Frames o, o + r, o + 2 r, ... of a window.
+    """The frames o, o + r, o + 2 r, ... of a window.
 
     Attributes:
-      frames: frames F of the window.
-      stride: r, one keyframe in r frames, from 1 to F.
+      frames: number F of frames in the window.
+      stride: r, the distance between two keyframes, from 1 to F.
       offset: o, the first keyframe, from 0 to r - 1.
     """
 
@@ -27,10 +27,10 @@ class KeyframeGrid:
 
     @classmethod
     def from_options(cls, frames: int, stride: int, offset: int) -> "KeyframeGrid":
-        """The grid of a config, whose offset may be `CENTRED`: (r - 1) / 2 for odd r.
+        """Makes the grid from a config's numbers; the offset `CENTRED` stands for (r - 1) // 2.
 
         Raises:
-          ValueError: the sentence says which number is out of range.
+          ValueError: the stride or the offset is out of range; the message says which.
         """
         if not 1 <= stride <= frames:
             raise ValueError(f"stride is {stride}: use 1 to data.frames, which is {frames}")
@@ -45,7 +45,7 @@ class KeyframeGrid:
 
     @property
     def keyframes(self) -> np.ndarray:
-        """Numbers of the keyframes, s_k = o + r k, `[K]`."""
+        """Frame numbers of the keyframes, s_k = o + r k, `[K]`."""
         return self.offset + self.stride * np.arange(self.count)
 
     @property
@@ -55,15 +55,15 @@ class KeyframeGrid:
 
     @property
     def groups(self) -> np.ndarray:
-        """The r frames around every keyframe, `[K, r]`; some may lie outside the window."""
+        """Numbers of r frames around each keyframe, `[K, r]`; some may be outside the window."""
         first = self.keyframes - (self.stride - 1) // 2
         return first[:, None] + np.arange(self.stride)
 
     @property
     def has_equal_phases(self) -> bool:
-        """Whether every offset has equally many keyframes."""
+        """Whether every offset gives the same number of keyframes."""
         return self.frames % self.stride == 0
 
     def shifted(self, offset: int | jax.Array) -> np.ndarray | jax.Array:
-        """The K keyframes from another first one, which may be traced, `[K]` int32."""
+        """Returns K keyframes that start at another offset, which may be traced, `[K]` int32."""
         return offset + self.stride * np.arange(self.count, dtype=np.int32)

@@ -1,4 +1,7 @@
-"""Poses as lifting networks see them: screen units, root-relative metres, mirrored. Every function takes numpy or jax arrays."""
+"""Converts poses to what lifting networks see: screen units, root-relative metres, mirrored.
+
+Every function takes NumPy or JAX arrays.
+"""
 
 from collections.abc import Sequence
 
@@ -9,23 +12,23 @@ Array = np.ndarray | jnp.ndarray
 
 
 def normalize_screen(pixels: Array, width: int, height: int) -> Array:
-    """Pixels -> screen units: x in [-1, 1], y by the same scale (VideoPose3D, camera.py).
+    """Converts pixels to screen units: x in [-1, 1], y on the same scale.
 
-    See docs/methods/lifting.md#normalisation.
+    Source: VideoPose3D, camera.py; docs/methods/lifting.md#normalisation.
 
     Args:
-      pixels: `[..., 2]`, pixels.
-      width: picture width, pixels.
-      height: picture height, pixels.
+      pixels: points, `[..., 2]`, pixels.
+      width: width of the picture, pixels.
+      height: height of the picture, pixels.
 
     Returns:
-      `[..., 2]`, screen units.
+      The points, `[..., 2]`, screen units.
     """
     return pixels / width * 2 - _corner(pixels, width, height)
 
 
 def denormalize_screen(points: Array, width: int, height: int) -> Array:
-    """Screen units -> pixels: the inverse of `normalize_screen`. `[..., 2]` in, `[..., 2]` out."""
+    """Converts screen units to pixels, the inverse of `normalize_screen`. `[..., 2]` in and out."""
     return (points + _corner(points, width, height)) * width / 2
 
 
@@ -39,35 +42,41 @@ def root_relative(pose: Array, root: int) -> Array:
 
 
 def zero_root(pose: Array, root: int) -> Array:
-    """Sets the root joint to zero and leaves the others (HoT, STCFormer: evaluation). `[..., J, 3]` in and out."""
+    """Sets the root joint to zero and leaves the others. `[..., J, 3]` in and out.
+
+    HoT and STCFormer do so in evaluation.
+    """
     keep = np.ones((pose.shape[-2], 1), pose.dtype)
     keep[root] = 0
     return pose * keep.reshape((1,) * (pose.ndim - 2) + keep.shape)
 
 
 def flip(coordinates: Array, flip_permutation: Sequence[int]) -> Array:
-    """Mirrors root-relative 3D or screen-unit 2D joints: x is negated, left and right are swapped.
+    """Mirrors 3D joints relative to the root, or 2D joints in screen units.
+
+    x is negated, and left and right change places.
 
     Args:
       coordinates: `[..., J, 2 or 3]`.
       flip_permutation: `Skeleton.flip_permutation`, `[J]`.
 
     Returns:
-      The same shape.
+      An array of the same shape.
     """
     sign = np.ones(coordinates.shape[-1], coordinates.dtype)
     sign[0] = -1
-    return coordinates[..., np.asarray(flip_permutation), :] * sign.reshape((1,) * (coordinates.ndim - 1) + sign.shape)
+    swapped = coordinates[..., np.asarray(flip_permutation), :]
+    return swapped * sign.reshape((1,) * (coordinates.ndim - 1) + sign.shape)
 
 
 def flip_intrinsics(intrinsics: Array) -> Array:
-    """Mirrors a camera to match `flip`: c_x and p_1 are negated (VideoPose3D, generators.py).
+    """Mirrors a camera to match `flip`: negates c_x and p_1 (VideoPose3D, generators.py).
 
     Args:
       intrinsics: f_x f_y c_x c_y k_1 k_2 k_3 p_1 p_2 in screen units, `[..., 9]`.
 
     Returns:
-      The same shape.
+      An array of the same shape.
     """
     sign = np.ones(9, intrinsics.dtype)
     sign[[2, 7]] = -1

@@ -1,9 +1,10 @@
-"""From a source of examples to global device arrays: training batches ahead of time, evaluation batches padded."""
+"""Turns examples of a source into global device arrays, for training and for evaluation."""
 
 import queue
 import threading
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import jax
 import numpy as np
@@ -12,23 +13,23 @@ from kdpose_jax.contracts import Batch, Source
 from kdpose_jax.data import order
 from kdpose_jax.errors import StalledError
 
-SECONDS_TO_CLOSE = 10.0  # that a reader's last batch may take
+SECONDS_TO_CLOSE = 10.0  # how long `close` waits for the batch that is being read
 
 
 class TrainBatches:
-    """The batches of a run from a given step on, gathered and copied to the devices by a thread ahead of the loop.
+    """The batches of a run from a given step on, which a thread prepares ahead of the loop.
 
     Args:
       source: the examples.
-      seed: of the run.
+      seed: the run's seed, which decides their order.
       batch: global batch size.
-      first_step: steps that the run has taken already.
-      sharding: of the batch axis.
-      patience: seconds that the loop waits for a batch before it takes the input for hung.
-      ahead: batches that lie ready.
+      first_step: number of steps that the run has already taken.
+      sharding: how the batch axis is spread over the devices.
+      patience: seconds that `next` waits for a batch before it treats the input as hung.
+      ahead: number of batches that are prepared in advance.
 
     Attributes:
-      waited: seconds that the last `next` call stood waiting for data.
+      waited: seconds that the last call of `next` waited for data.
     """
 
     def __init__(
@@ -50,12 +51,16 @@ class TrainBatches:
         def fill() -> None:
             step = first_step
             while not self._closed.is_set():
+                item: Batch | Exception
                 try:
                     examples, passes = order.batch_examples(
                         seed, step, batch, len(source), jax.process_index(), jax.process_count()
                     )
-                    item = to_global({**source.gather(examples, passes), "example": examples.astype(np.int32)}, sharding)
-                except Exception as error:  # handed to the loop, which must not wait for ever
+                    item = to_global(
+                        {**source.gather(examples, passes), "example": examples.astype(np.int32)},
+                        sharding,
+                    )
+                except Exception as error:  # passed to the loop, which would otherwise wait forever
                     item = error
                 while not self._closed.is_set():
                     try:
@@ -70,19 +75,20 @@ class TrainBatches:
         self._thread = threading.Thread(target=fill, daemon=True, name="train-batches")
         self._thread.start()
 
-    def __next__(self) -> dict[str, jax.Array]:
-        """The next batch.
+    def __next__(self) -> Batch:
+        """Returns the next batch.
 
         Raises:
-          StalledError: none came in time.
+          StalledError: no batch came in time.
         """
         start = time.perf_counter()
         try:
             item = self._ready.get(timeout=self._patience)
         except queue.Empty:
             raise StalledError(
-                f"No batch came for {self._patience:g} s at step {self._step}, so the input is taken for hung: look at the machine's "
-                "disks, threads and memory and give the same command again, or raise train.patience_seconds if it is only slow."
+                f"No batch came for {self._patience:g} s at step {self._step}, so the input is "
+                "taken for hung: look at the machine's disks, threads and memory and give the same "
+                "command again, or raise train.patience_seconds if it is only slow."
             ) from None
         self.waited = time.perf_counter() - start
         if isinstance(item, Exception):
@@ -91,21 +97,23 @@ class TrainBatches:
         return item
 
     def close(self) -> None:
-        """Stops the thread, which nobody waits for where it hangs."""
+        """Stops the thread; waits for it at most `SECONDS_TO_CLOSE`, as it may hang."""
         self._closed.set()
         self._thread.join(timeout=SECONDS_TO_CLOSE)
 
 
-def evaluation_batches(source: Source, batch: int, sharding: jax.sharding.Sharding) -> Iterator[dict[str, jax.Array]]:
-    """All examples in order, each exactly once, in batches of one size.
+def evaluation_batches(
+    source: Source, batch: int, sharding: jax.sharding.Sharding
+) -> Iterator[Batch]:
+    """Yields all examples in order, each exactly once, in batches of one size.
 
     Args:
       source: the examples.
       batch: global batch size.
-      sharding: of the batch axis.
+      sharding: how the batch axis is spread over the devices.
 
     Yields:
-      Global arrays, with `mask` `[batch]`: False where an example only fills up the last batch.
+      Global arrays. `mask` `[batch]` is False where an example only fills up the last batch.
     """
     hosts, host = jax.process_count(), jax.process_index()
     share = batch // hosts
@@ -116,6 +124,10 @@ def evaluation_batches(source: Source, batch: int, sharding: jax.sharding.Shardi
         yield to_global({**gathered, "example": examples.astype(np.int32), "mask": mask}, sharding)
 
 
-def to_global(batch: Batch, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
-    """This host's share of a batch -> arrays over all devices."""
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+def to_global(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
+    """Combines the hosts' shares of a batch into arrays over all devices."""
+    arrays = {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }
+    return cast(Batch, arrays)

@@ -1,13 +1,16 @@
-"""Which example stands where: a pure function of (seed, epoch, position), so that resuming is arithmetic."""
+"""Decides which example is read when, as a pure function of (seed, epoch, position).
+
+A run that resumes computes where it was; it stores no position.
+"""
 
 import functools
 
 import numpy as np
 
 
-@functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
+@functools.lru_cache(maxsize=2)  # a batch may extend over two epochs
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """An exact global shuffle: a permutation of `range(count)`, `[count]`, the same on every machine."""
+    """Shuffles all examples: a permutation of `range(count)`, `[count]`, equal on every machine."""
     permutation = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
     permutation.setflags(write=False)
     return permutation
@@ -16,28 +19,29 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 def batch_examples(
     seed: int, step: int, batch: int, count: int, host: int = 0, hosts: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The examples that one host feeds at one step.
+    """Lists the examples that one host reads at one step.
 
-    Positions run on over the epochs: step s reads positions s*batch to (s+1)*batch - 1, and position p is entry
-    p % count of epoch p // count. So every example is read once per epoch, none is dropped at its end, and the global
-    batch does not depend on the number of hosts.
+    Positions are counted over all epochs. Step s reads positions s*batch to (s+1)*batch - 1, and
+    position p is entry p % count of epoch p // count. So every example is read once per epoch, none
+    is dropped at an epoch's end, and the global batch does not depend on the number of hosts.
 
     Args:
       seed: seed of the run.
       step: step number, from 0.
       batch: global batch size; a multiple of `hosts`.
       count: number of examples.
-      host: this host.
+      host: number of this host.
       hosts: number of hosts.
 
     Returns:
-      Example numbers `[batch / hosts]`, and the epoch that each is read in, of the same shape.
+      Numbers of the examples `[batch / hosts]`, and the epoch that each is read in, of the same
+      shape.
     """
     share = batch // hosts
     positions = step * batch + host * share + np.arange(share)
     epochs, places = np.divmod(positions, count)
     examples = np.empty(share, np.int64)
     for epoch in np.unique(epochs):
-        chosen = epochs == epoch
-        examples[chosen] = epoch_order(seed, int(epoch), count)[places[chosen]]
+        in_epoch = epochs == epoch
+        examples[in_epoch] = epoch_order(seed, int(epoch), count)[places[in_epoch]]
     return examples, epochs

@@ -1,4 +1,7 @@
-"""The records on disk: the only file that data_prep (which writes them) and the reader share. Light: TensorFlow is imported late."""
+"""Describes the records on disk, for `data_prep`, which writes them, and for the readers.
+
+The module is light to import: TensorFlow is imported only where it is needed.
+"""
 
 import dataclasses
 import os
@@ -12,12 +15,22 @@ from kdpose_jax.untrusted.documents import load_json
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "test")
-# The persons of the test photographs as a detector found them, where a file of detections was given.
+# The persons of the test photographs according to a detector, where its file was converted too.
 DETECTIONS_SPLIT = "test_detections"
 METADATA_FILE = "metadata.json"
-# tfds's names for a shard, so that `tfds.builder_from_directory` opens the folder as it is.
+# TFDS's template for shards, so that `tfds.builder_from_directory` can open the folder.
 FILENAME_TEMPLATE = "{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-METADATA_KEYS = ("kind", "schema_version", "skeleton", "keypoints", "generated", "splits", "sources", "settings", "left_out")
+METADATA_KEYS = (
+    "kind",
+    "schema_version",
+    "skeleton",
+    "keypoints",
+    "generated",
+    "splits",
+    "sources",
+    "settings",
+    "left_out",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +38,11 @@ class Kind:
     """A kind of records.
 
     Attributes:
-      name: as in the metadata.
-      unit: what the size of a split is counted in: "frames" of sequences, or "persons", of which a record is one.
-      contents: what it shows, in titles.
+      name: its name in the metadata.
+      unit: what the size of a split is counted in, "frames" or "persons".
+      contents: what the records show, for titles.
       keys: entries of its metadata beside METADATA_KEYS.
-      converter: one that writes it, for commands in messages.
+      converter: a converter that writes this kind, for commands in messages.
     """
 
     name: str
@@ -45,9 +58,9 @@ KINDS = {kind.name: kind for kind in (SEQUENCES, PERSONS)}
 
 
 def hide_accelerators() -> None:
-    """Keeps TensorFlow, which only reads and writes files here, away from the devices that JAX computes on."""
+    """Keeps TensorFlow, which only reads and writes files here, off the devices that JAX uses."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # unused here, and announced in two lines
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # unused, and TensorFlow prints about it
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):
@@ -55,75 +68,94 @@ def hide_accelerators() -> None:
 
 
 def sequence_features(num_joints: int) -> Any:
-    """The features of one camera view of one take, as a tfds `FeaturesDict`.
+    """Describes a record of one camera's view of one take, as a TFDS `FeaturesDict`.
 
     Args:
-      num_joints: J of the skeleton.
+      num_joints: number J of joints in the skeleton.
 
     Returns:
-      subject, action (what scores are averaged over), take, camera (index), fps, width and height (pixels),
-      keypoints_2d `[F, J, 2]` float32 pixels, pose_3d `[F, J, 3]` float32 metres in camera coordinates with the root
-      not subtracted, frame_mask `[F]` true for frames that count in evaluation.
+      - subject, action (the group that scores are averaged over), take: text;
+      - camera: index;
+      - fps: frames per second;
+      - width, height: pixels;
+      - keypoints_2d: `[F, J, 2]` float32, pixels;
+      - pose_3d: `[F, J, 3]` float32, metres, camera coordinates, the root not subtracted;
+      - frame_mask: `[F]`, true for frames that count in evaluation.
     """
     features, tensor = _feature_kinds()
     import numpy as np
 
-    return features.FeaturesDict({
-        "subject": features.Text(),
-        "action": features.Text(),
-        "take": features.Text(),
-        "camera": features.Scalar(np.int32),
-        "fps": features.Scalar(np.float32),
-        "width": features.Scalar(np.int32),
-        "height": features.Scalar(np.int32),
-        "keypoints_2d": tensor((None, num_joints, 2), np.float32),
-        "pose_3d": tensor((None, num_joints, 3), np.float32),
-        "frame_mask": tensor((None,), np.bool_),
-    })
+    return features.FeaturesDict(
+        {
+            "subject": features.Text(),
+            "action": features.Text(),
+            "take": features.Text(),
+            "camera": features.Scalar(np.int32),
+            "fps": features.Scalar(np.float32),
+            "width": features.Scalar(np.int32),
+            "height": features.Scalar(np.int32),
+            "keypoints_2d": tensor((None, num_joints, 2), np.float32),
+            "pose_3d": tensor((None, num_joints, 3), np.float32),
+            "frame_mask": tensor((None,), np.bool_),
+        }
+    )
 
 
 def person_features(num_joints: int) -> Any:
-    """The features of one person in a photograph, as a tfds `FeaturesDict`.
+    """Describes a record of one person in a photograph, as a TFDS `FeaturesDict`.
 
     Pixels count from 0 at the centre of the photograph's first pixel.
 
     Args:
-      num_joints: J of the skeleton.
+      num_joints: number J of joints in the skeleton.
 
     Returns:
-      file (name of the photograph), image_id, person_id (COCO: of the annotation; MPII: index in the list; detections: index in the file),
-      image (encoded JPEG or PNG of the region, uint8 bytes), region `[4]` (x, y, width, height inside the photograph, pixels),
-      photograph `[2]` (width, height, pixels), center `[2]` pixels, scale `[2]` (units of 200 pixels, the padding of 1.25
-      included), joints `[J, 2]` pixels (0 where not labelled), visible `[J]`, score (1 for annotated boxes), area (of the
-      segment, square pixels; 0: none), head_size (0.6 of the head box's diagonal, pixels; 0: none).
+      - file: name of the photograph;
+      - image_id: number of the photograph;
+      - person_id: id of the annotation (COCO), or index in the list (MPII) or file (detections);
+      - image: the region as JPEG or PNG, uint8 bytes;
+      - region: `[4]`, x, y, width and height inside the photograph, pixels;
+      - photograph: `[2]`, width and height, pixels;
+      - center: `[2]`, pixels;
+      - scale: `[2]`, units of 200 pixels, with the padding of 1.25;
+      - joints: `[J, 2]`, pixels, 0 where not labelled;
+      - visible: `[J]`;
+      - score: score of the box, 1 for annotated boxes;
+      - area: area of the segment, square pixels, 0 for none;
+      - head_size: 0.6 of the head box's diagonal, pixels, 0 for none.
     """
     features, tensor = _feature_kinds()
     import numpy as np
 
-    return features.FeaturesDict({
-        "file": features.Text(),
-        "image_id": features.Scalar(np.int64),
-        "person_id": features.Scalar(np.int64),
-        "image": tensor((None,), np.uint8),
-        "region": tensor((4,), np.int32),
-        "photograph": tensor((2,), np.int32),
-        "center": tensor((2,), np.float32),
-        "scale": tensor((2,), np.float32),
-        "joints": tensor((num_joints, 2), np.float32),
-        "visible": tensor((num_joints,), np.bool_),
-        "score": features.Scalar(np.float32),
-        "area": features.Scalar(np.float32),
-        "head_size": features.Scalar(np.float32),
-    })
+    return features.FeaturesDict(
+        {
+            "file": features.Text(),
+            "image_id": features.Scalar(np.int64),
+            "person_id": features.Scalar(np.int64),
+            "image": tensor((None,), np.uint8),
+            "region": tensor((4,), np.int32),
+            "photograph": tensor((2,), np.int32),
+            "center": tensor((2,), np.float32),
+            "scale": tensor((2,), np.float32),
+            "joints": tensor((num_joints, 2), np.float32),
+            "visible": tensor((num_joints,), np.bool_),
+            "score": features.Scalar(np.float32),
+            "area": features.Scalar(np.float32),
+            "head_size": features.Scalar(np.float32),
+        }
+    )
 
 
 def features_of(kind: str, num_joints: int) -> Any:
-    """The features of a kind of records, by its name."""
+    """Describes a record of the kind with this name."""
     return {SEQUENCES.name: sequence_features, PERSONS.name: person_features}[kind](num_joints)
 
 
 def _feature_kinds() -> tuple[Any, Any]:
-    """tfds's module of features, and a maker of arrays stored as raw bytes: one copy to parse, where a list costs a call per number."""
+    """TFDS's module of features, and a function that makes array features stored as raw bytes.
+
+    Bytes are parsed in one copy; a list of numbers would cost a call for each of them.
+    """
     hide_accelerators()
     from tensorflow_datasets import features
 
@@ -134,7 +166,7 @@ def _feature_kinds() -> tuple[Any, Any]:
 
 
 def shard_name(split: str, index: int, count: int) -> str:
-    """File name of a shard: `train.tfrecord-00000-of-00008`."""
+    """Returns the file name of a shard, such as `train.tfrecord-00000-of-00008`."""
     return f"{split}.tfrecord-{index:05d}-of-{count:05d}"
 
 
@@ -143,71 +175,109 @@ def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
 
     Args:
       directory: folder written by `data_prep.convert`.
-      kind: the kind that is needed.
+      kind: the kind of records that is needed.
 
     Returns:
-      The content of `metadata.json`: kind, schema_version, skeleton, keypoints, generated, splits {name: {records,
-      frames (sequences only), shards {file name: records}, sha256 {file name: of the shard}}}, sources {file name: sha256},
-      settings, left_out; for sequences fps, where a converter has them notes (what was changed on the way, what does not fit) and,
-      where a set labels its test frames, activities {subject: [[label, frames in a row], ...]}; for persons notes,
-      files {file name: sha256} beside the shards, and unseen {split: {persons, joints}}: how many persons have no record because
-      their box shows nothing of the photograph, and how many of each joint `[J]` are labelled on them.
+      The content of `metadata.json`. Every kind has
+      - kind, schema_version, skeleton, keypoints, generated, settings, left_out;
+      - splits: {name: {records, frames (sequences only), shards {file name: records},
+        sha256 {file name: checksum}}};
+      - sources: {file name: sha256}.
+      Sequences also have
+      - fps;
+      - notes, if there are any: what the conversion changed and what does not fit;
+      - activities, if the set labels its test frames: {subject: [[label, frames in a row], ...]}.
+      Persons also have
+      - notes: what the conversion changed;
+      - files: {file name: sha256} of files beside the shards;
+      - unseen: {split: {persons, joints}}, how many persons have no record, as their box is outside
+        the photograph, and how often each joint `[J]` is labelled on them.
 
     Raises:
-      UserError: no folder, no or unreadable metadata, another kind or schema version, or a file that is missing.
+      UserError: the folder or a file is missing, the metadata cannot be read, or they are of
+        another kind or schema version.
     """
     folder = epath.Path(directory)
     path = folder / METADATA_FILE
-    expected = f"{METADATA_FILE}, features.json, dataset_info.json and files like {shard_name('train', 0, 8)}"
+    shards = shard_name("train", 0, 8)
+    expected = f"{METADATA_FILE}, features.json, dataset_info.json and files like {shards}"
     command = f"`python -m data_prep.convert {kind.converter} --source DIR --out {directory}`"
     if not folder.is_dir():
-        raise UserError(f"Data set folder '{directory}' does not exist (expected there: {expected}): write it with {command}.")
+        raise UserError(
+            f"Data set folder '{directory}' does not exist (expected there: {expected}): write it "
+            f"with {command}."
+        )
     if not path.is_file():
         raise UserError(
-            f"'{directory}' has no {METADATA_FILE}, so it is not a data set or its conversion did not end (expected there: "
-            f"{expected}): write it, or go on where it stopped, with {command}."
+            f"'{directory}' has no {METADATA_FILE}, so it is not a data set or its conversion did "
+            f"not end (expected there: {expected}): write it, or go on where it stopped, with "
+            f"{command}."
         )
     try:
         metadata = load_json(path)
     except (ValueError, OSError) as error:
-        raise UserError(f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with {command}.") from error
+        raise UserError(
+            f"'{path}' cannot be read as JSON ({error}): delete the folder and write it again with "
+            f"{command}."
+        ) from error
     _check_metadata(metadata, kind, path, command)
-    there = {entry.name for entry in folder.iterdir()}
-    beside = metadata["files"] if "files" in metadata else ()
-    for names in (*(split["shards"] for split in metadata["splits"].values()), beside):
-        for name in names:
-            if name not in there:
-                raise UserError(
-                    f"'{directory}' lacks '{name}', which its {METADATA_FILE} names: copy it again, or delete the folder and write it "
-                    f"with {command}."
-                )
+    present = {entry.name for entry in folder.iterdir()}
+    for name in _file_names(metadata):
+        if name not in present:
+            raise UserError(
+                f"'{directory}' lacks '{name}', which its {METADATA_FILE} names: copy it again, or "
+                f"delete the folder and write it with {command}."
+            )
     return metadata
+
+
+def _file_names(metadata: dict[str, Any]) -> list[str]:
+    """The names of all shards and of the files beside them."""
+    shards = [name for split in metadata["splits"].values() for name in split["shards"]]
+    return shards + list(metadata["files"] if "files" in metadata else ())
 
 
 def _check_metadata(metadata: Any, kind: Kind, path: epath.Path, command: str) -> None:
     """Raises UserError unless this code can read the data set that `metadata` describes."""
-    found = metadata["kind"] if isinstance(metadata, dict) and "kind" in metadata else None
-    if found != kind.name:
-        raise UserError(f"'{path}' is of kind {found!r} where {kind.name!r} is needed: give a folder written with {command}.")
+    stored = metadata["kind"] if isinstance(metadata, dict) and "kind" in metadata else None
+    if stored != kind.name:
+        raise UserError(
+            f"'{path}' is of kind {stored!r} where {kind.name!r} is needed: give a folder written "
+            f"with {command}."
+        )
     version = metadata["schema_version"] if "schema_version" in metadata else None
     if version != SCHEMA_VERSION:
         raise UserError(
-            f"'{path}' has schema version {version!r} and this code reads {SCHEMA_VERSION}: delete the folder and write it again with "
-            f"{command}."
+            f"'{path}' has schema version {version!r} and this code reads {SCHEMA_VERSION}: delete "
+            f"the folder and write it again with {command}."
         )
     missing = [key for key in METADATA_KEYS + kind.keys if key not in metadata]
     if missing:
-        raise UserError(f"'{path}' lacks the entries {', '.join(missing)}: delete the folder and write it again with {command}.")
-    wrong = _wrong_entry(metadata, KINDS[found])
+        raise UserError(
+            f"'{path}' lacks the entries {', '.join(missing)}: delete the folder and write it "
+            f"again with {command}."
+        )
+    wrong = _wrong_entry(metadata, kind)
     if wrong:
-        raise UserError(f"'{path}' has entries '{wrong}' that are not as they were written: write the folder again with {command}.")
+        raise UserError(
+            f"'{path}' has entries '{wrong}' that are not as they were written: write the folder "
+            f"again with {command}."
+        )
 
 
 def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
-    """The first entry whose values are of other types than the writer's, "" if there is none."""
+    """The first entry whose values have other types than the writer gives them; "" for none."""
     if metadata["skeleton"] not in tuple(SKELETONS):
         return "skeleton"
-    types = {"keypoints": str, "generated": bool, "sources": dict, "settings": dict, "left_out": list, "notes": list, "files": dict}
+    types = {
+        "keypoints": str,
+        "generated": bool,
+        "sources": dict,
+        "settings": dict,
+        "left_out": list,
+        "notes": list,
+        "files": dict,
+    }
     for key, value in metadata.items():
         if key in types and not isinstance(value, types[key]):
             return key
@@ -217,32 +287,52 @@ def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
         return "fps"
     if "activities" in metadata and not _are_activities(metadata["activities"]):
         return "activities"
-    if not isinstance(metadata["splits"], dict) or not all(_is_split(split, kind) for split in metadata["splits"].values()):
+    if not isinstance(metadata["splits"], dict) or not all(
+        _is_split(split, kind) for split in metadata["splits"].values()
+    ):
         return "splits"
-    names = [*(metadata["files"] if "files" in metadata else ()), *(name for one in metadata["splits"].values() for name in one["shards"])]
-    if any(os.path.basename(name) != name for name in names):  # beside the metadata, and nowhere else
+    # Files may be beside the metadata and nowhere else.
+    if any(os.path.basename(name) != name for name in _file_names(metadata)):
         return "shards or files"
     if kind is PERSONS:
         reach = metadata["settings"]["reach"] if "reach" in metadata["settings"] else None
-        if not isinstance(reach, dict) or not all(name in reach and _is_reach(reach[name]) for name in metadata["splits"]):
+        if not isinstance(reach, dict) or not all(
+            name in reach and _is_reach(reach[name]) for name in metadata["splits"]
+        ):
             return "settings.reach"
     return ""
 
 
 def _are_activities(activities: Any) -> bool:
-    if not isinstance(activities, dict) or not all(isinstance(runs, list) for runs in activities.values()):
+    if not isinstance(activities, dict) or not all(
+        isinstance(runs, list) for runs in activities.values()
+    ):
         return False
     pairs = [pair for runs in activities.values() for pair in runs]
-    return all(isinstance(pair, list) and len(pair) == 2 and all(type(one) is int and 0 <= one < 2**31 for one in pair) for pair in pairs)
+    return all(
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(one) is int and 0 <= one < 2**31 for one in pair)
+        for pair in pairs
+    )
 
 
 def _is_split(split: Any, kind: Kind) -> bool:
     counts = ("records", "frames") if kind is SEQUENCES else ("records",)
-    if not isinstance(split, dict) or not {*counts, "shards"} <= split.keys() or not isinstance(split["shards"], dict):
+    if (
+        not isinstance(split, dict)
+        or not {*counts, "shards"} <= split.keys()
+        or not isinstance(split["shards"], dict)
+    ):
         return False
-    return all(type(count) is int and 0 <= count < 2**63 for count in (*(split[name] for name in counts), *split["shards"].values()))
+    return all(
+        type(count) is int and 0 <= count < 2**63
+        for count in (*(split[name] for name in counts), *split["shards"].values())
+    )
 
 
 def _is_reach(reach: Any) -> bool:
     kinds = {"scale_factor": int | float, "rotation_factor": int | float, "half_body": bool}
-    return isinstance(reach, dict) and all(name in reach and isinstance(reach[name], kind) for name, kind in kinds.items())
+    return isinstance(reach, dict) and all(
+        name in reach and isinstance(reach[name], kind) for name, kind in kinds.items()
+    )

@@ -1,4 +1,4 @@
-"""Sequence records -> motion in host memory -> windows."""
+"""Reads sequence records into memory and cuts windows from the motion."""
 
 import dataclasses
 
@@ -18,17 +18,17 @@ KIND = schema.SEQUENCES
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """Sequences end to end in flat arrays; one sequence is one camera's view of one take.
+    """S sequences end to end in flat arrays; one sequence is one camera's view of one take.
 
     Attributes:
       skeleton: the joints.
-      names: "subject/take/camera" of every sequence, S.
-      actions: what its scores are averaged over, S.
-      frames: its length, `[S]`.
-      offset: where it begins in the flat arrays, `[S]`.
-      keypoints_2d: screen units, `[N, J, 2]` float32.
-      pose_3d: metres, camera coordinates relative to the root, whose row is zero, `[N, J, 3]` float32.
-      frame_mask: frames that count in evaluation, `[N]`.
+      names: "subject/take/camera" of each sequence, S.
+      actions: the action of each sequence, over which scores are averaged, S.
+      frames: length of each sequence, `[S]`.
+      offset: where each sequence begins in the flat arrays, `[S]`.
+      keypoints_2d: `[N, J, 2]` float32, screen units.
+      pose_3d: `[N, J, 3]` float32, metres, camera coordinates relative to the root, which is zero.
+      frame_mask: whether each frame counts in evaluation, `[N]`.
     """
 
     skeleton: Skeleton
@@ -41,7 +41,7 @@ class Motion:
     frame_mask: np.ndarray
 
     def with_flips(self) -> "Motion":
-        """Every sequence twice, as it is and mirrored: the mirrored copies follow all the plain ones."""
+        """Adds a mirrored copy of every sequence; the copies follow all the plain sequences."""
         flip = self.skeleton.flip_permutation
         return dataclasses.replace(
             self,
@@ -66,42 +66,57 @@ def read(records: epath.PathLike, split: str) -> Motion:
       The sequences, 2D in screen units and 3D relative to the root.
 
     Raises:
-      UserError: no such data set, another schema version, or a damaged shard (named with its record).
+      UserError: there is no such data set or split, its schema has another version, or a shard is
+        damaged (the message names the record).
     """
     metadata = schema.read_metadata(records, schema.SEQUENCES)
     if split not in metadata["splits"]:
-        raise UserError(f"'{records}' has no split '{split}' but {sorted(metadata['splits'])}: name one of these.")
+        splits = sorted(metadata["splits"])
+        raise UserError(f"'{records}' has no split '{split}' but {splits}: name one of these.")
     skeleton = SKELETONS[metadata["skeleton"]]
     sequences = list(read_records(records, split, metadata))
     for number, record in enumerate(sequences):
         lengths = {len(record[name]) for name in ("frame_mask", "keypoints_2d", "pose_3d")}
         if len(lengths) > 1 or min(record["width"], record["height"]) < 1:
-            raise UserError(f"'{records}', split '{split}', record {number}, contradicts itself: convert the data set again.")
+            raise UserError(
+                f"'{records}', split '{split}', record {number}, contradicts itself: convert the "
+                "data set again."
+            )
     if not sequences:
-        raise UserError(f"Split '{split}' of '{records}' holds no records: convert it again with subjects in it.")
+        raise UserError(
+            f"Split '{split}' of '{records}' holds no records: convert it again with subjects in "
+            "it."
+        )
     frames = np.array([len(record["frame_mask"]) for record in sequences])
     return Motion(
         skeleton=skeleton,
-        names=tuple(f"{record['subject']}/{record['take']}/{record['camera']}" for record in sequences),
+        names=tuple(
+            f"{record['subject']}/{record['take']}/{record['camera']}" for record in sequences
+        ),
         actions=tuple(record["action"] for record in sequences),
         frames=frames,
         offset=np.concatenate([[0], np.cumsum(frames)[:-1]]),
         keypoints_2d=np.concatenate(
             [poses.normalize_screen(r["keypoints_2d"], r["width"], r["height"]) for r in sequences]
         ),
-        pose_3d=np.concatenate([poses.root_relative(r["pose_3d"], skeleton.root) for r in sequences]),
+        pose_3d=np.concatenate(
+            [poses.root_relative(r["pose_3d"], skeleton.root) for r in sequences]
+        ),
         frame_mask=np.concatenate([record["frame_mask"] for record in sequences]),
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class WindowSource:
-    """Windows over motion as a source of examples: `keypoints_2d` `[B, before + F + after, J, 2]` and `pose_3d` `[B, F, J, 3]`.
+    """Windows over motion as a source of examples.
+
+    A batch has `keypoints_2d` `[B, before + F + after, J, 2]` and `pose_3d` `[B, F, J, 3]`.
 
     Attributes:
       motion: the sequences.
       windows: the frames that are predicted.
-      context: (before, after): frames in front of a window and behind it that are read beside its own, edges replicated.
+      context: (before, after), the number of frames before and after a window that are also read;
+        the first and last frame of a sequence are repeated where it has no more.
     """
 
     motion: Motion
@@ -113,20 +128,23 @@ class WindowSource:
 
     @property
     def unit(self) -> tuple[str, int]:
-        """What an example consists of: so many frames to predict."""
+        """An example is a window of F frames to predict."""
         return "frames", self.windows.length
 
     def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
+        """Cuts the windows with these numbers, `[B]`; nothing about them is random."""
         before, after = self.context
         rows = self.windows.rows(examples, before, after)
         return {
             "keypoints_2d": np.take(self.motion.keypoints_2d, rows, axis=0),
-            "pose_3d": np.take(self.motion.pose_3d, rows[:, before : before + self.windows.length], axis=0),
+            "pose_3d": np.take(
+                self.motion.pose_3d, rows[:, before : before + self.windows.length], axis=0
+            ),
         }
 
 
 def windows_of(motion: Motion, starts: list[np.ndarray], length: int) -> Windows:
-    """Windows from the starts of every sequence, `starts[s]` `[W_s]`."""
+    """Makes windows from their starts in each sequence s, `starts[s]` `[W_s]`."""
     counts = [len(start) for start in starts]
     return Windows(
         offset=np.repeat(motion.offset, counts),
@@ -139,21 +157,27 @@ def windows_of(motion: Motion, starts: list[np.ndarray], length: int) -> Windows
 def open_training(
     motion: Motion, *, frames: int, context: tuple[int, int], seed: int, stride: int, flip: bool
 ) -> WindowSource:
-    """The training windows of a data set; nothing about them is random.
+    """Opens the training windows of a data set; nothing about them is random.
 
     Args:
       motion: the training split.
-      frames: frames F of a window.
-      context: frames that are read in front of a window and behind it.
-      seed: of the run, which every reader is told.
-      stride: frames between two windows; 0 stands for `frames`, MixSTE's end-to-end windows.
-      flip: a mirrored copy of every window is a second example.
+      frames: number F of frames that a window predicts.
+      context: number of frames that are read before and after a window.
+      seed: not used; every reader gets the run's seed.
+      stride: frames between the starts of two windows; 0 stands for `frames`, MixSTE's windows end
+        to end.
+      flip: whether a mirrored copy of every window is a further example.
 
     Returns:
       The source.
+
+    Raises:
+      UserError: `frames` or `stride` is out of range.
     """
     if frames < 1 or stride < 0:
-        raise UserError(f"data.frames is {frames} and data.training.stride {stride}: use at least 1 and 0.")
+        raise UserError(
+            f"data.frames is {frames} and data.training.stride {stride}: use at least 1 and 0."
+        )
     motion = motion.with_flips() if flip else motion
     starts = [centred_starts(int(count), frames, stride or frames) for count in motion.frames]
     return WindowSource(motion, windows_of(motion, starts, frames), context)

@@ -1,4 +1,4 @@
-"""Reads TFRecord shards into host memory, and names the file and the record of any damage."""
+"""Reads TFRecord shards into memory, and names the file and the record of any damage."""
 
 import struct
 from collections.abc import Iterator
@@ -12,35 +12,41 @@ from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS
 
-# Read at once: in a bucket each is a request.
+# Bytes per read: in a bucket, each read is a request.
 READ_BYTES = 8 * 2**20
 
 
-def read_records(directory: epath.PathLike, split: str, metadata: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All records of a split, in the order in which they were written.
+def read_records(
+    directory: epath.PathLike, split: str, metadata: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Yields all records of a split, in the order in which they were written.
 
     Args:
-      directory: the data set.
-      split: its split.
-      metadata: its `metadata.json`, checked.
+      directory: folder of the data set.
+      split: name of the split.
+      metadata: the content of its `metadata.json`, checked by `schema.read_metadata`.
 
     Yields:
-      One decoded record after another: numpy arrays, Python strings and numbers.
+      Decoded records: NumPy arrays, Python strings and numbers.
 
     Raises:
-      UserError: a shard is missing, cut off, or fails its checksum (named with the record), or its bucket cannot be reached.
+      UserError: a shard is missing, cut off or fails its checksum (the message names the record),
+        or its bucket cannot be reached.
     """
     schema.hide_accelerators()
-    import tensorflow as tf  # imported late: starting it takes seconds that a mistyped flag need not cost
+    import tensorflow as tf  # imported late, as it takes seconds that a mistyped flag need not cost
 
-    # Not those of the folder's features.json: tfds imports and calls what is named there.
+    # The folder's features.json is not used: TFDS would import and call whatever it names.
     features = schema.features_of(metadata["kind"], SKELETONS[metadata["skeleton"]].num_joints)
     with buckets.one_sentence(directory):
         for name, count in metadata["splits"][split]["shards"].items():
             path = epath.Path(directory) / name
             for number, raw in enumerate(_raw_records(tf, path, count)):
                 try:
-                    record = {key: _plain(value) for key, value in features.deserialize_example_np(raw).items()}
+                    record = {
+                        key: _plain(value)
+                        for key, value in features.deserialize_example_np(raw).items()
+                    }
                     lacking = [key for key, value in record.items() if value is None]
                     if lacking:
                         raise ValueError(f"no {lacking[0]}")
@@ -55,13 +61,18 @@ def _raw_records(tf: Any, path: epath.Path, count: int) -> Iterator[bytes]:
     lengths = _check_lengths(path)
     shard = iter(tf.data.TFRecordDataset(str(path), buffer_size=READ_BYTES))
     for number in range(count):
-        next(lengths, None)  # one at a time: TensorFlow then finds by its checksum a length that is wrong and fits
+        # One length at a time: a wrong length that fits is then caught by TensorFlow's checksum.
+        next(lengths, None)
         try:
             raw = next(shard).numpy()
         except StopIteration:
-            raise UserError(_damage(path, number, f"is missing: the file ends after {number} of {count}")) from None
+            raise UserError(
+                _damage(path, number, f"is missing: the file ends after {number} of {count}")
+            ) from None
         except tf.errors.OpError as error:
-            raise UserError(_damage(path, number, f"is damaged: {error.message.split('[')[0].strip()}")) from None
+            raise UserError(
+                _damage(path, number, f"is damaged: {error.message.split('[')[0].strip()}")
+            ) from None
         yield raw
     next(lengths, None)
     if next(shard, None) is not None:
@@ -69,10 +80,14 @@ def _raw_records(tf: Any, path: epath.Path, count: int) -> Iterator[bytes]:
 
 
 def _check_lengths(path: epath.Path) -> Iterator[None]:
-    """Refuses a record that claims to be longer than the file: TensorFlow takes the memory first, and ends the process without it.
+    """Refuses a record that claims to be longer than the rest of the file.
 
-    Yields after every record whose length fits. A bucket would be asked once per record, and checks what it stores by itself: files there
-    are read as they are.
+    TensorFlow would allocate the claimed length and end the process if the memory does not suffice.
+    Files in a bucket are not checked: each record would cost a request, and buckets check their
+    files themselves.
+
+    Yields:
+      None, after every record whose length fits.
     """
     if buckets.is_bucket(path):
         return
@@ -84,7 +99,8 @@ def _check_lengths(path: epath.Path) -> Iterator[None]:
             length = struct.unpack("<Q", file.read(8))[0]
             position += 16 + length  # the length, its checksum, the record, its checksum
             if position > size:
-                raise UserError(_damage(path, number, "is damaged: cut off, or longer than the file by its own account"))
+                what = "is damaged: cut off, or longer than the file by its own account"
+                raise UserError(_damage(path, number, what))
             yield
             number += 1
 
@@ -94,7 +110,7 @@ def _damage(path: epath.Path, number: int, what: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Text as a string; scalars as Python numbers; arrays as they are."""
+    """Converts text to strings and scalars to Python numbers; leaves arrays as they are."""
     if isinstance(value, np.ndarray) and value.ndim:
         return value
     value = value.item() if isinstance(value, (np.ndarray, np.generic)) else value

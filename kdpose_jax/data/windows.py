@@ -1,4 +1,4 @@
-"""Windows over sequences: where they start, and gathering them with VideoPose3D's edge padding."""
+"""Places windows in sequences, and gathers them with VideoPose3D's edge padding."""
 
 import dataclasses
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def centred_starts(frames: int, length: int, stride: int) -> np.ndarray:
-    """Window starts for training: the fewest windows that cover a sequence, centred on it.
+    """Places training windows: the fewest that cover a sequence, centred on it.
 
-    With stride = length these are MixSTE's (and VideoPose3D's) chunks; with another stride HoT's windows
-    (docs/methods/lifting.md#windows). Starts may be negative and windows may end behind
-    the sequence: the edge is replicated.
+    With stride = length these are the chunks of MixSTE and VideoPose3D. With another stride they
+    are HoT's windows (docs/methods/lifting.md#windows). Windows may begin before the sequence and
+    end after it: the first and last frames are repeated there.
 
     Args:
       frames: length of the sequence.
@@ -18,7 +18,7 @@ def centred_starts(frames: int, length: int, stride: int) -> np.ndarray:
       stride: frames between two starts.
 
     Returns:
-      Starts, `[W]`.
+      First frames of the windows, `[W]`.
     """
     count = max(0, -(-(frames - length) // stride)) + 1
     span = (count - 1) * stride + length
@@ -26,9 +26,10 @@ def centred_starts(frames: int, length: int, stride: int) -> np.ndarray:
 
 
 def evaluation_starts(frames: int, length: int) -> np.ndarray:
-    """Window starts for evaluation (MixSTE, eval_data_prepare): end to end, the last one aligned to the end.
+    """Places evaluation windows end to end, the last aligned to the end of the sequence, `[W]`.
 
-    A sequence shorter than a window gives one window, which replicates the last frame.
+    Source: MixSTE, eval_data_prepare. A sequence shorter than a window gives one window, which
+    repeats the last frame.
     """
     starts = np.arange(max(1, -(-frames // length))) * length
     starts[-1] = max(0, min(starts[-1], frames - length))
@@ -36,13 +37,14 @@ def evaluation_starts(frames: int, length: int) -> np.ndarray:
 
 
 def evaluation_counts(frames: int, length: int, windows: str) -> np.ndarray:
-    """How often each frame of each evaluation window is scored, `[W, length]` booleans.
+    """Tells which frames of each evaluation window are scored, `[W, length]` booleans.
 
     Args:
       frames: length of the sequence.
       length: frames of a window.
-      windows: `compat`, MixSTE's protocol: every frame of every window counts, so that the overlap of the last two
-        windows counts twice and padding counts too; `exact`: every real frame counts once.
+      windows: `compat` is MixSTE's protocol: every frame of every window counts, so the overlap of
+        the last two windows counts twice, and padding counts too. With `exact`, every real frame
+        counts once.
     """
     starts = evaluation_starts(frames, length)
     counts = np.ones((len(starts), length), bool)
@@ -55,12 +57,12 @@ def evaluation_counts(frames: int, length: int, windows: str) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Windows over sequences that lie end to end in flat arrays.
+    """W windows over sequences that are end to end in flat arrays.
 
     Attributes:
-      offset: where the window's sequence begins in the flat arrays, `[W]`.
-      frames: how long that sequence is, `[W]`.
-      start: first frame of the window in its sequence, may be negative, `[W]`.
+      offset: where the sequence of each window begins in the flat arrays, `[W]`.
+      frames: length of that sequence, `[W]`.
+      start: first frame of each window in its sequence, may be negative, `[W]`.
       length: frames of a window.
     """
 
@@ -72,18 +74,18 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start)
 
-    def rows(self, chosen: np.ndarray, before: int = 0, after: int = 0) -> np.ndarray:
-        """Rows of the flat arrays that make up the chosen windows, edges replicated.
+    def rows(self, numbers: np.ndarray, before: int = 0, after: int = 0) -> np.ndarray:
+        """Finds the rows of the flat arrays for some windows, with the edges repeated.
 
         Args:
-          chosen: window numbers, `[B]`.
-          before: frames of context in front of each window (the receptive field of a strided network).
-          after: frames of context behind it.
+          numbers: numbers of the windows, `[B]`.
+          before: frames of context before each window, for networks with a receptive field.
+          after: frames of context after it.
 
         Returns:
           Row numbers, `[B, before + length + after]`.
         """
-        position = self.start[chosen][:, None] + np.arange(-before, self.length + after)
-        np.clip(position, 0, self.frames[chosen][:, None] - 1, out=position)
-        position += self.offset[chosen][:, None]
+        position = self.start[numbers][:, None] + np.arange(-before, self.length + after)
+        np.clip(position, 0, self.frames[numbers][:, None] - 1, out=position)
+        position += self.offset[numbers][:, None]
         return position

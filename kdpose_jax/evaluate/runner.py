@@ -1,4 +1,4 @@
-"""Which examples of a source a network is run over, and running it over each exactly once, on any number of devices and hosts."""
+"""Runs a network over examples of a source, each exactly once, on any number of devices."""
 
 import dataclasses
 from typing import Any
@@ -14,11 +14,11 @@ from kdpose_jax.data.batches import evaluation_batches
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """Some examples of a source.
+    """A source that has some examples of another source.
 
     Attributes:
-      source: all of them.
-      examples: the chosen ones, `[N]`.
+      source: the other source.
+      examples: numbers of its examples, `[N]`.
     """
 
     source: Source
@@ -26,41 +26,53 @@ class Chosen:
 
     @property
     def unit(self) -> tuple[str, int]:
+        """What an example consists of."""
         return self.source.unit
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def gather(self, examples: np.ndarray, passes: np.ndarray | None = None) -> Batch:
+        """Returns the arrays of some of these examples; see `contracts.Source`."""
         return self.source.gather(self.examples[examples], passes)
 
 
 def evenly_spread(usable: Bool[np.ndarray, "examples"], count: int) -> Int[np.ndarray, "N"]:
-    """Chooses examples for a light evaluation.
+    """Picks examples for a light evaluation, evenly spread over the usable ones.
 
     Args:
-      usable: those that have something to score.
-      count: 0 or more than there are: all of them.
+      usable: whether each example has something to score.
+      count: how many to pick; 0, or more than are usable, picks all of them.
+
+    Returns:
+      Numbers of the examples.
     """
     numbers = np.flatnonzero(usable)
-    return numbers[np.unique(np.linspace(0, len(numbers) - 1, min(count or len(numbers), len(numbers))).astype(int))]
+    count = min(count or len(numbers), len(numbers))
+    return numbers[np.unique(np.linspace(0, len(numbers) - 1, count).astype(int))]
 
 
 def predict_all(
-    predict: Predict, params: Any, model_state: Any, source: Source, *, batch: int, sharding: jax.sharding.Sharding
+    predict: Predict,
+    params: Any,
+    model_state: Any,
+    source: Source,
+    *,
+    batch: int,
+    sharding: jax.sharding.Sharding,
 ) -> Any:
-    """The predictions of all examples in their order.
+    """Predicts on all examples, in their order.
 
     Args:
       predict: compiled (params, model_state, batch) -> an array `[batch, ...]` or a tree of them.
-      params: of the network.
-      model_state: of the network.
-      source: the examples, N.
-      batch: global batch size; the last batch is padded and the padding dropped.
-      sharding: of the batch axis.
+      params: the run's parameters.
+      model_state: the run's batch statistics.
+      source: the N examples.
+      batch: global batch size; the last batch is padded, and the padding is dropped.
+      sharding: how the batch axis is spread over the devices.
 
     Returns:
-      The tree with arrays `[N, ...]`, on every host.
+      The same tree with arrays `[N, ...]`, on every host.
     """
     collected = []
     for arrays in evaluation_batches(source, batch, sharding):

@@ -1,6 +1,8 @@
-"""Task losses of 2D pose. Every function returns one value per example, whose mean over the batch is the reference's loss.
+"""Task losses of 2D pose.
 
-Sources: SimCC and CDKD, core/loss.py; HRNet, core/loss.py; docs/methods/pose2d.md#task-losses.
+`joint_loss` and `heatmap_error` return one value per example, and their mean over the batch is the
+reference's loss. Sources: core/loss.py of SimCC, CDKD and HRNet;
+docs/methods/pose2d.md#task-losses.
 """
 
 import math
@@ -10,17 +12,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 FORMS = ("mean", "norm", "sum", "mean_gaussian", "gaussian")
-GAUSSIAN_FORMS = ("mean_gaussian", "gaussian")  # whose label is a Gaussian, not one smoothed bin
+GAUSSIAN_FORMS = ("mean_gaussian", "gaussian")  # their labels are Gaussians, not one smoothed bin
 
 
-def smoothed_divergence(logits: Float[Array, "B J M"], bins: Int[Array, "B J"], *, smoothing: float) -> Float[Array, "B J"]:
-    """KL(y || softmax), summed over the bins; y is 1 - smoothing at the true bin, the rest spread evenly over the others.
+def smoothed_divergence(
+    logits: Float[Array, "B J M"], bins: Int[Array, "B J"], *, smoothing: float
+) -> Float[Array, "B J"]:
+    """Computes KL(y || softmax), summed over the bins, for a smoothed label y.
 
-    With no smoothing it is the negative log likelihood.
+    y is 1 - smoothing at the true bin and shares the rest equally among the other bins. Without
+    smoothing, the result is the negative log likelihood.
 
     Args:
-      logits: of one axis, M bins.
-      bins: the true ones.
+      logits: logits of one axis, M bins.
+      bins: the true bins.
       smoothing: from 0 to below 1.
     """
     _check_axes(logits, bins[..., None])
@@ -38,7 +43,10 @@ def smoothed_divergence(logits: Float[Array, "B J M"], bins: Int[Array, "B J"], 
 
 
 def divergence(logits: Float[Array, "B J M"], target: Float[Array, "B J M"]) -> Float[Array, "B J"]:
-    """Sum over the bins of target (log target - log softmax), zero where the target is; it need not sum to 1."""
+    """Sums target (log target - log softmax) over the bins.
+
+    Bins whose target is zero add nothing. The target need not sum to 1.
+    """
     _check_axes(logits, target)
     log_probabilities = _log_softmax(logits)
     target = target.astype(log_probabilities.dtype)
@@ -46,21 +54,24 @@ def divergence(logits: Float[Array, "B J M"], target: Float[Array, "B J M"]) -> 
 
 
 def joint_loss(
-    x: Float[Array, "B J"], y: Float[Array, "B J"], weight: Float[Array, "B J"], *, bins: tuple[int, int], form: str
+    x: Float[Array, "B J"],
+    y: Float[Array, "B J"],
+    weight: Float[Array, "B J"],
+    *,
+    bins: tuple[int, int],
+    form: str,
 ) -> Float[Array, "B"]:
-    """The loss of an example from the divergences of its joints. Joints of weight 0 count in every mean.
+    """Computes the loss of each example from its joints. Joints of weight 0 count in every mean.
 
     Args:
-      x: divergence of the x axis, summed over its bins.
-      y: of the y axis.
-      weight: of every joint.
-      bins: how many the two axes have.
-      form: `mean`, `mean_gaussian`: mean over joints of w (x + y), our form, inferred
-        (docs/methods/pose2d.md#task-losses); `norm`, `gaussian`: each axis is divided by its bins
-        before (NMTNORMCritierion, KLDiscretLoss); `sum`: summed over joints (NMTCritierion).
-
-    Returns:
-      `[B]`.
+      x: divergence on the x axis, summed over its bins.
+      y: divergence on the y axis, summed over its bins.
+      weight: weight w of every joint.
+      bins: number of bins of x and of y.
+      form: `mean` and `mean_gaussian` average w (x + y) over the joints; this form is ours and
+        inferred (docs/methods/pose2d.md#task-losses). `norm` and `gaussian` first divide each axis
+        by its number of bins (NMTNORMCritierion, KLDiscretLoss). `sum` adds over the joints
+        (NMTCritierion).
     """
     weight = weight.astype(x.dtype)
     if form in ("norm", "gaussian"):
@@ -72,10 +83,16 @@ def joint_loss(
 def heatmap_error(
     predicted: Float[Array, "B J H W"], target: Float[Array, "B J H W"], weight: Float[Array, "B J"]
 ) -> Float[Array, "B"]:
-    """Half the mean over joints and cells of (w (predicted - target))^2 (HRNet: JointsMSELoss)."""
+    """Computes half the mean over joints and cells of (w (predicted - target))^2.
+
+    Source: HRNet, JointsMSELoss.
+    """
     if predicted.shape != target.shape:
-        raise ValueError(f"heatmaps of shapes {predicted.shape} and {target.shape} cannot be compared")
-    difference = weight.astype(predicted.dtype)[..., None, None] * (predicted - target.astype(predicted.dtype))
+        raise ValueError(
+            f"heatmaps of shapes {predicted.shape} and {target.shape} cannot be compared"
+        )
+    weight = weight.astype(predicted.dtype)[..., None, None]
+    difference = weight * (predicted - target.astype(predicted.dtype))
     return 0.5 * jnp.square(difference).mean((1, 2, 3))
 
 
@@ -85,4 +102,6 @@ def _log_softmax(logits: Array) -> Array:
 
 def _check_axes(logits: Array, target: Array) -> None:
     if logits.shape[:2] != target.shape[:2] or target.shape[-1] not in (1, logits.shape[-1]):
-        raise ValueError(f"logits of shape {logits.shape} do not fit a target of shape {target.shape}")
+        raise ValueError(
+            f"logits of shape {logits.shape} do not fit a target of shape {target.shape}"
+        )

@@ -1,12 +1,14 @@
-"""Task losses of 3D pose lifting. Every function returns one value per example; the caller averages."""
+"""Task losses of 3D pose lifting. Each returns one value per example; the caller averages."""
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 
-def pose_distance(first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"]) -> Float[Array, "B F J"]:
-    """Euclidean distance of every joint, with a zero gradient (not NaN) where the two coincide."""
+def pose_distance(
+    first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"]
+) -> Float[Array, "B F J"]:
+    """Computes every joint's Euclidean distance, with zero gradient (not NaN) where it is 0."""
     _check_same_shape(first, second)
     squared = jnp.sum(jnp.square(first - second), axis=-1)
     zero = squared == 0  # not "above zero", so that NaN stays NaN
@@ -14,9 +16,11 @@ def pose_distance(first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"
 
 
 def weighted_joint_error(
-    predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
+    predicted: Float[Array, "B F J 3"],
+    target: Float[Array, "B F J 3"],
+    joint_weights: Float[np.ndarray, "J"],
 ) -> Float[Array, "B"]:
-    """L_W: mean over frames and joints of the weighted distance (MixSTE, run.py).
+    """Computes L_W, the mean over frames and joints of the weighted distance (MixSTE, run.py).
 
     See docs/methods/lifting.md#task-loss.
     """
@@ -24,16 +28,28 @@ def weighted_joint_error(
     return jnp.mean(weights[None, None] * pose_distance(predicted, target), axis=(1, 2))
 
 
-def smoothness(predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]) -> Float[Array, "B"]:
-    """L_TC: weighted squared frame difference, mean over frames, joints and coordinates (MixSTE, run.py)."""
+def smoothness(
+    predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
+) -> Float[Array, "B"]:
+    """Computes L_TC, the mean of weighted squared frame differences (MixSTE, run.py).
+
+    The mean is over frames, joints and coordinates.
+    """
     weights = _per_joint(joint_weights, predicted.dtype)
-    return jnp.mean(weights[None, None, :, None] * jnp.square(jnp.diff(predicted, axis=1)), axis=(1, 2, 3))
+    squared = jnp.square(jnp.diff(predicted, axis=1))
+    return jnp.mean(weights[None, None, :, None] * squared, axis=(1, 2, 3))
 
 
-def velocity_error(predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"]) -> Float[Array, "B"]:
-    """L_V: mean distance of the frame differences (MixSTE, common/loss.py: mean_velocity_error_train)."""
+def velocity_error(
+    predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"]
+) -> Float[Array, "B"]:
+    """Computes L_V, the mean distance of frame differences.
+
+    Source: MixSTE, common/loss.py, mean_velocity_error_train.
+    """
     _check_same_shape(predicted, target)
-    return jnp.mean(pose_distance(jnp.diff(predicted, axis=1), jnp.diff(target, axis=1)), axis=(1, 2))
+    distance = pose_distance(jnp.diff(predicted, axis=1), jnp.diff(target, axis=1))
+    return jnp.mean(distance, axis=(1, 2))
 
 
 def lifting_loss(
@@ -44,10 +60,10 @@ def lifting_loss(
     smoothness_weight: float,
     velocity_weight: float,
 ) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]]]:
-    """The three-term task loss of MixSTE: L_W + smoothness_weight L_TC + velocity_weight L_V.
+    """Computes MixSTE's task loss: L_W + smoothness_weight L_TC + velocity_weight L_V.
 
     Args:
-      predicted: metres.
+      predicted: metres, relative to the root.
       target: metres, relative to the root.
       joint_weights: `Skeleton.loss_weights`.
       smoothness_weight: 0.5 in the released code.
@@ -61,7 +77,11 @@ def lifting_loss(
         "smoothness": smoothness(predicted, joint_weights),
         "velocity_error": velocity_error(predicted, target),
     }
-    total = terms["joint_error"] + smoothness_weight * terms["smoothness"] + velocity_weight * terms["velocity_error"]
+    total = (
+        terms["joint_error"]
+        + smoothness_weight * terms["smoothness"]
+        + velocity_weight * terms["velocity_error"]
+    )
     return total, terms
 
 
@@ -71,4 +91,6 @@ def _per_joint(joint_weights: np.ndarray, dtype: jnp.dtype) -> Array:
 
 def _check_same_shape(first: Array, second: Array) -> None:
     if first.shape != second.shape:
-        raise ValueError(f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean")
+        raise ValueError(
+            f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean"
+        )

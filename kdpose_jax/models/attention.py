@@ -1,4 +1,4 @@
-"""Pre-norm transformer block with an explicit softmax, initialised and normalised as in PyTorch."""
+"""A pre-norm transformer block with an explicit softmax, initialised as in PyTorch."""
 
 import flax.linen as nn
 import jax
@@ -9,35 +9,43 @@ from kdpose_jax.models.layers import DropPath, Linear
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention that also returns its probabilities (a caller that ignores them pays nothing).
+    """Multi-head self-attention that also returns its probabilities.
+
+    Compilation removes the probabilities if the caller ignores them.
 
     Attributes:
-      heads: number of heads A; divides C.
-      dtype: compute type; the softmax is float32 or wider.
+      heads: number A of heads; divides C.
+      dtype: compute type; the softmax is computed in float32 or wider.
     """
 
     heads: int
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "N S C"]) -> tuple[Float[Array, "N S C"], Float[Array, "N A S S"]]:
+    def __call__(
+        self, tokens: Float[Array, "N S C"]
+    ) -> tuple[Float[Array, "N S C"], Float[Array, "N A S S"]]:
         count, length, width = tokens.shape
+        depth = width // self.heads
         qkv = Linear(3 * width, dtype=self.dtype, name="qkv")(tokens)
-        qkv = qkv.reshape(count, length, 3, self.heads, width // self.heads)  # [N, S, 3C] -> [N, S, 3, A, C/A]
-        query, key, value = (qkv[:, :, part].swapaxes(1, 2) for part in range(3))  # each [N, A, S, C/A]
-        scale = (width // self.heads) ** -0.5
-        logits = (query @ key.swapaxes(2, 3)) * scale  # [N, A, S query, S key]
-        probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
+        # [N, S, 3C] -> [N, S, 3, A, C/A] -> three of [N, A, S, C/A]
+        qkv = qkv.reshape(count, length, 3, self.heads, depth)
+        query, key, value = (qkv[:, :, part].swapaxes(1, 2) for part in range(3))
+        logits = (query @ key.swapaxes(2, 3)) * depth**-0.5  # [N, A, S query, S key]
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        probabilities = jax.nn.softmax(logits, axis=-1)
         mixed = probabilities.astype(value.dtype) @ value  # [N, A, S, C/A]
         mixed = mixed.swapaxes(1, 2).reshape(count, length, width)
         return Linear(width, dtype=self.dtype, name="out")(mixed), probabilities
 
 
 class TransformerBlock(nn.Module):
-    """`x + DropPath(attention(LN(x)))`, then `x + DropPath(MLP(LN(x)))`, with the exact (erf) GELU.
+    """`x + DropPath(attention(LN(x)))`, then `x + DropPath(MLP(LN(x)))`.
+
+    The MLP has the exact (erf) GELU.
 
     Attributes:
-      heads: number of heads A.
+      heads: number A of attention heads.
       mlp_ratio: hidden width of the MLP over C.
       drop_path: probability of dropping each of the two branches.
       dtype: compute type.

@@ -1,4 +1,4 @@
-"""A convolution with batch normalisation, initialised, padded and counted as in PyTorch's HRNet."""
+"""A convolution with batch normalisation, initialised and padded as in PyTorch's HRNet."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from kdpose_jax.models.layers import BatchNorm
 
 
 def convolution_init() -> nn.initializers.Initializer:
-    """Kernels of every convolution: normal with deviation 0.001.
+    """Initialises the kernels of every convolution: normal with deviation 0.001.
 
     See docs/methods/pose2d.md#initialisation.
     """
@@ -16,7 +16,7 @@ def convolution_init() -> nn.initializers.Initializer:
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, zero-padded by half its kernel on both sides, then batch normalisation.
+    """A convolution without bias, zero-padded by half its kernel, then batch normalisation.
 
     Attributes:
       features: output channels.
@@ -33,11 +33,13 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, inputs: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
         border = self.kernel // 2
+        # Flax's "SAME" would pad (0, 1) for stride 2, which shifts the picture.
+        padding = ((border, border), (border, border))
         outputs = nn.Conv(
             self.features,
             (self.kernel, self.kernel),
             strides=(self.stride, self.stride),
-            padding=((border, border), (border, border)),  # "SAME" pads (0, 1) for stride 2 and so shifts the picture
+            padding=padding,
             use_bias=False,
             kernel_init=convolution_init(),
             dtype=self.dtype,

@@ -1,17 +1,17 @@
-"""Layers that networks of different kinds share, initialised and normalised as in PyTorch."""
+"""Layers that several networks share, initialised and normalised as in PyTorch."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# PyTorch's momentum 0.1 is the share of the new batch.
+# PyTorch's momentum of 0.1 is the share of the new batch.
 _BATCH_SHARE = 0.1
 _EPSILON = 1e-5
 
 
 class Linear(nn.Module):
-    """A dense layer with PyTorch's default initialisation: kernel and bias uniform in +-1/sqrt(fan_in).
+    """A dense layer with PyTorch's default initialisation: uniform in +-1/sqrt(fan_in).
 
     Attributes:
       features: output channels.
@@ -35,10 +35,10 @@ class Linear(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: drops the whole residual branch of an example, scaling the others up.
+    """Stochastic depth: drops an example's residual branch at random and scales the others up.
 
     Attributes:
-      rate: probability of dropping.
+      rate: probability of dropping a branch.
     """
 
     rate: float
@@ -47,15 +47,18 @@ class DropPath(nn.Module):
     def __call__(self, branch: Float[Array, "N S C"], deterministic: bool) -> Float[Array, "N S C"]:
         if deterministic or self.rate == 0.0:
             return branch
-        keep = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.rate, (branch.shape[0], 1, 1))
-        return jnp.where(keep, branch / jnp.asarray(1 - self.rate, branch.dtype), jnp.zeros((), branch.dtype))
+        shape = (branch.shape[0], 1, 1)
+        keep = jax.random.bernoulli(self.make_rng("drop_path"), 1 - self.rate, shape)
+        scaled = branch / jnp.asarray(1 - self.rate, branch.dtype)
+        return jnp.where(keep, scaled, jnp.zeros((), branch.dtype))
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, in float32.
+    """Batch normalisation over all axes except the last, in float32.
 
-    The running variance takes the unbiased variance of the batch, as PyTorch's does, while the normalisation takes the biased one
-    (Flax's own module has one for both). Across devices the batch is the global one: the mean of a sharded array is its mean.
+    As in PyTorch, the batch is normalised by its biased variance, and the running variance is moved
+    by the unbiased one. Flax's module uses one variance for both. The batch is the global one, over
+    all devices.
     """
 
     @nn.compact
@@ -72,9 +75,12 @@ class BatchNorm(nn.Module):
             mean, variance = values.mean(over), values.var(over)
             if not self.is_initializing():
                 count = values.size // channels
-                unbiased = variance * (count / max(count - 1, 1))  # a single value has no spread: it counts as 0
-                running_mean.value = (1 - _BATCH_SHARE) * running_mean.value + _BATCH_SHARE * mean
-                running_variance.value = (1 - _BATCH_SHARE) * running_variance.value + _BATCH_SHARE * unbiased
+                unbiased = variance * (count / max(count - 1, 1))  # a single value has variance 0
+                old = 1 - _BATCH_SHARE
+                running_mean.value = old * running_mean.value + _BATCH_SHARE * mean
+                running_variance.value = old * running_variance.value + _BATCH_SHARE * unbiased
         factor = scale * jax.lax.rsqrt(variance + _EPSILON)
-        mean, factor, bias = (jnp.expand_dims(row, range(inputs.ndim - 1)) for row in (mean, factor, bias))
-        return ((values - mean) * factor + bias).astype(inputs.dtype)
+        leading = range(inputs.ndim - 1)
+        centred = values - jnp.expand_dims(mean, leading)
+        outputs = centred * jnp.expand_dims(factor, leading) + jnp.expand_dims(bias, leading)
+        return outputs.astype(inputs.dtype)

@@ -19,30 +19,31 @@ HEADS = ("simdr", "heatmap")
 
 
 class PoseFeatures(TypedDict):
-    """What a forward pass shows beside its prediction.
+    """What a forward pass returns beside its prediction.
 
     Attributes:
-      joint_maps: the maps that the head reads, `[B, J, h, w]`, float32; CDKD's feature to distil.
+      joint_maps: the maps that the head reads, `[B, J, h, w]`, float32; CDKD distils them.
     """
 
     joint_maps: Float[Array, "B J h w"]
 
 
 class PoseNet(nn.Module):
-    """The network. Teacher and student differ in the size of their input alone: strides and stages are the same.
+    """The network. Strides and stages do not depend on the size of the input.
 
     Attributes:
-      joints: number of joints J.
-      size: width and height of the input in pixels, multiples of 32.
+      joints: number J of joints.
+      size: width and height of the input, pixels, multiples of 32.
       width: channels of HRNet's branch 0.
-      stem_width: channels of its stem.
+      stem_width: channels of HRNet's stem.
       blocks: basic blocks per branch of a module.
-      modules: modules of stages 2, 3 and 4, or of the first of these.
+      modules: number of modules in stages 2, 3 and 4; a shorter tuple leaves out the last stages.
       head: `simdr` or `heatmap`.
-      split_ratio: bins per pixel k of the SimDR head.
-      head_start: its kernels before training, `uniform` or `marginal`.
-      dtype: compute type of the backbone (parameters are float32; normalisation and heads compute in float32).
-      remat: recompute the stages' modules in the backward pass.
+      split_ratio: k, bins per pixel of the SimDR head.
+      head_start: the SimDR head's kernels before training, `uniform` or `marginal`.
+      dtype: compute type of the backbone; parameters are float32, and normalisation and heads
+        compute in float32.
+      remat: True recomputes the stages' modules in the backward pass.
     """
 
     joints: int
@@ -52,7 +53,7 @@ class PoseNet(nn.Module):
     blocks: int = 4
     modules: tuple[int, ...] = (1, 4, 3)
     head: str = "simdr"
-    split_ratio: float | None = 2.0
+    split_ratio: float = 2.0
     head_start: str = "uniform"
     dtype: jnp.dtype | None = None
     remat: bool = False
@@ -65,29 +66,47 @@ class PoseNet(nn.Module):
 
         Args:
           images: RGB, normalised by ImageNet's mean and deviation.
-          train: normalise by the batch, and update the running statistics (collection `batch_stats`).
+          train: True normalises by the batch and updates the running statistics (collection
+            `batch_stats`).
 
         Returns:
-          The prediction, float32: `{"x": [B, J, W k], "y": [B, J, H k]}` logits, or `{"heatmap": [B, J, h, w]}`; and the features.
+          The prediction in float32, which is `{"x": [B, J, W k], "y": [B, J, H k]}`, logits, or
+          `{"heatmap": [B, J, h, w]}`; and the features.
 
         Raises:
-          ValueError: images of another size than the network's, a size that no HRNet can have, or an unknown head.
+          ValueError: the images have another size than the network, a side is not a multiple of 32,
+            or the head is not known.
         """
         if self.head not in HEADS:
-            raise ValueError(f"No pose network has a head '{self.head}': use one of {', '.join(HEADS)}.")
+            raise ValueError(
+                f"No pose network has a head '{self.head}': use one of {', '.join(HEADS)}."
+            )
         columns, rows = self.size
         if images.shape[1:3] != (rows, columns) or rows % STRIDE or columns % STRIDE:
             raise ValueError(
-                f"Images of {images.shape[2]}x{images.shape[1]} pixels do not fit a network of size {columns}x{rows}: use one size for "
-                f"both, with sides that are multiples of {STRIDE}."
+                f"Images of {images.shape[2]}x{images.shape[1]} pixels do not fit a network of "
+                f"size {columns}x{rows}: use one size for both, with sides that are multiples of "
+                f"{STRIDE}."
             )
-        backbone = HRNet(self.width, self.stem_width, self.blocks, self.modules, self.dtype, self.remat, name="backbone")
+        backbone = HRNet(
+            self.width,
+            self.stem_width,
+            self.blocks,
+            self.modules,
+            self.dtype,
+            self.remat,
+            name="backbone",
+        )
         features = backbone(images, train)
         features = features.astype(np.promote_types(features.dtype, np.float32))
-        joint_maps = nn.Conv(self.joints, (1, 1), kernel_init=convolution_init(), name="final_layer")(features)
-        joint_maps = joint_maps.transpose(0, 3, 1, 2)  # [B, h, w, J] -> [B, J, h, w], as the head's weights are ordered
+        joint_maps = nn.Conv(
+            self.joints, (1, 1), kernel_init=convolution_init(), name="final_layer"
+        )(features)
+        # [B, h, w, J] -> [B, J, h, w], the order of the head's weights
+        joint_maps = joint_maps.transpose(0, 3, 1, 2)
+        shown = PoseFeatures(joint_maps=joint_maps)
         if self.head == "heatmap":
-            prediction = {"heatmap": joint_maps}
-        else:
-            prediction = SimDRHead(count_bins(self.size, self.split_ratio), self.head_start, name="head")(joint_maps)
-        return prediction, PoseFeatures(joint_maps=joint_maps)
+            return {"heatmap": joint_maps}, shown
+        bins = count_bins(self.size, self.split_ratio)
+        logits = SimDRHead(bins, self.head_start, name="head")(joint_maps)
+        return {"x": logits["x"], "y": logits["y"]}, shown

@@ -1,11 +1,11 @@
-"""PoseFormerV2: one 3D pose from the central frames of a window and the low frequencies of all its frames.
+"""PoseFormerV2: lifts one frame, from central frames of a window and low frequencies of all.
 
 Source: Zhao et al., PoseFormerV2, CVPR 2023, and its released code
-(docs/methods/lifting.md#poseformerv2). Parameter names are ours; `torch_import` maps the
-published ones onto them.
+(docs/methods/lifting.md#poseformerv2). Parameter names are ours; `torch_import` maps the published
+ones onto them.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,12 +17,14 @@ from kdpose_jax.models.layers import DropPath, Linear
 
 
 class PoseFormerV2Features(TypedDict):
-    """What a forward pass shows beside its prediction.
+    """What a forward pass returns beside its prediction.
 
     Attributes:
-      joints: joint embeddings of the K kept frames behind the spatial blocks and their norm, `[B, K, J, C]`.
-      coefficients: the first N coefficients of every coordinate's cosine transform over the window, `[B, N, 2J]`.
-      tokens: N coefficients, then K frames, after every mixed block, L x `[B, N+K, JC]`.
+      joints: joint embeddings of the K central frames after the spatial blocks and their norm,
+        `[B, K, J, C]`.
+      coefficients: the first N coefficients of every coordinate's cosine transform over the window,
+        `[B, N, 2J]`.
+      tokens: N coefficients, then K frames, after each mixed block, L x `[B, N+K, JC]`.
     """
 
     joints: Float[Array, "B K J C"]
@@ -31,19 +33,24 @@ class PoseFormerV2Features(TypedDict):
 
 
 def cosine_transform(length: int) -> Float[np.ndarray, "T T"]:
-    """DCT-II without norm, `X_k = 2 sum_t x_t cos(pi k (t + 1/2) / T)`: row k gives coefficient k."""
+    """Builds the DCT-II without norm: row k gives `X_k = 2 sum_t x_t cos(pi k (t + 1/2) / T)`."""
     order, time = np.arange(length), np.arange(length) + 0.5
     return 2 * np.cos(np.pi / length * np.outer(order, time))
 
 
 def inverse_cosine_transform(length: int) -> Float[np.ndarray, "T T"]:
-    """The inverse of `cosine_transform`, `x_t = (X_0 / 2 + sum_{k>0} X_k cos(pi k (t + 1/2) / T)) / T`."""
+    """Builds the inverse of `cosine_transform`.
+
+    `x_t = (X_0 / 2 + sum_{k>0} X_k cos(pi k (t + 1/2) / T)) / T`.
+    """
     inverse = cosine_transform(length).T / (2 * length)
     inverse[:, 0] /= 2
     return inverse
 
 
-def along_time(matrix: Float[np.ndarray, "R T"], values: Float[Array, "B T E"]) -> Float[Array, "B R E"]:
+def along_time(
+    matrix: Float[np.ndarray, "R T"], values: Float[Array, "B T E"]
+) -> Float[Array, "B R E"]:
     """Applies a transform over time, in float32 or wider."""
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     return jnp.einsum("rt,bte->bre", jnp.asarray(matrix, values.dtype), values)
@@ -53,8 +60,9 @@ class MLP(nn.Module):
     """Two linear layers with the exact (erf) GELU between them.
 
     Attributes:
-      hidden: channels between them.
-      frequencies: it works on the cosine transform over the tokens, and its output is transformed back.
+      hidden: number of channels between the two layers.
+      frequencies: True applies the layers to the cosine transform over the tokens, and transforms
+        the result back.
       dtype: compute type.
     """
 
@@ -67,19 +75,23 @@ class MLP(nn.Module):
         length, dtype = tokens.shape[1], tokens.dtype
         if self.frequencies:
             tokens = along_time(cosine_transform(length), tokens)
-        hidden = nn.gelu(Linear(self.hidden, dtype=self.dtype, name="hidden")(tokens), approximate=False)
+        hidden = Linear(self.hidden, dtype=self.dtype, name="hidden")(tokens)
+        hidden = nn.gelu(hidden, approximate=False)
         tokens = Linear(tokens.shape[-1], dtype=self.dtype, name="out")(hidden)
-        return along_time(inverse_cosine_transform(length), tokens).astype(dtype) if self.frequencies else tokens
+        if self.frequencies:
+            tokens = along_time(inverse_cosine_transform(length), tokens).astype(dtype)
+        return tokens
 
 
 class MixedBlock(nn.Module):
-    """Self-attention over all tokens, then an MLP on the first half of them and one in the frequency domain on the other.
+    """Self-attention over all tokens, then one MLP on their first half and one on their second.
 
-    The halves are cut by their number, as released: with as many coefficients as frames they are just these.
+    The second MLP works in the frequency domain. As released, the tokens are halved by number. With
+    as many coefficients as frames, the first half is the coefficients and the second the frames.
 
     Attributes:
-      heads: attention heads.
-      mlp_ratio: hidden width of the MLPs over the tokens'.
+      heads: number of attention heads.
+      mlp_ratio: hidden width of the MLPs over the tokens' width.
       drop_path: probability of dropping each of the three branches.
       dtype: compute type.
     """
@@ -104,20 +116,20 @@ class MixedBlock(nn.Module):
 
 
 class PoseFormerV2(nn.Module):
-    """The network. It predicts the central frame of its window, (F - 1) // 2.
+    """The network. It predicts the central frame (frames - 1) // 2 of its window.
 
     Attributes:
-      joints: number of joints J.
-      frames: frames F of the window.
-      kept_frames: central frames K that are seen in full; odd.
-      kept_coefficients: lowest frequencies N of the window.
-      width: channels C of a joint.
+      joints: number J of joints.
+      frames: number of frames in the window.
+      kept_frames: number K of central frames that are seen in full; odd.
+      kept_coefficients: number N of the window's lowest frequencies.
+      width: number C of channels per joint.
       depth: number L of spatial blocks, and of mixed blocks.
-      heads: attention heads; divides C.
-      mlp_ratio: hidden width of the MLPs over their input's.
-      drop_path: drop probability of the last block; the others rise linearly to it from 0.
-      dtype: compute type (parameters are float32; transforms and head compute in float32).
-      remat: recompute every block in the backward pass in place of keeping its activations.
+      heads: number of attention heads; divides C.
+      mlp_ratio: hidden width of the MLPs over the width of their input.
+      drop_path: drop probability of the last block; it rises linearly from 0 at the first block.
+      dtype: compute type; parameters are float32, and transforms and head compute in float32.
+      remat: True recomputes the blocks in the backward pass instead of storing their activations.
     """
 
     joints: int
@@ -139,50 +151,67 @@ class PoseFormerV2(nn.Module):
         """Lifts the central frame of a window.
 
         Args:
-          keypoints_2d: joints of all its frames in screen units.
-          deterministic: no stochastic depth; otherwise an rng named `drop_path` is read.
+          keypoints_2d: joints in all N frames of the window, screen units.
+          deterministic: True switches stochastic depth off; False reads an rng named `drop_path`.
 
         Returns:
-          The pose of one frame (F is 1), metres, root-relative camera coordinates, and the features.
+          The pose of one frame (F is 1), metres, root-relative camera coordinates, and the
+          features.
         """
         batch, frames, joints, _ = keypoints_2d.shape
         kept, coefficients, width = self.kept_frames, self.kept_coefficients, self.width
         rates = [float(rate) for rate in np.linspace(0, self.drop_path, self.depth)]
-        options = {"heads": self.heads, "mlp_ratio": self.mlp_ratio, "dtype": self.dtype}
+        options: dict[str, Any] = {
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+            "dtype": self.dtype,
+        }
+        spatial_block, mixed_block = TransformerBlock, MixedBlock
+        if self.remat:
+            spatial_block = nn.remat(TransformerBlock, static_argnums=(2,))
+            mixed_block = nn.remat(MixedBlock, static_argnums=(2,))
 
         first = (frames - 1) // 2 - kept // 2
         seen = keypoints_2d[:, first : first + kept].reshape(batch * kept, joints, 2)  # [BK, J, 2]
         spatial = Linear(width, dtype=self.dtype, name="joint_embedding")(seen)
         spatial = spatial + self._position("spatial_position", joints, width, spatial.dtype)
-        block = nn.remat(TransformerBlock, static_argnums=(2,)) if self.remat else TransformerBlock
         for layer, rate in enumerate(rates):
-            spatial, _ = block(drop_path=rate, **options, name=f"spatial_block_{layer}")(spatial, deterministic)
+            block = spatial_block(drop_path=rate, **options, name=f"spatial_block_{layer}")
+            spatial, _ = block(spatial, deterministic)
         spatial = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")(spatial)
 
         coordinates = keypoints_2d.reshape(batch, frames, joints * 2)
         lowest = along_time(cosine_transform(frames)[:coefficients], coordinates)  # [B, N, 2J]
         slow = Linear(joints * width, dtype=self.dtype, name="coefficient_embedding")(lowest)
-        slow = slow + self._position("coefficient_position", coefficients, joints * width, slow.dtype)
+        slow = slow + self._position(
+            "coefficient_position", coefficients, joints * width, slow.dtype
+        )
         seen = spatial.reshape(batch, kept, joints * width)  # [BK, J, C] -> [B, K, JC]
         seen = seen + self._position("temporal_position", kept, joints * width, seen.dtype)
 
         tokens, after = jnp.concatenate([slow, seen], axis=1), []  # [B, N+K, JC]
-        block = nn.remat(MixedBlock, static_argnums=(2,)) if self.remat else MixedBlock
         for layer, rate in enumerate(rates):
-            tokens = block(drop_path=rate, **options, name=f"mixed_block_{layer}")(tokens, deterministic)
+            mixed = mixed_block(drop_path=rate, **options, name=f"mixed_block_{layer}")
+            tokens = mixed(tokens, deterministic)
             after.append(tokens)
         tokens = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")(tokens)
         pose = self._head(tokens).reshape(batch, 1, joints, 3)
-        features = PoseFormerV2Features(joints=spatial.reshape(batch, kept, joints, width), coefficients=lowest, tokens=tuple(after))
+        features = PoseFormerV2Features(
+            joints=spatial.reshape(batch, kept, joints, width),
+            coefficients=lowest,
+            tokens=tuple(after),
+        )
         return pose, features
 
     def _position(self, name: str, length: int, width: int, dtype: jnp.dtype) -> Array:
         return self.param(name, nn.initializers.zeros, (1, length, width)).astype(dtype)
 
     def _head(self, tokens: Float[Array, "B S E"]) -> Float[Array, "B D"]:
-        """Two trained weighted sums, over coefficients and over frames, side by side, then norm and linear layer, in float32."""
-        tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32)).swapaxes(1, 2)  # [B, JC, N+K]
+        """Sums coefficients and frames by trained weights, then norm and linear layer, float32."""
+        tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32))
+        tokens = tokens.swapaxes(1, 2)  # [B, JC, N+K]
         slow = Linear(1, name="coefficient_mean")(tokens[..., : self.kept_coefficients])[..., 0]
         seen = Linear(1, name="frame_mean")(tokens[..., self.kept_coefficients :])[..., 0]
-        normed = nn.LayerNorm(epsilon=1e-5, name="head_norm")(jnp.concatenate([slow, seen], axis=-1))
+        sums = jnp.concatenate([slow, seen], axis=-1)
+        normed = nn.LayerNorm(epsilon=1e-5, name="head_norm")(sums)
         return Linear(self.joints * 3, name="head")(normed)

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 from kdpose_jax.models.layers import Linear
 
 HEAD_STARTS = ("uniform", "marginal")
-# Deviation of the noise on `marginal` kernels, whose entries lie in [0, 1]: it lets the cells of a column learn apart.
+# Standard deviation of the noise on `marginal` kernels, whose entries are in [0, 1]. Without noise,
+# the cells of a column would all learn the same.
 _MARGINAL_NOISE = 0.01
 
 
@@ -21,8 +22,8 @@ class SimDRPrediction(TypedDict):
     """Logits over the bins of each axis.
 
     Attributes:
-      x: columns, `[B, J, Mx]`.
-      y: rows, `[B, J, My]`.
+      x: logits of the horizontal axis, `[B, J, Mx]`.
+      y: logits of the vertical axis, `[B, J, My]`.
     """
 
     x: Float[Array, "B J Mx"]
@@ -30,16 +31,18 @@ class SimDRPrediction(TypedDict):
 
 
 def marginal_kernel(cells: int, bins: int) -> np.ndarray:
-    """Linear interpolation from cells to bins over the same length; bins beyond the outer cells' centres take the outer cells.
+    """Builds the linear interpolation from cells to bins over the same length.
+
+    Bins beyond the centre of the first or last cell take that cell's value.
 
     Args:
-      cells: along the axis of a map.
-      bins: along the same axis of the picture.
+      cells: number of cells along one axis of a map.
+      bins: number of bins along the same axis of the picture.
 
     Returns:
       `[cells, bins]`, whose columns sum to 1.
     """
-    positions = (np.arange(bins) + 0.5) * cells / bins - 0.5  # of the bins' centres, in cells
+    positions = (np.arange(bins) + 0.5) * cells / bins - 0.5  # centres of the bins, in cells
     distance = np.clip(positions, 0, cells - 1) - np.arange(cells)[:, None]
     return np.maximum(0.0, 1.0 - np.abs(distance)).astype(np.float32)
 
@@ -49,8 +52,9 @@ class SimDRHead(nn.Module):
 
     Attributes:
       bins: number of bins of x and of y.
-      start: what the kernels are before training: `uniform`, as released, or `marginal`, our own: a bin's logit is the sum of
-        the map over the other axis, interpolated, so that where a map is high is where the joint is from the first step on.
+      start: the kernels before training. `uniform` is as released. `marginal` is ours: a bin's
+        logit is the map's sum over the other axis, interpolated, so that from the first step on a
+        joint is predicted where its map is high.
     """
 
     bins: tuple[int, int]
@@ -62,7 +66,8 @@ class SimDRHead(nn.Module):
         height, width = joint_maps.shape[2:]
         columns, lines = self.bins
         if self.start == "uniform":
-            return SimDRPrediction(x=Linear(columns, name="x")(rows), y=Linear(lines, name="y")(rows))
+            x = Linear(columns, name="x")(rows)
+            return SimDRPrediction(x=x, y=Linear(lines, name="y")(rows))
         across = np.tile(marginal_kernel(width, columns), (height, 1))  # [HW, Mx]
         down = np.repeat(marginal_kernel(height, lines), width, axis=0)  # [HW, My]
         return SimDRPrediction(
@@ -73,4 +78,6 @@ class SimDRHead(nn.Module):
 
 def _near(kernel: np.ndarray) -> nn.initializers.Initializer:
     noise = nn.initializers.normal(_MARGINAL_NOISE)
-    return lambda key, shape, dtype=np.float32: jax.numpy.asarray(kernel, dtype) + noise(key, shape, dtype)
+    return lambda key, shape, dtype=np.float32: (
+        jax.numpy.asarray(kernel, dtype) + noise(key, shape, dtype)
+    )

@@ -1,7 +1,7 @@
-"""MixSTE on sparse keyframes, with its output brought back to all frames: SCJD's student.
+"""SCJD's student: MixSTE on sparse keyframes, with its output upsampled to all frames.
 
-The mechanics are this project's design from the paper's abstract (inferred):
-docs/methods/scjd.md#student to docs/methods/scjd.md#upsampling.
+The design is ours, from the paper's abstract, inferred (docs/methods/scjd.md#student to
+docs/methods/scjd.md#upsampling).
 """
 
 from typing import TypedDict
@@ -19,11 +19,11 @@ SELECTIONS = ("uniform", "correlated")
 
 
 class SparseFeatures(TypedDict):
-    """What the sparse network shows beside its prediction.
+    """What the sparse network returns beside its prediction.
 
     Attributes:
       network: the features of MixSTE on the K keyframes.
-      keyframes: frame numbers, `[K]`, or `[B, K]` where they are chosen per window.
+      keyframes: frame numbers, `[K]`, or `[B, K]` if each window has its own.
       matrix: the linear operator from keyframes to frames, `[F, K]` or `[B, F, K]`.
     """
 
@@ -33,16 +33,16 @@ class SparseFeatures(TypedDict):
 
 
 class SparseMixSTE(nn.Module):
-    """Gathers keyframes, lifts them, and recovers the dense sequence.
+    """Takes keyframes, lifts them, and recovers the dense sequence.
 
     Attributes:
       network: MixSTE for K frames.
       grid: the keyframes of the dense window in evaluation.
-      offsets: keyframe offsets it is used with; the first is the grid's.
-      selection: `uniform` keyframes or the most `correlated` frame of every group.
-      upsampling: `linear_pose` interpolates poses, `linear_feat` the last embeddings, `learned` applies a trained
-        matrix to poses, `cross_attn` recovers embeddings by attention.
-      ends: outside the keyframes, `hold` the value or `extrapolate` it.
+      offsets: the keyframe offsets that the network is used with; the first one is the grid's.
+      selection: `uniform` keyframes, or the most `correlated` frame of each group.
+      upsampling: `linear_pose` interpolates poses, `linear_feat` interpolates the last embeddings,
+        `learned` applies a trained matrix to poses, `cross_attn` recovers embeddings by attention.
+      ends: before the first and after the last keyframe, `hold` the value or `extrapolate` it.
     """
 
     network: MixSTE
@@ -68,14 +68,14 @@ class SparseMixSTE(nn.Module):
 
         Args:
           keypoints_2d: the dense window, screen units; only its keyframes are lifted.
-          offset: o of the keyframe grid, may be traced; None is the one for evaluation.
-          deterministic: no stochastic depth.
+          offset: offset o of the keyframe grid, may be traced; None takes the grid's own.
+          deterministic: True switches stochastic depth off; False reads an rng named `drop_path`.
 
         Returns:
           The pose at all F frames, metres, and the features.
         """
         offset = jnp.asarray(self.grid.offset if offset is None else offset, jnp.int32)
-        keyframes = self.grid.shifted(offset)
+        keyframes = jnp.asarray(self.grid.shifted(offset))
         if self.selection == "correlated":
             keyframes = most_correlated(keypoints_2d, self.grid)
         features = self.network.encode(take_frames(keypoints_2d, keyframes), deterministic)

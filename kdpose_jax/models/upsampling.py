@@ -1,7 +1,6 @@
-"""From keyframes back to all frames of a window: SCJD's upsampling.
+"""Upsamples from keyframes to all frames of a window, for SCJD.
 
-It is a design derived from the paper's abstract, not the paper's equations:
-docs/methods/scjd.md#upsampling.
+The design is ours, from the paper's abstract (docs/methods/scjd.md#upsampling).
 """
 
 import flax.linen as nn
@@ -16,15 +15,18 @@ UPSAMPLINGS = ("linear_pose", "linear_feat", "learned", "cross_attn")
 ENDS = ("hold", "extrapolate")
 
 
-def interpolation_matrix(keyframes: Int[Array | np.ndarray, "*B K"], frames: int, ends: str) -> Float[Array, "*B F K"]:
-    """The linear operator U from values at keyframes to values at all frames of a window.
+def interpolation_matrix(
+    keyframes: Int[Array | np.ndarray, "*B K"], frames: int, ends: str
+) -> Float[Array, "*B F K"]:
+    """Builds the linear operator U from values at keyframes to values at all frames.
 
-    Between two keyframes the value is interpolated by time; rows sum to 1.
+    Between two keyframes, U interpolates linearly in time. Its rows sum to 1.
 
     Args:
       keyframes: rising frame numbers.
-      frames: frames F of the window.
-      ends: before the first and behind the last keyframe, `hold` the value or `extrapolate` linearly.
+      frames: number F of frames in the window.
+      ends: before the first and after the last keyframe, `hold` the value or `extrapolate` it
+        linearly.
 
     Returns:
       The matrix M, `U(z)_t = sum_k M[t, k] z_k`.
@@ -36,27 +38,31 @@ def interpolation_matrix(keyframes: Int[Array | np.ndarray, "*B K"], frames: int
         return jnp.ones(jnp.broadcast_shapes(at.shape, time.shape), jnp.float32)
     if ends == "hold":
         time = jnp.clip(time, at[..., :1], at[..., -1:])
-    left = jnp.clip(jnp.sum(at <= time, axis=-1) - 1, 0, count - 2)[..., None]  # the keyframe at or before t
-    begin = jnp.take_along_axis(jnp.broadcast_to(at, left.shape[:-1] + (count,)), left, axis=-1)
-    end = jnp.take_along_axis(jnp.broadcast_to(at, left.shape[:-1] + (count,)), left + 1, axis=-1)
+    # The keyframe at or before each frame, [..., F, 1].
+    left = jnp.clip(jnp.sum(at <= time, axis=-1) - 1, 0, count - 2)[..., None]
+    at_each_frame = jnp.broadcast_to(at, left.shape[:-1] + (count,))
+    begin = jnp.take_along_axis(at_each_frame, left, axis=-1)
+    end = jnp.take_along_axis(at_each_frame, left + 1, axis=-1)
     share = (time - begin) / (end - begin)
     column = jnp.arange(count).reshape((1,) * (at.ndim - 1) + (count,))
     return jnp.where(column == left, 1 - share, 0.0) + jnp.where(column == left + 1, share, 0.0)
 
 
-def upsample(matrix: Float[Array, "*M F K"], values: Float[Array, "B K J C"]) -> Float[Array, "B F J C"]:
-    """Applies U: one matrix for the whole batch or one per example."""
+def upsample(
+    matrix: Float[Array, "*M F K"], values: Float[Array, "B K J C"]
+) -> Float[Array, "B F J C"]:
+    """Applies U, one matrix for the whole batch or one per example."""
     equation = "fk,bkjc->bfjc" if matrix.ndim == 2 else "bfk,bkjc->bfjc"
     return jnp.einsum(equation, matrix.astype(values.dtype), values)
 
 
 class LearnedMatrix(nn.Module):
-    """U as a trained matrix that starts at the linear one, one per phase of the keyframe grid.
+    """Trains U as a matrix that starts as linear interpolation, one for each offset.
 
     Attributes:
-      grid: the keyframes for evaluation.
-      offsets: the offsets o it is used with (all of 0..r-1 with phase augmentation).
-      ends: of the linear matrix it starts from.
+      grid: the keyframes in evaluation.
+      offsets: the offsets o that it is used with; all of 0..r-1 with phase augmentation.
+      ends: what the initial matrix does outside the keyframes, `hold` or `extrapolate`.
     """
 
     grid: KeyframeGrid
@@ -74,14 +80,15 @@ class LearnedMatrix(nn.Module):
 
 
 class CrossAttentionRecovery(nn.Module):
-    """Recovers all frames from keyframe features, per joint: learned queries attend to the keyframes.
+    """Recovers all frames from keyframe features, by learned queries that attend to them.
 
-    Source: the recovery of HoT (Li et al., CVPR 2024, released code): zero-initialised queries, separate linear
-    maps with bias, a residual onto the queries.
+    Each joint is recovered by itself. Queries start at zero, the linear maps are separate and have
+    biases, and the result is added to the queries. Source: the recovery of HoT (Li et al., CVPR
+    2024, released code).
 
     Attributes:
-      frames: frames F to recover.
-      heads: attention heads.
+      frames: number F of frames to recover.
+      heads: number A of attention heads.
     """
 
     frames: int
@@ -90,15 +97,18 @@ class CrossAttentionRecovery(nn.Module):
     @nn.compact
     def __call__(self, tokens: Float[Array, "B K J C"]) -> Float[Array, "B F J C"]:
         batch, _, joints, width = tokens.shape
-        queries = self.param("queries", nn.initializers.zeros, (1, self.frames, width)).astype(tokens.dtype)
+        queries = self.param("queries", nn.initializers.zeros, (1, self.frames, width))
+        queries = queries.astype(tokens.dtype)
+        depth = width // self.heads
 
-        def split(values: Array) -> Array:  # [..., S, C] -> [..., A, S, C/A]
-            return values.reshape(*values.shape[:-1], self.heads, width // self.heads).swapaxes(-3, -2)
+        def split(values: Array) -> Array:
+            """[..., S, C] -> [..., A, S, C/A]."""
+            return values.reshape(*values.shape[:-1], self.heads, depth).swapaxes(-3, -2)
 
         keys = split(Linear(width, name="key")(tokens.swapaxes(1, 2)))  # [B, J, A, K, C/A]
         values = split(Linear(width, name="value")(tokens.swapaxes(1, 2)))
-        asked = split(Linear(width, name="query")(queries))[None]  # [1, 1, A, F, C/A]
-        logits = jnp.einsum("xyafc,bjakc->bjafk", asked, keys) * (width // self.heads) ** -0.5
+        query = split(Linear(width, name="query")(queries))[None]  # [1, 1, A, F, C/A]
+        logits = jnp.einsum("xyafc,bjakc->bjafk", query, keys) * depth**-0.5
         mixed = jnp.einsum("bjafk,bjakc->bjfac", nn.softmax(logits, axis=-1), values)
         mixed = Linear(width, name="out")(mixed.reshape(batch, joints, self.frames, width))
         return (queries[None] + mixed).swapaxes(1, 2)  # [B, J, F, C] -> [B, F, J, C]

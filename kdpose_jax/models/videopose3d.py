@@ -1,7 +1,8 @@
-"""VideoPose3D: temporal convolutions over 2D keypoints, as many frames out as their receptive field fits into the input.
+"""VideoPose3D: temporal convolutions over 2D keypoints.
 
-Source: Pavllo et al., 3D human pose estimation in video with temporal convolutions and semi-supervised training, CVPR 2019.
-Parameter names are ours; `torch_import` maps the published ones onto them.
+Source: Pavllo et al., 3D human pose estimation in video with temporal convolutions and
+semi-supervised training, CVPR 2019. Parameter names are ours; `torch_import` maps the published
+ones onto them.
 """
 
 import math
@@ -18,23 +19,24 @@ _UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class VideoPose3DFeatures(TypedDict):
-    """What a forward pass shows beside its prediction.
+    """What a forward pass returns beside its prediction.
 
     Attributes:
-      hidden: behind the first layer and behind every block, each shorter than the one before; the last is `[B, F, C]`.
+      hidden: features after the first layer and after each block, `[B, _, C]`, shorter each time;
+        the last is `[B, F, C]`.
     """
 
     hidden: tuple[Float[Array, "B _ C"], ...]
 
 
 class TemporalLayer(nn.Module):
-    """Convolution over frames without bias, batch norm, ReLU, dropout; nothing is padded.
+    """A convolution over frames without bias and padding, then batch norm, ReLU and dropout.
 
     Attributes:
       features: output channels.
-      filter: frames that an output sees.
+      filter: number of frames that an output sees.
       stride: frames between two outputs.
-      dilation: frames between the inputs of an output.
+      dilation: frames between two inputs of an output.
       dropout: probability of dropping a value.
       dtype: compute type of the convolution.
     """
@@ -64,20 +66,24 @@ class TemporalLayer(nn.Module):
 
 
 class VideoPose3D(nn.Module):
-    """The network, in two forms of one function and one set of parameters.
+    """The network, in a dense and a strided form of one function with the same parameters.
 
-    Dense, it predicts every frame whose receptive field lies within the input, with dilated convolutions that share what neighbours
-    have in common. Given just one receptive field it is strided: it computes nothing that its one frame does not depend on.
+    The dense form predicts every frame whose receptive field is within the input. Its dilated
+    convolutions share the work between neighbouring frames. An input of exactly one receptive field
+    takes the strided form, which computes only what its one frame depends on.
 
     Attributes:
-      joints: number of joints J.
-      filters: frames that every layer's convolution sees, all odd; their product is the receptive field R.
-      width: channels C.
-      dropout: probability of dropping a value behind every layer.
-      causal: a frame depends on the frames in front of it alone, not on as many on either side.
-      dense_kernels: a filter has a weight for every frame that it reaches over, and leaves none out
-        (the released code's `--dense`); such a network has no strided form.
-      dtype: compute type of the convolutions (parameters and norms are float32, the head computes in float32).
+      joints: number J of joints.
+      filters: number of frames that each layer's convolution sees, all odd; their product is the
+        receptive field R.
+      width: number C of channels.
+      dropout: probability of dropping a value after each layer.
+      causal: True if a frame depends only on itself and earlier frames, False if it depends on
+        equally many frames on either side.
+      dense_kernels: True if a filter has a weight for every frame that it reaches over (the released
+        code's `--dense`); such a network has no strided form.
+      dtype: compute type of the convolutions; parameters and norms are float32, and the head
+        computes in float32.
     """
 
     joints: int
@@ -90,57 +96,76 @@ class VideoPose3D(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Frames R that one predicted frame depends on."""
+        """Number R of frames that one predicted frame depends on."""
         return math.prod(self.filters)
 
     @nn.compact
     def __call__(
         self, keypoints_2d: Float[Array, "B N J 2"], deterministic: bool = True
     ) -> tuple[Float[Array, "B F J 3"], VideoPose3DFeatures]:
-        """Lifts the frames whose receptive field lies within the input.
+        """Lifts the frames whose receptive field is within the input.
 
         Args:
           keypoints_2d: joints in screen units, N frames.
-          deterministic: running statistics and no dropout; otherwise those of the batch, and an rng named `dropout` is read.
+          deterministic: True normalises by the running statistics and switches dropout off. False
+            normalises by the batch and reads an rng named `dropout`.
 
         Returns:
-          The pose of F = N - R + 1 frames, metres, root-relative camera coordinates, and the features.
+          The pose in F = N - R + 1 frames, metres, root-relative camera coordinates, and the
+          features.
 
         Raises:
           ValueError: the input is shorter than the receptive field.
         """
         batch, frames, joints, _ = keypoints_2d.shape
         if frames < self.receptive_field:
-            raise ValueError(f"{frames} frames are fewer than the receptive field of {self.receptive_field}")
+            raise ValueError(
+                f"{frames} frames are fewer than the receptive field of {self.receptive_field}"
+            )
         strided = frames == self.receptive_field and not self.dense_kernels
         hidden = keypoints_2d.reshape(batch, frames, joints * 2)
         hidden = self._layer("expand", self.filters[0], strided, 1)(hidden, deterministic)
         after, dilation = [hidden], self.filters[0]
         for block, width in enumerate(self.filters[1:]):
-            changed = self._layer(f"block_{block}_temporal", width, strided, dilation)(hidden, deterministic)
-            changed = self._layer(f"block_{block}_pointwise", 1, strided, 1)(changed, deterministic)
-            hidden = _kept(hidden, changed.shape[1], width, strided, dilation, self.causal) + changed
+            temporal = self._layer(f"block_{block}_temporal", width, strided, dilation)
+            pointwise = self._layer(f"block_{block}_pointwise", 1, strided, 1)
+            changed = pointwise(temporal(hidden, deterministic), deterministic)
+            shortcut = _shortcut(hidden, changed.shape[1], width, strided, dilation, self.causal)
+            hidden = shortcut + changed
             after.append(hidden)
             dilation *= width
         hidden = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
-        pose = Linear(joints * 3, name="shrink")(hidden).reshape(batch, -1, joints, 3)  # [B, F, 3J] -> [B, F, J, 3]
+        pose = Linear(joints * 3, name="shrink")(hidden)
+        pose = pose.reshape(batch, -1, joints, 3)  # [B, F, 3J] -> [B, F, J, 3]
         return pose, VideoPose3DFeatures(hidden=tuple(after))
 
     def _layer(self, name: str, width: int, strided: bool, dilation: int) -> TemporalLayer:
-        """Consecutive filters of the strided form do not overlap; those of the dense one reach over `dilation` frames."""
+        """Makes a layer with filters side by side (strided) or spread by `dilation` (dense)."""
         stride, dilation = (width, 1) if strided else (1, dilation)
         if self.dense_kernels:
             width, dilation = kernel_of(width, dilation), 1
-        return TemporalLayer(self.width, width, stride, dilation, self.dropout, self.dtype, name=name)
+        return TemporalLayer(
+            self.width, width, stride, dilation, self.dropout, self.dtype, name=name
+        )
 
 
 def kernel_of(width: int, dilation: int) -> int:
-    """Frames from the first to the last that a dilated filter sees: the weights of a dense one."""
+    """Counts the frames from the first to the last that a dilated filter sees."""
     return (width - 1) * dilation + 1
 
 
-def _kept(hidden: Float[Array, "B N C"], count: int, width: int, strided: bool, dilation: int, causal: bool) -> Float[Array, "B F C"]:
-    """What a block adds its output to: of the frames that each output sees, the middle one, or the last of a causal network."""
+def _shortcut(
+    hidden: Float[Array, "B N C"],
+    count: int,
+    width: int,
+    strided: bool,
+    dilation: int,
+    causal: bool,
+) -> Float[Array, "B F C"]:
+    """Takes the frames that a block's output is added to.
+
+    It is the middle one of the frames that each output sees, or the last one if causal.
+    """
     place = width - 1 if causal else width // 2
     if strided:
         return hidden[:, place::width]

@@ -1,4 +1,4 @@
-"""Figures of a run as PNG files. Drawn without pyplot, so that nothing is shared between two of them."""
+"""Draws figures of a run as PNG files, without pyplot and its global state."""
 
 import io
 import math
@@ -23,7 +23,7 @@ class CostPoint(NamedTuple):
     """One network in the score-against-cost figure.
 
     Attributes:
-      name: its legend entry; points of one name (several seeds) look alike.
+      name: its entry in the legend; points with one name (several seeds) look alike.
       cost: the horizontal value, above 0.
       score: the vertical value.
     """
@@ -46,9 +46,10 @@ def training_curves(
     Args:
       path: the PNG file.
       runs: name -> records of its metrics.jsonl, each with "step".
-      keys: (key in the records, label of its axis with the unit). A run without the key is left out of that panel.
-      dataset: named in the title.
-      generated: the data set is generated, which the figure then says.
+      keys: (key in the records, label of its axis with the unit). A panel leaves out runs without
+        its key.
+      dataset: name of the data set, for the title.
+      generated: whether the data set is generated; the figure then says so.
 
     Raises:
       UserError: the file cannot be written.
@@ -56,14 +57,25 @@ def training_curves(
     columns = min(3, len(keys))
     lines = math.ceil(len(keys) / columns)
     figure = Figure(figsize=(4.2 * columns + 0.6, 3.1 * lines + 1.1), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    panels = list(figure.subplots(lines, columns, squeeze=False).ravel())
     for axes, (key, label) in zip(panels, keys, strict=False):
         for index, (name, records) in enumerate(runs.items()):
-            known = [(record["step"], record[key]) for record in records if key in record and record[key] is not None]
+            known = [
+                (record["step"], record[key])
+                for record in records
+                if key in record and record[key] is not None
+            ]
             if known:
-                style = {"color": _COLOURS[index % len(_COLOURS)], "linestyle": _LINES[index % len(_LINES)]}
-                marker = "o" if len(known) == 1 else None  # a line of one point would be invisible
-                axes.plot(*zip(*known, strict=True), label=name, linewidth=1.4, marker=marker, **style)
+                steps, values = zip(*known, strict=True)
+                axes.plot(
+                    steps,
+                    values,
+                    label=name,
+                    linewidth=1.4,
+                    marker="o" if len(known) == 1 else None,  # a single point has no line
+                    color=_COLOURS[index % len(_COLOURS)],
+                    linestyle=_LINES[index % len(_LINES)],
+                )
         axes.set_xlabel("step")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -84,15 +96,15 @@ def score_against_cost(
     dataset: str,
     generated: bool,
 ) -> None:
-    """Draws the score of networks against what they cost, on a logarithmic cost axis: the best stand at the left.
+    """Draws the score of networks against their cost, on a logarithmic cost axis.
 
     Args:
       path: the PNG file.
       points: the networks.
       cost_label: label of the cost axis, with the unit.
       score_label: label of the score axis, with the unit.
-      dataset: named in the title.
-      generated: the data set is generated, which the figure then says.
+      dataset: name of the data set, for the title.
+      generated: whether the data set is generated; the figure then says so.
 
     Raises:
       UserError: the file cannot be written.
@@ -101,22 +113,25 @@ def score_against_cost(
     axes = figure.subplots()
     names = list(dict.fromkeys(point.name for point in points))
     for index, name in enumerate(names):
-        own = [point for point in points if point.name == name]
+        named = [point for point in points if point.name == name]
+        marker = (index + index // len(_COLOURS)) % len(_MARKERS)  # 49 different looks
         axes.plot(
-            [point.cost for point in own],
-            [point.score for point in own],
+            [point.cost for point in named],
+            [point.score for point in named],
             linestyle="none",
-            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],  # no two of 49 look alike
+            marker=_MARKERS[marker],
             markersize=9,
             alpha=0.85,
             color=_COLOURS[index % len(_COLOURS)],
             label=name,
         )
     axes.set_xscale("log")
-    lowest, highest = (bound([point.cost for point in points]) for bound in (min, max))
-    axes.set_xlim(lowest / 2, highest * 2)  # keeps a single cost, or two close ones, away from the frame
-    decades = math.log10(highest / lowest)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))  # or there might be no label at all
+    lowest = min(point.cost for point in points)
+    highest = max(point.cost for point in points)
+    axes.set_xlim(lowest / 2, highest * 2)  # keeps a single cost away from the frame
+    # Less than two decades might have no label at powers of ten.
+    subs = (1, 2, 5) if math.log10(highest / lowest) < 2 else (1,)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter(EngFormatter())  # 100 M, 1 G
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(y=0.15)
@@ -140,18 +155,23 @@ def breakdown_bars(
       path: the PNG file.
       values: network -> part -> score; None and missing parts leave a gap.
       label: label of the score axis, with the unit.
-      dataset: named in the title.
-      generated: the data set is generated, which the figure then says.
+      dataset: name of the data set, for the title.
+      generated: whether the data set is generated; the figure then says so.
 
     Raises:
       UserError: the file cannot be written.
     """
     parts = sorted({part for column in values.values() for part in column})
-    figure = Figure(figsize=(max(6.4, 1.6 + 0.25 * len(parts) * (len(values) + 1)), 4.6), layout="constrained")
+    inches = max(6.4, 1.6 + 0.25 * len(parts) * (len(values) + 1))
+    figure = Figure(figsize=(inches, 4.6), layout="constrained")
     axes = figure.subplots()
     width = 0.84 / len(values)
     for index, (name, column) in enumerate(values.items()):
-        known = [(place, column[part]) for place, part in enumerate(parts) if column.get(part) is not None]
+        known = [
+            (place, score)
+            for place, part in enumerate(parts)
+            if (score := column.get(part)) is not None
+        ]
         places = [place + (index - (len(values) - 1) / 2) * width for place, _ in known]
         heights = [height for _, height in known]
         axes.bar(places, heights, 0.92 * width, label=name, color=_COLOURS[index % len(_COLOURS)])
@@ -169,17 +189,26 @@ def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _finish(figure: Figure, panels: Sequence[Axes], path: epath.PathLike, title: str, generated: bool) -> None:
-    """Adds title, caption and a legend below the panels, where it can cover nothing, and writes the PNG."""
-    figure.suptitle(title + ("\n(generated data, not a benchmark)" if generated else ""), fontsize=11)
-    entries = {}
+def _finish(
+    figure: Figure, panels: Sequence[Axes], path: epath.PathLike, title: str, generated: bool
+) -> None:
+    """Adds the title, and a legend below the panels, where it covers nothing; writes the PNG."""
+    caption = "\n(generated data, not a benchmark)" if generated else ""
+    figure.suptitle(title + caption, fontsize=11)
+    entries: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        inches = 0.7 + 0.095 * max(len(label) for label in entries)  # of the widest entry, on the safe side
+        inches = 0.7 + 0.095 * max(len(label) for label in entries)  # bound on the widest entry
         columns = max(1, min(len(entries), int(figure.get_figwidth() / inches)))
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
+        figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+        )
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=_DOTS_PER_INCH)
     write_atomically(path, picture.getvalue())

@@ -1,4 +1,4 @@
-"""Markdown tables whose columns also line up in a terminal. What they show is the caller's matter."""
+"""Renders Markdown tables whose columns also line up in a terminal."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +14,11 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column])
 
     Args:
       rows: key -> value; None and NaN print as "-".
-      columns: (key, header, function that turns a value into text, for example `"{:.1f}".format`), left to right.
-        The first column is flush left, the others flush right.
+      columns: (key, header, function that turns a value into text, such as `"{:.1f}".format`), from
+        left to right. The first column is flush left, the others are flush right.
 
     Returns:
-      The table, lines ending in newlines.
+      The table, whose lines end in newlines.
 
     Raises:
       KeyError: a row lacks a column's key.
@@ -37,8 +37,9 @@ def _cell(value: Any, to_text: Callable[[Any], str]) -> str:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cells[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-    return "| " + " | ".join(padded) + " |\n"
+    first = cells[0].ljust(widths[0])
+    others = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return "| " + " | ".join([first, *others]) + " |\n"
 
 
 def breakdown_table(
@@ -47,27 +48,31 @@ def breakdown_table(
     to_text: Callable[[Any], str],
     heading: str,
 ) -> str:
-    """One line per part of the score (an action, a joint), one column per network, then lines of averages.
+    """Renders one line per part of a score (an action, a joint), and one column per network.
+
+    Lines of averages follow.
 
     Args:
       values: network -> part -> value. A part that a network lacks prints as "-".
       averages: title of an average -> network -> value.
       to_text: turns a value into text.
-      heading: of the first column: what a part is.
+      heading: heading of the first column, which says what a part is.
 
     Returns:
-      The table, lines ending in newlines.
+      The table, whose lines end in newlines.
     """
     parts = sorted({part for column in values.values() for part in column})
-    rows = [{"": part} | {name: column.get(part) for name, column in values.items()} for part in parts]
+    rows = [
+        {"": part} | {name: column.get(part) for name, column in values.items()} for part in parts
+    ]
     rows += [{"": title} | dict(row) for title, row in averages.items()]
     return markdown_table(rows, [("", heading, str)] + [(name, name, to_text) for name in values])
 
 
 def scaled(value: float) -> str:
-    """Four significant digits with a power of a thousand: 33783811 -> "33.78 M", 277247867904 -> "277.2 G"."""
+    """Writes four significant digits with a power of a thousand: 33783811 -> "33.78 M"."""
     for factor, suffix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        # 0.99995: what would round to 1000 of the smaller unit is 1 of this one.
+        # 0.99995: a value that would round to 1000 of the smaller unit is 1 of this one.
         if abs(value) >= 0.99995 * factor:
             return _four_digits(value / factor) + suffix
     return _four_digits(value)

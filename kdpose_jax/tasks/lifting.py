@@ -1,5 +1,9 @@
-"""3D pose lifting: the task losses, predictions with and without flip. Networks are built by `lifters`."""
+"""The task of 3D pose lifting: its losses, and predictions with and without flip.
 
+`lifters` builds the networks.
+"""
+
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,27 +19,39 @@ from kdpose_jax.tasks import lifting_networks
 
 
 def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader and of the protocol: windows to predict, and the frames around them."""
+    """Says what a batch holds: the windows to predict, and the frames around them.
+
+    Returns:
+      Keyword arguments of the reader and of the protocol.
+    """
     span = lifting_networks.span(config[stage].network, config.data.frames, training=training)
     return {"frames": span.predicted, "context": (span.before, span.after)}
 
 
 def build_task(config: Any, stage: str) -> Task:
-    """The task of a lifting network.
+    """Builds the task of a lifting network.
 
     Args:
-      config: the locked config; reads `data` (skeleton, joints, frames) and the stage's block (network, loss).
+      config: the locked config; reads `data` (skeleton, joints, frames) and the stage's block
+        (network, loss).
       stage: name of the block that is trained.
 
     Returns:
-      The task; its predictions are of the frames that `reads` asks for.
+      The task. It predicts the frames that `reads` names.
 
     Raises:
-      UserError: options that no network can have, or that do not fit together.
+      UserError: the network cannot have one of the options, or options do not fit together.
     """
-    skeleton, network = find_skeleton(config.data.skeleton, config.data.joints), config[stage].network
-    options = {"joints": skeleton.num_joints, "frames": config.data.frames, "place": f"{stage}.network"}
-    trained, evaluated = (lifting_networks.build_lifter(network, training=training, **options) for training in (True, False))
+    skeleton = find_skeleton(config.data.skeleton, config.data.joints)
+    network = config[stage].network
+    build = functools.partial(
+        lifting_networks.build_lifter,
+        network,
+        joints=skeleton.num_joints,
+        frames=config.data.frames,
+        place=f"{stage}.network",
+    )
+    trained, evaluated = build(training=True), build(training=False)
     span = lifting_networks.span(network, config.data.frames, training=True)
 
     def init(key, batch):
@@ -47,7 +63,7 @@ def build_task(config: Any, stage: str) -> Task:
             {"params": params, **state},
             batch["keypoints_2d"],
             deterministic=False,
-            rngs={"drop_path": key, "dropout": key},  # a network has one of them
+            rngs={"drop_path": key, "dropout": key},  # a network reads one of them
             mutable=list(state),
         )
         return predicted, features, state
@@ -59,23 +75,27 @@ def build_task(config: Any, stage: str) -> Task:
 def task_loss(
     block: Any, skeleton: Skeleton, frames: int, *, place: str
 ) -> Callable[[jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]:
-    """The loss from its config block: (prediction `[B, F, J, 3]`, batch) -> (total `[B]`, terms).
+    """Builds the loss from its config block.
 
-    Windows have MixSTE's three terms; a single frame has the plain MPJPE that VideoPose3D and PoseFormerV2 are trained with.
+    Windows have MixSTE's three terms. A single frame has the plain MPJPE, with which VideoPose3D
+    and PoseFormerV2 are trained.
 
     Args:
-      block: config block: smoothness and velocity, the weights of two of the three terms.
+      block: the `loss` config block, which weighs two of the three terms: smoothness, velocity.
       skeleton: the joints.
-      frames: F.
-      place: name of the block in errors.
+      frames: number F of predicted frames.
+      place: name of the block in error messages.
+
+    Returns:
+      (prediction `[B, F, J, 3]`, batch) -> (total `[B]`, the terms `[B]` by name).
 
     Raises:
-      UserError: terms that one frame does not have.
+      UserError: a term has a weight that a single frame does not have.
     """
     if frames == 1 and (block.smoothness or block.velocity):
         raise UserError(
-            f"{place} has smoothness {block.smoothness} and velocity {block.velocity}, and a single frame is predicted, which has "
-            "neither: set both to 0."
+            f"{place} has smoothness {block.smoothness} and velocity {block.velocity}, and a "
+            "single frame is predicted, which has neither: set both to 0."
         )
     joint_weights = np.asarray(skeleton.loss_weights)
 
@@ -96,11 +116,16 @@ def task_loss(
 
 
 def predictors(apply: Callable, skeleton: Skeleton) -> tuple[Callable, Callable]:
-    """(predict, predict_with_flip) of a lifting network: (params, state, batch) -> `[B, F, J, 3]` metres, root at zero.
+    """Makes the predictors of a lifting network, without and with test-time flip.
 
     Args:
-      apply: ({"params", and the state's}, keypoints `[B, N, J, 2]`) -> (prediction `[B, F, J, 3]`, features), in evaluation mode.
+      apply: the network in evaluation mode: (its variables, keypoints `[B, N, J, 2]`) ->
+        (prediction `[B, F, J, 3]`, features).
       skeleton: the joints.
+
+    Returns:
+      (predict, predict_with_flip). Each is (params, state, batch) -> `[B, F, J, 3]`, metres, with
+      the root at zero.
     """
 
     def predict(params, state, batch):
@@ -111,7 +136,7 @@ def predictors(apply: Callable, skeleton: Skeleton) -> tuple[Callable, Callable]
 
 
 def flip_averaged(predict: Callable, flip_permutation: tuple[int, ...]) -> Callable:
-    """Test-time flip: the mean of the prediction and the un-flipped one on the flipped input.
+    """Averages a prediction with the prediction on the mirrored input, mirrored back.
 
     See docs/methods/lifting.md#test-time-flip.
     """

@@ -1,4 +1,4 @@
-"""Lifting networks from their config blocks: which frames each reads and predicts, and the module itself."""
+"""Builds lifting networks from their config blocks, and says which frames each one reads."""
 
 import math
 from typing import Any, NamedTuple
@@ -16,7 +16,13 @@ NETWORKS = ("mixste", "mixste_hot", "poseformer_v2", "videopose3d")
 
 
 class Span(NamedTuple):
-    """The frames of one prediction: so many are predicted, and `before` and `after` them further ones are read."""
+    """Frames per prediction.
+
+    Attributes:
+      predicted: number of frames that are predicted.
+      before: number of context frames before them that are only read.
+      after: number of context frames after them that are only read.
+    """
 
     predicted: int
     before: int
@@ -24,68 +30,86 @@ class Span(NamedTuple):
 
 
 def span(network: Any, frames: int, *, training: bool) -> Span:
-    """The frames that a network predicts at once, and those around them that it reads.
+    """Returns the frames that a network predicts at once, and the context that it reads.
 
     Args:
-      network: config block.
-      frames: `data.frames`, those that one predicted frame depends on.
-      training: of a training example; otherwise of an evaluated one.
+      network: the `network` config block.
+      frames: `data.frames`, the number of frames that one predicted frame depends on.
+      training: True for a training example, False for an example to evaluate.
     """
     if network.name == "poseformer_v2":
         return Span(1, (frames - 1) // 2, frames // 2)
     if network.name == "videopose3d":
         predicted = 1 if training else network.evaluated_frames
-        return Span(predicted, frames - 1, 0) if network.causal else Span(predicted, (frames - 1) // 2, (frames - 1) // 2)
+        if network.causal:
+            return Span(predicted, frames - 1, 0)
+        return Span(predicted, (frames - 1) // 2, (frames - 1) // 2)
     return Span(frames, 0, 0)
 
 
-def build_lifter(network: Any, *, joints: int, frames: int, training: bool, place: str) -> nn.Module:
-    """A lifting network from its `network` block.
+def build_lifter(
+    network: Any, *, joints: int, frames: int, training: bool, place: str
+) -> nn.Module:
+    """Builds a lifting network from its `network` block.
 
     Args:
-      network: config block; its `name` says what further fields it has.
-      joints: number of joints.
-      frames: `data.frames`, those that one predicted frame depends on.
-      training: compute in the block's type; otherwise in float32.
-      place: name of the block in errors.
+      network: the `network` config block; its `name` decides which other fields it has.
+      joints: number J of joints.
+      frames: `data.frames`, the number of frames that one predicted frame depends on.
+      training: True to compute in the block's type, False to compute in float32.
+      place: name of the block in error messages.
 
     Returns:
-      A module: (keypoints `[B, N, J, 2]`, deterministic) -> (pose `[B, F, J, 3]`, features), N and F as `span` says.
+      A module: (keypoints `[B, N, J, 2]`, deterministic) -> (pose `[B, F, J, 3]`, features). `span`
+      gives F, and N is F with the context.
 
     Raises:
-      UserError: a value that no network can have.
+      UserError: the network cannot have one of the values.
     """
     require(f"{place}.name", network.name, NETWORKS)
     if network.name == "mixste_hot":
-        return build_hourglass_mixste(network, joints=joints, frames=frames, training=training, place=place)
+        return build_hourglass_mixste(
+            network, joints=joints, frames=frames, training=training, place=place
+        )
     if network.name == "poseformer_v2":
-        return build_poseformer_v2(network, joints=joints, frames=frames, training=training, place=place)
+        return build_poseformer_v2(
+            network, joints=joints, frames=frames, training=training, place=place
+        )
     if network.name == "videopose3d":
-        return build_videopose3d(network, joints=joints, frames=frames, training=training, place=place)
+        return build_videopose3d(
+            network, joints=joints, frames=frames, training=training, place=place
+        )
     return build_mixste(network, joints=joints, frames=frames, training=training, place=place)
 
 
 def build_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> MixSTE:
-    """MixSTE from a `network` block: width, depth, heads, mlp_ratio, drop_path, compute, remat, joint_position_std.
+    """Builds MixSTE. Arguments and errors are as in `build_lifter`.
 
-    Args and errors are those of `build_lifter`.
+    The block has width, depth, heads, mlp_ratio, drop_path, compute, remat and joint_position_std.
     """
     if network.name != "mixste":
         raise UserError(f"{place}.name is '{network.name}': the lifting network is 'mixste'.")
     return _mixste(network, joints, frames, training, place)
 
 
-def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> HourglassMixSTE:
-    """HoT on MixSTE from a `network` block: as of `build_mixste`, and dense_pairs, kept_frames and neighbours.
+def build_hourglass_mixste(
+    network: Any, *, joints: int, frames: int, training: bool, place: str
+) -> HourglassMixSTE:
+    """Builds HoT on MixSTE. Arguments and errors are as in `build_lifter`.
 
-    Args and errors are those of `build_lifter`.
+    The block has the fields of `build_mixste`, and dense_pairs, kept_frames and neighbours.
     """
     inner = _mixste(network, joints, frames, training, place)
     if not 1 <= network.dense_pairs <= network.depth:
-        raise UserError(f"{place}.dense_pairs is {network.dense_pairs}: use 1 to {place}.depth, which is {network.depth}.")
+        raise UserError(
+            f"{place}.dense_pairs is {network.dense_pairs}: use 1 to {place}.depth, which is "
+            f"{network.depth}."
+        )
     for name in ("kept_frames", "neighbours"):
         if not 1 <= network[name] <= frames:
-            raise UserError(f"{place}.{name} is {network[name]}: use 1 to data.frames, which is {frames}.")
+            raise UserError(
+                f"{place}.{name} is {network[name]}: use 1 to data.frames, which is {frames}."
+            )
     return HourglassMixSTE(
         network=inner,
         dense_pairs=network.dense_pairs,
@@ -94,15 +118,24 @@ def build_hourglass_mixste(network: Any, *, joints: int, frames: int, training: 
     )
 
 
-def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: bool, place: str) -> PoseFormerV2:
-    """PoseFormerV2 from a `network` block: as of `build_mixste` but for joint_position_std, and kept_frames and kept_coefficients.
+def build_poseformer_v2(
+    network: Any, *, joints: int, frames: int, training: bool, place: str
+) -> PoseFormerV2:
+    """Builds PoseFormerV2. Arguments and errors are as in `build_lifter`.
 
-    Args and errors are those of `build_lifter`.
+    The block has the fields of `build_mixste` without joint_position_std, and kept_frames and
+    kept_coefficients.
     """
     if not 1 <= network.kept_frames <= frames or network.kept_frames % 2 == 0:
-        raise UserError(f"{place}.kept_frames is {network.kept_frames}: use an odd number up to data.frames, which is {frames}.")
+        raise UserError(
+            f"{place}.kept_frames is {network.kept_frames}: use an odd number up to data.frames, "
+            f"which is {frames}."
+        )
     if not 1 <= network.kept_coefficients <= frames:
-        raise UserError(f"{place}.kept_coefficients is {network.kept_coefficients}: use 1 to data.frames, which is {frames}.")
+        raise UserError(
+            f"{place}.kept_coefficients is {network.kept_coefficients}: use 1 to data.frames, "
+            f"which is {frames}."
+        )
     return PoseFormerV2(
         joints=joints,
         frames=frames,
@@ -112,21 +145,31 @@ def build_poseformer_v2(network: Any, *, joints: int, frames: int, training: boo
     )
 
 
-def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool, place: str) -> VideoPose3D:
-    """VideoPose3D from a `network` block: filters, dense_kernels, width, dropout, causal and so on.
+def build_videopose3d(
+    network: Any, *, joints: int, frames: int, training: bool, place: str
+) -> VideoPose3D:
+    """Builds VideoPose3D. Arguments and errors are as in `build_lifter`.
 
-    Args and errors are those of `build_lifter`.
+    The block has filters, dense_kernels, width, dropout, causal, evaluated_frames and compute.
     """
     filters = tuple(network.filters)
     require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
     if not filters or min(filters) < 1 or math.prod(filters) % 2 == 0:
         raise UserError(f"{place}.filters is {filters}: use odd numbers of frames.")
     if math.prod(filters) != frames:
-        raise UserError(f"{place}.filters {filters} see {math.prod(filters)} frames, and data.frames is {frames}: change one.")
+        raise UserError(
+            f"{place}.filters {filters} see {math.prod(filters)} frames, and data.frames is "
+            f"{frames}: change one of them."
+        )
     if min(network.width, network.evaluated_frames) < 1:
-        raise UserError(f"{place} has width {network.width} and evaluated_frames {network.evaluated_frames}: use at least 1.")
+        raise UserError(
+            f"{place} has width {network.width} and evaluated_frames {network.evaluated_frames}: "
+            "use at least 1."
+        )
     if not 0 <= network.dropout < 1:
-        raise UserError(f"{place}.dropout is {network.dropout}: use a probability from 0 to below 1.")
+        raise UserError(
+            f"{place}.dropout is {network.dropout}: use a probability from 0 to below 1."
+        )
     return VideoPose3D(
         joints=joints,
         filters=filters,
@@ -139,24 +182,37 @@ def build_videopose3d(network: Any, *, joints: int, frames: int, training: bool,
 
 
 def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) -> MixSTE:
-    """MixSTE, which may stand inside another network."""
+    """MixSTE, alone or as a part of another network."""
     options = _transformer(network, frames, training, place)
     if network.joint_position_std < 0:
-        raise UserError(f"{place}.joint_position_std is {network.joint_position_std}: use 0, as released, or a number above it.")
-    return MixSTE(joints=joints, frames=frames, joint_position_std=network.joint_position_std, **options)
+        raise UserError(
+            f"{place}.joint_position_std is {network.joint_position_std}: use 0, as released, or a "
+            "larger number."
+        )
+    return MixSTE(
+        joints=joints, frames=frames, joint_position_std=network.joint_position_std, **options
+    )
 
 
 def _transformer(network: Any, frames: int, training: bool, place: str) -> dict[str, Any]:
-    """What all transformers have, checked."""
+    """Checks the fields that all transformers have, and returns them as keyword arguments."""
     require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
     if network.heads < 1 or network.width % network.heads:
-        raise UserError(f"{place}.width {network.width} is no multiple of {place}.heads {network.heads}: change one.")
+        raise UserError(
+            f"{place}.width {network.width} is not a multiple of {place}.heads {network.heads}: "
+            "change one of them."
+        )
     if min(network.depth, frames, network.width) < 1:
-        raise UserError(f"{place} has depth {network.depth}, width {network.width} and {frames} frames: use at least 1.")
+        raise UserError(
+            f"{place} has depth {network.depth}, width {network.width} and {frames} frames: use at "
+            "least 1 of each."
+        )
     if network.mlp_ratio <= 0:
         raise UserError(f"{place}.mlp_ratio is {network.mlp_ratio}: use a number above 0.")
     if not 0 <= network.drop_path < 1:
-        raise UserError(f"{place}.drop_path is {network.drop_path}: use a probability from 0 to below 1.")
+        raise UserError(
+            f"{place}.drop_path is {network.drop_path}: use a probability from 0 to below 1."
+        )
     return {
         "width": network.width,
         "depth": network.depth,

@@ -1,4 +1,4 @@
-"""3D pose lifting from sparse keyframes: SCJD's student on its task.
+"""The task of 3D pose lifting from sparse keyframes, for SCJD's student.
 
 The keyframe grid is inferred: docs/methods/scjd.md#keyframes.
 """
@@ -20,25 +20,28 @@ from kdpose_jax.tasks.task import require
 
 
 def init_teacher(network: MixSTE, key: jax.Array, batch: Batch) -> dict[str, Any]:
-    """The variables of a dense teacher, as a run freezes them."""
+    """Initialises the frozen variables of a dense teacher."""
     return {"params": network.init(key, batch["keypoints_2d"])["params"], "state": {}}
 
 
 def build_task(config: Any, stage: str) -> Task:
-    """The task of the sparse student.
+    """Builds the task of the sparse student.
 
     Args:
-      config: the locked config; reads `data` (skeleton, joints, frames) and the stage's block (network, input, loss).
+      config: the locked config; reads `data` (skeleton, joints, frames) and the stage's block
+        (network, input, loss).
       stage: name of the block that is trained.
 
     Returns:
-      The task; its features are `SparseFeatures`, and every call of `apply` draws the offset where phases are augmented.
+      The task. Its features are `SparseFeatures`. With phase augmentation, each call of `apply`
+      draws an offset.
 
     Raises:
-      UserError: options that do not fit together.
+      UserError: options do not fit together.
     """
     skeleton = find_skeleton(config.data.skeleton, config.data.joints)
-    trained, evaluated = (build_student(config, stage, skeleton, training=training) for training in (True, False))
+    trained = build_student(config, stage, skeleton, training=True)
+    evaluated = build_student(config, stage, skeleton, training=False)
 
     def init(key, batch):
         return trained.init(key, batch["keypoints_2d"])["params"], {}
@@ -56,19 +59,28 @@ def build_task(config: Any, stage: str) -> Task:
         )
         return predicted, features, state
 
-    loss = lifting.task_loss(config[stage].loss, skeleton, config.data.frames, place=f"{stage}.loss")
+    loss = lifting.task_loss(
+        config[stage].loss, skeleton, config.data.frames, place=f"{stage}.loss"
+    )
     return Task(init, apply, loss, *lifting.predictors(evaluated.apply, skeleton))
 
 
 def groups(config: Any, stage: str) -> tuple[Group, ...]:
-    """The optimiser groups of the student."""
-    # Decay would pull the rows of a learned matrix below the sum 1 that they start with, and so shrink poses.
-    return (Group("student/upsampler/matrix", weight_decay=0.0),) if config[stage].input.upsampling == "learned" else ()
+    """Returns the optimiser groups of the student."""
+    if config[stage].input.upsampling != "learned":
+        return ()
+    # Rows of the learned matrix start with the sum 1. Weight decay would lower it and shrink poses.
+    return (Group("student/upsampler/matrix", weight_decay=0.0),)
 
 
 def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool) -> SparseMixSTE:
-    """The sparse student from its config block."""
-    options, grid = config[stage].input, keyframe_grid(config, stage)
+    """Builds the sparse student from its config block.
+
+    Raises:
+      UserError: an option is out of range, or options do not fit together.
+    """
+    options = config[stage].input
+    grid = keyframe_grid(config, stage)
     place = f"{stage}.input"
     for name, value, allowed in (
         ("selection", options.selection, sparse_mixste.SELECTIONS),
@@ -76,16 +88,23 @@ def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool
         ("ends", options.ends, upsampling.ENDS),
     ):
         require(f"{place}.{name}", value, allowed)
-    offsets = (grid.offset,)
+    offsets: tuple[int, ...] = (grid.offset,)
     if options.phase_augmentation and grid.has_equal_phases:
         if options.selection == "correlated":
-            raise UserError(f"{place}.phase_augmentation has no meaning for correlated keyframes: switch it off.")
+            raise UserError(
+                f"{place}.phase_augmentation has no meaning for correlated keyframes: switch it "
+                "off."
+            )
         offsets += tuple(other for other in range(grid.stride) if other != grid.offset)
     if options.upsampling in ("learned", "cross_attn") and options.selection == "correlated":
-        raise UserError(f"{place}.upsampling '{options.upsampling}' needs {place}.selection 'uniform': it has no time stamps.")
+        raise UserError(
+            f"{place}.upsampling '{options.upsampling}' needs {place}.selection 'uniform': it has "
+            "no time stamps."
+        )
     if options.upsampling == "cross_attn" and len(offsets) > 1:
         raise UserError(
-            f"{place}.upsampling 'cross_attn' is not told the phase of its keyframes: set {place}.phase_augmentation=False."
+            f"{place}.upsampling 'cross_attn' is not told the phase of its keyframes: set "
+            f"{place}.phase_augmentation=False."
         )
     network = build_mixste(
         config[stage].network,
@@ -105,10 +124,10 @@ def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool
 
 
 def keyframe_grid(config: Any, stage: str) -> KeyframeGrid:
-    """The keyframes that a stage reads in evaluation, from its `input` block.
+    """Returns the keyframes that a stage reads in evaluation, from its `input` block.
 
     Raises:
-      UserError: a stride or an offset that the window does not have.
+      UserError: the stride or the offset is out of range.
     """
     options = config[stage].input
     try:
@@ -119,23 +138,26 @@ def keyframe_grid(config: Any, stage: str) -> KeyframeGrid:
 
 def keyframe_notes(config: Any, stage: str) -> tuple[str, ...]:
     """Warns where the keyframe grid is not symmetric (docs/methods/scjd.md#keyframes)."""
-    grid, frames = keyframe_grid(config, stage), config.data.frames
+    grid = keyframe_grid(config, stage)
+    frames = config.data.frames
     if grid.has_equal_phases and grid.stride % 2:
         return ()
     first, last = grid.keyframes[[0, -1]]
-    centre = "is" if grid.mask[(frames - 1) // 2] else "is not"
-    drawn = config[stage].input.phase_augmentation and not grid.has_equal_phases
-    phases = ", and phase augmentation is off" if drawn else ""
+    centre = (frames - 1) // 2
+    is_keyframe = "is" if grid.mask[centre] else "is not"
+    lost = config[stage].input.phase_augmentation and not grid.has_equal_phases
+    phases = ", and phase augmentation is off" if lost else ""
     return (
-        f"warning: {stage}.input.stride {grid.stride} is even or does not divide data.frames {frames}: {grid.count} "
-        f"keyframes {first} to {last}, and the centre frame {(frames - 1) // 2} {centre} one of them{phases}.",
+        f"warning: {stage}.input.stride {grid.stride} is even or does not divide data.frames "
+        f"{frames}: {grid.count} keyframes {first} to {last}, and the centre frame {centre} "
+        f"{is_keyframe} one of them{phases}.",
     )
 
 
 def layer_map(student_depth: int, teacher_depth: int) -> tuple[int, ...]:
-    """Teacher layer for every student layer, 0-based: l(m) = m L_T / L_S, rounded.
+    """Returns the teacher layer for each student layer: l(m) = m L_T / L_S, rounded.
 
-    Written from 1 in docs/methods/scjd.md#layer-map.
+    Layers count from 0 here, and from 1 in docs/methods/scjd.md#layer-map.
     """
     ratio = teacher_depth / student_depth
     return tuple(max(1, int((layer + 1) * ratio + 0.5)) - 1 for layer in range(student_depth))

@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics.jsonl, TensorBoard's events and the progress line."""
+"""Writes what a run reports while it trains: metrics.jsonl, TensorBoard's events and lines."""
 
 import json
 import math
@@ -18,20 +18,21 @@ from kdpose_jax.files import write_atomically
 from kdpose_jax.folders import RunFolder
 from kdpose_jax.untrusted.documents import parse_json
 
-# A bucket takes one version of an object a second; its copy of a log need not be fresher than this.
+# A bucket accepts one version of an object per second. Its copy of a log may be this old.
 SECONDS_BETWEEN_UPLOADS = 60.0
 
 
 class Lines:
-    """A file of JSON objects, one per line, each with its step; what a run wrote after its last checkpoint is dropped when it goes on.
+    """A file of JSON objects, one per line, each with its step.
 
-    On a disk every line is there at once. A bucket knows no appending: there the file is written anew, at `sync` and every
-    `SECONDS_BETWEEN_UPLOADS`.
+    When a run resumes, the lines that it wrote after its last checkpoint are dropped. On a disk,
+    each line is written at once. In a bucket, a file cannot be appended to, so it is rewritten at
+    `sync` and every `SECONDS_BETWEEN_UPLOADS`.
 
     Args:
-      path: of the file.
-      first_step: steps whose lines are kept; later ones are written again.
-      writes: False on all processes but one.
+      path: path of the file.
+      first_step: the last step whose lines stay; later lines are dropped.
+      writes: True on one process, False on the others, which write nothing.
     """
 
     def __init__(self, path: epath.Path, *, first_step: int, writes: bool):
@@ -39,15 +40,18 @@ class Lines:
         if not writes:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = _lines_until(path, first_step)
-        write_atomically(path, "".join(kept).encode())
+        lines = _lines_until(path, first_step)
+        write_atomically(path, "".join(lines).encode())
         if buckets.is_bucket(path):
-            self._unappended, self._synced = kept, time.monotonic()
+            self._unappended, self._synced = lines, time.monotonic()
         else:
             self._file = path.open("a")
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Appends one line, which is on the disk when this returns: no later checkpoint may survive without it."""
+        """Appends one line and returns when it is on the disk.
+
+        A later checkpoint could otherwise survive a crash that the line does not.
+        """
         line = json.dumps({"step": step, **values}) + "\n"
         if self._file is not None:
             self._file.write(line)
@@ -59,7 +63,7 @@ class Lines:
                 self.sync()
 
     def sync(self) -> None:
-        """Returns when a bucket has all that was written so far; on a disk it is there already."""
+        """Uploads all lines if the file is in a bucket."""
         if self._unappended is not None:
             write_atomically(self._path, "".join(self._unappended).encode())
             self._synced = time.monotonic()
@@ -72,12 +76,14 @@ class Lines:
 
 
 class MetricsLog:
-    """`metrics.jsonl`, the record of a run (one object per interval), and TensorBoard's view of it.
+    """Writes `metrics.jsonl`, the record of a run, and TensorBoard's events.
+
+    The record has one object per interval.
 
     Args:
       directory: the run's folder.
-      first_step: steps whose lines are kept; see `Lines`.
-      writes: False on all processes but one.
+      first_step: the last step whose lines stay; see `Lines`.
+      writes: True on one process, False on the others, which write nothing.
     """
 
     def __init__(self, directory: epath.PathLike, *, first_step: int, writes: bool):
@@ -90,20 +96,23 @@ class MetricsLog:
                 self._staged = tempfile.TemporaryDirectory()
                 folder = epath.Path(self._staged.name)
             folder.mkdir(parents=True, exist_ok=True)
-            # Not tensorboardX's SummaryWriter: its thread dies of a full disk, and its queue then blocks the run for ever.
+            # Not tensorboardX's SummaryWriter: a full disk ends its thread, and then its queue
+            # blocks the run forever.
             self._events = EventsWriter(str(folder / "events"))
-            self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))  # hides what is written again
+            # Hides the events of steps that the run repeats.
+            self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; a value that is not finite becomes null, as JSON has no NaN."""
-        self._lines.write(step, {name: value if math.isfinite(value) else None for name, value in values.items()})
+        line = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._lines.write(step, line)
         if self._events is not None:
             for name, value in values.items():
                 self._event(step, summary=scalar(name, value))
             self._events.flush()
 
     def sync(self) -> None:
-        """Returns when a bucket has all that was written so far; on a disk it is there already."""
+        """Uploads all lines and events if the folder is in a bucket."""
         self._lines.sync()
         if self._staged is not None:
             for file in sorted(epath.Path(self._staged.name).iterdir()):
@@ -119,30 +128,32 @@ class MetricsLog:
             self._staged.cleanup()
 
     def _event(self, step: int, **content: Any) -> None:
+        assert self._events is not None, "only the process that writes has events"
         self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
 
 def _lines_until(path: epath.Path, step: int) -> list[str]:
-    kept = []
+    """The lines of a file up to a step, without a line that is cut off."""
+    lines = []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
             if parse_json(line)["step"] <= step:
-                kept.append(line.decode() + "\n")
-        except (ValueError, KeyError, TypeError):  # the line that a kill cut off
+                lines.append(line.decode() + "\n")
+        except (ValueError, KeyError, TypeError):  # the process was killed while it wrote the line
             continue
-    return kept
+    return lines
 
 
 class Progress:
-    """The progress line: step, epoch, rate, loss terms and time left.
+    """Shows progress lines: step, epoch, rate, loss terms and time left.
 
     Args:
-      name: of the run.
-      first_step: steps taken before this process started.
-      steps: steps in all.
-      steps_per_epoch: need not be whole.
-      unit: what the rate counts, and how many of it one step has (for example frames).
-      shown: metrics in the line; the log has all of them.
+      name: name of the run.
+      first_step: number of steps taken before this process started.
+      steps: total number of steps.
+      steps_per_epoch: steps per epoch, not necessarily a whole number.
+      unit: what the rate counts (for example frames), and how many of them a step has.
+      shown: names of the metrics in the line; the log has all metrics.
       show: prints one line.
     """
 
@@ -157,41 +168,48 @@ class Progress:
         shown: tuple[str, ...],
         show: Callable[[str], None],
     ):
-        self.name, self._shown = name, shown
-        self._steps, self._steps_per_epoch, self._unit, self._show = steps, steps_per_epoch, unit, show
+        self.name = name
+        self._steps, self._steps_per_epoch = steps, steps_per_epoch
+        self._unit, self._shown, self._show = unit, shown, show
         self._last_step, self._last_time = first_step, time.perf_counter()
         self._rate = 0.0  # steps per second, smoothed, so that the time left does not jump
 
     def say(self, what: str) -> None:
-        """Shows a line of the run that is not about its progress."""
+        """Shows a message of the run."""
         self._show(f"{self.name}  {what}")
 
     def restart_clock(self, step: int) -> None:
-        """Leaves what was done until now (compiling, evaluating, saving) out of the rate."""
+        """Excludes the time since the last line (compiling, evaluating, saving) from the rate."""
         self._last_step, self._last_time = step, time.perf_counter()
 
     def line(self, step: int, means: Mapping[str, float], waited: float) -> dict[str, float]:
-        """Shows a line.
+        """Shows a progress line.
 
         Args:
-          step: steps taken.
+          step: number of steps taken.
           means: mean of every metric since the last line.
-          waited: seconds that the loop stood waiting for data since then.
+          waited: seconds that the loop waited for data since the last line.
 
         Returns:
-          The rate and the wait by name, for the log.
+          The rate, the wait and the length of the interval by name, for the log.
         """
         seconds = max(time.perf_counter() - self._last_time, 1e-9)
         rate = (step - self._last_step) / seconds
-        measured = step > self._last_step  # not where the first step, which compiles, has a line of its own
+        measured = step > self._last_step  # False for a line after the first step, which compiles
         self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
         name, per_step = self._unit
         terms = "  ".join(f"{key} {means[key]:.4g}" for key in self._shown if key in means)
         speed = f"{rate * per_step:,.0f} {name}/s  " if measured else ""
         left = f"  {_clock((self._steps - step) / self._rate)} left" if measured else ""
-        self._show(f"{self.name}  step {step}/{self._steps}  epoch {step / self._steps_per_epoch:.2f}  {speed}{terms}{left}")
+        epoch = f"{step / self._steps_per_epoch:.2f}"
+        place = f"{self.name}  step {step}/{self._steps}  epoch {epoch}"
+        self._show(f"{place}  {speed}{terms}{left}")
         self._last_step, self._last_time = step, time.perf_counter()
-        rates = {f"{name}_per_second": rate * per_step, "data_wait_seconds": waited, "interval_seconds": seconds}
+        rates = {
+            f"{name}_per_second": rate * per_step,
+            "data_wait_seconds": waited,
+            "interval_seconds": seconds,
+        }
         return rates if measured else {}
 
 
@@ -202,9 +220,10 @@ def _clock(seconds: float) -> str:
 
 
 def mean_metrics(collected: list[dict[str, Any]]) -> dict[str, float]:
-    """(sum, count) pairs of several steps -> means, divided once."""
-    names = collected[0] if collected else ()
-    return {
-        name: float(sum(metrics[name][0] for metrics in collected) / sum(metrics[name][1] for metrics in collected))
-        for name in names
-    }
+    """Turns the (sum, count) pairs of several steps into means."""
+    means = {}
+    for name in collected[0] if collected else ():
+        total = sum(metrics[name][0] for metrics in collected)
+        count = sum(metrics[name][1] for metrics in collected)
+        means[name] = float(total / count)
+    return means

@@ -1,10 +1,10 @@
-"""The one training loop. It knows steps, batches and metrics, and nothing of what is trained."""
+"""The training loop. It knows steps, batches and metrics, and no task."""
 
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -20,20 +20,20 @@ from kdpose_jax.train.step import TrainStep
 
 # A step and its metrics, each a sum and a count.
 Measured = tuple[int, dict[str, tuple[Any, Any]]]
-INTERVAL = "interval"  # their key in what is saved beside a state
-IN_FLIGHT = 2  # steps handed to the devices beyond the one that the host waits for
+INTERVAL = "interval"  # the key of such metrics in what is saved beside a state
+IN_FLIGHT = 2  # steps that devices may still have to do while the host goes on
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long to train and what to do on the way, all in steps (0: only at the end).
+    """How long to train and what to do on the way. An interval of 0 means only at the end.
 
     Attributes:
-      steps: steps in all.
-      steps_per_epoch: examples over batch size.
-      log_every: steps between two lines.
+      steps: total number of steps.
+      steps_per_epoch: number of examples over batch size.
+      log_every: steps between two lines of the log.
       save_every: steps between two checkpoints.
-      evaluate_every: steps between two evaluations; each is saved with its scores.
+      evaluate_every: steps between two evaluations; a checkpoint is saved with each.
     """
 
     steps: int
@@ -43,7 +43,7 @@ class Plan:
     evaluate_every: int
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether something periodic happens after a step: at every multiple, and after the last."""
+        """Tells whether something periodic is due after a step: at multiples, and at the end."""
         return step == self.steps or (every > 0 and step % every == 0)
 
 
@@ -52,11 +52,11 @@ class Storage:
     """Where a run is written while it is trained.
 
     Attributes:
-      checkpoints: of the steps where the plan saves.
-      interrupted: of the step at which the run was told to stop, wherever that was.
-      meta: saved with both.
-      log: metrics.
-      examples: numbers of the examples of every step; None where they are not logged.
+      checkpoints: the checkpoints of the plan.
+      interrupted: the checkpoint of the step at which the run was told to stop.
+      meta: what is saved beside the state in both.
+      log: the log of metrics.
+      examples: the log of the examples' numbers at every step; None if they are not logged.
     """
 
     checkpoints: Checkpoints
@@ -66,7 +66,7 @@ class Storage:
     examples: Lines | None
 
     def sync(self) -> None:
-        """Before a checkpoint is saved: a run that goes on from it needs the lines until then."""
+        """Writes the logs out before a checkpoint: a run that resumes from it needs their lines."""
         self.log.sync()
         if self.examples is not None:
             self.examples.sync()
@@ -74,13 +74,13 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """What a run computes, on the devices.
+    """What a run computes on the devices.
 
     Attributes:
-      step: takes one step, as `step.build_step` makes it.
-      frozen: the teachers.
-      root_key: the key that the key of every step is folded from.
-      learning_rate: the rate at a step, for the log.
+      step: takes one step; made by `step.build_step`.
+      frozen: the teachers' variables.
+      root_key: the key from which the key of each step is derived.
+      learning_rate: (number of steps taken) -> learning rate, for the log.
       evaluate: (state) -> scores by name.
     """
 
@@ -95,15 +95,15 @@ class Training:
     """Trains a state from its step to the end of the plan.
 
     Args:
-      state: where the run stands; donated.
-      interval: metrics of the steps since the last line of the log, where the run was stopped after a
-        step and before what was due after it; empty otherwise.
+      state: the state to start from; its memory is donated to the first step.
+      interval: metrics of the steps since the last line of the log, if the run was stopped before
+        it did what was due after its last step; otherwise empty.
       computation: the step and the evaluation.
       batches: the batches from the state's step on.
-      plan: what happens when.
-      storage: where everything is written.
+      plan: when to log, evaluate and save.
+      storage: where the run is written.
       progress: shows the run to the user.
-      stop: asked after every step, by all processes at the same steps.
+      stop: says after every step whether to stop, at the same step on all processes.
     """
 
     def __init__(
@@ -122,20 +122,20 @@ class Training:
         self.computation, self.batches, self.plan = computation, batches, plan
         self.storage, self.progress, self.stop = storage, progress, stop
         self.pending: list[tuple[int, Any]] = []  # steps whose metrics are still on the devices
-        self.waited = 0.0  # seconds that the loop stood waiting for data since the last line
+        self.waited = 0.0  # seconds that the loop has waited for data since the last line
         self.compiled = False
 
     def run(self) -> TrainState:
-        """Takes the steps that are left, and after each does what is due.
+        """Takes the remaining steps, and after each does what is due.
 
         Returns:
           The state after the last step.
 
         Raises:
-          UserError: the loss is not finite; the last checkpoint before it is kept.
+          UserError: a metric is not finite; the last checkpoint before it is kept.
           Stopped: the run was told to stop, and its state is saved.
         """
-        if self.interval:  # the run was stopped before what was due after its step
+        if self.interval:  # the run was stopped before it did what was due after its last step
             self.settle()
             self.stop.at_once(self.storage.checkpoints.wait)
         while self.step < self.plan.steps:
@@ -146,29 +146,34 @@ class Training:
         return self.state
 
     def advance(self) -> None:
-        """Hands one step to the devices; at most `IN_FLIGHT` steps are under way at once."""
+        """Hands one step to the devices, and waits until at most `IN_FLIGHT` are left to do."""
         batch = next(self.batches)
         self.waited += self.batches.waited
         started = time.perf_counter()
         computation = self.computation
-        self.state, metrics = computation.step(self.state, computation.frozen, batch, computation.root_key)
+        self.state, metrics = computation.step(
+            self.state, computation.frozen, batch, computation.root_key
+        )
         self.step += 1
         self.pending.append((self.step, metrics))
         if len(self.pending) > IN_FLIGHT:  # a request to stop must not wait for a queue of steps
             jax.block_until_ready(self.pending[-1 - IN_FLIGHT][1])
         if self.storage.examples is not None:
-            self.storage.examples.write(self.step, {"examples": processes.whole(batch["example"]).tolist()})
+            numbers = processes.whole(cast(jax.Array, batch["example"]))
+            self.storage.examples.write(self.step, {"examples": numbers.tolist()})
         if not self.compiled:
-            self.stop.defer()  # until here nothing was in memory that is not on the disk
+            self.stop.defer()  # before this step, everything in memory was also on the disk
             jax.block_until_ready(metrics)
-            self.progress.say(f"compiled and took the first step in {time.perf_counter() - started:.1f} s")
+            seconds = time.perf_counter() - started
+            self.progress.say(f"compiled and took the first step in {seconds:.1f} s")
             self.progress.restart_clock(self.step)
             self.compiled, self.waited = True, 0.0
 
     def settle(self) -> None:
         """Does what is due after a step: stops, writes a line, evaluates, saves."""
         plan, step = self.plan, self.step
-        evaluates, saves = plan.is_due(step, plan.evaluate_every), plan.is_due(step, plan.save_every)
+        evaluates = plan.is_due(step, plan.evaluate_every)
+        saves = plan.is_due(step, plan.save_every)
         logs = plan.is_due(step, plan.log_every) or evaluates or saves
         stopping = self.stop.requested()
         if logs or stopping:
@@ -181,7 +186,8 @@ class Training:
         scores = self._evaluate() if evaluates else None
         if evaluates or saves:
             self.storage.sync()
-            self.storage.checkpoints.save(step, vars(self.state), self.storage.meta | {INTERVAL: []}, scores)
+            meta = {**self.storage.meta, INTERVAL: []}
+            self.storage.checkpoints.save(step, vars(self.state), meta, scores)
             self.progress.restart_clock(step)
         if logs:
             self.interval = []
@@ -196,9 +202,9 @@ class Training:
         self.waited = 0.0
 
     def _evaluate(self) -> dict[str, float]:
-        """Scores the state; a request to stop meanwhile saves it first."""
-        # Several processes save together, which a thread of one of them cannot begin. A state that was
-        # just restored is on the disk already.
+        """Scores the state; a request to stop during the evaluation saves it at once."""
+        # Several processes must save together, which a thread of one process cannot start. A state
+        # that was just restored is on the disk already.
         if self.compiled and jax.process_count() == 1:
             self.stop.at_once(self._save_interrupted)
         scores = dict(self.computation.evaluate(self.state))
@@ -209,21 +215,22 @@ class Training:
         return scores
 
     def _save_interrupted(self) -> None:
-        """Saves a step at which the plan has no checkpoint, or before what is due after it has been done."""
-        self.storage.checkpoints.wait()  # a best checkpoint that is still being written belongs to the run as well
+        """Saves the state at the step where the run was told to stop."""
+        self.storage.checkpoints.wait()  # a checkpoint may still be on its way to the disk
         measured = [
             [step, {name: [float(value) for value in pair] for name, pair in metrics.items()}]
             for step, metrics in self.interval
         ]
         self.storage.sync()
-        self.storage.interrupted.save(self.step, vars(self.state), self.storage.meta | {INTERVAL: measured}, None)
+        meta = {**self.storage.meta, INTERVAL: measured}
+        self.storage.interrupted.save(self.step, vars(self.state), meta, None)
         self.storage.interrupted.wait()
 
     def _read_pending(self) -> list[Measured]:
-        """Brings the metrics of the pending steps to the host; waits for the steps.
+        """Waits for the pending steps and brings their metrics to the host.
 
         Raises:
-          UserError: one is not finite.
+          UserError: a metric is not finite.
         """
         collected = jax.device_get([metrics for _, metrics in self.pending])
         read = [(step, metrics) for (step, _), metrics in zip(self.pending, collected, strict=True)]
@@ -231,17 +238,31 @@ class Training:
         for step, metrics in read:
             bad = [key for key, (total, _) in metrics.items() if not math.isfinite(total)]
             if bad:
-                kept = self.storage.checkpoints.latest_step()
-                remedy = "no checkpoint was made yet" if kept is None else f"the checkpoint of step {kept} is kept"
+                latest = self.storage.checkpoints.latest_step()
+                checkpoint = "no checkpoint was made yet"
+                if latest is not None:
+                    checkpoint = f"the checkpoint of step {latest} is kept"
                 raise UserError(
-                    f"{self.progress.name}: {', '.join(bad)} is not finite at step {step}, so training stopped; "
-                    f"{remedy}: start again in another --workdir with a lower optim.learning_rate or with "
-                    "optim.clip_norm set."
+                    f"{self.progress.name}: {', '.join(bad)} is not finite at step {step}, so "
+                    f"training stopped; {checkpoint}: start again in another --workdir with a "
+                    "lower optim.learning_rate or with optim.clip_norm set."
                 )
         return read
 
 
 def interval_of(meta: Mapping[str, Any]) -> list[Measured]:
-    """The metrics that `train` is to go on with, from what was saved with its state; earlier versions saved none."""
+    """Returns the interval of `Training` from what was saved beside a state.
+
+    Earlier versions saved none; their interval is empty.
+    """
     saved = meta[INTERVAL] if INTERVAL in meta else []
-    return [(step, {name: tuple(np.float32(value) for value in pair) for name, pair in metrics.items()}) for step, metrics in saved]
+    return [
+        (
+            step,
+            {
+                name: (np.float32(total), np.float32(count))
+                for name, (total, count) in metrics.items()
+            },
+        )
+        for step, metrics in saved
+    ]

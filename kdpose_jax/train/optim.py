@@ -27,23 +27,27 @@ def learning_rate(
     steps: int,
     steps_per_epoch: float,
 ) -> Callable[[Any], jax.Array]:
-    """The learning rate of a step.
+    """Builds the learning-rate schedule of a run.
 
     Args:
-      schedule: `epoch_decay` multiplies the rate by `decay_per_epoch` after every epoch (MixSTE, HoT); `cosine` falls
-        to `final_learning_rate` at the end of the run; `steps` multiplies the rate by `drop_factor` after each of
-        `drop_epochs` (HRNet). All rise linearly over the warm-up.
+      schedule: `epoch_decay` multiplies the rate by `decay_per_epoch` after every epoch (MixSTE,
+        HoT). `cosine` falls to `final_learning_rate` at the end of the run. `steps` multiplies the
+        rate by `drop_factor` after each of `drop_epochs` (HRNet). All rise linearly over the
+        warm-up.
       learning_rate: the highest rate.
-      decay_per_epoch: of `epoch_decay`.
-      drop_epochs: of `steps`.
-      drop_factor: of `steps`.
-      final_learning_rate: of `cosine`.
-      warmup_epochs: 0 for none.
+      decay_per_epoch: used by `epoch_decay`.
+      drop_epochs: used by `steps`.
+      drop_factor: used by `steps`.
+      final_learning_rate: used by `cosine`.
+      warmup_epochs: length of the warm-up; 0 for none.
       steps: length of the run.
-      steps_per_epoch: need not be whole.
+      steps_per_epoch: steps per epoch, not necessarily a whole number.
 
     Returns:
-      A function of the number of steps taken, traced or not.
+      A function of the number of steps taken, which may be traced.
+
+    Raises:
+      UserError: the schedule is not known.
     """
     if schedule not in SCHEDULES:
         raise UserError(f"optim.schedule is '{schedule}': set it to one of {list(SCHEDULES)}.")
@@ -54,11 +58,14 @@ def learning_rate(
         if schedule == "epoch_decay":
             value = learning_rate * decay_per_epoch ** jnp.floor(now / steps_per_epoch)
         elif schedule == "steps":
-            drops = sum(jnp.asarray(now >= epoch * steps_per_epoch, jnp.float32) for epoch in drop_epochs)
+            drops: Any = sum(
+                jnp.asarray(now >= epoch * steps_per_epoch, jnp.float32) for epoch in drop_epochs
+            )
             value = learning_rate * drop_factor**drops
         else:
             progress = jnp.clip((now - warmup_steps) / max(1.0, steps - warmup_steps), 0.0, 1.0)
-            value = final_learning_rate + (learning_rate - final_learning_rate) * 0.5 * (1 + jnp.cos(np.pi * progress))
+            fall = learning_rate - final_learning_rate
+            value = final_learning_rate + fall * 0.5 * (1 + jnp.cos(np.pi * progress))
         if warmup_steps:
             value = value * jnp.minimum((now + 1) / warmup_steps, 1.0)
         return value
@@ -76,23 +83,24 @@ def build_optimizer(
     clip_norm: float,
     groups: Sequence[Group],
 ) -> optax.GradientTransformation:
-    """AdamW (decoupled decay on every parameter, as torch has it), clipped by global norm, with parameter groups.
+    """Builds AdamW with parameter groups, clipped by global norm.
+
+    As in PyTorch, decay is decoupled and applies to every parameter.
 
     Args:
-      rate: learning rate of a step.
-      weight_decay: of parameters outside the groups.
-      beta1: of the first moment.
-      beta2: of the second moment.
+      rate: (number of steps taken) -> learning rate.
+      weight_decay: decay of parameters outside the groups.
+      beta1: decay of the first moment.
+      beta2: decay of the second moment.
       epsilon: added to the root of the second moment.
       clip_norm: largest global gradient norm; 0 for no clipping.
-      groups: the method's, tried in order.
-
-    Returns:
-      The transformation.
+      groups: the method's groups; the first one that matches a parameter applies.
     """
 
     def transform(group: Group) -> optax.GradientTransformation:
-        scaled = lambda step: rate(step) * group.learning_rate_factor  # noqa: E731
+        def scaled(step: Any) -> jax.Array:
+            return rate(step) * group.learning_rate_factor
+
         if group.plain_sgd:
             return optax.sgd(scaled)
         decay = weight_decay if group.weight_decay is None else group.weight_decay
@@ -102,11 +110,13 @@ def build_optimizer(
         return jax.tree.map_with_path(lambda path, _: _group_of(path, groups), params)
 
     rest = Group(pattern="")
-    optimizer = optax.partition({str(i): transform(g) for i, g in enumerate([*groups, rest])}, label)
+    transforms = {str(number): transform(group) for number, group in enumerate([*groups, rest])}
+    optimizer = optax.partition(transforms, label)
     return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer) if clip_norm else optimizer
 
 
 def _group_of(path: Any, groups: Sequence[Group]) -> str:
+    """The number of the first group that matches a path; the number of groups if none does."""
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     matches = (str(number) for number, group in enumerate(groups) if re.search(group.pattern, name))
     return next(matches, str(len(groups)))

@@ -1,4 +1,4 @@
-"""What a run is at a step, created sharded."""
+"""The state of a run at a step, which is created on the devices that it belongs to."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from kdpose_jax.train import sharding
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that training changes; the teacher is not in it.
+    """Everything that training changes. Teachers are not part of it.
 
     Attributes:
-      step: steps taken so far.
-      params: trained variables.
+      step: number of steps taken so far.
+      params: trained parameters.
       model_state: batch statistics.
-      opt_state: of the optimiser.
-      ema: exponential moving average of `params`; None where the run keeps none.
+      opt_state: the optimiser's state.
+      ema: exponential moving average of `params`; None if the run has no average.
     """
 
     step: jax.Array
@@ -31,7 +31,7 @@ class TrainState:
 
     @property
     def evaluated_params(self) -> Any:
-        """What is evaluated and shipped: the average where there is one."""
+        """The parameters to evaluate and export: the average if there is one."""
         return self.params if self.ema is None else self.ema
 
 
@@ -45,16 +45,17 @@ def create(
     mesh: jax.sharding.Mesh,
     fsdp: bool,
 ) -> TrainState:
-    """The state at step 0, every leaf created where it belongs.
+    """Creates the state at step 0, each leaf on the devices that it belongs to.
 
     Args:
-      method: the method.
+      method: the method to train.
       optimizer: its optimiser.
       example: a batch, for the shapes.
-      key: of the initialisation.
-      with_ema: keep an average.
+      key: the key of the initialisation.
+      with_ema: whether the state has a moving average.
       mesh: the devices.
-      fsdp: they share large arrays (`sharding.layout`); otherwise each keeps a copy of everything.
+      fsdp: True lets devices share large arrays (`sharding.layout`); False copies all arrays to
+        each of them.
     """
 
     def initial(key: jax.Array, example: Batch) -> TrainState:
@@ -67,15 +68,19 @@ def create(
             ema=jax.tree.map(jnp.copy, params) if with_ema else None,
         )
 
-    places = sharding.layout(jax.eval_shape(initial, key, example), mesh, fsdp=fsdp, shared_axes=method.shared_axes)
+    places = sharding.layout(
+        jax.eval_shape(initial, key, example), mesh, fsdp=fsdp, shared_axes=method.shared_axes
+    )
     return jax.jit(initial, out_shardings=places)(key, example)
 
 
 def layout(state: TrainState) -> TrainState:
-    """The sharding of every leaf of a state."""
+    """Returns the sharding of every leaf of a state."""
     return jax.tree.map(lambda x: x.sharding, state)
 
 
 def abstract(state: TrainState) -> TrainState:
-    """Shapes, types and shardings of a state: what a checkpoint is restored into."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    """Returns the shapes, types and shardings of a state, into which a checkpoint is restored."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )

@@ -33,13 +33,17 @@ class Numbers:
 
 
 def over_batch(devices):
-    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    mesh = jax.make_mesh(
+        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 @pytest.mark.parametrize("first_step", [0, 5])
 def test_training_batches_follow_the_order_from_any_step(first_step):
-    batches = TrainBatches(Numbers(7), seed=3, batch=4, first_step=first_step, sharding=over_batch(2), patience=60.0)
+    batches = TrainBatches(
+        Numbers(7), seed=3, batch=4, first_step=first_step, sharding=over_batch(2), patience=60.0
+    )
     try:
         for step in range(first_step, first_step + 6):
             batch = next(batches)
@@ -53,7 +57,14 @@ def test_training_batches_follow_the_order_from_any_step(first_step):
 
 
 def test_an_error_of_the_source_reaches_the_loop():
-    batches = TrainBatches(Numbers(5, broken_at=2), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0)
+    batches = TrainBatches(
+        Numbers(5, broken_at=2),
+        seed=0,
+        batch=5,
+        first_step=0,
+        sharding=over_batch(1),
+        patience=60.0,
+    )
     with pytest.raises(OSError, match="the source broke"):
         next(batches)
     batches.close()
@@ -69,9 +80,16 @@ def test_a_source_that_hangs_ends_the_run_with_a_sentence(monkeypatch):
             return super().gather(examples, passes)
 
     monkeypatch.setattr("kdpose_jax.data.batches.SECONDS_TO_CLOSE", 0.1)
-    first = int(np.flatnonzero(order.batch_examples(0, 0, 5, 5)[0] == 2)[0])  # the step of one example each that reads number 2
-    batches = TrainBatches(Hanging(5), seed=0, batch=1, first_step=0, sharding=over_batch(1), patience=0.5)
-    with pytest.raises(StalledError, match=rf"No batch came for 0.5 s at step {first}, .*raise train.patience_seconds"):
+    first = int(
+        np.flatnonzero(order.batch_examples(0, 0, 5, 5)[0] == 2)[0]
+    )  # the step of one example each that reads number 2
+    batches = TrainBatches(
+        Hanging(5), seed=0, batch=1, first_step=0, sharding=over_batch(1), patience=0.5
+    )
+    with pytest.raises(
+        StalledError,
+        match=rf"No batch came for 0.5 s at step {first}, .*raise train.patience_seconds",
+    ):
         for _ in range(6):
             next(batches)
     batches.close()  # returns, although the thread hangs
@@ -79,13 +97,17 @@ def test_a_source_that_hangs_ends_the_run_with_a_sentence(monkeypatch):
 
 
 def test_close_ends_a_thread_that_waits_for_room():
-    batches = TrainBatches(Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0, ahead=1)
+    batches = TrainBatches(
+        Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0, ahead=1
+    )
     next(batches)
     batches.close()
     assert not batches._thread.is_alive()
 
 
-@pytest.mark.parametrize(("count", "batch", "devices"), [(1, 4, 4), (8, 4, 2), (9, 4, 2), (13, 8, 8)])
+@pytest.mark.parametrize(
+    ("count", "batch", "devices"), [(1, 4, 4), (8, 4, 2), (9, 4, 2), (13, 8, 8)]
+)
 def test_evaluation_sees_every_example_once_in_order(count, batch, devices):
     seen = []
     for arrays in evaluation_batches(Numbers(count), batch, over_batch(devices)):
@@ -93,12 +115,21 @@ def test_evaluation_sees_every_example_once_in_order(count, batch, devices):
         seen.append(np.asarray(arrays["example"])[np.asarray(arrays["mask"])])
     np.testing.assert_array_equal(list(itertools.chain(*seen)), np.arange(count))
     predicted = predict_all(
-        lambda params, state, arrays: arrays["value"] + params, 1.0, {}, Numbers(count), batch=batch, sharding=over_batch(devices)
+        lambda params, state, arrays: arrays["value"] + params,
+        1.0,
+        {},
+        Numbers(count),
+        batch=batch,
+        sharding=over_batch(devices),
     )
     np.testing.assert_array_equal(predicted, 10.0 * np.arange(count) + 1)
     tree = predict_all(
-        lambda params, state, arrays: {"a": (arrays["value"],), "b": arrays["pass"]}, 1.0, {}, Numbers(count), batch=batch,
+        lambda params, state, arrays: {"a": (arrays["value"],), "b": arrays["pass"]},
+        1.0,
+        {},
+        Numbers(count),
+        batch=batch,
         sharding=over_batch(devices),
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(tree["a"][0], 10.0 * np.arange(count))
     np.testing.assert_array_equal(tree["b"], np.full(count, -1))  # evaluation augments nothing

@@ -25,7 +25,9 @@ TINY = {"ensemble": 3, "size": 8, "rank": 5, "activation": "relu"}
 
 
 def maps_of(seed, batch=2, joints=3, side=4):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, joints, side, side)), jnp.float32)
+    return jnp.asarray(
+        np.random.default_rng(seed).normal(size=(batch, joints, side, side)), jnp.float32
+    )
 
 
 def count(module, *inputs):
@@ -39,22 +41,33 @@ def test_size_of_the_attention(joints, parameters):
 
 
 @pytest.mark.parametrize(
-    ("joints", "side", "dense"), [(16, 8, 201.5), (16, 16, 805.5), (17, 8, 227.5), (17, 16, 909.3)], ids=["M32", "M64", "C32", "C64"]
+    ("joints", "side", "dense"),
+    [(16, 8, 201.5), (16, 16, 805.5), (17, 8, 227.5), (17, 16, 909.3)],
+    ids=["M32", "M64", "C32", "C64"],
 )
 def test_size_of_dense_projectors(joints, side, dense):
     options = {"ensemble": 3, "size": 64, "rank": 128, "activation": "relu", "chunked": False}
-    found = count(ProjectorEnsemble(kind="dense", **options), jnp.zeros((1, joints, side, side)), jnp.zeros((1, 3, joints)))
+    found = count(
+        ProjectorEnsemble(kind="dense", **options),
+        jnp.zeros((1, joints, side, side)),
+        jnp.zeros((1, 3, joints)),
+    )
     assert round(found / 1e6, 1) == dense
 
 
 @pytest.mark.parametrize(
-    ("kind", "large", "small"), [("lowrank", "26.9", "25.8"), ("per_joint", "50.5", "12.8"), ("kron", "3.3", "0.98")]
+    ("kind", "large", "small"),
+    [("lowrank", "26.9", "25.8"), ("per_joint", "50.5", "12.8"), ("kron", "3.3", "0.98")],
 )
 def test_size_of_other_projectors(kind, large, small):
     """`mpii64` and `mpii32` of docs/methods/cdkd.md#projector-kinds."""
     options = {"ensemble": 3, "size": 64, "rank": 128, "activation": "relu", "chunked": False}
     for side, wanted in ((16, large), (8, small)):
-        found = count(ProjectorEnsemble(kind=kind, **options), jnp.zeros((1, 16, side, side)), jnp.zeros((1, 3, 16)))
+        found = count(
+            ProjectorEnsemble(kind=kind, **options),
+            jnp.zeros((1, 16, side, side)),
+            jnp.zeros((1, 3, 16)),
+        )
         assert f"{found / 1e6:.{len(wanted.split('.')[1])}f}" == wanted
 
 
@@ -64,14 +77,18 @@ def test_four_branches_are_three():
     network = ScaleAdaptiveProjection(ProjectorEnsemble(kind="dense", chunked=False, **TINY))
     variables = jax.jit(lambda: network.init(jax.random.key(0), maps, False))()
     found = jax.jit(lambda v: network.apply(v, maps, False))(variables)
-    shares = MultiScaleAttention(4).apply({name: variables[name]["attention"] for name in ("params", "batch_stats")}, maps, False)
+    shares = MultiScaleAttention(4).apply(
+        {name: variables[name]["attention"] for name in ("params", "batch_stats")}, maps, False
+    )
     shares = np.asarray(shares)
     np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-6)
     assert np.ptp(shares, axis=1).min() > 1e-4, "all branches count the same: the test shows little"
     projectors = variables["params"]["projectors"]
     kernel, bias = np.asarray(projectors["kernel"]), np.asarray(projectors["bias"])
     flat = np.asarray(maps).reshape(2, -1)
-    three = np.maximum(np.einsum("bi,jnia->nbja", flat, kernel) + bias.transpose(1, 0, 2)[:, None], 0)  # [N, B, J, A]
+    three = np.maximum(
+        np.einsum("bi,jnia->nbja", flat, kernel) + bias.transpose(1, 0, 2)[:, None], 0
+    )  # [N, B, J, A]
     four = np.concatenate([three, three.mean(0, keepdims=True)])
     wanted = np.einsum("bnj,nbja->bja", shares, four)
     np.testing.assert_allclose(np.asarray(found).reshape(2, 3, -1), wanted, rtol=1e-5, atol=1e-6)
@@ -81,18 +98,27 @@ def test_four_branches_are_three():
 def test_chunked_is_the_same(kind):
     """Values and gradients of every parameter and of the maps."""
     maps, teacher = maps_of(0), maps_of(1, side=8)
-    whole, chunked = (ScaleAdaptiveProjection(ProjectorEnsemble(kind=kind, chunked=chunked, **TINY)) for chunked in (False, True))
+    whole, chunked = (
+        ScaleAdaptiveProjection(ProjectorEnsemble(kind=kind, chunked=chunked, **TINY))
+        for chunked in (False, True)
+    )
     variables = jax.jit(lambda: whole.init(jax.random.key(0), maps, False))()
 
     def loss(network, params, maps):
-        merged, _ = network.apply({**variables, "params": params}, maps, True, mutable=["batch_stats"])
+        merged, _ = network.apply(
+            {**variables, "params": params}, maps, True, mutable=["batch_stats"]
+        )
         return projection_loss(merged, teacher).mean()
 
     answers = [
-        jax.jit(jax.value_and_grad(lambda p, m, network=network: loss(network, p, m), argnums=(0, 1)))(variables["params"], maps)
+        jax.jit(
+            jax.value_and_grad(lambda p, m, network=network: loss(network, p, m), argnums=(0, 1))
+        )(variables["params"], maps)
         for network in (whole, chunked)
     ]
-    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=2e-4, atol=1e-6), *answers)
+    jax.tree.map(
+        lambda one, two: np.testing.assert_allclose(one, two, rtol=2e-4, atol=1e-6), *answers
+    )
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(answers[0][1][0]["projectors"]))
 
 
@@ -101,17 +127,23 @@ def test_chunked_never_makes_all_projections():
     maps, teacher = maps_of(0, batch=4), maps_of(1, batch=4, side=16)
 
     def makes_all(chunked):
-        ensemble = ProjectorEnsemble(kind="per_joint", ensemble=3, size=16, rank=1, activation="relu", chunked=chunked)
+        ensemble = ProjectorEnsemble(
+            kind="per_joint", ensemble=3, size=16, rank=1, activation="relu", chunked=chunked
+        )
         network = ScaleAdaptiveProjection(ensemble)
         variables = jax.eval_shape(lambda: network.init(jax.random.key(0), maps, False))
 
         def loss(params, maps):
-            merged, _ = network.apply({**variables, "params": params}, maps, True, mutable=["batch_stats"])
+            merged, _ = network.apply(
+                {**variables, "params": params}, maps, True, mutable=["batch_stats"]
+            )
             return projection_loss(merged, teacher).mean()
 
         variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
         program = str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(variables["params"], maps))
-        shapes = [sorted(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]", program)]
+        shapes = [
+            sorted(map(int, shape.split(","))) for shape in re.findall(r"f32\[([\d,]+)\]", program)
+        ]
         return sorted((3, 3, 4, 256)) in shapes
 
     assert makes_all(False) and not makes_all(True)
@@ -119,12 +151,22 @@ def test_chunked_never_makes_all_projections():
 
 def test_kron_is_a_dense_map():
     """The same outputs as dense projectors whose matrices are the Kronecker products, numpy's own."""
-    maps, weights = maps_of(0), jnp.asarray(np.random.default_rng(1).uniform(size=(2, 3, 3)), jnp.float32)
-    kron, dense = (ProjectorEnsemble(kind=kind, chunked=False, **TINY) for kind in ("kron", "dense"))
+    maps, weights = (
+        maps_of(0),
+        jnp.asarray(np.random.default_rng(1).uniform(size=(2, 3, 3)), jnp.float32),
+    )
+    kron, dense = (
+        ProjectorEnsemble(kind=kind, chunked=False, **TINY) for kind in ("kron", "dense")
+    )
     params = jax.jit(lambda: kron.init(jax.random.key(0), maps, weights))()["params"]
     bias = jnp.asarray(np.random.default_rng(2).normal(size=params["bias"].shape), jnp.float32)
-    mixing, spatial = np.asarray(params["mixing"]), np.asarray(params["kernel"])  # [N, J, K], [N, C, A]
-    matrices = np.stack([np.kron(c, d.T) for c, d in zip(mixing, spatial, strict=True)])  # [N, J A, K C]
+    mixing, spatial = (
+        np.asarray(params["mixing"]),
+        np.asarray(params["kernel"]),
+    )  # [N, J, K], [N, C, A]
+    matrices = np.stack(
+        [np.kron(c, d.T) for c, d in zip(mixing, spatial, strict=True)]
+    )  # [N, J A, K C]
     kernel = matrices.reshape(3, 3, 64, 48).transpose(1, 0, 3, 2)  # [J, N, K C, A]
     one = kron.apply({"params": {**params, "bias": bias}}, maps, weights)
     other = dense.apply({"params": {"kernel": jnp.asarray(kernel), "bias": bias}}, maps, weights)
@@ -149,7 +191,9 @@ def test_upsampling_reproduces_planes():
     """x at the larger side is r times x at the smaller one, so a ramp becomes a finer ramp, held at its end."""
     column = np.broadcast_to(np.arange(4.0), (4, 4))
     found = (column.reshape(-1) @ upsampling(4, 16)).reshape(16, 16)
-    np.testing.assert_allclose(found, np.broadcast_to(np.minimum(np.arange(16) / 4, 3), (16, 16)), atol=1e-12)
+    np.testing.assert_allclose(
+        found, np.broadcast_to(np.minimum(np.arange(16) / 4, 3), (16, 16)), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize(("batch", "joints"), [(1, 3), (2, 1), (1, 1)])
@@ -172,6 +216,10 @@ def test_attention_runs_on_batch_statistics():
     one, updated = network.apply(variables, maps, True, mutable=["batch_stats"])
     two, _ = network.apply(variables, changed, True, mutable=["batch_stats"])
     assert np.abs(one[1] - two[1]).max() > 1e-4
-    moved = jax.tree.map(lambda old, new: bool(np.any(old != new)), variables["batch_stats"], updated["batch_stats"])
+    moved = jax.tree.map(
+        lambda old, new: bool(np.any(old != new)), variables["batch_stats"], updated["batch_stats"]
+    )
     assert all(jax.tree.leaves(moved))
-    np.testing.assert_array_equal(network.apply(variables, maps, False)[1], network.apply(variables, changed, False)[1])
+    np.testing.assert_array_equal(
+        network.apply(variables, maps, False)[1], network.apply(variables, changed, False)[1]
+    )

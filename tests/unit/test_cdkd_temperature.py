@@ -23,7 +23,13 @@ def strength(epoch, ends, loops):
 # docs/methods/cdkd.md#temperature: epoch, the release's lambda, CTKD's over 210 epochs and over 10.
 @pytest.mark.parametrize(
     ("epoch", "release", "long", "short"),
-    [(0, 1, 0, 0), (5, 0.999, -0.001, -0.5), (10, 0.994, -0.006, -1), (105, 0.5, -0.5, -1), (210, 0, -1, -1)],
+    [
+        (0, 1, 0, 0),
+        (5, 0.999, -0.001, -0.5),
+        (10, 0.994, -0.006, -1),
+        (105, 0.5, -0.5, -1),
+        (210, 0, -1, -1),
+    ],
 )
 def test_table_of_the_spec(epoch, release, long, short):
     for ends, loops, wanted in ((RELEASE, 0, release), (RELEASE, 210, release), (REVERSED, 0, long), (REVERSED, 10, short)):
@@ -42,14 +48,18 @@ def test_other_ends(epoch, wanted):
 
 
 def test_first_temperature():
-    np.testing.assert_allclose(temperature(jnp.asarray(1.0), jnp.asarray(-0.3), **OPTIONS), 15.621172, rtol=1e-7)
+    np.testing.assert_allclose(
+        temperature(jnp.asarray(1.0), jnp.asarray(-0.3), **OPTIONS), 15.621172, rtol=1e-7
+    )
 
 
 @pytest.mark.parametrize("factor", [-1.0, -0.25, 0.0, 1.0])
 def test_gradient_is_multiplied(factor):
     """By lambda, whatever its sign, and the value is the same."""
     tau = 0.37
-    value, gradient = jax.value_and_grad(lambda tau: temperature(tau, jnp.asarray(factor), **OPTIONS))(jnp.asarray(tau))
+    value, gradient = jax.value_and_grad(
+        lambda tau: temperature(tau, jnp.asarray(factor), **OPTIONS)
+    )(jnp.asarray(tau))
     sigmoid = 1 / (1 + np.exp(-tau))
     np.testing.assert_allclose(value, 1 + 20 * sigmoid, rtol=1e-6)
     np.testing.assert_allclose(gradient, factor * 20 * sigmoid * (1 - sigmoid), rtol=1e-5)
@@ -57,7 +67,9 @@ def test_gradient_is_multiplied(factor):
 
 def test_untrained_has_no_gradient():
     options = {**OPTIONS, "trained": False}
-    value, gradient = jax.value_and_grad(lambda tau: temperature(tau, jnp.asarray(-1.0), **options))(jnp.asarray(1.0))
+    value, gradient = jax.value_and_grad(
+        lambda tau: temperature(tau, jnp.asarray(-1.0), **options)
+    )(jnp.asarray(1.0))
     np.testing.assert_allclose(value, 15.621172, rtol=1e-7)
     assert gradient == 0
 
@@ -65,7 +77,9 @@ def test_untrained_has_no_gradient():
 @pytest.mark.parametrize("tau", [50.0, -50.0])
 def test_limit(tau):
     """Beyond the limit the temperature stands still, and a gradient still leads back."""
-    value, gradient = jax.value_and_grad(lambda tau: temperature(tau, jnp.asarray(1.0), **OPTIONS))(jnp.asarray(tau))
+    value, gradient = jax.value_and_grad(lambda tau: temperature(tau, jnp.asarray(1.0), **OPTIONS))(
+        jnp.asarray(tau)
+    )
     np.testing.assert_allclose(value, 1 + 20 / (1 + np.exp(-np.sign(tau) * 6)), rtol=1e-6)
     assert gradient > 0
 
@@ -75,8 +89,16 @@ def test_reversed_descent_makes_it_harder(factor, sign):
     """With lambda = -1 a step of plain gradient descent raises the alignment loss; with the release's +1 it lowers it."""
     generator = np.random.default_rng(0)
     student = {axis: jnp.asarray(generator.normal(size=(2, 3, 8)), jnp.float32) for axis in "xy"}
-    teacher = {axis: jnp.asarray(3 * generator.normal(size=(2, 3, 32)), jnp.float32) for axis in "xy"}
-    options = {"grouping": "floor", "order": "temper_then_sum", "reduction": "mean", "weight": None, "target_gradient": True}
+    teacher = {
+        axis: jnp.asarray(3 * generator.normal(size=(2, 3, 32)), jnp.float32) for axis in "xy"
+    }
+    options = {
+        "grouping": "floor",
+        "order": "temper_then_sum",
+        "reduction": "mean",
+        "weight": None,
+        "target_gradient": True,
+    }
 
     def loss(tau):
         heat = temperature(tau, jnp.asarray(factor), **OPTIONS)

@@ -22,7 +22,9 @@ def test_screen_units_by_hand(convert):
 
     See docs/methods/lifting.md#normalisation.
     """
-    pixels = convert(np.array([[0, 0], [1000, 0], [0, 800], [1000, 800], [500, 400], [250, 100]], np.float32))
+    pixels = convert(
+        np.array([[0, 0], [1000, 0], [0, 800], [1000, 800], [500, 400], [250, 100]], np.float32)
+    )
     expected = [[-1, -0.8], [1, -0.8], [-1, 0.8], [1, 0.8], [0, 0], [-0.5, -0.6]]
     points = poses.normalize_screen(pixels, 1000, 800)
     assert points.dtype == np.float32
@@ -34,7 +36,9 @@ def test_screen_units_by_hand(convert):
 def test_screen_units_of_any_shape(size):
     width, height = size
     pixels = np.random.default_rng(1).uniform(0, 1000, (3, 4, 17, 2))
-    expected = np.stack([2 * pixels[..., 0] / width - 1, 2 * pixels[..., 1] / width - height / width], -1)
+    expected = np.stack(
+        [2 * pixels[..., 0] / width - 1, 2 * pixels[..., 1] / width - height / width], -1
+    )
     np.testing.assert_allclose(poses.normalize_screen(pixels, width, height), expected, atol=1e-12)
     back = poses.denormalize_screen(poses.normalize_screen(pixels, width, height), width, height)
     np.testing.assert_allclose(back, pixels, atol=1e-9)
@@ -47,8 +51,12 @@ def test_roots(convert, root):
     relative = np.asarray(poses.root_relative(convert(pose), root))
     zeroed = np.asarray(poses.zero_root(convert(pose), root))
     for joint in range(4):
-        np.testing.assert_allclose(relative[:, :, joint], pose[:, :, joint] - pose[:, :, root], atol=1e-6)
-        np.testing.assert_array_equal(zeroed[:, :, joint], 0 if joint == root else pose[:, :, joint])
+        np.testing.assert_allclose(
+            relative[:, :, joint], pose[:, :, joint] - pose[:, :, root], atol=1e-6
+        )
+        np.testing.assert_array_equal(
+            zeroed[:, :, joint], 0 if joint == root else pose[:, :, joint]
+        )
     assert (relative[:, :, root] == 0).all()
     assert relative.dtype == zeroed.dtype == np.float32
 
@@ -76,7 +84,9 @@ def test_flip_names_the_other_side():
 def test_flip_and_root_relative_commute():
     pose, permutation = random_poses(3, 17, 3), H36M_17.flip_permutation
     first = poses.root_relative(poses.flip(pose, permutation), 0)
-    np.testing.assert_allclose(first, poses.flip(poses.root_relative(pose, 0), permutation), atol=1e-6)
+    np.testing.assert_allclose(
+        first, poses.flip(poses.root_relative(pose, 0), permutation), atol=1e-6
+    )
 
 
 @KINDS
@@ -95,7 +105,9 @@ def test_flipped_camera_sees_the_flipped_picture(convert):
 
 def test_flip_intrinsics_of_several_cameras():
     intrinsics = random_poses(4, 9)
-    np.testing.assert_array_equal(poses.flip_intrinsics(poses.flip_intrinsics(intrinsics)), intrinsics)
+    np.testing.assert_array_equal(
+        poses.flip_intrinsics(poses.flip_intrinsics(intrinsics)), intrinsics
+    )
     with pytest.raises(ValueError):
         poses.flip_intrinsics(intrinsics[:, :8])
 

@@ -19,7 +19,15 @@ from kdpose_jax.models.simdr_head import SimDRHead
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 WIDTH, HEIGHT, J, C = 64, 32, 3, 4
-NETWORK = PoseNet(joints=J, size=(WIDTH, HEIGHT), width=C, stem_width=C, blocks=1, modules=(1, 1, 1), split_ratio=2.0)
+NETWORK = PoseNet(
+    joints=J,
+    size=(WIDTH, HEIGHT),
+    width=C,
+    stem_width=C,
+    blocks=1,
+    modules=(1, 1, 1),
+    split_ratio=2.0,
+)
 IMAGES = np.random.default_rng(0).normal(size=(3, HEIGHT, WIDTH, 3)).astype(np.float32)
 
 
@@ -27,7 +35,9 @@ def shapes_of(network, batch=1):
     """Abstract variables of a network and what it returns."""
     columns, rows = network.size
     images = jax.ShapeDtypeStruct((batch, rows, columns, 3), jnp.float32)
-    return jax.eval_shape(functools.partial(network.init_with_output, train=False), jax.random.key(0), images)
+    return jax.eval_shape(
+        functools.partial(network.init_with_output, train=False), jax.random.key(0), images
+    )
 
 
 def count(tree):
@@ -47,7 +57,11 @@ PUBLISHED = {
     "teacher M32": (PoseNet(joints=16, size=(256, 256), split_ratio=2.0), 32_731_408, W32),
     "teacher M64": (PoseNet(joints=16, size=(256, 256), split_ratio=3.0), 34_829_072, W32),
     "teacher C32": (PoseNet(joints=17, size=(256, 256), split_ratio=2.0), 32_731_441, W32),
-    "teacher C64": (PoseNet(joints=17, size=(256, 256), width=48, split_ratio=3.0), 69_888_737, W48),
+    "teacher C64": (
+        PoseNet(joints=17, size=(256, 256), width=48, split_ratio=3.0),
+        69_888_737,
+        W48,
+    ),
 }
 
 
@@ -79,10 +93,14 @@ def test_number_of_parameters_and_shapes(name):
     side = {32: 8, 64: 16, 256: 64}[network.size[0]]
     assert features["joint_maps"].shape == (2, network.joints, side, side)
     if network.head == "heatmap":
-        assert {key: value.shape for key, value in prediction.items()} == {"heatmap": (2, network.joints, side, side)}
+        assert {key: value.shape for key, value in prediction.items()} == {
+            "heatmap": (2, network.joints, side, side)
+        }
     else:
         bins = round(network.size[0] * network.split_ratio)
-        assert {key: value.shape for key, value in prediction.items()} == dict.fromkeys("xy", (2, network.joints, bins))
+        assert {key: value.shape for key, value in prediction.items()} == dict.fromkeys(
+            "xy", (2, network.joints, bins)
+        )
 
 
 @functools.cache
@@ -95,23 +113,36 @@ def variables():
         name = where[-1].key
         if name == "kernel":
             return generator.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
-        return generator.uniform(0.5, 1.5, leaf.shape) if name in ("scale", "var") else 0.3 * generator.normal(size=leaf.shape)
+        return (
+            generator.uniform(0.5, 1.5, leaf.shape)
+            if name in ("scale", "var")
+            else 0.3 * generator.normal(size=leaf.shape)
+        )
 
-    return jax.tree.map(lambda array: array.astype(np.float32), jax.tree_util.tree_map_with_path(draw, abstract))
+    return jax.tree.map(
+        lambda array: array.astype(np.float32), jax.tree_util.tree_map_with_path(draw, abstract)
+    )
 
 
 @functools.cache
 def evaluate(dtype=None):
     """A compiled evaluation-mode pass."""
     network = dataclasses.replace(NETWORK, dtype=dtype)
-    return jax.jit(lambda variables, images: network.apply(variables, images, train=False, mutable=["batch_stats"]))
+    return jax.jit(
+        lambda variables, images: network.apply(
+            variables, images, train=False, mutable=["batch_stats"]
+        )
+    )
 
 
 def training_loss(params, batch_stats, images, remat=False):
     """(a linear function of the logits, running statistics) in training mode."""
     network = dataclasses.replace(NETWORK, remat=remat)
     generator = np.random.default_rng(2)
-    towards = {name: generator.normal(size=(3, J, 2 * side)).astype(np.float32) for name, side in (("x", WIDTH), ("y", HEIGHT))}
+    towards = {
+        name: generator.normal(size=(3, J, 2 * side)).astype(np.float32)
+        for name, side in (("x", WIDTH), ("y", HEIGHT))
+    }
     variables = {"params": params, "batch_stats": batch_stats}
     (prediction, _), state = network.apply(variables, images, train=True, mutable=["batch_stats"])
     return sum(jnp.sum(prediction[name] * towards[name]) for name in "xy"), state["batch_stats"]
@@ -127,10 +158,16 @@ def training_pass():
 
 def test_evaluation_changes_no_statistics_and_reads_them():
     (prediction, features), state = evaluate()(variables(), IMAGES)
-    assert prediction["x"].shape == (3, J, 2 * WIDTH) and prediction["y"].shape == (3, J, 2 * HEIGHT)
+    assert prediction["x"].shape == (3, J, 2 * WIDTH) and prediction["y"].shape == (
+        3,
+        J,
+        2 * HEIGHT,
+    )
     assert features["joint_maps"].shape == (3, J, HEIGHT // 4, WIDTH // 4)
     jax.tree.map(np.testing.assert_array_equal, state["batch_stats"], variables()["batch_stats"])
-    shifted = variables() | {"batch_stats": jax.tree.map(lambda leaf: leaf + 0.1, variables()["batch_stats"])}
+    shifted = variables() | {
+        "batch_stats": jax.tree.map(lambda leaf: leaf + 0.1, variables()["batch_stats"])
+    }
     (other, _), _ = evaluate()(shifted, IMAGES)
     assert np.abs(other["x"] - prediction["x"]).max() > 1e-2
 
@@ -138,9 +175,13 @@ def test_evaluation_changes_no_statistics_and_reads_them():
 def test_training_updates_all_statistics():
     ((_, batch_stats), _), _ = training_pass()
     for (where, before), after in zip(
-        jax.tree.leaves_with_path(variables()["batch_stats"]), jax.tree.leaves(batch_stats), strict=True
+        jax.tree.leaves_with_path(variables()["batch_stats"]),
+        jax.tree.leaves(batch_stats),
+        strict=True,
     ):
-        assert np.isfinite(after).all() and np.abs(after - before).max() > 1e-4, jax.tree_util.keystr(where)
+        assert np.isfinite(after).all() and np.abs(after - before).max() > 1e-4, (
+            jax.tree_util.keystr(where)
+        )
 
 
 def test_gradients_reach_every_parameter():
@@ -156,7 +197,9 @@ def test_remat_changes_nothing_but_memory():
     recomputing = functools.partial(training_loss, remat=True)
     loss, batch_stats = jax.jit(recomputing)(*given)
     np.testing.assert_allclose(loss, plain[0], rtol=1e-4)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), batch_stats, plain[1])
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), batch_stats, plain[1]
+    )
     recomputed = str(jax.make_jaxpr(jax.grad(recomputing, has_aux=True))(*given))
     assert "remat" not in program and recomputed.count("remat") >= sum(NETWORK.modules)
 
@@ -165,7 +208,9 @@ def test_an_example_alone_is_the_example_in_a_batch():
     (together, _), _ = evaluate()(variables(), IMAGES)
     (alone, _), _ = evaluate()(variables(), IMAGES[1:2])
     for name in "xy":
-        np.testing.assert_allclose(alone[name][0], together[name][1], rtol=0, atol=1e-4 * np.abs(together[name]).max())
+        np.testing.assert_allclose(
+            alone[name][0], together[name][1], rtol=0, atol=1e-4 * np.abs(together[name]).max()
+        )
 
 
 def test_bfloat16_computes_only():
@@ -173,14 +218,20 @@ def test_bfloat16_computes_only():
     network = dataclasses.replace(NETWORK, dtype=jnp.dtype(jnp.bfloat16))
     _, abstract = shapes_of(network)
     assert {leaf.dtype for leaf in jax.tree.leaves(abstract)} == {jnp.dtype(jnp.float32)}
-    _, state = jax.eval_shape(functools.partial(network.apply, capture_intermediates=True), variables(), IMAGES)
-    assert {leaf.dtype for leaf in jax.tree.leaves(state["intermediates"]["backbone"])} == {jnp.dtype(jnp.bfloat16)}
+    _, state = jax.eval_shape(
+        functools.partial(network.apply, capture_intermediates=True), variables(), IMAGES
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(state["intermediates"]["backbone"])} == {
+        jnp.dtype(jnp.bfloat16)
+    }
     (single, features), _ = evaluate()(variables(), IMAGES)
     (half, half_features), _ = evaluate(jnp.dtype(jnp.bfloat16))(variables(), IMAGES)
     for name, wanted in (single | features).items():
         ours = (half | half_features)[name]
         assert ours.dtype == jnp.float32
-        np.testing.assert_allclose(ours, wanted, rtol=0, atol=0.05 * np.abs(wanted).max(), err_msg=name)
+        np.testing.assert_allclose(
+            ours, wanted, rtol=0, atol=0.05 * np.abs(wanted).max(), err_msg=name
+        )
         assert (np.asarray(ours) != np.asarray(wanted)).any()
 
 
@@ -188,7 +239,10 @@ def test_bfloat16_computes_only():
 def test_images_of_another_size_are_refused(size):
     """Also where both agree on a size whose quarter cannot be halved three times."""
     network = dataclasses.replace(NETWORK, size=(48, 32)) if size == (48, 32) else NETWORK
-    with pytest.raises(ValueError, match=f"{size[0]}x{size[1]} pixels do not fit a network of size {network.size[0]}x{network.size[1]}"):
+    with pytest.raises(
+        ValueError,
+        match=f"{size[0]}x{size[1]} pixels do not fit a network of size {network.size[0]}x{network.size[1]}",
+    ):
         network.apply(variables(), jnp.zeros((1, size[1], size[0], 3)))
 
 
@@ -204,7 +258,10 @@ def test_batch_norm_against_numpy(shape):
     inputs = jnp.asarray(generator.normal(2.0, 3.0, size=shape), jnp.float32)
     scale, bias, mean = generator.normal(size=(3, 4)).astype(np.float32)
     variance = generator.uniform(0.5, 2.0, 4).astype(np.float32)
-    given = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": mean, "var": variance}}
+    given = {
+        "params": {"scale": scale, "bias": bias},
+        "batch_stats": {"mean": mean, "var": variance},
+    }
     outputs, state = BatchNorm().apply(given, inputs, True, mutable=["batch_stats"])
     still = BatchNorm().apply(given, inputs, False)
     inputs = np.asarray(inputs)
@@ -212,23 +269,43 @@ def test_batch_norm_against_numpy(shape):
     unbiased = rows.var(axis=0, ddof=1) if len(rows) > 1 else 0.0
     wanted = (inputs - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + 1e-5) * scale + bias
     np.testing.assert_allclose(outputs, wanted, atol=1e-5)
-    np.testing.assert_allclose(state["batch_stats"]["mean"], 0.9 * mean + 0.1 * rows.mean(axis=0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(state["batch_stats"]["var"], 0.9 * variance + 0.1 * unbiased, rtol=1e-5)
-    np.testing.assert_allclose(still, (inputs - mean) / np.sqrt(variance + 1e-5) * scale + bias, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        state["batch_stats"]["mean"], 0.9 * mean + 0.1 * rows.mean(axis=0), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        state["batch_stats"]["var"], 0.9 * variance + 0.1 * unbiased, rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        still, (inputs - mean) / np.sqrt(variance + 1e-5) * scale + bias, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_initialisation():
     """Convolutions normal with deviation 0.001, biases 0, norms 1 and 0, linear layers uniform within 1 / sqrt(fan in)."""
     _, abstract = shapes_of(NETWORK)
-    kinds = {tuple(key.key for key in path[-2:]) for path, _ in jax.tree.leaves_with_path(abstract["params"]["backbone"])}
-    assert kinds == {("conv", "kernel"), ("norm", "scale"), ("norm", "bias")}  # all of it is the module that is drawn here
+    kinds = {
+        tuple(key.key for key in path[-2:])
+        for path, _ in jax.tree.leaves_with_path(abstract["params"]["backbone"])
+    }
+    assert kinds == {
+        ("conv", "kernel"),
+        ("norm", "scale"),
+        ("norm", "bias"),
+    }  # all of it is the module that is drawn here
     drawn = ConvNorm(32, 3).init(jax.random.key(0), jnp.zeros((2, 4, 4, 32)), True)
     np.testing.assert_allclose(np.std(drawn["params"]["conv"]["kernel"]), 1e-3, rtol=0.03)
     assert np.abs(np.mean(drawn["params"]["conv"]["kernel"])) < 5e-5
-    for tree, name, value in (("params", "scale", 1), ("params", "bias", 0), ("batch_stats", "mean", 0), ("batch_stats", "var", 1)):
+    for tree, name, value in (
+        ("params", "scale", 1),
+        ("params", "bias", 0),
+        ("batch_stats", "mean", 0),
+        ("batch_stats", "var", 1),
+    ):
         np.testing.assert_array_equal(drawn[tree]["norm"][name], np.full(32, value, np.float32))
     with nn.intercept_methods(without_backbone):
-        tree = dataclasses.replace(NETWORK, joints=200).init(jax.random.key(1), jnp.asarray(IMAGES), train=True)["params"]
+        tree = dataclasses.replace(NETWORK, joints=200).init(
+            jax.random.key(1), jnp.asarray(IMAGES), train=True
+        )["params"]
     np.testing.assert_allclose(np.std(tree["final_layer"]["kernel"]), 1e-3, rtol=0.1)
     assert not tree["final_layer"]["bias"].any()
     bound = (WIDTH * HEIGHT // 16) ** -0.5
@@ -250,7 +327,9 @@ def test_head_reads_a_map_row_by_row():
     prediction = head.apply({"params": weights}, maps)
     for axis, bins in (("x", 6), ("y", 7)):
         kernel = np.asarray(weights[axis]["kernel"]).reshape(2, 5, bins)
-        expected = np.einsum("bjrc,rcm->bjm", np.asarray(maps), kernel) + np.asarray(weights[axis]["bias"])
+        expected = np.einsum("bjrc,rcm->bjm", np.asarray(maps), kernel) + np.asarray(
+            weights[axis]["bias"]
+        )
         np.testing.assert_allclose(prediction[axis], expected, atol=1e-5)
 
 
@@ -258,22 +337,37 @@ def test_marginal_head_starts_as_the_interpolated_sum_of_the_other_axis():
     maps = np.zeros((1, J, 4, 8), np.float32)
     rows, columns = np.arange(J) % 4, (3 * np.arange(J) + 1) % 8
     maps[0, np.arange(J), rows, columns] = 1.0  # one cell per joint
-    prediction, weights = SimDRHead((24, 8), "marginal").init_with_output(jax.random.key(0), jnp.asarray(maps))
+    prediction, weights = SimDRHead((24, 8), "marginal").init_with_output(
+        jax.random.key(0), jnp.asarray(maps)
+    )
     for axis, cells, bins, where in (("x", 8, 24, columns), ("y", 4, 8, rows)):
         positions = (np.arange(bins) + 0.5) * cells / bins - 0.5
-        expected = np.stack([np.interp(positions, np.arange(cells), np.eye(cells)[cell]) for cell in where])
-        np.testing.assert_allclose(prediction[axis][0], expected, atol=0.05)  # five deviations of the noise
+        expected = np.stack(
+            [np.interp(positions, np.arange(cells), np.eye(cells)[cell]) for cell in where]
+        )
+        np.testing.assert_allclose(
+            prediction[axis][0], expected, atol=0.05
+        )  # five deviations of the noise
         np.testing.assert_array_equal(np.argmax(prediction[axis][0], 1) * cells // bins, where)
         kernel = np.asarray(weights["params"][axis]["kernel"])
-        noise = kernel.reshape(4, 8, bins) - kernel.reshape(4, 8, bins).mean(0 if axis == "x" else 1, keepdims=True)
-        np.testing.assert_allclose(noise.std(), 0.01 * np.sqrt(3 / 4 if axis == "x" else 7 / 8), rtol=0.15)
+        noise = kernel.reshape(4, 8, bins) - kernel.reshape(4, 8, bins).mean(
+            0 if axis == "x" else 1, keepdims=True
+        )
+        np.testing.assert_allclose(
+            noise.std(), 0.01 * np.sqrt(3 / 4 if axis == "x" else 7 / 8), rtol=0.15
+        )
 
 
 @pytest.mark.parametrize(
     ("size", "ratio", "expected"),
-    [((32, 32), 2.0, (64, 64)), ((192, 256), 3.0, (576, 768)), ((96, 64), 2.3, (220, 147)), ((96, 64), 220 / 96, (220, 146)),
-     ((96, 160), 241 / 96, (241, 401))],
-)  # fmt: skip
+    [
+        ((32, 32), 2.0, (64, 64)),
+        ((192, 256), 3.0, (576, 768)),
+        ((96, 64), 2.3, (220, 147)),
+        ((96, 64), 220 / 96, (220, 146)),
+        ((96, 160), 241 / 96, (241, 401)),
+    ],
+)
 def test_number_of_bins(size, ratio, expected):
     assert count_bins(size, ratio) == expected
 
@@ -284,12 +378,21 @@ def test_a_network_of_fewer_stages_is_the_beginning_of_a_whole_one():
     variables = whole.init(jax.random.key(0), images, True)
 
     def part(tree, like):
-        return {name: part(tree[name], like[name]) if isinstance(like[name], dict) else tree[name] for name in like}
+        return {
+            name: part(tree[name], like[name]) if isinstance(like[name], dict) else tree[name]
+            for name in like
+        }
 
     beginning = part(variables, jax.eval_shape(lambda: short.init(jax.random.key(0), images, True)))
     assert count(beginning) < 0.3 * count(variables)
     captured = lambda module, _: module.name == "stage2_0"  # noqa: E731
-    _, state = whole.apply(variables, images, True, capture_intermediates=captured, mutable=["batch_stats", "intermediates"])
+    _, state = whole.apply(
+        variables,
+        images,
+        True,
+        capture_intermediates=captured,
+        mutable=["batch_stats", "intermediates"],
+    )
     branches = state["intermediates"]["stage2_0"]["__call__"][0]
     found, _ = short.apply(beginning, images, True, mutable=["batch_stats"])
     assert np.abs(found).max() > 0.1

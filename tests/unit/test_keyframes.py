@@ -21,7 +21,12 @@ from kdpose_jax.models.upsampling import (
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 B, F, J, C, STRIDE = 2, 9, 3, 8, 3
-PHASES = tuple((frames, stride, offset) for frames in (11,) for stride in (1, 2, 3, 5) for offset in range(stride))
+PHASES = tuple(
+    (frames, stride, offset)
+    for frames in (11,)
+    for stride in (1, 2, 3, 5)
+    for offset in range(stride)
+)
 
 
 def interpolation_oracle(keyframes, frames, ends):
@@ -72,7 +77,13 @@ def test_grid_that_does_not_fit():
     See docs/methods/scjd.md#keyframes.
     """
     keyframes = KeyframeGrid.from_options(243, 5, CENTRED).keyframes
-    assert (len(keyframes), keyframes[0], keyframes[1], keyframes[-1], 121 in keyframes) == (49, 2, 7, 242, False)
+    assert (len(keyframes), keyframes[0], keyframes[1], keyframes[-1], 121 in keyframes) == (
+        49,
+        2,
+        7,
+        242,
+        False,
+    )
 
 
 @pytest.mark.parametrize("ends", ["hold", "extrapolate"])
@@ -86,11 +97,17 @@ def test_matrix_of_every_phase(ends):
         # A signal that is linear in time comes back exactly; beyond the keyframes only where it is extrapolated.
         time = np.arange(frames)
         signal = 0.25 - 0.5 * time
-        inside = (time >= keyframes[0]) & (time <= keyframes[-1]) if ends == "hold" else np.ones(frames, bool)
+        inside = (
+            (time >= keyframes[0]) & (time <= keyframes[-1])
+            if ends == "hold"
+            else np.ones(frames, bool)
+        )
         np.testing.assert_allclose((matrix @ signal[keyframes])[inside], signal[inside], atol=2e-5)
         if ends == "hold":
             held = np.where(time < keyframes[0], signal[keyframes[0]], signal[keyframes[-1]])
-            np.testing.assert_allclose((matrix @ signal[keyframes])[~inside], held[~inside], atol=1e-6)
+            np.testing.assert_allclose(
+                (matrix @ signal[keyframes])[~inside], held[~inside], atol=1e-6
+            )
 
 
 @pytest.mark.parametrize("wrap", [lambda function, **_: function, jax.jit], ids=["eager", "jitted"])
@@ -99,14 +116,20 @@ def test_matrix_of_uneven_keyframes(wrap):
     generator = np.random.default_rng(4)
     keyframes = np.stack([np.sort(generator.choice(20, 6, replace=False)) for _ in range(5)])
     compute = wrap(interpolation_matrix, static_argnums=(1, 2))
-    hold, extrapolated = (np.asarray(compute(jnp.asarray(keyframes), 20, ends)) for ends in ("hold", "extrapolate"))
+    hold, extrapolated = (
+        np.asarray(compute(jnp.asarray(keyframes), 20, ends)) for ends in ("hold", "extrapolate")
+    )
     assert hold.shape == (5, 20, 6)
     np.testing.assert_allclose(hold.sum(-1), 1, atol=1e-6)
     values = generator.normal(size=(5, 6))
     for window in range(5):
         expected = np.interp(np.arange(20), keyframes[window], values[window])
         np.testing.assert_allclose(hold[window] @ values[window], expected, atol=1e-5)
-        np.testing.assert_allclose(extrapolated[window], interpolation_oracle(keyframes[window], 20, "extrapolate"), atol=1e-5)
+        np.testing.assert_allclose(
+            extrapolated[window],
+            interpolation_oracle(keyframes[window], 20, "extrapolate"),
+            atol=1e-5,
+        )
 
 
 @pytest.mark.parametrize("ends", ["hold", "extrapolate"])
@@ -123,7 +146,10 @@ def test_upsample_and_take_frames(per_window):
     values = generator.normal(size=(B, 4, J, C)).astype(np.float32)
     matrix = generator.normal(size=(B, F, 4) if per_window else (F, 4)).astype(np.float32)
     chosen = generator.integers(-2, 6, (B, 3) if per_window else (3,))
-    dense, picked = upsample(jnp.asarray(matrix), jnp.asarray(values)), take_frames(jnp.asarray(values), jnp.asarray(chosen))
+    dense, picked = (
+        upsample(jnp.asarray(matrix), jnp.asarray(values)),
+        take_frames(jnp.asarray(values), jnp.asarray(chosen)),
+    )
     for b in range(B):
         own, frames = (matrix[b], chosen[b]) if per_window else (matrix, chosen)
         np.testing.assert_allclose(dense[b], np.tensordot(own, values[b], 1), rtol=1e-5, atol=1e-5)
@@ -139,7 +165,10 @@ def test_most_correlated_frame_of_a_group(frames, stride):
     for window, keyframes in zip(keypoints_2d, found, strict=True):
         for k, start in enumerate(starts):  # with the centred grid the groups begin at 0, r, 2 r
             group = range(start, min(start + stride, frames))
-            apart = [sum(np.linalg.norm(window[m] - window[other], axis=-1).mean() for other in group) for m in group]
+            apart = [
+                sum(np.linalg.norm(window[m] - window[other], axis=-1).mean() for other in group)
+                for m in group
+            ]
             assert keyframes[k] == group[int(np.argmin(apart))]
 
 
@@ -149,7 +178,12 @@ def small_network(frames=F // STRIDE):
 
 def sparse(upsampling, selection="uniform", ends="hold"):
     return SparseMixSTE(
-        network=small_network(), grid=KeyframeGrid(F, STRIDE, 1), offsets=(1, 0, 2), selection=selection, upsampling=upsampling, ends=ends
+        network=small_network(),
+        grid=KeyframeGrid(F, STRIDE, 1),
+        offsets=(1, 0, 2),
+        selection=selection,
+        upsampling=upsampling,
+        ends=ends,
     )
 
 
@@ -167,15 +201,22 @@ def initial(upsampling):
 @functools.cache
 def applied(upsampling, **options):
     module = sparse(upsampling, **options)
-    return jax.jit(lambda params, keypoints_2d, offset: module.apply({"params": params}, keypoints_2d, offset))
+    return jax.jit(
+        lambda params, keypoints_2d, offset: module.apply({"params": params}, keypoints_2d, offset)
+    )
 
 
 @pytest.fixture(scope="module")
 def lifted(keypoints_2d):
     """The plain network on the keyframes of an offset, with the parameters that all sparse networks start from."""
     params = {"params": initial("linear_pose")["network"]}
-    encode, decode = (jax.jit(functools.partial(small_network().apply, params, method=name)) for name in ("encode", "decode"))
-    return {o: np.asarray(encode(keypoints_2d[:, o::STRIDE])["temporal"][-1]) for o in range(STRIDE)}, decode
+    encode, decode = (
+        jax.jit(functools.partial(small_network().apply, params, method=name))
+        for name in ("encode", "decode")
+    )
+    return {
+        o: np.asarray(encode(keypoints_2d[:, o::STRIDE])["temporal"][-1]) for o in range(STRIDE)
+    }, decode
 
 
 @pytest.mark.parametrize("offset", range(STRIDE))
@@ -200,7 +241,9 @@ def test_evaluation_uses_the_first_offset(keypoints_2d):
     module = sparse("linear_pose")
     pose, features = jax.jit(module.apply)({"params": initial("linear_pose")}, keypoints_2d)
     assert features["keyframes"].tolist() == [1, 4, 7]
-    np.testing.assert_allclose(pose, applied("linear_pose")(initial("linear_pose"), keypoints_2d, 1)[0], atol=1e-6)
+    np.testing.assert_allclose(
+        pose, applied("linear_pose")(initial("linear_pose"), keypoints_2d, 1)[0], atol=1e-6
+    )
 
 
 def test_frames_between_the_keyframes_are_not_seen(keypoints_2d):
@@ -216,10 +259,16 @@ def test_chosen_keyframes_keep_their_time(keypoints_2d):
     params = initial("linear_pose")
     pose, features = applied("linear_pose", selection="correlated")(params, keypoints_2d, 1)
     keyframes = np.asarray(features["keyframes"])
-    np.testing.assert_array_equal(keyframes, most_correlated(keypoints_2d, KeyframeGrid(F, STRIDE, 1)))
-    assert (keyframes != keyframes[:1]).any() and (np.diff(keyframes) != STRIDE).any(), "the example shows nothing"
+    np.testing.assert_array_equal(
+        keyframes, most_correlated(keypoints_2d, KeyframeGrid(F, STRIDE, 1))
+    )
+    assert (keyframes != keyframes[:1]).any() and (np.diff(keyframes) != STRIDE).any(), (
+        "the example shows nothing"
+    )
     chosen = np.take_along_axis(np.asarray(keypoints_2d), keyframes[..., None, None], axis=1)
-    at_keyframes, _ = jax.jit(small_network().apply)({"params": params["network"]}, jnp.asarray(chosen))
+    at_keyframes, _ = jax.jit(small_network().apply)(
+        {"params": params["network"]}, jnp.asarray(chosen)
+    )
     for b in range(B):
         expected = np.tensordot(interpolation_oracle(keyframes[b], F, "hold"), at_keyframes[b], 1)
         np.testing.assert_allclose(pose[b], expected, atol=1e-5)
@@ -228,9 +277,15 @@ def test_chosen_keyframes_keep_their_time(keypoints_2d):
 def test_learned_matrix_is_one_per_phase(keypoints_2d):
     matrices = np.asarray(initial("learned")["upsampler"]["matrix"])
     for place, offset in enumerate((1, 0, 2)):
-        np.testing.assert_allclose(matrices[place], interpolation_oracle(np.arange(offset, F, STRIDE), F, "hold"), atol=1e-6)
+        np.testing.assert_allclose(
+            matrices[place],
+            interpolation_oracle(np.arange(offset, F, STRIDE), F, "hold"),
+            atol=1e-6,
+        )
     run = applied("learned")
-    gradient = jax.jit(jax.grad(lambda params: jnp.square(run(params, keypoints_2d, 0)[0]).sum()))(initial("learned"))
+    gradient = jax.jit(jax.grad(lambda params: jnp.square(run(params, keypoints_2d, 0)[0]).sum()))(
+        initial("learned")
+    )
     used = np.abs(np.asarray(gradient["upsampler"]["matrix"])).max((1, 2)) > 0
     assert used.tolist() == [False, True, False]
 
@@ -246,12 +301,18 @@ def test_cross_attention_recovery_against_loops():
     found = np.asarray(jax.jit(module.apply)({"params": params}, tokens))
 
     def linear(name, values):
-        return values @ np.asarray(params[name]["kernel"], np.float64) + np.asarray(params[name]["bias"])
+        return values @ np.asarray(params[name]["kernel"], np.float64) + np.asarray(
+            params[name]["bias"]
+        )
 
     queries, size = np.asarray(params["queries"], np.float64)[0], C // heads
     for b in range(B):
         for j in range(J):
-            query, key, value = linear("query", queries), linear("key", tokens[b, :, j]), linear("value", tokens[b, :, j])
+            query, key, value = (
+                linear("query", queries),
+                linear("key", tokens[b, :, j]),
+                linear("value", tokens[b, :, j]),
+            )
             mixed = np.zeros((F, C))
             for head in range(heads):
                 part = slice(head * size, (head + 1) * size)
@@ -264,13 +325,22 @@ def test_cross_attention_recovery_against_loops():
 def test_every_parameter_trains(keypoints_2d, upsampling):
     """Away from the initialisation (zero queries hide their map) every parameter has a gradient, but for biases of keys."""
     generator = np.random.default_rng(9)
-    noisy = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * generator.normal(size=leaf.shape).astype(np.float32), initial(upsampling))
+    noisy = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.3 * generator.normal(size=leaf.shape).astype(np.float32),
+        initial(upsampling),
+    )
     target = generator.normal(size=(B, F, J, 3)).astype(np.float32)
     run = applied(upsampling)
-    gradient = jax.jit(jax.grad(lambda params: jnp.square(run(params, keypoints_2d, 0)[0] - target).mean()))(noisy)
-    sizes = {jax.tree_util.keystr(where, simple=True, separator="/"): float(jnp.abs(leaf).max())
-             for where, leaf in jax.tree.leaves_with_path(gradient)}  # fmt: skip
+    gradient = jax.jit(
+        jax.grad(lambda params: jnp.square(run(params, keypoints_2d, 0)[0] - target).mean())
+    )(noisy)
+    sizes = {
+        jax.tree_util.keystr(where, simple=True, separator="/"): float(jnp.abs(leaf).max())
+        for where, leaf in jax.tree.leaves_with_path(gradient)
+    }
     useless = {"upsampler/key/bias"} & sizes.keys()  # shifts all logits of a query alike
     assert all(size > 1e-5 for name, size in sizes.items() if name not in useless), sizes
     assert all(sizes[name] < 1e-6 for name in useless)
-    assert any(name.startswith("upsampler") for name in sizes) == (upsampling in ("learned", "cross_attn"))
+    assert any(name.startswith("upsampler") for name in sizes) == (
+        upsampling in ("learned", "cross_attn")
+    )

@@ -38,16 +38,23 @@ def cost(text, predicted=None):
     read = span.before + (predicted or span.predicted) + span.after
     keypoints_2d = jax.ShapeDtypeStruct((1, read, 17, 2), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
-    macs = count_macs(lambda variables, keypoints_2d: network.apply(variables, keypoints_2d)[0], variables, keypoints_2d)
+    macs = count_macs(
+        lambda variables, keypoints_2d: network.apply(variables, keypoints_2d)[0],
+        variables,
+        keypoints_2d,
+    )
     return count_parameters(variables["params"]), macs
 
 
-@pytest.mark.parametrize(("text", "millions"), [
-    ("mixste_hot,data=h36m", "35.00"),
-    ("poseformer_v2,data=h36m,frames=27", "14.36"),
-    ("videopose3d,data=h36m,frames=27", "8.56"),
-    ("videopose3d,data=h36m", "16.95"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "millions"),
+    [
+        ("mixste_hot,data=h36m", "35.00"),
+        ("poseformer_v2,data=h36m,frames=27", "14.36"),
+        ("videopose3d,data=h36m,frames=27", "8.56"),
+        ("videopose3d,data=h36m", "16.95"),
+    ],
+)
 def test_published_parameters(text, millions):
     assert f"{cost(text)[0] / 1e6:.2f}" == millions
 
@@ -61,10 +68,15 @@ def test_cost_of_hot():
     width, joints, frames, kept = 512, 17, 243, 81
     assert f"{2 * (macs.linear + 16 * frames * width**2) / 1e9:.2f}" == "167.51"
     pairs = 3 * joints * frames * (joints + frames) + 5 * joints * kept * (joints + kept)
-    assert macs.attention == 2 * width * (pairs + joints * frames * kept) + frames**2 * width  # distances between frames are the last
+    assert (
+        macs.attention == 2 * width * (pairs + joints * frames * kept) + frames**2 * width
+    )  # distances between frames are the last
 
 
-@pytest.mark.parametrize(("frames", "kept", "giga", "giga_attention"), [(27, 3, "0.05861", "0.0004"), (243, 27, "0.5270", "0.0147")])
+@pytest.mark.parametrize(
+    ("frames", "kept", "giga", "giga_attention"),
+    [(27, 3, "0.05861", "0.0004"), (243, 27, "0.5270", "0.0147")],
+)
 def test_cost_of_poseformer_v2(frames, kept, giga, giga_attention):
     """Measured by PyTorch's counter, which leaves the cosine transforms out: that of the window, and two in each of four blocks."""
     _, macs = cost(f"poseformer_v2,data=h36m,frames={frames}")
@@ -77,7 +89,10 @@ def test_cost_of_videopose3d():
     """Dense as measured by PyTorch's counter; strided by hand: every layer has a third of the outputs of the one before."""
     assert f"{cost('videopose3d,data=h36m', predicted=1000)[1].total / 1e9:.2f}" == "19.53"
     _, strided = cost("videopose3d,data=h36m")
-    assert strided.linear == 81 * 34 * 3 * 1024 + (27 + 9 + 3 + 1) * 4 * 1024**2 + 1024 * 51 and strided.attention == 0
+    assert (
+        strided.linear == 81 * 34 * 3 * 1024 + (27 + 9 + 3 + 1) * 4 * 1024**2 + 1024 * 51
+        and strided.attention == 0
+    )
 
 
 def test_spans():
@@ -108,7 +123,9 @@ def test_poseformer_v2_sees_the_frames_around_its_own():
     windows[:, 0] -= 1.0  # the first window is as it was
     keypoints_2d = jnp.asarray(windows, jnp.float32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
-    variables = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(np.float32), shapes)
+    variables = jax.tree.map(
+        lambda leaf: generator.normal(size=leaf.shape).astype(np.float32), shapes
+    )
     pose, _ = jax.jit(network.apply)(variables, keypoints_2d)
     moved = np.abs(pose - pose[:1]).max((1, 2, 3))
     around = np.abs(np.arange(frames) - lifting_networks.span(block, frames, training=True).before) <= 1
@@ -118,19 +135,31 @@ def test_poseformer_v2_sees_the_frames_around_its_own():
 def test_one_frame_is_scored_by_the_plain_error():
     generator = np.random.default_rng(0)
     predicted, target = generator.normal(size=(2, 3, 1, 17, 3)).astype(np.float32)
-    loss = lifting.task_loss(ConfigDict({"smoothness": 0.0, "velocity": 0.0}), H36M_17, 1, place="student.loss")
+    loss = lifting.task_loss(
+        ConfigDict({"smoothness": 0.0, "velocity": 0.0}), H36M_17, 1, place="student.loss"
+    )
     total, terms = loss(jnp.asarray(predicted), {"pose_3d": jnp.asarray(target)})
-    np.testing.assert_allclose(total, np.linalg.norm(predicted - target, axis=-1).mean((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(
+        total, np.linalg.norm(predicted - target, axis=-1).mean((1, 2)), rtol=1e-6
+    )
     assert terms.keys() == {"joint_error"}
-    with pytest.raises(UserError, match="a single frame is predicted, which has neither: set both to 0"):
-        lifting.task_loss(ConfigDict({"smoothness": 0.5, "velocity": 0.0}), H36M_17, 1, place="student.loss")
+    with pytest.raises(
+        UserError, match="a single frame is predicted, which has neither: set both to 0"
+    ):
+        lifting.task_loss(
+            ConfigDict({"smoothness": 0.5, "velocity": 0.0}), H36M_17, 1, place="student.loss"
+        )
 
 
-@pytest.mark.parametrize(("text", "hidden"), [
-    ("mixste_hot", lambda features: features["pruned"]),
-    ("poseformer_v2", lambda features: features["tokens"][-1]),
-    ("videopose3d", lambda features: features["hidden"][-1]),
-], ids=["mixste_hot", "poseformer_v2", "videopose3d"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("mixste_hot", lambda features: features["pruned"]),
+        ("poseformer_v2", lambda features: features["tokens"][-1]),
+        ("videopose3d", lambda features: features["hidden"][-1]),
+    ],
+    ids=["mixste_hot", "poseformer_v2", "videopose3d"],
+)
 def test_compute_types(text, hidden):
     """bfloat16 in training alone; the pose is float32 always."""
     block, frames = network_of(text)
@@ -145,20 +174,39 @@ def test_compute_types(text, hidden):
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
-@pytest.mark.parametrize(("text", "change", "message"), [
-    ("mixste", {"name": "hot"}, "student.network.name is 'hot': set it to one of .*'mixste_hot'"),
-    ("mixste_hot", {"dense_pairs": 0}, "dense_pairs is 0: use 1 to student.network.depth, which is 2"),
-    ("mixste_hot", {"kept_frames": 28}, "kept_frames is 28: use 1 to data.frames, which is 27"),
-    ("mixste_hot", {"neighbours": 0}, "neighbours is 0: use 1 to"),
-    ("poseformer_v2", {"kept_frames": 4}, "kept_frames is 4: use an odd number up to data.frames, which is 27"),
-    ("poseformer_v2", {"kept_coefficients": 28}, "kept_coefficients is 28: use 1 to data.frames"),
-    ("poseformer_v2", {"heads": 3}, "width 4 is no multiple of student.network.heads 3"),
-    ("videopose3d", {"filters": (3, 4)}, "filters is .3, 4.: use odd numbers of frames"),
-    ("videopose3d", {"filters": (3, 3)}, "filters .3, 3. see 9 frames, and data.frames is 27"),
-    ("videopose3d", {"evaluated_frames": 0}, "evaluated_frames 0: use at least 1"),
-    ("videopose3d", {"dropout": 1.0}, "dropout is 1.0: use a probability"),
-    ("videopose3d", {"compute": "half"}, "compute is 'half'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "change", "message"),
+    [
+        (
+            "mixste",
+            {"name": "hot"},
+            "student.network.name is 'hot': set it to one of .*'mixste_hot'",
+        ),
+        (
+            "mixste_hot",
+            {"dense_pairs": 0},
+            "dense_pairs is 0: use 1 to student.network.depth, which is 2",
+        ),
+        ("mixste_hot", {"kept_frames": 28}, "kept_frames is 28: use 1 to data.frames, which is 27"),
+        ("mixste_hot", {"neighbours": 0}, "neighbours is 0: use 1 to"),
+        (
+            "poseformer_v2",
+            {"kept_frames": 4},
+            "kept_frames is 4: use an odd number up to data.frames, which is 27",
+        ),
+        (
+            "poseformer_v2",
+            {"kept_coefficients": 28},
+            "kept_coefficients is 28: use 1 to data.frames",
+        ),
+        ("poseformer_v2", {"heads": 3}, "width 4 is not a multiple of student.network.heads 3"),
+        ("videopose3d", {"filters": (3, 4)}, "filters is .3, 4.: use odd numbers of frames"),
+        ("videopose3d", {"filters": (3, 3)}, "filters .3, 3. see 9 frames, and data.frames is 27"),
+        ("videopose3d", {"evaluated_frames": 0}, "evaluated_frames 0: use at least 1"),
+        ("videopose3d", {"dropout": 1.0}, "dropout is 1.0: use a probability"),
+        ("videopose3d", {"compute": "half"}, "compute is 'half'"),
+    ],
+)
 def test_values_that_no_network_can_have(text, change, message):
     block, frames = network_of(text)
     block.update(change)
@@ -168,10 +216,20 @@ def test_values_that_no_network_can_have(text, change, message):
 
 
 STATES = {
-    "mixste_hot": (hourglass_mixste_state, {"frames": 5, "joints": 3, "width": 8, "depth": 2, "mlp_ratio": 2.0, "kept_frames": 3}),
+    "mixste_hot": (
+        hourglass_mixste_state,
+        {"frames": 5, "joints": 3, "width": 8, "depth": 2, "mlp_ratio": 2.0, "kept_frames": 3},
+    ),
     "poseformer_v2": (
         poseformer_v2_state,
-        {"joints": 3, "width": 4, "depth": 2, "mlp_ratio": 2.0, "kept_frames": 3, "kept_coefficients": 2},
+        {
+            "joints": 3,
+            "width": 4,
+            "depth": 2,
+            "mlp_ratio": 2.0,
+            "kept_frames": 3,
+            "kept_coefficients": 2,
+        },
     ),
     "videopose3d": (
         videopose3d_state,
@@ -198,7 +256,9 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
     found = {"params": imported["params"], **imported["state"]}
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found)
     assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(expected))
-    counted = [np.asarray(value) for key, value in state.items() if not key.endswith("num_batches_tracked")]
+    counted = [
+        np.asarray(value) for key, value in state.items() if not key.endswith("num_batches_tracked")
+    ]
 
     def sums(arrays):
         return sorted(math.fsum(np.ravel(array).tolist()) for array in arrays)
@@ -305,9 +365,15 @@ def test_other_weights_are_refused(tmp_path, name):
     first = min(key for key in state if key.endswith("bias"))
     for changed, message in (
         ({key: value for key, value in state.items() if key != first}, rf"it lacks \['{first}'\]"),
-        (state | {"more.weight": torch.ones(2)}, r"it has, beyond a .* network.*, \['more.weight'\]"),
+        (
+            state | {"more.weight": torch.ones(2)},
+            r"it has, beyond a .* network.*, \['more.weight'\]",
+        ),
         (state | {first: torch.ones(77)}, f"its tensor '{first}' has shape"),
-        (state | {first: torch.full_like(state[first], torch.nan)}, f"its tensor '{first}' holds values that are not finite"),
+        (
+            state | {first: torch.full_like(state[first], torch.nan)},
+            f"its tensor '{first}' holds values that are not finite",
+        ),
     ):
         torch.save(changed, tmp_path / "w.bin")
         with pytest.raises(UserError, match=message):

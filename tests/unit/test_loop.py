@@ -21,12 +21,23 @@ from kdpose_jax.train.state import TrainState, abstract
 # Lines, checkpoints and evaluations fall together at some steps and not at others.
 PLAN = loop.Plan(steps=9, steps_per_epoch=3.5, log_every=3, save_every=5, evaluate_every=4)
 MESH = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-EVERYWHERE, OVER_BATCH = NamedSharding(MESH, PartitionSpec()), NamedSharding(MESH, PartitionSpec("data"))
+EVERYWHERE, OVER_BATCH = (
+    NamedSharding(MESH, PartitionSpec()),
+    NamedSharding(MESH, PartitionSpec("data")),
+)
 
 
 @pytest.mark.parametrize(
     ("step", "every", "last", "expected"),
-    [(1, 5, 20, False), (5, 5, 20, True), (10, 5, 20, True), (7, 5, 7, True), (7, 0, 20, False), (20, 0, 20, True), (3, 1, 9, True)],
+    [
+        (1, 5, 20, False),
+        (5, 5, 20, True),
+        (10, 5, 20, True),
+        (7, 5, 7, True),
+        (7, 0, 20, False),
+        (20, 0, 20, True),
+        (3, 1, 9, True),
+    ],
 )
 def test_due(step, every, last, expected):
     plan = loop.Plan(steps=last, steps_per_epoch=1.0, log_every=0, save_every=0, evaluate_every=0)
@@ -70,7 +81,9 @@ def step_function(state, frozen, batch, root_key):
     w = state.params["w"] * jnp.float32(0.9) + batch["x"].mean() * noise
     ema = {"w": jnp.float32(0.7) * state.ema["w"] + jnp.float32(0.3) * w}
     metrics = {"loss": (batch["x"].sum() * w, jnp.float32(2.0))}
-    return TrainState(state.step + 1, {"w": w}, {}, {"count": state.opt_state["count"] + 1}, ema), metrics
+    return TrainState(
+        state.step + 1, {"w": w}, {}, {"count": state.opt_state["count"] + 1}, ema
+    ), metrics
 
 
 def progress(first):
@@ -101,7 +114,9 @@ def train(directory, stop, evaluate):
         first = int(state.step)
         log = MetricsLog(str(directory), first_step=first - 1 if interval else first, writes=True)
         examples = Lines(directory / "examples.jsonl", first_step=first, writes=True)
-        batches = TrainBatches(Numbers(), seed=1, batch=2, first_step=first, sharding=OVER_BATCH, patience=60.0)
+        batches = TrainBatches(
+            Numbers(), seed=1, batch=2, first_step=first, sharding=OVER_BATCH, patience=60.0
+        )
         try:
             return loop.Training(
                 state,
@@ -132,13 +147,23 @@ def score(stop, state):
 def trace(directory):
     """All that a run leaves, timings left out."""
     checkpoints = Checkpoints(
-        directory / "checkpoints", keep_latest=2, keep_best=1, best_metric="error", best_is_lowest=True, asynchronous=True
+        directory / "checkpoints",
+        keep_latest=2,
+        keep_best=1,
+        best_metric="error",
+        best_is_lowest=True,
+        asynchronous=True,
     )
-    steps = {int(path.name): checkpoints.metrics(int(path.name)) for path in (directory / "checkpoints").iterdir()}
+    steps = {
+        int(path.name): checkpoints.metrics(int(path.name))
+        for path in (directory / "checkpoints").iterdir()
+    }
     best = checkpoints.best_step()
     checkpoints.close()
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    lines = [{name: value for name, value in line.items() if "second" not in name} for line in lines]
+    lines = [
+        {name: value for name, value in line.items() if "second" not in name} for line in lines
+    ]
     return steps, best, lines, (directory / "examples.jsonl").read_text()
 
 
@@ -159,7 +184,9 @@ def assert_same(directory, state, undisturbed):
 def test_undisturbed_run_has_no_gap(undisturbed):
     """The oracle itself: every step's examples once, in the order of the epochs' shuffles."""
     _, (steps, best, lines, examples) = undisturbed
-    assert set(steps) == {4, 8, 9} and best == 4  # the two latest, and the best, which has the smallest of the three errors
+    assert (
+        set(steps) == {4, 8, 9} and best == 4
+    )  # the two latest, and the best, which has the smallest of the three errors
     assert [line["step"] for line in lines if "loss" in line] == [3, 4, 5, 6, 8, 9]
     assert [line["step"] for line in lines if "test_error" in line] == [4, 8, 9]
     read = [json.loads(line) for line in examples.splitlines()]
@@ -168,7 +195,9 @@ def test_undisturbed_run_has_no_gap(undisturbed):
     assert sorted(numbers[:7]) == sorted(numbers[7:14]) == list(range(7))
 
 
-@pytest.mark.parametrize("question", [3, 4, 5, 7, 9])  # a line, an evaluation, a checkpoint, nothing, all of them at the end
+@pytest.mark.parametrize(
+    "question", [3, 4, 5, 7, 9]
+)  # a line, an evaluation, a checkpoint, nothing, all of them at the end
 def test_stopped_after_any_step(tmp_path, undisturbed, question):
     with pytest.raises(preemption.Stopped):
         train(tmp_path, StopAt(question), score)
@@ -179,7 +208,9 @@ def test_stopped_after_any_step(tmp_path, undisturbed, question):
 def test_stopped_after_every_step(tmp_path, undisturbed):
     for step in range(1, PLAN.steps + 1):
         with pytest.raises(preemption.Stopped):
-            train(tmp_path, StopAt(1 if step == 1 else 2), score)  # a run that goes on is asked before its first step, too
+            train(
+                tmp_path, StopAt(1 if step == 1 else 2), score
+            )  # a run that goes on is asked before its first step, too
     assert_same(tmp_path, train(tmp_path, StopAt(), score), undisturbed)
 
 

@@ -29,14 +29,20 @@ def joint_error_oracle(predicted, target):
 def smoothness_oracle(predicted):
     values = np.zeros(len(predicted))
     for b, f, j, c in np.ndindex(B, F - 1, J, 3):
-        values[b] += WEIGHTS[j] * (predicted[b, f + 1, j, c] - predicted[b, f, j, c]) ** 2 / ((F - 1) * J * 3)
+        values[b] += (
+            WEIGHTS[j]
+            * (predicted[b, f + 1, j, c] - predicted[b, f, j, c]) ** 2
+            / ((F - 1) * J * 3)
+        )
     return values
 
 
 def velocity_oracle(predicted, target):
     values = np.zeros(len(predicted))
     for b, f, j in np.ndindex(B, F - 1, J):
-        difference = (predicted[b, f + 1, j] - predicted[b, f, j]) - (target[b, f + 1, j] - target[b, f, j])
+        difference = (predicted[b, f + 1, j] - predicted[b, f, j]) - (
+            target[b, f + 1, j] - target[b, f, j]
+        )
         values[b] += np.sqrt((difference**2).sum()) / ((F - 1) * J)
     return values
 
@@ -58,7 +64,9 @@ def test_terms_against_loops(poses, wrap):
     for name, value in terms.items():
         assert value.shape == (B,) and value.dtype == jnp.float32
         np.testing.assert_allclose(value, expected[name], rtol=1e-6, err_msg=name)
-    combined = expected["joint_error"] + 0.7 * expected["smoothness"] + 1.3 * expected["velocity_error"]
+    combined = (
+        expected["joint_error"] + 0.7 * expected["smoothness"] + 1.3 * expected["velocity_error"]
+    )
     np.testing.assert_allclose(total, combined, rtol=1e-6)
 
 
@@ -91,7 +99,9 @@ def test_gradient_where_poses_coincide(poses):
     predicted = poses[0].copy()
     target = predicted.copy()
     target[0, 0, 0] += np.float32([0.0, 2.0, 0.0])
-    gradient = jax.grad(lambda pose: losses.pose_distance(pose, jnp.asarray(target)).sum())(jnp.asarray(predicted))
+    gradient = jax.grad(lambda pose: losses.pose_distance(pose, jnp.asarray(target)).sum())(
+        jnp.asarray(predicted)
+    )
     expected = np.zeros_like(predicted)
     expected[0, 0, 0, 1] = -1
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
@@ -100,7 +110,9 @@ def test_gradient_where_poses_coincide(poses):
 def test_equal_poses_have_no_loss_and_no_nan(poses):
     def loss(pose):
         same = jax.lax.stop_gradient(pose)
-        return losses.lifting_loss(pose, same, joint_weights=WEIGHTS, smoothness_weight=0.0, velocity_weight=2.0)[0].sum()
+        return losses.lifting_loss(
+            pose, same, joint_weights=WEIGHTS, smoothness_weight=0.0, velocity_weight=2.0
+        )[0].sum()
 
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(poses[0]))
     assert value == 0
@@ -112,7 +124,9 @@ def test_small_distances_are_not_lost(poses):
     moved = target + np.float32([3e-8, 0, 4e-8])
     expected = np.linalg.norm(moved.astype(np.float64) - target, axis=-1)
     assert expected.min() > 0
-    np.testing.assert_allclose(losses.pose_distance(jnp.asarray(moved), jnp.asarray(target)), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.pose_distance(jnp.asarray(moved), jnp.asarray(target)), expected, rtol=1e-5
+    )
 
 
 def test_a_pose_that_is_not_a_number_is_seen(poses):
@@ -120,16 +134,24 @@ def test_a_pose_that_is_not_a_number_is_seen(poses):
     broken = jnp.asarray(poses[0]).at[1, 2, 3, 0].set(jnp.nan)
     for first, second in ((broken, jnp.asarray(poses[1])), (jnp.asarray(poses[1]), broken)):
         assert np.isnan(losses.pose_distance(first, second)[1, 2, 3])
-        assert np.isnan(losses.weighted_joint_error(first, second, WEIGHTS)).tolist() == [False, True, False]
+        assert np.isnan(losses.weighted_joint_error(first, second, WEIGHTS)).tolist() == [
+            False,
+            True,
+            False,
+        ]
         assert np.isnan(losses.velocity_error(first, second)).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("shape", [(B, 1, J, 3), (1, F, J, 3), (B, F, 1, 3), (B, F, J, 1)])
-@pytest.mark.parametrize("function", [
-    losses.pose_distance,
-    lambda first, second: losses.weighted_joint_error(first, second, WEIGHTS),
-    losses.velocity_error,
-], ids=["pose_distance", "weighted_joint_error", "velocity_error"])  # fmt: skip
+@pytest.mark.parametrize(
+    "function",
+    [
+        losses.pose_distance,
+        lambda first, second: losses.weighted_joint_error(first, second, WEIGHTS),
+        losses.velocity_error,
+    ],
+    ids=["pose_distance", "weighted_joint_error", "velocity_error"],
+)
 def test_shapes_that_would_broadcast_raise(poses, function, shape):
     with pytest.raises((ValueError, TypeError)):
         function(jnp.asarray(poses[0]), jnp.zeros(shape))

@@ -62,7 +62,9 @@ def test_shapes_that_do_not_fit(function, shape, poses):
 def test_p_mpjpe_ignores_similarity_transforms(poses):
     predicted, target = poses
     rng = np.random.default_rng(4)
-    turned = predicted @ random_rotations(rng, 12) * rng.uniform(0.2, 5, (12, 1, 1)) + rng.normal(size=(12, 1, 3))
+    turned = predicted @ random_rotations(rng, 12) * rng.uniform(0.2, 5, (12, 1, 1)) + rng.normal(
+        size=(12, 1, 3)
+    )
     reference = poses_3d.p_mpjpe_per_frame(predicted, target)
     np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(turned, target), reference, rtol=1e-10)
     assert np.all(np.abs(poses_3d.mpjpe_per_frame(turned, target) - reference) > 1e-2)
@@ -93,7 +95,11 @@ def test_procrustes_is_the_least_squares_optimum(poses):
         orthogonal, upper = np.linalg.qr(turn)
         turn = orthogonal * np.sign(np.diagonal(upper, axis1=1, axis2=2))[:, None, :]
         centre = aligned.mean(1, keepdims=True)
-        other = (aligned - centre) @ turn * (1 + 0.02 * rng.normal()) + centre + 0.02 * rng.normal(size=3)
+        other = (
+            (aligned - centre) @ turn * (1 + 0.02 * rng.normal())
+            + centre
+            + 0.02 * rng.normal(size=3)
+        )
         assert np.all(np.sum((other - target) ** 2, axis=(1, 2)) > best)
 
 
@@ -114,14 +120,18 @@ def test_degenerate_poses(point, poses):
     np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(noisy, target), spread, rtol=1e-9)
     assert np.isfinite(poses_3d.n_mpjpe_per_frame(collapsed, target)).all()
     line = target * np.array([1.0, 0.0, 0.0])
-    np.testing.assert_allclose(poses_3d.p_mpjpe_per_frame(2 * line[..., [1, 0, 2]], line), 0, atol=1e-12)
+    np.testing.assert_allclose(
+        poses_3d.p_mpjpe_per_frame(2 * line[..., [1, 0, 2]], line), 0, atol=1e-12
+    )
 
 
 def test_n_mpjpe_ignores_scale(poses):
     predicted, target = poses
     scale = np.linspace(0.1, 4, 12)[:, None, None]
     reference = poses_3d.n_mpjpe_per_frame(predicted, target)
-    np.testing.assert_allclose(poses_3d.n_mpjpe_per_frame(scale * predicted, target), reference, rtol=1e-12)
+    np.testing.assert_allclose(
+        poses_3d.n_mpjpe_per_frame(scale * predicted, target), reference, rtol=1e-12
+    )
     np.testing.assert_allclose(poses_3d.n_mpjpe_per_frame(scale * target, target), 0, atol=1e-14)
     shifted = poses_3d.n_mpjpe_per_frame(predicted + 0.5, target)
     assert np.all(np.abs(shifted - reference) > 1e-3)
@@ -130,15 +140,21 @@ def test_n_mpjpe_ignores_scale(poses):
 def test_n_mpjpe_of_zero_is_the_plain_error(poses):
     zero = np.zeros_like(poses[1])
     np.testing.assert_allclose(
-        poses_3d.n_mpjpe_per_frame(zero, poses[1]), poses_3d.mpjpe_per_frame(zero, poses[1]), rtol=1e-15
+        poses_3d.n_mpjpe_per_frame(zero, poses[1]),
+        poses_3d.mpjpe_per_frame(zero, poses[1]),
+        rtol=1e-15,
     )
 
 
 def test_velocity_and_acceleration_by_hand(poses):
     predicted = moved(poses[1][0], [0.0, 1.0, 4.0, 9.0])
     target = moved(poses[1][0], [0.0, 0.0, 0.0, 0.0])
-    np.testing.assert_allclose(poses_3d.velocity_error_per_step(predicted, target), [1, 3, 5], rtol=1e-12)
-    np.testing.assert_allclose(poses_3d.acceleration_error_per_step(predicted, target), [2, 2], rtol=1e-12)
+    np.testing.assert_allclose(
+        poses_3d.velocity_error_per_step(predicted, target), [1, 3, 5], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        poses_3d.acceleration_error_per_step(predicted, target), [2, 2], rtol=1e-12
+    )
 
 
 def test_action_average_against_frame_average(poses):
@@ -147,7 +163,9 @@ def test_action_average_against_frame_average(poses):
     sequences = [
         SequencePoses("Walking", moved(pose, [0.010]), pose[None], np.array([True])),
         SequencePoses("Sitting", moved(pose, [0.085]), pose[None], np.array([True])),
-        SequencePoses("Walking", moved(pose, [0.030] * 3), moved(pose, [0.0] * 3), np.ones(3, bool)),
+        SequencePoses(
+            "Walking", moved(pose, [0.030] * 3), moved(pose, [0.0] * 3), np.ones(3, bool)
+        ),
     ]
     scores = score_sequences(iter(sequences), metrics=("mpjpe",))
     assert list(scores["per_action"]) == ["Sitting", "Walking"]
@@ -168,7 +186,9 @@ def test_uncounted_frames_change_nothing(poses):
     means = scores["mean_over_frames"]
     assert scores["frames"] == 4
     assert means["mpjpe_mm"] == pytest.approx((1 + 3 + 4 + 9) / 4)
-    assert means["mpjve_mm"] == pytest.approx((2 + 5) / 2)  # 2 mm and 5 mm; the two steps at frame 2 are out
+    assert means["mpjve_mm"] == pytest.approx(
+        (2 + 5) / 2
+    )  # 2 mm and 5 mm; the two steps at frame 2 are out
     assert means["acceleration_mm"] is None  # no three neighbours count
     assert scores["mean_over_actions"]["acceleration_mm"] is None
 
@@ -186,12 +206,19 @@ def test_an_action_without_steps_is_left_out_of_the_velocity(poses):
     pose = poses[1][0]
     sequences = [
         SequencePoses("Sitting", moved(pose, [0.0]), pose[None], np.array([True])),
-        SequencePoses("Walking", moved(pose, [0.0, 0.004]), moved(pose, [0.0, 0.0]), np.ones(2, bool)),
-        SequencePoses("Waiting", moved(pose, [0.5]), pose[None], np.array([False])),  # nothing counts: no such action
+        SequencePoses(
+            "Walking", moved(pose, [0.0, 0.004]), moved(pose, [0.0, 0.0]), np.ones(2, bool)
+        ),
+        SequencePoses(
+            "Waiting", moved(pose, [0.5]), pose[None], np.array([False])
+        ),  # nothing counts: no such action
     ]
     scores = score_sequences(sequences, metrics=("mpjve", "mpjpe"))
     assert scores["per_action"]["Sitting"]["mpjve_mm"] is None
-    assert scores["mean_over_actions"] == {"mpjve_mm": pytest.approx(4), "mpjpe_mm": pytest.approx(1)}
+    assert scores["mean_over_actions"] == {
+        "mpjve_mm": pytest.approx(4),
+        "mpjpe_mm": pytest.approx(1),
+    }
     assert "Waiting" not in scores["per_action"]
 
 

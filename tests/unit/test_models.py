@@ -29,12 +29,17 @@ def params():
     """Away from the initialisation, so that position terms and norms count."""
     initial = jax.jit(NETWORK.init)(jax.random.key(0), jnp.zeros((B, F, J, 2)))["params"]
     generator = np.random.default_rng(1)
-    return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.1 * generator.normal(size=leaf.shape).astype(np.float32), initial)
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.1 * generator.normal(size=leaf.shape).astype(np.float32),
+        initial,
+    )
 
 
 @pytest.fixture(scope="module")
 def forward(keypoints_2d):
-    pose, features = jax.jit(lambda params: NETWORK.apply({"params": params}, keypoints_2d))(params())
+    pose, features = jax.jit(lambda params: NETWORK.apply({"params": params}, keypoints_2d))(
+        params()
+    )
     return np.asarray(pose), jax.tree.map(np.asarray, features)
 
 
@@ -61,7 +66,10 @@ def test_attention_against_loops():
     tokens = jnp.asarray(np.random.default_rng(2).normal(size=(3, J, C)), jnp.float32)
     weights = module.init(jax.random.key(1), tokens)["params"]
     mixed, probabilities = jax.jit(module.apply)({"params": weights}, tokens)
-    tokens, weights = np.asarray(tokens), jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights)
+    tokens, weights = (
+        np.asarray(tokens),
+        jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights),
+    )
     for n in range(3):
         qkv = tokens[n] @ weights["qkv"]["kernel"] + weights["qkv"]["bias"]
         together = np.zeros((J, C))
@@ -72,14 +80,20 @@ def test_attention_against_loops():
                 share /= share.sum()
                 np.testing.assert_allclose(probabilities[n, head, i], share, atol=1e-6)
                 together[i, head * size : (head + 1) * size] = share @ value
-        np.testing.assert_allclose(mixed[n], together @ weights["out"]["kernel"] + weights["out"]["bias"], atol=1e-5)
+        np.testing.assert_allclose(
+            mixed[n], together @ weights["out"]["kernel"] + weights["out"]["bias"], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("frames", "width", "depth"), [(243, 512, 8), (27, 64, 2), (9, 16, 1)])
 def test_number_of_parameters(frames, width, depth):
     """2 L (8 C^2 + 11 C) + 3 C + (J + T) C + 4 C + 2 C + 3 C + 3 (docs/methods/lifting.md#cost)."""
-    network = MixSTE(joints=17, frames=frames, width=width, depth=depth, heads=8, mlp_ratio=2.0, drop_path=0.0)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32))
+    network = MixSTE(
+        joints=17, frames=frames, width=width, depth=depth, heads=8, mlp_ratio=2.0, drop_path=0.0
+    )
+    shapes = jax.eval_shape(
+        network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32)
+    )
     blocks = 2 * depth * (8 * width**2 + 11 * width)
     assert count_parameters(shapes["params"]) == blocks + (3 + 17 + frames + 4 + 2 + 3) * width + 3
 
@@ -98,17 +112,21 @@ def test_initialisation_is_torchs():
         fan_in = {"joint_embedding": 2, "mlp_out": 128}
         bound = next((size for name, size in fan_in.items() if name in path), 64) ** -0.5
         assert np.abs(leaf).max() <= bound, path
-        if leaf.size >= 64:  # a uniform law: reaches its bounds, and its deviation is the bound over sqrt(3)
+        if (
+            leaf.size >= 64
+        ):  # a uniform law: reaches its bounds, and its deviation is the bound over sqrt(3)
             assert np.abs(leaf).max() > 0.9 * bound, path
             np.testing.assert_allclose(leaf.std(), bound / np.sqrt(3), rtol=0.25, err_msg=path)
             checked += 1
-    assert checked == 2 + 2 * 4 * 2 + 1  # embedding, four linear layers of both blocks, kernel of the head
+    assert (
+        checked == 2 + 2 * 4 * 2 + 1
+    )  # embedding, four linear layers of both blocks, kernel of the head
 
 
 def test_joints_that_start_told_apart():
-    tree = jax.jit(dataclasses.replace(NETWORK, joints=200, width=64, depth=1, joint_position_std=0.7).init)(
-        jax.random.key(4), jnp.zeros((1, F, 200, 2))
-    )["params"]
+    tree = jax.jit(
+        dataclasses.replace(NETWORK, joints=200, width=64, depth=1, joint_position_std=0.7).init
+    )(jax.random.key(4), jnp.zeros((1, F, 200, 2)))["params"]
     assert not tree["temporal_position"].any()
     np.testing.assert_allclose(np.std(tree["spatial_position"]), 0.7, rtol=0.05)
 
@@ -118,10 +136,14 @@ def test_linear_is_affine():
     module = Linear(6)
     weights = module.init(jax.random.key(0), inputs)["params"]
     expected = np.asarray(inputs) @ np.asarray(weights["kernel"]) + np.asarray(weights["bias"])
-    np.testing.assert_allclose(module.apply({"params": weights}, inputs), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        module.apply({"params": weights}, inputs), expected, rtol=1e-5, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize(("depth", "expected"), [(4, [0.0, 0.1, 0.2, 0.3]), (2, [0.0, 0.3]), (1, [0.0])])
+@pytest.mark.parametrize(
+    ("depth", "expected"), [(4, [0.0, 0.1, 0.2, 0.3]), (2, [0.0, 0.3]), (1, [0.0])]
+)
 def test_drop_rates_rise_linearly(depth, expected):
     """From 0 to the rate of the config, the same for both blocks of a pair."""
     positions = {"spatial_position": np.zeros((1, J, C)), "temporal_position": np.zeros((1, F, C))}
@@ -137,12 +159,16 @@ def test_drop_path_drops_whole_examples():
     apply = functools.partial(module.apply, {}, branch)
     dropped = np.asarray(apply(False, rngs={"drop_path": jax.random.key(0)}))
     kept = dropped[:, 0, 0] != 0
-    np.testing.assert_array_equal(dropped, np.broadcast_to(kept[:, None, None] / np.float32(1 - rate), dropped.shape))
+    np.testing.assert_array_equal(
+        dropped, np.broadcast_to(kept[:, None, None] / np.float32(1 - rate), dropped.shape)
+    )
     assert abs(kept.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / count)
     np.testing.assert_array_equal(apply(False, rngs={"drop_path": jax.random.key(0)}), dropped)
     assert (np.asarray(apply(False, rngs={"drop_path": jax.random.key(1)})) != dropped).any()
     np.testing.assert_array_equal(apply(True), branch)
-    np.testing.assert_array_equal(DropPath(0.0).apply({}, branch, False), branch)  # and needs no key
+    np.testing.assert_array_equal(
+        DropPath(0.0).apply({}, branch, False), branch
+    )  # and needs no key
 
 
 @functools.cache
@@ -150,7 +176,9 @@ def gradient_function(remat):
     network = dataclasses.replace(NETWORK, remat=remat)
 
     def loss(params, keypoints_2d, key):
-        pose, features = network.apply({"params": params}, keypoints_2d, deterministic=False, rngs={"drop_path": key})
+        pose, features = network.apply(
+            {"params": params}, keypoints_2d, deterministic=False, rngs={"drop_path": key}
+        )
         return jnp.square(pose).sum() + jnp.square(features["spatial_attention"][-1]).sum()
 
     return jax.jit(jax.value_and_grad(loss))
@@ -159,11 +187,20 @@ def gradient_function(remat):
 def test_remat_changes_nothing_but_memory(keypoints_2d):
     """The same loss and gradients, stochastic depth included; and the recomputation is really in the program."""
     key = jax.random.key(5)
-    (plain_loss, plain), (loss, gradient) = (gradient_function(remat)(params(), keypoints_2d, key) for remat in (False, True))
+    (plain_loss, plain), (loss, gradient) = (
+        gradient_function(remat)(params(), keypoints_2d, key) for remat in (False, True)
+    )
     np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain))
-    jax.tree.map(lambda ours, wanted: np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5 * largest), gradient, plain)
-    traces = [str(gradient_function(remat).trace(params(), keypoints_2d, key).jaxpr) for remat in (False, True)]
+    jax.tree.map(
+        lambda ours, wanted: np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5 * largest),
+        gradient,
+        plain,
+    )
+    traces = [
+        str(gradient_function(remat).trace(params(), keypoints_2d, key).jaxpr)
+        for remat in (False, True)
+    ]
     assert "remat" not in traces[0] and traces[1].count("remat") >= 2 * L
 
 
@@ -177,12 +214,18 @@ def test_stochastic_depth_is_on_only_in_training(keypoints_2d, forward):
 def test_bfloat16_computes_only(keypoints_2d, forward):
     """Parameters, pose and attention are float32, the blocks are bfloat16, and the result is near the float32 one."""
     network = dataclasses.replace(NETWORK, dtype=jnp.dtype(jnp.bfloat16))
-    with jax.numpy_dtype_promotion("standard"):  # flax's norms promote bfloat16 to float32 by themselves
+    with jax.numpy_dtype_promotion(
+        "standard"
+    ):  # flax's norms promote bfloat16 to float32 by themselves
         shapes = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)["params"]
-        pose, features = jax.jit(lambda params: network.apply({"params": params}, keypoints_2d))(params())
+        pose, features = jax.jit(lambda params: network.apply({"params": params}, keypoints_2d))(
+            params()
+        )
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
     assert pose.dtype == jnp.float32
-    assert {leaf.dtype for leaf in features["spatial"] + features["temporal"]} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in features["spatial"] + features["temporal"]} == {
+        jnp.dtype(jnp.bfloat16)
+    }
     assert {leaf.dtype for leaf in features["spatial_attention"]} == {jnp.dtype(jnp.float32)}
     np.testing.assert_allclose(pose, forward[0], atol=0.05 * np.abs(forward[0]).max())
     assert (np.asarray(pose) != forward[0]).any()

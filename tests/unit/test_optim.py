@@ -54,21 +54,38 @@ def test_rates_of_a_run(schedule, steps_per_epoch, warmup_epochs):
             progress = min(max((step - warmup) / (100 - warmup), 0.0), 1.0)
             value = 1e-5 + (2e-3 - 1e-5) * (1 + math.cos(math.pi * progress)) / 2
         expected.append(value * (min((step + 1) / warmup, 1.0) if warmup else 1.0))
-    np.testing.assert_allclose(jax.jit(jax.vmap(rate))(jnp.arange(121)), expected, rtol=1e-4, atol=1e-9)
-    np.testing.assert_allclose([rate(step) for step in (0, 37)], [expected[0], expected[37]], rtol=1e-4)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(rate))(jnp.arange(121)), expected, rtol=1e-4, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        [rate(step) for step in (0, 37)], [expected[0], expected[37]], rtol=1e-4
+    )
 
 
 def test_landmarks_of_the_schedules():
     decay, cosine = rate_of("epoch_decay"), rate_of("cosine", warmup_epochs=2.0)
-    np.testing.assert_allclose([decay(0), decay(9), decay(10), decay(99)], [2e-3, 2e-3, 1.8e-3, 2e-3 * 0.9**9], rtol=1e-5)
-    np.testing.assert_allclose([cosine(0), cosine(9), cosine(19), cosine(60)], [1e-4, 1e-3, 2e-3, (2e-3 + 1e-5) / 2], rtol=1e-5)
+    np.testing.assert_allclose(
+        [decay(0), decay(9), decay(10), decay(99)], [2e-3, 2e-3, 1.8e-3, 2e-3 * 0.9**9], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        [cosine(0), cosine(9), cosine(19), cosine(60)],
+        [1e-4, 1e-3, 2e-3, (2e-3 + 1e-5) / 2],
+        rtol=1e-5,
+    )
     np.testing.assert_allclose(cosine(100), 1e-5, rtol=1e-4)
     drops = rate_of("steps")
-    np.testing.assert_allclose([drops(29), drops(30), drops(74), drops(75), drops(99)], [2e-3, 2e-4, 2e-4, 2e-5, 2e-5], rtol=1e-5)
+    np.testing.assert_allclose(
+        [drops(29), drops(30), drops(74), drops(75), drops(99)],
+        [2e-3, 2e-4, 2e-4, 2e-5, 2e-5],
+        rtol=1e-5,
+    )
 
 
 def test_unknown_schedule_is_refused():
-    with pytest.raises(UserError, match=r"^optim.schedule is 'linear': set it to one of \['epoch_decay', 'cosine', 'steps'\].$"):
+    with pytest.raises(
+        UserError,
+        match=r"^optim.schedule is 'linear': set it to one of \['epoch_decay', 'cosine', 'steps'\].$",
+    ):
         rate_of("linear")
 
 
@@ -83,11 +100,17 @@ class AdamW:
         self.first = BETA1 * self.first + (1 - BETA1) * gradient
         self.second = BETA2 * self.second + (1 - BETA2) * gradient**2
         corrected = self.first / (1 - BETA1**self.count), self.second / (1 - BETA2**self.count)
-        self.value = self.value * (1 - rate * decay) - rate * corrected[0] / (np.sqrt(corrected[1]) + EPSILON)
+        self.value = self.value * (1 - rate * decay) - rate * corrected[0] / (
+            np.sqrt(corrected[1]) + EPSILON
+        )
 
 
 PARAMS = {
-    "student": {"head": {"kernel": (3, 2), "bias": (2,)}, "block_1": {"kernel": (2, 2)}, "block_10": {"kernel": (2,)}},
+    "student": {
+        "head": {"kernel": (3, 2), "bias": (2,)},
+        "block_1": {"kernel": (2, 2)},
+        "block_10": {"kernel": (2,)},
+    },
     "projectors": {"layer_1": {"kernel": (2, 3)}},
     "temperature": (),
 }
@@ -109,12 +132,21 @@ WANTED = {  # factor, decay, plain
 
 
 def named(tree):
-    return {jax.tree_util.keystr(where, simple=True, separator="/"): leaf for where, leaf in jax.tree.leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(where, simple=True, separator="/"): leaf
+        for where, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def build(rate, *, groups=(), clip_norm=0.0):
     return optim.build_optimizer(
-        rate, weight_decay=0.05, beta1=BETA1, beta2=BETA2, epsilon=EPSILON, clip_norm=clip_norm, groups=groups
+        rate,
+        weight_decay=0.05,
+        beta1=BETA1,
+        beta2=BETA2,
+        epsilon=EPSILON,
+        clip_norm=clip_norm,
+        groups=groups,
     )
 
 
@@ -122,7 +154,11 @@ def build(rate, *, groups=(), clip_norm=0.0):
 @pytest.mark.parametrize("groups", [(), GROUPS], ids=["one group", "groups"])
 def test_optimiser_against_numpy(groups, clip_norm):
     generator = np.random.default_rng(0)
-    params = jax.tree.map(lambda shape: generator.normal(size=shape).astype(np.float32), PARAMS, is_leaf=lambda x: isinstance(x, tuple))
+    params = jax.tree.map(
+        lambda shape: generator.normal(size=shape).astype(np.float32),
+        PARAMS,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
     oracles = {name: AdamW(value) for name, value in named(params).items()}
     assert oracles.keys() == WANTED.keys()
     rate = rate_of("epoch_decay", steps_per_epoch=2.0)
@@ -130,10 +166,14 @@ def test_optimiser_against_numpy(groups, clip_norm):
     opt_state = optimizer.init(params)
     update = jax.jit(optimizer.update)
     for step in range(8):
-        gradients = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape).astype(np.float32), params)
+        gradients = jax.tree.map(
+            lambda leaf: generator.normal(size=leaf.shape).astype(np.float32), params
+        )
         updates, opt_state = update(gradients, opt_state, params)
         params = optax.apply_updates(params, updates)
-        norm = math.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in jax.tree.leaves(gradients)))
+        norm = math.sqrt(
+            sum(np.square(g, dtype=np.float64).sum() for g in jax.tree.leaves(gradients))
+        )
         scale = min(1.0, clip_norm / norm) if clip_norm else 1.0
         assert norm > 0.5
         now = 2e-3 * 0.9 ** (step // 2)
@@ -154,7 +194,10 @@ def test_small_gradients_are_not_clipped():
     gradients = {"a": jnp.full(3, 0.01), "b": jnp.full(2, -0.02)}
     group = (Group("", plain_sgd=True),)
     plain, clipped = (build(lambda step: 1.0, groups=group, clip_norm=clip) for clip in (0.0, 1.0))
-    results = [optimizer.update(gradients, optimizer.init(params), params)[0] for optimizer in (plain, clipped)]
+    results = [
+        optimizer.update(gradients, optimizer.init(params), params)[0]
+        for optimizer in (plain, clipped)
+    ]
     jax.tree.map(np.testing.assert_array_equal, *results)
     np.testing.assert_allclose(results[0]["a"], -gradients["a"])
 
@@ -180,8 +223,12 @@ def run_steps(method, steps, *, ema_decay=0.0, current=None):
     batch, key = {"target": jnp.ones((2, 4))}, jax.random.key(3)
     optimizer = build(lambda step: 0.1, groups=(Group("", plain_sgd=True),))
     if current is None:
-        current = state.create(method, optimizer, batch, key, with_ema=ema_decay > 0, mesh=mesh_of(1), fsdp=False)
-    function = build_step(method, optimizer, ema_decay=ema_decay, accumulate=1, layout=state.layout(current))
+        current = state.create(
+            method, optimizer, batch, key, with_ema=ema_decay > 0, mesh=mesh_of(1), fsdp=False
+        )
+    function = build_step(
+        method, optimizer, ema_decay=ema_decay, accumulate=1, layout=state.layout(current)
+    )
     losses, history = [], [np.asarray(current.params["student"])]
     for _ in range(steps):
         current, metrics = function(current, {}, batch, key)

@@ -8,10 +8,17 @@ from kdpose_jax.data import order
 
 def read(seed, first, steps, batch, count, hosts=1):
     """What all hosts together read from step `first` on, `[steps, batch]`."""
-    return np.stack([
-        np.concatenate([order.batch_examples(seed, step, batch, count, host, hosts)[0] for host in range(hosts)])
-        for step in range(first, first + steps)
-    ])
+    return np.stack(
+        [
+            np.concatenate(
+                [
+                    order.batch_examples(seed, step, batch, count, host, hosts)[0]
+                    for host in range(hosts)
+                ]
+            )
+            for step in range(first, first + steps)
+        ]
+    )
 
 
 @pytest.mark.parametrize(("count", "batch"), [(12, 4), (10, 4), (7, 7), (5, 8), (1, 3), (13, 1)])
@@ -28,7 +35,10 @@ def test_positions_run_on():
     count, batch, seed = 10, 4, 5
     for step in range(12):
         positions = range(step * batch, (step + 1) * batch)
-        expected = [order.epoch_order(seed, position // count, count)[position % count] for position in positions]
+        expected = [
+            order.epoch_order(seed, position // count, count)[position % count]
+            for position in positions
+        ]
         examples, passes = order.batch_examples(seed, step, batch, count)
         assert examples.tolist() == expected
         assert passes.tolist() == [position // count for position in positions]

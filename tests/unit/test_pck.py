@@ -24,7 +24,12 @@ def test_relative_errors_by_hand():
 
 @pytest.mark.parametrize(
     ("predicted", "target", "length"),
-    [((2, 3, 2), (2, 4, 2), [1, 1]), ((2, 3, 3), (2, 3, 3), [1, 1]), ((2, 3, 2), (2, 3, 2), [1]), ((2, 3, 2), (2, 3, 2), [1, 0])],
+    [
+        ((2, 3, 2), (2, 4, 2), [1, 1]),
+        ((2, 3, 3), (2, 3, 3), [1, 1]),
+        ((2, 3, 2), (2, 3, 2), [1]),
+        ((2, 3, 2), (2, 3, 2), [1, 0]),
+    ],
 )
 def test_relative_errors_of_what_does_not_fit(predicted, target, length):
     with pytest.raises(ValueError):
@@ -34,12 +39,25 @@ def test_relative_errors_of_what_does_not_fit(predicted, target, length):
 def test_pck_by_hand():
     errors = np.array([[0.5, 0.1, 9.0], [0.51, 0.1, 9.0], [0.2, np.nan, 9.0], [0.2, 0.9, 9.0]])
     counted = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 0], [0, 1, 0]], bool)
-    scores = keypoints_2d.pck(errors, counted, 0.5, groups={"Both": (0, 1), "First": (0,), "Lost": (2,), "Half": (1, 2)}, mean_over=(0, 1, 2))
+    scores = keypoints_2d.pck(
+        errors,
+        counted,
+        0.5,
+        groups={"Both": (0, 1), "First": (0,), "Lost": (2,), "Half": (1, 2)},
+        mean_over=(0, 1, 2),
+    )
     third = 200 / 3  # both joints: 2 correct of 3; the threshold itself is correct
-    assert scores == pytest.approx({"Both": third, "First": third, "Lost": None, "Half": third, "Mean": third})
-    uneven = keypoints_2d.pck(errors, counted & np.array([1, 0, 0]).astype(bool), 0.1, groups={}, mean_over=(0, 1))
+    assert scores == pytest.approx(
+        {"Both": third, "First": third, "Lost": None, "Half": third, "Mean": third}
+    )
+    uneven = keypoints_2d.pck(
+        errors, counted & np.array([1, 0, 0]).astype(bool), 0.1, groups={}, mean_over=(0, 1)
+    )
     assert uneven == {"Mean": 0.0}
-    assert keypoints_2d.pck(errors, np.zeros_like(counted), 0.5, groups={}, mean_over=(0, 1))["Mean"] is None
+    assert (
+        keypoints_2d.pck(errors, np.zeros_like(counted), 0.5, groups={}, mean_over=(0, 1))["Mean"]
+        is None
+    )
 
 
 def test_mean_weighs_joints_by_their_counts():
@@ -66,7 +84,10 @@ def test_truth_scores_100_and_shifts_by_their_length(skeleton):
     protocol = pck.open_protocol(persons, views={"image": SIDE}, **SETTINGS)
     # 19 pixels of 100 are within 0.2 of the torso and 21 are not; two of the five persons are moved too far.
     shift = np.array([0, 19, 21, 19, 21.0])[:, None, None] * np.array([0.6, 0.8])
-    predictions = {"plain": answering(persons, joints, SIDE), "flip": answering(persons, joints + shift, SIDE)}
+    predictions = {
+        "plain": answering(persons, joints, SIDE),
+        "flip": answering(persons, joints + shift, SIDE),
+    }
     record = json.loads(json.dumps(protocol.full(predictions, lambda chosen: chosen)))
     assert record["persons"] == 5
     groups = pck.joint_groups(skeleton)
@@ -78,19 +99,28 @@ def test_truth_scores_100_and_shifts_by_their_length(skeleton):
 
 def test_joint_groups():
     groups = pck.joint_groups(MPII_16)
-    assert sorted(joint for joints in groups.values() for joint in joints) == [j for j in range(16) if j not in (6, 7)]
+    assert sorted(joint for joints in groups.values() for joint in joints) == [
+        j for j in range(16) if j not in (6, 7)
+    ]
     assert groups["Ankle"] == (0, 5) and groups["Head top"] == (9,)
-    assert {len(joints) for name, joints in pck.joint_groups(COCO_17).items() if name != "Nose"} == {2}
+    assert {
+        len(joints) for name, joints in pck.joint_groups(COCO_17).items() if name != "Nose"
+    } == {2}
 
 
 def test_head_as_the_reference():
     joints = standing(MPII_16)
     persons = people(MPII_16, joints, np.ones(joints.shape[:2], bool))
-    protocol = pck.open_protocol(persons, views={"image": SIDE}, flip=False, reference="head", threshold=0.5)
+    protocol = pck.open_protocol(
+        persons, views={"image": SIDE}, flip=False, reference="head", threshold=0.5
+    )
     np.testing.assert_allclose(protocol.lengths, 20, rtol=1e-5)
     everybody = np.arange(5)
     for shift, expected in ((9.9, 100.0), (10.1, 0.0)):
-        assert protocol.score(answering(persons, joints + (0, shift), SIDE), everybody)["Mean"] == expected
+        assert (
+            protocol.score(answering(persons, joints + (0, shift), SIDE), everybody)["Mean"]
+            == expected
+        )
 
 
 def test_who_has_no_torso_or_no_joint_does_not_count():
@@ -120,12 +150,18 @@ def test_quick_spreads_over_the_persons():
         source, score = protocol.quick(count)
         np.testing.assert_array_equal(source.examples, expected)
         chosen = people(
-            COCO_17, joints[expected], np.ones((len(source), 17), bool), center=persons.center[expected], scale=persons.scale[expected]
+            COCO_17,
+            joints[expected],
+            np.ones((len(source), 17), bool),
+            center=persons.center[expected],
+            scale=persons.scale[expected],
         )
         assert score(answering(chosen, joints[expected], SIDE)) == {protocol.best_metric: 100.0}
         assert len(source) == len(expected) and source.unit == protocol.unit == ("persons", 1)
     batch = protocol.quick(3)[0].gather(np.array([1]))
-    np.testing.assert_allclose(batch["joints"], answering(persons, joints, SIDE)["joints"][[4]], atol=1e-3)
+    np.testing.assert_allclose(
+        batch["joints"], answering(persons, joints, SIDE)["joints"][[4]], atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", ["joints", "scores"])
@@ -136,13 +172,18 @@ def test_a_prediction_that_is_no_number(name, value):
     protocol = pck.open_protocol(persons, views={"image": SIDE}, **SETTINGS)
     prediction = {key: np.array(array) for key, array in answering(persons, joints, SIDE).items()}
     prediction[name][3, 2] = value
-    with pytest.raises(UserError, match=r"predicted .* of person 4 in '003.jpg' and of 0 more .*: check the checkpoint"):
+    with pytest.raises(
+        UserError,
+        match=r"predicted .* of person 4 in '003.jpg' and of 0 more .*: check the checkpoint",
+    ):
         protocol.score(prediction, np.arange(5))
 
 
 def test_a_prediction_of_another_shape():
     joints = standing(COCO_17)
-    protocol = pck.open_protocol(people(COCO_17, joints, np.ones(joints.shape[:2], bool)), views={"image": SIDE}, **SETTINGS)
+    protocol = pck.open_protocol(
+        people(COCO_17, joints, np.ones(joints.shape[:2], bool)), views={"image": SIDE}, **SETTINGS
+    )
     with pytest.raises(ValueError, match="holds no poses of 4 persons"):
         protocol.score({"joints": np.zeros((5, 17, 2)), "scores": np.zeros((5, 17))}, np.arange(4))
 
@@ -164,8 +205,12 @@ def test_bad_settings(changed, message):
 def test_data_without_the_reference():
     joints = standing(COCO_17)
     persons = people(COCO_17, joints, np.ones(joints.shape[:2], bool))
-    with pytest.raises(UserError, match="skeleton coco_17 has no upper_neck and no head_top: set it to 'torso'"):
-        pck.open_protocol(persons, views={"image": SIDE}, flip=True, reference="head", threshold=0.2)
+    with pytest.raises(
+        UserError, match="skeleton coco_17 has no upper_neck and no head_top: set it to 'torso'"
+    ):
+        pck.open_protocol(
+            persons, views={"image": SIDE}, flip=True, reference="head", threshold=0.2
+        )
     nobody = people(COCO_17, joints, np.zeros(joints.shape[:2], bool))
     with pytest.raises(UserError, match="No test person has both ends of the torso labelled"):
         pck.open_protocol(nobody, views={"image": SIDE}, **SETTINGS)

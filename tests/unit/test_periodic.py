@@ -13,7 +13,10 @@ from kdpose_jax.train.logs import MetricsLog, Progress, mean_metrics
 
 
 def test_metrics_are_divided_once():
-    collected = [{"loss": (np.float32(6.0), np.float32(2))}, {"loss": (np.float32(1.0), np.float32(8))}]
+    collected = [
+        {"loss": (np.float32(6.0), np.float32(2))},
+        {"loss": (np.float32(1.0), np.float32(8))},
+    ]
     assert mean_metrics(collected) == {"loss": pytest.approx(0.7)}  # not the mean of 3 and 0.125
     assert mean_metrics([]) == {}
 
@@ -31,7 +34,9 @@ def test_log_goes_on_without_gap_or_double(tmp_path):
     assert json.loads(path.read_text().splitlines()[0]) == {"step": 5, "loss": 5.0, "bad": None}
     with path.open("a") as file:
         file.write('{"step": 17, "lo')  # a kill in the middle of a line
-    log = MetricsLog(str(tmp_path), first_step=10, writes=True)  # the last checkpoint was of step 10
+    log = MetricsLog(
+        str(tmp_path), first_step=10, writes=True
+    )  # the last checkpoint was of step 10
     log.write(15, {"loss": 1.5})
     log.close()
     assert steps_in(path) == [5, 10, 15]
@@ -84,7 +89,15 @@ def test_progress_line_says_rate_terms_and_time_left(monkeypatch):
     clock = iter([0.0, 10.0, 10.0])
     monkeypatch.setattr("kdpose_jax.train.logs.time.perf_counter", lambda: next(clock))
     shown = []
-    progress = Progress("student", first_step=100, steps=300, steps_per_epoch=50.0, unit=("frames", 27), shown=("loss",), show=shown.append)
+    progress = Progress(
+        "student",
+        first_step=100,
+        steps=300,
+        steps_per_epoch=50.0,
+        unit=("frames", 27),
+        shown=("loss",),
+        show=shown.append,
+    )
     rates = progress.line(200, {"loss": 0.25, "task": 1.0}, waited=0.5)
     assert rates == {"frames_per_second": 270.0, "data_wait_seconds": 0.5, "interval_seconds": 10.0}
     assert shown == ["student  step 200/300  epoch 4.00  270 frames/s  loss 0.25  0:10 left"]

@@ -23,15 +23,24 @@ def persons():
     scale = np.repeat(generator.uniform(0.4, 0.75, (count, 1)), 2, axis=1).astype(np.float32)
     photograph = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     photograph[..., 0], photograph[..., 1] = np.arange(WIDTH), np.arange(HEIGHT)[:, None]
-    low = np.floor(center - 100 * scale).astype(np.int32) - generator.integers(1, 8, (count, 2), dtype=np.int32)
+    low = np.floor(center - 100 * scale).astype(np.int32) - generator.integers(
+        1, 8, (count, 2), dtype=np.int32
+    )
     high = np.ceil(center + 100 * scale).astype(np.int32) + 3
     joints = generator.uniform(20, 180, (count, 17, 2))
     found = people(
-        COCO_17, joints, generator.random((count, 17)) < 0.8, center=center, scale=scale,
-        region=np.concatenate([low, high - low], axis=1), photograph=np.tile(np.array([WIDTH, HEIGHT], np.int32), (count, 1)),
-    )  # fmt: skip
+        COCO_17,
+        joints,
+        generator.random((count, 17)) < 0.8,
+        center=center,
+        scale=scale,
+        region=np.concatenate([low, high - low], axis=1),
+        photograph=np.tile(np.array([WIDTH, HEIGHT], np.int32), (count, 1)),
+    )
     regions = (photograph[y : y + h, x : x + w, ::-1] for x, y, w, h in found.region.tolist())
-    return dataclasses.replace(found, image=tuple(cv2.imencode(".png", region)[1].ravel() for region in regions))
+    return dataclasses.replace(
+        found, image=tuple(cv2.imencode(".png", region)[1].ravel() for region in regions)
+    )
 
 
 @pytest.mark.parametrize("side", [32, 64, 256])
@@ -53,11 +62,16 @@ def test_pixels_come_back(persons, side):
     source = person_records.open_evaluation(persons, views={"image": side})
     everybody = np.arange(len(source))
     pictures = source.gather(everybody)["image"]  # [N, S, S, 3]
-    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1)[:: side // 32, :: side // 32].reshape(-1, 2)
+    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1)[
+        :: side // 32, :: side // 32
+    ].reshape(-1, 2)
     differences = []
     for start in range(0, len(grid), 17):
         pixels = np.resize(grid[start : start + 17], (17, 2))
-        prediction = {"joints": np.tile(pixels.astype(np.float64), (len(source), 1, 1)), "scores": np.ones((len(source), 17))}
+        prediction = {
+            "joints": np.tile(pixels.astype(np.float64), (len(source), 1, 1)),
+            "scores": np.ones((len(source), 17)),
+        }
         found = crop_predictions.photograph_joints(prediction, persons, everybody, side)
         seen = pictures[:, pixels[:, 1], pixels[:, 0], :2].astype(np.float64)
         differences.append(found - seen)

@@ -15,7 +15,9 @@ from kdpose_jax.tasks import sparse_lifting
 B, F, J, C, A = 2, 9, 5, 6, 2
 GRID = np.array([1, 4, 7])
 CHOSEN = np.array([[0, 4, 8], [2, 3, 7]])  # keyframes of each window's own, at the very ends too
-wraps = pytest.mark.parametrize("wrap", [lambda function: function, jax.jit], ids=["eager", "jitted"])
+wraps = pytest.mark.parametrize(
+    "wrap", [lambda function: function, jax.jit], ids=["eager", "jitted"]
+)
 both_grids = pytest.mark.parametrize("keyframes", [GRID, CHOSEN], ids=["grid", "per window"])
 
 
@@ -41,9 +43,16 @@ def context_oracle(embeddings, keyframes, context, reach, temperature):
         middle = keyframes_of(keyframes, b)[k]
         scores = {}
         for m in range(max(0, middle - reach), min(F - 1, middle + reach) + 1):
-            one, other = embeddings[b, middle, j].astype(np.float64), embeddings[b, m, j].astype(np.float64)
+            one, other = (
+                embeddings[b, middle, j].astype(np.float64),
+                embeddings[b, m, j].astype(np.float64),
+            )
             cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-            scores[m] = {"dynamic": np.exp(cosine / temperature), "mean": 1.0, "keyframe": float(m == middle)}[context]
+            scores[m] = {
+                "dynamic": np.exp(cosine / temperature),
+                "mean": 1.0,
+                "keyframe": float(m == middle),
+            }[context]
         for m, score in scores.items():
             alpha[b, k, j, m - middle + reach] = score / sum(scores.values())
     return alpha
@@ -51,22 +60,31 @@ def context_oracle(embeddings, keyframes, context, reach, temperature):
 
 @wraps
 @both_grids
-@pytest.mark.parametrize(("context", "reach"), [("dynamic", 3), ("mean", 3), ("keyframe", 3), ("dynamic", 0), ("mean", 0), ("dynamic", 12)])
+@pytest.mark.parametrize(
+    ("context", "reach"),
+    [("dynamic", 3), ("mean", 3), ("keyframe", 3), ("dynamic", 0), ("mean", 0), ("dynamic", 12)],
+)
 def test_context_weights(wrap, keyframes, context, reach):
     embeddings = draw(B, F, J, C)
 
     def weights(embeddings, keyframes):
-        return losses.context_weights(embeddings, keyframes, context=context, reach=reach, temperature=0.3)
+        return losses.context_weights(
+            embeddings, keyframes, context=context, reach=reach, temperature=0.3
+        )
 
     found = np.asarray(wrap(weights)(jnp.asarray(embeddings), jnp.asarray(keyframes, jnp.int32)))
-    np.testing.assert_allclose(found, context_oracle(embeddings, keyframes, context, reach, 0.3), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        found, context_oracle(embeddings, keyframes, context, reach, 0.3), rtol=1e-4, atol=1e-6
+    )
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-6)
 
 
 def test_still_joints_average_and_fast_ones_keep_to_the_keyframe():
     embeddings = np.tile(draw(1, 1, J, C), (1, F, 1, 1))
     embeddings[:, :, 1] = draw(1, F, C, seed=5)  # joint 1 changes at every frame
-    weights = losses.context_weights(jnp.asarray(embeddings), jnp.asarray([4]), context="dynamic", reach=2, temperature=0.05)
+    weights = losses.context_weights(
+        jnp.asarray(embeddings), jnp.asarray([4]), context="dynamic", reach=2, temperature=0.05
+    )
     np.testing.assert_allclose(weights[0, 0, 0], 0.2, atol=1e-5)
     assert weights[0, 0, 1, 2] > 0.99
 
@@ -75,8 +93,13 @@ def test_still_joints_average_and_fast_ones_keep_to_the_keyframe():
 @both_grids
 @pytest.mark.parametrize("trailing", [(C,), (A, J), ()], ids=["embeddings", "attention", "scalars"])
 def test_gathered_context(wrap, keyframes, trailing):
-    values, alpha = draw(B, F, J, *trailing), context_oracle(draw(B, F, J, C), keyframes, "dynamic", 3, 0.5)
-    found = wrap(losses.gather_context)(jnp.asarray(values), jnp.asarray(keyframes), jnp.asarray(alpha, jnp.float32))
+    values, alpha = (
+        draw(B, F, J, *trailing),
+        context_oracle(draw(B, F, J, C), keyframes, "dynamic", 3, 0.5),
+    )
+    found = wrap(losses.gather_context)(
+        jnp.asarray(values), jnp.asarray(keyframes), jnp.asarray(alpha, jnp.float32)
+    )
     expected = np.zeros((B, 3, J, *trailing))
     for b, k, j in np.ndindex(B, 3, J):
         for column in range(7):
@@ -97,12 +120,17 @@ def normed(values):
 def test_embedding_loss(wrap, weighted):
     student, teacher = draw(B, 3, J, C), 5 * draw(B, 3, J, C, seed=1) + 2
     omega = np.abs(draw(B, 3, J, seed=2)) if weighted else None
-    found = wrap(lambda *arrays: losses.embedding_loss(*arrays, None if omega is None else jnp.asarray(omega)))(
-        jnp.asarray(student), jnp.asarray(teacher)
-    )
+    found = wrap(
+        lambda *arrays: losses.embedding_loss(
+            *arrays, None if omega is None else jnp.asarray(omega)
+        )
+    )(jnp.asarray(student), jnp.asarray(teacher))
     expected = np.zeros(B)
     for b, k, j, c in np.ndindex(B, 3, J, C):
-        difference = normed(student[b, k, j].astype(np.float64))[c] - normed(teacher[b, k, j].astype(np.float64))[c]
+        difference = (
+            normed(student[b, k, j].astype(np.float64))[c]
+            - normed(teacher[b, k, j].astype(np.float64))[c]
+        )
         expected[b] += difference**2 * (1.0 if omega is None else omega[b, k, j]) / (3 * J * C)
     assert found.shape == (B,)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -147,7 +175,12 @@ def test_adjacency():
     np.testing.assert_array_equal(losses.adjacency(hops, "kl"), near)
     assert losses.adjacency(hops, "full").sum() == 17 * 17
     wide = losses.adjacency(hops, "hop2")
-    two_apart = {(i, j) for i in range(17) for j in range(17) if i != j and not near[i, j] and (near[i] * near[j]).any()}
+    two_apart = {
+        (i, j)
+        for i in range(17)
+        for j in range(17)
+        if i != j and not near[i, j] and (near[i] * near[j]).any()
+    }
     assert {(i, j) for i in range(17) for j in range(17) if wide[i, j] == 0.5} == two_apart
     np.testing.assert_array_equal(wide[near == 1], 1)
     assert (8, 0) in two_apart and (8, 12) in two_apart and wide.sum() == 49 + 0.5 * len(two_apart)
@@ -162,11 +195,16 @@ CHAIN = np.abs(np.subtract.outer(np.arange(J), np.arange(J)))  # hops of a chain
 def test_attention_loss(wrap, kind, heads):
     student, teacher = attention_maps(B, 3, heads, J, J), attention_maps(B, 3, heads, J, J, seed=1)
     adjacent = losses.adjacency(CHAIN, kind)
-    found = wrap(lambda *maps: losses.attention_loss(*maps, adjacent, kind))(*(jnp.asarray(m, jnp.float32) for m in (student, teacher)))
+    found = wrap(lambda *maps: losses.attention_loss(*maps, adjacent, kind))(
+        *(jnp.asarray(m, jnp.float32) for m in (student, teacher))
+    )
     expected = np.zeros(B)
     for b, k, a, i in np.ndindex(B, 3, heads, J):
         if kind != "kl":
-            weighted = sum(adjacent[i, j] * (student[b, k, a, i, j] - teacher[b, k, a, i, j]) ** 2 for j in range(J))
+            weighted = sum(
+                adjacent[i, j] * (student[b, k, a, i, j] - teacher[b, k, a, i, j]) ** 2
+                for j in range(J)
+            )
             expected[b] += weighted / (3 * heads * adjacent.sum())
             continue
         near = [j for j in range(J) if abs(i - j) <= 1]
@@ -213,19 +251,30 @@ def test_correlation_loss(wrap, width):
     expected = np.zeros(B)
     for b, j, t, other in np.ndindex(B, J, F, F):
         cosines = [
-            maps[b, t, j] @ maps[b, other, j] / np.linalg.norm(maps[b, t, j]) / np.linalg.norm(maps[b, other, j])
+            maps[b, t, j]
+            @ maps[b, other, j]
+            / np.linalg.norm(maps[b, t, j])
+            / np.linalg.norm(maps[b, other, j])
             for maps in (student.astype(np.float64), teacher.astype(np.float64))
         ]
         expected[b] += (cosines[0] - cosines[1]) ** 2 / (J * F * F)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    np.testing.assert_allclose(losses.correlation_loss(jnp.asarray(student), 3 * jnp.asarray(student)), 0, atol=1e-6)
+    np.testing.assert_allclose(
+        losses.correlation_loss(jnp.asarray(student), 3 * jnp.asarray(student)), 0, atol=1e-6
+    )
 
 
 @wraps
 @pytest.mark.parametrize("velocity_weight", [0.0, 2.0])
 def test_temporal_pose_loss(wrap, velocity_weight):
-    student, teacher, weights = draw(B, F, J, 3), draw(B, F, J, 3, seed=1), np.array([1, 2.5, 0, 4, 1.5])
-    found = wrap(lambda *poses: losses.temporal_pose_loss(*poses, weights, velocity_weight))(jnp.asarray(student), jnp.asarray(teacher))
+    student, teacher, weights = (
+        draw(B, F, J, 3),
+        draw(B, F, J, 3, seed=1),
+        np.array([1, 2.5, 0, 4, 1.5]),
+    )
+    found = wrap(lambda *poses: losses.temporal_pose_loss(*poses, weights, velocity_weight))(
+        jnp.asarray(student), jnp.asarray(teacher)
+    )
     expected = np.zeros(B)
     for b, t, j in np.ndindex(B, F, J):
         expected[b] += weights[j] * np.linalg.norm(student[b, t, j] - teacher[b, t, j]) / (F * J)
@@ -251,26 +300,42 @@ def test_gate_counts_only_where_the_teacher_is_nearer_to_the_truth(wrap, velocit
         counted[b, t, j] = np.linalg.norm(other - true) < np.linalg.norm(one - true)
         expected[b] += counted[b, t, j] * weights[j] * np.linalg.norm(one - other) / (F * J)
         if t:
-            one, other, true = (pose[b, t, j] - pose[b, t - 1, j] for pose in (student, teacher, truth))
+            one, other, true = (
+                pose[b, t, j] - pose[b, t - 1, j] for pose in (student, teacher, truth)
+            )
             nearer = np.linalg.norm(other - true) < np.linalg.norm(one - true)
             expected[b] += velocity_weight * nearer * np.linalg.norm(one - other) / ((F - 1) * J)
     assert 0 < counted.sum() < counted.size
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    gradient = jax.grad(lambda pose: gated(pose, jnp.asarray(teacher), jnp.asarray(truth)).sum())(jnp.asarray(student))
+    gradient = jax.grad(lambda pose: gated(pose, jnp.asarray(teacher), jnp.asarray(truth)).sum())(
+        jnp.asarray(student)
+    )
     if not velocity_weight:
         assert not np.any(np.asarray(gradient)[~counted])
         assert np.all(np.any(np.asarray(gradient)[counted & (weights > 0)], axis=-1))
 
 
-@pytest.mark.parametrize(("function", "shapes"), [
-    (lambda a, b: losses.embedding_loss(a, b, None), [(B, 3, J, C), (B, 1, J, C)]),
-    (lambda a, b: losses.embedding_loss(a, b, None), [(B, 3, J, C), (B, 3, J, C + 1)]),
-    (lambda a, b: losses.attention_loss(a, b, np.ones((J, J)), "mse"), [(B, 3, A, J, J), (B, 3, 1, J, J)]),
-    (lambda a, b: losses.attention_loss(a, b, np.ones((J, J)), "kl"), [(B, 3, 1, J, J), (B, 1, 1, J, J)]),
-    (losses.correlation_loss, [(B, F, J, C), (B, 1, J, C)]),
-    (losses.correlation_loss, [(B, F, J, C), (B, F, 1, C)]),
-    (lambda a, b: losses.temporal_pose_loss(a, b, np.ones(J), 0.0), [(B, F, J, 3), (B, 1, J, 3)]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda a, b: losses.embedding_loss(a, b, None), [(B, 3, J, C), (B, 1, J, C)]),
+        (lambda a, b: losses.embedding_loss(a, b, None), [(B, 3, J, C), (B, 3, J, C + 1)]),
+        (
+            lambda a, b: losses.attention_loss(a, b, np.ones((J, J)), "mse"),
+            [(B, 3, A, J, J), (B, 3, 1, J, J)],
+        ),
+        (
+            lambda a, b: losses.attention_loss(a, b, np.ones((J, J)), "kl"),
+            [(B, 3, 1, J, J), (B, 1, 1, J, J)],
+        ),
+        (losses.correlation_loss, [(B, F, J, C), (B, 1, J, C)]),
+        (losses.correlation_loss, [(B, F, J, C), (B, F, 1, C)]),
+        (
+            lambda a, b: losses.temporal_pose_loss(a, b, np.ones(J), 0.0),
+            [(B, F, J, 3), (B, 1, J, 3)],
+        ),
+    ],
+)
 def test_shapes_that_would_broadcast_raise(function, shapes):
     with pytest.raises((ValueError, TypeError)):
         function(*(jnp.ones(shape) for shape in shapes))
@@ -280,28 +345,43 @@ def test_ramp():
     """0 to 1 over the warm-up, and on request to 0 over the last fifth of the run."""
 
     def values(**options):
-        return jax.jit(jax.vmap(lambda step: schedule.ramp(step, **options)))(jnp.asarray([0, 5, 10, 50, 80, 90, 100]))
+        return jax.jit(jax.vmap(lambda step: schedule.ramp(step, **options)))(
+            jnp.asarray([0, 5, 10, 50, 80, 90, 100])
+        )
 
     np.testing.assert_allclose(values(warmup_steps=0, steps=100, decay_fraction=0.0), [1] * 7)
-    np.testing.assert_allclose(values(warmup_steps=10, steps=100, decay_fraction=0.0), [0, 0.5, 1, 1, 1, 1, 1])
-    np.testing.assert_allclose(values(warmup_steps=0, steps=100, decay_fraction=0.2), [1, 1, 1, 1, 1, 0.5, 0], atol=1e-6)
-    np.testing.assert_allclose(values(warmup_steps=20, steps=100, decay_fraction=0.2), [0, 0.25, 0.5, 1, 1, 0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        values(warmup_steps=10, steps=100, decay_fraction=0.0), [0, 0.5, 1, 1, 1, 1, 1]
+    )
+    np.testing.assert_allclose(
+        values(warmup_steps=0, steps=100, decay_fraction=0.2), [1, 1, 1, 1, 1, 0.5, 0], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        values(warmup_steps=20, steps=100, decay_fraction=0.2),
+        [0, 0.25, 0.5, 1, 1, 0.5, 0],
+        atol=1e-6,
+    )
 
 
-@pytest.mark.parametrize(("student", "teacher", "expected"), [
-    (8, 8, (1, 2, 3, 4, 5, 6, 7, 8)),
-    (4, 8, (2, 4, 6, 8)),
-    (2, 8, (4, 8)),
-    (1, 8, (8,)),
-    (3, 8, (3, 5, 8)),
-    (2, 3, (2, 3)),
-    (4, 2, (1, 1, 2, 2)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [
+        (8, 8, (1, 2, 3, 4, 5, 6, 7, 8)),
+        (4, 8, (2, 4, 6, 8)),
+        (2, 8, (4, 8)),
+        (1, 8, (8,)),
+        (3, 8, (3, 5, 8)),
+        (2, 3, (2, 3)),
+        (4, 2, (1, 1, 2, 2)),
+    ],
+)
 def test_layer_map(student, teacher, expected):
     """l(m) = m L_T / L_S rounded, from 1 (docs/methods/scjd.md#layer-map); the last layers meet."""
     assert tuple(layer + 1 for layer in sparse_lifting.layer_map(student, teacher)) == expected
 
 
-@pytest.mark.parametrize(("depth", "expected"), [(8, (6, 7)), (6, (4, 5)), (4, (3,)), (3, (2,)), (2, (1,)), (1, (0,))])
+@pytest.mark.parametrize(
+    ("depth", "expected"), [(8, (6, 7)), (6, (4, 5)), (4, (3,)), (3, (2,)), (2, (1,)), (1, (0,))]
+)
 def test_last_third(depth, expected):
     assert schedule.last_third(depth) == expected

@@ -28,17 +28,29 @@ def test_loss_is_the_weighted_sum(scene):
     """
     weights = {"embedding": 0.5, "attention": 30.0, "temporal": 0.7}
     scjd, config = build(
-        **{f"distill__weights__{name}": weight for name, weight in weights.items()}, distill__warmup_epochs=0.5, distill__decay_fraction=0.5
+        **{f"distill__weights__{name}": weight for name, weight in weights.items()},
+        distill__warmup_epochs=0.5,
+        distill__decay_fraction=0.5,
     )
     warmup, steps = int(0.5 * 64 / config.student.train.batch), config.run.steps
     terms = {name: np.asarray(value) for name, value in scene.terms().items()}
     loss = jax.jit(scjd.loss)
-    for step, ramp in ((0, 0.0), (warmup // 2, 0.5), (warmup, 1.0), (steps // 2, 1.0), (3 * steps // 4, 0.5)):
-        value, (metrics, _) = loss(scene.params, {}, scene.frozen, scene.batch, KEY, jnp.asarray(step))
+    for step, ramp in (
+        (0, 0.0),
+        (warmup // 2, 0.5),
+        (warmup, 1.0),
+        (steps // 2, 1.0),
+        (3 * steps // 4, 0.5),
+    ):
+        value, (metrics, _) = loss(
+            scene.params, {}, scene.frozen, scene.batch, KEY, jnp.asarray(step)
+        )
         expected = metrics["task"][0]
         for name, weight in weights.items():
             part = weight * (1.0 if name == "temporal" else ramp) * terms[name]
-            np.testing.assert_allclose(metrics[f"weighted_{name}"][0], part.sum(), rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(
+                metrics[f"weighted_{name}"][0], part.sum(), rtol=1e-4, atol=1e-6
+            )
             expected = expected + part.sum()
         np.testing.assert_allclose(metrics["loss"][0], expected, rtol=1e-5)
         np.testing.assert_allclose(value, expected / 2, rtol=1e-5)
@@ -53,11 +65,21 @@ def test_phases_are_drawn_in_training(scene):
         student__loss__velocity=1.7,
     )
     student = sparse_lifting.build_student(config, "student", H36M_17, training=True)
-    lift = jax.jit(lambda offset: student.apply({"params": scene.params["student"]}, scene.batch["keypoints_2d"], offset)[0])
+    lift = jax.jit(
+        lambda offset: student.apply(
+            {"params": scene.params["student"]}, scene.batch["keypoints_2d"], offset
+        )[0]
+    )
     expected = []
     for offset in range(3):
-        options = {"joint_weights": np.asarray(H36M_17.loss_weights), "smoothness_weight": 0.3, "velocity_weight": 1.7}
-        expected.append(float(lifting_loss(lift(offset), scene.batch["pose_3d"], **options)[0].mean()))
+        options = {
+            "joint_weights": np.asarray(H36M_17.loss_weights),
+            "smoothness_weight": 0.3,
+            "velocity_weight": 1.7,
+        }
+        expected.append(
+            float(lifting_loss(lift(offset), scene.batch["pose_3d"], **options)[0].mean())
+        )
     assert np.diff(sorted(expected)).min() > 1e-4
     loss, seen = jax.jit(scjd.loss), set()
     for seed in range(12):
@@ -73,7 +95,10 @@ def copied(wide):
     """Invariant (i): r = 1, the student a copy of the teacher, identity projections."""
     scene = copy.copy(wide)
     projector = {"kernel": np.eye(16, dtype=np.float32), "bias": np.zeros(16, np.float32)}
-    scene.params = {"student": {"network": wide.frozen["teacher"]["params"]}, "projectors": {"layer_2": projector}}
+    scene.params = {
+        "student": {"network": wide.frozen["teacher"]["params"]},
+        "projectors": {"layer_2": projector},
+    }
     scene.predicted, scene.features = jax.jit(wide.lift)(scene.params)
     return scene
 
@@ -91,7 +116,9 @@ def test_a_copy_of_the_teacher_has_its_context_gap(copied):
     """With a context of several frames DJED is the distance between an embedding and its own context, and nothing else."""
     terms = copied.terms(distill__embedding__reach=2)
     embeddings = copied.taught["spatial"][2].astype(np.float64)
-    target = np.einsum("bkjm,bmjc->bkjc", alpha_oracle(embeddings, np.arange(9), "dynamic", 2), embeddings)
+    target = np.einsum(
+        "bkjm,bmjc->bkjc", alpha_oracle(embeddings, np.arange(9), "dynamic", 2), embeddings
+    )
     gap = ((normed(embeddings) - normed(target)) ** 2).mean((1, 2, 3))
     assert gap.min() > 5e-4
     np.testing.assert_allclose(terms["embedding"], gap, rtol=1e-3)
@@ -113,53 +140,81 @@ def test_prediction_is_relative_to_the_root(scene):
     found = jax.jit(scene.method.predict)({"student": scene.params["student"]}, {}, scene.batch)
     np.testing.assert_allclose(found[:, :, 1:], scene.predicted[:, :, 1:], atol=1e-5)
     assert (np.asarray(found[:, :, 0]) == 0).all() and np.abs(scene.predicted[:, :, 0]).max() > 0
-    paths = [jax.tree_util.keystr(where) for where, _ in jax.tree.leaves_with_path(scene.params["student"])]
+    paths = [
+        jax.tree_util.keystr(where)
+        for where, _ in jax.tree.leaves_with_path(scene.params["student"])
+    ]
     assert paths and not any("projector" in path or "layer_" in path for path in paths)
 
 
 def test_terms_without_a_weight_are_not_computed(scene):
     for name, options in ONLY.items():
         scjd, _ = build(**options)
-        _, (metrics, _) = jax.eval_shape(scjd.loss, scene.params, {}, scene.frozen, scene.batch, KEY, jnp.asarray(0))
-        assert {metric for metric in metrics if metric.startswith("weighted_")} == {f"weighted_{name}"}
+        _, (metrics, _) = jax.eval_shape(
+            scjd.loss, scene.params, {}, scene.frozen, scene.batch, KEY, jnp.asarray(0)
+        )
+        assert {metric for metric in metrics if metric.startswith("weighted_")} == {
+            f"weighted_{name}"
+        }
         params, _, frozen = jax.eval_shape(scjd.init, KEY, scene.batch)
         assert ("projectors" in params) == (name == "embedding") and set(frozen) == {"teacher"}
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"student__input__selection": "random"}, "student.input.selection is 'random'"),
-    ({"student__input__upsampling": "cubic"}, "student.input.upsampling is 'cubic'"),
-    ({"student__input__ends": "wrap"}, "student.input.ends is 'wrap'"),
-    ({"student__input__stride": 0}, "student.input.stride is 0"),
-    ({"student__input__stride": 10}, "student.input.stride is 10"),
-    ({"student__input__offset": 3}, "student.input.offset is 3"),
-    ({"student__input__upsampling": "cross_attn", "student__input__phase_augmentation": True}, "is not told the phase"),
-    ({"student__input__selection": "correlated", "student__input__phase_augmentation": True}, "no meaning for correlated"),
-    ({"student__input__selection": "correlated", "student__input__upsampling": "learned"}, "needs student.input.selection 'uniform'"),
-    ({"distill__embedding__context": "none"}, "distill.embedding.context is 'none'"),
-    ({"distill__embedding__feature": "head"}, "distill.embedding.feature is 'head'"),
-    ({"distill__embedding__layers": (2,)}, "the student has layers 0 to 1"),
-    ({"distill__attention__kind": "l1"}, "distill.attention.kind is 'l1'"),
-    ({"distill__attention__heads": "all"}, "distill.attention.heads is 'all'"),
-    ({"distill__attention__heads": "each"}, "needs equal heads and widths"),
-    ({"distill__attention__gather": "mean"}, "distill.attention.gather is 'mean'"),
-    ({"student__network__heads": 3}, "student.network.width 8 is no multiple of student.network.heads 3"),
-    ({"teacher__network__depth": 0}, "teacher.network has depth 0"),
-    ({"student__network__drop_path": 1.0}, "student.network.drop_path is 1.0"),
-    ({"student__network__compute": "float16"}, "student.network.compute is 'float16'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"student__input__selection": "random"}, "student.input.selection is 'random'"),
+        ({"student__input__upsampling": "cubic"}, "student.input.upsampling is 'cubic'"),
+        ({"student__input__ends": "wrap"}, "student.input.ends is 'wrap'"),
+        ({"student__input__stride": 0}, "student.input.stride is 0"),
+        ({"student__input__stride": 10}, "student.input.stride is 10"),
+        ({"student__input__offset": 3}, "student.input.offset is 3"),
+        (
+            {
+                "student__input__upsampling": "cross_attn",
+                "student__input__phase_augmentation": True,
+            },
+            "is not told the phase",
+        ),
+        (
+            {"student__input__selection": "correlated", "student__input__phase_augmentation": True},
+            "no meaning for correlated",
+        ),
+        (
+            {"student__input__selection": "correlated", "student__input__upsampling": "learned"},
+            "needs student.input.selection 'uniform'",
+        ),
+        ({"distill__embedding__context": "none"}, "distill.embedding.context is 'none'"),
+        ({"distill__embedding__feature": "head"}, "distill.embedding.feature is 'head'"),
+        ({"distill__embedding__layers": (2,)}, "the student has layers 0 to 1"),
+        ({"distill__attention__kind": "l1"}, "distill.attention.kind is 'l1'"),
+        ({"distill__attention__heads": "all"}, "distill.attention.heads is 'all'"),
+        ({"distill__attention__heads": "each"}, "needs equal heads and widths"),
+        ({"distill__attention__gather": "mean"}, "distill.attention.gather is 'mean'"),
+        (
+            {"student__network__heads": 3},
+            "student.network.width 8 is not a multiple of student.network.heads 3",
+        ),
+        ({"teacher__network__depth": 0}, "teacher.network has depth 0"),
+        ({"student__network__drop_path": 1.0}, "student.network.drop_path is 1.0"),
+        ({"student__network__compute": "float16"}, "student.network.compute is 'float16'"),
+    ],
+)
 def test_options_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(UserError, match=message) as caught:
         build(**changes)
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
-@pytest.mark.parametrize(("frames", "stride", "words"), [
-    (27, 3, None),
-    (243, 9, None),
-    (243, 5, "49 keyframes 2 to 242, and the centre frame 121 is not one of them"),
-    (9, 2, "5 keyframes 0 to 8, and the centre frame 4 is one of them"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("frames", "stride", "words"),
+    [
+        (27, 3, None),
+        (243, 9, None),
+        (243, 5, "49 keyframes 2 to 242, and the centre frame 121 is not one of them"),
+        (9, 2, "5 keyframes 0 to 8, and the centre frame 4 is one of them"),
+    ],
+)
 def test_grids_that_are_not_symmetric_are_announced(frames, stride, words):
     notes = build(data__frames=frames, student__input__stride=stride)[0].notes
     assert notes == () if words is None else words in notes[0]

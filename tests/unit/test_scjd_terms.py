@@ -13,14 +13,17 @@ from kdpose_jax.skeletons import H36M_17
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
-@pytest.mark.parametrize("changes", [
-    {},
-    {"distill__embedding__context": "mean"},
-    {"distill__embedding__context": "keyframe"},
-    {"distill__embedding__feature": "temporal", "distill__embedding__reach": 1},
-    {"distill__embedding__motion_weight": True},
-    {"distill__embedding__layers": (1,), "distill__embedding__reach": 0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"distill__embedding__context": "mean"},
+        {"distill__embedding__context": "keyframe"},
+        {"distill__embedding__feature": "temporal", "distill__embedding__reach": 1},
+        {"distill__embedding__motion_weight": True},
+        {"distill__embedding__layers": (1,), "distill__embedding__reach": 0},
+    ],
+)
 def test_embedding_term(scene, changes):
     """DJED of the last student layer with teacher layer 3, context over one stride to either side."""
     found = scene.terms(**ONLY["embedding"], **changes)
@@ -29,13 +32,19 @@ def test_embedding_term(scene, changes):
     embeddings = scene.taught[feature][2].astype(np.float64)
     context = changes.get("distill__embedding__context", "dynamic")
     reach = 0 if context == "keyframe" else changes.get("distill__embedding__reach", 3)
-    alpha = alpha_oracle(embeddings, scene.keyframes, "mean" if context == "keyframe" else context, reach)
+    alpha = alpha_oracle(
+        embeddings, scene.keyframes, "mean" if context == "keyframe" else context, reach
+    )
     target = np.einsum("bkjm,bmjc->bkjc", alpha, embeddings)
     projector = scene.params["projectors"]["layer_1"]
-    projected = scene.network[feature][1] @ projector["kernel"].astype(np.float64) + projector["bias"]
+    projected = (
+        scene.network[feature][1] @ projector["kernel"].astype(np.float64) + projector["bias"]
+    )
     squared = ((normed(projected) - normed(target)) ** 2).mean(-1)
     if "distill__embedding__motion_weight" in changes:
-        squared = squared * losses.motion_weights(scene.batch["keypoints_2d"], jnp.asarray(scene.keyframes), 3)
+        squared = squared * losses.motion_weights(
+            scene.batch["keypoints_2d"], jnp.asarray(scene.keyframes), 3
+        )
     np.testing.assert_allclose(found["embedding"], squared.mean((1, 2)), rtol=1e-4)
 
 
@@ -43,19 +52,30 @@ def test_embedding_term(scene, changes):
 @pytest.mark.parametrize("gather", ["keyframe", "context"])
 def test_attention_term(scene, kind, gather):
     """AJAD: all student layers, 1 with teacher layer 2 and 2 with 3, heads averaged."""
-    found = scene.terms(**ONLY["attention"], distill__attention__kind=kind, distill__attention__gather=gather)
+    found = scene.terms(
+        **ONLY["attention"], distill__attention__kind=kind, distill__attention__gather=gather
+    )
     assert found.keys() == {"attention"}
     adjacent, expected = losses.adjacency(H36M_17.hops(), kind), 0.0
     for layer, teacher_layer in ((0, 1), (1, 2)):
-        target = scene.taught["spatial_attention"][teacher_layer].mean(2).astype(np.float64)  # [B, F, J, J]
+        target = (
+            scene.taught["spatial_attention"][teacher_layer].mean(2).astype(np.float64)
+        )  # [B, F, J, J]
         if gather == "context":
-            alpha = alpha_oracle(scene.taught["spatial"][teacher_layer].astype(np.float64), scene.keyframes, "dynamic", 3)
+            alpha = alpha_oracle(
+                scene.taught["spatial"][teacher_layer].astype(np.float64),
+                scene.keyframes,
+                "dynamic",
+                3,
+            )
             target = np.einsum("bkim,bmij->bkij", alpha, target)  # the weights of the query joint
             np.testing.assert_allclose(target.sum(-1), 1, atol=1e-5)
         else:
             target = target[:, scene.keyframes]
         ours = scene.network["spatial_attention"][layer].mean(2)
-        expected = expected + (adjacent * (ours - target) ** 2).sum((2, 3)).mean(1) / adjacent.sum() / 2
+        expected = (
+            expected + (adjacent * (ours - target) ** 2).sum((2, 3)).mean(1) / adjacent.sum() / 2
+        )
     np.testing.assert_allclose(found["attention"], expected, rtol=1e-4)
 
 
@@ -68,7 +88,11 @@ def temporal_oracle(scene, pose, velocity, correlation):
     distance = np.linalg.norm(scene.predicted - pose, axis=-1)
     value = (distance * np.asarray(H36M_17.loss_weights)).mean((1, 2))
     steps = np.diff(scene.predicted, axis=1) - np.diff(pose, axis=1)
-    return value + velocity * np.linalg.norm(steps, axis=-1).mean((1, 2)) + correlation * correlation_oracle(scene).mean(1)
+    return (
+        value
+        + velocity * np.linalg.norm(steps, axis=-1).mean((1, 2))
+        + correlation * correlation_oracle(scene).mean(1)
+    )
 
 
 def correlation_oracle(scene):
@@ -79,9 +103,15 @@ def correlation_oracle(scene):
 
 @pytest.mark.parametrize(("velocity", "correlation"), [(2.0, 0.1), (0.0, 0.1), (1.5, 0.0)])
 def test_temporal_term(scene, velocity, correlation):
-    found = scene.terms(**ONLY["temporal"], distill__temporal__velocity=velocity, distill__temporal__correlation=correlation)
+    found = scene.terms(
+        **ONLY["temporal"],
+        distill__temporal__velocity=velocity,
+        distill__temporal__correlation=correlation,
+    )
     assert found.keys() == {"temporal"}
-    np.testing.assert_allclose(found["temporal"], temporal_oracle(scene, scene.pose, velocity, correlation), rtol=1e-4)
+    np.testing.assert_allclose(
+        found["temporal"], temporal_oracle(scene, scene.pose, velocity, correlation), rtol=1e-4
+    )
 
 
 def test_flip_averaged_targets(scene):
@@ -94,9 +124,17 @@ def test_flip_averaged_targets(scene):
 
 def test_attention_head_by_head(wide):
     """With equal heads and widths the maps may be compared per head, which is more than that of their means."""
-    each, mean = (np.asarray(wide.terms(**ONLY["attention"], distill__attention__heads=heads)["attention"]) for heads in ("each", "mean"))
+    each, mean = (
+        np.asarray(wide.terms(**ONLY["attention"], distill__attention__heads=heads)["attention"])
+        for heads in ("each", "mean")
+    )
     adjacent, expected = losses.adjacency(H36M_17.hops(), "mse"), 0.0
-    for ours, target in zip(wide.network["spatial_attention"], wide.taught["spatial_attention"], strict=True):
-        expected = expected + (adjacent * (ours - target) ** 2).sum((3, 4)).mean((1, 2)) / adjacent.sum() / 3
+    for ours, target in zip(
+        wide.network["spatial_attention"], wide.taught["spatial_attention"], strict=True
+    ):
+        expected = (
+            expected
+            + (adjacent * (ours - target) ** 2).sum((3, 4)).mean((1, 2)) / adjacent.sum() / 3
+        )
     np.testing.assert_allclose(each, expected, rtol=1e-4)
     assert (each > mean).all()

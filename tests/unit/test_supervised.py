@@ -27,16 +27,26 @@ def scene():
     batch = example_batch(config)
     params, model_state, frozen = jax.jit(method.init)(jax.random.key(0), batch)
     assert (set(params), model_state, frozen) == ({"student"}, {}, {})
-    network = build_mixste(config.student.network, joints=17, frames=config.data.frames, training=True, place="student.network")
+    network = build_mixste(
+        config.student.network,
+        joints=17,
+        frames=config.data.frames,
+        training=True,
+        place="student.network",
+    )
     pose, _ = jax.jit(network.apply)({"params": params["student"]}, batch["keypoints_2d"])
     return method, config, batch, params, pose
 
 
 def test_loss_is_the_task_loss(scene):
     method, _, batch, params, pose = scene
-    loss, (metrics, model_state) = jax.jit(method.loss)(params, {}, {}, batch, jax.random.key(1), jnp.asarray(0))
+    loss, (metrics, model_state) = jax.jit(method.loss)(
+        params, {}, {}, batch, jax.random.key(1), jnp.asarray(0)
+    )
     weights = np.asarray(H36M_17.loss_weights)
-    total, terms = lifting_loss(pose, batch["pose_3d"], joint_weights=weights, smoothness_weight=0.3, velocity_weight=1.7)
+    total, terms = lifting_loss(
+        pose, batch["pose_3d"], joint_weights=weights, smoothness_weight=0.3, velocity_weight=1.7
+    )
     np.testing.assert_allclose(loss, total.mean(), rtol=1e-5)
     assert model_state == {} and set(metrics) == {"loss", *terms}
     for name, value in terms.items():

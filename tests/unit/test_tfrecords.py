@@ -27,13 +27,25 @@ def read(path):
 def test_every_flipped_byte_and_every_cut_is_found(shard):
     assert read(shard) == list(RECORDS)
     content = shard.read_bytes()
-    ends = [sum(len(record) + FRAME for record in RECORDS[: number + 1]) for number in range(len(RECORDS))]
+    ends = [
+        sum(len(record) + FRAME for record in RECORDS[: number + 1])
+        for number in range(len(RECORDS))
+    ]
     assert ends[-1] == len(content)
-    flips = [(place, content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]) for place in range(len(content))]
-    for place, damaged in [*flips, *((place, content[:place]) for place in range(0, len(content), 5))]:
+    flips = [
+        (place, content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        for place in range(len(content))
+    ]
+    for place, damaged in [
+        *flips,
+        *((place, content[:place]) for place in range(0, len(content), 5)),
+    ]:
         number = next(number for number, end in enumerate(ends) if place < end)
         shard.write_bytes(damaged)
-        with pytest.raises(UserError, match=rf"train.tfrecord-00000-of-00001', record {number}, is (damaged|missing)"):
+        with pytest.raises(
+            UserError,
+            match=rf"train.tfrecord-00000-of-00001', record {number}, is (damaged|missing)",
+        ):
             read(shard)
     shard.write_bytes(content + content[: len(RECORDS[0]) + FRAME])
     with pytest.raises(UserError, match="record 2, should not be there: the metadata counts 2"):

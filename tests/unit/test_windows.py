@@ -24,12 +24,16 @@ def test_end_to_end_windows_are_those_of_mixste():
     for frames, length in lengths(0):
         count = math.ceil(frames / length)
         offset = (count * length - frames) // 2
-        assert centred_starts(frames, length, length).tolist() == [n * length - offset for n in range(count)]
+        assert centred_starts(frames, length, length).tolist() == [
+            n * length - offset for n in range(count)
+        ]
 
 
 def test_overlapping_windows_are_those_of_hot():
     """n = ceil((F - T) / stride + 1), centred; a sequence shorter than a window has one."""
-    for (frames, length), stride in zip(lengths(1), np.random.default_rng(2).integers(1, 12, 200).tolist(), strict=True):
+    for (frames, length), stride in zip(
+        lengths(1), np.random.default_rng(2).integers(1, 12, 200).tolist(), strict=True
+    ):
         starts = centred_starts(frames, length, stride)
         assert len(starts) == max(1, math.ceil((frames - length) / stride + 1))
         assert (np.diff(starts) == stride).all()
@@ -53,17 +57,30 @@ def test_evaluation_starts():
 
 def test_exact_counts_every_real_frame_once():
     for frames, length in lengths(4):
-        starts, counts = evaluation_starts(frames, length), evaluation_counts(frames, length, "exact")
+        starts, counts = (
+            evaluation_starts(frames, length),
+            evaluation_counts(frames, length, "exact"),
+        )
         assert counts.shape == (len(starts), length) and counts.dtype == bool
-        seen = [start + place for start, row in zip(starts, counts, strict=True) for place in range(length) if row[place]]
-        assert seen == list(range(frames)), "each once, in order, so that the frames put together again are the sequence"
+        seen = [
+            start + place
+            for start, row in zip(starts, counts, strict=True)
+            for place in range(length)
+            if row[place]
+        ]
+        assert seen == list(range(frames)), (
+            "each once, in order, so that the frames put together again are the sequence"
+        )
 
 
 def test_compat_counts_every_place_of_every_window():
     """As MixSTE does: the overlap of the last two windows twice, and padding too."""
     doubled = 0
     for frames, length in lengths(5):
-        starts, counts = evaluation_starts(frames, length), evaluation_counts(frames, length, "compat")
+        starts, counts = (
+            evaluation_starts(frames, length),
+            evaluation_counts(frames, length, "compat"),
+        )
         assert counts.all() and counts.shape == (len(starts), length)
         doubled += counts.size > frames
     assert doubled > 100
@@ -87,7 +104,10 @@ def test_rows_replicate_the_edges(before, after):
     for row, window in zip(rows, chosen, strict=True):
         first, count = [(0, 5), (5, 1), (6, 12)][owner[window]]
         start = windows.start[window]
-        expected = [first + min(max(frame, 0), count - 1) for frame in range(start - before, start + 4 + after)]
+        expected = [
+            first + min(max(frame, 0), count - 1)
+            for frame in range(start - before, start + 4 + after)
+        ]
         assert row.tolist() == expected
 
 
@@ -123,8 +143,12 @@ def test_flipped_copies_follow_all_others(motion):
     assert both.actions == motion.actions * 2
     assert both.offset.tolist() == [0, 7, 10, 20, 27, 30] and both.frames.tolist() == [7, 3, 10] * 2
     np.testing.assert_array_equal(both.keypoints_2d[:20], motion.keypoints_2d)
-    np.testing.assert_array_equal(both.keypoints_2d[20:], poses.flip(motion.keypoints_2d, H36M_17.flip_permutation))
-    np.testing.assert_array_equal(both.pose_3d[20:], poses.flip(motion.pose_3d, H36M_17.flip_permutation))
+    np.testing.assert_array_equal(
+        both.keypoints_2d[20:], poses.flip(motion.keypoints_2d, H36M_17.flip_permutation)
+    )
+    np.testing.assert_array_equal(
+        both.pose_3d[20:], poses.flip(motion.pose_3d, H36M_17.flip_permutation)
+    )
     np.testing.assert_array_equal(both.frame_mask, np.concatenate([motion.frame_mask] * 2))
 
 
@@ -133,7 +157,10 @@ def test_source_gathers_2d_and_3d_of_the_same_frames(motion):
     source = WindowSource(motion, windows_of(motion, starts, 4), (0, 0))
     assert len(source) == 2 + 1 + 3 and source.unit == ("frames", 4)
     batch = source.gather(np.array([2, 0, 5]))
-    assert {name: array.shape for name, array in batch.items()} == {"keypoints_2d": (3, 4, 17, 2), "pose_3d": (3, 4, 17, 3)}
+    assert {name: array.shape for name, array in batch.items()} == {
+        "keypoints_2d": (3, 4, 17, 2),
+        "pose_3d": (3, 4, 17, 3),
+    }
     # Three frames at 7 to 9, padded by one behind; seven at 0 to 6, centred by 0; ten at 10 to 19, centred by 1.
     for row, frames in zip(range(3), ([7, 8, 9, 9], [0, 1, 2, 3], [17, 18, 19, 19]), strict=True):
         np.testing.assert_array_equal(batch["keypoints_2d"][row], motion.keypoints_2d[frames])
@@ -145,8 +172,13 @@ def test_source_gathers_the_context_of_single_frames(motion):
     source = open_training(motion, frames=1, context=(2, 1), seed=0, stride=0, flip=False)
     assert len(source) == 20 and source.unit == ("frames", 1)
     batch = source.gather(np.array([0, 6, 8, 19]))
-    assert {name: array.shape for name, array in batch.items()} == {"keypoints_2d": (4, 4, 17, 2), "pose_3d": (4, 1, 17, 3)}
-    for row, (around, frame) in enumerate((([0, 0, 0, 1], 0), ([4, 5, 6, 6], 6), ([7, 7, 8, 9], 8), ([17, 18, 19, 19], 19))):
+    assert {name: array.shape for name, array in batch.items()} == {
+        "keypoints_2d": (4, 4, 17, 2),
+        "pose_3d": (4, 1, 17, 3),
+    }
+    for row, (around, frame) in enumerate(
+        (([0, 0, 0, 1], 0), ([4, 5, 6, 6], 6), ([7, 7, 8, 9], 8), ([17, 18, 19, 19], 19))
+    ):
         np.testing.assert_array_equal(batch["keypoints_2d"][row], motion.keypoints_2d[around])
         np.testing.assert_array_equal(batch["pose_3d"][row], motion.pose_3d[[frame]])
 
@@ -171,8 +203,12 @@ def test_protocol_reads_the_context(motion, frames):
     gap = lift(motion.keypoints_2d) - motion.pose_3d
     error = np.linalg.norm(gap, axis=-1).mean(-1)
     for action, errors in (("a", error[:10]), ("b", error[10:])):
-        np.testing.assert_allclose(scores["per_action"][action]["mpjpe_mm"], 1000 * errors.mean(), rtol=1e-6)
+        np.testing.assert_allclose(
+            scores["per_action"][action]["mpjpe_mm"], 1000 * errors.mean(), rtol=1e-6
+        )
         assert scores["per_action"][action]["frames"] == 10
     steps = np.linalg.norm(np.diff(gap, axis=0), axis=-1).mean(-1)
     within = np.delete(steps, [6, 9])  # the others lead from one sequence to the next
-    np.testing.assert_allclose(scores["mean_over_frames"]["mpjve_mm"], 1000 * within.mean(), rtol=1e-6)
+    np.testing.assert_allclose(
+        scores["mean_over_frames"]["mpjve_mm"], 1000 * within.mean(), rtol=1e-6
+    )

@@ -1,7 +1,9 @@
-"""PCK for data sets without head boxes: the share of joints within a part of the torso or head length of their person.
+"""The protocol of PCK, for data sets without head boxes.
 
-The torso reaches from the left shoulder to the right hip, the head from the upper neck to the head top. A person on whom one of
-the two is not labelled has no length and counts neither for nor against a network; the results say how many count.
+PCK is the share of joints within a part of their person's torso or head length. The torso is from
+the left shoulder to the right hip, the head from the upper neck to the head top. A person without a
+label for one of these ends has no length and does not count. The records say how many persons
+count.
 """
 
 import dataclasses
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from kdpose_jax.contracts import Predict
+from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
@@ -20,24 +22,24 @@ from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import Skeleton
 
-# Reference -> the joints that it lies between.
+# Reference length -> the joints at its ends.
 REFERENCES = {"torso": ("left_shoulder", "right_hip"), "head": ("upper_neck", "head_top")}
-# Made from other joints where a set does not label them itself, so that they are left out, as PCKh does.
+# Some sets do not label these joints, and we compute them from others. PCKh leaves them out too.
 LEFT_OUT = ("pelvis", "thorax")
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test persons and how predictions on them are scored.
+    """The test persons, and how predictions on them are scored.
 
     Attributes:
       source: one crop per person.
       persons: the persons.
-      side: of the crops, pixels.
-      lengths: of the reference, photograph pixels, 0 where it is not labelled, `[persons]`.
+      side: side of the crops, pixels.
+      lengths: reference length of each person, `[persons]`, photograph pixels, 0 without labels.
       reference: one of `REFERENCES`.
-      threshold: the part of the reference within which a joint is correct.
-      flip: test-time flip in the table; the results have both.
+      threshold: the part of the reference length within which a joint is correct.
+      flip: whether the table shows scores with test-time flip; records have both.
     """
 
     source: PersonSource
@@ -53,49 +55,56 @@ class Protocol:
     best_is_lowest = False
 
     @property
-    def columns(self) -> tuple:
-        return (("pck", f"PCK@{self.threshold:g}", "{:.1f}".format),)
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the table."""
+        return (Column("pck", f"PCK@{self.threshold:g}", "{:.1f}".format),)
 
     @property
     def breakdown_title(self) -> str:
+        """The headline for `breakdown`."""
         return f"PCK@{self.threshold:g} by joint"
 
     @property
     def test_set(self) -> str:
-        """What was tested on."""
-        return f"{len(self.source):,} persons, {np.sum(self.lengths > 0):,} of them with a {self.reference} length"
+        """Describes the test set in words."""
+        count = np.sum(self.lengths > 0)
+        return f"{len(self.source):,} persons, {count:,} of them with a {self.reference} length"
 
     @property
     def conditions(self) -> str:
-        """How the figures of `columns` were obtained, as a sentence."""
+        """Says how the figures in `columns` were obtained."""
         first, second = (name.replace("_", " ") for name in REFERENCES[self.reference])
         return (
-            f"Scores: percent of the joints within {self.threshold:g} of the {self.reference} length ({first} to {second}), "
-            f"{crop_predictions.flip_words(self.flip)}."
+            f"Scores: percent of the joints within {self.threshold:g} of the {self.reference} "
+            f"length ({first} to {second}), {crop_predictions.flip_words(self.flip)}."
         )
 
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
-        """A light evaluation for use during training: the PCK of the table, which costs nothing beside the network.
+        """Prepares a light evaluation for use during training.
 
         Args:
-          count: evenly spread persons that count; 0 or more than there are: all of them.
+          count: number of persons, evenly spread over those that count; 0 for all of them.
 
         Returns:
-          Their crops, and the function that scores predictions on them.
+          Their crops, and a function that computes the PCK of predictions on them.
         """
-        chosen = evenly_spread(self.lengths > 0, count)
+        numbers = evenly_spread(self.lengths > 0, count)
 
         def score(prediction: crop_predictions.Prediction) -> dict[str, float]:
-            return {"pck": self.score(prediction, chosen)["Mean"]}
+            mean = self.score(prediction, numbers)["Mean"]
+            assert mean is not None, "whoever counts has the ends of the reference labelled"
+            return {"pck": mean}
 
-        return Chosen(self.source, chosen), score
+        return Chosen(self.source, numbers), score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], crop_predictions.Prediction]) -> dict[str, Any]:
-        """The whole protocol.
+    def full(
+        self, predictors: Mapping[str, Predict], run: Callable[[Predict], crop_predictions.Prediction]
+    ) -> dict[str, Any]:
+        """Runs the whole protocol.
 
         Args:
-          predictors: {"plain", "flip": (params, model_state, batch) -> joints and scores}.
-          run: gives the predictions of such a function on `source`.
+          predictors: "plain" and "flip" -> (params, model_state, batch) -> joints and scores.
+          run: computes the predictions of such a function on `source`.
 
         Returns:
           {"plain" and "flip": {joint group and "Mean": percent}, "persons": how many count}.
@@ -105,27 +114,33 @@ class Protocol:
         return {**record, "persons": int(np.sum(self.lengths > 0))}
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """The figures of `columns` from a record of `full`."""
+        """Returns the figures for `columns` from a record of `full`."""
         return {"pck": record[crop_predictions.table_entry(self.flip)]["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """PCK of every joint group."""
+        """Returns the PCK of each joint group."""
         scores = record[crop_predictions.table_entry(self.flip)]
         return {group: scores[group] for group in scores if group != "Mean"}
 
-    def score(self, prediction: crop_predictions.Prediction, chosen: Int[np.ndarray, "N"]) -> dict[str, float | None]:
-        """PCK of predictions on the crops of some persons."""
-        joints = crop_predictions.photograph_joints(prediction, self.persons, chosen, self.side)
-        counts = self.lengths[chosen] > 0
-        scored = chosen[counts]
-        errors = keypoints_2d.relative_errors(joints[counts], self.persons.joints[scored], self.lengths[scored])
+    def score(
+        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, "N"]
+    ) -> dict[str, float | None]:
+        """Computes the PCK of predictions on the crops of the persons with these numbers."""
+        joints = crop_predictions.photograph_joints(prediction, self.persons, numbers, self.side)
+        counts = self.lengths[numbers] > 0
+        scored = numbers[counts]
+        errors = keypoints_2d.relative_errors(
+            joints[counts], self.persons.joints[scored], self.lengths[scored]
+        )
         groups = joint_groups(self.persons.skeleton)
         mean_over = sorted(joint for joints in groups.values() for joint in joints)
-        return keypoints_2d.pck(errors, self.persons.visible[scored], self.threshold, groups=groups, mean_over=mean_over)
+        return keypoints_2d.pck(
+            errors, self.persons.visible[scored], self.threshold, groups=groups, mean_over=mean_over
+        )
 
 
 def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
-    """The joints by what they are called without their side, "Shoulder" for both, without those of `LEFT_OUT`."""
+    """Groups joints by their name without the side ("Shoulder" for both), without `LEFT_OUT`."""
     groups: dict[str, tuple[int, ...]] = {}
     for joint, name in enumerate(skeleton.joints):
         if name not in LEFT_OUT:
@@ -135,7 +150,7 @@ def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
 
 
 def reference_lengths(persons: Persons, reference: str) -> Float[np.ndarray, "persons"]:
-    """Distance in photograph pixels between the two joints of the reference, 0 where one of them is not labelled."""
+    """Computes each person's reference length in photograph pixels, 0 if an end is not labelled."""
     first, second = (persons.skeleton.joints.index(name) for name in REFERENCES[reference])
     joints = np.asarray(persons.joints, np.float64)
     lengths = np.linalg.norm(joints[:, first] - joints[:, second], axis=-1)
@@ -143,20 +158,25 @@ def reference_lengths(persons: Persons, reference: str) -> Float[np.ndarray, "pe
 
 
 def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
-    """Checks what `open_protocol` takes from the config, before any data is read.
+    """Checks the config's `eval.settings`, before any data are read.
 
     Raises:
-      UserError: a value that it does not take.
+      UserError: a value is not allowed.
     """
     crop_predictions.check_flip(flip)
     if reference not in REFERENCES:
-        raise UserError(f"eval.settings.reference is {reference!r}: set it to one of {list(REFERENCES)}.")
+        raise UserError(
+            f"eval.settings.reference is {reference!r}: set it to one of {list(REFERENCES)}."
+        )
     if not 0 < threshold < np.inf:
-        raise UserError(f"eval.settings.threshold is {threshold}: use a share of the {reference} length such as 0.2.")
+        raise UserError(
+            f"eval.settings.threshold is {threshold}: use a share of the {reference} length such "
+            "as 0.2."
+        )
 
 
 def read(records: str, split: str) -> Persons:
-    """Reads one split of a data set of person records."""
+    """Reads the test data, a split of person records, into memory."""
     return person_records.read(records, split)
 
 
@@ -166,27 +186,29 @@ def open_protocol(
     """Lays one crop over every test person.
 
     Args:
-      data: of `read`.
-      views: crop -> its side in pixels; predictions are in pixels of "image".
-      flip: test-time flip in the table.
-      reference: see `Protocol`, as is the following.
-      threshold: of the reference length.
+      data: the persons from `read`.
+      views: name of a crop -> its side in pixels; predictions are in pixels of "image".
+      flip: whether the table shows scores with test-time flip.
+      reference: one of `REFERENCES`.
+      threshold: the part of the reference length within which a joint is correct.
 
     Raises:
-      UserError: a skeleton without the joints of the reference, or no person on whom they are labelled.
+      UserError: a setting is not allowed, the skeleton lacks an end of the reference, or no person
+        has both ends labelled.
     """
     check_settings(flip=flip, reference=reference, threshold=threshold)
     lacking = [name for name in REFERENCES[reference] if name not in data.skeleton.joints]
     if lacking:
         raise UserError(
-            f"eval.settings.reference is '{reference}' and the skeleton {data.skeleton.name} has no {' and no '.join(lacking)}: set it "
-            "to 'torso'."
+            f"eval.settings.reference is '{reference}' and the skeleton {data.skeleton.name} has "
+            f"no {' and no '.join(lacking)}: set it to 'torso'."
         )
     lengths = reference_lengths(data, reference)
     if not (lengths > 0).any():
         raise UserError(
-            f"No test person has both ends of the {reference} labelled ({' and '.join(REFERENCES[reference])}): set "
-            "eval.settings.reference to another one, or check the chosen split of the data set."
+            f"No test person has both ends of the {reference} labelled "
+            f"({' and '.join(REFERENCES[reference])}): set eval.settings.reference to another one, "
+            "or check the chosen split of the data set."
         )
     source = person_records.open_evaluation(data, views=views)
     return Protocol(source, data, views["image"], lengths, reference, threshold, flip)

@@ -1,4 +1,4 @@
-"""The protocol of Human3.6M and of every set like it: windows over the test sequences, scores per action."""
+"""The protocol of Human3.6M and similar sets: windows over sequences, scores per action."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
-from kdpose_jax.contracts import Predict
+from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
@@ -20,14 +20,14 @@ WINDOWS = ("compat", "exact")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test windows of a data set and how predictions on them are scored.
+    """The test windows of a data set, and how predictions on them are scored.
 
     Attributes:
       source: windows end to end over every test sequence (`windows.evaluation_starts`).
-      first: number of the first window of every sequence, `[S + 1]`.
-      windows: which frames count in the table, one of `WINDOWS`; the results have both.
-      flip: test-time flip in the table; the results have both.
-      keyframes: frames of every window that are scored alone too; None for none.
+      first: number of the first window of each sequence, and the number of windows, `[S + 1]`.
+      windows: which frames count in the table, one of `WINDOWS`; records have both.
+      flip: whether the table shows scores with test-time flip; records have both.
+      keyframes: frames of each window that are also scored alone; None for none.
     """
 
     source: WindowSource
@@ -40,20 +40,20 @@ class Protocol:
     best_is_lowest = True
     breakdown_title = "MPJPE mm by action"
     columns = (
-        ("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
-        ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}".format),
-        ("mpjve_mm", "MPJVE mm", "{:.2f}".format),
-        ("keyframe_mpjpe_mm", "keyframes only, MPJPE mm", "{:.2f}".format),
+        Column("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
+        Column("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}".format),
+        Column("mpjve_mm", "MPJVE mm", "{:.2f}".format),
+        Column("keyframe_mpjpe_mm", "keyframes only, MPJPE mm", "{:.2f}".format),
     )
 
     @property
     def unit(self) -> tuple[str, int]:
-        """What a prediction consists of: so many frames."""
+        """A prediction is a window of F frames."""
         return "frames", self.source.windows.length
 
     @property
     def test_set(self) -> str:
-        """What was tested on."""
+        """Describes the test set in words."""
         return f"{len(self.motion.frames):,} sequences, {len(self.motion.frame_mask):,} frames"
 
     @property
@@ -62,34 +62,40 @@ class Protocol:
         return self.source.motion
 
     def quick(self, count: int) -> tuple[Chosen, Callable[[np.ndarray], dict[str, float]]]:
-        """A light evaluation for use during training: MPJPE and MPJVE in mm over the frames of some windows.
+        """Prepares a light evaluation for use during training.
 
         Args:
-          count: evenly spread windows; 0 or more than there are: all of them.
+          count: number of windows, evenly spread over the test set; 0 for all of them.
 
         Returns:
-          The windows, and the function that scores predictions on them, metres `[W, F, J, 3]`.
+          The windows, and a function that computes MPJPE and MPJVE in mm over their frames from
+          predictions `[W, F, J, 3]` in metres.
         """
         source = Chosen(self.source, evenly_spread(np.ones(len(self.source), bool), count))
         target = source.gather(np.arange(len(source)))["pose_3d"]
         everything = np.ones(self.source.windows.length, bool)
 
         def score(predicted: np.ndarray) -> dict[str, float]:
-            poses = (SequencePoses("all", *pair, everything) for pair in zip(predicted, target, strict=True))
+            poses = (
+                SequencePoses("all", *pair, everything)
+                for pair in zip(predicted, target, strict=True)
+            )
             means = score_sequences(poses, metrics=("mpjpe", "mpjve"))["mean_over_frames"]
             return {name: float(value) for name, value in means.items() if value is not None}
 
         return source, score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
-        """The whole protocol: with and without test-time flip, `compat` and `exact`, all frames and keyframes.
+    def full(
+        self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]
+    ) -> dict[str, Any]:
+        """Runs the whole protocol: with and without flip, both counts of windows, keyframes alone.
 
         Args:
-          predictors: "plain" and "flip" -> (params, model_state, batch) -> `[B, F, J, 3]` metres.
-          run: gives the predictions of such a function on `source`, `[W, F, J, 3]`.
+          predictors: "plain" and "flip" -> (params, model_state, batch) -> `[B, F, J, 3]`, metres.
+          run: computes the predictions of such a function on `source`, `[W, F, J, 3]`.
 
         Returns:
-          {"flip" and "plain": {"compat", "exact", "keyframes": Scores}}.
+          {"flip" and "plain": {"compat", "exact" and "keyframes": Scores}}.
         """
         record = {}
         for name, function in predictors.items():
@@ -101,43 +107,52 @@ class Protocol:
 
     @property
     def conditions(self) -> str:
-        """How the figures of `columns` were obtained, as a sentence."""
+        """Says how the figures in `columns` were obtained."""
         flip = "with" if self.flip else "without"
-        return f"Scores: unweighted means over actions, {flip} test-time flip, windows counted as `{self.windows}`, in float32."
+        return (
+            f"Scores: unweighted means over actions, {flip} test-time flip, windows counted as "
+            f"`{self.windows}`, in float32."
+        )
 
     def row(self, record: dict[str, Any]) -> dict[str, float | None]:
-        """The figures of `columns` from a record of `full`, averaged over actions."""
-        chosen = record["flip" if self.flip else "plain"]
-        row = dict(chosen[self.windows]["mean_over_actions"])
-        row["keyframe_mpjpe_mm"] = chosen["keyframes"]["mean_over_actions"]["mpjpe_mm"] if "keyframes" in chosen else None
+        """Returns the figures for `columns` from a record of `full`, averaged over actions."""
+        shown = record["flip" if self.flip else "plain"]
+        row = dict(shown[self.windows]["mean_over_actions"])
+        row["keyframe_mpjpe_mm"] = None
+        if "keyframes" in shown:
+            row["keyframe_mpjpe_mm"] = shown["keyframes"]["mean_over_actions"]["mpjpe_mm"]
         return row
 
     def breakdown(self, record: dict[str, Any]) -> dict[str, float | None]:
-        """MPJPE in mm of every action, as in `row`."""
+        """Returns MPJPE in mm for each action, as in `row`."""
         scores = record["flip" if self.flip else "plain"][self.windows]["per_action"]
         return {action: values["mpjpe_mm"] for action, values in scores.items()}
 
     def score(self, predicted: np.ndarray, windows: str) -> Scores:
-        """All metrics, per action and averaged.
+        """Computes all metrics, per action and averaged.
 
         Args:
-          predicted: metres, root-relative, `[W, F, J, 3]`.
-          windows: `compat`, every frame of every window as MixSTE counts it, or `exact`, every real frame once.
+          predicted: `[W, F, J, 3]`, metres, root-relative.
+          windows: `compat` counts every frame of every window, as MixSTE does; `exact` counts every
+            real frame once.
         """
         return score_sequences(self._sequences(predicted, windows))
 
     def score_keyframes(self, predicted: np.ndarray) -> Scores:
-        """The pose metrics on the keyframes of every window alone, each real frame at most once."""
-        keyframe = self.keyframes.mask
+        """Computes the pose metrics on the keyframes alone, each real frame at most once."""
+        assert self.keyframes is not None, "the protocol scores no keyframes"
+        is_keyframe = self.keyframes.mask
 
         def masked() -> Iterator[SequencePoses]:
             for sequence, windows in self._blocks():
-                counts = evaluation_counts(int(self.motion.frames[sequence]), len(keyframe), "exact") & keyframe[None]
+                length = int(self.motion.frames[sequence])
+                counts = evaluation_counts(length, len(is_keyframe), "exact") & is_keyframe
                 yield self._poses(sequence, predicted[windows], windows, counts)
 
         return score_sequences(masked(), metrics=("mpjpe", "p_mpjpe"))
 
     def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields each sequence with the numbers of its windows."""
         for sequence in range(len(self.motion.frames)):
             yield sequence, np.arange(self.first[sequence], self.first[sequence + 1])
 
@@ -145,10 +160,13 @@ class Protocol:
         for sequence, windows in self._blocks():
             counts = evaluation_counts(int(self.motion.frames[sequence]), predicted.shape[1], mode)
             scored = self._poses(sequence, predicted[windows], windows, counts)
-            if mode == "exact":  # the frames of a sequence side by side again, so that its velocities are real ones
+            if mode == "exact":  # without the frames between, which would give false velocities
                 once = counts.reshape(-1)
                 scored = SequencePoses(
-                    scored.action, scored.predicted[once], scored.target[once], scored.frame_mask[once]
+                    scored.action,
+                    scored.predicted[once],
+                    scored.target[once],
+                    scored.frame_mask[once],
                 )
             yield scored
 
@@ -166,22 +184,23 @@ class Protocol:
 
 
 def check_settings(*, windows: str, flip: bool, keyframe_stride: int, keyframe_offset: int) -> None:
-    """Checks what `open_protocol` takes from the config, before any data is read.
+    """Checks the config's `eval.settings`, before any data are read.
 
     Raises:
-      UserError: a value that it does not take.
+      UserError: a value is not allowed.
     """
     if windows not in WINDOWS:
         raise UserError(f"eval.settings.windows is '{windows}': set it to one of {list(WINDOWS)}.")
     if keyframe_stride < 1 or not -1 <= keyframe_offset < keyframe_stride:
         raise UserError(
-            f"eval.settings.keyframe_stride is {keyframe_stride} and keyframe_offset {keyframe_offset}: use a stride of at "
-            "least 1, and an offset below it or -1 for the centre."
+            f"eval.settings.keyframe_stride is {keyframe_stride} and keyframe_offset "
+            f"{keyframe_offset}: use a stride of at least 1, and an offset below it or -1 for the "
+            "centre."
         )
 
 
 def read(records: str, split: str) -> Motion:
-    """The test data: one split of sequence records, whole in memory."""
+    """Reads the test data, a split of sequence records, into memory."""
     return sequences.read(records, split)
 
 
@@ -195,23 +214,25 @@ def open_protocol(
     keyframe_stride: int,
     keyframe_offset: int,
 ) -> Protocol:
-    """Lays the evaluation windows over the test split.
+    """Lays evaluation windows over the test split.
 
-    A network that predicts one frame from many has windows of one frame: every frame of a sequence, with its context.
+    A network that predicts one frame from many has windows of one frame, with their context.
 
     Args:
       motion: the test split.
-      frames: frames F of a window, all predicted.
-      context: frames that are read in front of a window and behind it.
-      windows: see `Protocol`, as are the following.
-      flip: test-time flip in the table.
+      frames: number F of frames that a window predicts.
+      context: number of frames that are read before and after a window.
+      windows: which frames count in the table; see `Protocol`.
+      flip: whether the table shows scores with test-time flip.
       keyframe_stride: r, one keyframe in r frames; 1 for no scores of keyframes alone.
-      keyframe_offset: o; -1 for the centred one.
+      keyframe_offset: o, the first keyframe; -1 for the centred grid.
 
     Raises:
-      UserError: a window is too short for these keyframes.
+      UserError: a setting is not allowed, or a window is too short for these keyframes.
     """
-    check_settings(windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset)
+    check_settings(
+        windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset
+    )
     starts = [evaluation_starts(int(count), frames) for count in motion.frames]
     first = np.concatenate([[0], np.cumsum([len(start) for start in starts])])
     source = WindowSource(motion, windows_of(motion, starts, frames), context)

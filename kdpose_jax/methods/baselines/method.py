@@ -1,6 +1,7 @@
-"""Baselines: wiring of SCJD's student, the dense teacher, and four published ways to distil, each alone or several together.
+"""Builds the baselines: SCJD's student and its dense teacher, with four published losses.
 
-L = L_task + sum of weight times term; the terms and their papers are in `losses`.
+L = L_task + the sum of weight times term. The losses and their papers are in `losses`; they can be
+combined.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ from kdpose_jax.tasks.task import for_student
 
 TASKS = ("lifting",)
 TITLE = "published distillation"
-reads = lifting.reads  # the dense window, of which both networks take theirs
+reads = lifting.reads  # the dense window, from which both networks take their frames
 
 
 def build(config: Any, stage: str) -> Method:
@@ -28,28 +29,36 @@ def build(config: Any, stage: str) -> Method:
       stage: name of the block that is trained, `student`.
 
     Returns:
-      The method. With every distillation weight zero it is the student's baseline, and the teacher is not run.
+      The method. If all distillation weights are zero, the student is trained alone and the teacher
+      is not run.
 
     Raises:
-      UserError: options that do not fit together.
+      UserError: options do not fit together.
     """
     task = sparse_lifting.build_task(config, stage)
-    distillation = build_distillation(config, find_skeleton(config.data.skeleton, config.data.joints))
+    distillation = build_distillation(
+        config, find_skeleton(config.data.skeleton, config.data.joints)
+    )
     student, weights = config.student, config.distill.weights
 
     def init(key, batch):
         keys = jax.random.split(key, 3)
-        params, frozen = {"student": task.init(keys[0], batch)[0]}, {}
+        params = {"student": task.init(keys[0], batch)[0]}
+        frozen = {}
         if distillation.active:
             frozen = {"teacher": sparse_lifting.init_teacher(distillation.teacher, keys[1], batch)}
         if weights.hints:
-            params["regressor"] = distillation.regressor.init(keys[2], jnp.zeros((1, student.network.width)))["params"]
+            params["regressor"] = distillation.regressor.init(
+                keys[2], jnp.zeros((1, student.network.width))
+            )["params"]
         return params, {}, frozen
 
     def all_terms(params, model_state, frozen, batch, key, step):
         predicted, features, _ = task.apply(params["student"], {}, batch, key)
         total, parts = task.loss(predicted, batch)
-        added = distillation_terms(distillation, params, frozen, batch, predicted, features) if distillation.active else {}
+        added = {}
+        if distillation.active:
+            added = distillation_terms(distillation, params, frozen, batch, predicted, features)
         weighted = {"task": total, **{name: weights[name] * value for name, value in added.items()}}
         return weighted, {**parts, **added}, model_state
 

@@ -1,4 +1,4 @@
-"""What the student is taught: which layers of the teacher meet which of its own, and the terms, from the resolved options."""
+"""Resolves the options of the baselines and computes their distillation terms."""
 
 import dataclasses
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.contracts import Batch, Tree
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.baselines import losses
 from kdpose_jax.models.keyframes import take_frames
@@ -29,8 +30,8 @@ class Distillation:
       options: the `distill` config block.
       skeleton: the joints.
       teacher: the dense teacher.
-      layers: teacher layer of every student layer, in proportion to the depths.
-      guided_layer: student layer that the hint guides.
+      layers: teacher layer for each student layer, in proportion to the depths.
+      guided_layer: the student layer that the hint guides.
       regressor: r, from the student's width to the teacher's.
     """
 
@@ -48,24 +49,38 @@ class Distillation:
 
 
 def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
-    """Resolves and checks the `distill` block."""
-    options, network, teacher = config.distill, config.student.network, config.teacher.network
-    frames, stride, layer = config.data.frames, config.student.input.stride, options.hints.layer
+    """Resolves and checks the `distill` block.
+
+    Raises:
+      UserError: an option is out of range, or options do not fit together.
+    """
+    options = config.distill
+    network, teacher = config.student.network, config.teacher.network
+    stride, layer = config.student.input.stride, options.hints.layer
     require("distill.attention.maps", options.attention.maps, MAPS)
     if not -1 <= layer < network.depth:
-        raise UserError(f"distill.hints.layer is {layer}: use 0 to {network.depth - 1}, the student's layers, or -1 for the middle one.")
+        raise UserError(
+            f"distill.hints.layer is {layer}: use 0 to {network.depth - 1}, the student's layers, "
+            "or -1 for the middle one."
+        )
     if options.relations.angle < 0:
         raise UserError(f"distill.relations.angle is {options.relations.angle}: use at least 0.")
     keyframes = keyframe_grid(config, "student").count
     if options.weights.relations and keyframes < 3:
         raise UserError(
-            f"student.input.stride {stride} leaves {keyframes} keyframes, which make no angle: use a smaller one, or set "
-            "distill.weights.relations to 0."
+            f"student.input.stride {stride} leaves {keyframes} keyframes, which make no angle: use "
+            "a smaller one, or set distill.weights.relations to 0."
         )
     return Distillation(
         options=options,
         skeleton=skeleton,
-        teacher=build_mixste(teacher, joints=skeleton.num_joints, frames=frames, training=True, place="teacher.network"),
+        teacher=build_mixste(
+            teacher,
+            joints=skeleton.num_joints,
+            frames=config.data.frames,
+            training=True,
+            place="teacher.network",
+        ),
         layers=layer_map(network.depth, teacher.depth),
         guided_layer=(network.depth - 1) // 2 if layer == -1 else layer,
         regressor=Linear(teacher.width),
@@ -73,45 +88,70 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
 
 
 def distillation_terms(
-    distillation: Distillation, params: Any, frozen: Any, batch: Any, predicted: Float[Array, "B F J 3"], features: SparseFeatures
+    distillation: Distillation,
+    params: Tree,
+    frozen: Tree,
+    batch: Batch,
+    predicted: Float[Array, "B F J 3"],
+    features: SparseFeatures,
 ) -> dict[str, Float[Array, "B"]]:
-    """The unweighted terms by the name of their weight; a term without a weight is not computed.
+    """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
 
     Args:
-      distillation: as built.
-      params: of the run, its `regressor` where hints have a weight.
-      frozen: of the run.
-      batch: its dense windows.
-      predicted: the student's pose.
-      features: the student's.
+      distillation: the resolved options.
+      params: the run's parameters, with `regressor` if hints have a weight.
+      frozen: the run's frozen variables, with `teacher`.
+      batch: the dense windows.
+      predicted: the student's poses, metres.
+      features: the student's features.
     """
     weights, options = distillation.options.weights, distillation.options
-    pose, taught = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, batch["keypoints_2d"])
+    pose, taught = distillation.teacher.apply(
+        {"params": frozen["teacher"]["params"]}, batch["keypoints_2d"]
+    )
     pose, taught = jax.lax.stop_gradient((pose, taught))
     student = features["network"]
     teacher = jax.tree.map(lambda dense: take_frames(dense, features["keyframes"]), taught)
-    terms = {}
+    terms: dict[str, Any] = {}
     if weights.output:
-        terms["output"] = losses.output_loss(predicted, pose, np.asarray(distillation.skeleton.loss_weights))
+        terms["output"] = losses.output_loss(
+            predicted, pose, np.asarray(distillation.skeleton.loss_weights)
+        )
     if weights.hints:
         layer = distillation.guided_layer
-        guided = distillation.regressor.apply({"params": params["regressor"]}, student["temporal"][layer])
+        guided: Any = distillation.regressor.apply(
+            {"params": params["regressor"]}, student["temporal"][layer]
+        )
         terms["hints"] = losses.hint_loss(guided, teacher["temporal"][distillation.layers[layer]])
     if weights.attention:
-        maps, wanted = (attention_maps(network, options.attention.maps) for network in (student, teacher))
-        per_layer = [losses.attention_loss(maps[layer], wanted[other]) for layer, other in enumerate(distillation.layers)]
+        maps = attention_maps(student, options.attention.maps)
+        target_maps = attention_maps(teacher, options.attention.maps)
+        per_layer = [
+            losses.attention_loss(maps[layer], target_maps[teacher_layer])
+            for layer, teacher_layer in enumerate(distillation.layers)
+        ]
         terms["attention"] = sum(per_layer) / len(per_layer)
     if weights.relations:
-        last = (network["temporal"][-1] for network in (student, teacher))
-        frames = (joints.reshape(*joints.shape[:2], -1) for joints in last)  # [B, K, J, C] -> [B, K, JC]
-        by_distance, by_angle = losses.relation_losses(*frames)
+        by_distance, by_angle = losses.relation_losses(
+            _flat(student["temporal"][-1]), _flat(teacher["temporal"][-1])
+        )
         terms["relations"] = by_distance + options.relations.angle * by_angle
     return terms
 
 
 def attention_maps(network: MixSTEFeatures, maps: str) -> list[Float[Array, "B K P"]]:
-    """Where every layer looks in a frame: by the `activations` of its joints, or by the `matrices` of its attention, heads averaged."""
+    """Lists a map for every layer, which says where in a frame the layer looks.
+
+    Args:
+      network: features of MixSTE.
+      maps: `activations` takes the joints' activations (P is J); `matrices` takes the attention
+        between joints, averaged over heads (P is J J).
+    """
     if maps == "activations":
         return [losses.activation_map(embeddings) for embeddings in network["temporal"]]
-    found = (matrices.mean(2) for matrices in network["spatial_attention"])
-    return [matrices.reshape(*matrices.shape[:2], -1) for matrices in found]  # [B, K, J, J] -> [B, K, JJ]
+    return [_flat(matrices.mean(2)) for matrices in network["spatial_attention"]]
+
+
+def _flat(values: Float[Array, "B K J _"]) -> Float[Array, "B K P"]:
+    """Joins the last two axes: [B, K, J, C] -> [B, K, JC]."""
+    return values.reshape(*values.shape[:2], -1)

@@ -1,15 +1,18 @@
-"""SAPE, the scale-adaptive projector ensemble: trained beside the student, thrown away with the teacher.
+"""SAPE, the scale-adaptive projector ensemble.
 
-CDKD (arXiv 2405.11448) and its released code; docs/methods/cdkd.md#projector-ensemble. The
-factorised kinds of projector are our design (docs/methods/cdkd.md#projector-kinds).
+It is trained beside the student and discarded with the teacher. Source: CDKD (arXiv 2405.11448) and
+its released code; docs/methods/cdkd.md#projector-ensemble. The factorised kinds of projector are
+our design (docs/methods/cdkd.md#projector-kinds).
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kdpose_jax.models.layers import BatchNorm, Linear
@@ -18,14 +21,15 @@ KINDS = ("dense", "lowrank", "per_joint", "kron")
 ACTIVATIONS = {"relu": nn.relu, "none": lambda values: values}
 SCALES = (3, 5, 7)
 ATTENTION_WIDTH = 32
-NOISE = 0.1  # of the factors of `kron`, relative to their fan-in: it only has to tell the projectors apart
+# Noise on the factors of `kron`, relative to their fan-in. It only makes the projectors differ.
+NOISE = 0.1
 
 
 class MultiScaleAttention(nn.Module):
-    """How much each branch counts for each joint: a selective-kernel attention over 3x3, 5x5 and 7x7 views of the maps.
+    """Weighs the branches for each joint, by attention over 3x3, 5x5 and 7x7 views of the maps.
 
     Attributes:
-      branches: the projectors and their mean.
+      branches: number N of branches: the projectors and their mean.
     """
 
     branches: int
@@ -34,7 +38,7 @@ class MultiScaleAttention(nn.Module):
     def __call__(self, maps: Float[Array, "B J H W"], train: bool) -> Float[Array, "B N J"]:
         joints = maps.shape[1]
         images = maps.transpose(0, 2, 3, 1)  # [B, J, h, w] -> [B, h, w, J]
-        views = 0.0
+        views: Any = 0.0  # without a type of its own: the sum has the type of its terms
         for scale in SCALES:
             bound = (joints * scale**2) ** -0.5  # PyTorch's default for convolutions
             view = nn.Conv(
@@ -48,26 +52,31 @@ class MultiScaleAttention(nn.Module):
             views = views + nn.relu(BatchNorm(name=f"norm_{scale}")(view, train))
         pooled = views.mean((1, 2))  # [B, J]
         hidden = Linear(ATTENTION_WIDTH, name="squeeze")(pooled)
-        scores = [Linear(joints, name=f"branch_{branch}")(hidden) for branch in range(self.branches)]
+        scores = [
+            Linear(joints, name=f"branch_{branch}")(hidden) for branch in range(self.branches)
+        ]
         return nn.softmax(jnp.stack(scores, axis=1), axis=1)
 
 
 class ProjectorEnsemble(nn.Module):
-    """N linear maps from the student's maps to the teacher's size, each followed by an activation, merged by weights.
+    """Projects the student's maps to the teacher's size by N linear maps, and merges them.
 
-    The maps of all kinds are brought to one form, a kernel per joint of the teacher, stacked joint first:
-    `[J, N, inputs, area]`. So a chunk is one slice of the leading axis, and devices can share the last one, `area`:
-    the loss needs two sums over it. A joint's outputs depend on no other joint's kernel.
+    All kinds have one form: a kernel for each of the teacher's joints, stacked joint first,
+    `[J, N, inputs, area]`. A chunk is then one slice of the first axis. Devices can share the last
+    axis, `area`, over which the loss takes two sums. The output for a joint depends only on that
+    joint's kernel.
 
     Attributes:
-      kind: `dense`: any map of all joints (the released code); approximations of it: `lowrank`, a product through `rank`
-        values; `per_joint`, each joint from its own map; `kron`, joint mixing (x) one spatial map shared by the joints.
-      ensemble: number of projectors N.
-      size: side of the teacher's maps.
-      rank: of `lowrank`.
-      activation: after each projector, a key of `ACTIVATIONS`.
-      chunked: one joint at a time, recomputed in the backward pass, so that `[B, N, J, area]` never exists. The same
-        values and gradients, up to the order of summation.
+      kind: `dense` is any linear map of all joints, as released. The other kinds approximate it:
+        `lowrank` through `rank` values, `per_joint` from the joint's map alone, `kron` by joint
+        mixing (x) one spatial map that the joints share.
+      ensemble: number N of projectors.
+      size: side S of the teacher's maps.
+      rank: number of values between the two factors of `lowrank`.
+      activation: what follows each projector, a key of `ACTIVATIONS`.
+      chunked: whether joints are computed one at a time and again in the backward pass, so that
+        `[B, N, J, area]` is never in memory. Values and gradients agree up to the order of
+        summation.
     """
 
     kind: str
@@ -78,53 +87,59 @@ class ProjectorEnsemble(nn.Module):
     chunked: bool
 
     @nn.compact
-    def __call__(self, maps: Float[Array, "B J H W"], weights: Float[Array, "B N J"]) -> Float[Array, "B J S S"]:
+    def __call__(
+        self, maps: Float[Array, "B J H W"], weights: Float[Array, "B N J"]
+    ) -> Float[Array, "B J S S"]:
         """Projects and merges.
 
         Args:
-          maps: of the student.
-          weights: of each projector for each joint.
+          maps: the student's maps.
+          weights: weight of each projector for each joint.
 
         Returns:
           The merged maps, in the teacher's size.
         """
         batch, joints = maps.shape[:2]
         hidden, kernel, bias = getattr(self, f"_{self.kind}")(maps.reshape(batch, joints, -1))
-        # What every joint has its own of; the rest is shared by all.
+        # The mapped axis of each array; None for arrays that all joints share.
         axes = (0 if hidden.ndim == 4 else None, 0 if kernel.ndim == 4 else None, 0, 0)
         weights = weights.transpose(2, 0, 1)  # [J, B, N]
         activate = ACTIVATIONS[self.activation]
 
         def project(hidden: Array, kernel: Array, bias: Array, weights: Array) -> Array:
-            """One joint: [N or 1, B, I], [N, I, A], [N, A], [B, N] -> [B, A]."""
+            """Projects for one joint: [N or 1, B, I], [N, I, A], [N, A], [B, N] -> [B, A]."""
             hidden = jnp.broadcast_to(hidden, (self.ensemble, *hidden.shape[1:]))
             projected = activate(jnp.einsum("nbi,nia->nba", hidden, kernel) + bias[:, None])
             return jnp.einsum("nba,bn->ba", projected, weights)
 
-        every = (hidden, kernel, bias, weights)
+        arrays = (hidden, kernel, bias, weights)
         if self.chunked:
-            own = tuple(value for value, axis in zip(every, axes, strict=True) if axis == 0)
+            stacked = tuple(array for array, axis in zip(arrays, axes, strict=True) if axis == 0)
 
-            def one_joint(_: None, own: tuple[Array, ...]) -> tuple[None, Array]:
-                rest = iter(own)
-                return None, project(*(next(rest) if axis == 0 else value for value, axis in zip(every, axes, strict=True)))
+            def one_joint(_: None, slices: tuple[Array, ...]) -> tuple[None, Array]:
+                left = iter(slices)
+                operands = (
+                    next(left) if axis == 0 else array
+                    for array, axis in zip(arrays, axes, strict=True)
+                )
+                return None, project(*operands)
 
-            _, merged = jax.lax.scan(jax.checkpoint(one_joint), None, own)
+            _, merged = jax.lax.scan(jax.checkpoint(one_joint), None, stacked)
         else:
-            merged = jax.vmap(project, in_axes=axes)(*every)
+            merged = jax.vmap(project, in_axes=axes)(*arrays)
         return merged.transpose(1, 0, 2).reshape(batch, joints, self.size, self.size)
 
     def _dense(self, maps: Array) -> tuple[Array, Array, Array]:
-        """All joints together: hidden [1, B, J h w]."""
+        """Maps all joints together: hidden [1, B, J h w]."""
         batch, joints, cells = maps.shape
         inputs, area = joints * cells, self.size**2
-        bound = (6 / (inputs + joints * area)) ** 0.5  # Xavier, of the whole matrix
+        bound = (6 / (inputs + joints * area)) ** 0.5  # Xavier's, for the whole matrix
         kernel = self.param("kernel", _uniform(bound), (joints, self.ensemble, inputs, area))
         bias = self.param("bias", _uniform(inputs**-0.5), (joints, self.ensemble, area))
         return maps.reshape(1, batch, inputs), kernel, bias
 
     def _lowrank(self, maps: Array) -> tuple[Array, Array, Array]:
-        """Through `rank` values: hidden [N, B, rank]."""
+        """Maps through `rank` values: hidden [N, B, rank]."""
         batch, joints, cells = maps.shape
         inputs, area = joints * cells, self.size**2
         down = self.param("down", _uniform((3 / inputs) ** 0.5), (self.ensemble, inputs, self.rank))
@@ -134,7 +149,7 @@ class ProjectorEnsemble(nn.Module):
         return jnp.einsum("bi,nir->nbr", maps.reshape(batch, inputs), down), kernel, bias
 
     def _per_joint(self, maps: Array) -> tuple[Array, Array, Array]:
-        """Each joint by itself: hidden [J, 1, B, h w]."""
+        """Maps each joint by itself: hidden [J, 1, B, h w]."""
         _, joints, cells = maps.shape
         area = self.size**2
         bound = (6 / (cells + area)) ** 0.5
@@ -143,7 +158,10 @@ class ProjectorEnsemble(nn.Module):
         return maps.transpose(1, 0, 2)[:, None], kernel, bias
 
     def _kron(self, maps: Array) -> tuple[Array, Array, Array]:
-        """Mixed joints, then one spatial map: hidden [J, N, B, h w]. It starts as bilinear upsampling of every joint."""
+        """Mixes joints, then applies one spatial map: hidden [J, N, B, h w].
+
+        It starts as bilinear upsampling of every joint.
+        """
         _, joints, cells = maps.shape
         area = self.size**2
         mixing = self.param("mixing", _around(np.eye(joints)), (self.ensemble, joints, joints))
@@ -154,12 +172,10 @@ class ProjectorEnsemble(nn.Module):
 
 
 class ScaleAdaptiveProjection(nn.Module):
-    """SAPE: student maps -> maps to compare with the teacher's.
+    """Applies SAPE: the student's maps become maps that can be compared with the teacher's.
 
-    Equations: docs/methods/cdkd.md#projector-ensemble.
-
-    The released code merges N projections and, as a further branch, their mean. The mean adds nothing: it is the same as N
-    branches of weights a_i + a_{N+1} / N.
+    Equations: docs/methods/cdkd.md#projector-ensemble. The released code merges N projections and,
+    as a further branch, their mean. That is the same as N branches with weights a_i + a_{N+1} / N.
 
     Attributes:
       projectors: the ensemble.
@@ -175,10 +191,11 @@ class ScaleAdaptiveProjection(nn.Module):
 
 
 def upsampling(side: int, size: int) -> Float[np.ndarray, "I A"]:
-    """Bilinear interpolation of a `side` x `side` map at `size` x `size` places, as a matrix.
+    """Builds the matrix that interpolates a `side` x `side` map bilinearly to `size` x `size`.
 
-    Cell t of the larger map stands at t side / size of the smaller one, without a half-cell term, as coordinates of the two
-    resolutions do (docs/methods/pose2d.md#two-resolutions); the last row and column are held.
+    Cell t of the larger map is at t side / size of the smaller map, without a half-cell term, like
+    coordinates of the two resolutions (docs/methods/pose2d.md#two-resolutions). Beyond the last row
+    and column, their values are repeated.
     """
     place = np.minimum(np.arange(size) * side / size, side - 1)
     line = np.maximum(0.0, 1 - np.abs(place[None] - np.arange(side)[:, None]))  # [side, size]
@@ -186,13 +203,16 @@ def upsampling(side: int, size: int) -> Float[np.ndarray, "I A"]:
 
 
 def _uniform(bound: float) -> nn.initializers.Initializer:
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+    def initial(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initial
 
 
 def _around(centre: np.ndarray) -> nn.initializers.Initializer:
-    """A matrix plus noise that differs between the stacked projectors and adds `NOISE` of the input's size to an output."""
+    """A matrix plus noise, which differs between projectors and is `NOISE` of the input's size."""
 
-    def initial(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    def initial(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         noise = NOISE * centre.shape[0] ** -0.5 * jax.random.normal(key, shape, dtype)
         return noise + jnp.asarray(centre, dtype)[None]
 

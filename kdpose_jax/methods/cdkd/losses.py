@@ -1,8 +1,11 @@
-"""The distillation terms of CDKD: SAPE's cosine distance and CCA, the cross-class alignment. Per example, `[B]`.
+"""CDKD's distillation terms: SAPE's cosine distance and CCA, the cross-class alignment.
 
-CDKD (arXiv 2405.11448) and its released code; docs/methods/cdkd.md#projector-ensemble and
-docs/methods/cdkd.md#class-alignment. What the release does not have is marked as ours.
+Each returns one value per example, `[B]`. Source: CDKD (arXiv 2405.11448) and its released code;
+docs/methods/cdkd.md#projector-ensemble and docs/methods/cdkd.md#class-alignment. What the release
+does not have is marked as ours.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,39 +16,48 @@ GROUPINGS = ("floor", "centred", "hat")
 ORDERS = ("temper_then_sum", "lse")
 MASKS = ("none", "visible")
 REDUCTIONS = ("mean", "release")
-EPSILON = 1e-8  # of the lengths in the cosine (docs/methods/cdkd.md#projector-ensemble)
+EPSILON = 1e-8  # keeps lengths in the cosine above 0 (docs/methods/cdkd.md#projector-ensemble)
 
 
-def projection_loss(projected: Float[Array, "B J H W"], teacher: Float[Array, "B J H W"]) -> Float[Array, "B"]:
-    """1 - cosine of the two whole maps, all joints together, from 0 to 2.
+def projection_loss(
+    projected: Float[Array, "B J H W"], teacher: Float[Array, "B J H W"]
+) -> Float[Array, "B"]:
+    """Computes 1 - cosine between the two sets of maps, all joints together, from 0 to 2.
 
     See docs/methods/cdkd.md#projector-ensemble.
 
     Args:
       projected: the student's maps in the teacher's size.
-      teacher: the teacher's.
+      teacher: the teacher's maps.
     """
     if projected.shape != teacher.shape:
         raise ValueError(f"maps of shapes {projected.shape} and {teacher.shape} cannot be compared")
     over = (1, 2, 3)
-    # The released code has no epsilon and gives NaN where every projection is zero.
-    lengths = [jnp.sqrt(jnp.sum(jnp.square(maps), axis=over) + EPSILON**2) for maps in (projected, teacher)]
-    return 1 - jnp.sum(projected * teacher, axis=over) / (lengths[0] * lengths[1])
+
+    def length(maps: Float[Array, "B J H W"]) -> Float[Array, "B"]:
+        # The released code has no epsilon and gives NaN where every projection is zero.
+        return jnp.sqrt(jnp.sum(jnp.square(maps), axis=over) + EPSILON**2)
+
+    inner = jnp.sum(projected * teacher, axis=over)
+    return 1 - inner / (length(projected) * length(teacher))
 
 
 def grouping_matrix(kind: str, teacher_bins: int, student_bins: int) -> Float[np.ndarray, "T M"]:
-    """How the teacher's bins are shared out among the student's: every row sums to 1.
+    """Builds the matrix that shares the teacher's bins among the student's; rows sum to 1.
 
-    See docs/methods/cdkd.md#grouping.
-
-    Teacher bin t stands at t / r of the student's bins, where r = T / M.
+    Teacher bin t is at t / r of the student's bins, where r = T / M
+    (docs/methods/cdkd.md#grouping).
 
     Args:
-      kind: `floor`: bin floor(t / r) (the released code), which pulls predictions up and left by up to half a bin;
-        `centred`: the nearest bin; `hat`: split linearly between the two bins around t / r, which keeps the mean but for
-        the upper end. The last two are ours.
-      teacher_bins: T.
-      student_bins: M.
+      kind: `floor` assigns t to bin floor(t / r), as released, which moves predictions up and left
+        by up to half a bin. `centred` assigns it to the nearest bin. `hat` splits it linearly
+        between the two bins around t / r, which keeps the mean except at the upper end. The last
+        two are ours.
+      teacher_bins: number T of the teacher's bins.
+      student_bins: number M of the student's bins.
+
+    Raises:
+      ValueError: T is not a multiple of M, which `floor` and `centred` need.
     """
     if kind != "hat" and teacher_bins % student_bins:
         raise ValueError(f"{teacher_bins} bins cannot be grouped into {student_bins} by '{kind}'")
@@ -64,27 +76,36 @@ def grouping_matrix(kind: str, teacher_bins: int, student_bins: int) -> Float[np
 
 
 def aligned_log_target(
-    logits: Float[Array, "B J T"], temperature: Float[Array, ""], grouping: Float[np.ndarray, "T M"], order: str
+    logits: Float[Array, "B J T"],
+    temperature: Float[Array, ""],
+    grouping: Float[np.ndarray, "T M"],
+    order: str,
 ) -> Float[Array, "B J M"]:
-    """log h: the teacher's softened distribution over the student's bins.
+    """Computes log h, the teacher's softened distribution over the student's bins.
 
     Args:
-      logits: the teacher's.
+      logits: the teacher's logits.
       temperature: T.
-      grouping: from `grouping_matrix`.
-      order: `temper_then_sum`: softmax(logits / T), then grouped (the released code); `lse`: log-sum-exp over each group,
-        then divided by T (ours). The same at T = 1.
+      grouping: the matrix from `grouping_matrix`.
+      order: `temper_then_sum` groups softmax(logits / T), as released. `lse` takes log-sum-exp over
+        each group and then divides by T (ours). They are equal at T = 1.
     """
     tiny = jnp.finfo(logits.dtype).tiny  # a group without mass gets the logarithm of this, not -inf
     if order == "lse":
         raised = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-        return jax.nn.log_softmax(jnp.log(jnp.maximum(_grouped(raised, grouping), tiny)) / temperature, axis=-1)
-    return jnp.log(jnp.maximum(_grouped(jax.nn.softmax(logits / temperature, axis=-1), grouping), tiny))
+        grouped = jnp.log(jnp.maximum(_grouped(raised, grouping), tiny))
+        return jax.nn.log_softmax(grouped / temperature, axis=-1)
+    softened = jax.nn.softmax(logits / temperature, axis=-1)
+    return jnp.log(jnp.maximum(_grouped(softened, grouping), tiny))
 
 
-def _grouped(mass: Float[Array, "B J T"], grouping: Float[np.ndarray, "T M"]) -> Float[Array, "B J M"]:
-    """Rows times the matrix; exact on every device, where it would otherwise multiply in fewer bits."""
-    return jnp.einsum("bjt,tm->bjm", mass, jnp.asarray(grouping, mass.dtype), precision=jax.lax.Precision.HIGHEST)
+def _grouped(
+    mass: Float[Array, "B J T"], grouping: Float[np.ndarray, "T M"]
+) -> Float[Array, "B J M"]:
+    """Multiplies rows with the matrix, in full precision even on devices that default to less."""
+    return jnp.einsum(
+        "bjt,tm->bjm", mass, jnp.asarray(grouping, mass.dtype), precision=jax.lax.Precision.HIGHEST
+    )
 
 
 def alignment_loss(
@@ -98,28 +119,31 @@ def alignment_loss(
     weight: Float[Array, "B J"] | None,
     target_gradient: bool,
 ) -> Float[Array, "B"]:
-    """CCA: T^2 KL(h || softmax(student / T)) over the student's bins, summed over both axes.
+    """Computes CCA: T^2 KL(h || softmax(student / T)) over the student's bins, x plus y.
 
     See docs/methods/cdkd.md#class-alignment.
 
     Args:
-      student: logits of `x` and `y`, M bins.
-      teacher: logits of `x` and `y`, a multiple of M bins.
+      student: logits of `x` and `y`, M bins each.
+      teacher: logits of `x` and `y`, a multiple of M bins each.
       temperature: T.
       grouping: one of `GROUPINGS`.
       order: one of `ORDERS`.
-      reduction: `mean` over joints (docs/methods/cdkd.md#class-alignment, ours); `release`: the
-        released code sums over batch, joints and axes and divides by M, so that the value of an
-        example is multiplied by B here: its mean over the batch is that sum.
-      weight: of every joint; None distils all of them alike (the released code).
-      target_gradient: h passes the temperature's gradient, as in CTKD. The released code stops it at h, and what is left
-        need not even have the sign of the loss's own slope. The teacher's logits never get any.
+      reduction: `mean` averages over joints (docs/methods/cdkd.md#class-alignment, ours). `release`
+        follows the released code, which sums over batch, joints and axes and divides by M. The
+        value of an example is then multiplied by B, so that the mean over the batch is that sum.
+      weight: weight of every joint; None distils all joints alike, as released.
+      target_gradient: whether h passes the temperature's gradient, as in CTKD. The released code
+        stops it at h, and the remaining gradient can have the wrong sign. The teacher's logits
+        never get a gradient.
     """
-    total = 0.0
+    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for axis in ("x", "y"):
         bins = student[axis].shape[-1]
         matrix = grouping_matrix(grouping, teacher[axis].shape[-1], bins)
-        log_target = aligned_log_target(jax.lax.stop_gradient(teacher[axis]), temperature, matrix, order)
+        log_target = aligned_log_target(
+            jax.lax.stop_gradient(teacher[axis]), temperature, matrix, order
+        )
         log_target = log_target if target_gradient else jax.lax.stop_gradient(log_target)
         log_student = jax.nn.log_softmax(student[axis] / temperature, axis=-1)
         divergence = jnp.sum(jnp.exp(log_target) * (log_target - log_student), axis=-1)

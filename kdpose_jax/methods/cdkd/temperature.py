@@ -1,6 +1,7 @@
-"""ETHT, easy-to-hard training: a learnable temperature whose gradient is reversed ever more strongly.
+"""ETHT, easy-to-hard training: a learned temperature with an increasingly reversed gradient.
 
-CTKD's, as used by CDKD (arXiv 2405.11448) and its released code; docs/methods/cdkd.md#temperature.
+Source: CTKD, as used by CDKD (arXiv 2405.11448) and its released code;
+docs/methods/cdkd.md#temperature.
 """
 
 import jax
@@ -12,17 +13,18 @@ from jaxtyping import Array, Float, Int
 def reversal_strength(
     step: Int[Array, ""], *, ends: tuple[float | int, ...], loops: float | int, steps: int, steps_per_epoch: float
 ) -> Float[Array, ""]:
-    """lambda, what the gradient of the temperature is multiplied by: a half cosine over the loops, then constant.
+    """Computes lambda, the factor on the temperature's gradient: a half cosine, then constant.
 
-    The references move it once per epoch; here it follows every step, and is theirs where an epoch ends.
+    The references change it once per epoch. Here it changes at every step, and equals theirs where
+    an epoch ends.
 
     Args:
-      step: steps taken so far.
-      ends: lambda at the start and at the end: 0 and -1 reverse ever more strongly (CTKD); 1 and 0,
-        as CDKD's released code has them, reverse nothing.
-      loops: epochs until the end value; 0: all of the run.
-      steps: length of the run.
-      steps_per_epoch: need not be whole.
+      step: number of steps taken so far.
+      ends: lambda at the start and at the end. From 0 to -1 the gradient is reversed ever more
+        strongly (CTKD). From 1 to 0, as in CDKD's released code, nothing is reversed.
+      loops: number of epochs until the end value; 0 for the whole run.
+      steps: length of the run, steps.
+      steps_per_epoch: steps per epoch, not necessarily a whole number.
     """
     first, last = ends
     whole = loops * steps_per_epoch if loops else float(steps)
@@ -31,20 +33,27 @@ def reversal_strength(
 
 
 def temperature(
-    tau: Float[Array, ""], strength: Float[Array, ""], *, start: float, reach: float, limit: float, trained: bool
+    tau: Float[Array, ""],
+    strength: Float[Array, ""],
+    *,
+    start: float,
+    reach: float,
+    limit: float,
+    trained: bool,
 ) -> Float[Array, ""]:
-    """T = start + reach sigmoid(tau), whose gradient reaches tau multiplied by lambda.
+    """Computes T = start + reach sigmoid(tau); the gradient reaches tau multiplied by lambda.
 
     Args:
       tau: the parameter.
       strength: lambda.
-      start: lowest temperature.
-      reach: how far it can rise.
-      limit: tau is read as if cut to +-limit; the gradient passes as if it were not, so that tau can come back.
+      start: the lowest temperature.
+      reach: how far the temperature can rise above it.
+      limit: tau is clipped to +-limit; the gradient ignores the clipping, so that tau can return.
       trained: False stops the gradient.
     """
     value = jax.lax.stop_gradient(jnp.clip(tau, -limit, limit))
     if trained:
         scaled = strength.astype(tau.dtype) * tau
-        value = value + (scaled - jax.lax.stop_gradient(scaled))  # adds exactly 0 and a gradient of lambda
+        # Adds exactly 0 to the value, and lambda to the gradient.
+        value = value + (scaled - jax.lax.stop_gradient(scaled))
     return start + reach * jax.nn.sigmoid(value)

@@ -1,4 +1,4 @@
-"""What is trained beside the student and thrown away with the teacher: projections to the teacher's width."""
+"""Projections to the teacher's width, which are trained beside the student and discarded."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -7,7 +7,7 @@ from kdpose_jax.models.layers import Linear
 
 
 class EmbeddingProjectors(nn.Module):
-    """phi_m: one linear map C_student -> C_teacher per distilled layer.
+    """Applies phi_m, one linear map from C_student to C_teacher channels per distilled layer.
 
     Attributes:
       width: channels of the teacher.
@@ -18,5 +18,10 @@ class EmbeddingProjectors(nn.Module):
     layers: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, embeddings: dict[int, Float[Array, "B K J C"]]) -> dict[int, Float[Array, "B K J D"]]:
-        return {layer: Linear(self.width, name=f"layer_{layer}")(embeddings[layer]) for layer in self.layers}
+    def __call__(
+        self, embeddings: dict[int, Float[Array, "B K J C"]]
+    ) -> dict[int, Float[Array, "B K J D"]]:
+        return {
+            layer: Linear(self.width, name=f"layer_{layer}")(embeddings[layer])
+            for layer in self.layers
+        }

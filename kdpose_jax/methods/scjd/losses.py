@@ -1,9 +1,11 @@
-"""The distillation terms of SCJD. Every function returns one value per example, `[B]`.
+"""The distillation terms of SCJD. Every loss returns one value per example, `[B]`.
 
-The paper's equations were not available: each term is this project's design from the abstract
-(docs/methods/scjd.md#joint-embedding to docs/methods/scjd.md#temporal-consistency,
-inferred), with its alternatives as named options.
+The paper's equations were not available. Each term is our design from the abstract, inferred, with
+its alternatives as named options (docs/methods/scjd.md#joint-embedding to
+docs/methods/scjd.md#temporal-consistency).
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +20,27 @@ ATTENTION_KINDS = ("mse", "kl", "full", "hop2")
 
 
 def context_weights(
-    embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"], *, context: str, reach: int, temperature: float
+    embeddings: Float[Array, "B F J C"],
+    keyframes: Int[Array, "*B K"],
+    *,
+    context: str,
+    reach: int,
+    temperature: float,
 ) -> Float[Array, "B K J D"]:
-    """How much each frame around a keyframe adds to the teacher's multi-frame context, per joint.
-
-    `dynamic`: softmax over the frames within `reach` of cos(E[s_k, j], E[m, j]) / temperature, so that a still joint
-    averages widely and a fast one keeps to its keyframe; `mean`: equal; `keyframe`: the keyframe alone.
+    """Weighs the frames around each keyframe for the teacher's multi-frame context, per joint.
 
     Args:
-      embeddings: the teacher's, dense.
-      keyframes: s_k.
-      context: one of `CONTEXTS`.
-      reach: w, frames to either side.
-      temperature: of the softmax.
+      embeddings: the teacher's dense embeddings E.
+      keyframes: frame numbers s_k.
+      context: `dynamic` takes the softmax over the frames m of cos(E[s_k, j], E[m, j]) /
+        temperature, so that a still joint averages over many frames and a fast joint over few.
+        `mean` weighs the frames equally. `keyframe` takes the keyframe alone.
+      reach: w, the number of frames to either side.
+      temperature: temperature of the softmax.
 
     Returns:
-      Weights over the D = 2 w + 1 frames s_k - w .. s_k + w; zero outside the window; each row sums to 1.
+      Weights over the D = 2 w + 1 frames s_k - w .. s_k + w. They are zero outside the window, and
+      each row sums to 1.
     """
     frames = embeddings.shape[1]
     shifts = np.arange(-reach, reach + 1)
@@ -50,25 +57,30 @@ def context_weights(
     elif context == "mean":
         scores = jnp.zeros((1, 1, 1, len(shifts)))
     else:
-        around = [jnp.sum(here * take_frames(unit, keyframes + int(shift)), axis=-1) for shift in shifts]
+        around = [
+            jnp.sum(here * take_frames(unit, keyframes + int(shift)), axis=-1) for shift in shifts
+        ]
         scores = jnp.stack(around, axis=-1) / temperature  # [B, K, J, D]
     scores = jnp.broadcast_to(scores, here.shape[:3] + (len(shifts),)).astype(embeddings.dtype)
     return jax.nn.softmax(jnp.where(inside, scores, -jnp.inf), axis=-1)
 
 
 def _around(keyframes: Int[Array, "*B K"], reach: int) -> Int[Array, "*B K D"]:
-    """Numbers of the frames s_k - reach .. s_k + reach, some of them outside the window."""
-    return keyframes[..., None] + jnp.arange(-reach, reach + 1, dtype=jnp.int32).reshape((1,) * keyframes.ndim + (-1,))
+    """Numbers of the frames s_k - reach .. s_k + reach; some may be outside the window."""
+    shifts = jnp.arange(-reach, reach + 1, dtype=jnp.int32)
+    return keyframes[..., None] + shifts.reshape((1,) * keyframes.ndim + (-1,))
 
 
 def gather_context(
-    values: Float[Array, "B F J ..."], keyframes: Int[Array, "*B K"], weights: Float[Array, "B K J D"]
+    values: Float[Array, "B F J ..."],
+    keyframes: Int[Array, "*B K"],
+    weights: Float[Array, "B K J D"],
 ) -> Float[Array, "B K J ..."]:
-    """Weighted sum of dense values around every keyframe, C_{k,j} = sum_m alpha_{k,m,j} E[m, j]."""
+    """Sums dense values around each keyframe by weight: C_{k,j} = sum_m alpha_{k,m,j} E[m, j]."""
     reach = weights.shape[-1] // 2
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     trailing = (1,) * (values.ndim - 3)
-    total = 0.0
+    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for column in range(weights.shape[-1]):  # 2 w + 1 shifted gathers; XLA fuses them into one pass
         share = weights[..., column].reshape(weights.shape[:3] + trailing)
         total = total + share * take_frames(values, keyframes + (column - reach))
@@ -76,24 +88,30 @@ def gather_context(
 
 
 def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
-    """LN0: layer normalisation without affine parameters."""
+    """Applies LN0, layer normalisation without affine parameters."""
     values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     centred = values - values.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
 
 
 def embedding_loss(
-    projected: Float[Array, "B K J C"], context: Float[Array, "B K J C"], joint_weights: Float[Array, "B K J"] | None
+    projected: Float[Array, "B K J C"],
+    context: Float[Array, "B K J C"],
+    joint_weights: Float[Array, "B K J"] | None,
 ) -> Float[Array, "B"]:
-    """DJED for one layer: mean squared difference after LN0, from 0 to 4, about 2 for unrelated features.
+    """Computes DJED for one layer, the mean squared difference after LN0.
+
+    It is from 0 to 4, and about 2 for unrelated features.
 
     Args:
-      projected: the student's embeddings, brought to the teacher's width.
+      projected: the student's embeddings, projected to the teacher's width.
       context: the teacher's multi-frame context.
-      joint_weights: optional motion weights with mean 1.
+      joint_weights: motion weights with mean 1; None weighs all joints equally.
     """
     if projected.shape != context.shape:
-        raise ValueError(f"embeddings of shapes {projected.shape} and {context.shape} cannot be compared")
+        raise ValueError(
+            f"embeddings of shapes {projected.shape} and {context.shape} cannot be compared"
+        )
     squared = jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1)
     return (squared if joint_weights is None else squared * joint_weights).mean((1, 2))
 
@@ -101,22 +119,25 @@ def embedding_loss(
 def motion_weights(
     keypoints_2d: Float[Array, "B F J 2"], keyframes: Int[Array, "*B K"], reach: int
 ) -> Float[Array, "B K J"]:
-    """omega_{k,j}: mean speed of the input around a keyframe, scaled to mean 1 over each window."""
+    """Computes omega_{k,j}, the input's mean speed near a keyframe, scaled to mean 1 per window."""
     speed = jnp.linalg.norm(jnp.diff(keypoints_2d, axis=1), axis=-1)  # [B, F - 1, J]
     position = _around(keyframes, reach)  # [..., K, D]
     inside = ((position >= 0) & (position < speed.shape[1])).astype(speed.dtype)
-    near = jnp.stack([take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1)
+    near = jnp.stack(
+        [take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1
+    )
     inside = (inside[None] if inside.ndim == 2 else inside)[:, :, None]
     omega = jnp.sum(near * inside, axis=-1) / jnp.maximum(jnp.sum(inside, axis=-1), 1.0)
     return omega / jnp.maximum(omega.mean((1, 2), keepdims=True), 1e-12)
 
 
 def adjacency(hops: np.ndarray, kind: str) -> np.ndarray:
-    """A~: weights of joint pairs, `[J, J]`, self loops included.
+    """Builds A~, the weights of pairs of joints, `[J, J]`.
 
     Args:
-      hops: `Skeleton.hops()`.
-      kind: `mse` and `kl`: bones and self loops; `hop2`: 0.5 for two bones apart; `full`: every pair.
+      hops: `Skeleton.hops()`, the number of bones between two joints, `[J, J]`.
+      kind: `mse` and `kl` have 1 for a joint with itself and for the ends of a bone. `hop2` adds
+        0.5 for joints that are two bones apart. `full` has 1 for every pair.
     """
     if kind == "full":
         return np.ones_like(hops, np.float64)
@@ -125,25 +146,31 @@ def adjacency(hops: np.ndarray, kind: str) -> np.ndarray:
 
 
 def attention_loss(
-    student: Float[Array, "B K A J J"], teacher: Float[Array, "B K A J J"], adjacent: Float[np.ndarray, "J J"], kind: str
+    student: Float[Array, "B K A J J"],
+    teacher: Float[Array, "B K A J J"],
+    adjacent: Float[np.ndarray, "J J"],
+    kind: str,
 ) -> Float[Array, "B"]:
-    """AJAD for one layer, mean over frames and (already averaged or matched) heads.
-
-    `mse`, `full`, `hop2`: sum of A~ times the squared difference, over sum A~. `kl`: rows restricted to the
-    neighbourhood and renormalised, KL(teacher || student) plus the squared difference of the restricted mass.
+    """Computes AJAD for one layer, the mean over frames and heads.
 
     Args:
-      student: attention probabilities, rows are queries.
-      teacher: the same shape.
+      student: attention probabilities; rows are queries.
+      teacher: attention probabilities of the same shape.
       adjacent: A~.
-      kind: one of `ATTENTION_KINDS`.
+      kind: `mse`, `full` and `hop2` sum A~ times the squared difference, and divide by the sum of
+        A~. `kl` restricts rows to the neighbourhood and renormalises them. It is KL(teacher ||
+        student) plus the squared difference between the masses of the restricted rows.
     """
     if student.shape != teacher.shape:
-        raise ValueError(f"attention of shapes {student.shape} and {teacher.shape} cannot be compared")
+        raise ValueError(
+            f"attention of shapes {student.shape} and {teacher.shape} cannot be compared"
+        )
     near = jnp.asarray(adjacent, student.dtype)[None, None, None]
     if kind != "kl":
-        return jnp.sum(near * jnp.square(student - teacher), axis=(3, 4)).mean((1, 2)) / adjacent.sum()
-    mass_student, mass_teacher = (jnp.sum(near * rows, axis=-1, keepdims=True) for rows in (student, teacher))
+        squared = jnp.sum(near * jnp.square(student - teacher), axis=(3, 4))
+        return squared.mean((1, 2)) / adjacent.sum()
+    mass_student = jnp.sum(near * student, axis=-1, keepdims=True)
+    mass_teacher = jnp.sum(near * teacher, axis=-1, keepdims=True)
     log_student = jnp.log(student + 1e-9) - jnp.log(mass_student + 1e-9)
     log_teacher = jnp.log(teacher + 1e-9) - jnp.log(mass_teacher + 1e-9)
     divergence = jnp.sum(near * jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1)
@@ -154,16 +181,22 @@ def attention_loss(
 def correlation_loss(
     student: Float[Array, "B F J C"], teacher: Float[Array, "B F J D"]
 ) -> Float[Array, "B"]:
-    """Mean squared difference of Gamma(F)_{t,t'} = cos(F_t, F_t') per joint: temporal structure of any two widths."""
+    """Computes the mean squared difference of Gamma(F)_{t,t'} = cos(F_t, F_t') per joint.
+
+    Gamma is the structure of the features over time, so the two widths may differ.
+    """
 
     def gamma(features: Array) -> Array:
         features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-        unit = features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)
+        squared_length = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
+        unit = features * jax.lax.rsqrt(squared_length + 1e-12)
         unit = unit.swapaxes(1, 2)  # [B, J, F, C]
         return unit @ unit.swapaxes(2, 3)
 
     if student.shape[:3] != teacher.shape[:3]:
-        raise ValueError(f"features of shapes {student.shape} and {teacher.shape} differ in more than their width")
+        raise ValueError(
+            f"features of shapes {student.shape} and {teacher.shape} differ in more than width"
+        )
     return jnp.square(gamma(student) - gamma(teacher)).mean((1, 2, 3))
 
 
@@ -174,28 +207,34 @@ def temporal_pose_loss(
     velocity_weight: float,
     truth: Float[Array, "B F J 3"] | None = None,
 ) -> Float[Array, "B"]:
-    """TCD on dense poses: weighted distance to the teacher's pose plus that of its frame differences.
+    """Computes TCD on dense poses: the weighted distance to the teacher's poses and velocities.
 
     Args:
-      student: all frames, after upsampling.
-      teacher: all frames.
+      student: the student's poses in all frames, after upsampling.
+      teacher: the teacher's poses in all frames.
       joint_weights: `Skeleton.loss_weights`.
-      velocity_weight: beta_v.
-      truth: if given, only joints and differences count in which the teacher is nearer to it than the student.
+      velocity_weight: beta_v, the weight of the distance between frame differences.
+      truth: the true poses; a joint or a frame difference then counts only where the teacher is
+        nearer to the truth than the student. None counts everything.
     """
-    pairs = [(student, teacher, truth)]
+    target = teacher if truth is None else where_nearer(student, teacher, truth)
+    total = weighted_joint_error(student, target, joint_weights)
     if velocity_weight:
-        pairs.append(tuple(None if pose is None else jnp.diff(pose, axis=1) for pose in pairs[0]))
-    pairs = [(one, other if true is None else where_nearer(one, other, true)) for one, other, true in pairs]
-    total = weighted_joint_error(*pairs[0], joint_weights)
-    if velocity_weight:
-        total = total + velocity_weight * pose_distance(*pairs[1]).mean((1, 2))
+        moved, target = jnp.diff(student, axis=1), jnp.diff(teacher, axis=1)
+        if truth is not None:
+            target = where_nearer(moved, target, jnp.diff(truth, axis=1))
+        total = total + velocity_weight * pose_distance(moved, target).mean((1, 2))
     return total
 
 
 def where_nearer(
-    student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"], truth: Float[Array, "B F J 3"]
+    student: Float[Array, "B F J 3"],
+    teacher: Float[Array, "B F J 3"],
+    truth: Float[Array, "B F J 3"],
 ) -> Float[Array, "B F J 3"]:
-    """The teacher where it is nearer to the truth than the student; elsewhere the student itself, without gradient."""
+    """Takes the teacher where it is nearer to the truth than the student, else the student.
+
+    The student's own values have no gradient.
+    """
     nearer = pose_distance(teacher, truth) < pose_distance(student, truth)
     return jnp.where(nearer[..., None], teacher, jax.lax.stop_gradient(student))

@@ -1,7 +1,7 @@
-"""SCJD: wiring of the sparse student, the dense teacher and the terms between them.
+"""Builds SCJD: the sparse student, the dense teacher and the terms between them.
 
-L = L_task + lambda_e L_DJED + lambda_a L_AJAD + lambda_t L_TCD (docs/methods/scjd.md#total-loss;
-weights and forms are inferred).
+L = L_task + lambda_e L_DJED + lambda_a L_AJAD + lambda_t L_TCD. Weights and forms are inferred
+(docs/methods/scjd.md#total-loss).
 """
 
 from typing import Any
@@ -19,35 +19,41 @@ from kdpose_jax.tasks.task import for_student
 
 TASKS = ("lifting",)
 TITLE = "SCJD"
-reads = lifting.reads  # the dense window, of which both networks take theirs
+reads = lifting.reads  # the dense window, from which both networks take their frames
 
 
 def build(config: Any, stage: str) -> Method:
     """Builds the method.
 
     Args:
-      config: the locked config; reads `data`, `student`, `teacher.network`, `distill` and `run` (steps).
+      config: the locked config; reads `data`, `student`, `teacher`, `distill` and `run` (steps).
       stage: name of the block that is trained, `student`.
 
     Returns:
-      The method. With every distillation weight zero it is the student's baseline, and the teacher is not run.
+      The method. If all distillation weights are zero, the student is trained alone and the teacher
+      is not run.
 
     Raises:
-      UserError: options that do not fit together.
+      UserError: options do not fit together.
     """
     task = sparse_lifting.build_task(config, stage)
-    distillation = build_distillation(config, find_skeleton(config.data.skeleton, config.data.joints))
+    distillation = build_distillation(
+        config, find_skeleton(config.data.skeleton, config.data.joints)
+    )
     options, student = config.distill, config.student
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
 
     def init(key, batch):
         keys = jax.random.split(key, 3)
-        params, frozen = {"student": task.init(keys[0], batch)[0]}, {}
+        params = {"student": task.init(keys[0], batch)[0]}
+        frozen = {}
         if distillation.active:
             frozen = {"teacher": sparse_lifting.init_teacher(distillation.teacher, keys[1], batch)}
         if options.weights.embedding:
             width = student.network.width
-            embeddings = {layer: jnp.zeros((1, 1, 1, width)) for layer in distillation.embedding_layers}
+            embeddings = {
+                layer: jnp.zeros((1, 1, 1, width)) for layer in distillation.embedding_layers
+            }
             params["projectors"] = distillation.projectors.init(keys[2], embeddings)["params"]
         return params, {}, frozen
 
@@ -58,10 +64,14 @@ def build(config: Any, stage: str) -> Method:
         if distillation.active:
             added = distillation_terms(distillation, params, frozen, batch, predicted, features)
             ramp = schedule.ramp(
-                step, warmup_steps=warmup_steps, steps=config.run.steps, decay_fraction=options.decay_fraction
+                step,
+                warmup_steps=warmup_steps,
+                steps=config.run.steps,
+                decay_fraction=options.decay_fraction,
             )
             for name, value in added.items():
-                weighted[name] = options.weights[name] * (1.0 if name == "temporal" else ramp) * value
+                strength = 1.0 if name == "temporal" else ramp
+                weighted[name] = options.weights[name] * strength * value
             parts = {**parts, **added}
         return weighted, parts, model_state
 

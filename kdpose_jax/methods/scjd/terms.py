@@ -1,6 +1,6 @@
-"""What the student is taught: the teacher's targets and the weighted terms, from the resolved options.
+"""Resolves SCJD's options, and computes the teacher's targets and the distillation terms.
 
-The paper's equations were not available: forms and options are inferred
+The paper's equations were not available. Forms and options are inferred
 (docs/methods/scjd.md#joint-embedding to docs/methods/scjd.md#temporal-consistency).
 """
 
@@ -8,15 +8,19 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from kdpose_jax.codecs import poses
+from kdpose_jax.contracts import Batch, Tree
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
 from kdpose_jax.models import upsampling
 from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.mixste import MixSTE
+from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
 from kdpose_jax.tasks.lifting_networks import build_mixste
 from kdpose_jax.tasks.sparse_lifting import layer_map
@@ -30,10 +34,10 @@ class Distillation:
     Attributes:
       options: the `distill` config block.
       skeleton: the joints.
-      teacher: the dense teacher, for training-time targets.
-      layers: teacher layer of every student layer.
-      embedding_layers: student layers that DJED joins.
-      reach: w, frames of context to either side of a keyframe.
+      teacher: the dense teacher.
+      layers: teacher layer for each student layer.
+      embedding_layers: student layers that DJED compares.
+      reach: w, the number of context frames to either side of a keyframe.
       projectors: phi.
     """
 
@@ -53,8 +57,13 @@ class Distillation:
 
 
 def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
-    """Resolves and checks the `distill` block."""
-    options, network, teacher = config.distill, config.student.network, config.teacher.network
+    """Resolves and checks the `distill` block.
+
+    Raises:
+      UserError: an option is out of range, or options do not fit together.
+    """
+    options = config.distill
+    network, teacher = config.student.network, config.teacher.network
     for name, value, allowed in (
         ("embedding.context", options.embedding.context, losses.CONTEXTS),
         ("embedding.feature", options.embedding.feature, ("spatial", "temporal")),
@@ -63,14 +72,19 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         ("attention.gather", options.attention.gather, ("keyframe", "context")),
     ):
         require(f"distill.{name}", value, allowed)
-    if options.attention.heads == "each" and (network.heads, network.width) != (teacher.heads, teacher.width):
+    same_heads = (network.heads, network.width) == (teacher.heads, teacher.width)
+    if options.attention.heads == "each" and not same_heads:
         raise UserError(
-            f"distill.attention.heads 'each' needs equal heads and widths, and the student has {network.heads} x "
-            f"{network.width}, the teacher {teacher.heads} x {teacher.width}: use 'mean'."
+            "distill.attention.heads 'each' needs equal heads and widths, and the student has "
+            f"{network.heads} x {network.width}, the teacher {teacher.heads} x {teacher.width}: "
+            "use 'mean'."
         )
     layers = tuple(options.embedding.layers) or schedule.last_third(network.depth)
     if not all(0 <= layer < network.depth for layer in layers):
-        raise UserError(f"distill.embedding.layers is {layers}: the student has layers 0 to {network.depth - 1}.")
+        raise UserError(
+            f"distill.embedding.layers is {layers}: the student has layers 0 to "
+            f"{network.depth - 1}."
+        )
     for name, value, fits in (
         ("embedding.reach", options.embedding.reach, options.embedding.reach >= -1),
         ("embedding.temperature", options.embedding.temperature, options.embedding.temperature > 0),
@@ -78,13 +92,22 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         ("decay_fraction", options.decay_fraction, 0 <= options.decay_fraction <= 1),
     ):
         if not fits:
-            raise UserError(f"distill.{name} is {value}: see the config for what it means and give a value in its range.")
-    reach = config.student.input.stride if options.embedding.reach == -1 else options.embedding.reach
+            raise UserError(
+                f"distill.{name} is {value}: see the config for what it means and give a value in "
+                "its range."
+            )
+    reach = options.embedding.reach
+    if reach == -1:
+        reach = config.student.input.stride
     return Distillation(
         options=options,
         skeleton=skeleton,
         teacher=build_mixste(
-            teacher, joints=skeleton.num_joints, frames=config.data.frames, training=True, place="teacher.network"
+            teacher,
+            joints=skeleton.num_joints,
+            frames=config.data.frames,
+            training=True,
+            place="teacher.network",
         ),
         layers=teacher_layers(config),
         embedding_layers=layers,
@@ -94,24 +117,44 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
 
 
 def teacher_layers(config: Any) -> tuple[int, ...]:
-    """Teacher layer of every student layer: as configured, or in proportion."""
-    student, teacher, chosen = config.student.network.depth, config.teacher.network.depth, tuple(config.distill.layer_map)
-    if not chosen:
+    """Returns the teacher layer for each student layer: as configured, or in proportion."""
+    student, teacher = config.student.network.depth, config.teacher.network.depth
+    layers = tuple(config.distill.layer_map)
+    if not layers:
         return layer_map(student, teacher)
-    if len(chosen) != student or not all(0 <= layer < teacher for layer in chosen):
+    if len(layers) != student or not all(0 <= layer < teacher for layer in layers):
         raise UserError(
-            f"distill.layer_map is {chosen}: name one of the teacher's layers 0 to {teacher - 1} for each of the student's "
-            f"{student} layers, or leave it empty."
+            f"distill.layer_map is {layers}: name one of the teacher's layers 0 to {teacher - 1} "
+            f"for each of the student's {student} layers, or leave it empty."
         )
-    return chosen
+    return layers
 
 
 def distillation_terms(
-    distillation: Distillation, params: Any, frozen: Any, batch: Any, predicted: jax.Array, features: Any
-) -> dict[str, jax.Array]:
-    """The unweighted terms by the name of their weight, each `[B]`; a term without a weight is not computed."""
+    distillation: Distillation,
+    params: Tree,
+    frozen: Tree,
+    batch: Batch,
+    predicted: Float[Array, "B F J 3"],
+    features: SparseFeatures,
+) -> dict[str, Float[Array, "B"]]:
+    """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
+
+    Args:
+      distillation: the resolved options.
+      params: the run's parameters, with `projectors` if the embedding term has a weight.
+      frozen: the run's frozen variables, with `teacher`.
+      batch: the dense windows.
+      predicted: the student's poses in all frames, metres.
+      features: the student's features.
+
+    Returns:
+      Name -> `[B]`.
+    """
     weights, options = distillation.options.weights, distillation.options
-    pose, taught = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, batch["keypoints_2d"])
+    pose, taught = distillation.teacher.apply(
+        {"params": frozen["teacher"]["params"]}, batch["keypoints_2d"]
+    )
     pose, taught = jax.lax.stop_gradient((pose, taught))
     terms = {}
     keyframes, student = features["keyframes"], features["network"]
@@ -121,10 +164,13 @@ def distillation_terms(
         terms["attention"] = attention_term(distillation, keyframes, student, taught)
     if weights.temporal:
         if options.flip_averaged_targets:
-            pose = flip_averaged_pose(distillation, frozen, batch["keypoints_2d"], pose)
+            keypoints_2d = jnp.asarray(batch["keypoints_2d"])
+            pose = flip_averaged_pose(distillation, frozen, keypoints_2d, pose)
         joint_weights = np.asarray(distillation.skeleton.loss_weights)
-        truth = batch["pose_3d"] if options.temporal.gate else None
-        term = losses.temporal_pose_loss(predicted, pose, joint_weights, options.temporal.velocity, truth)
+        truth = jnp.asarray(batch["pose_3d"]) if options.temporal.gate else None
+        term = losses.temporal_pose_loss(
+            predicted, pose, joint_weights, options.temporal.velocity, truth
+        )
         if options.temporal.correlation:
             last = upsampling.upsample(features["matrix"], student["temporal"][-1])
             correlation = losses.correlation_loss(last, taught["temporal"][-1])
@@ -134,35 +180,46 @@ def distillation_terms(
 
 
 def embedding_term(
-    distillation: Distillation, params: Any, batch: Any, keyframes: jax.Array, student: Any, taught: Any
-) -> jax.Array:
-    """DJED: mean over its layers, `[B]`."""
+    distillation: Distillation,
+    params: Tree,
+    batch: Batch,
+    keyframes: Int[Array, "*B K"],
+    student: Any,
+    taught: Any,
+) -> Float[Array, "B"]:
+    """Computes DJED, the mean over its layers, from the `MixSTEFeatures` of both networks."""
     options = distillation.options.embedding
     omega = None
     if options.motion_weight:
-        omega = losses.motion_weights(batch["keypoints_2d"], keyframes, distillation.reach)
-    chosen = {layer: student[options.feature][layer] for layer in distillation.embedding_layers}
-    projected = distillation.projectors.apply({"params": params["projectors"]}, chosen)
-    total = 0.0
+        keypoints_2d = jnp.asarray(batch["keypoints_2d"])
+        omega = losses.motion_weights(keypoints_2d, keyframes, distillation.reach)
+    embedded = {layer: student[options.feature][layer] for layer in distillation.embedding_layers}
+    projected: Any = distillation.projectors.apply({"params": params["projectors"]}, embedded)
+    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for layer in distillation.embedding_layers:
         embeddings = taught[options.feature][distillation.layers[layer]]
-        context = losses.gather_context(embeddings, keyframes, context_of(distillation, embeddings, keyframes))
+        weights = context_of(distillation, embeddings, keyframes)
+        context = losses.gather_context(embeddings, keyframes, weights)
         total = total + losses.embedding_loss(projected[layer], context, omega)
     return total / len(distillation.embedding_layers)
 
 
-def attention_term(distillation: Distillation, keyframes: jax.Array, student: Any, taught: Any) -> jax.Array:
-    """AJAD: mean over all student layers, `[B]`."""
+def attention_term(
+    distillation: Distillation, keyframes: Int[Array, "*B K"], student: Any, taught: Any
+) -> Float[Array, "B"]:
+    """Computes AJAD, the mean over all student layers, from the features of both networks."""
     options = distillation.options.attention
     adjacent = losses.adjacency(distillation.skeleton.hops(), options.kind)
-    total = 0.0
+    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for layer, attention in enumerate(student["spatial_attention"]):
         target = taught["spatial_attention"][distillation.layers[layer]]
         if options.heads == "mean":
-            attention, target = (maps.mean(2, keepdims=True) for maps in (attention, target))
-        if options.gather == "context":  # the weights belong to the query joint: [B, F, A, J, J] -> [B, F, J, A, J]
+            attention = attention.mean(2, keepdims=True)
+            target = target.mean(2, keepdims=True)
+        if options.gather == "context":
             embeddings = taught["spatial"][distillation.layers[layer]]
             weights = context_of(distillation, embeddings, keyframes)
+            # The weights belong to the query joint: [B, F, A, J, J] -> [B, F, J, A, J].
             target = losses.gather_context(target.swapaxes(2, 3), keyframes, weights).swapaxes(2, 3)
         else:
             target = take_frames(target, keyframes)
@@ -170,18 +227,37 @@ def attention_term(distillation: Distillation, keyframes: jax.Array, student: An
     return total / len(student["spatial_attention"])
 
 
-def context_of(distillation: Distillation, embeddings: jax.Array, keyframes: jax.Array) -> jax.Array:
-    """alpha of the teacher's embeddings around the keyframes, `[B, K, J, 2 w + 1]`."""
+def context_of(
+    distillation: Distillation, embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"]
+) -> Float[Array, "B K J D"]:
+    """Computes alpha for the D = 2 w + 1 frames around each keyframe."""
     options = distillation.options.embedding
     return losses.context_weights(
-        embeddings, keyframes, context=options.context, reach=distillation.reach, temperature=options.temperature
+        embeddings,
+        keyframes,
+        context=options.context,
+        reach=distillation.reach,
+        temperature=options.temperature,
     )
 
 
 def flip_averaged_pose(
-    distillation: Distillation, frozen: Any, keypoints_2d: jax.Array, pose: jax.Array
-) -> jax.Array:
-    """P_T averaged with the un-flipped prediction of the flipped input, `[B, F, J, 3]`, no gradient."""
+    distillation: Distillation,
+    frozen: Tree,
+    keypoints_2d: Float[Array, "B F J 2"],
+    pose: Float[Array, "B F J 3"],
+) -> Float[Array, "B F J 3"]:
+    """Averages P_T with the teacher's prediction on the mirrored input, mirrored back.
+
+    Args:
+      distillation: the resolved options.
+      frozen: the run's frozen variables, with `teacher`.
+      keypoints_2d: the dense windows, screen units.
+      pose: P_T, the teacher's prediction, metres.
+
+    Returns:
+      The average in metres, without gradient.
+    """
     permutation = distillation.skeleton.flip_permutation
     flipped = poses.flip(keypoints_2d, permutation)
     mirrored, _ = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, flipped)

@@ -1,4 +1,4 @@
-"""Supervised training of one network with its task's own loss: teachers, and students on their own."""
+"""Trains one network with its task's loss: teachers, and students without a teacher."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ TITLE = ""
 
 
 def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader in training and of the protocol otherwise."""
+    """Returns what the task reads, as keyword arguments of the reader or of the protocol."""
     return _task_module(config).reads(config, stage, training=training)
 
 
@@ -20,20 +20,21 @@ def build(config: Any, stage: str) -> Method:
     """Builds the method.
 
     Args:
-      config: the locked config; reads `task` and what the task reads of `data` and of the stage's block.
+      config: the locked config; reads `task`, and what the task reads in `data` and in the stage's
+        block.
       stage: name of the block that is trained.
 
     Returns:
-      The method; it has no teacher and no adapters.
+      The method, without teacher and adapters.
 
     Raises:
-      UserError: an unknown task, or options of it that do not fit together.
+      UserError: the task is not known, or its options do not fit together.
     """
     return of_task(_task_module(config).build_task(config, stage))
 
 
 def of_task(task: Task) -> Method:
-    """The method that trains one network on its task."""
+    """Makes the method that trains one network on its task."""
 
     def init(key, batch):
         params, state = task.init(key, batch)
@@ -42,10 +43,14 @@ def of_task(task: Task) -> Method:
     def loss(params, model_state, frozen, batch, key, step):
         prediction, _, state = task.apply(params["student"], student_state(model_state), batch, key)
         total, terms = task.loss(prediction, batch)
-        return total.mean(), (as_metrics({"loss": total, **terms}), {"student": state} if state else {})
+        metrics = as_metrics({"loss": total, **terms})
+        return total.mean(), (metrics, {"student": state} if state else {})
 
     return Method(
-        init=init, loss=loss, predict=for_student(task.predict), predict_with_flip=for_student(task.predict_with_flip)
+        init=init,
+        loss=loss,
+        predict=for_student(task.predict),
+        predict_with_flip=for_student(task.predict_with_flip),
     )
 
 
