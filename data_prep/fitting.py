@@ -15,7 +15,7 @@ from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 # Detectors are wrong by 0.02 to 0.05 of a person's size. What lies further away does not fit.
 LIMIT = 0.08
 # Another explanation must halve the distance, and lower it by this share of the person's size.
-BETTER, MARGIN = 0.5, 0.01
+BETTER, MARGIN = 0.5, 0.005
 SAMPLE = 60  # frames of a take on which other explanations are tried
 LONGEST_LAG = 50  # frames
 CERTAIN = 0.5  # of a subject's views, or of the joints of a camera: beyond it the conversion ends
@@ -102,7 +102,7 @@ class Findings:
         self.fits: list[Fit] = []
         self._shares: dict[tuple[str, int], np.ndarray] = {}  # joints, behind, clipped, outside
         self._inside: dict[tuple[str, int], str] = {}  # another reading of the camera, under which the joints are in the picture
-        self._marks: dict[str, int] = {}
+        self._marks: dict[str, tuple[int, int]] = {}  # marks and joints of a view
 
     def add(self, pair: Pair) -> None:
         """Measures a view."""
@@ -114,7 +114,7 @@ class Findings:
         key = (pair.subject, pair.camera)
         self._shares[key] = counts + (self._shares[key] if key in self._shares else 0)
         if missing.any():
-            self._marks[f"{pair.subject} {pair.take} camera {pair.camera}"] = int(missing.sum())
+            self._marks[f"{pair.subject} {pair.take} camera {pair.camera}"] = (int(missing.sum()), missing.size)
         with np.errstate(all="ignore"):
             if pair.given is not None and not missing.all():
                 self.fits.append(_measure(pair, missing))
@@ -135,7 +135,7 @@ class Findings:
                 if len(wrong) > CERTAIN * len(own):
                     raise UserError(
                         f"{self.keypoints}: the 2D of {len(wrong)} of the {len(own)} views of subject '{subject}' does not fit their 3D; "
-                        f"that of take '{wrong[0].take}', camera {wrong[0].camera} is {wrong[0].distance:.0%} of the person's size from "
+                        f"that of take '{wrong[0].take}', camera {wrong[0].camera} is {_share(wrong[0].distance)} of the person's size from "
                         f"the projection ({wrong[0].pixels:.0f} pixels) and fits {wrong[0].cause}: {remedy}"
                         f"{f' in {self.cameras}' if kind in ('camera', 'reading') and self.cameras else ''}."
                     )
@@ -165,11 +165,11 @@ class Findings:
                 shares.append(f"{subject} camera {camera}: of {joints:,} joints {', '.join(parts)}")
         lines += listed(shares, "cameras with such joints")
         if self._marks:
-            places = ", ".join(f"{place}: {count:,}" for place, count in list(self._marks.items())[:LISTED])
+            places = ", ".join(f"{place}: {count:,} of {size:,}" for place, (count, size) in list(self._marks.items())[:LISTED])
             rest = f" and {len(self._marks) - LISTED} more views" if len(self._marks) > LISTED else ""
             lines.append(
-                f"{sum(self._marks.values()):,} joints of the 2D are one and the same value, like (0, 0), by which detectors mark what "
-                f"they did not find; they are kept as they are ({places}{rest})"
+                f"{sum(count for count, _ in self._marks.values()):,} joints of the 2D have one and the same value, like (0, 0) or "
+                f"(-1, -1), which marks what a detector did not find; they are kept as they are ({places}{rest})"
             )
         return lines
 
@@ -248,7 +248,7 @@ def _nearest_joints(given: np.ndarray, limbs: np.ndarray) -> list[int] | None:
 def _lag(pair: Pair, given: np.ndarray, here: float) -> tuple[int, float]:
     """By how many frames the 2D is late against the 3D where it fits best, and its distance there."""
     reach = min(LONGEST_LAG, len(given) // 4)
-    if reach == 0 or here < 2 * MARGIN:
+    if reach == 0:
         return 0, np.inf
     limbs = list(LIMBS)
     middle = reach + sample(len(given) - 2 * reach)
@@ -354,6 +354,11 @@ def _reading_inside(pair: Pair) -> str:
     return ""
 
 
+def _share(distance: float) -> str:
+    """A distance in units of the person's size, which is nothing where all joints are projected to one edge."""
+    return f"{distance:.0%}" if distance < 10 else "more than 1000%"
+
+
 def _sentence(fits: list[Fit]) -> str:
     """One take's views with one kind of misfit."""
     cameras = f"camera{'s' if len(fits) > 1 else ''} {', '.join(str(fit.camera) for fit in fits)}"
@@ -363,7 +368,7 @@ def _sentence(fits: list[Fit]) -> str:
     fitting = f"; it fits {', '.join(causes[:4] if fits[0].kind == 'camera' else causes[:1])}" if causes else ""
     return (
         f"{fits[0].subject} {fits[0].take}, {cameras}: the 2D is {pixels} pixels (median, "
-        f"{max(fit.distance for fit in fits):.0%} of the person's size) from the projected 3D{fitting}"
+        f"{_share(max(fit.distance for fit in fits))} of the person's size) from the projected 3D{fitting}"
     )
 
 

@@ -225,7 +225,7 @@ def test_marks_of_missing_joints_are_counted(load, mark):
     for frame in range(10, 30):
         found["P1"]["walk_1"][2][frame, [3, 9, 13]] = mark
     (note,) = load(found).described["notes"]
-    assert note.startswith("60 joints of the 2D are one and the same value") and "(P1 walk_1 camera 2: 60)" in note
+    assert note.startswith("60 joints of the 2D have one and the same value") and "(P1 walk_1 camera 2: 60 of 1,360)" in note
 
 
 def hole(kind, view):
@@ -386,3 +386,23 @@ def test_3dhp_frames_of_the_protocol():
         "S8 Seq1: 120 frames where the data set has 6,468", "TS1: 120 valid frames where the protocol has 603",
         "TS5: 0 valid frames where the protocol has 276",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_numbers_end_in_records_or_in_a_sentence(load, seed):
+    rng = np.random.default_rng(seed)
+    odd = np.float32([0, -1, 1e-38, 1e38, -3e38, 7, 500])
+    for frames in (1, 2, 5):
+        takes = {who: {"walk_1": motion(seed, frames)} for who in ("P1", "P2")}
+        found = {who: {"walk_1": [see(takes[who]["walk_1"], view) for view in VIEWS]} for who in takes}
+        for view in found["P1"]["walk_1"]:
+            chosen = rng.random(view.shape) < rng.choice([0.1, 0.6, 1.0])
+            view[chosen] = rng.choice(odd, chosen.sum())
+        if seed % 2:
+            takes["P2"]["walk_1"][rng.random((frames, 17)) < 0.5] = rng.choice([0.0, 49.0, -49.0])
+        try:
+            recordset = load(found, takes=takes)
+        except UserError as error:
+            assert "\n" not in str(error) and str(error).endswith(".")
+        else:
+            assert all(isinstance(note, str) for note in recordset.described["notes"])
