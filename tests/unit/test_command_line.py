@@ -10,15 +10,17 @@ FLAGS = ("config", "workdir", "mode")
 
 
 def config():
-    return ConfigDict({
-        "seed": 0,
-        "rate": 0.5,
-        "keep": True,
-        "name": "x",
-        "sizes": (1, 64),
-        "student": ConfigDict({"width": 16, "depth": 2}),
-        "empty": ConfigDict(),
-    })
+    return ConfigDict(
+        {
+            "seed": 0,
+            "rate": 0.5,
+            "keep": True,
+            "name": "x",
+            "sizes": (1, 64),
+            "student": ConfigDict({"width": 16, "depth": 2}),
+            "empty": ConfigDict(),
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,10 @@ def config():
         (["--config.empty.a=3"], "its fields are none here"),
         (["--config.seed.a=3"], "'seed' is one value and has no fields: write --config.seed=VALUE"),
         (["--config.student=3"], "--config.student.depth, --config.student.width"),
-        (["--config.seed=1.5"], "--config.seed is '1.5', and this field takes a whole number, such as 0"),
+        (
+            ["--config.seed=1.5"],
+            "--config.seed is '1.5', and this field takes a whole number, such as 0",
+        ),
         (["--config.seed", "wide"], "--config.seed is 'wide'"),
         (["--config.rate=1e"], "takes a number, such as 0.5"),
         (["--config.keep=maybe"], "takes True or False"),
@@ -49,8 +54,22 @@ def test_words_that_do_not_fit(words, said):
 
 
 def test_words_that_fit():
-    words = ["--config.seed=3", "--config.rate", "1", "--config.keep=false", "--noconfig.keep", "--config.keep", "--config.name=a=b"]
-    words += ["--config.sizes=3", "--config.sizes=[1, 2]", "--config.student.width=8", "--workdir", "student"]
+    words = [
+        "--config.seed=3",
+        "--config.rate",
+        "1",
+        "--config.keep=false",
+        "--noconfig.keep",
+        "--config.keep",
+        "--config.name=a=b",
+    ]
+    words += [
+        "--config.sizes=3",
+        "--config.sizes=[1, 2]",
+        "--config.student.width=8",
+        "--workdir",
+        "student",
+    ]
     command_line.check_words(["launch.py", "--config=c.py", *words], config(), FLAGS)
 
 
@@ -58,7 +77,9 @@ def test_fields_without_a_config_or_before_it():
     with pytest.raises(UserError, match="no config is named"):
         command_line.check_words(["launch.py", "--config.seed=3"], None, FLAGS)
     with pytest.raises(UserError, match="--config.seed stands before --config"):
-        command_line.check_words(["launch.py", "--config.seed=3", "--config", "c.py"], config(), FLAGS)
+        command_line.check_words(
+            ["launch.py", "--config.seed=3", "--config", "c.py"], config(), FLAGS
+        )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), (1.0, float("-inf"))])
@@ -70,12 +91,17 @@ def test_numbers_that_are_none(value):
 
 def test_config_files(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "mine.py").write_text("from ml_collections import ConfigDict\ndef get_config(text=''):\n    return ConfigDict({'a': text})\n")
+    (tmp_path / "mine.py").write_text(
+        "from ml_collections import ConfigDict\ndef get_config(text=''):\n    return ConfigDict({'a': text})\n"
+    )
     for words in (["--config", "~/mine.py:b,c=1"], ["--config=~/mine.py:b,c=1"]):
         found, named = command_line.with_config(["launch.py", *words])
         assert named == f"{tmp_path}/mine.py:b,c=1" and command_line.load(named).a == "b,c=1"
         assert f"{tmp_path}/mine.py:b,c=1" in found[-1] and "~" not in found[-1]
-    assert command_line.with_config(["launch.py", "--mode", "eval"]) == (["launch.py", "--mode", "eval"], "")
+    assert command_line.with_config(["launch.py", "--mode", "eval"]) == (
+        ["launch.py", "--mode", "eval"],
+        "",
+    )
     for words, said in (
         (["--config", "configs/scdj.py"], "did you mean --config configs/scjd.py?"),
         (["--config", "configs"], "is a folder"),

@@ -36,7 +36,11 @@ from kdpose_jax.experiment import data
     ],
 )
 def test_numbers_out_of_range(capsys, tmp_path, words, said):
-    where = ("--out", str(tmp_path / "out"), *(("--source", str(tmp_path)) if words[0] not in convert.WITHOUT_SOURCE else ()))
+    where = (
+        "--out",
+        str(tmp_path / "out"),
+        *(("--source", str(tmp_path)) if words[0] not in convert.WITHOUT_SOURCE else ()),
+    )
     assert convert.main([*words, *where]) == 2
     message = capsys.readouterr().err
     assert said in message and message.startswith("error: ") and message.count("\n") == 1
@@ -52,17 +56,32 @@ def test_large_seed_is_taken_as_it_is():
 def test_home_is_filled_in(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "raw").mkdir()
-    found = convert.check("mpii", {"source": "~/raw", "out": "~/out", "train_images": "~/pictures", "head_boxes": "boxes.mat"})
+    found = convert.check(
+        "mpii",
+        {
+            "source": "~/raw",
+            "out": "~/out",
+            "train_images": "~/pictures",
+            "head_boxes": "boxes.mat",
+        },
+    )
     assert found["source"] == f"{tmp_path}/raw" and found["out"] == f"{tmp_path}/out"
     assert found["train_images"] == f"{tmp_path}/pictures" and found["head_boxes"] == "boxes.mat"
-    assert convert.check("human36m", {"source": "~/raw", "out": "gs://b/~x", "cameras_file": "~/c.json"})["out"] == "gs://b/~x"
+    assert (
+        convert.check(
+            "human36m", {"source": "~/raw", "out": "gs://b/~x", "cameras_file": "~/c.json"}
+        )["out"]
+        == "gs://b/~x"
+    )
     with pytest.raises(UserError, match="there is no such user"):
         convert.check("synthetic", {"out": "~nobody-of-this-name/out"})
 
 
 def config(source="", records="", **settings):
     block = {"reader": "sequences", "records": records, "source": source}
-    return ConfigDict({"name": "c", "data": {**block, "converter": {"name": "mocap", "settings": settings}}})
+    return ConfigDict(
+        {"name": "c", "data": {**block, "converter": {"name": "mocap", "settings": settings}}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,7 +99,9 @@ def config(source="", records="", **settings):
     ],
 )  # fmt: skip
 def test_options_become_fields(sentence, said):
-    assert data.in_fields(sentence, "mocap", config(up="", map_file="", skip_unreadable=False)) == said
+    assert (
+        data.in_fields(sentence, "mocap", config(up="", map_file="", skip_unreadable=False)) == said
+    )
 
 
 def test_out_is_the_field_that_the_user_set():
@@ -89,7 +110,9 @@ def test_out_is_the_field_that_the_user_set():
 
 
 def test_source_and_settings_are_asked_for_first(tmp_path):
-    with pytest.raises(UserError, match=r"^--config\.data\.source '/nowhere/at-all' is not a folder"):
+    with pytest.raises(
+        UserError, match=r"^--config\.data\.source '/nowhere/at-all' is not a folder"
+    ):
         data.check_source(config(source="/nowhere/at-all"))
     with pytest.raises(UserError, match=r"^--config\.data\.converter\.settings\.seed is '-3'"):
         data.check_source(config(source=str(tmp_path), seed=-3))
@@ -100,12 +123,31 @@ def test_source_and_settings_are_asked_for_first(tmp_path):
 
 
 def test_ctrl_c_is_one_sentence_and_the_same_command_goes_on(tmp_path):
-    words = [sys.executable, "-m", "data_prep.convert", "synthetic", "--out", str(tmp_path / "out"), "--frames", "300", "--workers", "2"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    words = [
+        sys.executable,
+        "-m",
+        "data_prep.convert",
+        "synthetic",
+        "--out",
+        str(tmp_path / "out"),
+        "--frames",
+        "300",
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while not (tmp_path / "out" / "unfinished.json").exists() and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said == f"stopped by Ctrl-C, what is finished in '{tmp_path / 'out'}' is kept: run the same command again to go on\n"
-    assert convert.prepare("synthetic", str(tmp_path / "out"), print, frames=300, workers=2).seconds > 0
+    assert (
+        said
+        == f"stopped by Ctrl-C, what is finished in '{tmp_path / 'out'}' is kept: run the same command again to go on\n"
+    )
+    assert (
+        convert.prepare("synthetic", str(tmp_path / "out"), print, frames=300, workers=2).seconds
+        > 0
+    )

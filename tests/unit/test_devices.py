@@ -24,9 +24,15 @@ except UserError as error:
 
 def ask(platform, **environment):
     """Exit code, and what was printed to both streams."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))
+    }
     done = subprocess.run(
-        [sys.executable, "-c", ASK, platform], env={**kept, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", ASK, platform],
+        env={**kept, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     return done.returncode, done.stdout
 
@@ -36,10 +42,22 @@ def ask(platform, **environment):
     [
         ("", {"JAX_PLATFORMS": "cuda"}, "JAX_PLATFORMS is 'cuda'"),  # an AssertionError of jax's
         ("", {"JAX_PLATFORMS": "tpu"}, "JAX_PLATFORMS is 'tpu'"),
-        ("gpu", {"JAX_PLATFORMS": "cpu"}, "--config.platform is 'gpu' and jax found cpu, with JAX_PLATFORMS 'cpu'"),
+        (
+            "gpu",
+            {"JAX_PLATFORMS": "cpu"},
+            "--config.platform is 'gpu' and jax found cpu, with JAX_PLATFORMS 'cpu'",
+        ),
         ("", {"JAX_NUM_CPU_DEVICES": "0"}, "(JAX_NUM_CPU_DEVICES=0)"),
-        ("", {"XLA_FLAGS": "--xla_cpu_no_such_flag=1"}, "XLA_FLAGS is '--xla_cpu_no_such_flag=1', which jax refuses"),
-        ("", {"XLA_FLAGS": "--xla_force_host_platform_device_count=many"}, "Couldn't interpret value many"),
+        (
+            "",
+            {"XLA_FLAGS": "--xla_cpu_no_such_flag=1"},
+            "XLA_FLAGS is '--xla_cpu_no_such_flag=1', which jax refuses",
+        ),
+        (
+            "",
+            {"XLA_FLAGS": "--xla_force_host_platform_device_count=many"},
+            "Couldn't interpret value many",
+        ),
     ],
 )
 def test_devices_that_are_not_there(platform, environment, said):
@@ -48,12 +66,19 @@ def test_devices_that_are_not_there(platform, environment, said):
 
 
 def test_devices_that_are_there():
-    code, printed = ask("cpu", JAX_PLATFORMS="cuda,cpu", XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    code, printed = ask(
+        "cpu", JAX_PLATFORMS="cuda,cpu", XLA_FLAGS="--xla_force_host_platform_device_count=2"
+    )
     assert code == 0, printed
 
 
 @pytest.mark.parametrize(
-    ("asked", "remedy"), [("cpuu", "use cpu, cuda"), ("CUDA", "write JAX_PLATFORMS=cuda"), ("cpu, ", "write JAX_PLATFORMS=cpu,")]
+    ("asked", "remedy"),
+    [
+        ("cpuu", "use cpu, cuda"),
+        ("CUDA", "write JAX_PLATFORMS=cuda"),
+        ("cpu, ", "write JAX_PLATFORMS=cpu,"),
+    ],
 )
 def test_names_that_are_none(monkeypatch, asked, remedy):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
@@ -66,8 +91,14 @@ def test_names_that_are_none(monkeypatch, asked, remedy):
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        ("Unable to initialize backend 'tpu': ABORTED: The TPU is already in use by process with pid 4711.", "used by another program"),
-        ("INTERNAL: failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory", "has no memory left"),
+        (
+            "Unable to initialize backend 'tpu': ABORTED: The TPU is already in use by process with pid 4711.",
+            "used by another program",
+        ),
+        (
+            "INTERNAL: failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+            "has no memory left",
+        ),
         ("line one\nline two " + "x" * 5000, "line one line two xxx"),
         ("", "JAX_PLATFORMS is 'cuda'"),
     ],
