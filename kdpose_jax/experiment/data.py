@@ -62,8 +62,12 @@ def conversion(config: ConfigDict) -> tuple[str, dict[str, Any]]:
     data = config.data
     name = data.converter.name
     if name not in convert.CONVERTERS:
-        raise UserError(f"data.converter.name is '{name}': use one of {', '.join(convert.CONVERTERS)}.")
-    settings = {field: value for field, value in data.converter.settings.items() if value not in ("", ())}
+        raise UserError(
+            f"data.converter.name is '{name}': use one of {', '.join(convert.CONVERTERS)}."
+        )
+    settings = {
+        field: value for field, value in data.converter.settings.items() if value not in ("", ())
+    }
     if convert.needs_source(name):
         if not data.source:
             raise UserError(
@@ -86,8 +90,14 @@ def in_fields(sentence: str, name: str, config: ConfigDict) -> str:
     Returns:
       The sentence for somebody who started launch.py.
     """
-    named = {"source": "--config.data.source", "out": "--config.data.records" if config.data.records else "--workdir"}
-    named |= {field: f"--config.data.converter.settings.{field}" for field in config.data.converter.settings}
+    named = {
+        "source": "--config.data.source",
+        "out": "--config.data.records" if config.data.records else "--workdir",
+    }
+    named |= {
+        field: f"--config.data.converter.settings.{field}"
+        for field in config.data.converter.settings
+    }
     options, foreign = convert.options(name), []
 
     def field(match: re.Match[str]) -> str:
@@ -101,7 +111,9 @@ def in_fields(sentence: str, name: str, config: ConfigDict) -> str:
         return named[action.dest] + ("=True" if action.nargs == 0 else "")
 
     parts = sentence.split("`")
-    parts[::2] = [re.sub(r"(?<![^\s(,])--[a-z][a-z0-9-]*(?![\w-])", field, part) for part in parts[::2]]
+    parts[::2] = [
+        re.sub(r"(?<![^\s(,])--[a-z][a-z0-9-]*(?![\w-])", field, part) for part in parts[::2]
+    ]
     said = "`".join(parts)
     if not foreign:
         return said

@@ -101,6 +101,9 @@ def main(words: Sequence[str]) -> int:
             raise
         print(f"error: {said}", file=sys.stderr)
         return MISTAKE
+    except KeyboardInterrupt:  # before the first run, or between two
+        print("stopped: run the same command again to go on", file=sys.stderr)
+        return EXIT_CODES[signal.SIGINT]
 
 
 def chosen_seeds(study: Study, seeds: Sequence[int]) -> Study:
@@ -146,7 +149,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     for word in others:
         name, equals, value = word.partition("=")
         if not name.startswith("--config.") or not equals:
-            raise UserError(f"'{word}' is no option: write --config.FIELD=VALUE for a field of every run, or see --help.")
+            raise UserError(f"'{word}' is not an option: write --config.FIELD=VALUE for a field of every run, or see --help.")
         fields[name.removeprefix("--config.")] = value
     cores = results.host_cores()
     if not 1 <= options.jobs <= cores:
