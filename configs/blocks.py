@@ -6,6 +6,8 @@ from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError
 
+KINDS = {int: "a whole number", float: "a number", str: "a text"}  # of options
+
 
 def parse_preset(text: str, presets: tuple[str, ...], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Splits `h36m,frames=81,r=9` into the preset and its options.
@@ -24,17 +26,19 @@ def parse_preset(text: str, presets: tuple[str, ...], options: dict[str, Any]) -
     words = [word.strip() for word in text.split(",")] if text else [presets[0]]
     preset, chosen = words[0], dict(options)
     if preset not in presets:
-        raise UserError(f"'{preset}' is no preset of this config: use one of {', '.join(presets)}.")
-    for word in words[1:]:
+        raise UserError(f"'{preset}' is not a preset of this config: use one of {', '.join(presets)}.")
+    for index, word in enumerate(words[1:], 1):
         name, equals, value = word.partition("=")
+        if name in (earlier.partition("=")[0] for earlier in words[1:index]):
+            raise UserError(f"Option '{name}' of preset '{preset}' stands twice: give one value.")
         if name not in options or not equals:
             known = ", ".join(f"{key}={default}" for key, default in options.items())
-            raise UserError(f"'{word}' is no option of preset '{preset}': the options are {known}.")
+            raise UserError(f"'{word}' is not an option of preset '{preset}': the options are {known or 'none'}.")
         try:
             chosen[name] = type(options[name])(value)
         except ValueError:
             raise UserError(
-                f"'{word}' gives preset '{preset}' no {type(options[name]).__name__}: write {name}={options[name]}."
+                f"'{word}' of preset '{preset}' must be {KINDS[type(options[name])]}: write, for example, {name}={options[name]}."
             ) from None
     return preset, chosen
 

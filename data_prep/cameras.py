@@ -82,7 +82,9 @@ def project_to_2d(points: np.ndarray, intrinsic: np.ndarray) -> np.ndarray:
 
 
 def clips(points: np.ndarray) -> np.ndarray:
-    """Whether `project_to_2d` moves points `[..., 3]` to the edge of its range: x or y exceed z. `[...]`."""
+    """Whether `project_to_2d` moves points `[..., 3]` to the edge of its range: x or y exceed z.
+    `[...]`.
+    """
     return (np.abs(points[..., :2]) > points[..., 2:]).any(axis=-1)
 
 
@@ -100,12 +102,23 @@ def screen_intrinsic(camera: Camera) -> np.ndarray:
 
 
 def other_readings(camera: Camera) -> dict[str, Camera]:
-    """What the camera is if its place was written in another convention than the one it was read by: words -> camera."""
-    turned, moved = inverse(camera.orientation), -rotate(camera.translation, inverse(camera.orientation))
+    """What the camera is if its place was written in another convention than the one it was read
+    by: words -> camera.
+    """
+    turned, moved = (
+        inverse(camera.orientation),
+        -rotate(camera.translation, inverse(camera.orientation)),
+    )
     return {
-        "R and T as world to camera (then write t for T)": dataclasses.replace(camera, orientation=turned, translation=moved),
-        "R as world to camera beside the camera's place (then transpose R)": dataclasses.replace(camera, orientation=turned),
-        "t as the camera's place (then write T for t and transpose R)": dataclasses.replace(camera, translation=moved),
+        "R and T as world to camera (then write t for T)": dataclasses.replace(
+            camera, orientation=turned, translation=moved
+        ),
+        "R as world to camera beside the camera's place (then transpose R)": dataclasses.replace(
+            camera, orientation=turned
+        ),
+        "t as the camera's place (then write T for t and transpose R)": dataclasses.replace(
+            camera, translation=moved
+        ),
     }
 
 

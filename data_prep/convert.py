@@ -213,7 +213,9 @@ def _parser() -> argparse.ArgumentParser:
     human.add_argument("--test-subjects", type=_names, help="for example S9,S11 (the default for Human3.6M)")
     human.add_argument("--fps", type=Number(float, *FPS_RANGE), default=50.0, help="frames per second of the files")
     studio = kinds.add_parser("mpi_inf_3dhp", help="MPI-INF-3DHP, its own files or P-STMO's npz files")
-    studio.add_argument("--source", required=True, metavar="DIR", help="folder with S*/Seq*/annot.mat and TS*/annot_data.mat, or the two npz files")
+    studio.add_argument(
+        "--source", required=True, metavar="DIR", help="folder with S*/Seq*/annot.mat and TS*/annot_data.mat, or the two npz files"
+    )
     studio.add_argument(
         "--layout", metavar="NAME", help=f"{' or '.join(mpi_inf_3dhp.LAYOUTS)}; default: what is there, the official one first")
     studio.add_argument(
@@ -226,7 +228,8 @@ def _parser() -> argparse.ArgumentParser:
     painted = kinds.add_parser("people", help="generated photographs of people, needs no files; they stay in OUT.raw")
     for kind, settings in ((generated, synthetic.ARGUMENTS), (painted, people.ARGUMENTS)):
         for name, default, text in settings:
-            kind.add_argument(f"--{name.replace('_', '-')}", type=_type_of(name, default), default=default, help=f"{text} (default {default})")
+            option, text = f"--{name.replace('_', '-')}", f"{text} (default {default})"
+            kind.add_argument(option, type=_type_of(name, default), default=default, help=text)
     single = kinds.add_parser("mpii", help="MPII's annotations as HRNet has them, and its photographs")
     annotations.add_options(single, mpii.LAYOUT, mpii.REACH)
     single.add_argument("--head-boxes", metavar="PATH", help=f"for PCKh (default {mpii.HEAD_BOXES}, if it is there); none: no head sizes")
@@ -248,7 +251,9 @@ def _type_of(name: str, default: Any) -> Any:
 
 def _add_mocap_options(parser: argparse.ArgumentParser) -> None:
     text = {"type": str, "default": ""}
-    parser.add_argument("--source", required=True, metavar="DIR", help="folder with *.bvh, or *.asf and *.amc files, in it or in folders of it")
+    parser.add_argument(
+        "--source", required=True, metavar="DIR", help="folder with *.bvh, or *.asf and *.amc files, in it or in folders of it"
+    )
     parser.add_argument("--test-subjects", type=_names, help="for example 05,07,35; default: a fifth of the subjects, drawn by --seed")
     parser.add_argument("--map", dest="map_file", metavar="FILE", help="joints of further skeletons (layout: data_prep/mocap/skeletons.py)")
     parser.add_argument("--unit", **text, help="m, cm, mm, inch or metres; default: the file's (ASF) or the skeleton's")

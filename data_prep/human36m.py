@@ -23,10 +23,12 @@ H36M_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 H36M_TEST_SUBJECTS = ("S9", "S11")
 # The mocap of this take is corrupt; everybody leaves it out (VideoPose3D, prepare_data_h36m.py).
 H36M_CORRUPT_TAKE = ("S11", "Directions")
-# What its publisher hands out: takes of a subject, and frames of a split in four views (VideoPose3D's and everybody's).
+# What its publisher hands out: takes of a subject, and frames of a split in four views
+# (VideoPose3D's and everybody's).
 H36M_TAKES = {subject: 29 if subject == "S11" else 30 for subject in H36M_SUBJECTS}
 H36M_FRAMES = {"train": 1_559_752, "test": 543_344}
-# The 2D of a take may have this many frames more or less than its 3D, or this share of them: videos run a few frames longer.
+# The 2D of a take may have this many frames more or less than its 3D, or this share of them:
+# videos run a few frames longer.
 SPARE_FRAMES, SPARE_SHARE = 10, 0.05
 FPS_RANGE = (1.0, 2000.0)
 
@@ -80,7 +82,10 @@ def convert(
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
     if not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:  # NaN too
-        raise UserError(f"--fps is {fps:g}: give the frames per second of the files, from {FPS_RANGE[0]:g} to {FPS_RANGE[1]:g}.")
+        raise UserError(
+            f"--fps is {fps:g}: give the frames per second of the files, from {FPS_RANGE[0]:g} "
+            f"to {FPS_RANGE[1]:g}."
+        )
     files = _find_files(source, keypoints, cameras_file, test_subjects)
     paths = [path for path in (files.positions, files.keypoints, files.cameras) if path is not None]
     sources = {os.path.basename(path): records.sha256(path) for path in paths}
@@ -146,7 +151,10 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
     if detections is not None:
         left_out += _check_pairs(files, poses, detections.takes)
         notes += detections.notes
-    fitting.check_bodies(((subject, pose) for subject, takes in poses.items() for pose in takes.values()), f"'{files.positions}'")
+    fitting.check_bodies(
+        ((subject, pose) for subject, takes in poses.items() for pose in takes.values()),
+        f"'{files.positions}'",
+    )
     findings = fitting.Findings(f"'{files.keypoints or files.positions}'", f"'{files.cameras}'")
     items: dict[str, list[View]] = {split: [] for split in schema.SPLITS}
     changed: dict[str, list[int]] = {}
@@ -171,28 +179,49 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
                 f"{', '.join(test_subjects)}): give other --test-subjects."
             )
     notes += _judge(files, detections, findings)
-    notes += [f"{what.format(max(frames))} (views: {len(frames):,})" for what, frames in changed.items()]
+    notes += [
+        f"{what.format(max(frames))} (views: {len(frames):,})" for what, frames in changed.items()
+    ]
     notes += _compare_with_release(files, poses, items)
     described = {"fps": fps, "notes": notes}
-    return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, False, items, make_record, left_out, described, {})
+    return records.Recordset(
+        schema.SEQUENCES,
+        H36M_17.name,
+        keypoints,
+        False,
+        items,
+        make_record,
+        left_out,
+        described,
+        {},
+    )
 
 
 def _views(
-    files: _Source, subject: str, take: str, fps: float, pose: np.ndarray, given: list[np.ndarray | None], table: list[Camera],
+    files: _Source,
+    subject: str,
+    take: str,
+    fps: float,
+    pose: np.ndarray,
+    given: list[np.ndarray | None],
+    table: list[Camera],
     changed: dict[str, list[int]],
 ) -> tuple[list[View], list[str]]:
-    """One take's views, each with its camera, 2D and 3D cut to the shorter of them; and what has no 2D.
+    """One take's views, 2D and 3D cut to the shorter of them, and what of it has no 2D.
 
     `changed` gets by how many frames, for every view that was cut.
     """
     place = f"'{files.keypoints}', subject '{subject}', take '{take}'"
     if len(given) != len(table):
         raise UserError(
-            f"{place} has {len(given)} views where the camera table '{files.cameras}' has {len(table)} cameras: "
-            "give the table of these views with --cameras."
+            f"{place} has {len(given)} views where the camera table '{files.cameras}' has "
+            f"{len(table)} cameras: give the table of these views with --cameras."
         )
     if files.keypoints is None:
-        return [View(subject, take, index, fps, None, pose, camera) for index, camera in enumerate(table)], []
+        return [
+            View(subject, take, index, fps, None, pose, camera)
+            for index, camera in enumerate(table)
+        ], []
     views, without, short = [], [], []
     for index, (view, camera) in enumerate(zip(given, table, strict=True)):
         if view is None:
@@ -202,15 +231,25 @@ def _views(
         spare = max(SPARE_FRAMES, int(SPARE_SHARE * len(pose)))
         ratio = len(view) / len(pose)
         if more > spare or ratio > 1.9:
-            raise UserError(f"{place}, camera {index}: {len(view)} frames of 2D for {len(pose)} of 3D{_rates(ratio)}.")
+            raise UserError(
+                f"{place}, camera {index}: {len(view)} frames of 2D for {len(pose)} of "
+                f"3D{_rates(ratio)}."
+            )
         if more < -spare or ratio < 0.6:
-            short.append(f"{place}, camera {index}: {len(view)} frames of 2D for {len(pose)} of 3D{_rates(ratio)}.")
-            without.append(f"{subject} {take} camera {index}: {len(view)} frames of 2D for {len(pose)} of 3D")
+            short.append(
+                f"{place}, camera {index}: {len(view)} frames of 2D for {len(pose)} of "
+                f"3D{_rates(ratio)}."
+            )
+            without.append(
+                f"{subject} {take} camera {index}: {len(view)} frames of 2D for {len(pose)} of 3D"
+            )
             continue
         frames = min(len(view), len(pose))
         if more:
             which, other = ("2D", "3D") if more > 0 else ("3D", "2D")
-            changed.setdefault(f"the {which} has up to {{}} frames more than the {other}, which are cut", []).append(abs(more))
+            changed.setdefault(
+                f"the {which} has up to {{}} frames more than the {other}, which are cut", []
+            ).append(abs(more))
         views.append(View(subject, take, index, fps, view[:frames], pose[:frames], camera))
     if short and not views:
         raise UserError(short[0])
@@ -222,8 +261,14 @@ def _rates(ratio: float) -> str:
     for times, words in ((2, "twice"), (3, "three times"), (4, "four times"), (5, "five times")):
         for value, which in ((ratio, "2D"), (1 / ratio, "3D")):
             if abs(value / times - 1) < 0.05:
-                return f", a ratio of {ratio:.2f}: the {which} seems to have {words} the other's frames per second; bring both to one rate"
-    return f", a ratio of {ratio:.2f}, which is more than the few frames that videos run longer: give the files of one release"
+                return (
+                    f", a ratio of {ratio:.2f}: the {which} seems to have {words} the other's frames "
+                    "per second; bring both to one rate"
+                )
+    return (
+        f", a ratio of {ratio:.2f}, which is more than the few frames that videos run longer: give "
+        "the files of one release"
+    )
 
 
 def _pair(view: View, table: list[Camera]) -> fitting.Pair:
@@ -238,12 +283,25 @@ def _pair(view: View, table: list[Camera]) -> fitting.Pair:
     pixels, local = _project(view.pose_world, view.camera)
     size = (view.camera.width, view.camera.height)
     clipped = cameras.clips(local)
-    return fitting.Pair(view.subject, view.take, view.index, view.keypoints_2d, pixels, local[..., 2], clipped, others, size, True)
+    return fitting.Pair(
+        view.subject,
+        view.take,
+        view.index,
+        view.keypoints_2d,
+        pixels,
+        local[..., 2],
+        clipped,
+        others,
+        size,
+        True,
+    )
 
 
 def _project(pose_world: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Pixels `[F, J, 2]` and camera coordinates `[F, J, 3]` of world coordinates, float64."""
-    pose = cameras.world_to_camera(pose_world.astype(np.float64), camera.orientation, camera.translation)
+    pose = cameras.world_to_camera(
+        pose_world.astype(np.float64), camera.orientation, camera.translation
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         return cameras.project_to_2d(pose, camera.intrinsic), pose
 
@@ -252,7 +310,8 @@ def _judge(files: _Source, detections: Detections | None, findings: fitting.Find
     """What is to be said of 2D that does not fit, and of metadata that does not.
 
     Raises:
-      UserError: it is certainly wrong; or the metadata names other joints than Human3.6M's, and the 2D does not say otherwise.
+      UserError: it is certainly wrong; or the metadata names other joints than Human3.6M's,
+        and the 2D does not say otherwise.
     """
     layout = "" if detections is None else detections.layout
     if not layout:
@@ -260,27 +319,48 @@ def _judge(files: _Source, detections: Detections | None, findings: fitting.Find
         return findings.notes()
     said = f"the metadata of '{files.keypoints}' names {layout}"
     wanted = f"Human3.6M's {H36M_17.num_joints} joints are needed"
-    if findings.typical > fitting.LIMIT or any(fit.kind in ("order", "scale") for fit in findings.fits):
+    if findings.typical > fitting.LIMIT or any(
+        fit.kind in ("order", "scale") for fit in findings.fits
+    ):
         order = next((fit for fit in findings.fits if fit.kind == "order"), None)
         fits = f"; its joints fit the projected 3D in {order.cause}" if order else ""
         raise UserError(
-            f"{said}, and {wanted}; in that order its joints are {findings.typical:.0%} of the person's size from the projected 3D{fits}: "
+            f"{said}, and {wanted}; in that order its joints are {findings.typical:.0%} of the "
+            f"person's size from the projected 3D{fits}: "
             "give a file with Human3.6M's joints."
         )
     findings.refuse()
-    return [f"{said}; its joints fit the 3D in Human3.6M's order ({findings.typical:.1%} of a person's size) and are read so", *findings.notes()]
+    return [
+        f"{said}; its joints fit the 3D in Human3.6M's order ({findings.typical:.1%} of a "
+        "person's size) and are read so",
+        *findings.notes(),
+    ]
 
 
-def _compare_with_release(files: _Source, poses: Takes3D, items: dict[str, list[View]]) -> list[str]:
+def _compare_with_release(
+    files: _Source, poses: Takes3D, items: dict[str, list[View]]
+) -> list[str]:
     """Human3.6M's published numbers of takes and frames where the files have others."""
     if files.name != H36M:
         return []
-    few = [f"{subject} {len(poses[subject])}" for subject in H36M_SUBJECTS if subject in poses and len(poses[subject]) != H36M_TAKES[subject]]
-    notes = [f"takes: {', '.join(few)}, where Human3.6M has 30 of each subject (29 of S11)"] if few else []
+    few = [
+        f"{subject} {len(poses[subject])}"
+        for subject in H36M_SUBJECTS
+        if subject in poses and len(poses[subject]) != H36M_TAKES[subject]
+    ]
+    notes = (
+        [f"takes: {', '.join(few)}, where Human3.6M has 30 of each subject (29 of S11)"]
+        if few
+        else []
+    )
     if not few and len(poses) == len(H36M_SUBJECTS) and files.test_subjects == H36M_TEST_SUBJECTS:
         for split, frames in H36M_FRAMES.items():
             here = sum(view.frames for view in items[split])
-            notes += [f"{split}: {here:,} frames where Human3.6M has {frames:,}"] if here != frames else []
+            notes += (
+                [f"{split}: {here:,} frames where Human3.6M has {frames:,}"]
+                if here != frames
+                else []
+            )
     return notes
 
 
@@ -344,10 +424,16 @@ def _check_pairs(files: _Source, poses: Takes3D, detections: Takes2D) -> list[st
         there = set(detections[subject]) if subject in detections else set()
         both = there & set(poses[subject])
         if not both:
-            other = f"takes {', '.join(sorted(there, key=_natural)[:5])}" if there else f"subjects {', '.join(sorted(detections, key=_natural))}"
+            other = (
+                f"takes {', '.join(sorted(there, key=_natural)[:5])}"
+                if there
+                else f"subjects {', '.join(sorted(detections, key=_natural))}"
+            )
             raise UserError(
-                f"'{files.keypoints}' has no 2D of subject '{subject}' and its takes ({', '.join(sorted(poses[subject], key=_natural)[:5])}), "
-                f"which '{files.positions}' has (there: {other}): give the 2D file of this release, or remove the subject from the 3D."
+                f"'{files.keypoints}' has no 2D of subject '{subject}' and its takes "
+                f"({', '.join(sorted(poses[subject], key=_natural)[:5])}), "
+                f"which '{files.positions}' has (there: {other}): give the 2D file of this "
+                "release, or remove the subject from the 3D."
             )
         known = H36M_CORRUPT_TAKE if files.name == H36M else None
         for take in sorted(there ^ both, key=_natural):

@@ -32,8 +32,16 @@ SEQUENCES = {
     ("S7", "Seq1"): (6239, 25), ("S7", "Seq2"): (6320, 25), ("S8", "Seq1"): (6468, 25), ("S8", "Seq2"): (6054, 25),
 }  # fmt: skip
 TEST_SEQUENCES = tuple(f"TS{number}" for number in range(1, 7))
-VALID_FRAMES = {"TS1": 603, "TS2": 540, "TS3": 505, "TS4": 553, "TS5": 276, "TS6": 452}  # that count in the protocol
-# From knee to neck along the bones, millimetres: the one size of univ_annot3, and by how much it may differ within a file and from it.
+VALID_FRAMES = {
+    "TS1": 603,
+    "TS2": 540,
+    "TS3": 505,
+    "TS4": 553,
+    "TS5": 276,
+    "TS6": 452,
+}  # that count in the protocol
+# From knee to neck along the bones, millimetres: the one size of univ_annot3, and by how much it
+# may differ within a file and from it.
 KNEE_TO_NECK, SAME_SIZE, SIZE_RANGE = 920.0, 0.03, 0.06
 TEST_FPS = 25.0  # nominal: no file says it, and nothing here depends on it
 SIDE = 2048  # pixels of the studio's square pictures
@@ -140,7 +148,9 @@ def _load(files: _Files, pose_source: str) -> records.Recordset:
     activities: dict[str, list[list[int]]] = {}
     left_out: list[str] = []
     if files.layout == OFFICIAL:
-        train = [view for path in files.train for view in _official_training(path, pose_source, left_out)]
+        train = [
+            view for path in files.train for view in _official_training(path, pose_source, left_out)
+        ]
         test = []
         for path in files.test:
             view, labels = _official_test(path, pose_source)
@@ -149,13 +159,22 @@ def _load(files: _Files, pose_source: str) -> records.Recordset:
     else:
         train, test = list(_npz_training(files.train[0], left_out)), list(_npz_test(files.test[0]))
     if not train:
-        raise UserError(f"'{files.train[0]}' has no 2D or no 3D in any of the cameras {', '.join(map(str, CAMERAS))}: download it again.")
+        raise UserError(
+            f"'{files.train[0]}' has no 2D or no 3D in any of the cameras "
+            f"{', '.join(map(str, CAMERAS))}: download it again."
+        )
     here = {(view.subject, view.take) for view in train}
-    left_out += [f"{subject} {take}: not there" for subject, take in SEQUENCES if (subject, take) not in here]
+    left_out += [
+        f"{subject} {take}: not there" for subject, take in SEQUENCES if (subject, take) not in here
+    ]
     left_out += [f"{name}: not there" for name in TEST_SEQUENCES if name not in {view.subject for view in test}]
     findings = fitting.Findings(" and ".join(f"'{path}'" for path in files.train[:1]), "")
     for view in train + test:
-        same = [other for other in train if other is not view and (other.subject, other.take) == (view.subject, view.take)]
+        same = [
+            other
+            for other in train
+            if other is not view and (other.subject, other.take) == (view.subject, view.take)
+        ]
         findings.add(_pair(view, same))
     findings.refuse()
     notes = findings.notes() + _compare_with_release(train, test)
@@ -167,21 +186,36 @@ def _load(files: _Files, pose_source: str) -> records.Recordset:
 
 
 def _pair(view: View, same: list[View]) -> fitting.Pair:
-    """What `fitting` looks at, in the frames that count; `same` are the other cameras' views of the sequence."""
+    """What `fitting` looks at, in the frames that count; `same` are the other cameras' views of the
+    sequence.
+    """
     counted = np.flatnonzero(view.valid) if view.valid.any() else np.arange(view.frames)
     some = counted[fitting.sample(len(counted))]
     others = {
-        ("camera", f"the 3D of camera {other.camera}"): _plane(other.pose_3d[some]) for other in same if other.frames == view.frames
+        ("camera", f"the 3D of camera {other.camera}"): _plane(other.pose_3d[some])
+        for other in same
+        if other.frames == view.frames
     }
     pose = view.pose_3d[counted]
     nothing = np.zeros(pose.shape[:2], bool)  # these files hold no projection that could be clipped
     return fitting.Pair(
-        view.subject, view.take, view.camera, view.keypoints_2d[counted], _plane(pose), pose[..., 2], nothing, others, view.size, False
+        view.subject,
+        view.take,
+        view.camera,
+        view.keypoints_2d[counted],
+        _plane(pose),
+        pose[..., 2],
+        nothing,
+        others,
+        view.size,
+        False,
     )
 
 
 def _plane(pose: np.ndarray) -> np.ndarray:
-    """x/z and y/z of `[F, J, 3]`: the picture, but for focal length and centre, which the files do not have."""
+    """x/z and y/z of `[F, J, 3]`: the picture, but for focal length and centre, which the files do
+    not have.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return pose[..., :2].astype(np.float64) / pose[..., 2:]
 
@@ -196,26 +230,39 @@ def _compare_with_release(train: list[View], test: list[View]) -> list[str]:
     for view in test:
         valid = int(view.valid.sum())
         if valid != VALID_FRAMES[view.subject]:
-            lines.append(f"{view.subject}: {valid:,} valid frames where the protocol has {VALID_FRAMES[view.subject]:,}")
+            lines.append(
+                f"{view.subject}: {valid:,} valid frames where the protocol has "
+                f"{VALID_FRAMES[view.subject]:,}"
+            )
     return fitting.listed(lines, "sequences with other numbers of frames")
 
 
 def _compare_sizes(views: list[View]) -> list[str]:
     """One sentence if the bodies are not of the one size that univ_annot3 promises."""
-    hip, spine, neck, left_hip, left_knee = (H36M_17.joints.index(name) for name in ("hip", "spine", "thorax", "left_hip", "left_knee"))
+    hip, spine, neck, left_hip, left_knee = (
+        H36M_17.joints.index(name) for name in ("hip", "spine", "thorax", "left_hip", "left_knee")
+    )
     sizes: dict[str, float] = {}
     for view in views:
         name = view.subject if view.subject == view.take else f"{view.subject} {view.take}"
         if name not in sizes:
             bones = ((left_knee, left_hip), (hip, spine), (spine, neck))
-            lengths = [np.linalg.norm(view.pose_3d[:, one] - view.pose_3d[:, other], axis=-1) for one, other in bones]
+            lengths = [
+                np.linalg.norm(view.pose_3d[:, one] - view.pose_3d[:, other], axis=-1)
+                for one, other in bones
+            ]
             sizes[name] = 1000 * float(np.median(np.sum(lengths, axis=0)))
     low, high = min(sizes, key=sizes.get), max(sizes, key=sizes.get)
-    if sizes[high] <= (1 + SAME_SIZE) * sizes[low] and max(abs(size / KNEE_TO_NECK - 1) for size in sizes.values()) <= SIZE_RANGE:
+    if (
+        sizes[high] <= (1 + SAME_SIZE) * sizes[low]
+        and max(abs(size / KNEE_TO_NECK - 1) for size in sizes.values()) <= SIZE_RANGE
+    ):
         return []
     return [
-        f"the bodies measure {sizes[low]:.0f} mm ({low}) to {sizes[high]:.0f} mm ({high}) from knee to neck, where {UNIVERSAL} has one "
-        f"size of about {KNEE_TO_NECK:.0f} mm: {TRUE_SCALE} seems to stand in its place, and scores do not compare with published ones"
+        f"the bodies measure {sizes[low]:.0f} mm ({low}) to {sizes[high]:.0f} mm ({high}) from "
+        f"knee to neck, where {UNIVERSAL} has one "
+        f"size of about {KNEE_TO_NECK:.0f} mm: {TRUE_SCALE} seems to stand in its place, and "
+        "scores do not compare with published ones"
     ]
 
 
@@ -226,7 +273,9 @@ def run_lengths(labels: np.ndarray) -> list[list[int]]:
 
 
 def _official_training(path: str, pose_source: str, left_out: list[str]) -> Iterator[View]:
-    """The views of one annot.mat: cells `[14, 1]` of `[F, 56]` pixels and `[F, 84]` millimetres; `left_out` gets those that are empty."""
+    """The views of one annot.mat: cells `[14, 1]` of `[F, 56]` pixels and `[F, 84]` millimetres;
+    `left_out` gets those that are empty.
+    """
     subject, take = _name_of(path)
     frames, fps = SEQUENCES[subject, take]
     pixels, poses, numbers = matlab.read_v5(path, ("annot2", pose_source, "cameras"))
@@ -239,12 +288,22 @@ def _official_training(path: str, pose_source: str, left_out: list[str]) -> Iter
             if not isinstance(cells, list) or len(cells) != NUM_CAMERAS:
                 raise UserError(f"{place}: no row of {NUM_CAMERAS} cells: download it again.")
             if np.size(cells[camera]) == 0:
-                left_out.append(f"{subject} {take} camera {camera}: no {'2D' if axes == 2 else '3D'}")
+                left_out.append(
+                    f"{subject} {take} camera {camera}: no {'2D' if axes == 2 else '3D'}"
+                )
                 break
             flat = _numbers(cells[camera], (None, RAW_JOINTS * axes), place)
             arrays.append(flat.reshape(-1, RAW_JOINTS, axes)[:frames, RAW_TO_NPZ])
         else:
-            yield _view(subject, take, camera, float(fps), *arrays, np.ones(len(arrays[0]), np.bool_), f"'{path}', camera {camera}")
+            yield _view(
+                subject,
+                take,
+                camera,
+                float(fps),
+                *arrays,
+                np.ones(len(arrays[0]), np.bool_),
+                f"'{path}', camera {camera}",
+            )
 
 
 def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
@@ -265,7 +324,9 @@ def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
 
 
 def _npz_training(path: str, left_out: list[str]) -> Iterator[View]:
-    """P-STMO's dict["S1 Seq1"] = [dict["0"] = {data_2d, data_3d}, fps]; `left_out` gets views that are None or empty."""
+    """P-STMO's dict["S1 Seq1"] = [dict["0"] = {data_2d, data_3d}, fps]; `left_out` gets views that
+    are None or empty.
+    """
     for sequence, value in _entries(path):
         place = f"'{path}', sequence '{sequence}'"
         name = tuple(sequence.split(" "))
@@ -295,7 +356,9 @@ def _is_hole(entry: Any) -> bool:
     """Whether a view is None, or has None or an empty array where its 2D or its 3D should be."""
     if entry is None:
         return True
-    parts = [entry[name] for name in ("data_2d", "data_3d") if isinstance(entry, dict) and name in entry]
+    parts = [
+        entry[name] for name in ("data_2d", "data_3d") if isinstance(entry, dict) and name in entry
+    ]
     return any(part is None or (isinstance(part, np.ndarray) and part.size == 0) for part in parts)
 
 

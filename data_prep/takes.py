@@ -12,14 +12,36 @@ from kdpose_jax.skeletons import COCO_17, H36M_17, H36M_32_TO_17
 
 Takes3D = dict[str, dict[str, np.ndarray]]
 Takes2D = dict[str, dict[str, list[np.ndarray | None]]]
-LAYOUTS = ("h36m", "human36m", "human3.6m", "h3.6m", "h36m_17", "h36m17")  # names of Human3.6M's 17 joints
-OTHER_LAYOUTS = ("coco", "mpii", "openpose", "body_25", "body25", "humaneva15", "humaneva20", "lsp", "halpe", "panoptic", "3dhp", "smpl")
+LAYOUTS = (
+    "h36m",
+    "human36m",
+    "human3.6m",
+    "h3.6m",
+    "h36m_17",
+    "h36m17",
+)  # names of Human3.6M's 17 joints
+OTHER_LAYOUTS = (
+    "coco",
+    "mpii",
+    "openpose",
+    "body_25",
+    "body25",
+    "humaneva15",
+    "humaneva20",
+    "lsp",
+    "halpe",
+    "panoptic",
+    "3dhp",
+    "smpl",
+)
 SCORES = (3, 4)  # x and y with one score, or with Detectron's two
 
 
 @dataclasses.dataclass(frozen=True)
 class Positions:
-    """The 3D of a file: subject -> take -> `[F, 17, 3]` float32, metres, world coordinates; and what is to be said of it."""
+    """The 3D of a file: subject -> take -> `[F, 17, 3]` float32, metres, world coordinates; and
+    what is to be said of it.
+    """
 
     takes: Takes3D
     notes: list[str]
@@ -27,11 +49,13 @@ class Positions:
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """The 2D of a file: subject -> take -> one `[F, 17, 2]` float32 per camera, pixels, None where a view has no 2D.
+    """The 2D of a file: subject -> take -> one `[F, 17, 2]` float32 per camera, pixels, None where
+    a view has no 2D.
 
     Attributes:
       takes: as above.
-      layout: the joints that the metadata names, in words, "" if they are Human3.6M's or it names none.
+      layout: the joints that the metadata names, in words, "" if they are Human3.6M's or it
+        names none.
       notes: what is to be said of it.
     """
 
@@ -62,7 +86,12 @@ def read_positions(path: str) -> Positions:
             raise UserError(f"{place}: a joint is {np.abs(array).max():.0f} from the origin, so these seem to be millimetres: give metres.")
         rounded = max(rounded, _half_step(value, array))
         poses.setdefault(subject, {})[take] = array[:, H36M_32_TO_17, :] if array.shape[1] == 32 else array
-    return Positions(poses, [f"the 3D is stored in float16, which rounds it by up to {1000 * rounded:.2g} mm"] if rounded else [])
+    return Positions(
+        poses,
+        [f"the 3D is stored in float16, which rounds it by up to {1000 * rounded:.2g} mm"]
+        if rounded
+        else [],
+    )
 
 
 def read_detections(path: str) -> Detections:
@@ -94,7 +123,13 @@ def read_detections(path: str) -> Detections:
             )
         views: list[np.ndarray | None] = []
         for index, view in enumerate(value):
-            array = None if _is_hole(view) else _checked_array(view, (H36M_17.num_joints,), (2, *SCORES), f"{place}, camera {index}")
+            array = (
+                None
+                if _is_hole(view)
+                else _checked_array(
+                    view, (H36M_17.num_joints,), (2, *SCORES), f"{place}, camera {index}"
+                )
+            )
             if array is not None:
                 rounded = max(rounded, _half_step(view, array[..., :2]))
                 scored += array.shape[2] in SCORES
@@ -102,12 +137,18 @@ def read_detections(path: str) -> Detections:
             views.append(array)
         detections.setdefault(subject, {})[take] = views
     notes = [f"{scored:,} views hold scores behind x and y, which are not used"] if scored else []
-    notes += [f"the 2D is stored in float16, which rounds it by up to {rounded:.2g} pixels"] if rounded else []
+    notes += (
+        [f"the 2D is stored in float16, which rounds it by up to {rounded:.2g} pixels"]
+        if rounded
+        else []
+    )
     return Detections(detections, _named_layout(metadata), notes)
 
 
 def _named_layout(metadata: dict[str, Any]) -> str:
-    """The joints that a 2D file's metadata names, in words, "" if they are Human3.6M's or it names none that is known."""
+    """The joints that a 2D file's metadata names, in words, "" if they are Human3.6M's or it names
+    none that is known.
+    """
     name = metadata["layout_name"] if "layout_name" in metadata else None
     said = []
     if isinstance(name, str) and name.lower().strip() not in ("", *LAYOUTS):
@@ -116,7 +157,10 @@ def _named_layout(metadata: dict[str, Any]) -> str:
     known = {"COCO's": COCO_17.left, "exchanged": H36M_17.right, "Human3.6M's": H36M_17.left}
     right = {"COCO's": COCO_17.right, "exchanged": H36M_17.left, "Human3.6M's": H36M_17.right}
     if pairs:
-        whose = next((one for one in known if pairs == set(zip(known[one], right[one], strict=True))), "not Human3.6M's")
+        whose = next(
+            (one for one in known if pairs == set(zip(known[one], right[one], strict=True))),
+            "not Human3.6M's",
+        )
         if whose != "Human3.6M's":
             said.append(f"left and right joints that are {whose}")
         elif said and name.lower().strip() not in OTHER_LAYOUTS:
@@ -134,8 +178,14 @@ def _pairs(symmetry: Any) -> set[tuple[int, int]] | None:
 
 
 def _is_hole(view: Any) -> bool:
-    """Whether a view has no 2D: None, an empty array, not-a-numbers alone, or one mark of a missing joint everywhere."""
-    if view is None or (isinstance(view, np.ndarray) and view.dtype.hasobject and all(one is None for one in view.ravel())):
+    """Whether a view has no 2D: None, an empty array, not-a-numbers alone, or one mark of a missing
+    joint everywhere.
+    """
+    if view is None or (
+        isinstance(view, np.ndarray)
+        and view.dtype.hasobject
+        and all(one is None for one in view.ravel())
+    ):
         return True
     try:
         array = np.asarray(view, np.float32)
@@ -150,7 +200,9 @@ def _is_hole(view: Any) -> bool:
 
 
 def _half_step(value: Any, array: np.ndarray) -> float:
-    """By how much float16 rounds the largest of these numbers, 0 if they are stored in another type."""
+    """By how much float16 rounds the largest of these numbers, 0 if they are stored in another
+    type.
+    """
     if not isinstance(value, np.ndarray) or value.dtype != np.float16:
         return 0.0
     return float(np.spacing(np.float16(np.abs(array).max()))) / 2
@@ -167,13 +219,20 @@ def _takes(raw: Any, path: str) -> Iterator[tuple[str, str, Any]]:
             yield subject, take, value
 
 
-def _checked_array(value: Any, joints: tuple[int, ...], axes: tuple[int, ...], place: str) -> np.ndarray:
+def _checked_array(
+    value: Any, joints: tuple[int, ...], axes: tuple[int, ...], place: str
+) -> np.ndarray:
     """`[F, J, axes]` float32, finite, with a permitted number of joints and of axes."""
     try:
         array = np.asarray(value, np.float32)
     except (TypeError, ValueError, OverflowError):
         array = np.zeros(0, np.float32)
-    if array.ndim != 3 or array.shape[0] == 0 or array.shape[1] not in joints or array.shape[2] not in axes:
+    if (
+        array.ndim != 3
+        or array.shape[0] == 0
+        or array.shape[1] not in joints
+        or array.shape[2] not in axes
+    ):
         kind = "array" if isinstance(value, np.ndarray) else type(value).__name__
         shape = list(array.shape) if array.size else f"an empty or mixed {kind}"
         needed = f"[frames, {' or '.join(map(str, joints))} joints, {axes[0]}]"
@@ -183,7 +242,8 @@ def _checked_array(value: Any, joints: tuple[int, ...], axes: tuple[int, ...], p
         wrong = ~np.isfinite(places).all(axis=-1)
         frame, joint = np.argwhere(wrong)[0]
         raise UserError(
-            f"{place}: not a finite number in frame {frame}, joint {joint} (such are {wrong.sum():,} of {wrong.size:,} joints): fill them "
+            f"{place}: not a finite number in frame {frame}, joint {joint} (such are "
+            f"{wrong.sum():,} of {wrong.size:,} joints): fill them "
             "in, or remove the take from 2D and 3D."
         )
     return array

@@ -58,7 +58,8 @@ def home_filled_in(text: str) -> str:
     """
     filled = os.path.expanduser(text)
     if filled.startswith("~"):
-        raise UserError(f"'{text}' begins with '{text.split('/')[0]}', and there is no such user: write ./{text} for a folder of that name.")
+        user = text.split("/")[0]
+        raise UserError(f"'{text}' begins with '{user}', and there is no such user: write ./{text} for a folder of that name.")
     return filled
 
 

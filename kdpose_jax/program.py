@@ -146,7 +146,7 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     refuse_fields_alone(argv)
     words, config = parse_flags(argv)
     if words:
-        raise UserError(f"'{words[0]}' is no flag: write --config.{words[0]} for a config field, or remove it (see --help).")
+        raise UserError(f"'{words[0]}' is not a flag: write --config.{words[0]} for a config field, or remove it (see --help).")
     if MODE.value == "train" and config is None:
         raise UserError("--config is missing: try --config configs/scjd.py.")
     if MODE.value == "eval" and not CHECKPOINT.value:

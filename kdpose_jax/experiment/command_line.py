@@ -22,7 +22,13 @@ _CONFIG = re.compile(r"--?config(?:=(.*))?", re.DOTALL)
 _FIELD = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 _BOOLEANS = ("true", "false", "t", "f", "1", "0", "yes", "no", "y", "n")  # absl's
 # What a field takes, by the type of its default, and an example.
-_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", tuple: "a tuple"}
+_KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a tuple",
+}
 
 
 def with_config(words: Sequence[str]) -> tuple[list[str], str]:
@@ -38,7 +44,9 @@ def with_config(words: Sequence[str]) -> tuple[list[str], str]:
             continue
         if match[1] is None:
             if index + 1 == len(words) or words[index + 1].startswith("-"):
-                raise UserError("--config names no file: write, for example, --config configs/scjd.py.")
+                raise UserError(
+                    "--config names no file: write, for example, --config configs/scjd.py."
+                )
             found[index + 1] = presets.resolve(files.home_filled_in(words[index + 1]))
             named.append(found[index + 1])
         else:
@@ -46,7 +54,9 @@ def with_config(words: Sequence[str]) -> tuple[list[str], str]:
             found[index] = f"--config={path}"
             named += [path] if path else []
     if len(named) > 1:
-        raise UserError(f"--config stands twice ('{named[0]}' and '{named[1]}'): name one experiment for each command.")
+        raise UserError(
+            f"--config stands twice ('{named[0]}' and '{named[1]}'): name one experiment for each command."
+        )
     if named:
         _require_file(named[0].partition(":")[0])
     return found, named[0] if named else ""
@@ -62,7 +72,11 @@ def _require_file(path: str) -> None:
     if os.path.isdir(path):
         said = f"'{path}' is a folder and not a config file"
     else:
-        said = f"There is no config file '{path}' in '{here}'" if not os.path.isabs(path) else f"There is no config file '{path}'"
+        said = (
+            f"There is no config file '{path}' in '{here}'"
+            if not os.path.isabs(path)
+            else f"There is no config file '{path}'"
+        )
     if elsewhere:
         preset = known[os.path.normpath(path)]
         remedy = f"start the command in '{os.path.dirname(str(place))}', or write --config {preset}"
@@ -92,9 +106,13 @@ def load(text: str) -> ConfigDict:
         reason = f"{type(error).__name__}: {' '.join(lines[-1].split())}"
         if isinstance(error, AttributeError) and not hasattr(module, "get_config"):
             reason = "it has no function get_config"
-        raise UserError(f"'{path}' cannot be used as a config ({reason}): see configs/scjd.py for what one looks like.") from error
+        raise UserError(
+            f"'{path}' cannot be used as a config ({reason}): see configs/scjd.py for what one looks like."
+        ) from error
     if not isinstance(config, ConfigDict):
-        raise UserError(f"'{path}' cannot be used as a config (get_config returns {config!r:.40}): see configs/scjd.py.")
+        raise UserError(
+            f"'{path}' cannot be used as a config (get_config returns {config!r:.40}): see configs/scjd.py."
+        )
     return config
 
 
@@ -105,7 +123,12 @@ def fields(words: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
         if index == 0 or match is None:
             continue
         value = match[3]
-        if value is None and not match[1] and index + 1 < len(words) and not words[index + 1].startswith("-"):
+        if (
+            value is None
+            and not match[1]
+            and index + 1 < len(words)
+            and not words[index + 1].startswith("-")
+        ):
             value = words[index + 1]
         yield word.partition("=")[0], match[2], value
 
@@ -121,23 +144,42 @@ def check_words(words: Sequence[str], config: ConfigDict | None, flags: Sequence
     Raises:
       UserError: a field that the config lacks, a value of another type, or a flag that does not exist.
     """
-    place = next((index for index, word in enumerate(words) if index and _CONFIG.fullmatch(word)), 0)
+    place = next(
+        (index for index, word in enumerate(words) if index and _CONFIG.fullmatch(word)), 0
+    )
     for word, _, _ in fields(words[:place]):
-        raise UserError(f"{word} stands before --config, whose fields are not known there: write --config FILE first.")
+        raise UserError(
+            f"{word} stands before --config, whose fields are not known there: write --config FILE first."
+        )
     for word, name, value in fields(words):
         if config is None:
-            raise UserError(f"{word} sets a field of a config, and no config is named: write --config FILE before it.")
+            raise UserError(
+                f"{word} sets a field of a config, and no config is named: write --config FILE before it."
+            )
         default = _leaf(word, name, config)
         kind = type(default)
         if value is None and kind is not bool:
-            raise UserError(f"{word} has no value: write --config.{name}=VALUE, where the value is {_KINDS[kind]}.")
+            raise UserError(
+                f"{word} has no value: write --config.{name}=VALUE, where the value is {_KINDS[kind]}."
+            )
         if value is not None and not _fits(default, value):
             example = f", such as {default}" if kind in (int, float, tuple) else ""
-            raise UserError(f"{word} is '{value}', and this field takes {_KINDS[kind]}{example}: write --config.{name}=VALUE.")
+            raise UserError(
+                f"{word} is '{value}', and this field takes {_KINDS[kind]}{example}: write --config.{name}=VALUE."
+            )
     for index, word in enumerate(words):
         name = word.lstrip("-").partition("=")[0]
-        if index and word.startswith("-") and config is not None and name and name not in flags and name.split(".")[0] in config:
-            raise UserError(f"'{word}' is not a flag: write --config.{word.lstrip('-')} for a field of the config.")
+        if (
+            index
+            and word.startswith("-")
+            and config is not None
+            and name
+            and name not in flags
+            and name.split(".")[0] in config
+        ):
+            raise UserError(
+                f"'{word}' is not a flag: write --config.{word.lstrip('-')} for a field of the config."
+            )
 
 
 def _leaf(word: str, name: str, config: ConfigDict) -> Any:
@@ -151,18 +193,27 @@ def _leaf(word: str, name: str, config: ConfigDict) -> Any:
     for depth, part in enumerate(parts):
         place = f"'{'.'.join(parts[:depth])}'" if depth else "the config"
         if not isinstance(block, ConfigDict):
-            raise UserError(f"{word}: {place} is one value and has no fields: write --config.{'.'.join(parts[:depth])}=VALUE.")
+            raise UserError(
+                f"{word}: {place} is one value and has no fields: write --config.{'.'.join(parts[:depth])}=VALUE."
+            )
         if part not in block:
             near = difflib.get_close_matches(part, list(block), 1, 0.6)
             if near:
                 meant = ".".join([*parts[:depth], near[0], *parts[depth + 1 :]])
-                raise UserError(f"{word}: {place} has no field '{part}': did you mean --config.{meant}?")
+                raise UserError(
+                    f"{word}: {place} has no field '{part}': did you mean --config.{meant}?"
+                )
             known = ", ".join(sorted(block)) or "none here"
             raise UserError(f"{word}: {place} has no field '{part}': its fields are {known}.")
         block = block[part]
     if isinstance(block, ConfigDict):
-        inside = ", ".join(f"--config.{name}.{field}" for field in sorted(block)) or "there are none here"
-        raise UserError(f"{word} is a block of fields and takes no value itself: set its fields ({inside}).")
+        inside = (
+            ", ".join(f"--config.{name}.{field}" for field in sorted(block))
+            or "there are none here"
+        )
+        raise UserError(
+            f"{word} is a block of fields and takes no value itself: set its fields ({inside})."
+        )
     return block
 
 
@@ -176,7 +227,9 @@ def _fits(default: Any, value: str) -> bool:
             read = ast.literal_eval(value)
             entries = read if isinstance(read, tuple | list) else (read,)
             wanted = {int: int, float: (int, float), str: str}
-            return not default or all(isinstance(entry, wanted.get(type(default[0]), object)) for entry in entries)
+            return not default or all(
+                isinstance(entry, wanted.get(type(default[0]), object)) for entry in entries
+            )
         if kind in (int, float):
             kind(value)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
@@ -199,6 +252,8 @@ def check_numbers(config: ConfigDict) -> None:
             for entry in value:
                 walk(entry, place)
         elif isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"--config{place} is {value}, which is not a finite number: give a number.")
+            raise UserError(
+                f"--config{place} is {value}, which is not a finite number: give a number."
+            )
 
     walk(config, "")

@@ -68,8 +68,12 @@ def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[
     data = config.data
     name = data.converter.name
     if name not in converters.CONVERTERS:
-        raise UserError(f"data.converter.name is '{name}': use one of {', '.join(converters.CONVERTERS)}.")
-    settings = {field: value for field, value in data.converter.settings.items() if value not in ("", ())}
+        raise UserError(
+            f"data.converter.name is '{name}': use one of {', '.join(converters.CONVERTERS)}."
+        )
+    settings = {
+        field: value for field, value in data.converter.settings.items() if value not in ("", ())
+    }
     if converters.needs_source(name):
         if not data.source:
             raise UserError(
@@ -93,8 +97,14 @@ def in_fields(sentence: str, name: str, config: ConfigDict, converters: "Convert
     Returns:
       The sentence for somebody who started launch.py.
     """
-    named = {"source": "--config.data.source", "out": "--config.data.records" if config.data.records else "--workdir"}
-    named |= {field: f"--config.data.converter.settings.{field}" for field in config.data.converter.settings}
+    named = {
+        "source": "--config.data.source",
+        "out": "--config.data.records" if config.data.records else "--workdir",
+    }
+    named |= {
+        field: f"--config.data.converter.settings.{field}"
+        for field in config.data.converter.settings
+    }
     options, foreign = converters.options(name), []
 
     def field(match: re.Match[str]) -> str:
@@ -108,7 +118,9 @@ def in_fields(sentence: str, name: str, config: ConfigDict, converters: "Convert
         return named[action.dest] + ("=True" if action.nargs == 0 else "")
 
     parts = sentence.split("`")
-    parts[::2] = [re.sub(r"(?<![^\s(,])--[a-z][a-z0-9-]*(?![\w-])", field, part) for part in parts[::2]]
+    parts[::2] = [
+        re.sub(r"(?<![^\s(,])--[a-z][a-z0-9-]*(?![\w-])", field, part) for part in parts[::2]
+    ]
     said = "`".join(parts)
     if not foreign:
         return said

@@ -96,6 +96,9 @@ def main(words: Sequence[str]) -> int:
             return Runner(study, out, jobs, options.jobs).run()
     except Exception as error:
         return entry.tell(error)
+    except KeyboardInterrupt:  # before the first run, or between two
+        print("stopped: run the same command again to go on", file=sys.stderr)
+        return EXIT_CODES[signal.SIGINT]
 
 
 def chosen_seeds(study: Study, seeds: Sequence[int]) -> Study:
@@ -141,7 +144,7 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     for word in others:
         name, equals, value = word.partition("=")
         if not name.startswith("--config.") or not equals:
-            raise UserError(f"'{word}' is no option: write --config.FIELD=VALUE for a field of every run, or see --help.")
+            raise UserError(f"'{word}' is not an option: write --config.FIELD=VALUE for a field of every run, or see --help.")
         fields[name.removeprefix("--config.")] = value
     cores = results.host_cores()
     if not 1 <= options.jobs <= cores:

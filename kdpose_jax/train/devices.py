@@ -63,19 +63,31 @@ def _sentence(platform: str, error: Exception) -> str:
     asked, reason = _asked(), _reason(error)
     why = f" ({reason})" if reason else ""
     names = asked.split(",")
-    place = f"JAX_PLATFORMS is '{asked}'" if asked else f"--config.platform is '{platform}'" if platform else "JAX_PLATFORMS is not set"
+    place = (
+        f"JAX_PLATFORMS is '{asked}'"
+        if asked
+        else f"--config.platform is '{platform}'"
+        if platform
+        else "JAX_PLATFORMS is not set"
+    )
     if "in use" in reason.lower() or "ABORTED" in reason:
         return f"{place}, and the device is used by another program{why}: end that program, or set JAX_PLATFORMS=cpu."
     if "out of memory" in reason.lower() or "RESOURCE_EXHAUSTED" in reason:
         return f"{place}, and the device has no memory left{why}: end the other program that uses it, or set JAX_PLATFORMS=cpu."
-    variables = sorted(name for name in os.environ if name == "XLA_FLAGS" or name.startswith("JAX_") and name != "JAX_PLATFORMS")
+    variables = sorted(
+        name
+        for name in os.environ
+        if name == "XLA_FLAGS" or name.startswith("JAX_") and name != "JAX_PLATFORMS"
+    )
     if not asked and variables:
         given = ", ".join(f"{name}={os.environ[name]}" for name in variables)
         return f"jax could not be started{why}: check the variables of the environment that it reads ({given})."
     if asked and all(KNOWN[name] == "cpu" for name in names):
         given = f", XLA_FLAGS '{os.environ['XLA_FLAGS']}'" if "XLA_FLAGS" in os.environ else ""
         return f"{place}{given}, and jax could not be started{why}: unset what is not needed, and install requirements.txt again."
-    remedies = list(dict.fromkeys(filter(None, (_remedy(KNOWN[name], name) for name in names if asked))))
+    remedies = list(
+        dict.fromkeys(filter(None, (_remedy(KNOWN[name], name) for name in names if asked)))
+    )
     remedy = "; ".join(remedies) or "install requirements.txt again"
     return f"{place}, and jax has no such device here{why}: {remedy}, or unset JAX_PLATFORMS to take what is there."
 
@@ -95,7 +107,11 @@ def _remedy(kind: str, name: str) -> str:
 
 def _reason(error: Exception) -> str:
     """jax's own words on one line, without its advice about flags that this program explains itself."""
-    said = re.sub(r"\(set JAX_PLATFORMS=.*?\)|\(you may need to uninstall.*?\)", "", " ".join(str(error).split())).strip()
+    said = re.sub(
+        r"\(set JAX_PLATFORMS=.*?\)|\(you may need to uninstall.*?\)",
+        "",
+        " ".join(str(error).split()),
+    ).strip()
     return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]} ..."
 
 
@@ -118,10 +134,21 @@ def check_environment() -> None:
     flags = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
     if not flags.strip():
         return
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+    )
     if done.returncode == 0:
         return
     said = [line for line in done.stderr.splitlines() if line.strip()]
-    fatal = next((line for line in said if re.match(r"[EF]\d{4} ", line)), said[-1] if said else "it gives no reason")
+    fatal = next(
+        (line for line in said if re.match(r"[EF]\d{4} ", line)),
+        said[-1] if said else "it gives no reason",
+    )
     reason = fatal.rpartition("] ")[2].strip()[:LONGEST_REASON]
-    raise UserError(f"XLA_FLAGS is '{flags}', which jax refuses ({reason}): correct the flag, or unset XLA_FLAGS.")
+    raise UserError(
+        f"XLA_FLAGS is '{flags}', which jax refuses ({reason}): correct the flag, or unset XLA_FLAGS."
+    )

@@ -79,7 +79,7 @@ def test_default_preset_is_the_first(file, preset):
 @experiments
 @pytest.mark.parametrize("leftover", ["nothing", "nothing=1", "frames", "=", ""])
 def test_leftovers_behind_the_colon_are_refused(file, preset, leftover):
-    with pytest.raises(UserError, match="is no option of preset") as caught:
+    with pytest.raises(UserError, match="is not an option of preset") as caught:
         get_config(file, f"{preset},{leftover}")
     assert one_sentence(caught.value)
 
@@ -92,11 +92,11 @@ def test_parse_preset():
     assert chosen == ("large", {"frames": 81, "student": "S-S", "rate": 0.5})
     assert options["frames"] == 243
     for text, message in (
-        ("huge", "'huge' is no preset of this config: use one of small, large."),
-        ("large,frame=81", "'frame=81' is no option of preset 'large': the options are frames=243, student=S-B, rate=0.5."),
-        ("large,frames", "'frames' is no option of preset 'large': the options are frames=243, student=S-B, rate=0.5."),
-        ("large,frames=8.1", "'frames=8.1' gives preset 'large' no int: write frames=243."),
-        ("large,rate=x", "'rate=x' gives preset 'large' no float: write rate=0.5."),
+        ("huge", "'huge' is not a preset of this config: use one of small, large."),
+        ("large,frame=81", "'frame=81' is not an option of preset 'large': the options are frames=243, student=S-B, rate=0.5."),
+        ("large,frames", "'frames' is not an option of preset 'large': the options are frames=243, student=S-B, rate=0.5."),
+        ("large,frames=8.1", "'frames=8.1' of preset 'large' must be a whole number: write, for example, frames=243."),
+        ("large,rate=x", "'rate=x' of preset 'large' must be a number: write, for example, rate=0.5."),
     ):
         with pytest.raises(UserError) as caught:
             blocks.parse_preset(text, presets, options)

@@ -103,6 +103,6 @@ def test_a_batch_is_of_as_many_predicted_frames_for_every_lifter(data, frames):
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_bad_options_are_refused(path):
-    for text, said in (("moon", "'moon' is no preset"), ("demo,seed=1", "'seed=1' is no option")):
+    for text, said in (("moon", "'moon' is not a preset"), ("demo,seed=1", "'seed=1' is not an option")):
         with pytest.raises(UserError, match=said):
             command.load(f"{path}:{text}")

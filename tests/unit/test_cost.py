@@ -1,5 +1,7 @@
 """Cost counting: by hand, and the method's published table."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,6 +155,31 @@ def test_latency_waits_and_orders():
     assert len(set(waits)) == 5
     with pytest.raises(ValueError, match="warmup 0"):
         measure_latency(lambda: None, warmup=0, runs=3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "warmup", "runs", "calls", "timed"),
+    [
+        (0.001, 50, 200, 250, 200),  # quick: all that is asked for
+        (1.0, 50, 200, 21, 15),  # the call that compiles, 5 of the warm-up, 15 of the rest of 20 s
+        (6.0, 50, 200, 7, 5),  # five, since they fit into 60 s
+        (25.0, 50, 200, 4, 2),  # a minute is over
+        (600.0, 50, 200, 3, 1),
+        (6.0, 1, 2, 3, 2),
+    ],
+)
+def test_measuring_is_bounded_in_time(monkeypatch, seconds, warmup, runs, calls, timed):
+    clock, made = [0.0], []
+
+    def function():
+        made.append(clock[0])
+        clock[0] += seconds if len(made) > 1 else 1000.0  # compiling counts nowhere
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    latency = measure_latency(function, warmup=warmup, runs=runs)
+    assert (len(made), latency.runs) == (calls, timed)
+    assert latency.median_s == pytest.approx(seconds)
+    assert clock[0] - 1000 <= max(60 + seconds, 2 * seconds)
 
 
 def test_cost_record():

@@ -216,7 +216,7 @@ def test_a_bad_file_ends_it_or_is_left_out(cmu, tmp_path):
     ({"action": "([a-z]{30})"}, "--action .* does not fit '07/07_01.amc'"),
     ({"test_subjects": ("08",)}, "Test subject '08' is not there .found: 07, 35.: correct --test-subjects"),
     ({"test_subjects": ("07", "35")}, "leave nothing for one of the splits"),
-    ({"noise": 2.0}, "--noise 2.0 must be from 0 to below 1"),
+    ({"noise": 2.0}, "--noise is .2.0.: give a number of at least 0 and below 1"),
     ({"map_file": "nowhere.json"}, "Joint map 'nowhere.json' cannot be read"),
 ])  # fmt: skip
 def test_bad_settings(cmu, tmp_path, settings, message):

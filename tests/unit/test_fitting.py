@@ -1,4 +1,6 @@
-"""2D against 3D: what fits is passed in silence, and each way of not fitting is told by its name or refused."""
+"""2D against 3D: what fits is passed in silence, and each way of not fitting is told by its name or
+refused.
+"""
 
 import json
 import re
@@ -21,14 +23,23 @@ BODY = np.asarray([
 
 
 def motion(seed, frames=FRAMES):
-    """World `[F, 17, 3]`: the body turns, sways, walks a little, and swings its right arm and left leg."""
+    """World `[F, 17, 3]`: the body turns, sways, walks a little, and swings its right arm and left
+    leg.
+    """
     t = np.arange(frames) / 50
     pose = np.repeat(BODY[None], frames, axis=0)
     for joints, pivot, sign in (((15, 16), 14, 1), ((5, 6), 4, -1)):
         angle = sign * (0.5 + 0.6 * np.sin(5 * t + seed))[:, None, None]
         arm = pose[:, list(joints)] - pose[:, [pivot]]
         x, z = arm[..., :1], arm[..., 2:]
-        turned = np.concatenate([np.cos(angle) * x - np.sin(angle) * z, arm[..., 1:2], np.sin(angle) * x + np.cos(angle) * z], axis=-1)
+        turned = np.concatenate(
+            [
+                np.cos(angle) * x - np.sin(angle) * z,
+                arm[..., 1:2],
+                np.sin(angle) * x + np.cos(angle) * z,
+            ],
+            axis=-1,
+        )
         pose[:, list(joints)] = turned + pose[:, [pivot]]
     turn = 0.8 * np.sin(1.1 * t + seed) + seed
     c, s = np.cos(turn)[:, None], np.sin(turn)[:, None]
@@ -55,16 +66,24 @@ def see(pose, view):
 
 
 VIEWS = [camera(0.3 + 1.5 * index) for index in range(3)]
-TAKES = {subject: {f"walk_{take}": motion(2.0 * number + take) for take in (1, 2, 3)} for number, subject in enumerate(("P1", "P2"))}
+TAKES = {
+    subject: {f"walk_{take}": motion(2.0 * number + take) for take in (1, 2, 3)}
+    for number, subject in enumerate(("P1", "P2"))
+}
 
 
 def entry(view, **place):
-    return {"w": WIDTH, "h": HEIGHT, "f": [900, 900], "c": [WIDTH / 2, HEIGHT / 2]} | (place or {"R": view[0].tolist(), "t": view[1].tolist()})
+    return {"w": WIDTH, "h": HEIGHT, "f": [900, 900], "c": [WIDTH / 2, HEIGHT / 2]} | (
+        place or {"R": view[0].tolist(), "t": view[1].tolist()}
+    )
 
 
 def detections(noise=0.0):
     rng = np.random.default_rng(3)
-    found = {who: {take: [see(pose, view) for view in VIEWS] for take, pose in takes.items()} for who, takes in TAKES.items()}
+    found = {
+        who: {take: [see(pose, view) for view in VIEWS] for take, pose in takes.items()}
+        for who, takes in TAKES.items()
+    }
     for takes in found.values():
         for views in takes.values():
             for view in views:
@@ -72,7 +91,11 @@ def detections(noise=0.0):
     return found
 
 
-METADATA = {"num_joints": 17, "layout_name": "h36m", "keypoints_symmetry": [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]]}
+METADATA = {
+    "num_joints": 17,
+    "layout_name": "h36m",
+    "keypoints_symmetry": [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]],
+}
 
 
 @pytest.fixture
@@ -84,7 +107,11 @@ def load(tmp_path):
         (tmp_path / f"data_2d_{name}_gt.npz").unlink(missing_ok=True)
         if two_d is not None:
             np.savez(tmp_path / f"data_2d_{name}_gt.npz", positions_2d=two_d, metadata=metadata)
-        table = {who: [entry(view) for view in VIEWS] for who in ("P1", "P2")} if table is None else table
+        table = (
+            {who: [entry(view) for view in VIEWS] for who in ("P1", "P2")}
+            if table is None
+            else table
+        )
         (tmp_path / "cameras.json").write_text(json.dumps(table))
         return human36m._load(human36m._find_files(str(tmp_path), "gt", None, ("P2",)), "gt", 50.0)
 
@@ -93,36 +120,86 @@ def load(tmp_path):
 
 def each(change, found):
     """`change` applied to every view."""
-    return {who: {take: [change(view) for view in views] for take, views in takes.items()} for who, takes in found.items()}
+    return {
+        who: {take: [change(view) for view in views] for take, views in takes.items()}
+        for who, takes in found.items()
+    }
 
 
 def test_what_fits_is_passed_in_silence(load):
     for noise in (0.0, 5.0):
         recordset = load(detections(noise))
         assert recordset.described == {"fps": 50.0, "notes": []} and recordset.left_out == []
-        assert {split: len(views) for split, views in recordset.items.items()} == {"train": 9, "test": 9}
+        assert {split: len(views) for split, views in recordset.items.items()} == {
+            "train": 9,
+            "test": 9,
+        }
     recordset = load(None)
     assert recordset.described["notes"] == []
 
 
 def in_order(names, extra):
     """2D of joints in another order: what Human3.6M does not have is near the head."""
+
     def change(view):
-        return np.stack([view[:, H36M_17.joints.index(name)] if name in H36M_17.joints else view[:, 10] + 3 * index
-                         for index, name in enumerate((*names, *extra))], axis=1)
+        return np.stack(
+            [
+                view[:, H36M_17.joints.index(name)]
+                if name in H36M_17.joints
+                else view[:, 10] + 3 * index
+                for index, name in enumerate((*names, *extra))
+            ],
+            axis=1,
+        )
+
     return change
 
 
 SIDES = [(side, part) for part in ("shoulder", "elbow", "wrist") for side in ("right", "left")]
-BODY_25 = ["nose", "neck_base", *(f"right_{part}" for part in ("shoulder", "elbow", "wrist")),
-           *(f"left_{part}" for part in ("shoulder", "elbow", "wrist")), "middle", *(f"right_{part}" for part in ("hip", "knee", "ankle")),
-           *(f"left_{part}" for part in ("hip", "knee", "ankle")), "right_eye", "left_eye"]
+BODY_25 = [
+    "nose",
+    "neck_base",
+    *(f"right_{part}" for part in ("shoulder", "elbow", "wrist")),
+    *(f"left_{part}" for part in ("shoulder", "elbow", "wrist")),
+    "middle",
+    *(f"right_{part}" for part in ("hip", "knee", "ankle")),
+    *(f"left_{part}" for part in ("hip", "knee", "ankle")),
+    "right_eye",
+    "left_eye",
+]
 OPENPOSE_18 = [name for name in BODY_25 if name != "middle"] + ["right_ear"]
-PANOPTIC = ["base", "nose", "middle", *(f"left_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
-            *(f"right_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")), "left_eye", "left_ear"]
-LSP = ["right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow", "right_shoulder",
-       "left_shoulder", "left_elbow", "left_wrist", "base", "top", "a", "b", "c"]
-EXCHANGED = [name.replace("left", "LEFT").replace("right", "left").replace("LEFT", "right") for name in H36M_17.joints]
+PANOPTIC = [
+    "base",
+    "nose",
+    "middle",
+    *(f"left_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
+    *(f"right_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
+    "left_eye",
+    "left_ear",
+]
+LSP = [
+    "right_ankle",
+    "right_knee",
+    "right_hip",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_wrist",
+    "right_elbow",
+    "right_shoulder",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "base",
+    "top",
+    "a",
+    "b",
+    "c",
+]
+EXCHANGED = [
+    name.replace("left", "LEFT").replace("right", "left").replace("LEFT", "right")
+    for name in H36M_17.joints
+]
 
 
 @pytest.mark.parametrize(("names", "words"), [
@@ -138,20 +215,35 @@ def test_another_order_of_joints_is_refused_by_its_name(load, names, words):
 
 
 def test_metadata_is_believed_unless_geometry_says_otherwise(load):
-    coco = METADATA | {"layout_name": "coco", "keypoints_symmetry": [list(COCO_17.left), list(COCO_17.right)]}
-    with pytest.raises(UserError, match="layout 'coco' and left and right joints that are COCO's.*fit the projected 3D in COCO's order"):
+    coco = METADATA | {
+        "layout_name": "coco",
+        "keypoints_symmetry": [list(COCO_17.left), list(COCO_17.right)],
+    }
+    with pytest.raises(
+        UserError,
+        match="layout 'coco' and left and right joints that are COCO's.*fit the projected 3D in COCO's order",
+    ):
         load(each(in_order(COCO_17.joints, ()), detections()), metadata=coco)
     for metadata, words in (
         (coco, "layout 'coco' and left and right joints that are COCO's"),
         (METADATA | {"layout_name": "mpii"}, "layout 'mpii'"),
-        (METADATA | {"keypoints_symmetry": METADATA["keypoints_symmetry"][::-1]}, "left and right joints that are exchanged"),
+        (
+            METADATA | {"keypoints_symmetry": METADATA["keypoints_symmetry"][::-1]},
+            "left and right joints that are exchanged",
+        ),
     ):
         (note,) = load(detections(2.0), metadata=metadata).described["notes"]
         assert words in note and "its joints fit the 3D in Human3.6M's order" in note
     far = each(lambda view: view + np.float32([500, 0]), detections())
-    with pytest.raises(UserError, match="names layout 'mpii', and Human3.6M's 17 joints are needed"):
+    with pytest.raises(
+        UserError, match="names layout 'mpii', and Human3.6M's 17 joints are needed"
+    ):
         load(far, metadata=METADATA | {"layout_name": "mpii"})
-    for quiet in ({"num_joints": 17}, METADATA | {"layout_name": "my studio"}, METADATA | {"layout_name": 3, "keypoints_symmetry": "ab"}):
+    for quiet in (
+        {"num_joints": 17},
+        METADATA | {"layout_name": "my studio"},
+        METADATA | {"layout_name": 3, "keypoints_symmetry": "ab"},
+    ):
         assert load(detections(), metadata=quiet).described["notes"] == []
 
 
@@ -173,49 +265,92 @@ def test_single_takes_are_told_with_their_distance(load):
     found = detections(2.0)
     found["P2"]["walk_1"] = [view + np.float32([150, -20]) for view in found["P2"]["walk_1"]]
     found["P2"]["walk_3"] = found["P2"]["walk_3"][1:] + found["P2"]["walk_3"][:1]
-    found["P1"]["walk_2"][1] = np.concatenate([found["P1"]["walk_2"][1][6:], found["P1"]["walk_2"][1][-1:].repeat(6, axis=0)])
+    found["P1"]["walk_2"][1] = np.concatenate(
+        [found["P1"]["walk_2"][1][6:], found["P1"]["walk_2"][1][-1:].repeat(6, axis=0)]
+    )
     shifted, turned, late = load(found).described["notes"]
-    assert shifted.startswith("P2 walk_1, cameras 0, 1, 2: the 2D is 15") and re.search(r"after a shift by \(-1(49|50|51), (19|20|21)\) pixels$", shifted)
-    assert turned.startswith("P2 walk_3, cameras 0, 1, 2: ") and "the projection of camera 1, the projection of camera 2" in turned
-    assert late.startswith("P1 walk_2, camera 1: ") and late.endswith("it fits the 3D of 6 frames later")
+    assert shifted.startswith("P2 walk_1, cameras 0, 1, 2: the 2D is 15") and re.search(
+        r"after a shift by \(-1(49|50|51), (19|20|21)\) pixels$", shifted
+    )
+    assert (
+        turned.startswith("P2 walk_3, cameras 0, 1, 2: ")
+        and "the projection of camera 1, the projection of camera 2" in turned
+    )
+    assert late.startswith("P1 walk_2, camera 1: ") and late.endswith(
+        "it fits the 3D of 6 frames later"
+    )
 
 
 def test_the_list_ends_with_a_count(load):
     takes = {who: {f"go_{number}": motion(number) for number in range(13)} for who in ("P1", "P2")}
-    found = {who: {take: [see(pose, view) + np.float32([90 + 5 * number, 0]) for view in VIEWS]
-                   for number, (take, pose) in enumerate(one.items())} for who, one in takes.items()}
+    found = {
+        who: {
+            take: [see(pose, view) + np.float32([90 + 5 * number, 0]) for view in VIEWS]
+            for number, (take, pose) in enumerate(one.items())
+        }
+        for who, one in takes.items()
+    }
     notes = load(found, takes=takes).described["notes"]
-    assert len(notes) == fitting.LISTED + 1 and notes[-1] == "and 16 more takes whose 2D does not fit their 3D"
+    assert (
+        len(notes) == fitting.LISTED + 1
+        and notes[-1] == "and 16 more takes whose 2D does not fit their 3D"
+    )
     assert "go_12" in notes[0] and "go_12" in notes[1]
 
 
 def test_exchanged_cameras_and_other_conventions_are_refused(load):
     table = {who: [entry(view) for view in (VIEWS[1], VIEWS[0], VIEWS[2])] for who in ("P1", "P2")}
-    with pytest.raises(UserError, match=r"6 of the 9 views of subject 'P1'.*fits the projection of camera 1: bring the cameras"):
+    with pytest.raises(
+        UserError,
+        match=r"6 of the 9 views of subject 'P1'.*fits the projection of camera 1: bring the cameras",
+    ):
         load(detections(2.0), table=table)
     conventions = (
-        ([{"R": view[0].tolist(), "T": view[1].tolist()} for view in VIEWS], "R and T as world to camera"),
-        ([{"R": view[0].tolist(), "T": (-view[0].T @ view[1]).tolist()} for view in VIEWS], "R as world to camera beside"),
-        ([{"R": view[0].tolist(), "t": (-view[0].T @ view[1]).tolist()} for view in VIEWS], "t as the camera's place"),
+        (
+            [{"R": view[0].tolist(), "T": view[1].tolist()} for view in VIEWS],
+            "R and T as world to camera",
+        ),
+        (
+            [{"R": view[0].tolist(), "T": (-view[0].T @ view[1]).tolist()} for view in VIEWS],
+            "R as world to camera beside",
+        ),
+        (
+            [{"R": view[0].tolist(), "t": (-view[0].T @ view[1]).tolist()} for view in VIEWS],
+            "t as the camera's place",
+        ),
     )
     for places, words in conventions:
-        wrong = {who: [entry(view, **place) for view, place in zip(VIEWS, places, strict=True)] for who in ("P1", "P2")}
+        wrong = {
+            who: [entry(view, **place) for view, place in zip(VIEWS, places, strict=True)]
+            for who in ("P1", "P2")
+        }
         with pytest.raises(UserError, match=f"another reading of the table: {words}"):
             load(detections(2.0), table=wrong)
-    wrong = {who: [entry(view, **place) for view, place in zip(VIEWS, conventions[0][0], strict=True)] for who in ("P1", "P2")}
-    with pytest.raises(UserError, match=r"behind the camera and \d+% outside its picture; they lie inside with .*write t for T"):
+    wrong = {
+        who: [entry(view, **place) for view, place in zip(VIEWS, conventions[0][0], strict=True)]
+        for who in ("P1", "P2")
+    }
+    with pytest.raises(
+        UserError,
+        match=r"behind the camera and \d+% outside its picture; they lie inside with .*write t for T",
+    ):
         load(None, table=wrong)  # projections: every number of them would be the clip's
 
 
 def test_projections_outside_the_picture_are_counted(load):
     takes = {who: dict(one) for who, one in TAKES.items()}
-    near = TAKES["P1"]["walk_1"] + 3.6 * np.asarray([np.cos(0.3), np.sin(0.3), 0])  # less than a metre from camera 0
+    near = TAKES["P1"]["walk_1"] + 3.6 * np.asarray(
+        [np.cos(0.3), np.sin(0.3), 0]
+    )  # less than a metre from camera 0
     takes["P1"]["walk_1"] = near
     local = near @ VIEWS[0][0].T + VIEWS[0][1]
     clipped = int((np.abs(local[..., :2]) > local[..., 2:]).any(-1).sum())
     assert clipped > 0
     notes = load(None, takes=takes).described["notes"]
-    assert notes[0].startswith("P1 camera 0: of 4,080 joints ") and f"{clipped:,} are projected to the edge" in notes[0]
+    assert (
+        notes[0].startswith("P1 camera 0: of 4,080 joints ")
+        and f"{clipped:,} are projected to the edge" in notes[0]
+    )
     assert "lie outside the picture" in notes[0]
 
 
@@ -225,15 +360,28 @@ def test_marks_of_missing_joints_are_counted(load, mark):
     for frame in range(10, 30):
         found["P1"]["walk_1"][2][frame, [3, 9, 13]] = mark
     (note,) = load(found).described["notes"]
-    assert note.startswith("60 joints of the 2D are one and the same value") and "(P1 walk_1 camera 2: 60)" in note
+    assert (
+        note.startswith("60 joints of the 2D have one and the same value")
+        and "(P1 walk_1 camera 2: 60 of 1,360)" in note
+    )
 
 
 def hole(kind, view):
-    return {"none": None, "empty": view[:0], "flat": np.zeros((len(view), 17, 0), np.float32), "list": [], "nan": view * np.nan,
-            "zeros": view * 0, "minus": view * 0 - 1, "object": np.array(None, object)}[kind]
+    return {
+        "none": None,
+        "empty": view[:0],
+        "flat": np.zeros((len(view), 17, 0), np.float32),
+        "list": [],
+        "nan": view * np.nan,
+        "zeros": view * 0,
+        "minus": view * 0 - 1,
+        "object": np.array(None, object),
+    }[kind]
 
 
-@pytest.mark.parametrize("kind", ["none", "empty", "flat", "list", "nan", "zeros", "minus", "object"])
+@pytest.mark.parametrize(
+    "kind", ["none", "empty", "flat", "list", "nan", "zeros", "minus", "object"]
+)
 def test_views_without_values_are_left_out_and_named(load, kind):
     found = detections()
     found["P1"]["walk_2"][1] = hole(kind, found["P1"]["walk_2"][1])
@@ -241,18 +389,32 @@ def test_views_without_values_are_left_out_and_named(load, kind):
     assert recordset.left_out == ["P1 walk_2 camera 1: no 2D"]
     kept = [(view.take, view.index) for view in recordset.items["train"]]
     assert len(kept) == 8 and ("walk_2", 1) not in kept and ("walk_2", 2) in kept
-    (third,) = [view for view in recordset.items["train"] if (view.take, view.index) == ("walk_2", 2)]
-    np.testing.assert_allclose(human36m.make_record(third)["keypoints_2d"], see(TAKES["P1"]["walk_2"], VIEWS[2]))
+    (third,) = [
+        view for view in recordset.items["train"] if (view.take, view.index) == ("walk_2", 2)
+    ]
+    np.testing.assert_allclose(
+        human36m.make_record(third)["keypoints_2d"], see(TAKES["P1"]["walk_2"], VIEWS[2])
+    )
 
 
 def test_scores_and_short_numbers_are_told(load):
-    scored = each(lambda view: np.concatenate([view, np.full((*view.shape[:2], 1), 0.9)], axis=-1), detections())
+    scored = each(
+        lambda view: np.concatenate([view, np.full((*view.shape[:2], 1), 0.9)], axis=-1),
+        detections(),
+    )
     recordset = load(scored)
-    assert recordset.described["notes"] == ["18 views hold scores behind x and y, which are not used"]
+    assert recordset.described["notes"] == [
+        "18 views hold scores behind x and y, which are not used"
+    ]
     assert recordset.items["train"][0].keypoints_2d.shape == (FRAMES, 17, 2)
-    logits = each(lambda view: np.concatenate([view, view], axis=-1).astype(np.float16), detections())
+    logits = each(
+        lambda view: np.concatenate([view, view], axis=-1).astype(np.float16), detections()
+    )
     first, second = load(logits).described["notes"]
-    assert first == "18 views hold scores behind x and y, which are not used" and "float16, which rounds it by up to 0.25 pixels" in second
+    assert (
+        first == "18 views hold scores behind x and y, which are not used"
+        and "float16, which rounds it by up to 0.25 pixels" in second
+    )
 
 
 def longer(view, frames):
@@ -299,21 +461,30 @@ def test_what_one_file_alone_has_is_left_out_and_named(load):
     found["P3"] = found["P4"] = {"walk_1": found["P1"]["walk_1"]}
     found["P1"]["extra"] = found["P1"]["walk_1"]
     del found["P2"]["walk_2"]
-    assert load(found).left_out == ["P3, P4: 2D without 3D", "P1 extra: 2D without 3D", "P2 walk_2: 3D without 2D"]
+    assert load(found).left_out == [
+        "P3, P4: 2D without 3D",
+        "P1 extra: 2D without 3D",
+        "P2 walk_2: 3D without 2D",
+    ]
     del found["P2"]
-    with pytest.raises(UserError, match=r"no 2D of subject 'P2' .*there: subjects P1, P3, P4.*remove the subject from the 3D"):
+    with pytest.raises(
+        UserError,
+        match=r"no 2D of subject 'P2' .*there: subjects P1, P3, P4.*remove the subject from the 3D",
+    ):
         load(found)
 
 
 @pytest.mark.parametrize("change", [
     lambda pose: pose / 10,  # another unit
     lambda pose: in_order(COCO_17.joints, ())(pose),
-    lambda pose: pose[:, [10, 8, 14, 15, 16, 11, 12, 13, 1, 2, 3, 4, 5, 6, 0, 7, 9]],  # MPI-INF-3DHP's order
+    lambda pose: pose[:, [10, 8, 14, 15, 16, 11, 12, 13, 1, 2, 3, 4, 5, 6, 0, 7, 9]],  # 3DHP's
 ])  # fmt: skip
 def test_3d_that_is_no_body_is_refused(load, change):
     """The 2D has the same order, so that it fits."""
     takes = {who: {take: change(pose) for take, pose in one.items()} for who, one in TAKES.items()}
-    with pytest.raises(UserError, match="'P1': its limbs have lengths .* that nobody has in metres"):
+    with pytest.raises(
+        UserError, match="'P1': its limbs have lengths .* that nobody has in metres"
+    ):
         load(None, takes=takes)
 
 
@@ -327,14 +498,27 @@ def test_rates_that_are_none_are_refused(tmp_path, fps):
 
 
 def sequence(subject="S1", scale=1.0, change=lambda pixels: pixels, seed=1.0):
-    """Eight views of a sequence, made from three cameras; bodies of `scale`, scaled about the camera as univ_annot3 is."""
+    """Eight views of a sequence, made from three cameras; bodies of `scale`, scaled about the
+    camera as univ_annot3 is.
+    """
     pose = motion(seed, 120)
     views = []
     for index in range(3):
         rotation, t = VIEWS[index]
         local = (pose @ rotation.T + t).astype(np.float32)
         pixels = change(local[..., :2] / local[..., 2:] * 1500 + 1024).astype(np.float32)
-        views.append(mpi_inf_3dhp.View(subject, "Seq1", index, 25.0, (2048, 2048), pixels, local * scale, np.ones(len(local), bool)))
+        views.append(
+            mpi_inf_3dhp.View(
+                subject,
+                "Seq1",
+                index,
+                25.0,
+                (2048, 2048),
+                pixels,
+                local * scale,
+                np.ones(len(local), bool),
+            )
+        )
     return views
 
 
@@ -363,10 +547,20 @@ def test_3dhp_in_another_scale_or_order_is_refused(change, words):
 
 def test_3dhp_cameras_and_frames_that_do_not_belong_together_are_told():
     first, second, third = sequence()
-    exchanged = [mpi_inf_3dhp.dataclasses.replace(first, keypoints_2d=second.keypoints_2d), second, third]
+    exchanged = [
+        mpi_inf_3dhp.dataclasses.replace(first, keypoints_2d=second.keypoints_2d),
+        second,
+        third,
+    ]
     (note,) = told(exchanged)
     assert note.startswith("S1 Seq1, camera 0: ") and note.endswith("it fits the 3D of camera 1")
-    late = [mpi_inf_3dhp.dataclasses.replace(first, keypoints_2d=np.roll(first.keypoints_2d, 7, axis=0)), second, third]
+    late = [
+        mpi_inf_3dhp.dataclasses.replace(
+            first, keypoints_2d=np.roll(first.keypoints_2d, 7, axis=0)
+        ),
+        second,
+        third,
+    ]
     (note,) = told(late)
     assert note.endswith("it fits the 3D of 7 frames earlier")
 
@@ -375,14 +569,44 @@ def test_3dhp_bodies_of_one_size():
     """The body of this file measures 430 + 240 + 250 mm from knee to neck, in its own size."""
     assert mpi_inf_3dhp._compare_sizes(sequence("S1") + sequence("S2")) == []
     (note,) = mpi_inf_3dhp._compare_sizes(sequence("S1") + sequence("S2", scale=1.06))
-    assert note.startswith("the bodies measure 920 mm (S1 Seq1) to 975 mm (S2 Seq1) from knee to neck") and "annot3 seems" in note
-    assert len(mpi_inf_3dhp._compare_sizes(sequence("S1", scale=0.9))) == 1  # one size, and not that one
+    assert (
+        note.startswith("the bodies measure 920 mm (S1 Seq1) to 975 mm (S2 Seq1) from knee to neck")
+        and "annot3 seems" in note
+    )
+    assert (
+        len(mpi_inf_3dhp._compare_sizes(sequence("S1", scale=0.9))) == 1
+    )  # one size, and not that one
 
 
 def test_3dhp_frames_of_the_protocol():
-    test = [mpi_inf_3dhp.dataclasses.replace(sequence()[0], subject=name, take=name) for name in ("TS1", "TS5")]
+    test = [
+        mpi_inf_3dhp.dataclasses.replace(sequence()[0], subject=name, take=name)
+        for name in ("TS1", "TS5")
+    ]
     test[1].valid[:] = False
     assert mpi_inf_3dhp._compare_with_release(sequence("S8"), test) == [
         "S8 Seq1: 120 frames where the data set has 6,468", "TS1: 120 valid frames where the protocol has 603",
         "TS5: 0 valid frames where the protocol has 276",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_numbers_end_in_records_or_in_a_sentence(load, seed):
+    rng = np.random.default_rng(seed)
+    odd = np.float32([0, -1, 1e-38, 1e38, -3e38, 7, 500])
+    for frames in (1, 2, 5):
+        takes = {who: {"walk_1": motion(seed, frames)} for who in ("P1", "P2")}
+        found = {
+            who: {"walk_1": [see(takes[who]["walk_1"], view) for view in VIEWS]} for who in takes
+        }
+        for view in found["P1"]["walk_1"]:
+            chosen = rng.random(view.shape) < rng.choice([0.1, 0.6, 1.0])
+            view[chosen] = rng.choice(odd, chosen.sum())
+        if seed % 2:
+            takes["P2"]["walk_1"][rng.random((frames, 17)) < 0.5] = rng.choice([0.0, 49.0, -49.0])
+        try:
+            recordset = load(found, takes=takes)
+        except UserError as error:
+            assert "\n" not in str(error) and str(error).endswith(".")
+        else:
+            assert all(isinstance(note, str) for note in recordset.described["notes"])

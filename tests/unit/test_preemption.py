@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from kdpose_jax.errors import EXIT_CODES
 from kdpose_jax.train.preemption import Stop, Stopped
 
 # A long call into C, which no Python handler interrupts, as compiling is.
@@ -48,13 +49,57 @@ def start(program, *arguments):
     return process
 
 
-@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C"), (signal.SIGHUP, 75, "SIGHUP (the terminal was closed)")],
+)
 def test_a_call_into_c_is_left_at_once_when_all_is_saved(tmp_path, number, code, name):
     process = start(AT_ONCE, tmp_path / "state")
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert process.returncode == code and (tmp_path / "state").read_text() == "saved"
     assert said == f"stopped by {name}, nothing is lost: run the same command again to go on\n"
+
+
+WORKERS = """
+import multiprocessing, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from data_prep import shards
+from kdpose_jax.train.preemption import watching
+if __name__ == "__main__":
+    with watching("all is kept"):
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(2, mp_context=context, initializer=shards.end_with_parent) as pool:
+            calls = [pool.submit(time.sleep, 60) for _ in range(4)]
+            time.sleep(float(sys.argv[1]))
+            print("ready", flush=True)
+            calls[0].result()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("delay", [0.0, 3.0])  # while the workers start, and while they work
+def test_workers_say_nothing_and_nothing_is_leaked(tmp_path, number, delay):
+    """As a terminal's Ctrl-C does, the signal goes to all processes of the group."""
+    (tmp_path / "pool.py").write_text(WORKERS)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py"), str(delay)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()}, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, number)
+    _, said = process.communicate(timeout=20)  # until the last process that has the pipe has ended
+    assert said.count("\n") == 1 and said.endswith(", all is kept: run the same command again to go on\n"), said
+    assert process.returncode == EXIT_CODES[number]
+
+
+def test_closed_terminal_that_nohup_has_ignored(tmp_path):
+    program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + textwrap.dedent(DEFERRED)
+    process = start(program, tmp_path / "state", 0)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 75 and "stopped by SIGTERM" in said
 
 
 def test_second_signal_while_saving_does_no_harm(tmp_path):

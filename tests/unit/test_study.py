@@ -234,7 +234,7 @@ def test_two_at_a_time_share_the_cores(place):
         (["study.py", "--seeds", "5"], "--seeds begins with 5: begin with 4"),
         (["study.py", "--out", "gs://bucket/x"], "--out is 'gs://bucket/x': use a folder of a disk"),
         (["study.py", "--out", "launch.py"], "launch.py' cannot be used: File exists"),
-        (["study.py", "--confg.x=1"], "'--confg.x=1' is no option"),
+        (["study.py", "--confg.x=1"], "'--confg.x=1' is not an option"),
         (["study.py", "--only", "other"], "--only names 'other', which is no run of 'tiny': use some of plain, taught"),
         (["study.py", "--jobs", "0"], "--jobs is 0"),
         (["study.py", "--seeds", "4,4"], "has the seed 4 twice"),
