@@ -1,8 +1,8 @@
-# The README's two commands, what looks for files that break the readers, and what kills runs. Each makes .venv, installs into it, and runs.
+# The README's commands. Each makes .venv and installs into it what it needs.
 PYTHON ?= python3
 SECONDS ?= 1200
 
-.PHONY: demo test fuzz chaos
+.PHONY: demo test lint format dev fuzz chaos
 
 demo: .venv/run
 	.venv/bin/python launch.py --config configs/scjd.py
@@ -10,10 +10,24 @@ demo: .venv/run
 test: .venv/dev
 	.venv/bin/python -m pytest
 
+# What CI asks before the tests: layout, rules and types.
+lint: .venv/dev
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy
+
+format: .venv/dev
+	.venv/bin/python -m ruff format .
+	.venv/bin/python -m ruff check --fix .
+
+# Everything that a contributor needs, and the hooks that lint before a commit.
+dev: .venv/dev
+	.venv/bin/python -m pre_commit install
+
 fuzz: .venv/dev
 	.venv/bin/python -m tests.fuzz.run --seconds $(SECONDS)
 
-# A hundred runs killed at random moments, which must end up as if nobody had disturbed them; about 20 minutes on 2 cores.
+# A hundred runs killed at random moments, which must end up as if nobody had disturbed them.
 chaos: .venv/run
 	.venv/bin/python -m benchmarks.chaos
 

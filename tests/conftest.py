@@ -1,8 +1,11 @@
 """Settings of the whole suite, made before jax starts: 8 fake CPU devices and strict array semantics."""
 
 import atexit
+import ctypes
+import gc
 import os
 import shutil
+import sys
 import tempfile
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # pytest-xdist's processes and what tests start share what is compiled
@@ -16,11 +19,25 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"  # read when TensorFlow is loaded; a second otherwise
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Every annotated shape of the networks and methods is checked at every call.
-install_import_hook(["kdpose_jax.models", "kdpose_jax.methods"], "beartype.beartype")
+install_import_hook(["kdpose_jax.models", "kdpose_jax.tasks", "kdpose_jax.methods"], "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs(request):
+    """Frees what a test file has compiled, so that a process of the suite stays below 3 GB."""
+    yield
+    for value in vars(request.module).values():
+        if callable(getattr(value, "cache_clear", None)):
+            value.cache_clear()
+    jax.clear_caches()
+    gc.collect()
+    if sys.platform == "linux":  # glibc keeps freed memory for itself otherwise
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
