@@ -1,13 +1,16 @@
 """Trains, evaluates and reports: `python launch.py --config configs/scjd.py`.
 
-  --mode train   data, teacher, student without distillation, student, evaluation, table (the default)
+  --mode train   data, teacher, student without distillation, student, evaluation, table (the
+  default)
   --mode eval    scores of one checkpoint: --checkpoint RUN/student, or a PyTorch file together with
                  --config; where its records have moved, --records DIR
 
 A run that was interrupted goes on when the same command is given again.
 
-Exit codes: 0 done; 1 another process of the run is gone; 2 a mistake, a device that is not there or a
-full disk, in one sentence; 75 stopped by SIGTERM or a closed terminal and 130 by Ctrl-C, with all work
+Exit codes: 0 done; 1 another process of the run is gone; 2 a mistake, a device that is not there or
+  a
+full disk, in one sentence; 75 stopped by SIGTERM or a closed terminal and 130 by Ctrl-C, with all
+work
 saved: run the same command again.
 """
 

@@ -1,17 +1,22 @@
-"""Kills runs at random moments and compares what they end up with against runs that nobody disturbed, bit for bit.
+"""Kills runs at random moments and compares what they end up with against runs that nobody
+disturbed, bit for bit.
 
   make chaos, or
-  python -m benchmarks.chaos [--kills 100] [--processes 1,2] [--methods scjd,cdkd] [--side_by_side 2] [--seed 0] [--folder DIR]
+  python -m benchmarks.chaos [--kills 100] [--processes 1,2] [--methods scjd,cdkd] [--side_by_side
+  2] [--seed 0] [--folder DIR]
 
-Every run generates its data, trains teacher, baseline and student, evaluates and reports, of SCJD and of CDKD in turn, at the sizes of
-`benchmarks/chaos_config.py`, first as one process each, then as two that are connected; SIGTERM and one SIGKILL in eight go to one of
-these alone, once they are connected. It is killed (SIGKILL; one time in eight SIGTERM, which must end it with exit code 75 within 15 s, of
-two processes 60) a drawn time after each start, and started again by the same command until it is done. Then these must be equal to the
-undisturbed run's: every array of every checkpoint, the steps kept, metrics.jsonl and examples.jsonl line for line (timings left out),
+Every run generates its data, trains teacher, baseline and student, evaluates and reports, of SCJD
+and of CDKD in turn, at the sizes of `benchmarks/chaos_config.py`, first as one process each, then
+as two that are connected; SIGTERM and one SIGKILL in eight go to one of these alone, once they are
+connected. It is killed (SIGKILL; one time in eight SIGTERM, which must end it with exit code 75
+within 15 s, of two processes 60) a drawn time after each start, and started again by the same
+command until it is done. Then these must be equal to the undisturbed run's: every array of every
+checkpoint, the steps kept, metrics.jsonl and examples.jsonl line for line (timings left out),
 gradients.json, scores. The files must be those of the undisturbed run: nothing half-written or of
 the kills may be left. Prints kills by stage and what differed; exits with 1 if anything did.
 
-Runs are forked from this process, which has imported everything: a start costs a second rather than ten.
+Runs are forked from this process, which has imported everything: a start costs a second rather than
+ten.
 """
 
 import argparse
@@ -39,31 +44,45 @@ NETWORKS = ("teacher", "baseline", "student")
 TIMINGS = ("_per_second", "_seconds")
 # Files whose names are drawn: Orbax's data, TensorBoard's, of which every start writes one.
 DRAWN = re.compile(r"(.*/checkpoints/[0-9]+/state/.*d/)[0-9a-f]{32}|(.*/tensorboard/).*")
-# Connected processes agree to stop between two steps: what is compiled is waited for (docs/running/pods.md), here by four on two cores.
+# Connected processes agree to stop between two steps: what is compiled is waited for
+# (docs/running/pods.md), here by four on two cores.
 SECONDS_AFTER_SIGTERM = {1: 15.0, 2: 60.0}
 SECONDS_AT_MOST = 3600.0
-# Of the undisturbed run's length, compiling included: when a start is disturbed at the latest. The first start of a run is disturbed
-# anywhere in it, and one later start in four within half of it, or few runs would be disturbed in their last stages.
+# Of the undisturbed run's length, compiling included: when a start is disturbed at the latest. The
+# first start of a run is disturbed anywhere in it, and one later start in four within half of it,
+# or few runs would be disturbed in their last stages.
 LATEST, LATEST_OF_A_QUARTER, LATEST_OF_THE_FIRST = 0.25, 0.5, 1.0
 
 
 def main() -> int:
     """Runs the plan; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=100, help="SIGKILLs to survive, in all")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
-    parser.add_argument("--processes", type=lambda text: list(map(int, text.split(","))), default=[1, 2], help="of a run")
+    parser.add_argument(
+        "--processes",
+        type=lambda text: list(map(int, text.split(","))),
+        default=[1, 2],
+        help="of a run",
+    )
     parser.add_argument("--side_by_side", type=int, default=2, help="runs at a time")
     parser.add_argument("--kills_per_run", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", default="", help="for the runs; default: a temporary one, deleted when all is well")
+    parser.add_argument(
+        "--folder",
+        default="",
+        help="for the runs; default: a temporary one, deleted when all is well",
+    )
     options = parser.parse_args()
     folder = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="kdpose_chaos_")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     set_environment(folder)
     preload()
     started, report, target = time.monotonic(), Report(), 0.0
-    shares = [2 / (1 + processes) for processes in options.processes]  # fewer of runs that take longer
+    # Fewer of runs that take longer.
+    shares = [2 / (1 + processes) for processes in options.processes]
     for share, processes in zip(shares, options.processes, strict=True):
         home = folder / f"of_{processes}"
         home.mkdir(exist_ok=True)
@@ -78,7 +97,10 @@ def main() -> int:
 
 @dataclasses.dataclass
 class Report:
-    """What happened: signal, processes, method and stage -> how often; runs compared; what differed."""
+    """What happened.
+
+    Signal, processes, method and stage -> how often; runs compared; what differed.
+    """
 
     signals: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     inside_a_save: int = 0
@@ -94,8 +116,11 @@ class Report:
         for (name, processes, method, stage), count in sorted(self.signals.items()):
             print(f"{name:8s} {processes:9d} {method:6s} {stage:22s} {count:5d}")
         others = sum(self.signals.values()) - self.kills()
-        print(f"{self.kills()} SIGKILLs and {others} SIGTERMs in {self.runs} runs, {self.inside_a_save} of them while a checkpoint was "
-              f"being written, {seconds / 60:.1f} minutes, {len(self.differences)} differences")
+        print(
+            f"{self.kills()} SIGKILLs and {others} SIGTERMs in {self.runs} runs, "
+            f"{self.inside_a_save} of them while a checkpoint was "
+            f"being written, {seconds / 60:.1f} minutes, {len(self.differences)} differences"
+        )
         for line in self.differences:
             print(f"  {line}")
 
@@ -103,8 +128,15 @@ class Report:
 class Run:
     """One run: its processes, started again and again with the same command."""
 
-    def __init__(self, method: str, workdir: pathlib.Path, processes: int, generator: random.Random):
-        self.method, self.workdir, self._processes, self._generator = method, workdir, processes, generator
+    def __init__(
+        self, method: str, workdir: pathlib.Path, processes: int, generator: random.Random
+    ):
+        self.method, self.workdir, self._processes, self._generator = (
+            method,
+            workdir,
+            processes,
+            generator,
+        )
         self.log = workdir.with_suffix(".log")
         self.signals = 0
         self._pids: dict[int, int] = {}  # pid -> exit status, -1 while it runs
@@ -141,20 +173,37 @@ class Run:
         """Sends it a signal, and waits until all of it is gone."""
         number = signal.SIGTERM if self._generator.random() < 1 / 8 else signal.SIGKILL
         stage, saving = self.stage(), any(self.workdir.glob("*/*/*.orbax-checkpoint-tmp*"))
-        # Of several, all or one: the others must end by themselves, for which jax takes a minute where one was killed.
-        one = self._processes > 1 and stage != "start" and (number == signal.SIGTERM or self._generator.random() < 1 / 8)
+        # Of several, all or one: the others must end by themselves, for which jax takes a minute
+        # where one was killed.
+        one = (
+            self._processes > 1
+            and stage != "start"
+            and (number == signal.SIGTERM or self._generator.random() < 1 / 8)
+        )
         victims = [self._generator.choice(list(self._pids))] if one else list(self._pids)
         for pid in victims:
             os.kill(pid, number)
         sent = time.monotonic()
-        codes = self._wait(SECONDS_AFTER_SIGTERM[min(2, self._processes)] if number == signal.SIGTERM else 120.0)
+        codes = self._wait(
+            SECONDS_AFTER_SIGTERM[min(2, self._processes)] if number == signal.SIGTERM else 120.0
+        )
         self.signals += 1
         report.signals[signal.Signals(number).name, self._processes, self.method, stage] += 1
         report.inside_a_save += saving
         if number == signal.SIGTERM and not set(codes) <= {75, 0}:
-            report.differences.append(f"{self.workdir.name}, {stage}: exit codes {codes} {time.monotonic() - sent:.1f} s after SIGTERM")
-        if number == signal.SIGKILL and not one and not all(code in (-signal.SIGKILL, 0) for code in codes):
-            report.differences.append(f"{self.workdir.name}, {stage}: ended by itself with {codes}: {self.log.read_text()[-300:]}")
+            report.differences.append(
+                f"{self.workdir.name}, {stage}: exit codes {codes} {time.monotonic() - sent:.1f} "
+                f"s after SIGTERM"
+            )
+        if (
+            number == signal.SIGKILL
+            and not one
+            and not all(code in (-signal.SIGKILL, 0) for code in codes)
+        ):
+            report.differences.append(
+                f"{self.workdir.name}, {stage}: ended by itself with {codes}: "
+                f"{self.log.read_text()[-300:]}"
+            )
 
     def stage(self) -> str:
         """What the run says that it is doing."""
@@ -183,13 +232,23 @@ class Run:
         code = 1
         try:
             if self._processes > 1:
-                os.environ.update(KDPOSE_COORDINATOR=f"localhost:{port}", KDPOSE_PROCESSES=str(self._processes), KDPOSE_PROCESS=str(index))
+                os.environ.update(
+                    KDPOSE_COORDINATOR=f"localhost:{port}",
+                    KDPOSE_PROCESSES=str(self._processes),
+                    KDPOSE_PROCESS=str(index),
+                )
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
             import launch
 
-            sys.argv = ["launch.py", "--config", f"benchmarks/chaos_config.py:{self.method}", "--workdir", str(self.workdir)]
+            sys.argv = [
+                "launch.py",
+                "--config",
+                f"benchmarks/chaos_config.py:{self.method}",
+                "--workdir",
+                str(self.workdir),
+            ]
             code = launch.main(sys.argv)
         except BaseException:
             traceback.print_exc()
@@ -198,7 +257,10 @@ class Run:
             os._exit(code)
 
     def _wait(self, seconds: float) -> list[int]:
-        """The exit codes of all processes; those that have not ended in time are killed, and the code is theirs."""
+        """The exit codes of all processes.
+
+        Those that have not ended in time are killed, and the code is theirs.
+        """
         codes, deadline = [], time.monotonic() + seconds
         for pid, status in list(self._pids.items()):
             while status < 0:
@@ -218,7 +280,10 @@ class Run:
 
 
 def undisturbed(method: str, folder: pathlib.Path, processes: int) -> float:
-    """Seconds that a run takes; the programs that it compiles are found in a cache by those that are killed."""
+    """Seconds that a run takes.
+
+    The programs that it compiles are found in a cache by those that are killed.
+    """
     shutil.rmtree(folder / f"{method}_whole", ignore_errors=True)
     seconds = Run(method, folder / f"{method}_whole", processes, random.Random(0)).finish()
     print(f"undisturbed {method} as {processes} process(es): {seconds:.1f} s", flush=True)
@@ -226,9 +291,14 @@ def undisturbed(method: str, folder: pathlib.Path, processes: int) -> float:
 
 
 def survive(
-    options: argparse.Namespace, kills: int, processes: int, folder: pathlib.Path, lengths: dict[str, float], report: Report
+    options: argparse.Namespace,
+    kills: int,
+    processes: int,
+    folder: pathlib.Path,
+    lengths: dict[str, float],
+    report: Report,
 ) -> None:
-    """Disturbs runs side by side until there were so many kills, and compares each when it is done."""
+    """Disturbs runs side by side up to a number of kills, and compares each when it is done."""
     generator = random.Random(options.seed)
     active: list[Run] = []
     number = 0
@@ -248,12 +318,16 @@ def survive(
             elif run.due():
                 run.disturb(report)
                 enough = run.signals >= options.kills_per_run or report.kills() >= kills
-                run.start(SECONDS_AT_MOST if enough else until_disturbed(generator, lengths[run.method]))
+                run.start(
+                    SECONDS_AT_MOST if enough else until_disturbed(generator, lengths[run.method])
+                )
 
 
 def until_disturbed(generator: random.Random, length: float) -> float:
     """Seconds after a later start; `length` is that of the undisturbed run."""
-    return generator.uniform(0.0, (LATEST_OF_A_QUARTER if generator.random() < 1 / 4 else LATEST) * length)
+    return generator.uniform(
+        0.0, (LATEST_OF_A_QUARTER if generator.random() < 1 / 4 else LATEST) * length
+    )
 
 
 def compare_run(run: Run, folder: pathlib.Path, report: Report) -> None:
@@ -271,7 +345,11 @@ def compare_run(run: Run, folder: pathlib.Path, report: Report) -> None:
     found = json.loads(answer.read_text())
     report.runs += 1
     report.differences += [f"{run.workdir.name}: {line}" for line in found]
-    print(f"{run.workdir.name}: {run.signals} signals, {len(found)} differences; {report.kills()} kills so far", flush=True)
+    print(
+        f"{run.workdir.name}: {run.signals} signals, {len(found)} differences; {report.kills()} "
+        f"kills so far",
+        flush=True,
+    )
     if not found:
         shutil.rmtree(run.workdir)
 
@@ -285,17 +363,36 @@ def differences(whole: pathlib.Path, disturbed: pathlib.Path) -> list[str]:
         for name in ("metrics.jsonl", "examples.jsonl"):
             expected, lines = (read_lines(run / network / name) for run in (whole, disturbed))
             if expected != lines:
-                place = next((i for i, pair in enumerate(zip(expected, lines, strict=False)) if pair[0] != pair[1]), "the end")
-                found.append(f"{network}/{name} differs at line {place}: {len(expected)} and {len(lines)} lines")
-        expected, arrays = (read_checkpoints(run / network / "checkpoints") for run in (whole, disturbed))
-        found += [f"{network}/checkpoints/{name} differs" for name in sorted(expected.keys() | arrays.keys())
-                  if name not in expected or name not in arrays or expected[name] != arrays[name]]  # fmt: skip
+                place = next(
+                    (
+                        i
+                        for i, pair in enumerate(zip(expected, lines, strict=False))
+                        if pair[0] != pair[1]
+                    ),
+                    "the end",
+                )
+                found.append(
+                    f"{network}/{name} differs at line {place}: {len(expected)} and {len(lines)} "
+                    f"lines"
+                )
+        expected, arrays = (
+            read_checkpoints(run / network / "checkpoints") for run in (whole, disturbed)
+        )
+        found += [
+            f"{network}/checkpoints/{name} differs"
+            for name in sorted(expected.keys() | arrays.keys())
+            if name not in expected or name not in arrays or expected[name] != arrays[name]
+        ]
     for name in ("student/gradients.json", "config.json", "data.json"):
         expected, values = (json.loads((run / name).read_text()) for run in (whole, disturbed))
         if expected != values:
             found.append(f"{name} differs")
-    expected, values = (json.loads((run / "results.json").read_text())["networks"] for run in (whole, disturbed))
-    if {name: entry["scores"] for name, entry in expected.items()} != {name: entry["scores"] for name, entry in values.items()}:
+    expected, values = (
+        json.loads((run / "results.json").read_text())["networks"] for run in (whole, disturbed)
+    )
+    if {name: entry["scores"] for name, entry in expected.items()} != {
+        name: entry["scores"] for name, entry in values.items()
+    }:
         found.append("the scores in results.json differ")
     expected, names = (paths(run) for run in (whole, disturbed))
     found += [f"{name} was left behind" for name in sorted(names - expected)]
@@ -316,7 +413,10 @@ def paths(run: pathlib.Path) -> set[str]:
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of a log without their timings."""
     lines = map(json.loads, path.read_text().splitlines())
-    return [{name: value for name, value in line.items() if not name.endswith(TIMINGS)} for line in lines]
+    return [
+        {name: value for name, value in line.items() if not name.endswith(TIMINGS)}
+        for line in lines
+    ]
 
 
 def read_checkpoints(directory: pathlib.Path) -> dict[str, Any]:
@@ -331,7 +431,8 @@ def read_checkpoints(directory: pathlib.Path) -> dict[str, Any]:
     for step in sorted(entry for entry in directory.iterdir() if entry.name.isdigit()):
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             shapes = checkpointer.metadata(step / "state").item_metadata.tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)  # whatever devices saved it
+            # Whatever devices saved it.
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             tree = checkpointer.restore(step / "state", restore_args=as_numpy)
         for path, leaf in jax.tree.leaves_with_path(tree):
             found[f"{step.name}{jax.tree_util.keystr(path)}"] = np.asarray(leaf).tobytes()
@@ -341,7 +442,10 @@ def read_checkpoints(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def set_environment(folder: pathlib.Path) -> None:
-    """One CPU device per process, and compiled programs kept for the next start; before jax is imported."""
+    """One CPU device per process, and compiled programs kept for the next start.
+
+    Before jax is imported.
+    """
     os.environ.update(
         JAX_PLATFORMS="cpu",
         JAX_NUM_CPU_DEVICES="1",
@@ -359,10 +463,21 @@ def preload() -> None:
     """Imports what a run imports, once, and starts nothing."""
     import importlib
 
-    names = ["launch", "tensorflow", "tensorflow_datasets", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+    names = [
+        "launch",
+        "tensorflow",
+        "tensorflow_datasets",
+        "matplotlib.figure",
+        "matplotlib.backends.backend_agg",
+    ]
     names += [f"kdpose_jax.experiment.{name}" for name in ("pipeline", "training")]
     names += [f"kdpose_jax.methods.{name}.method" for name in ("supervised", *METHODS)]
-    names += ["kdpose_jax.data.sequences", "kdpose_jax.data.persons", "kdpose_jax.evaluate.protocols.pose3d", "kdpose_jax.evaluate.protocols.mpii"]
+    names += [
+        "kdpose_jax.data.sequences",
+        "kdpose_jax.data.persons",
+        "kdpose_jax.evaluate.protocols.pose3d",
+        "kdpose_jax.evaluate.protocols.mpii",
+    ]
     for name in names:
         importlib.import_module(name)
 

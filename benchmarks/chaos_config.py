@@ -1,4 +1,5 @@
-"""Both methods at sizes that train in seconds, every stage and every kind of file included: what `benchmarks/chaos.py` runs.
+"""Both methods at sizes that train in seconds, every stage and every kind of file included: what
+`benchmarks/chaos.py` runs.
 
   python launch.py --config benchmarks/chaos_config.py:scjd      or :cdkd
 """
@@ -15,7 +16,9 @@ def get_config(text: str = "scjd") -> ConfigDict:
     config.name = f"chaos_{text}"
     config.gradient_report = True
     for stage in (config.teacher, config.student):
-        stage.train.update({"log_every_steps": 3, "save_every_steps": 10, "log_examples": True, "ema_decay": 0.9})
+        stage.train.update(
+            {"log_every_steps": 3, "save_every_steps": 10, "log_examples": True, "ema_decay": 0.9}
+        )
     config.eval.latency_runs, config.eval.latency_warmup, config.eval.latency_batches = 1, 1, (1,)
     return config
 
@@ -23,7 +26,14 @@ def get_config(text: str = "scjd") -> ConfigDict:
 def small_scjd() -> ConfigDict:
     """Windows of 9 frames, networks of one or two layers."""
     config = scjd.get_config("demo")
-    settings = {"seed": 0, "train_subjects": 1, "test_subjects": 1, "takes": 1, "frames": 60, "workers": 2}
+    settings = {
+        "seed": 0,
+        "train_subjects": 1,
+        "test_subjects": 1,
+        "takes": 1,
+        "frames": 60,
+        "workers": 2,
+    }
     config.data.converter.settings = ConfigDict(settings)
     config.data.frames = 9
     for stage, depth in ((config.teacher, 2), (config.student, 1)):
@@ -36,7 +46,13 @@ def small_scjd() -> ConfigDict:
 def small_cdkd() -> ConfigDict:
     """Pictures of 64 pixels for the teacher and 32 for the student."""
     config = cdkd.get_config("demo")
-    settings = {"seed": 0, "train_pictures": 24, "test_pictures": 6, "picture_size": 128, "workers": 2}
+    settings = {
+        "seed": 0,
+        "train_pictures": 24,
+        "test_pictures": 6,
+        "picture_size": 128,
+        "workers": 2,
+    }
     config.data.converter.settings = ConfigDict(settings)
     config.teacher.input.size = 64
     for stage in (config.teacher, config.student):

@@ -1,9 +1,11 @@
-"""Whether a long run's memory stays flat: 20,000 steps of a tiny network, logged, saved and evaluated on the way.
+"""Whether a long run's memory stays flat: 20,000 steps of a tiny network, logged, saved and
+evaluated on the way.
 
   python -m benchmarks.memory_over_time [--steps 20000] [--every 1000] [--workdir DIR]
 
-Prints resident memory, live jax arrays and their bytes, threads and open files at intervals, then how much each has grown since the first
-fifth of the run, by when caches are full. Exits with 1 if memory grew by more than 5 % or anything else by more than a handful.
+Prints resident memory, live jax arrays and their bytes, threads and open files at intervals, then
+how much each has grown since the first fifth of the run, by when caches are full. Exits with 1 if
+memory grew by more than 5 % or anything else by more than a handful.
 """
 
 import argparse
@@ -20,15 +22,25 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 WARM = 0.2  # of the run
-MOST_GROWTH = {"MB resident": 1.05, "live arrays": 1.01, "MB in them": 1.01, "threads": 1.2, "open files": 1.2}
+MOST_GROWTH = {
+    "MB resident": 1.05,
+    "live arrays": 1.01,
+    "MB in them": 1.01,
+    "threads": 1.2,
+    "open files": 1.2,
+}
 
 
 def main() -> int:
     """Trains and measures; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--every", type=int, default=1_000, help="steps between two measurements")
-    parser.add_argument("--workdir", default="", help="default: a temporary folder, deleted in the end")
+    parser.add_argument(
+        "--workdir", default="", help="default: a temporary folder, deleted in the end"
+    )
     options = parser.parse_args()
     folder = pathlib.Path(options.workdir or tempfile.mkdtemp(prefix="kdpose_memory_"))
     os.chdir(REPOSITORY)
@@ -40,7 +52,9 @@ def main() -> int:
 
 
 def train(folder: pathlib.Path, steps: int, every: int, table: list[dict[str, float]]) -> None:
-    """Trains the teacher of the small SCJD experiment for so many steps, measuring at every evaluation, and stops there."""
+    """Trains the teacher of the small SCJD experiment for so many steps, measuring at every
+    evaluation, and stops there.
+    """
     import launch
     from kdpose_jax.experiment import pipeline, training
 
@@ -53,18 +67,32 @@ def train(folder: pathlib.Path, steps: int, every: int, table: list[dict[str, fl
 
         def evaluate_and_measure(current):
             scores = evaluate(current)
-            table.append({"step": int(current.step), "seconds": time.monotonic() - started, **measure()})
-            print("  ".join(f"{name} {value:,.0f}" for name, value in table[-1].items()), flush=True)
+            table.append(
+                {"step": int(current.step), "seconds": time.monotonic() - started, **measure()}
+            )
+            print(
+                "  ".join(f"{name} {value:,.0f}" for name, value in table[-1].items()), flush=True
+            )
             return scores
 
         return evaluate_and_measure
 
     arguments = [
-        "launch.py", "--config", "benchmarks/chaos_config.py:scjd", "--workdir", str(folder / "run"),
-        f"--config.teacher.train.epochs={steps * epochs}", f"--config.teacher.train.evaluate_every_epochs={every * epochs}",
-        "--config.teacher.train.log_every_steps=50", "--config.teacher.train.save_every_steps=500", "--config.baseline=False",
-    ]  # fmt: skip
-    with mock.patch.object(training, "quick_evaluation", measured), mock.patch.object(pipeline, "evaluate_once", stop_here):
+        "launch.py",
+        "--config",
+        "benchmarks/chaos_config.py:scjd",
+        "--workdir",
+        str(folder / "run"),
+        f"--config.teacher.train.epochs={steps * epochs}",
+        f"--config.teacher.train.evaluate_every_epochs={every * epochs}",
+        "--config.teacher.train.log_every_steps=50",
+        "--config.teacher.train.save_every_steps=500",
+        "--config.baseline=False",
+    ]
+    with (
+        mock.patch.object(training, "quick_evaluation", measured),
+        mock.patch.object(pipeline, "evaluate_once", stop_here),
+    ):
         try:
             sys.argv = arguments  # where ml_collections looks for --config.FIELD
             launch.main(arguments)
@@ -85,11 +113,18 @@ def measure() -> dict[str, float]:
     import jax
 
     arrays = jax.live_arrays()
-    resident = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    resident = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf(
+        "SC_PAGE_SIZE"
+    )
     return {
         "MB resident": resident / 1e6,
         "live arrays": len(arrays),
-        "MB in them": sum(array.nbytes for array in arrays if not jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)) / 1e6,
+        "MB in them": sum(
+            array.nbytes
+            for array in arrays
+            if not jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
+        )
+        / 1e6,
         "threads": threading.active_count(),
         "open files": len(os.listdir("/proc/self/fd")),
     }

@@ -2,9 +2,10 @@
 
   python -m benchmarks.person_crops RECORDS [SPLIT]
 
-RECORDS is a folder that `python -m data_prep.convert mpii` (or coco) wrote. Prints persons per second for a teacher's view of
-256 pixels and a student's of 64, for the student's alone, and for decoding alone, and what the records cost in bytes and pixels.
-The rate per second of processor time is that of one core, and hardly depends on what else runs.
+RECORDS is a folder that `python -m data_prep.convert mpii` (or coco) wrote. Prints persons per
+second for a teacher's view of 256 pixels and a student's of 64, for the student's alone, and for
+decoding alone, and what the records cost in bytes and pixels. The rate per second of processor time
+is that of one core, and hardly depends on what else runs.
 """
 
 import concurrent.futures
@@ -25,12 +26,23 @@ def main(records: str, split: str) -> None:
     sizes = np.array([len(image) for image in data.image])
     pixels = data.region[:, 2] * data.region[:, 3]
     share = pixels / data.photograph.prod(1)
-    print(f"{len(data):,} persons, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; medians of the regions: "
-          f"{np.median(sizes) / 1e3:.0f} kB, {np.median(pixels) / 1e3:.0f} thousand pixels, {np.median(share):.0%} of the photograph")
+    print(
+        f"{len(data):,} persons, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; "
+        f"medians of the regions: "
+        f"{np.median(sizes) / 1e3:.0f} kB, {np.median(pixels) / 1e3:.0f} thousand pixels, "
+        f"{np.median(share):.0%} of the photograph"
+    )
     half = data.reach.half_body and 0.3
-    settings = {"scale_factor": data.reach.scale_factor, "rotation_factor": data.reach.rotation_factor, "half_body_probability": half}
+    settings = {
+        "scale_factor": data.reach.scale_factor,
+        "rotation_factor": data.reach.rotation_factor,
+        "half_body_probability": half,
+    }
     generator = np.random.default_rng(0)
-    for title, views in (("256 and 64", {"image": 64, "teacher_image": 256}), ("64 alone", {"image": 64})):
+    for title, views in (
+        ("256 and 64", {"image": 64, "teacher_image": 256}),
+        ("64 alone", {"image": 64}),
+    ):
         source = persons.open_training(data, views=views, seed=0, flip=True, **settings)
 
         def gather(examples: np.ndarray, source: persons.PersonSource = source) -> None:
@@ -38,6 +50,7 @@ def main(records: str, split: str) -> None:
 
         report(title, gather, len(data), generator)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
+
         def decode(examples: np.ndarray) -> None:
             list(executor.map(images.decode, [data.image[example] for example in examples]))
 
@@ -45,7 +58,7 @@ def main(records: str, split: str) -> None:
 
 
 def report(title: str, work, count: int, generator: np.random.Generator) -> None:
-    """Prints the median rate of some rounds of random batches, by the clock and by processor time."""
+    """Prints the median rate of random batches, by the clock and by processor time."""
     work(generator.integers(0, count, BATCH))
     rates, per_core = [], []
     for _ in range(ROUNDS):
@@ -56,8 +69,10 @@ def report(title: str, work, count: int, generator: np.random.Generator) -> None
         rates.append(done / (time.perf_counter() - start))
         per_core.append(done / (time.process_time() - processor))
     print(
-        f"{title}: {np.median(rates):,.0f} persons/s (lowest {min(rates):,.0f}, {ROUNDS} rounds), {np.median(per_core):,.0f} per second of "
-        "processor time", flush=True,
+        f"{title}: {np.median(rates):,.0f} persons/s (lowest {min(rates):,.0f}, {ROUNDS} rounds), "
+        f"{np.median(per_core):,.0f} per second of "
+        "processor time",
+        flush=True,
     )
 
 

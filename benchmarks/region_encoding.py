@@ -1,10 +1,11 @@
-"""What storing cut regions as JPEG costs against PNG, which loses nothing: differences in grey levels, bytes, time to decode.
+"""What storing cut regions as JPEG costs against PNG, which loses nothing: differences in grey
+levels, bytes, time to decode.
 
   python -m benchmarks.region_encoding SOURCE
 
-SOURCE is a folder in COCO's layout. Its training split is converted twice, into a temporary folder. Regions that are whole photographs
-keep their file's bytes either way, so they count in the size of all images alone. A mean is one of the means of every picture; time is
-processor time.
+SOURCE is a folder in COCO's layout. Its training split is converted twice, into a temporary folder.
+Regions that are whole photographs keep their file's bytes either way, so they count in the size of
+all images alone. A mean is one of the means of every picture; time is processor time.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ import numpy as np
 from data_prep import coco, convert
 from kdpose_jax.data import images, persons
 
-VIEWS = {"image": 64, "teacher_image": 256}  # sides of the student's and the teacher's crops, pixels
+# Sides of the student's and the teacher's crops, pixels.
+VIEWS = {"image": 64, "teacher_image": 256}
 ROUNDS = 5
 
 
@@ -29,30 +31,54 @@ def main(source: str) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         for encoding in ("jpeg", "png"):
             out = os.path.join(folder, encoding)
-            convert.prepare("coco", out, source=source, splits=("train",), encoding=encoding, workers=1)
+            convert.prepare(
+                "coco", out, source=source, splits=("train",), encoding=encoding, workers=1
+            )
             read[encoding] = persons.read(out, "train")
     jpeg, png = read["jpeg"], read["png"]
-    cut = [person for person in range(len(jpeg)) if not np.array_equal(jpeg.image[person], png.image[person])]
+    cut = [
+        person
+        for person in range(len(jpeg))
+        if not np.array_equal(jpeg.image[person], png.image[person])
+    ]
     every = [sum(map(len, data.image)) / 1e6 for data in (jpeg, png)]
-    print(f"{len(jpeg)} persons, {len(cut)} of them in regions that were cut; all images {every[0]:.1f} MB, with PNG {every[1]:.1f} MB")
+    print(
+        f"{len(jpeg)} persons, {len(cut)} of them in regions that were cut; all images "
+        f"{every[0]:.1f} MB, with PNG {every[1]:.1f} MB"
+    )
     regions = [[images.decode(data.image[person]) for person in cut] for data in (jpeg, png)]
     print(f"regions: {difference(*regions)}")
-    crops = [persons.open_evaluation(data, views=VIEWS).gather(np.asarray(cut)) for data in (jpeg, png)]
+    crops = [
+        persons.open_evaluation(data, views=VIEWS).gather(np.asarray(cut)) for data in (jpeg, png)
+    ]
     for name, size in VIEWS.items():
         print(f"crops of {size} pixels: {difference(*(batch[name] for batch in crops))}")
     names = (os.path.join(source, coco.LAYOUT["train_images"], jpeg.file[person]) for person in cut)
     whole = [np.fromfile(name, np.uint8) for name in names]
-    files = {"JPEG": [jpeg.image[person] for person in cut], "PNG": [png.image[person] for person in cut], "whole photographs": whole}
-    costs = {title: (sum(map(len, encoded)), decoding_seconds(encoded)) for title, encoded in files.items()}
+    files = {
+        "JPEG": [jpeg.image[person] for person in cut],
+        "PNG": [png.image[person] for person in cut],
+        "whole photographs": whole,
+    }
+    costs = {
+        title: (sum(map(len, encoded)), decoding_seconds(encoded))
+        for title, encoded in files.items()
+    }
     for title, (count, seconds) in costs.items():
-        ratios = " and ".join(f"{cost / own:.2f}" for cost, own in zip((count, seconds), costs["JPEG"], strict=True))
-        print(f"{title}: {count / len(cut) / 1e3:.1f} kB and {1e3 * seconds / len(cut):.2f} ms each to decode, {ratios} times JPEG's")
+        ratios = " and ".join(
+            f"{cost / own:.2f}" for cost, own in zip((count, seconds), costs["JPEG"], strict=True)
+        )
+        print(
+            f"{title}: {count / len(cut) / 1e3:.1f} kB and {1e3 * seconds / len(cut):.2f} ms each "
+            f"to decode, {ratios} times JPEG's"
+        )
 
 
 def difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> str:
     """Mean and largest difference of pictures."""
     apart = [np.abs(a.astype(int) - b.astype(int)) for a, b in zip(one, other, strict=True)]
-    return f"{np.mean([each.mean() for each in apart]):.2f} grey levels off in the mean, {max(each.max() for each in apart)} at most"
+    mean, most = np.mean([each.mean() for each in apart]), max(each.max() for each in apart)
+    return f"{mean:.2f} grey levels off in the mean, {most} at most"
 
 
 def decoding_seconds(encoded: Sequence[np.ndarray]) -> float:

@@ -1,11 +1,13 @@
-"""The same run on 1, 2, 4 and 8 connected processes of this machine, eight CPU devices in all: are the losses the same?
+"""The same run on 1, 2, 4 and 8 connected processes of this machine, eight CPU devices in all: are
+the losses the same?
 
   python -m benchmarks.simulated_pod scjd|cdkd [PROCESSES ...]
 
-Starts launch.py as a pod would (docs/running/pods.md), on generated data and tiny networks, and prints a table: losses of the student at
-some steps, their largest relative difference from the first row over all steps of all networks, test scores, and steps per second
-relative to the first row. All processes share this machine's cores, so that the last column says what the connections cost
-and nothing about a pod's speed.
+Starts launch.py as a pod would (docs/running/pods.md), on generated data and tiny networks, and
+prints a table: losses of the student at some steps, their largest relative difference from the
+first row over all steps of all networks, test scores, and steps per second relative to the first
+row. All processes share this machine's cores, so that the last column says what the connections
+cost and nothing about a pod's speed.
 """
 
 import json
@@ -28,7 +30,11 @@ NETWORKS = {
 }
 SMALL = {
     "scjd": ("--config.data.frames=9",),
-    "cdkd": ("--config.teacher.input.size=64", "--config.student.input.size=32", "--config.data.split_ratio=2.0"),
+    "cdkd": (
+        "--config.teacher.input.size=64",
+        "--config.student.input.size=32",
+        "--config.data.split_ratio=2.0",
+    ),
 }
 SHOWN = (1, 2, 4, 6)
 
@@ -39,10 +45,28 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         records = f"{folder}/records"
         if method == "scjd":
-            convert.prepare("synthetic", records, train_subjects=1, test_subjects=1, takes=1, frames=60, workers=1)
+            convert.prepare(
+                "synthetic",
+                records,
+                train_subjects=1,
+                test_subjects=1,
+                takes=1,
+                frames=60,
+                workers=1,
+            )
         else:
-            convert.prepare("people", records, train_pictures=EXAMPLES[method], test_pictures=11, picture_size=96, workers=1)
-        runs = [(count, read(run(method, count, records, pathlib.Path(folder) / f"run{count}"))) for count in counts]
+            convert.prepare(
+                "people",
+                records,
+                train_pictures=EXAMPLES[method],
+                test_pictures=11,
+                picture_size=96,
+                workers=1,
+            )
+        runs = [
+            (count, read(run(method, count, records, pathlib.Path(folder) / f"run{count}")))
+            for count in counts
+        ]
     first = runs[0][1]
     columns = [f"loss, step {step}" for step in SHOWN]
     columns = ["processes", "devices of each", *columns, "largest difference", "score", "steps/s"]
@@ -50,22 +74,47 @@ def main(words: list[str]) -> None:
     for count, (losses, score, rate) in runs:
         difference = max(abs(loss / first[0][where] - 1) for where, loss in losses.items())
         shown = " | ".join(f"{losses['student', step]:.7f}" for step in SHOWN)
-        print(f"| {count} | {DEVICES // count} | {shown} | {difference:.1e} | {score:.5f} | {rate / first[2]:.2f} |", flush=True)
+        print(
+            f"| {count} | {DEVICES // count} | {shown} | {difference:.1e} | {score:.5f} | "
+            f"{rate / first[2]:.2f} |",
+            flush=True,
+        )
 
 
 def run(method: str, count: int, records: str, workdir: pathlib.Path) -> pathlib.Path:
     """One run of launch.py on so many processes; returns its work directory."""
-    settings = [f"--config.{stage}.network.{value}" for stage in ("teacher", "student") for value in NETWORKS[method]]
+    settings = [
+        f"--config.{stage}.network.{value}"
+        for stage in ("teacher", "student")
+        for value in NETWORKS[method]
+    ]
     batch, epochs = DEVICES, STEPS * DEVICES / EXAMPLES[method]
     for stage in ("teacher", "student"):
-        settings += [f"--config.{stage}.train.{value}" for value in (f"batch={batch}", f"epochs={epochs}", "log_every_steps=1")]
-    settings += ["--config.eval.batch=4", "--config.eval.latency_runs=1", "--config.eval.latency_warmup=1"]
+        settings += [
+            f"--config.{stage}.train.{value}"
+            for value in (f"batch={batch}", f"epochs={epochs}", "log_every_steps=1")
+        ]
+    settings += [
+        "--config.eval.batch=4",
+        "--config.eval.latency_runs=1",
+        "--config.eval.latency_warmup=1",
+    ]
     settings += ["--config.eval.latency_batches=(1,)", "--config.baseline=False", *SMALL[method]]
-    command = [sys.executable, "launch.py", f"--config=configs/{method}.py", f"--config.data.records={records}", *settings]
+    command = [
+        sys.executable,
+        "launch.py",
+        f"--config=configs/{method}.py",
+        f"--config.data.records={records}",
+        *settings,
+    ]
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         port = listener.getsockname()[1]
-    told = {"KDPOSE_COORDINATOR": f"localhost:{port}", "KDPOSE_PROCESSES": str(count), "JAX_PLATFORMS": "cpu"}
+    told = {
+        "KDPOSE_COORDINATOR": f"localhost:{port}",
+        "KDPOSE_PROCESSES": str(count),
+        "JAX_PLATFORMS": "cpu",
+    }
     told |= {"JAX_NUM_CPU_DEVICES": str(DEVICES // count), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     started = [
         subprocess.Popen(
@@ -83,7 +132,9 @@ def run(method: str, count: int, records: str, workdir: pathlib.Path) -> pathlib
 
 
 def read(workdir: pathlib.Path) -> tuple[dict[tuple[str, int], float], float, float]:
-    """Losses by (network, step), the student's first score with flip, and steps per second of its training."""
+    """Losses by (network, step), the student's first score with flip, and steps per second of its
+    training.
+    """
     losses, seconds = {}, []
     for network in ("teacher", "student"):
         for line in map(json.loads, (workdir / network / "metrics.jsonl").read_text().splitlines()):

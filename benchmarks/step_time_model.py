@@ -2,8 +2,8 @@
 
   python -m benchmarks.step_time_model
 
-Counts parameters, multiply-adds and bytes of the full-size runs from shapes alone, and prints the table of docs/running/pods.md, whose
-formulas these functions are.
+Counts parameters, multiply-adds and bytes of the full-size runs from shapes alone, and prints the
+table of docs/running/pods.md, whose formulas these functions are.
 """
 
 import dataclasses
@@ -23,7 +23,8 @@ CHIPS = (8, 16, 32, 64, 128, 256)
 PEAK, MEMORY, HOST_THREADS = 197e12, 16e9, 224 / 8  # FLOP/s in bfloat16, bytes, host threads
 # Assumed: bandwidths in bytes/s, seconds per hop, share of the peak that is reached.
 MEMORY_BANDWIDTH, LINK_BANDWIDTH, HOP, UTILISATION = 819e9, 200e9 / 2, 1e-6, 0.4
-# Assumed: seconds of one host thread per example (spec: 47,700 windows/s a thread, 505 crops/s a core; two crops, two threads a core).
+# Assumed: seconds of one host thread per example (spec: 47,700 windows/s a thread, 505 crops/s a
+# core; two crops, two threads a core).
 READING = {"sequences": 1 / 47_700, "persons": 4 / 505}
 
 
@@ -49,7 +50,10 @@ class Size:
 
 
 def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -> Size:
-    """The size of one run of an experiment; its backward pass costs twice its forward pass, and a teacher has none."""
+    """The size of one run of an experiment.
+
+    Its backward pass costs twice its forward pass, and a teacher has none.
+    """
     run = next(run for run in pipeline.planned_runs(config) if run.name == name)
     built = build(run, 100_000)
     method, optimizer, locked = built.method, built.optimizer, built.run.config
@@ -70,7 +74,9 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
         flops=2 * (3 * (forward - teacher) + teacher),
         reading=READING[locked.data.reader],
         memory={
-            chips: memory.estimate(method, optimizer, example, batch=share * chips, devices=chips, **counted).total
+            chips: memory.estimate(
+                method, optimizer, example, batch=share * chips, devices=chips, **counted
+            ).total
             for chips in (CHIPS if fsdp else CHIPS[:1])
         },
     )
@@ -81,9 +87,17 @@ def example_of(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
     joints, asked = run.config.data.joints, reads(run, training=True)
     if run.config.data.reader == "sequences":
         frames = asked["frames"]
-        shapes = {"keypoints_2d": (frames + sum(asked["context"]), joints, 2), "pose_3d": (frames, joints, 3)}
-        return {name: jax.ShapeDtypeStruct((1, *shape), np.float32) for name, shape in shapes.items()}
-    views = {name: jax.ShapeDtypeStruct((1, side, side, 3), np.uint8) for name, side in asked["views"].items()}
+        shapes = {
+            "keypoints_2d": (frames + sum(asked["context"]), joints, 2),
+            "pose_3d": (frames, joints, 3),
+        }
+        return {
+            name: jax.ShapeDtypeStruct((1, *shape), np.float32) for name, shape in shapes.items()
+        }
+    views = {
+        name: jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
+        for name, side in asked["views"].items()
+    }
     points = {"joints": (1, joints, 2), "joint_weight": (1, joints)}
     return views | {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in points.items()}
 
@@ -99,9 +113,14 @@ def update(size: Size, chips: int, fsdp: bool) -> float:
 
 
 def exchange(size: Size, chips: int, fsdp: bool) -> float:
-    """Seconds of the gradients' sum over a ring in each direction; sharing adds a collection of the parameters to half of it."""
+    """Seconds of the gradients' sum over a ring in each direction.
+
+    Sharing adds a collection of the parameters to half of it.
+    """
     passes = 3 if fsdp else 2
-    return passes * (chips - 1) / chips * size.parameters / LINK_BANDWIDTH + passes * HOP * 2 * math.sqrt(chips)
+    return passes * (
+        chips - 1
+    ) / chips * size.parameters / LINK_BANDWIDTH + passes * HOP * 2 * math.sqrt(chips)
 
 
 def reading(size: Size) -> float:
@@ -124,15 +143,33 @@ def main() -> None:
         (size_of("CDKD student, coco64, dense", wide["dense"], "student", 32, False), False),
         (size_of("CDKD student, coco64, dense, fsdp", wide["dense"], "student", 32, True), True),
     ]
-    print("| run | examples per chip | trained parameters | GFLOP per example | GB per chip |\n|:--|--:|--:|--:|--:|")
+    print(
+        "| run | examples per chip | trained parameters | GFLOP per example | GB per chip "
+        "|\n|:--|--:|--:|--:|--:|"
+    )
     for size, _ in runs:
-        held = " to ".join(dict.fromkeys(f"{size.memory[chips] / 1e9:.1f}" for chips in (min(size.memory), max(size.memory))))
+        held = " to ".join(
+            dict.fromkeys(
+                f"{size.memory[chips] / 1e9:.1f}" for chips in (min(size.memory), max(size.memory))
+            )
+        )
         held += "" if max(size.memory.values()) <= MEMORY else " (too much)"
-        print(f"| {size.title} | {size.share} | {size.parameters / 4e6:.1f} M | {size.flops / 1e9:,.1f} | {held} |")
-    print("\n| run | chips | compute ms | update ms | exchange ms | reading ms | step ms | efficiency |\n|:--|" + "--:|" * 7)
+        print(
+            f"| {size.title} | {size.share} | {size.parameters / 4e6:.1f} M | "
+            f"{size.flops / 1e9:,.1f} | {held} |"
+        )
+    print(
+        "\n| run | chips | compute ms | update ms | exchange ms | reading ms | step ms | "
+        "efficiency |\n|:--|" + "--:|" * 7
+    )
     for size, fsdp in runs:
         for chips in CHIPS:
-            parts = compute(size), update(size, chips, fsdp), exchange(size, chips, fsdp), reading(size)
+            parts = (
+                compute(size),
+                update(size, chips, fsdp),
+                exchange(size, chips, fsdp),
+                reading(size),
+            )
             step = max(sum(parts[:3]), parts[3])
             alone = compute(size) + update(size, 1, False)
             row = " | ".join(f"{1000 * part:.2f}" for part in (*parts, step))

@@ -2,8 +2,8 @@
 
   python -m benchmarks.window_gathering
 
-Prints windows of 243 frames (2D and 3D) per second, and the ratio to copying the windows one by one with slices, both in
-this process, in turns, on one thread.
+Prints windows of 243 frames (2D and 3D) per second, and the ratio to copying the windows one by one
+with slices, both in this process, in turns, on one thread.
 """
 
 import time
@@ -33,17 +33,24 @@ def main() -> None:
         return [np.take(array, rows, axis=0) for array in (keypoints_2d, pose_3d)]
 
     def sliced(chosen: np.ndarray) -> list[np.ndarray]:
-        batch = [np.empty((len(chosen), LENGTH, *array.shape[1:]), array.dtype) for array in (keypoints_2d, pose_3d)]
+        batch = [
+            np.empty((len(chosen), LENGTH, *array.shape[1:]), array.dtype)
+            for array in (keypoints_2d, pose_3d)
+        ]
         for place, window in enumerate(chosen):
             first, offset = windows.start[window], windows.offset[window]
             low, high = max(first, 0), min(first + LENGTH, FRAMES)
             for out, array in zip(batch, (keypoints_2d, pose_3d), strict=True):
                 piece = array[offset + low : offset + high]
-                out[place] = np.pad(piece, ((low - first, first + LENGTH - high), (0, 0), (0, 0)), "edge")
+                out[place] = np.pad(
+                    piece, ((low - first, first + LENGTH - high), (0, 0), (0, 0)), "edge"
+                )
         return batch
 
     example = generator.integers(0, len(windows), BATCH)
-    assert all(np.array_equal(*pair) for pair in zip(gathered(example), sliced(example), strict=True))
+    assert all(
+        np.array_equal(*pair) for pair in zip(gathered(example), sliced(example), strict=True)
+    )
     rates = {gathered: [], sliced: []}
     for _ in range(ROUNDS):
         for way, seen in rates.items():
@@ -53,8 +60,14 @@ def main() -> None:
                 count += BATCH
             seen.append(count / (time.perf_counter() - start))
     ratios = np.array(rates[gathered]) / np.array(rates[sliced])
-    print(f"gathered: {np.median(rates[gathered]):,.0f} windows/s (lowest {min(rates[gathered]):,.0f})")
-    print(f"ratio to slices: {np.median(ratios):.2f} (from {ratios.min():.2f} to {ratios.max():.2f}, {ROUNDS} pairs)")
+    print(
+        f"gathered: {np.median(rates[gathered]):,.0f} windows/s (lowest "
+        f"{min(rates[gathered]):,.0f})"
+    )
+    print(
+        f"ratio to slices: {np.median(ratios):.2f} (from {ratios.min():.2f} to "
+        f"{ratios.max():.2f}, {ROUNDS} pairs)"
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from kdpose_jax.errors import UserError
 KINDS = {int: "a whole number", float: "a number", str: "a text"}  # of options
 
 
-def parse_preset(text: str, presets: tuple[str, ...], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def parse_preset(
+    text: str, presets: tuple[str, ...], options: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
     """Splits `h36m,frames=81,r=9` into the preset and its options.
 
     Args:
@@ -26,19 +28,25 @@ def parse_preset(text: str, presets: tuple[str, ...], options: dict[str, Any]) -
     words = [word.strip() for word in text.split(",")] if text else [presets[0]]
     preset, chosen = words[0], dict(options)
     if preset not in presets:
-        raise UserError(f"'{preset}' is not a preset of this config: use one of {', '.join(presets)}.")
+        raise UserError(
+            f"'{preset}' is not a preset of this config: use one of {', '.join(presets)}."
+        )
     for index, word in enumerate(words[1:], 1):
         name, equals, value = word.partition("=")
         if name in (earlier.partition("=")[0] for earlier in words[1:index]):
             raise UserError(f"Option '{name}' of preset '{preset}' stands twice: give one value.")
         if name not in options or not equals:
             known = ", ".join(f"{key}={default}" for key, default in options.items())
-            raise UserError(f"'{word}' is not an option of preset '{preset}': the options are {known or 'none'}.")
+            raise UserError(
+                f"'{word}' is not an option of preset '{preset}': the options are "
+                f"{known or 'none'}."
+            )
         try:
             chosen[name] = type(options[name])(value)
         except ValueError:
             raise UserError(
-                f"'{word}' of preset '{preset}' must be {KINDS[type(options[name])]}: write, for example, {name}={options[name]}."
+                f"'{word}' of preset '{preset}' must be {KINDS[type(options[name])]}: write, for "
+                f"example, {name}={options[name]}."
             ) from None
     return preset, chosen
 
@@ -46,42 +54,56 @@ def parse_preset(text: str, presets: tuple[str, ...], options: dict[str, Any]) -
 def require(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
     """Refuses a value that is not one of the allowed ones."""
     if value not in allowed:
-        raise UserError(f"{what} is '{value}': use one of {', '.join(str(one) for one in allowed)}.")
+        raise UserError(
+            f"{what} is '{value}': use one of {', '.join(str(one) for one in allowed)}."
+        )
 
 
 def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> ConfigDict:
-    """AdamW with a rate that falls by 1 % per epoch: `schedule` may be `epoch_decay`, `cosine` or `steps`."""
-    return ConfigDict({
-        "learning_rate": learning_rate,
-        "schedule": "epoch_decay",
-        "decay_per_epoch": 0.99,  # MixSTE, HoT: run.py
-        "drop_epochs": (170.0, 200.0),  # of `steps`: HRNet, SimCC
-        "drop_factor": 0.1,  # of `steps`
-        "final_learning_rate": 1e-6,  # of `cosine`
-        "warmup_epochs": 0.0,
-        "weight_decay": weight_decay,
-        "beta1": 0.9,  # torch's defaults
-        "beta2": 0.999,
-        "epsilon": 1e-8,
-        "clip_norm": clip_norm,  # 0 switches clipping off
-    })
+    """AdamW with a rate that falls by 1 % per epoch.
+
+    `schedule` may be `epoch_decay`, `cosine` or `steps`.
+    """
+    return ConfigDict(
+        {
+            "learning_rate": learning_rate,
+            "schedule": "epoch_decay",
+            "decay_per_epoch": 0.99,  # MixSTE, HoT: run.py
+            "drop_epochs": (170.0, 200.0),  # of `steps`: HRNet, SimCC
+            "drop_factor": 0.1,  # of `steps`
+            "final_learning_rate": 1e-6,  # of `cosine`
+            "warmup_epochs": 0.0,
+            "weight_decay": weight_decay,
+            "beta1": 0.9,  # torch's defaults
+            "beta2": 0.999,
+            "epsilon": 1e-8,
+            "clip_norm": clip_norm,  # 0 switches clipping off
+        }
+    )
 
 
 def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
     """The loop; `batch` counts examples of all devices together."""
-    return ConfigDict({
-        "batch": batch,
-        "accumulate": 1,  # parts that a batch is computed in, one after another, for less memory
-        "fsdp": False,  # devices share large parameters and their optimiser state instead of each keeping a copy
-        "epochs": epochs,
-        "ema_decay": ema_decay,  # 0: none; otherwise the averaged weights are evaluated and shipped
-        "log_every_steps": 50,
-        "save_every_steps": 1000,
-        "evaluate_every_epochs": 1.0,
-        "evaluate_examples": 0,  # evenly spread test examples scored during training; 0: all
-        "patience_seconds": 300.0,  # that the loop waits for a batch before it takes the input for hung
-        "log_examples": False,  # examples.jsonl: the numbers of the examples of every step
-    })
+    return ConfigDict(
+        {
+            "batch": batch,
+            # Parts that a batch is computed in, one after another, for less memory.
+            "accumulate": 1,
+            # Devices share large parameters and their optimiser state instead of each keeping a
+            # copy.
+            "fsdp": False,
+            "epochs": epochs,
+            # 0: none; otherwise the averaged weights are evaluated and shipped.
+            "ema_decay": ema_decay,
+            "log_every_steps": 50,
+            "save_every_steps": 1000,
+            "evaluate_every_epochs": 1.0,
+            "evaluate_examples": 0,  # evenly spread test examples scored during training; 0: all
+            # That the loop waits for a batch before it takes the input for hung.
+            "patience_seconds": 300.0,
+            "log_examples": False,  # examples.jsonl: the numbers of the examples of every step
+        }
+    )
 
 
 def quick_stage(
@@ -94,7 +116,10 @@ def quick_stage(
     evaluate_every_epochs: float,
     evaluate_examples: int,
 ) -> None:
-    """Optimiser and loop of a network that is trained on a small machine: high rate, cosine, batches of 16."""
+    """Optimiser and loop of a network that is trained on a small machine.
+
+    High rate, cosine, batches of 16.
+    """
     stage.optim = adamw(learning_rate, weight_decay=0.01, clip_norm=1.0)
     stage.optim.schedule = "cosine"
     stage.optim.warmup_epochs = warmup_epochs
@@ -106,14 +131,21 @@ def quick_stage(
 
 def evaluation(protocol: str, *, batch: int, settings: dict[str, Any]) -> ConfigDict:
     """How networks are scored (`settings` are the protocol's) and timed."""
-    return ConfigDict({
-        "protocol": protocol,
-        "batch": batch,  # examples per device
-        "settings": ConfigDict(settings),
-        "latency_batches": (1, 64),  # examples per call; the largest gives the rate of the table
-        "latency_warmup": 5,  # calls before the timed ones; at most so many, since the time is bounded (evaluate/cost.py)
-        "latency_runs": 50,  # timed calls, at most
-    })
+    return ConfigDict(
+        {
+            "protocol": protocol,
+            "batch": batch,  # examples per device
+            "settings": ConfigDict(settings),
+            "latency_batches": (
+                1,
+                64,
+            ),  # examples per call; the largest gives the rate of the table
+            # Calls before the timed ones; at most so many, since the time is bounded
+            # (evaluate/cost.py)
+            "latency_warmup": 5,
+            "latency_runs": 50,  # timed calls, at most
+        }
+    )
 
 
 def checkpoint() -> ConfigDict:

@@ -1,33 +1,32 @@
-"""CDKD: 2D pose in low-resolution pictures, a student of 64x64 or 32x32 pixels from a teacher of 256x256.
+"""CDKD: 2D pose in low-resolution pictures, a student of 64x64 or 32x32 pixels from a teacher of
+256x256.
 
-Source: "Cross-Domain Knowledge Distillation for Low-Resolution Human Pose Estimation", arXiv 2405.11448. Its abstract and its
+Source: "Cross-Domain Knowledge Distillation for Low-Resolution Human Pose Estimation", arXiv
+  2405.11448. Its abstract and its
 released code were available, its tables were not. `mode` says how the code's slips
 (docs/methods/cdkd.md#deviations) are treated:
-  paper    corrected: gradients reach the student and the projectors, the temperature is trained against the student
-  release  as released: two of the three ideas get no gradient and the third next to none; a row for audits
-  plus     `paper` with this project's own changes: unbiased class alignment, exact flip shift, Kronecker projectors, a low
-           temperature, Gaussian labels and decoding by expectation (its baseline has the last three too), k = 4 at 32 pixels
-           of the full sizes
+  paper    corrected: gradients reach the student and the projectors, the temperature is trained
+    against the student
+  release  as released: two of the three ideas get no gradient and the third next to none; a row for
+    audits
+  plus     `paper` with this project's own changes: unbiased class alignment, exact flip shift,
+    Kronecker projectors, a low temperature, Gaussian labels and decoding by expectation (its
+    baseline has the last three too), k = 4 at 32 pixels of the full sizes
 
-  python launch.py --config configs/cdkd.py                 demo: generated pictures, narrow networks, minutes on 2 cores.
-                                                            Its numbers mean nothing beside any data set's.
-  python launch.py --config configs/cdkd.py:pictures --config.data.source=DIR
-                                                            photographs in MPII's layout without head boxes, narrow networks.
-                                                            Options: size=64|32, mode=paper|release|plus,
-                                                            teacher_size=128|256, head=simdr|heatmap.
-  python launch.py --config configs/cdkd.py:mpii64 --config.data.source=DIR
-                                                            MPII or COCO at full size: mpii32, mpii64, coco32, coco64. Options:
-                                                            mode=paper|release|plus, teacher=new|PATH, imagenet=PATH (HRNet's
-                                                            ImageNet weights, which the published recipe starts from),
-                                                            head=simdr|heatmap.
-                                                            Published for MPII 64x64 without distillation: SimDR, HRNet-W32,
-                                                            78.7 PCKh@0.5, heatmap 76.4 (SimCC). CDKD's own numbers were not
-                                                            available.
-                                                            Not run by us: we had neither data set.
-                                                            Hours (arithmetic, not measured): 210 epochs of MPII are about
-                                                            0.13 EFLOP, an hour at 40 TFLOP/s sustained; COCO seven times that.
+  python launch.py --config configs/cdkd.py                 demo: generated pictures, narrow
+    networks, minutes on 2 cores. Its numbers mean nothing beside any data set's. python launch.py
+    --config configs/cdkd.py:pictures --config.data.source=DIR photographs in MPII's layout without
+    head boxes, narrow networks. Options: size=64|32, mode=paper|release|plus, teacher_size=128|256,
+    head=simdr|heatmap. python launch.py --config configs/cdkd.py:mpii64 --config.data.source=DIR
+    MPII or COCO at full size: mpii32, mpii64, coco32, coco64. Options: mode=paper|release|plus,
+    teacher=new|PATH, imagenet=PATH (HRNet's ImageNet weights, which the published recipe starts
+    from), head=simdr|heatmap. Published for MPII 64x64 without distillation: SimDR, HRNet-W32, 78.7
+    PCKh@0.5, heatmap 76.4 (SimCC). CDKD's own numbers were not available. Not run by us: we had
+    neither data set. Hours (arithmetic, not measured): 210 epochs of MPII are about 0.13 EFLOP, an
+    hour at 40 TFLOP/s sustained; COCO seven times that.
 
-`head=heatmap` trains HRNet's heatmap network of the student's size alone, the baseline that SimDR and CDKD are compared with. It has
+`head=heatmap` trains HRNet's heatmap network of the student's size alone, the baseline that SimDR
+and CDKD are compared with. It has
 no teacher: what CDKD distils are logits of SimDR's bins, which a heatmap has not.
 """
 
@@ -39,9 +38,14 @@ from kdpose_jax.skeletons import COCO_17, MPII_16
 MODES = ("paper", "release", "plus")
 HEADS = ("simdr", "heatmap")
 SIZES = {"mpii32": 32, "mpii64": 64, "coco32": 32, "coco64": 64}
-# alpha, beta and batch of the released configs, by preset; both are multiplied by 0.4 there, and beta's term is a sum over the
-# batch (docs/methods/cdkd.md#released-weights).
-RELEASED_WEIGHTS = {"mpii32": (1.0, 0.1, 128), "mpii64": (1e-4, 1e-5, 32), "coco32": (1.0, 1e-4, 32), "coco64": (1.0, 1e-3, 8)}
+# alpha, beta and batch of the released configs, by preset; both are multiplied by 0.4 there, and
+# beta's term is a sum over the batch (docs/methods/cdkd.md#released-weights).
+RELEASED_WEIGHTS = {
+    "mpii32": (1.0, 0.1, 128),
+    "mpii64": (1e-4, 1e-5, 32),
+    "coco32": (1.0, 1e-4, 32),
+    "coco64": (1.0, 1e-3, 8),
+}
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -52,14 +56,18 @@ def get_config(text: str = "") -> ConfigDict:
     options |= dict.fromkeys(RELEASED_WEIGHTS, full)
     preset = text.split(",")[0].strip()
     presets = ("demo", "pictures", *RELEASED_WEIGHTS)
-    preset, chosen = blocks.parse_preset(text, presets, options[preset] if preset in options else {})
+    preset, chosen = blocks.parse_preset(
+        text, presets, options[preset] if preset in options else {}
+    )
     blocks.require(f"option mode of preset {preset}", chosen["mode"], MODES)
     head = chosen.pop("head") if "head" in chosen else "simdr"
     blocks.require(f"option head of preset {preset}", head, HEADS)
     if head == "heatmap":  # alone: what belongs to CDKD says nothing
         for name, without in (("mode", "paper"), ("teacher", "new")):
             if name in chosen:
-                blocks.require(f"option {name} of preset {preset} with head=heatmap", chosen[name], (without,))
+                blocks.require(
+                    f"option {name} of preset {preset} with head=heatmap", chosen[name], (without,)
+                )
     config = base()
     mode = chosen.pop("mode")
     if preset == "demo":
@@ -70,7 +78,11 @@ def get_config(text: str = "") -> ConfigDict:
         full_size(config, preset, mode, **chosen)
     if head == "heatmap":
         heatmap(config)
-    config.name = f"cdkd_{preset}" + ("" if mode == "paper" else f"_{mode}") + ("" if head == "simdr" else f"_{head}")
+    config.name = (
+        f"cdkd_{preset}"
+        + ("" if mode == "paper" else f"_{mode}")
+        + ("" if head == "simdr" else f"_{head}")
+    )
     return config
 
 
@@ -83,110 +95,147 @@ def base() -> ConfigDict:
     config.seed = 0
     config.baseline = True  # also train the student with every distillation weight zero
     config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
-    config.data = ConfigDict({
-        "reader": "persons",
-        "records": "",  # folder of TFRecords; empty: made from `source` under the work directory
-        "source": "",  # raw files to convert first; empty for records that exist or for generated pictures
-        "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
-        "skeleton": MPII_16.name,
-        "joints": MPII_16.num_joints,
-        "split_ratio": 3.0,  # k: bins per pixel
-        "must_fit": ("joints", "split_ratio"),  # what teacher and student must have in common
-        "train_split": "train",
-        "test_split": "test",
-        "training": augmentation(scale_factor=0.25, rotation_factor=30.0, half_body_probability=0.0),  # MPII, HRNet
-    })
-    config.teacher = ConfigDict({
-        "shape": ("network", "input"),  # the blocks that decide the parameters
-        "checkpoint": "",  # a run or an imported PyTorch file; empty: train it into <workdir>/teacher
-        "method": "supervised",
-        "network": network(32),
-        "pretrained": "",  # HRNet's ImageNet weights, that training starts from
-        "input": ConfigDict({"size": 256}),
-        "loss": task_loss("norm", smoothing=0.2),  # SimCC
-        "optim": adam(1e-3),
-        "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),  # SimCC: 32 on each of 4 GPUs
-    })
-    config.student = ConfigDict({
-        "shape": ("network", "input"),
-        "network": network(32),
-        "pretrained": "",
-        "input": ConfigDict({"size": 64}),
-        "loss": task_loss("mean", smoothing=0.2),  # docs/methods/cdkd.md#total-loss
-        "optim": adam(1e-3),
-        # Equal for all students: docs/methods/cdkd.md#recipe
-        "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),
-    })
-    config.decode = ConfigDict({
-        "flip_shift": "one",  # bins that the mirrored x logits are shifted by: `one` as released, `exact` k - 1
-        "merge": "probabilities",  # SimCC: softmax, then mean
-        "coordinate": "argmax",
-        "score": "max",
-    })
-    config.distill = ConfigDict({
-        # Inferred. Alignment: near the 0.08 that the release has at MPII 32x32 in these units
-        # (docs/methods/cdkd.md#released-weights); 1 did harm (docs/results/pictures.md).
-        "weights": ConfigDict({"projection": 0.1, "alignment": 0.1}),
-        "projection": ConfigDict({  # SAPE, docs/methods/cdkd.md#projector-ensemble
-            "kind": "dense",
-            "rank": 128,  # of `lowrank`
-            "ensemble": 3,
-            "projector_activation": "relu",
-            "teacher_activation": "none",
-            "student_gradient": True,  # released code: False
-            "trained": True,  # released code: False
-            "chunked": False,  # joint by joint, for less memory
-        }),
-        "alignment": ConfigDict({  # CCA, docs/methods/cdkd.md#class-alignment
-            "grouping": "floor",
-            "order": "temper_then_sum",
-            "mask": "none",
-            "reduction": "mean",  # released code: a sum over the batch
-            "target_gradient": True,  # the temperature's, through the softened target (CTKD); released code: False
-        }),
-        "temperature": ConfigDict({  # ETHT, docs/methods/cdkd.md#temperature
-            "start": 1.0,
-            "range": 20.0,
-            "initial": 1.0,
-            # Lambda at the start and at the end: CTKD's. Released code: 1 and 0, by which the sign
-            # is lost (0.9 and 0.1 were tried too).
-            "reversal": (0.0, -1.0),
-            "loops": 0.0,  # epochs until the reversal is whole; 0: all
-            "trained": True,  # released code: False
-            "learning_rate_factor": 50.0,  # of plain gradient descent, whose rate CTKD has at 0.05
-            "limit": 6.0,  # of the absolute value of tau
-        }),
-    })
+    config.data = ConfigDict(
+        {
+            "reader": "persons",
+            # Folder of TFRecords; empty: made from `source` under the work directory.
+            "records": "",
+            # Raw files to convert first; empty for records that exist or for generated pictures.
+            "source": "",
+            "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
+            "skeleton": MPII_16.name,
+            "joints": MPII_16.num_joints,
+            "split_ratio": 3.0,  # k: bins per pixel
+            "must_fit": ("joints", "split_ratio"),  # what teacher and student must have in common
+            "train_split": "train",
+            "test_split": "test",
+            # MPII, HRNet.
+            "training": augmentation(
+                scale_factor=0.25, rotation_factor=30.0, half_body_probability=0.0
+            ),
+        }
+    )
+    config.teacher = ConfigDict(
+        {
+            "shape": ("network", "input"),  # the blocks that decide the parameters
+            # A run or an imported PyTorch file; empty: train it into <workdir>/teacher.
+            "checkpoint": "",
+            "method": "supervised",
+            "network": network(32),
+            "pretrained": "",  # HRNet's ImageNet weights, that training starts from
+            "input": ConfigDict({"size": 256}),
+            "loss": task_loss("norm", smoothing=0.2),  # SimCC
+            "optim": adam(1e-3),
+            # SimCC: 32 on each of 4 GPUs.
+            "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),
+        }
+    )
+    config.student = ConfigDict(
+        {
+            "shape": ("network", "input"),
+            "network": network(32),
+            "pretrained": "",
+            "input": ConfigDict({"size": 64}),
+            "loss": task_loss("mean", smoothing=0.2),  # docs/methods/cdkd.md#total-loss
+            "optim": adam(1e-3),
+            # Equal for all students: docs/methods/cdkd.md#recipe
+            "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),
+        }
+    )
+    config.decode = ConfigDict(
+        {
+            # Bins that the mirrored x logits are shifted by: `one` as released, `exact` k - 1.
+            "flip_shift": "one",
+            "merge": "probabilities",  # SimCC: softmax, then mean
+            "coordinate": "argmax",
+            "score": "max",
+        }
+    )
+    config.distill = ConfigDict(
+        {
+            # Inferred. Alignment: near the 0.08 that the release has at MPII 32x32 in these units
+            # (docs/methods/cdkd.md#released-weights); 1 did harm (docs/results/pictures.md).
+            "weights": ConfigDict({"projection": 0.1, "alignment": 0.1}),
+            "projection": ConfigDict(
+                {  # SAPE, docs/methods/cdkd.md#projector-ensemble
+                    "kind": "dense",
+                    "rank": 128,  # of `lowrank`
+                    "ensemble": 3,
+                    "projector_activation": "relu",
+                    "teacher_activation": "none",
+                    "student_gradient": True,  # released code: False
+                    "trained": True,  # released code: False
+                    "chunked": False,  # joint by joint, for less memory
+                }
+            ),
+            "alignment": ConfigDict(
+                {  # CCA, docs/methods/cdkd.md#class-alignment
+                    "grouping": "floor",
+                    "order": "temper_then_sum",
+                    "mask": "none",
+                    "reduction": "mean",  # released code: a sum over the batch
+                    # The temperature's, through the softened target (CTKD); released code: False.
+                    "target_gradient": True,
+                }
+            ),
+            "temperature": ConfigDict(
+                {  # ETHT, docs/methods/cdkd.md#temperature
+                    "start": 1.0,
+                    "range": 20.0,
+                    "initial": 1.0,
+                    # Lambda at the start and at the end: CTKD's. Released code: 1 and 0, by which
+                    # the sign is lost (0.9 and 0.1 were tried too).
+                    "reversal": (0.0, -1.0),
+                    "loops": 0.0,  # epochs until the reversal is whole; 0: all
+                    "trained": True,  # released code: False
+                    # Of plain gradient descent, whose rate CTKD has at 0.05.
+                    "learning_rate_factor": 50.0,
+                    "limit": 6.0,  # of the absolute value of tau
+                }
+            ),
+        }
+    )
     config.eval = blocks.evaluation("mpii", batch=32, settings={"flip": True})
     config.checkpoint = blocks.checkpoint()
-    config.gradient_report = True  # gradients.json of the student: the norm of each term's gradient at the start and the end
+    # gradients.json of the student: the norm of each term's gradient at the start and the end.
+    config.gradient_report = True
     config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
     return config
 
 
-def network(width: int, *, stem_width: int = 64, blocks: int = 4, modules: tuple[int, ...] = (1, 4, 3)) -> ConfigDict:
+def network(
+    width: int, *, stem_width: int = 64, blocks: int = 4, modules: tuple[int, ...] = (1, 4, 3)
+) -> ConfigDict:
     """An HRNet with a head; as published but for the width."""
-    return ConfigDict({
-        "name": "hrnet",
-        "width": width,
-        "stem_width": stem_width,
-        "blocks": blocks,
-        "modules": modules,  # of stages 2, 3 and 4; fewer numbers for a network that ends there
-        "head": "simdr",  # or `heatmap`, of the supervised method alone
-        "head_start": "uniform",  # the head's kernels before training, as released; `marginal` is ours and learns faster from nothing
-        "compute": "float32",
-        "remat": False,
-    })
+    return ConfigDict(
+        {
+            "name": "hrnet",
+            "width": width,
+            "stem_width": stem_width,
+            "blocks": blocks,
+            "modules": modules,  # of stages 2, 3 and 4; fewer numbers for a network that ends there
+            "head": "simdr",  # or `heatmap`, of the supervised method alone
+            # The head's kernels before training, as released; `marginal` is ours and learns faster
+            # from nothing.
+            "head_start": "uniform",
+            "compute": "float32",
+            "remat": False,
+        }
+    )
 
 
-def augmentation(*, scale_factor: float, rotation_factor: float, half_body_probability: float) -> ConfigDict:
+def augmentation(
+    *, scale_factor: float, rotation_factor: float, half_body_probability: float
+) -> ConfigDict:
     """What training pictures go through (HRNet, JointsDataset)."""
-    return ConfigDict({
-        "scale_factor": scale_factor,
-        "rotation_factor": rotation_factor,  # degrees
-        "flip": True,
-        "half_body_probability": half_body_probability,
-    })
+    return ConfigDict(
+        {
+            "scale_factor": scale_factor,
+            "rotation_factor": rotation_factor,  # degrees
+            "flip": True,
+            "half_body_probability": half_body_probability,
+        }
+    )
 
 
 def task_loss(form: str, *, smoothing: float, sigma: float = 6.0) -> ConfigDict:
@@ -196,18 +245,29 @@ def task_loss(form: str, *, smoothing: float, sigma: float = 6.0) -> ConfigDict:
 
 
 def adam(learning_rate: float) -> ConfigDict:
-    """Adam as the released code runs it: dropped tenfold after 170 and 200 epochs, no decay of weights."""
+    """Adam as the released code runs it.
+
+    Dropped tenfold after 170 and 200 epochs, no decay of weights.
+    """
     optim = blocks.adamw(learning_rate, weight_decay=0.0, clip_norm=0.0)
     optim.schedule = "steps"
     return optim
 
 
 def set_mode(config: ConfigDict, mode: str, preset: str) -> None:
-    """Turns the options of `paper`, which `base` has, into those of another mode; `preset` names the released weights."""
+    """Turns the options of `paper`, which `base` has, into those of another mode.
+
+    `preset` names the released weights.
+    """
     distill = config.distill
     if mode == "release":
         alpha, beta, batch = RELEASED_WEIGHTS[preset]
-        distill.weights = ConfigDict({"projection": 0.4 * alpha, "alignment": 0.4 * beta * batch / config.student.train.batch})
+        distill.weights = ConfigDict(
+            {
+                "projection": 0.4 * alpha,
+                "alignment": 0.4 * beta * batch / config.student.train.batch,
+            }
+        )
         distill.projection.student_gradient = False
         distill.projection.trained = False
         distill.alignment.reduction = "release"
@@ -224,37 +284,67 @@ def set_mode(config: ConfigDict, mode: str, preset: str) -> None:
         distill.temperature.range = 3.0
         config.decode.flip_shift = "exact"
         config.decode.coordinate = "expectation"
-        config.student.loss = task_loss("mean_gaussian", smoothing=0.0, sigma=2.0 * config.data.split_ratio / 3.0)
+        config.student.loss = task_loss(
+            "mean_gaussian", smoothing=0.0, sigma=2.0 * config.data.split_ratio / 3.0
+        )
 
 
 def narrow(
-    config: ConfigDict, mode: str, *, size: int, split_ratio: float, epochs: float, learning_rate: float, evaluate_examples: int
+    config: ConfigDict,
+    mode: str,
+    *,
+    size: int,
+    split_ratio: float,
+    epochs: float,
+    learning_rate: float,
+    evaluate_examples: int,
 ) -> None:
-    """Networks and schedules for 2 cores, where a teacher of 256x256 pixels would train at a fifth of the speed of one of 128x128."""
+    """Networks and schedules for 2 cores, where a teacher of 256x256 pixels would train at a fifth
+    of the speed of one of 128x128.
+    """
     config.teacher.input.size = 128
     config.teacher.network = network(8, stem_width=16, blocks=1, modules=(1, 1, 1))
     config.student.network = network(8, stem_width=16, blocks=1, modules=(1, 1, 1))
     config.student.input.size = size
     config.data.split_ratio = split_ratio
     config.distill.projection.kind = "kron"  # dense ones have hundreds of millions of parameters
-    config.distill.temperature.range = 3.0  # ours: targets softened 16 times and more say little (docs/results/pictures.md)
+    # Ours: targets softened 16 times and more say little (docs/results/pictures.md)
+    config.distill.temperature.range = 3.0
     for stage in (config.teacher, config.student):
         stage.network.head_start = "marginal"
         blocks.quick_stage(
-            stage, learning_rate, epochs=epochs, warmup_epochs=0.5, ema_decay=0.0, evaluate_every_epochs=epochs / 4,
+            stage,
+            learning_rate,
+            epochs=epochs,
+            warmup_epochs=0.5,
+            ema_decay=0.0,
+            evaluate_every_epochs=epochs / 4,
             evaluate_examples=evaluate_examples,
-        )  # fmt: skip
-        stage.optim.clip_norm = 0.0  # a fixed norm would weigh the modes' losses, which differ in scale, unequally
+        )
+        # A fixed norm would weigh the modes' losses, which differ in scale, unequally.
+        stage.optim.clip_norm = 0.0
     set_mode(config, mode, "mpii32" if size == 32 else "mpii64")
-    config.teacher.loss = task_loss("mean_gaussian", smoothing=0.0, sigma=4.0 * split_ratio / 3.0)  # learns faster than one bin
+    # Learns faster than one bin.
+    config.teacher.loss = task_loss("mean_gaussian", smoothing=0.0, sigma=4.0 * split_ratio / 3.0)
 
 
 def demo(config: ConfigDict, mode: str) -> None:
     """Generated pictures and narrow networks."""
     config.data.converter = ConfigDict({"name": "people", "settings": ConfigDict({"seed": 0})})
-    # Mirrored only: in so few epochs pictures that are turned and scaled as well are learned half as far.
-    config.data.training = augmentation(scale_factor=0.0, rotation_factor=0.0, half_body_probability=0.0)
-    narrow(config, mode, size=32, split_ratio=2.0, epochs=12.0, learning_rate=3e-3, evaluate_examples=128)
+    # Mirrored only: in so few epochs pictures that are turned and scaled as well are learned half
+    # as far.
+    config.data.training = augmentation(
+        scale_factor=0.0, rotation_factor=0.0, half_body_probability=0.0
+    )
+    narrow(
+        config,
+        mode,
+        size=32,
+        split_ratio=2.0,
+        epochs=12.0,
+        learning_rate=3e-3,
+        evaluate_examples=128,
+    )
     config.teacher.input.size = 64
     config.eval.latency_runs = 20
     config.eval.latency_batches = (1, 16)
@@ -265,11 +355,23 @@ def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> 
     blocks.require("option size of preset pictures", size, (64, 32))
     blocks.require("option teacher_size of preset pictures", teacher_size, (128, 256))
     files = ("train_annotations", "test_annotations", "train_images", "test_images")
-    config.data.converter = ConfigDict({"name": "mpii", "settings": ConfigDict(dict.fromkeys(files, ""))})
-    config.eval = blocks.evaluation("pck", batch=32, settings={"flip": True, "reference": "torso", "threshold": 0.2})
+    config.data.converter = ConfigDict(
+        {"name": "mpii", "settings": ConfigDict(dict.fromkeys(files, ""))}
+    )
+    config.eval = blocks.evaluation(
+        "pck", batch=32, settings={"flip": True, "reference": "torso", "threshold": 0.2}
+    )
     config.distill.weights.alignment = 0.5  # docs/results/pictures.md
     # One k for both sizes, so that one teacher serves both.
-    narrow(config, mode, size=size, split_ratio=3.0, epochs=20.0, learning_rate=3e-3, evaluate_examples=0)
+    narrow(
+        config,
+        mode,
+        size=size,
+        split_ratio=3.0,
+        epochs=20.0,
+        learning_rate=3e-3,
+        evaluate_examples=0,
+    )
     config.teacher.input.size = teacher_size
 
 
@@ -278,14 +380,20 @@ def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, image
     size = SIZES[preset]
     if preset.startswith("coco"):
         config.data.skeleton, config.data.joints = COCO_17.name, COCO_17.num_joints
-        config.data.training = augmentation(scale_factor=0.35, rotation_factor=45.0, half_body_probability=0.3)
-        config.data.converter = ConfigDict({"name": "coco", "settings": ConfigDict({"detections": ""})})
+        config.data.training = augmentation(
+            scale_factor=0.35, rotation_factor=45.0, half_body_probability=0.3
+        )
+        config.data.converter = ConfigDict(
+            {"name": "coco", "settings": ConfigDict({"detections": ""})}
+        )
         config.eval = blocks.evaluation(
             "coco",
             batch=32,
             settings={
                 "flip": True,
-                "boxes": "ground_truth",  # what tables show, as every released config has it; the results have detector boxes too
+                # What tables show, as every released config has it; the results have detector boxes
+                # too.
+                "boxes": "ground_truth",
                 "joint_threshold": 0.02,  # SimCC at low resolution; heatmaps: 0.2
                 "nms": "hard",
                 "nms_threshold": 0.9,
@@ -313,7 +421,9 @@ def heatmap(config: ConfigDict) -> None:
     """
     config.method = "supervised"
     config.student.network.head = "heatmap"
-    # Of maps of 8x8 and 16x16 cells; those of 64x64 (256 pixels) have 2. The loss, half of a mean square, is HRNet's too.
+    # Of maps of 8x8 and 16x16 cells; those of 64x64 (256 pixels) have 2. The loss, half of a mean
+    # square, is HRNet's too.
     config.student.loss.sigma = 1.0
     if config.eval.protocol == "coco":
-        config.eval.settings.joint_threshold = 0.2  # HRNet: a heatmap's peak is near 1, a probability over bins is not
+        # HRNet: a heatmap's peak is near 1, a probability over bins is not.
+        config.eval.settings.joint_threshold = 0.2

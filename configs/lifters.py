@@ -1,24 +1,29 @@
-"""Lifting networks of the literature, each trained on its own with the task loss that it was published with, and scored alike.
+"""Lifting networks of the literature, each trained on its own with the task loss that it was
+published with, and scored alike.
 
-  python launch.py --config configs/lifters.py:mixste           Zhang et al., MixSTE, CVPR 2022: all frames of a window.
-  python launch.py --config configs/lifters.py:mixste_hot       Li et al., HoT on MixSTE, CVPR 2024: the same, from a third of them
-                                                                after the first blocks.
-  python launch.py --config configs/lifters.py:poseformer_v2    Zhao et al., PoseFormerV2, CVPR 2023: the middle frame of a window.
-  python launch.py --config configs/lifters.py:videopose3d      Pavllo et al., VideoPose3D, CVPR 2019: any number of frames.
+  python launch.py --config configs/lifters.py:mixste           Zhang et al., MixSTE, CVPR 2022: all
+    frames of a window. python launch.py --config configs/lifters.py:mixste_hot       Li et al., HoT
+    on MixSTE, CVPR 2024: the same, from a third of them after the first blocks. python launch.py
+    --config configs/lifters.py:poseformer_v2    Zhao et al., PoseFormerV2, CVPR 2023: the middle
+    frame of a window. python launch.py --config configs/lifters.py:videopose3d      Pavllo et al.,
+    VideoPose3D, CVPR 2019: any number of frames.
 
 Options of every preset:
-  data=demo|mocap|h36m    generated motion and tiny networks, minutes on 2 cores (the numbers mean nothing beside any data set's); 17-joint
-                          motion files and narrow networks, hours on 2 cores; Human3.6M and the published sizes. mocap and h36m need
-                          --config.data.source=DIR or records, as in configs/scjd.py.
-  frames=27|81|243        frames that a prediction depends on; 0: 243 of h36m, 27 elsewhere.
-  epochs=E                0: as published of h36m, 4 of demo, 1.25 of mocap.
-  test=S5+S7              test subjects of mocap.
+  data=demo|mocap|h36m    generated motion and tiny networks, minutes on 2 cores (the numbers mean
+    nothing beside any data set's); 17-joint motion files and narrow networks, hours on 2 cores;
+    Human3.6M and the published sizes. mocap and h36m need --config.data.source=DIR or records, as
+    in configs/scjd.py. frames=27|81|243        frames that a prediction depends on; 0: 243 of h36m,
+    27 elsewhere. epochs=E                0: as published of h36m, 4 of demo, 1.25 of mocap.
+    test=S5+S7              test subjects of mocap.
 
-One budget: in an epoch every training frame is predicted once, and once mirrored, by every network; a batch is of as many predicted
-frames: the multiple of frames= next below 108 of mocap and 432 of demo, but at least one window. (Of h36m MixSTE and HoT have the multiple
-below 1024, the others 1024, as published.) So with the same epochs= all take the same steps over the same frames. All are scored with
-every real frame counted once.
-Published, Human3.6M, CPN input, MPJPE: MixSTE 40.9 mm (243 frames), HoT 41.0 (243), PoseFormerV2 45.2 (243) and 47.9 (27), VideoPose3D
+One budget: in an epoch every training frame is predicted once, and once mirrored, by every network;
+  a batch is of as many predicted
+frames: the multiple of frames= next below 108 of mocap and 432 of demo, but at least one window.
+  (Of h36m MixSTE and HoT have the multiple
+below 1024, the others 1024, as published.) So with the same epochs= all take the same steps over
+the same frames. All are scored with every real frame counted once.
+Published, Human3.6M, CPN input, MPJPE: MixSTE 40.9 mm (243 frames), HoT 41.0 (243), PoseFormerV2
+  45.2 (243) and 47.9 (27), VideoPose3D
 46.8 (243). Not run by us: we had no Human3.6M licence.
 """
 
@@ -36,7 +41,12 @@ KEPT = {27: 3, 81: 9, 243: 27}
 
 def get_config(text: str = "") -> ConfigDict:
     """The experiment behind `configs/lifters.py[:preset[,option=value...]]`."""
-    presets = {"mixste": mixste, "mixste_hot": mixste_hot, "poseformer_v2": poseformer_v2, "videopose3d": videopose3d}
+    presets = {
+        "mixste": mixste,
+        "mixste_hot": mixste_hot,
+        "poseformer_v2": poseformer_v2,
+        "videopose3d": videopose3d,
+    }
     options = {"data": "demo", "frames": 0, "epochs": 0.0, "test": ""}
     preset, chosen = blocks.parse_preset(text, tuple(presets), options)
     data, frames = chosen["data"], chosen["frames"]
@@ -46,9 +56,12 @@ def get_config(text: str = "") -> ConfigDict:
     config = base(data, frames, chosen["test"])
     config.student.network, recipe = presets[preset](data, frames)
     windows = preset in ("mixste", "mixste_hot")
-    config.student.loss = ConfigDict({"smoothness": 0.5, "velocity": 2.0} if windows else {"smoothness": 0.0, "velocity": 0.0})
+    config.student.loss = ConfigDict(
+        {"smoothness": 0.5, "velocity": 2.0} if windows else {"smoothness": 0.0, "velocity": 0.0}
+    )
     train(config, data, predicted=frames if windows else 1, epochs=chosen["epochs"], **recipe)
-    # PyTorch weights that are given to `--mode eval` are read as a teacher's: here the network itself.
+    # PyTorch weights that are given to `--mode eval` are read as a teacher's: here the network
+    # itself.
     config.teacher = ConfigDict({**config.student, "checkpoint": "", "method": config.method})
     config.name = f"lifters_{preset}"
     return config
@@ -66,9 +79,15 @@ def base(data: str, frames: int, test: str) -> ConfigDict:
     config.data = scjd.base().data
     config.data.frames = frames
     subjects = tuple(subject for subject in test.split("+") if subject)
-    files = {"keypoints": "cpn_ft_h36m_dbb" if data == "h36m" else "det", "cameras_file": "", "test_subjects": subjects}
+    files = {
+        "keypoints": "cpn_ft_h36m_dbb" if data == "h36m" else "det",
+        "cameras_file": "",
+        "test_subjects": subjects,
+    }
     config.data.converter = ConfigDict(
-        {"name": "synthetic", "settings": {"seed": 0}} if data == "demo" else {"name": "human36m", "settings": files}
+        {"name": "synthetic", "settings": {"seed": 0}}
+        if data == "demo"
+        else {"name": "human36m", "settings": files}
     )
     config.student = ConfigDict({"shape": ("network",), "pretrained": ""})
     config.distill = ConfigDict({"weights": ConfigDict()})
@@ -89,7 +108,14 @@ def base(data: str, frames: int, test: str) -> ConfigDict:
 
 
 def train(
-    config: ConfigDict, data: str, *, predicted: int, epochs: float, optim: ConfigDict, published_epochs: float, evaluated: int
+    config: ConfigDict,
+    data: str,
+    *,
+    predicted: int,
+    epochs: float,
+    optim: ConfigDict,
+    published_epochs: float,
+    evaluated: int,
 ) -> None:
     """Optimiser, loop and the sizes of evaluation.
 
@@ -104,10 +130,14 @@ def train(
     """
     student = config.student
     # Of an evaluated example: VideoPose3D predicts many at once there.
-    frames = student.network.evaluated_frames if "evaluated_frames" in student.network else predicted
+    frames = (
+        student.network.evaluated_frames if "evaluated_frames" in student.network else predicted
+    )
     if data == "h36m":
         student.optim = optim
-        student.train = blocks.train(batch=1024 // predicted, epochs=epochs or published_epochs, ema_decay=0.0)
+        student.train = blocks.train(
+            batch=1024 // predicted, epochs=epochs or published_epochs, ema_decay=0.0
+        )
         student.train.evaluate_examples = 27 * 1024 // frames
         # docs/methods/lifting.md#latency
         config.eval.latency_warmup, config.eval.latency_runs = 50, 200
@@ -129,34 +159,58 @@ def train(
         student.train.save_every_steps = 200 if demo else 1000
         config.eval.latency_runs = 20
         config.eval.latency_batches = (1, 432 // frames)
-    config.eval.batch = evaluated if data == "h36m" else max(1, evaluated // 8)  # fits a CPU core's cache
+    # Fits a CPU core's cache.
+    config.eval.batch = evaluated if data == "h36m" else max(1, evaluated // 8)
 
 
-def transformer(name: str, width: int, depth: int, heads: int, drop_path: float, **further: Any) -> ConfigDict:
+def transformer(
+    name: str, width: int, depth: int, heads: int, drop_path: float, **further: Any
+) -> ConfigDict:
     """What MixSTE has, and what others have beside it."""
-    return ConfigDict({**scjd.network(width, depth, heads=heads, drop_path=drop_path), "name": name, **further})
+    return ConfigDict(
+        {**scjd.network(width, depth, heads=heads, drop_path=drop_path), "name": name, **further}
+    )
 
 
 def mixste(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
     """MixSTE; published sizes and recipe: its run.py, 160 epochs as HoT trains it."""
     sizes = {"demo": (32, 2, 4, 0.0), "mocap": (64, 4, 4, 0.0), "h36m": (512, 8, 8, 0.1)}
-    recipe = {"optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0), "published_epochs": 160.0, "evaluated": 64}
+    recipe = {
+        "optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),
+        "published_epochs": 160.0,
+        "evaluated": 64,
+    }
     network = transformer("mixste", *sizes[data])
     network.joint_position_std = 1.0 if data == "mocap" else 0.0  # docs/results/motion.md
     return network, recipe
 
 
 def mixste_hot(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """HoT on MixSTE; published: its common/arguments.py (81 of 243 frames, in front of the fourth of eight pairs)."""
+    """HoT on MixSTE.
+
+    Published: its common/arguments.py (81 of 243 frames, in front of the fourth of eight pairs).
+    """
     network, recipe = mixste(data, frames)
-    further = {"dense_pairs": {"demo": 1, "mocap": 2, "h36m": 3}[data], "kept_frames": frames // 3, "neighbours": 2}
+    further = {
+        "dense_pairs": {"demo": 1, "mocap": 2, "h36m": 3}[data],
+        "kept_frames": frames // 3,
+        "neighbours": 2,
+    }
     return ConfigDict({**network, "name": "mixste_hot", **further}), recipe
 
 
 def poseformer_v2(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """PoseFormerV2; published: its common/arguments.py and run_poseformer.py. `width` is that of a joint; a frame has 17 times it."""
+    """PoseFormerV2.
+
+    Published: its common/arguments.py and run_poseformer.py. `width` is that of a joint; a frame
+    has 17 times it.
+    """
     sizes = {"demo": (4, 2, 4, 0.0), "mocap": (8, 4, 8, 0.0), "h36m": (32, 4, 8, 0.1)}
-    recipe = {"optim": blocks.adamw(1e-4, weight_decay=0.1, clip_norm=0.0), "published_epochs": 200.0, "evaluated": 1024}
+    recipe = {
+        "optim": blocks.adamw(1e-4, weight_decay=0.1, clip_norm=0.0),
+        "published_epochs": 200.0,
+        "evaluated": 1024,
+    }
     kept = {"kept_frames": KEPT[frames], "kept_coefficients": KEPT[frames]}
     network = transformer("poseformer_v2", *sizes[data], **kept)
     del network.joint_position_std  # its joints have channels of their own
@@ -166,18 +220,23 @@ def poseformer_v2(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
 def videopose3d(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
     """VideoPose3D; published: its common/arguments.py, 80 epochs by its README.
 
-    It was trained with AMSGrad, and the share of a batch in its running statistics fell from 0.1 to 0.001; here it is Adam, and 0.1.
+    It was trained with AMSGrad, and the share of a batch in its running statistics fell from 0.1 to
+    0.001; here it is Adam, and 0.1.
     """
-    network = ConfigDict({
-        "name": "videopose3d",
-        "filters": FILTERS[frames],
-        "width": {"demo": 64, "mocap": 256, "h36m": 1024}[data],
-        "dropout": 0.25 if data == "h36m" else 0.0,
-        "causal": False,  # True: a frame depends on those in front of it alone
-        "dense_kernels": False,  # True: a weight for every frame that a filter reaches over (--dense)
-        "evaluated_frames": 972 if data == "h36m" else 81,  # that one dense pass of evaluation predicts
-        "compute": "float32",
-    })
+    network = ConfigDict(
+        {
+            "name": "videopose3d",
+            "filters": FILTERS[frames],
+            "width": {"demo": 64, "mocap": 256, "h36m": 1024}[data],
+            "dropout": 0.25 if data == "h36m" else 0.0,
+            "causal": False,  # True: a frame depends on those in front of it alone
+            # True: a weight for every frame that a filter reaches over (--dense)
+            "dense_kernels": False,
+            # That one dense pass of evaluation predicts.
+            "evaluated_frames": 972 if data == "h36m" else 81,
+            "compute": "float32",
+        }
+    )
     adam = blocks.adamw(1e-3, weight_decay=0.0, clip_norm=0.0)
     adam.decay_per_epoch = 0.95
     return network, {"optim": adam, "published_epochs": 80.0, "evaluated": 8}

@@ -1,44 +1,32 @@
 """SCJD: 3D pose lifting, a sparse student from a dense MixSTE teacher.
 
-Source: "SCJD: Sparse Correlation and Joint Distillation for Efficient 3D Human Pose Estimation", arXiv 2503.14097. Only
-its abstract was available: the forms and weights of the distillation terms are this project's design and are marked
+Source: "SCJD: Sparse Correlation and Joint Distillation for Efficient 3D Human Pose Estimation",
+  arXiv 2503.14097. Only
+its abstract was available: the forms and weights of the distillation terms are this project's
+  design and are marked
 "inferred" below; everything about MixSTE is from its released code.
 
-  python launch.py --config configs/scjd.py                 demo: generated motion, tiny networks, minutes on 2 cores.
-                                                            Its numbers mean nothing beside any data set's.
-  python launch.py --config configs/scjd.py:mocap --config.data.source=DIR
-                                                            Recorded motion, networks for a few hours on 2 cores.
-                                                            Options: frames=27, r=3, files=npz|motion, test=S5+S7 (test
-                                                            subjects).
-                                                            npz: 17 joints in VideoPose3D's layout with their own
-                                                            cameras; meta.json beside them may name the test subjects.
-                                                            motion: a folder of BVH or ASF/AMC files, for example CMU's
-                                                            `subjects`, seen by four cameras of ours; without test= a
-                                                            fifth of the subjects is drawn. More settings (units, rates,
-                                                            joint maps): `python -m data_prep.convert mocap --help`, or
-                                                            --config.data.converter.settings.NAME=VALUE.
-  python launch.py --config configs/scjd.py:h36m --config.data.source=DIR
-                                                            Human3.6M in VideoPose3D's files, full size. Options:
-                                                            frames=243|81|27, student=S-B|S-S|S-M|S-XS, r=3|5|9,
-                                                            recipe=parity|recommended, teacher=new|PATH.
-                                                            Published: MixSTE, 243 frames, CPN input, 40.9 mm MPJPE.
-                                                            Not run by us: we had no Human3.6M licence.
-                                                            Hours (arithmetic, not measured): teacher about 1.8 EFLOP
-                                                            in 160 epochs, 5 h at 100 TFLOP/s sustained; student about
-                                                            a third of it.
-  python launch.py --config configs/scjd.py:3dhp --config.data.source=DIR
-                                                            MPI-INF-3DHP, full size, from the official files or P-STMO's
-                                                            two npz files; 2D input is the ground truth's. Options:
-                                                            frames=81|27|9, student=S-B|S-S|S-M|S-XS, r=3|9,
-                                                            recipe=parity|recommended, teacher=new|PATH,
-                                                            pose=univ_annot3|annot3 (the protocol's; true scale, not
-                                                            comparable with published figures). Scored as P-STMO does:
-                                                            the centre frame of a window around every valid frame.
-                                                            Published, 81 frames, MPJPE mm / PCK / AUC: PoseFormerV2
-                                                            27.8 / 97.9 / 78.8, TCPFormer 15.0 / 99.0 / 87.7.
-                                                            Not run by us: we had no licence of the data set. Joints are
-                                                            put into Human3.6M's order, so that networks of one data set
-                                                            go to the other.
+  python launch.py --config configs/scjd.py                 demo: generated motion, tiny networks,
+    minutes on 2 cores. Its numbers mean nothing beside any data set's. python launch.py --config
+    configs/scjd.py:mocap --config.data.source=DIR Recorded motion, networks for a few hours on 2
+    cores. Options: frames=27, r=3, files=npz|motion, test=S5+S7 (test subjects). npz: 17 joints in
+    VideoPose3D's layout with their own cameras; meta.json beside them may name the test subjects.
+    motion: a folder of BVH or ASF/AMC files, for example CMU's `subjects`, seen by four cameras of
+    ours; without test= a fifth of the subjects is drawn. More settings (units, rates, joint maps):
+    `python -m data_prep.convert mocap --help`, or --config.data.converter.settings.NAME=VALUE.
+    python launch.py --config configs/scjd.py:h36m --config.data.source=DIR Human3.6M in
+    VideoPose3D's files, full size. Options: frames=243|81|27, student=S-B|S-S|S-M|S-XS, r=3|5|9,
+    recipe=parity|recommended, teacher=new|PATH. Published: MixSTE, 243 frames, CPN input, 40.9 mm
+    MPJPE. Not run by us: we had no Human3.6M licence. Hours (arithmetic, not measured): teacher
+    about 1.8 EFLOP in 160 epochs, 5 h at 100 TFLOP/s sustained; student about a third of it. python
+    launch.py --config configs/scjd.py:3dhp --config.data.source=DIR MPI-INF-3DHP, full size, from
+    the official files or P-STMO's two npz files; 2D input is the ground truth's. Options:
+    frames=81|27|9, student=S-B|S-S|S-M|S-XS, r=3|9, recipe=parity|recommended, teacher=new|PATH,
+    pose=univ_annot3|annot3 (the protocol's; true scale, not comparable with published figures).
+    Scored as P-STMO does: the centre frame of a window around every valid frame. Published, 81
+    frames, MPJPE mm / PCK / AUC: PoseFormerV2 27.8 / 97.9 / 78.8, TCPFormer 15.0 / 99.0 / 87.7. Not
+    run by us: we had no licence of the data set. Joints are put into Human3.6M's order, so that
+    networks of one data set go to the other.
 """
 
 from typing import Any
@@ -53,7 +41,14 @@ OPTIONS = {
     "demo": {},
     "mocap": {"frames": 27, "r": 3, "files": "npz", "test": ""},
     "h36m": {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"},
-    "3dhp": {"frames": 81, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new", "pose": "univ_annot3"},
+    "3dhp": {
+        "frames": 81,
+        "student": "S-B",
+        "r": 3,
+        "recipe": "recommended",
+        "teacher": "new",
+        "pose": "univ_annot3",
+    },
 }
 # Width, depth: docs/methods/scjd.md#student
 STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}
@@ -68,7 +63,9 @@ def get_config(text: str = "") -> ConfigDict:
 def parse(text: str, further: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The preset and its options, for a config that has the same presets with `further` options."""
     preset = text.split(",")[0].strip()
-    return blocks.parse_preset(text, tuple(OPTIONS), {**(OPTIONS[preset] if preset in OPTIONS else {}), **further})
+    return blocks.parse_preset(
+        text, tuple(OPTIONS), {**(OPTIONS[preset] if preset in OPTIONS else {}), **further}
+    )
 
 
 def experiment(name: str, preset: str, chosen: dict[str, Any]) -> ConfigDict:
@@ -88,72 +85,93 @@ def base() -> ConfigDict:
     config.seed = 0
     config.baseline = True  # also train the student with every distillation weight zero
     config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
-    config.data = ConfigDict({
-        "reader": "sequences",
-        "records": "",  # folder of TFRecords; empty: made from `source` under the work directory
-        "source": "",  # raw files to convert first; empty for records that exist or for generated motion
-        "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
-        "skeleton": "h36m_17",
-        "joints": H36M_17.num_joints,
-        "must_fit": ("frames", "joints"),  # what teacher and student must have in common
-        "train_split": "train",
-        "test_split": "test",
-        "frames": 27,
-        "training": ConfigDict({
-            "stride": 0,  # frames between training windows; 0: end to end (MixSTE)
-            "flip": True,  # a mirrored copy of every window is a second example (MixSTE)
-        }),
-    })
-    config.teacher = ConfigDict({
-        "shape": ("network",),
-        "checkpoint": "",  # a run or an imported PyTorch file; empty: train it into <workdir>/teacher
-        "method": "supervised",
-        "network": network(512, 8, heads=8, drop_path=0.1),
-        "pretrained": "",  # PyTorch weights that training starts from
-        "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),  # MixSTE run.py
-        "optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),  # MixSTE run.py
-        "train": blocks.train(batch=4, epochs=160.0, ema_decay=0.0),
-    })
-    config.student = ConfigDict({
-        "shape": ("network", "input"),  # the blocks that decide the parameters
-        "network": network(256, 8, heads=8, drop_path=0.1),
-        "pretrained": "",
-        "input": ConfigDict({  # inferred, docs/methods/scjd.md#keyframes
-            "stride": 3,
-            "offset": -1,  # -1: the centred grid
-            "phase_augmentation": True,
-            "selection": "uniform",
-            "upsampling": "linear_pose",
-            "ends": "hold",
-        }),
-        "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),
-        # Recommended by docs/methods/scjd.md#schedule
-        "optim": blocks.adamw(2e-4, weight_decay=0.05, clip_norm=1.0),
-        "train": blocks.train(batch=16, epochs=120.0, ema_decay=0.999),
-    })
-    config.distill = ConfigDict({  # inferred, docs/methods/scjd.md#joint-embedding and on
-        # docs/results/motion.md. By an argument about magnitudes (0.02, 1.0, 1.0) the first two pull at
-        # nothing (docs/methods/scjd.md#total-loss).
-        "weights": ConfigDict({"embedding": 1.0, "attention": 30.0, "temporal": 0.3}),
-        "embedding": ConfigDict({
-            "context": "dynamic",
-            "reach": -1,  # w; -1: r
-            "temperature": 0.1,
-            "feature": "spatial",
-            "motion_weight": False,
-            "layers": (),  # 0-based; empty: the last third
-        }),
-        "layer_map": (),  # teacher layer of every student layer, 0-based; empty: in proportion
-        "attention": ConfigDict({"kind": "mse", "heads": "mean", "gather": "keyframe"}),  # with `kl` a 20th of the weight
-        "temporal": ConfigDict({
-            "velocity": 2.0,
-            "correlation": 0.1,
-            "gate": False,  # only where the teacher is nearer to the ground truth than the student
-        }),
-        "warmup_epochs": 5.0,  # of the embedding and attention terms
-        "decay_fraction": 0.0,
-        "flip_averaged_targets": False,
-    })
+    config.data = ConfigDict(
+        {
+            "reader": "sequences",
+            # Folder of TFRecords; empty: made from `source` under the work directory.
+            "records": "",
+            # Raw files to convert first; empty for records that exist or for generated motion.
+            "source": "",
+            "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
+            "skeleton": "h36m_17",
+            "joints": H36M_17.num_joints,
+            "must_fit": ("frames", "joints"),  # what teacher and student must have in common
+            "train_split": "train",
+            "test_split": "test",
+            "frames": 27,
+            "training": ConfigDict(
+                {
+                    "stride": 0,  # frames between training windows; 0: end to end (MixSTE)
+                    "flip": True,  # a mirrored copy of every window is a second example (MixSTE)
+                }
+            ),
+        }
+    )
+    config.teacher = ConfigDict(
+        {
+            "shape": ("network",),
+            # A run or an imported PyTorch file; empty: train it into <workdir>/teacher.
+            "checkpoint": "",
+            "method": "supervised",
+            "network": network(512, 8, heads=8, drop_path=0.1),
+            "pretrained": "",  # PyTorch weights that training starts from
+            "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),  # MixSTE run.py
+            "optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),  # MixSTE run.py
+            "train": blocks.train(batch=4, epochs=160.0, ema_decay=0.0),
+        }
+    )
+    config.student = ConfigDict(
+        {
+            "shape": ("network", "input"),  # the blocks that decide the parameters
+            "network": network(256, 8, heads=8, drop_path=0.1),
+            "pretrained": "",
+            "input": ConfigDict(
+                {  # inferred, docs/methods/scjd.md#keyframes
+                    "stride": 3,
+                    "offset": -1,  # -1: the centred grid
+                    "phase_augmentation": True,
+                    "selection": "uniform",
+                    "upsampling": "linear_pose",
+                    "ends": "hold",
+                }
+            ),
+            "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),
+            # Recommended by docs/methods/scjd.md#schedule
+            "optim": blocks.adamw(2e-4, weight_decay=0.05, clip_norm=1.0),
+            "train": blocks.train(batch=16, epochs=120.0, ema_decay=0.999),
+        }
+    )
+    config.distill = ConfigDict(
+        {  # inferred, docs/methods/scjd.md#joint-embedding and on
+            # docs/results/motion.md. By an argument about magnitudes (0.02, 1.0, 1.0) the first two
+            # pull at nothing (docs/methods/scjd.md#total-loss).
+            "weights": ConfigDict({"embedding": 1.0, "attention": 30.0, "temporal": 0.3}),
+            "embedding": ConfigDict(
+                {
+                    "context": "dynamic",
+                    "reach": -1,  # w; -1: r
+                    "temperature": 0.1,
+                    "feature": "spatial",
+                    "motion_weight": False,
+                    "layers": (),  # 0-based; empty: the last third
+                }
+            ),
+            "layer_map": (),  # teacher layer of every student layer, 0-based; empty: in proportion
+            # With `kl` a 20th of the weight.
+            "attention": ConfigDict({"kind": "mse", "heads": "mean", "gather": "keyframe"}),
+            "temporal": ConfigDict(
+                {
+                    "velocity": 2.0,
+                    "correlation": 0.1,
+                    # Only where the teacher is nearer to the ground truth than the student.
+                    "gate": False,
+                }
+            ),
+            "warmup_epochs": 5.0,  # of the embedding and attention terms
+            "decay_fraction": 0.0,
+            "flip_averaged_targets": False,
+        }
+    )
     config.eval = blocks.evaluation(
         "pose3d",
         batch=64,  # windows per device
@@ -166,24 +184,27 @@ def base() -> ConfigDict:
         },
     )
     config.checkpoint = blocks.checkpoint()
-    config.gradient_report = False  # gradients.json of the student: the norm of each term's gradient at the start and the end
+    # gradients.json of the student: the norm of each term's gradient at the start and the end.
+    config.gradient_report = False
     config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
     return config
 
 
 def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDict:
     """A MixSTE; `mlp_ratio` as released."""
-    return ConfigDict({
-        "name": "mixste",
-        "width": width,
-        "depth": depth,
-        "heads": heads,
-        "mlp_ratio": 2.0,
-        "drop_path": drop_path,
-        "compute": "float32",
-        "remat": False,
-        "joint_position_std": 0.0,  # of the joints' position terms at the start; as released 0
-    })
+    return ConfigDict(
+        {
+            "name": "mixste",
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "mlp_ratio": 2.0,
+            "drop_path": drop_path,
+            "compute": "float32",
+            "remat": False,
+            "joint_position_std": 0.0,  # of the joints' position terms at the start; as released 0
+        }
+    )
 
 
 def demo(config: ConfigDict) -> None:
@@ -192,21 +213,37 @@ def demo(config: ConfigDict) -> None:
     config.teacher.network = network(32, 2, heads=4, drop_path=0.0)
     config.student.network = network(16, 2, heads=4, drop_path=0.0)
     for stage in (config.teacher, config.student):
-        blocks.quick_stage(stage, 5e-3, epochs=4.0, warmup_epochs=0.5, ema_decay=0.99, evaluate_every_epochs=1.0, evaluate_examples=256)
+        blocks.quick_stage(
+            stage,
+            5e-3,
+            epochs=4.0,
+            warmup_epochs=0.5,
+            ema_decay=0.99,
+            evaluate_every_epochs=1.0,
+            evaluate_examples=256,
+        )
     config.distill.warmup_epochs = 0.5
     config.eval.latency_runs = 20
     config.eval.latency_batches = (1, 16)
 
 
 def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> None:
-    """Recorded motion: 17 joints in VideoPose3D's layout, or BVH and ASF/AMC files; sized for a few hours on 2 cores."""
+    """Recorded motion.
+
+    17 joints in VideoPose3D's layout, or BVH and ASF/AMC files; sized for a few hours on 2 cores.
+    """
     blocks.require("option files of preset mocap", files, ("npz", "motion"))
     test_subjects = tuple(subject for subject in test.split("+") if subject)
     if files == "npz":
         settings = {"keypoints": "det", "cameras_file": "", "test_subjects": test_subjects}
     else:
         settings = {name: "" for name in ("map_file", "unit", "up", "fps", "subject", "action")}
-        settings |= {"test_subjects": test_subjects, "noise": 0.01, "seed": 0, "skip_unreadable": False}
+        settings |= {
+            "test_subjects": test_subjects,
+            "noise": 0.01,
+            "seed": 0,
+            "skip_unreadable": False,
+        }
     name = {"npz": "human36m", "motion": "mocap"}[files]
     config.data.converter = ConfigDict({"name": name, "settings": ConfigDict(settings)})
     config.data.frames = frames
@@ -215,7 +252,13 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
     config.student.network = network(32, 2, heads=4, drop_path=0.0)
     for stage, epochs in ((config.teacher, 1.25), (config.student, 1.0)):
         blocks.quick_stage(
-            stage, 6e-3, epochs=epochs, warmup_epochs=0.02, ema_decay=0.999, evaluate_every_epochs=0.25, evaluate_examples=512
+            stage,
+            6e-3,
+            epochs=epochs,
+            warmup_epochs=0.02,
+            ema_decay=0.999,
+            evaluate_every_epochs=0.25,
+            evaluate_examples=512,
         )
         # docs/results/motion.md: how they learn far more from the same frames.
         stage.train.batch = 4
@@ -225,28 +268,41 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
     config.eval.batch = 8  # fits a CPU core's cache
 
 
-def h36m(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str) -> None:
+def h36m(
+    config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str
+) -> None:
     """Human3.6M at full size."""
     blocks.require("option frames of preset h36m", frames, (243, 81, 27))
     blocks.require("option r of preset h36m", r, (3, 5, 9))
-    config.data.converter = ConfigDict({
-        "name": "human36m",
-        "settings": ConfigDict({"keypoints": "cpn_ft_h36m_dbb", "cameras_file": "", "test_subjects": ()}),
-    })
+    config.data.converter = ConfigDict(
+        {
+            "name": "human36m",
+            "settings": ConfigDict(
+                {"keypoints": "cpn_ft_h36m_dbb", "cameras_file": "", "test_subjects": ()}
+            ),
+        }
+    )
     full_size(config, "h36m", frames=frames, student=student, r=r, recipe=recipe, teacher=teacher)
 
 
-def mpi_inf_3dhp(config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str, pose: str) -> None:
+def mpi_inf_3dhp(
+    config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str, pose: str
+) -> None:
     """MPI-INF-3DHP at full size, by P-STMO's protocol (docs/methods/lifting.md#mpi-inf-3dhp)."""
     blocks.require("option frames of preset 3dhp", frames, (81, 27, 9))
-    blocks.require("option r of preset 3dhp", r, (3, 9))  # divide the windows, and keep their centre
+    # Divide the windows, and keep their centre.
+    blocks.require("option r of preset 3dhp", r, (3, 9))
     blocks.require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
-    config.data.converter = ConfigDict({"name": "mpi_inf_3dhp", "settings": ConfigDict({"layout": "", "pose_source": pose})})
+    config.data.converter = ConfigDict(
+        {"name": "mpi_inf_3dhp", "settings": ConfigDict({"layout": "", "pose_source": pose})}
+    )
     config.eval = blocks.evaluation("mpi_inf_3dhp", batch=64, settings={"flip": True})
     full_size(config, "3dhp", frames=frames, student=student, r=r, recipe=recipe, teacher=teacher)
 
 
-def full_size(config: ConfigDict, preset: str, *, frames: int, student: str, r: int, recipe: str, teacher: str) -> None:
+def full_size(
+    config: ConfigDict, preset: str, *, frames: int, student: str, r: int, recipe: str, teacher: str
+) -> None:
     """The networks and the recipes of the large data sets."""
     blocks.require(f"option student of preset {preset}", student, tuple(STUDENTS))
     blocks.require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))

@@ -1,4 +1,7 @@
-"""What the converters of annotated photographs share: reading JSON, the options of their reach, and persons -> records."""
+"""What the converters of annotated photographs share.
+
+Reading JSON, the options of their reach, and persons -> records.
+"""
 
 import argparse
 import dataclasses
@@ -20,7 +23,10 @@ from kdpose_jax.untrusted.documents import load_json
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Person:
-    """An annotated or detected person; pixels count from 0. The fields are those of `schema.person_features`."""
+    """An annotated or detected person.
+
+    Pixels count from 0. The fields are those of `schema.person_features`.
+    """
 
     file: str
     image_id: int
@@ -97,15 +103,22 @@ def check_options(
       The options.
     """
     if not os.path.isdir(source):
-        raise UserError(f"--source '{source}' is not a folder: give the folder that holds annotations and photographs.")
+        raise UserError(
+            f"--source '{source}' is not a folder: give the folder that holds annotations and "
+            f"photographs."
+        )
     if not 0 <= scale_factor < 1 or not 0 <= rotation_factor <= 180:
         raise UserError(
-            f"--scale-factor {scale_factor} must be from 0 to below 1, and --rotation-factor {rotation_factor} from 0 to 180 degrees."
+            f"--scale-factor {scale_factor} must be from 0 to below 1, and --rotation-factor "
+            f"{rotation_factor} from 0 to 180 degrees."
         )
     if encoding not in photographs.ENCODINGS:
         raise UserError(f"--encoding '{encoding}' must be {' or '.join(photographs.ENCODINGS)}.")
     if not splits or set(splits) - set(schema.SPLITS):
-        raise UserError(f"--splits {','.join(splits)!r} must be {' or '.join(schema.SPLITS)}, or both: {','.join(schema.SPLITS)}.")
+        raise UserError(
+            f"--splits {','.join(splits)!r} must be {' or '.join(schema.SPLITS)}, or both: "
+            f"{','.join(schema.SPLITS)}."
+        )
     if orientation is not None and orientation not in photographs.ORIENTATIONS:
         raise UserError(
             f"--orientation '{orientation}' must be {' or '.join(photographs.ORIENTATIONS)}."
@@ -126,20 +139,56 @@ def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: 
 
     Args:
       parser: of the subcommand.
-      layout: defaults of train_annotations, test_annotations, train_images and test_images, relative to --source.
+      layout: defaults of train_annotations, test_annotations, train_images and test_images,
+        relative to --source.
       reach: defaults of the augmentation.
     """
-    parser.add_argument("--source", required=True, metavar="DIR", help="folder with the raw files; paths below are relative to it")
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="DIR",
+        help="folder with the raw files; paths below are relative to it",
+    )
     for name, default in layout.items():
         what = "folder of photographs" if name.endswith("images") else "annotations"
-        parser.add_argument(f"--{name.replace('_', '-')}", default=default, metavar="PATH", help=f"{what} (default {default})")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            default=default,
+            metavar="PATH",
+            help=f"{what} (default {default})",
+        )
     scale, rotation, half = reach
     add = parser.add_argument
-    add("--splits", type=lambda text: tuple(text.split(",")), default=schema.SPLITS, help="train,test (the default) or one of them")
-    add("--scale-factor", type=float, default=scale, help=f"of training: regions are cut to hold every such crop (default {scale:g})")
-    add("--rotation-factor", type=float, default=rotation, help=f"likewise, degrees (default {rotation:g})")
-    add("--half-body", action=argparse.BooleanOptionalAction, default=half, help="likewise, for crops of half a body")
-    add("--encoding", choices=photographs.ENCODINGS, default="jpeg", help="of regions: jpeg (quality 95, the default), or png (lossless)")
+    add(
+        "--splits",
+        type=lambda text: tuple(text.split(",")),
+        default=schema.SPLITS,
+        help="train,test (the default) or one of them",
+    )
+    add(
+        "--scale-factor",
+        type=float,
+        default=scale,
+        help=f"of training: regions are cut to hold every such crop (default {scale:g})",
+    )
+    add(
+        "--rotation-factor",
+        type=float,
+        default=rotation,
+        help=f"likewise, degrees (default {rotation:g})",
+    )
+    add(
+        "--half-body",
+        action=argparse.BooleanOptionalAction,
+        default=half,
+        help="likewise, for crops of half a body",
+    )
+    add(
+        "--encoding",
+        choices=photographs.ENCODINGS,
+        default="jpeg",
+        help="of regions: jpeg (quality 95, the default), or png (lossless)",
+    )
     add("--generated", action="store_true", help="the pictures are generated; reports then say so")
     turn = "turn photographs by their EXIF orientation, or do not"
     shown = "where the annotations show that they are for turned ones"
@@ -162,11 +211,17 @@ def read_json(path: str, option: str) -> Any:
       option: which names another one, for messages.
     """
     if not os.path.isfile(path):
-        raise UserError(f"'{path}' does not exist: put it there, give {option}, or leave its split out with --splits.")
+        raise UserError(
+            f"'{path}' does not exist: put it there, give {option}, or leave its split out with "
+            f"--splits."
+        )
     try:
         return load_json(path)
     except (ValueError, OSError) as error:
-        raise UserError(f"'{path}' cannot be read as JSON ({type(error).__name__}: {error}): copy or download it again.") from error
+        raise UserError(
+            f"'{path}' cannot be read as JSON ({type(error).__name__}: {error}): copy or download "
+            f"it again."
+        ) from error
 
 
 def as_whole(value: Any) -> int | None:
@@ -186,7 +241,10 @@ def whole_number(value: Any, place: str) -> int:
     """`as_whole`; UserError that begins with `place`."""
     number = as_whole(value)
     if number is None:
-        raise UserError(f"{place} is {str(value)[:60]!r} where a whole number must be: repair the file or download it again.")
+        raise UserError(
+            f"{place} is {str(value)[:60]!r} where a whole number must be: repair the file or "
+            f"download it again."
+        )
     return number
 
 
@@ -194,12 +252,17 @@ def numbers(value: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
     """`value` as float64 of a shape, below ten million; UserError that begins with `place`."""
     try:
         array = np.asarray(value)
-        array = array.astype(np.float64) if array.dtype.kind in "iuf" else np.zeros(0)  # a text of digits is no number
+        # A text of digits is no number.
+        array = array.astype(np.float64) if array.dtype.kind in "iuf" else np.zeros(0)
     except (TypeError, ValueError):
         array = np.zeros(0)
-    if array.shape != shape or not (np.abs(array) < 1e7).all():  # also false for what is not a number
+    # Also false for what is not a number.
+    if array.shape != shape or not (np.abs(array) < 1e7).all():
         shown = "one number" if shape == () else f"{list(shape)} numbers"
-        raise UserError(f"{place} is {str(value)[:60]!r} where {shown} must be: repair the file or download it again.")
+        raise UserError(
+            f"{place} is {str(value)[:60]!r} where {shown} must be: repair the file or download "
+            f"it again."
+        )
     return array
 
 
@@ -214,7 +277,13 @@ def with_photographs(
 
 
 def recordset(
-    out: str, sources: dict[str, str], options: Options, settings: dict[str, Any], skeleton: Skeleton, load: Any, workers: int
+    out: str,
+    sources: dict[str, str],
+    options: Options,
+    settings: dict[str, Any],
+    skeleton: Skeleton,
+    load: Any,
+    workers: int,
 ) -> records.Summary:
     """Writes persons as records.
 
@@ -224,30 +293,59 @@ def recordset(
       options: checked.
       settings: what the records depend on, besides the options.
       skeleton: of the joints.
-      load: () -> (split -> list of (person, photograph), left out, notes, files); called only if there is something to write.
+      load: () -> (split -> list of (person, photograph), left out, notes, files); called only if
+        there is something to write.
       workers: processes.
 
     Returns:
       The summary.
     """
+
     def make() -> records.Recordset:
         found, left_out, notes, files = load()
         items, unseen = {}, {}
         for split, persons in found.items():
-            items[split], without, outside = _items(persons, skeleton, options.reach_of(split), options.encoding)
+            items[split], without, outside = _items(
+                persons, skeleton, options.reach_of(split), options.encoding
+            )
             left_out += [f"{split}: {len(without):,} boxes of zero area"] if without else []
-            left_out += [f"{split}: {len(outside):,} persons whose box lies outside the photograph"] if outside else []
-            labelled = sum((person.visible.astype(int) for person in [*without, *outside]), start=np.zeros(skeleton.num_joints, int))
+            left_out += (
+                [f"{split}: {len(outside):,} persons whose box lies outside the photograph"]
+                if outside
+                else []
+            )
+            labelled = sum(
+                (person.visible.astype(int) for person in [*without, *outside]),
+                start=np.zeros(skeleton.num_joints, int),
+            )
             unseen[split] = {"persons": len(without) + len(outside), "joints": labelled.tolist()}
             if not items[split]:
-                raise UserError(f"Split '{split}' has no person to show: give other annotations, or leave it out with --splits.")
+                raise UserError(
+                    f"Split '{split}' has no person to show: give other annotations, or leave it "
+                    f"out with --splits."
+                )
             beyond = sum(_joints_outside(item) for item in items[split])
             if beyond:
-                notes.append(f"{split}: {beyond:,} labelled joints lie outside their photograph and are kept")
-            notes += [f"{split}: {note}" for note in photographs.conversions(list({item.photograph for item in items[split]}))]
+                notes.append(
+                    f"{split}: {beyond:,} labelled joints lie outside their photograph and are kept"
+                )
+            notes += [
+                f"{split}: {note}"
+                for note in photographs.conversions(
+                    list({item.photograph for item in items[split]})
+                )
+            ]
         described = {"notes": notes, "unseen": unseen}
         return records.Recordset(
-            schema.PERSONS, skeleton.name, "annotations", options.generated, items, make_record, left_out, described, files
+            schema.PERSONS,
+            skeleton.name,
+            "annotations",
+            options.generated,
+            items,
+            make_record,
+            left_out,
+            described,
+            files,
         )
 
     return records.write_recordset(out, schema.PERSONS, sources, settings, make, workers)
@@ -256,14 +354,24 @@ def recordset(
 def _items(
     persons: list[tuple[Person, Photograph]], skeleton: Skeleton, reach: Reach, encoding: str
 ) -> tuple[list[Item], list[Person], list[Person]]:
-    """The persons with their regions, those whose box has no area, and those whose box shows nothing of the photograph."""
+    """The persons with their regions, those whose box has no area, and those whose box shows
+    nothing of the photograph.
+    """
     items, without, outside = [], [], []
     for person, photograph in persons:
         if person.scale[0] <= 0:
             without.append(person)
             continue
         size = (photograph.width, photograph.height)
-        region = crops.reachable_region(person.center, person.scale, person.joints, person.visible, skeleton.upper_body, size, reach)
+        region = crops.reachable_region(
+            person.center,
+            person.scale,
+            person.joints,
+            person.visible,
+            skeleton.upper_body,
+            size,
+            reach,
+        )
         if region is None:
             outside.append(person)
         else:
@@ -282,7 +390,9 @@ def _joints_outside(item: Item) -> int:
 def make_record(item: Item) -> dict[str, Any]:
     """Item -> record of `schema.person_features`."""
     image = photographs.cut(item.photograph, item.region, item.encoding)
-    return {field.name: getattr(item.person, field.name) for field in dataclasses.fields(Person)} | {
+    return {
+        field.name: getattr(item.person, field.name) for field in dataclasses.fields(Person)
+    } | {
         "image": np.frombuffer(image, np.uint8),
         "region": np.asarray(item.region, np.int32),
         "photograph": np.asarray([item.photograph.width, item.photograph.height], np.int32),
@@ -294,4 +404,6 @@ def make_person(**fields: Any) -> Person:
     visible = np.asarray(fields["visible"], np.bool_)
     joints = np.where(visible[:, None], fields["joints"], 0).astype(np.float32)
     center, scale = (np.asarray(fields[name], np.float32) for name in ("center", "scale"))
-    return Person(**fields | {"visible": visible, "joints": joints, "center": center, "scale": scale})
+    return Person(
+        **fields | {"visible": visible, "joints": joints, "center": center, "scale": scale}
+    )

@@ -1,4 +1,7 @@
-"""Pinhole cameras with distortion, and the JSON tables they come from. Equations: VideoPose3D, camera.py and quaternion.py."""
+"""Pinhole cameras with distortion, and the JSON tables they come from.
+
+Equations: VideoPose3D, camera.py and quaternion.py.
+"""
 
 import dataclasses
 import os
@@ -51,12 +54,19 @@ def inverse(quaternion: np.ndarray) -> np.ndarray:
     return quaternion * np.asarray([1, -1, -1, -1], quaternion.dtype)
 
 
-def world_to_camera(points: np.ndarray, orientation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """World -> camera axes (x right, y down, z forward), `[..., 3]` metres in and out: R(q)^-1 (X - t)."""
+def world_to_camera(
+    points: np.ndarray, orientation: np.ndarray, translation: np.ndarray
+) -> np.ndarray:
+    """World -> camera axes (x right, y down, z forward), `[..., 3]` metres in and out.
+
+    R(q)^-1 (X - t).
+    """
     return rotate(points - translation, inverse(orientation))
 
 
-def camera_to_world(points: np.ndarray, orientation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+def camera_to_world(
+    points: np.ndarray, orientation: np.ndarray, translation: np.ndarray
+) -> np.ndarray:
     """Camera -> world axes, `[..., 3]` metres in and out: R(q) X + t."""
     return rotate(points, orientation) + translation
 
@@ -68,7 +78,8 @@ def project_to_2d(points: np.ndarray, intrinsic: np.ndarray) -> np.ndarray:
 
     Args:
       points: `[..., 3]`, metres in camera coordinates.
-      intrinsic: `[9]`, fx fy cx cy k1 k2 k3 p1 p2; the unit of the first four is that of the result.
+      intrinsic: `[9]`, fx fy cx cy k1 k2 k3 p1 p2; the unit of the first four is that of the
+        result.
 
     Returns:
       `[..., 2]`, pixels or screen units.
@@ -94,7 +105,10 @@ def project_to_2d_linear(points: np.ndarray, intrinsic: np.ndarray) -> np.ndarra
 
 
 def screen_intrinsic(camera: Camera) -> np.ndarray:
-    """The `[9]` intrinsics in screen units (both axes over the width, x in [-1, 1]; VideoPose3D, h36m_dataset.py)."""
+    """The `[9]` intrinsics in screen units (both axes over the width, x in [-1, 1].
+
+    VideoPose3D, h36m_dataset.py).
+    """
     scaled = camera.intrinsic.copy()
     scaled[:4] *= 2 / camera.width
     scaled[2:4] -= np.asarray([1, camera.height / camera.width])
@@ -123,14 +137,19 @@ def other_readings(camera: Camera) -> dict[str, Camera]:
 
 
 def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Rotation matrix `[3, 3]` -> unit quaternion `[4]` w x y z, w >= 0: the eigenvector of Bar-Itzhack's symmetric matrix."""
+    """Rotation matrix `[3, 3]` -> unit quaternion `[4]` w x y z, w >= 0.
+
+    The eigenvector of Bar-Itzhack's symmetric matrix.
+    """
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = matrix
-    symmetric = np.asarray([
-        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-        [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-        [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-        [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-    ])
+    symmetric = np.asarray(
+        [
+            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+        ]
+    )
     quaternion = np.linalg.eigh(symmetric)[1][:, -1]
     return -quaternion if quaternion[0] < 0 else quaternion
 
@@ -144,12 +163,12 @@ def read_cameras(path: str) -> dict[str, list[Camera]]:
     Top entries whose value is a string are notes. A camera has
       `res_w`, `res_h` or `w`, `h`: pixels;
       `focal_length` or `f`, `center` or `c`: two numbers each, pixels;
-      optional `radial_distortion` or `k` (k1 k2 k3), `tangential_distortion` or `p` (p1 p2 as `project_to_2d` takes them, p1 being the
-        factor of x: VideoPose3D's order; OpenCV has them the other way round), zero if absent;
-      and its place, as one of
-        `orientation` (quaternion w x y z, camera to world) with `translation` (camera position, metres) or `translation_mm`;
-        `R` (camera to world) with `T` (camera position, metres);
-        `R` (world to camera) with `t` (metres): x_camera = R x_world + t.
+      optional `radial_distortion` or `k` (k1 k2 k3), `tangential_distortion` or `p` (p1 p2 as
+        `project_to_2d` takes them, p1 being the factor of x: VideoPose3D's order; OpenCV has them
+        the other way round), zero if absent; and its place, as one of `orientation` (quaternion w x
+        y z, camera to world) with `translation` (camera position, metres) or `translation_mm`; `R`
+        (camera to world) with `T` (camera position, metres); `R` (world to camera) with `t`
+        (metres): x_camera = R x_world + t.
     Of several the first in this list counts.
 
     Args:
@@ -164,63 +183,102 @@ def read_cameras(path: str) -> dict[str, list[Camera]]:
     try:
         table = load_json(path)
     except FileNotFoundError as error:
-        raise UserError(f"Camera table '{path}' does not exist: give a JSON file with --cameras (layout: data_prep/cameras.py).") from error
+        raise UserError(
+            f"Camera table '{path}' does not exist: give a JSON file with --cameras (layout: "
+            f"data_prep/cameras.py)."
+        ) from error
     except (OSError, ValueError) as error:
-        raise UserError(f"Camera table '{path}' cannot be read as JSON ({error}): see data_prep/cameras.py for the layout.") from error
+        raise UserError(
+            f"Camera table '{path}' cannot be read as JSON ({error}): see data_prep/cameras.py "
+            f"for the layout."
+        ) from error
     if not isinstance(table, dict):
-        raise UserError(f"Camera table '{path}' is a {type(table).__name__}, not an object of subjects: see data_prep/cameras.py for it.")
+        raise UserError(
+            f"Camera table '{path}' is a {type(table).__name__}, not an object of subjects: see "
+            f"data_prep/cameras.py for it."
+        )
     cameras: dict[str, list[Camera]] = {}
     for key, value in table.items():
         if isinstance(value, str):
             continue
         for index, entry in enumerate(value if isinstance(value, list) else [value]):
-            cameras.setdefault(key.split("/")[0], []).append(_parse_camera(entry, f"Camera table '{path}', '{key}', camera {index}"))
+            cameras.setdefault(key.split("/")[0], []).append(
+                _parse_camera(entry, f"Camera table '{path}', '{key}', camera {index}")
+            )
     if not cameras:
-        raise UserError(f"Camera table '{path}' holds no camera: see data_prep/cameras.py for the layout.")
+        raise UserError(
+            f"Camera table '{path}' holds no camera: see data_prep/cameras.py for the layout."
+        )
     return cameras
 
 
 def _parse_camera(entry: Any, place: str) -> Camera:
     """One entry of a table -> Camera."""
     if not isinstance(entry, dict):
-        raise UserError(f"{place} is a {type(entry).__name__} and not an object with focal_length, center ...: see data_prep/cameras.py.")
+        raise UserError(
+            f"{place} is a {type(entry).__name__} and not an object with focal_length, center "
+            f"...: see data_prep/cameras.py."
+        )
 
-    def numbers(names: tuple[str, ...], shape: tuple[int, ...], optional: bool = False) -> np.ndarray:
+    def numbers(
+        names: tuple[str, ...], shape: tuple[int, ...], optional: bool = False
+    ) -> np.ndarray:
         """The entry under the first of `names` that is there, as float64 of this shape."""
         present = [name for name in names if name in entry]
         if not present:
             if optional:
                 return np.zeros(shape)
-            raise UserError(f"{place} lacks {' or '.join(names)}: see data_prep/cameras.py for the layout.")
+            raise UserError(
+                f"{place} lacks {' or '.join(names)}: see data_prep/cameras.py for the layout."
+            )
         try:
             value = np.asarray(entry[present[0]], np.float64).reshape(shape)
         except (TypeError, ValueError):
             value = None
         if value is None or not np.isfinite(value).all():
             size = " x ".join(map(str, shape)) or "one"
-            raise UserError(f"{place}: {present[0]} must be {size} finite numbers, not {str(entry[present[0]])[:60]}: correct the file.")
+            raise UserError(
+                f"{place}: {present[0]} must be {size} finite numbers, not "
+                f"{str(entry[present[0]])[:60]}: correct the file."
+            )
         return value
 
     width, height = int(numbers(("res_w", "w"), ())), int(numbers(("res_h", "h"), ()))
     focal = numbers(("focal_length", "f"), (2,))
     if width <= 0 or height <= 0 or (focal <= 0).any():
-        raise UserError(f"{place}: width {width}, height {height}, focal length {focal} must be positive pixels: correct the file.")
-    intrinsic = np.concatenate([
-        focal, numbers(("center", "c"), (2,)), numbers(("radial_distortion", "k"), (3,), optional=True),
-        numbers(("tangential_distortion", "p"), (2,), optional=True),
-    ])
+        raise UserError(
+            f"{place}: width {width}, height {height}, focal length {focal} must be positive "
+            f"pixels: correct the file."
+        )
+    intrinsic = np.concatenate(
+        [
+            focal,
+            numbers(("center", "c"), (2,)),
+            numbers(("radial_distortion", "k"), (3,), optional=True),
+            numbers(("tangential_distortion", "p"), (2,), optional=True),
+        ]
+    )
     orientation, translation = _parse_place(entry, numbers, place)
     if np.abs(translation).max() > 100:
-        raise UserError(f"{place} stands {np.abs(translation).max():.0f} m from the origin, so these seem to be millimetres: write metres.")
+        raise UserError(
+            f"{place} stands {np.abs(translation).max():.0f} m from the origin, so these seem to "
+            f"be millimetres: write metres."
+        )
     return Camera(width, height, intrinsic, orientation, translation)
 
 
 def _parse_place(entry: dict[str, Any], numbers, place: str) -> tuple[np.ndarray, np.ndarray]:
-    """Orientation (camera to world) and position (metres) of a table's entry; `numbers` as in `_parse_camera`."""
+    """Orientation (camera to world) and position (metres) of a table's entry.
+
+    `numbers` as in `_parse_camera`.
+    """
     if "orientation" in entry:
         orientation = numbers(("orientation",), (4,))
         if abs(np.linalg.norm(orientation) - 1) > 1e-3:
-            raise UserError(f"{place}: orientation {orientation} is not a unit quaternion w x y z: correct the file.")
+            raise UserError(
+                f"{place}: orientation {orientation} is not a unit quaternion w x y z: correct "
+                f"the file."
+            )
         if "translation_mm" in entry:
             return orientation, numbers(("translation_mm",), (3,)) / 1000
         return orientation, numbers(("translation",), (3,))

@@ -21,9 +21,11 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import COCO_17
 
 LAYOUT = {
-    "train_annotations": "annotations/person_keypoints_train2017.json", "test_annotations": "annotations/person_keypoints_val2017.json",
-    "train_images": "train2017", "test_images": "val2017",
-}  # fmt: skip
+    "train_annotations": "annotations/person_keypoints_train2017.json",
+    "test_annotations": "annotations/person_keypoints_val2017.json",
+    "train_images": "train2017",
+    "test_images": "val2017",
+}
 REACH = Reach(scale_factor=0.35, rotation_factor=45.0, half_body=True)
 # What COCOeval needs of the test split; lies beside the shards.
 TEST_ANNOTATIONS_FILE = "test_annotations.json"
@@ -54,7 +56,8 @@ def convert(
       out: folder for the records.
       train_annotations: COCO's file of the training persons.
       test_annotations: of the test persons.
-      train_images: folder of the training photographs, there or in a folder `images` (SimCC's layout).
+      train_images: folder of the training photographs, there or in a folder `images` (SimCC's
+        layout).
       test_images: folder of the test photographs, likewise.
       detections: a detector's boxes on the test photographs, COCO's results format; None: none.
       splits: "train", "test" or both.
@@ -87,7 +90,10 @@ def convert(
     lists = {"train": (train_annotations, train_images), "test": (test_annotations, test_images)}
     lists = {split: lists[split] for split in options.splits}
     if detections is not None and "test" not in lists:
-        raise UserError(f"--detections '{detections}' are of the test photographs, which --splits leaves out: add test.")
+        raise UserError(
+            f"--detections '{detections}' are of the test photographs, which --splits leaves out: "
+            f"add test."
+        )
     files = {
         split: coco_annotations.read_annotations(
             os.path.join(source, name), f"--{split}-annotations", generated
@@ -114,8 +120,12 @@ def convert(
                 found, files["test"], place, left_out, doubts
             )
             notes += [f"{schema.DETECTIONS_SPLIT}: {note}" for note in doubts]
-        shown = {"train": ["train"], "test": ["test", schema.DETECTIONS_SPLIT]}  # folder of photographs -> splits
-        members = {split: [one for name in shown[split] if name in persons for one in persons[name]] for split in lists}
+        # Folder of photographs -> splits.
+        shown = {"train": ["train"], "test": ["test", schema.DETECTIONS_SPLIT]}
+        members = {
+            split: [one for name in shown[split] if name in persons for one in persons[name]]
+            for split in lists
+        }
         folders = {split: folder for split, (_, folder) in lists.items()}
         pictures = _photographs(source, folders, members, files, out, options, notes)
         pairs = {}
@@ -131,7 +141,10 @@ def convert(
     sources = {name: records.sha256(os.path.join(source, name)) for name, _ in lists.values()}
     if detections is not None:
         sources[detections] = records.sha256(os.path.join(source, detections))
-    settings = {"name": "coco", "images": {split: folder for split, (_, folder) in lists.items()}} | options.settings(written)
+    settings = {
+        "name": "coco",
+        "images": {split: folder for split, (_, folder) in lists.items()},
+    } | options.settings(written)
     other = {
         split: one.category._asdict() for split, one in files.items() if not one.category.is_coco
     }
@@ -143,11 +156,23 @@ def convert(
     return annotations.recordset(out, sources, options, settings, COCO_17, load, workers)
 
 
-def clean_box(box: list[float], width: int, height: int) -> tuple[float, float, float, float] | None:
-    """A box (x, y, width, height) clipped to its photograph as HRNet's coco.py does; None: nothing is left of it."""
+def clean_box(
+    box: list[float], width: int, height: int
+) -> tuple[float, float, float, float] | None:
+    """A box (x, y, width, height) clipped to its photograph as HRNet's coco.py does.
+
+    None: nothing is left of it.
+    """
     x, y = max(0.0, box[0]), max(0.0, box[1])
-    right, bottom = min(width - 1, x + max(0.0, box[2] - 1)), min(height - 1, y + max(0.0, box[3] - 1))
-    return (x, y, right - x, bottom - y) if right >= x and bottom >= y and (right, bottom) != (x, y) else None
+    right, bottom = (
+        min(width - 1, x + max(0.0, box[2] - 1)),
+        min(height - 1, y + max(0.0, box[3] - 1)),
+    )
+    return (
+        (x, y, right - x, bottom - y)
+        if right >= x and bottom >= y and (right, bottom) != (x, y)
+        else None
+    )
 
 
 def read_persons(
@@ -184,10 +209,20 @@ def read_persons(
                 counts["boxes of zero area"] += 1
             else:
                 center, scale = crops.box_to_crop(box, ASPECT)
-                persons.append(annotations.make_person(
-                    file=image["file_name"], image_id=image_id, person_id=entry["id"], center=center, scale=scale,
-                    joints=keypoints[:, :2], visible=keypoints[:, 2] > 0, score=1.0, area=float(entry["area"]), head_size=0.0,
-                ))
+                persons.append(
+                    annotations.make_person(
+                        file=image["file_name"],
+                        image_id=image_id,
+                        person_id=entry["id"],
+                        center=center,
+                        scale=scale,
+                        joints=keypoints[:, :2],
+                        visible=keypoints[:, 2] > 0,
+                        score=1.0,
+                        area=float(entry["area"]),
+                        head_size=0.0,
+                    )
+                )
     listed = [f"{count:,} {what}" for what, count in sorted(counts.items())]
     if not persons:
         raise UserError(
@@ -222,12 +257,23 @@ def _photographs(
     options: annotations.Options,
     notes: list[str],
 ) -> dict[str, dict[str, Photograph]]:
-    """Looks at the photographs of some persons, by split; UserError if one is not of the size that its annotations are for."""
+    """Looks at the photographs of some persons, by split.
+
+    UserError if one is not of the size that its annotations are for.
+    """
     wanted = []
     for split, folder in folders.items():
         nested = os.path.join(source, "images", folder)
-        place = nested if os.path.isdir(nested) and not os.path.isdir(os.path.join(source, folder)) else os.path.join(source, folder)
-        wanted.append(photographs.Folder(place, [person.file for person in persons[split]], f"--{split}-images"))
+        place = (
+            nested
+            if os.path.isdir(nested) and not os.path.isdir(os.path.join(source, folder))
+            else os.path.join(source, folder)
+        )
+        wanted.append(
+            photographs.Folder(
+                place, [person.file for person in persons[split]], f"--{split}-images"
+            )
+        )
     found = photographs.look_at(wanted, out, options.skip_missing)
     pictures = {}
     for split, stored in zip(folders, found, strict=True):

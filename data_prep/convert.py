@@ -1,6 +1,8 @@
-"""Raw files -> records: `python -m data_prep.convert NAME --source DIR --out DIR`; synthetic and people need no files.
+"""Raw files -> records: `python -m data_prep.convert NAME --source DIR --out DIR`; synthetic and
+people need no files.
 
-Exit codes: 0 done; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM or a closed terminal and 130 by Ctrl-C: the same
+Exit codes: 0 done; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM or a closed
+  terminal and 130 by Ctrl-C: the same
 command goes on.
 """
 
@@ -13,9 +15,18 @@ from collections.abc import Callable
 from typing import Any
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while the imports run: nothing has begun, and nothing need be said
+    # Ctrl-C while the imports run: nothing has begun, and nothing need be said.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from data_prep import annotations, coco, human36m, mpi_inf_3dhp, mpii, records, synthetic  # noqa: E402
+from data_prep import (  # noqa: E402
+    annotations,
+    coco,
+    human36m,
+    mpi_inf_3dhp,
+    mpii,
+    records,
+    synthetic,
+)
 from data_prep.mocap import convert as mocap  # noqa: E402
 from data_prep.people import generate as people  # noqa: E402
 from kdpose_jax import buckets, entry, files  # noqa: E402
@@ -23,22 +34,30 @@ from kdpose_jax.errors import UserError  # noqa: E402
 from kdpose_jax.train import preemption  # noqa: E402
 
 CONVERTERS = {
-    "human36m": human36m.convert, "mpi_inf_3dhp": mpi_inf_3dhp.convert, "mocap": mocap.convert, "synthetic": synthetic.convert,
-    "mpii": mpii.convert, "coco": coco.convert, "people": people.convert,
-}  # fmt: skip
+    "human36m": human36m.convert,
+    "mpi_inf_3dhp": mpi_inf_3dhp.convert,
+    "mocap": mocap.convert,
+    "synthetic": synthetic.convert,
+    "mpii": mpii.convert,
+    "coco": coco.convert,
+    "people": people.convert,
+}
 WITHOUT_SOURCE = ("synthetic", "people")
 FPS_RANGE = (1.0, 1000.0)  # of recordings
 PATHS = ("DIR", "FILE", "PATH")  # metavars of options that name a file or a folder
 
 
-def prepare(name: str, out: str, show: Callable[[str], None] = print, **settings: Any) -> records.Summary:
+def prepare(
+    name: str, out: str, show: Callable[[str], None] = print, **settings: Any
+) -> records.Summary:
     """Converts one data set; what the command line does, for callers in Python.
 
     Args:
       name: one of CONVERTERS.
       out: folder for the records; may be in a bucket.
       show: prints one line of the summary.
-      **settings: keyword arguments of its `convert`; those left out have the command line's defaults.
+      **settings: keyword arguments of its `convert`; those left out have the command line's
+        defaults.
 
     Returns:
       The summary, shown as well.
@@ -56,7 +75,8 @@ def prepare(name: str, out: str, show: Callable[[str], None] = print, **settings
 
 
 def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Checks settings of a converter, and that the folder of the raw files is there, where it needs one.
+    """Checks settings of a converter, and that the folder of the raw files is there, where it needs
+    one.
 
     Args:
       name: one of CONVERTERS.
@@ -73,9 +93,14 @@ def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
         return arguments
     source = arguments["source"]
     if "://" in source:
-        raise UserError(f"--source '{source}' is not a folder of a disk, from which raw files are read: copy it to one first.")
+        raise UserError(
+            f"--source '{source}' is not a folder of a disk, from which raw files are read: copy "
+            f"it to one first."
+        )
     if not os.path.isdir(source):
-        raise UserError(f"--source '{source}' is not a folder: give the folder that holds the raw files.")
+        raise UserError(
+            f"--source '{source}' is not a folder: give the folder that holds the raw files."
+        )
     return arguments
 
 
@@ -100,19 +125,28 @@ def expected_files(name: str, settings: dict[str, Any]) -> str:
         return "no files"
     used = _with_defaults(name, settings)
     if name == "human36m":
-        return f"data_3d_<name>.npz and data_2d_<name>_{used['keypoints']}.npz in VideoPose3D's layout"
+        return (
+            f"data_3d_<name>.npz and data_2d_<name>_{used['keypoints']}.npz in VideoPose3D's layout"
+        )
     if name == "mpi_inf_3dhp":
-        return f"S*/Seq*/annot.mat and TS*/annot_data.mat, or P-STMO's {' and '.join(mpi_inf_3dhp.NPZ_FILES.values())}"
+        names = " and ".join(mpi_inf_3dhp.NPZ_FILES.values())
+        return f"S*/Seq*/annot.mat and TS*/annot_data.mat, or P-STMO's {names}"
     if name == "mocap":
         return "*.bvh files, or *.amc files beside their *.asf, in it or in folders of it"
-    parts = [f"{used[f'{split}_annotations']} with the photographs in {used[f'{split}_images']}/" for split in used["splits"]]
+    parts = [
+        f"{used[f'{split}_annotations']} with the photographs in {used[f'{split}_images']}/"
+        for split in used["splits"]
+    ]
     if name == "mpii":
-        return f"{', '.join(parts)}, and {used['head_boxes'] or mpii.HEAD_BOXES} for PCKh, in HRNet's layout of MPII"
-    return f"{', '.join(parts)}{', and ' + used['detections'] if used['detections'] else ''}, in COCO's layout"
+        boxes = used["head_boxes"] or mpii.HEAD_BOXES
+        return f"{', '.join(parts)}, and {boxes} for PCKh, in HRNet's layout of MPII"
+    further = f", and {used['detections']}" if used["detections"] else ""
+    return f"{', '.join(parts)}{further}, in COCO's layout"
 
 
 def _with_defaults(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the command line's defaults for those left out, each checked as the command line's.
+    """The settings with the command line's defaults for those left out, each checked as the command
+    line's.
 
     Raises:
       UserError: one that does not exist, or is out of its range.
@@ -122,7 +156,10 @@ def _with_defaults(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     del defaults["name"]
     unknown = sorted(set(settings) - set(defaults))
     if unknown:
-        raise UserError(f"Data set '{name}' has no setting '{unknown[0]}': the settings are {', '.join(sorted(defaults))}.")
+        raise UserError(
+            f"Data set '{name}' has no setting '{unknown[0]}': the settings are "
+            f"{', '.join(sorted(defaults))}."
+        )
     checked = {}
     for option, action in options(name).items():
         if action.dest in settings:
@@ -166,14 +203,24 @@ class Number:
 
     def __call__(self, value: Any) -> Any:
         what = "a whole number" if self.kind is int else "a number"
-        end = "" if math.isinf(self.high) else f" and {'below' if self.below else 'at most'} {self.high:g}"
+        end = (
+            ""
+            if math.isinf(self.high)
+            else f" and {'below' if self.below else 'at most'} {self.high:g}"
+        )
         try:
             number = self.kind(value)
-            fits = (isinstance(value, str) or number == value) and self.low <= number <= self.high and math.isfinite(number)
+            fits = (
+                (isinstance(value, str) or number == value)
+                and self.low <= number <= self.high
+                and math.isfinite(number)
+            )
         except (TypeError, ValueError, OverflowError):
             fits = False
         if not fits or (self.below and number == self.high):
-            raise argparse.ArgumentTypeError(f"is '{value}': give {what} of at least {self.low:g}{end}")
+            raise argparse.ArgumentTypeError(
+                f"is '{value}': give {what} of at least {self.low:g}{end}"
+            )
         return number
 
 
@@ -191,7 +238,11 @@ def _show(summary: records.Summary, show: Callable[[str], None]) -> None:
     if summary.seconds == 0:
         show(f"{summary.out} is complete already, from the same input and settings; nothing to do")
     for split, (count, size) in summary.splits.items():
-        show(f"{split}: {count:,} persons" if summary.unit == "persons" else f"{split}: {count:,} records, {size:,} {summary.unit}")
+        show(
+            f"{split}: {count:,} persons"
+            if summary.unit == "persons"
+            else f"{split}: {count:,} records, {size:,} {summary.unit}"
+        )
     for reason in summary.left_out:
         show(f"left out: {reason}")
     for note in summary.notes:
@@ -202,69 +253,176 @@ def _show(summary: records.Summary, show: Callable[[str], None]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m data_prep.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m data_prep.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    kinds = parser.kinds = parser.add_subparsers(dest="name", required=True, metavar=" | ".join(CONVERTERS))
-    human = kinds.add_parser("human36m", help="VideoPose3D's npz files, of Human3.6M or of another set")
-    human.add_argument("--source", required=True, metavar="DIR", help="folder with data_3d_<name>.npz and data_2d_<name>_<keypoints>.npz")
-    human.add_argument("--keypoints", default="gt", help="2D file to use, e.g. cpn_ft_h36m_dbb; gt is computed if it has no file")
+    kinds = parser.kinds = parser.add_subparsers(
+        dest="name", required=True, metavar=" | ".join(CONVERTERS)
+    )
+    human = kinds.add_parser(
+        "human36m", help="VideoPose3D's npz files, of Human3.6M or of another set"
+    )
     human.add_argument(
-        "--cameras", dest="cameras_file", metavar="FILE", help="camera table (JSON); default: Human3.6M's, or SOURCE/cameras.json")
-    human.add_argument("--test-subjects", type=_names, help="for example S9,S11 (the default for Human3.6M)")
-    human.add_argument("--fps", type=Number(float, *FPS_RANGE), default=50.0, help="frames per second of the files")
-    studio = kinds.add_parser("mpi_inf_3dhp", help="MPI-INF-3DHP, its own files or P-STMO's npz files")
-    studio.add_argument(
-        "--source", required=True, metavar="DIR", help="folder with S*/Seq*/annot.mat and TS*/annot_data.mat, or the two npz files"
+        "--source",
+        required=True,
+        metavar="DIR",
+        help="folder with data_3d_<name>.npz and data_2d_<name>_<keypoints>.npz",
+    )
+    human.add_argument(
+        "--keypoints",
+        default="gt",
+        help="2D file to use, e.g. cpn_ft_h36m_dbb; gt is computed if it has no file",
+    )
+    human.add_argument(
+        "--cameras",
+        dest="cameras_file",
+        metavar="FILE",
+        help="camera table (JSON); default: Human3.6M's, or SOURCE/cameras.json",
+    )
+    human.add_argument(
+        "--test-subjects", type=_names, help="for example S9,S11 (the default for Human3.6M)"
+    )
+    human.add_argument(
+        "--fps", type=Number(float, *FPS_RANGE), default=50.0, help="frames per second of the files"
+    )
+    studio = kinds.add_parser(
+        "mpi_inf_3dhp", help="MPI-INF-3DHP, its own files or P-STMO's npz files"
     )
     studio.add_argument(
-        "--layout", metavar="NAME", help=f"{' or '.join(mpi_inf_3dhp.LAYOUTS)}; default: what is there, the official one first")
+        "--source",
+        required=True,
+        metavar="DIR",
+        help="folder with S*/Seq*/annot.mat and TS*/annot_data.mat, or the two npz files",
+    )
+    studio.add_argument(
+        "--layout",
+        metavar="NAME",
+        help=f"{' or '.join(mpi_inf_3dhp.LAYOUTS)}; default: what is there, the official one first",
+    )
     studio.add_argument(
         "--pose-source", metavar="NAME", default=mpi_inf_3dhp.UNIVERSAL,
-        help=f"{mpi_inf_3dhp.UNIVERSAL} (bodies of one size, the protocol's; the default) or {mpi_inf_3dhp.TRUE_SCALE} (not comparable)",
+        help=f"{mpi_inf_3dhp.UNIVERSAL} (bodies of one size, the protocol's; the default) or "
+             f"{mpi_inf_3dhp.TRUE_SCALE} (not comparable)",
     )  # fmt: skip
-    recorded = kinds.add_parser("mocap", help="motion in BVH files or in ASF and AMC files (CMU, HDM05)")
+    recorded = kinds.add_parser(
+        "mocap", help="motion in BVH files or in ASF and AMC files (CMU, HDM05)"
+    )
     _add_mocap_options(recorded)
     generated = kinds.add_parser("synthetic", help="generated motion, needs no files")
-    painted = kinds.add_parser("people", help="generated photographs of people, needs no files; they stay in OUT.raw")
+    painted = kinds.add_parser(
+        "people", help="generated photographs of people, needs no files; they stay in OUT.raw"
+    )
     for kind, settings in ((generated, synthetic.ARGUMENTS), (painted, people.ARGUMENTS)):
         for name, default, text in settings:
             option, text = f"--{name.replace('_', '-')}", f"{text} (default {default})"
             kind.add_argument(option, type=_type_of(name, default), default=default, help=text)
-    single = kinds.add_parser("mpii", help="MPII's annotations as HRNet has them, and its photographs")
+    single = kinds.add_parser(
+        "mpii", help="MPII's annotations as HRNet has them, and its photographs"
+    )
     annotations.add_options(single, mpii.LAYOUT, mpii.REACH)
-    single.add_argument("--head-boxes", metavar="PATH", help=f"for PCKh (default {mpii.HEAD_BOXES}, if it is there); none: no head sizes")
+    single.add_argument(
+        "--head-boxes",
+        metavar="PATH",
+        help=f"for PCKh (default {mpii.HEAD_BOXES}, if it is there); none: no head sizes",
+    )
     keypoints = kinds.add_parser("coco", help="COCO's keypoint annotations and photographs")
     annotations.add_options(keypoints, coco.LAYOUT, coco.REACH)
-    keypoints.add_argument("--detections", metavar="PATH", help="a detector's boxes on the test photographs: a further split")
+    keypoints.add_argument(
+        "--detections",
+        metavar="PATH",
+        help="a detector's boxes on the test photographs: a further split",
+    )
     for kind in (human, studio, recorded, generated, painted, single, keypoints):
-        kind.add_argument("--out", required=True, metavar="DIR", help="folder for the records, or gs://BUCKET/FOLDER")
-        kind.add_argument("--workers", type=Number(int, 1), default=os.cpu_count() or 1, help="processes (default: one per core)")
+        kind.add_argument(
+            "--out",
+            required=True,
+            metavar="DIR",
+            help="folder for the records, or gs://BUCKET/FOLDER",
+        )
+        kind.add_argument(
+            "--workers",
+            type=Number(int, 1),
+            default=os.cpu_count() or 1,
+            help="processes (default: one per core)",
+        )
     return parser
 
 
 def _type_of(name: str, default: Any) -> Any:
-    """The type of a setting of generated data; what has a narrower range is checked where it is used."""
+    """The type of a setting of generated data.
+
+    What has a narrower range is checked where it is used.
+    """
     if isinstance(default, str):
         return str
-    return Number(float, 0, 1, below=True) if name == "noise" else Number(int, 0 if name == "seed" else 1)
+    return (
+        Number(float, 0, 1, below=True)
+        if name == "noise"
+        else Number(int, 0 if name == "seed" else 1)
+    )
 
 
 def _add_mocap_options(parser: argparse.ArgumentParser) -> None:
     text = {"type": str, "default": ""}
     parser.add_argument(
-        "--source", required=True, metavar="DIR", help="folder with *.bvh, or *.asf and *.amc files, in it or in folders of it"
+        "--source",
+        required=True,
+        metavar="DIR",
+        help="folder with *.bvh, or *.asf and *.amc files, in it or in folders of it",
     )
-    parser.add_argument("--test-subjects", type=_names, help="for example 05,07,35; default: a fifth of the subjects, drawn by --seed")
-    parser.add_argument("--map", dest="map_file", metavar="FILE", help="joints of further skeletons (layout: data_prep/mocap/skeletons.py)")
-    parser.add_argument("--unit", **text, help="m, cm, mm, inch or metres; default: the file's (ASF) or the skeleton's")
+    parser.add_argument(
+        "--test-subjects",
+        type=_names,
+        help="for example 05,07,35; default: a fifth of the subjects, drawn by --seed",
+    )
+    parser.add_argument(
+        "--map",
+        dest="map_file",
+        metavar="FILE",
+        help="joints of further skeletons (layout: data_prep/mocap/skeletons.py)",
+    )
+    parser.add_argument(
+        "--unit",
+        **text,
+        help="m, cm, mm, inch or metres; default: the file's (ASF) or the skeleton's",
+    )
     parser.add_argument("--up", **text, help="axis that points up, y or z; default: the skeleton's")
-    parser.add_argument("--fps", **text, help="60, or by file name 60_*=60,61_*=60; default: the file's, for AMC 120")
-    parser.add_argument("--subject", **text, metavar="PATTERN", help="first group in a file's path: its subject; default: ASF or folder")
-    parser.add_argument("--action", **text, metavar="PATTERN", help="first group: what scores are averaged over; default: the subject")
+    parser.add_argument(
+        "--fps",
+        **text,
+        help="60, or by file name 60_*=60,61_*=60; default: the file's, for AMC 120",
+    )
+    parser.add_argument(
+        "--subject",
+        **text,
+        metavar="PATTERN",
+        help="first group in a file's path: its subject; default: ASF or folder",
+    )
+    parser.add_argument(
+        "--action",
+        **text,
+        metavar="PATTERN",
+        help="first group: what scores are averaged over; default: the subject",
+    )
     (noise,) = (entry for entry in synthetic.ARGUMENTS if entry[0] == "noise")
-    parser.add_argument("--noise", type=_type_of(*noise[:2]), default=noise[1], help=f"{noise[2]} (default {noise[1]})")
-    parser.add_argument("--seed", type=Number(int, 0), default=0, help="of cameras, detector and test subjects (default 0)")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read, and name them")
+    parser.add_argument(
+        "--noise",
+        type=_type_of(*noise[:2]),
+        default=noise[1],
+        help=f"{noise[2]} (default {noise[1]})",
+    )
+    parser.add_argument(
+        "--seed",
+        type=Number(int, 0),
+        default=0,
+        help="of cameras, detector and test subjects (default 0)",
+    )
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out files that cannot be read, and name them",
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

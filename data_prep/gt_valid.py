@@ -12,8 +12,23 @@ from kdpose_jax.untrusted.matlab import load_matlab
 
 # The names of the joints in the file, in the skeleton's order.
 JOINTS = (
-    "rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head", "rwri", "relb", "rsho", "lsho", "lelb", "lwri",
-)  # fmt: skip
+    "rank",
+    "rkne",
+    "rhip",
+    "lhip",
+    "lkne",
+    "lank",
+    "pelv",
+    "thor",
+    "neck",
+    "head",
+    "rwri",
+    "relb",
+    "rsho",
+    "lsho",
+    "lelb",
+    "lwri",
+)
 FIELDS = ("dataset_joints", "jnt_missing", "pos_gt_src", "headboxes_src")
 HEAD_FACTOR = 0.6  # of the head box's diagonal: PCKh's unit of length (SC_BIAS)
 
@@ -48,22 +63,33 @@ def read(path: str, remedy: str) -> HeadBoxes:
       Its persons.
 
     Raises:
-      UserError: no such file of MATLAB's, arrays or joints that are not MPII's, or a head box without size.
+      UserError: no such file of MATLAB's, arrays or joints that are not MPII's, or a head box
+        without size.
     """
     remedy = f"give the gt_valid.mat of MPII's annotations as HRNet hands them out, or {remedy}"
     try:
         content = load_matlab(path, FIELDS)
     except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be read as a MATLAB file ({type(error).__name__}: {error}): {remedy}.") from error
+        raise UserError(
+            f"'{path}' cannot be read as a MATLAB file ({type(error).__name__}: {error}): {remedy}."
+        ) from error
     lacking = [name for name in FIELDS if name not in content]
     if lacking:
         raise UserError(f"'{path}' lacks {', '.join(lacking)}: {remedy}.")
     names, missing, joints, boxes = (content[name] for name in FIELDS)
-    missing, joints, boxes = (array if isinstance(array, np.ndarray) else np.empty(0, "U") for array in (missing, joints, boxes))
+    missing, joints, boxes = (
+        array if isinstance(array, np.ndarray) else np.empty(0, "U")
+        for array in (missing, joints, boxes)
+    )
     count = missing.shape[-1] if missing.ndim else 0
     shapes = [array.shape for array in (missing, joints, boxes)]
-    if shapes != [(16, count), (16, 2, count), (2, 2, count)] or any(array.dtype.kind not in "fiu" for array in (missing, joints, boxes)):
-        raise UserError(f"'{path}' holds arrays of shapes {shapes} instead of [16, N], [16, 2, N] and [2, 2, N]: {remedy}.")
+    if shapes != [(16, count), (16, 2, count), (2, 2, count)] or any(
+        array.dtype.kind not in "fiu" for array in (missing, joints, boxes)
+    ):
+        raise UserError(
+            f"'{path}' holds arrays of shapes {shapes} instead of [16, N], [16, 2, N] and [2, 2, "
+            f"N]: {remedy}."
+        )
     if not (np.isfinite(joints).all(1)[missing == 0].all() and np.isfinite(boxes).all()):
         raise UserError(f"'{path}' holds poses that are NaN or infinite: {remedy}.")
     found = tuple(names) if isinstance(names, list) else ()
@@ -71,5 +97,11 @@ def read(path: str, remedy: str) -> HeadBoxes:
         raise UserError(f"'{path}' has the joints {found}, not MPII's in their order: {remedy}.")
     sizes = HEAD_FACTOR * np.linalg.norm(boxes[1].astype(np.float64) - boxes[0], axis=0)
     if not (sizes > 0).all():
-        raise UserError(f"The head box of sample {np.argmin(sizes > 0)} in '{path}' has no size: {remedy}.")
-    return HeadBoxes(joints=joints.transpose(2, 0, 1).astype(np.float64) - 1, labelled=missing.T == 0, head_size=sizes)
+        raise UserError(
+            f"The head box of sample {np.argmin(sizes > 0)} in '{path}' has no size: {remedy}."
+        )
+    return HeadBoxes(
+        joints=joints.transpose(2, 0, 1).astype(np.float64) - 1,
+        labelled=missing.T == 0,
+        head_size=sizes,
+    )

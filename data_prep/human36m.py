@@ -35,7 +35,10 @@ FPS_RANGE = (1.0, 2000.0)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """One camera view of one take: `keypoints_2d` `[F, J, 2]` pixels or None (then projected), `pose_world` `[F, J, 3]` metres."""
+    """One camera view of one take.
+
+    `keypoints_2d` `[F, J, 2]` pixels or None (then projected), `pose_world` `[F, J, 3]` metres.
+    """
 
     subject: str
     take: str
@@ -62,16 +65,25 @@ class _Source:
 
 
 def convert(
-    source: str, out: str, keypoints: str, cameras_file: str | None, test_subjects: tuple[str, ...] | None, fps: float, workers: int
+    source: str,
+    out: str,
+    keypoints: str,
+    cameras_file: str | None,
+    test_subjects: tuple[str, ...] | None,
+    fps: float,
+    workers: int,
 ) -> records.Summary:
     """Converts `data_3d_<name>.npz` and `data_2d_<name>_<keypoints>.npz` of a folder.
 
     Args:
       source: the folder.
       out: folder for the records.
-      keypoints: detector name in the 2D file's name; "gt" is computed from the 3D if it has no file.
-      cameras_file: camera table; None: Human3.6M's own, or `cameras.json` in `source` for another set.
-      test_subjects: None: S9 and S11 for Human3.6M, or those that `meta.json` in `source` names for another set.
+      keypoints: detector name in the 2D file's name; "gt" is computed from the 3D if it has no
+        file.
+      cameras_file: camera table; None: Human3.6M's own, or `cameras.json` in `source` for another
+        set.
+      test_subjects: None: S9 and S11 for Human3.6M, or those that `meta.json` in `source` names for
+        another set.
       fps: frames per second of the files.
       workers: processes.
 
@@ -90,54 +102,84 @@ def convert(
     paths = [path for path in (files.positions, files.keypoints, files.cameras) if path is not None]
     sources = {os.path.basename(path): records.sha256(path) for path in paths}
     settings = {
-        "name": files.name, "keypoints": keypoints, "fps": fps,
+        "name": files.name,
+        "keypoints": keypoints,
+        "fps": fps,
         "test_subjects": None if files.test_subjects is None else list(files.test_subjects),
     }
-    return records.write_recordset(out, schema.SEQUENCES, sources, settings, lambda: _load(files, keypoints, fps), workers)
+    return records.write_recordset(
+        out, schema.SEQUENCES, sources, settings, lambda: _load(files, keypoints, fps), workers
+    )
 
 
-def _find_files(source: str, keypoints: str, cameras_file: str | None, test_subjects: tuple[str, ...] | None) -> _Source:
+def _find_files(
+    source: str, keypoints: str, cameras_file: str | None, test_subjects: tuple[str, ...] | None
+) -> _Source:
     """Finds the input files by VideoPose3D's names."""
     if not os.path.isdir(source):
-        raise UserError(f"--source '{source}' is not a folder: give the folder that holds data_3d_h36m.npz.")
+        raise UserError(
+            f"--source '{source}' is not a folder: give the folder that holds data_3d_h36m.npz."
+        )
     found = [name for name in sorted(os.listdir(source)) if re.fullmatch(r"data_3d_\w+\.npz", name)]
     if len(found) > 1:
         raise UserError(f"'{source}' holds {' and '.join(found)}: keep one data set per folder.")
-    name = found[0][len("data_3d_"):-len(".npz")] if found else H36M
+    name = found[0][len("data_3d_") : -len(".npz")] if found else H36M
     expected = [f"data_3d_{name}.npz", f"data_2d_{name}_{keypoints}.npz"]
     positions, detections = (os.path.join(source, file) for file in expected)
     npz.require_file(positions, expected)
     if not os.path.isfile(detections):
-        others = [file for file in sorted(os.listdir(source)) if file.startswith(f"data_2d_{name}_")]
+        others = [
+            file for file in sorted(os.listdir(source)) if file.startswith(f"data_2d_{name}_")
+        ]
         if keypoints != "gt":
             raise UserError(
-                f"'{detections}' does not exist; expected in '{source}': {', '.join(expected)}; the 2D files there are "
-                f"{', '.join(others) or 'none'}: put the file there, or choose with --keypoints NAME (gt needs no file)."
+                f"'{detections}' does not exist; expected in '{source}': {', '.join(expected)}; "
+                f"the 2D files there are "
+                f"{', '.join(others) or 'none'}: put the file there, or choose with --keypoints "
+                f"NAME (gt needs no file)."
             )
         detections = None
     if cameras_file is None:
         own = os.path.join(source, "cameras.json")
         cameras_file = cameras.H36M_TABLE if name == H36M else own
         if not os.path.isfile(cameras_file):
-            raise UserError(f"'{own}' does not exist: data set '{name}' needs its own camera table, there or as --cameras FILE.")
+            raise UserError(
+                f"'{own}' does not exist: data set '{name}' needs its own camera table, there or "
+                f"as --cameras FILE."
+            )
     elif not os.path.isfile(cameras_file):
-        raise UserError(f"--cameras '{cameras_file}' does not exist: give a JSON file (its layout: data_prep/cameras.py).")
+        raise UserError(
+            f"--cameras '{cameras_file}' does not exist: give a JSON file (its layout: "
+            f"data_prep/cameras.py)."
+        )
     if test_subjects is None:
-        test_subjects = H36M_TEST_SUBJECTS if name == H36M else _test_subjects_of_meta(os.path.join(source, "meta.json"))
+        test_subjects = (
+            H36M_TEST_SUBJECTS
+            if name == H36M
+            else _test_subjects_of_meta(os.path.join(source, "meta.json"))
+        )
     return _Source(name, positions, detections, cameras_file, test_subjects)
 
 
 def _test_subjects_of_meta(path: str) -> tuple[str, ...] | None:
-    """The test subjects that a `meta.json` names: `test_subjects`, or `subjects` with a `split` each; None if there is no such file."""
+    """The test subjects that a `meta.json` names.
+
+    `test_subjects`, or `subjects` with a `split` each; None if there is no such file.
+    """
     if not os.path.isfile(path):
         return None
     try:
         meta = load_json(path)
         if "test_subjects" in meta:
             return tuple(str(subject) for subject in meta["test_subjects"])
-        return tuple(subject for subject, entry in meta["subjects"].items() if entry["split"] == "test")
+        return tuple(
+            subject for subject, entry in meta["subjects"].items() if entry["split"] == "test"
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"'{path}' names no test subjects ({type(error).__name__}: {error}): give --test-subjects S1,S2.") from error
+        raise UserError(
+            f"'{path}' names no test subjects ({type(error).__name__}: {error}): give "
+            f"--test-subjects S1,S2."
+        ) from error
 
 
 def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
@@ -161,7 +203,8 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
     for subject in sorted(poses, key=_natural):
         if subject not in tables:
             raise UserError(
-                f"Camera table '{files.cameras}' has no cameras for subject '{subject}' (it has {', '.join(tables)}): "
+                f"Camera table '{files.cameras}' has no cameras for subject '{subject}' (it has "
+                f"{', '.join(tables)}): "
                 "give a table with --cameras."
             )
         for take in sorted(poses[subject], key=_natural):
@@ -175,7 +218,8 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
     for split, views in items.items():
         if not views:
             raise UserError(
-                f"'{files.positions}' leaves no take for the split '{split}' (subjects {', '.join(poses)}; test subjects "
+                f"'{files.positions}' leaves no take for the split '{split}' (subjects "
+                f"{', '.join(poses)}; test subjects "
                 f"{', '.join(test_subjects)}): give other --test-subjects."
             )
     notes += _judge(files, detections, findings)
@@ -262,7 +306,8 @@ def _rates(ratio: float) -> str:
         for value, which in ((ratio, "2D"), (1 / ratio, "3D")):
             if abs(value / times - 1) < 0.05:
                 return (
-                    f", a ratio of {ratio:.2f}: the {which} seems to have {words} the other's frames "
+                    f", a ratio of {ratio:.2f}: the {which} seems to have {words} the other's "
+                    f"frames "
                     "per second; bring both to one rate"
                 )
     return (
@@ -365,10 +410,19 @@ def _compare_with_release(
 
 
 def make_record(view: View) -> dict[str, Any]:
-    """View -> record of `schema.sequence_features`: world -> camera metres, projected with distortion if it has no 2D."""
+    """View -> record of `schema.sequence_features`.
+
+    World -> camera metres, projected with distortion if it has no 2D.
+    """
     camera = view.camera
-    pose = cameras.world_to_camera(view.pose_world.astype(np.float64), camera.orientation, camera.translation)
-    pixels = cameras.project_to_2d(pose, camera.intrinsic) if view.keypoints_2d is None else view.keypoints_2d
+    pose = cameras.world_to_camera(
+        view.pose_world.astype(np.float64), camera.orientation, camera.translation
+    )
+    pixels = (
+        cameras.project_to_2d(pose, camera.intrinsic)
+        if view.keypoints_2d is None
+        else view.keypoints_2d
+    )
     return {
         "subject": view.subject,
         "action": action_of(view.take),
@@ -389,13 +443,20 @@ def action_of(take: str) -> str:
 
 
 def _leave_out(files: _Source, poses: Takes3D) -> list[str]:
-    """Removes Human3.6M's corrupt take from `poses`; returns what is not in the data set, and why."""
+    """Removes Human3.6M's corrupt take from `poses`.
+
+    Returns what is not in the data set, and why.
+    """
     left_out = []
     if files.name == H36M:
         subject, take = H36M_CORRUPT_TAKE
         if subject in poses and poses[subject].pop(take, None) is not None:
             left_out.append(f"{subject} {take}: corrupt take")
-        left_out += [f"{subject}: not in {os.path.basename(files.positions)}" for subject in H36M_SUBJECTS if subject not in poses]
+        left_out += [
+            f"{subject}: not in {os.path.basename(files.positions)}"
+            for subject in H36M_SUBJECTS
+            if subject not in poses
+        ]
     return left_out
 
 
@@ -403,12 +464,19 @@ def _check_test_subjects(files: _Source, poses: Takes3D) -> tuple[str, ...]:
     """The test subjects, all present; raises UserError if they are unknown."""
     found = ", ".join(sorted(poses, key=_natural))
     if files.test_subjects is None:
-        raise UserError(f"Data set '{files.name}' has no split of its own: name its test subjects with --test-subjects (found: {found}).")
+        raise UserError(
+            f"Data set '{files.name}' has no split of its own: name its test subjects with "
+            f"--test-subjects (found: {found})."
+        )
     if files.name == H36M and files.test_subjects == H36M_TEST_SUBJECTS:
-        return tuple(subject for subject in files.test_subjects if subject in poses)  # a missing one is in left_out
+        # A missing one is in left_out.
+        return tuple(subject for subject in files.test_subjects if subject in poses)
     unknown = [subject for subject in files.test_subjects if subject not in poses]
     if unknown:
-        raise UserError(f"Test subject '{unknown[0]}' is not in '{files.positions}' (found: {found}): correct --test-subjects.")
+        raise UserError(
+            f"Test subject '{unknown[0]}' is not in '{files.positions}' (found: {found}): correct "
+            f"--test-subjects."
+        )
     return files.test_subjects
 
 

@@ -26,12 +26,16 @@ def read_v73(path: str, names: tuple[str, ...]) -> list[Any]:
     return _read(load_hdf5, "MATLAB 7.3", path, names)
 
 
-def _read(load: Callable[..., dict[str, Any]], kind: str, path: str, names: tuple[str, ...]) -> list[Any]:
+def _read(
+    load: Callable[..., dict[str, Any]], kind: str, path: str, names: tuple[str, ...]
+) -> list[Any]:
     try:
         found = load(path, names)
     except (OSError, ValueError) as error:
         what = " ".join(str(error).split())[:200]
-        raise UserError(f"'{path}' cannot be read as a {kind} file ({what}): copy or download it again.") from error
+        raise UserError(
+            f"'{path}' cannot be read as a {kind} file ({what}): copy or download it again."
+        ) from error
     missing = [name for name in names if name not in found]
     if missing:
         raise UserError(f"'{path}' lacks the variable '{missing[0]}': give the original file.")

@@ -102,8 +102,7 @@ def cause_of(pair: Pair, given: np.ndarray, frames: np.ndarray, here: float) -> 
 
 
 def _nearest_joints(given: np.ndarray, limbs: np.ndarray) -> list[int] | None:
-    """For every limb the joint of the 2D that is nearest to it, if they are twelve different ones.
-    """
+    """The joint of the 2D that is nearest to each limb, if these are twelve different joints."""
     apart = np.hypot(*np.moveaxis(given[:, None] - limbs[:, :, None], -1, 0))
     cost = np.median(np.where(np.isfinite(apart), apart, np.inf), axis=0)  # [12, 17]
     if not np.isfinite(cost).all():
@@ -113,8 +112,7 @@ def _nearest_joints(given: np.ndarray, limbs: np.ndarray) -> list[int] | None:
 
 
 def _lag(pair: Pair, given: np.ndarray, here: float) -> tuple[int, float]:
-    """By how many frames the 2D is late against the 3D where it fits best, and its distance there.
-    """
+    """By how many frames the 2D lags the 3D where it fits best, and its distance there."""
     reach = min(LONGEST_LAG, len(given) // 4)
     if reach == 0:
         return 0, np.inf

@@ -18,19 +18,37 @@ from kdpose_jax.skeletons import H36M_17
 
 OFFICIAL, NPZ = "official", "npz"
 LAYOUTS = (OFFICIAL, NPZ)
-UNIVERSAL, TRUE_SCALE = "univ_annot3", "annot3"  # every body brought to one size (the protocol's), or as it is
+# Every body brought to one size (the protocol's), or as it is.
+UNIVERSAL, TRUE_SCALE = "univ_annot3", "annot3"
 POSE_SOURCES = (UNIVERSAL, TRUE_SCALE)
 NPZ_FILES = {"train": "data_train_3dhp.npz", "test": "data_test_3dhp.npz"}
-TEST_FOLDERS = ("", "mpi_inf_3dhp_test_set", os.path.join("mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set"))
+TEST_FOLDERS = (
+    "",
+    "mpi_inf_3dhp_test_set",
+    os.path.join("mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set"),
+)
 NUM_CAMERAS, RAW_JOINTS = 14, 28
 CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # those at the height of a person (P-STMO)
-# Frames and frames per second of the training sequences, as P-STMO cuts them; the files say neither.
+# Frames and frames per second of the training sequences, as P-STMO cuts them; the files say
+# neither.
 SEQUENCES = {
-    ("S1", "Seq1"): (6416, 25), ("S1", "Seq2"): (12430, 50), ("S2", "Seq1"): (6502, 25), ("S2", "Seq2"): (6081, 25),
-    ("S3", "Seq1"): (12488, 50), ("S3", "Seq2"): (12283, 50), ("S4", "Seq1"): (6171, 25), ("S4", "Seq2"): (6675, 25),
-    ("S5", "Seq1"): (12820, 50), ("S5", "Seq2"): (12312, 50), ("S6", "Seq1"): (6188, 25), ("S6", "Seq2"): (6145, 25),
-    ("S7", "Seq1"): (6239, 25), ("S7", "Seq2"): (6320, 25), ("S8", "Seq1"): (6468, 25), ("S8", "Seq2"): (6054, 25),
-}  # fmt: skip
+    ("S1", "Seq1"): (6416, 25),
+    ("S1", "Seq2"): (12430, 50),
+    ("S2", "Seq1"): (6502, 25),
+    ("S2", "Seq2"): (6081, 25),
+    ("S3", "Seq1"): (12488, 50),
+    ("S3", "Seq2"): (12283, 50),
+    ("S4", "Seq1"): (6171, 25),
+    ("S4", "Seq2"): (6675, 25),
+    ("S5", "Seq1"): (12820, 50),
+    ("S5", "Seq2"): (12312, 50),
+    ("S6", "Seq1"): (6188, 25),
+    ("S6", "Seq2"): (6145, 25),
+    ("S7", "Seq1"): (6239, 25),
+    ("S7", "Seq2"): (6320, 25),
+    ("S8", "Seq1"): (6468, 25),
+    ("S8", "Seq2"): (6054, 25),
+}
 TEST_SEQUENCES = tuple(f"TS{number}" for number in range(1, 7))
 VALID_FRAMES = {
     "TS1": 603,
@@ -47,15 +65,18 @@ TEST_FPS = 25.0  # nominal: no file says it, and nothing here depends on it
 SIDE = 2048  # pixels of the studio's square pictures
 LARGEST = 1e9  # millimetres or pixels
 OUTDOORS = {"TS5": (1920, 1080), "TS6": (1920, 1080)}
-# The 17 of the 28 joints that P-STMO keeps (and the test files have), and where Human3.6M's joints are among the 17: their head
-# is Human3.6M's neck or nose, their neck its thorax.
+# The 17 of the 28 joints that P-STMO keeps (and the test files have), and where Human3.6M's joints
+# are among the 17: their head is Human3.6M's neck or nose, their neck its thorax.
 RAW_TO_NPZ = (7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6)
 NPZ_TO_H36M = (14, 8, 9, 10, 11, 12, 13, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """One camera's view of one sequence: `keypoints_2d` `[F, 17, 2]` pixels and `pose_3d` `[F, 17, 3]` metres, Human3.6M's joints."""
+    """One camera's view of one sequence.
+
+    `keypoints_2d` `[F, 17, 2]` pixels and `pose_3d` `[F, 17, 3]` metres, Human3.6M's joints.
+    """
 
     subject: str
     take: str
@@ -80,10 +101,14 @@ class _Files:
     test: list[str]
 
 
-def convert(source: str, out: str, layout: str | None, pose_source: str, workers: int) -> records.Summary:
-    """Converts `S*/Seq*/annot.mat` with `TS*/annot_data.mat`, or `data_train_3dhp.npz` with `data_test_3dhp.npz`.
+def convert(
+    source: str, out: str, layout: str | None, pose_source: str, workers: int
+) -> records.Summary:
+    """Converts `S*/Seq*/annot.mat` with `TS*/annot_data.mat`, or `data_train_3dhp.npz` with
+    `data_test_3dhp.npz`.
 
-    Both give the same records; the activities of the test frames, which go into the metadata, are in the official files alone.
+    Both give the same records; the activities of the test frames, which go into the metadata, are
+    in the official files alone.
 
     Args:
       source: the folder.
@@ -104,35 +129,54 @@ def convert(source: str, out: str, layout: str | None, pose_source: str, workers
         raise UserError(f"--layout is '{layout}': use one of {', '.join(LAYOUTS)}.")
     files = _find_files(source, layout)
     if files.layout == NPZ and pose_source != UNIVERSAL:
-        raise UserError(f"P-STMO's npz files hold {UNIVERSAL} alone: give the official release for --pose-source {pose_source}.")
+        raise UserError(
+            f"P-STMO's npz files hold {UNIVERSAL} alone: give the official release for "
+            f"--pose-source {pose_source}."
+        )
     paths = files.train + files.test
     sources = {os.path.relpath(path, source): records.sha256(path) for path in paths}
     settings = {"name": "mpi_inf_3dhp", "pose_source": pose_source}
-    return records.write_recordset(out, schema.SEQUENCES, sources, settings, lambda: _load(files, pose_source), workers)
+    return records.write_recordset(
+        out, schema.SEQUENCES, sources, settings, lambda: _load(files, pose_source), workers
+    )
 
 
 def _find_files(source: str, layout: str | None) -> _Files:
     """The layout of a folder, and the files of each split."""
     if not os.path.isdir(source):
-        raise UserError(f"--source '{source}' is not a folder: give the folder that holds S1/Seq1/annot.mat or {NPZ_FILES['train']}.")
+        raise UserError(
+            f"--source '{source}' is not a folder: give the folder that holds S1/Seq1/annot.mat "
+            f"or {NPZ_FILES['train']}."
+        )
     places = os.path.join(glob.escape(source), "S[0-9]*", "Seq[0-9]*", "annot.mat")
     train = [path for path in sorted(glob.glob(places)) if _name_of(path) in SEQUENCES]
-    candidates = [(name, os.path.join(source, folder, name, "annot_data.mat")) for name in TEST_SEQUENCES for folder in TEST_FOLDERS]
-    test = list({name: path for name, path in reversed(candidates) if os.path.isfile(path)}.values())[::-1]
+    candidates = [
+        (name, os.path.join(source, folder, name, "annot_data.mat"))
+        for name in TEST_SEQUENCES
+        for folder in TEST_FOLDERS
+    ]
+    test = list(
+        {name: path for name, path in reversed(candidates) if os.path.isfile(path)}.values()
+    )[::-1]
     archives = {split: os.path.join(source, name) for split, name in NPZ_FILES.items()}
     if layout is None:
         layout = OFFICIAL if train or not os.path.isfile(archives["train"]) else NPZ
     if layout == OFFICIAL:
         found = {"train": train, "test": test}
-        expected = {"train": "S1/Seq1/annot.mat and so on", "test": "TS1/annot_data.mat and so on (from mpi_inf_3dhp_test_set)"}
+        expected = {
+            "train": "S1/Seq1/annot.mat and so on",
+            "test": "TS1/annot_data.mat and so on (from mpi_inf_3dhp_test_set)",
+        }
     else:
         found = {split: [path] if os.path.isfile(path) else [] for split, path in archives.items()}
         expected = NPZ_FILES
     missing = [split for split in schema.SPLITS if not found[split]]
     if missing:
         raise UserError(
-            f"'{source}' has no file of the split '{missing[0]}'; expected there: {expected['train']}, {expected['test']}, or P-STMO's "
-            f"{NPZ_FILES['train']} and {NPZ_FILES['test']}: put them there or give another --source."
+            f"'{source}' has no file of the split '{missing[0]}'; expected there: "
+            f"{expected['train']}, {expected['test']}, or P-STMO's "
+            f"{NPZ_FILES['train']} and {NPZ_FILES['test']}: put them there or give another "
+            f"--source."
         )
     return _Files(layout, **found)
 
@@ -167,7 +211,11 @@ def _load(files: _Files, pose_source: str) -> records.Recordset:
     left_out += [
         f"{subject} {take}: not there" for subject, take in SEQUENCES if (subject, take) not in here
     ]
-    left_out += [f"{name}: not there" for name in TEST_SEQUENCES if name not in {view.subject for view in test}]
+    left_out += [
+        f"{name}: not there"
+        for name in TEST_SEQUENCES
+        if name not in {view.subject for view in test}
+    ]
     findings = fitting.Findings(" and ".join(f"'{path}'" for path in files.train[:1]), "")
     for view in train + test:
         same = [
@@ -182,7 +230,9 @@ def _load(files: _Files, pose_source: str) -> records.Recordset:
         notes += _compare_sizes(train + test)
     described = {"fps": TEST_FPS, "notes": notes, "activities": activities}
     items = {"train": train, "test": test}
-    return records.Recordset(schema.SEQUENCES, H36M_17.name, "gt", False, items, make_record, left_out, described, {})
+    return records.Recordset(
+        schema.SEQUENCES, H36M_17.name, "gt", False, items, make_record, left_out, described, {}
+    )
 
 
 def _pair(view: View, same: list[View]) -> fitting.Pair:
@@ -269,7 +319,10 @@ def _compare_sizes(views: list[View]) -> list[str]:
 def run_lengths(labels: np.ndarray) -> list[list[int]]:
     """Labels `[F]` as [label, how many frames in a row], in order."""
     starts = np.flatnonzero(np.diff(labels, prepend=labels[0] - 1))
-    return [[int(labels[start]), int(count)] for start, count in zip(starts, np.diff(starts, append=len(labels)), strict=True)]
+    return [
+        [int(labels[start]), int(count)]
+        for start, count in zip(starts, np.diff(starts, append=len(labels)), strict=True)
+    ]
 
 
 def _official_training(path: str, pose_source: str, left_out: list[str]) -> Iterator[View]:
@@ -279,8 +332,12 @@ def _official_training(path: str, pose_source: str, left_out: list[str]) -> Iter
     subject, take = _name_of(path)
     frames, fps = SEQUENCES[subject, take]
     pixels, poses, numbers = matlab.read_v5(path, ("annot2", pose_source, "cameras"))
-    if not isinstance(numbers, np.ndarray) or not np.array_equal(numbers.ravel(), np.arange(NUM_CAMERAS)):
-        raise UserError(f"'{path}': cameras are not the numbers from 0 to {NUM_CAMERAS - 1}: download it again.")
+    if not isinstance(numbers, np.ndarray) or not np.array_equal(
+        numbers.ravel(), np.arange(NUM_CAMERAS)
+    ):
+        raise UserError(
+            f"'{path}': cameras are not the numbers from 0 to {NUM_CAMERAS - 1}: download it again."
+        )
     for camera in CAMERAS:
         arrays = []
         for name, cells, axes in (("annot2", pixels, 2), (pose_source, poses, 3)):
@@ -307,9 +364,13 @@ def _official_training(path: str, pose_source: str, left_out: list[str]) -> Iter
 
 
 def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
-    """The view of one annot_data.mat (`[F, 1, 17, 2 or 3]`) and the activity of every frame, `[F]` from 1."""
+    """The view of one annot_data.mat (`[F, 1, 17, 2 or 3]`) and the activity of every frame, `[F]`
+    from 1.
+    """
     name = os.path.basename(os.path.dirname(path))
-    pixels, poses, valid, activity = matlab.read_v73(path, ("annot2", pose_source, "valid_frame", "activity_annotation"))
+    pixels, poses, valid, activity = matlab.read_v73(
+        path, ("annot2", pose_source, "valid_frame", "activity_annotation")
+    )
     arrays = [
         _numbers(array, (None, 1, H36M_17.num_joints, axes), f"'{path}', {entry}")[:, 0]
         for entry, array, axes in (("annot2", pixels, 2), (pose_source, poses, 3))
@@ -319,7 +380,10 @@ def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
         for entry, array in (("valid_frame", valid), ("activity_annotation", activity))
     )
     if activity.min() < 0:
-        raise UserError(f"'{path}', activity_annotation: the label {activity.min():g}: copy or download the file again.")
+        raise UserError(
+            f"'{path}', activity_annotation: the label {activity.min():g}: copy or download the "
+            f"file again."
+        )
     return _view(name, name, 0, TEST_FPS, *arrays, valid != 0, f"'{path}'"), activity.astype(int)
 
 
@@ -330,16 +394,34 @@ def _npz_training(path: str, left_out: list[str]) -> Iterator[View]:
     for sequence, value in _entries(path):
         place = f"'{path}', sequence '{sequence}'"
         name = tuple(sequence.split(" "))
-        if name not in SEQUENCES or not isinstance(value, (list, tuple)) or len(value) != 2 or not isinstance(value[0], dict):
-            raise UserError(f"{place} is not one of S1 Seq1 to S8 Seq2 with its cameras and fps: give P-STMO's file.")
+        if (
+            name not in SEQUENCES
+            or not isinstance(value, (list, tuple))
+            or len(value) != 2
+            or not isinstance(value[0], dict)
+        ):
+            raise UserError(
+                f"{place} is not one of S1 Seq1 to S8 Seq2 with its cameras and fps: give "
+                f"P-STMO's file."
+            )
         views, (subject, take) = value[0], name
         for camera in CAMERAS:
             at = f"{place}, camera {camera}"
             if str(camera) in views and _is_hole(views[str(camera)]):
                 left_out.append(f"{subject} {take} camera {camera}: no 2D or no 3D")
                 continue
-            arrays = _npz_arrays(views[str(camera)] if str(camera) in views else None, ("data_2d", "data_3d"), at)
-            yield _view(subject, take, camera, float(SEQUENCES[name][1]), *arrays, np.ones(len(arrays[0]), np.bool_), at)
+            arrays = _npz_arrays(
+                views[str(camera)] if str(camera) in views else None, ("data_2d", "data_3d"), at
+            )
+            yield _view(
+                subject,
+                take,
+                camera,
+                float(SEQUENCES[name][1]),
+                *arrays,
+                np.ones(len(arrays[0]), np.bool_),
+                at,
+            )
 
 
 def _npz_test(path: str) -> Iterator[View]:
@@ -347,7 +429,9 @@ def _npz_test(path: str) -> Iterator[View]:
     for name, value in _entries(path):
         place = f"'{path}', sequence '{name}'"
         if name not in TEST_SEQUENCES:
-            raise UserError(f"{place} is not one of {', '.join(TEST_SEQUENCES)}: give P-STMO's file.")
+            raise UserError(
+                f"{place} is not one of {', '.join(TEST_SEQUENCES)}: give P-STMO's file."
+            )
         pixels, pose, valid = _npz_arrays(value, ("data_2d", "data_3d", "valid"), place)
         yield _view(name, name, 0, TEST_FPS, pixels, pose, valid != 0, place)
 
@@ -378,44 +462,80 @@ def _npz_arrays(entry: Any, names: tuple[str, ...], place: str) -> list[np.ndarr
     if missing:
         raise UserError(f"{place} lacks {missing[0]}: give P-STMO's file.")
     joints = H36M_17.num_joints
-    arrays = [_numbers(entry[name], (None, joints, axes), f"{place}, {name}") for name, axes in (("data_2d", 2), ("data_3d", 3))]
+    arrays = [
+        _numbers(entry[name], (None, joints, axes), f"{place}, {name}")
+        for name, axes in (("data_2d", 2), ("data_3d", 3))
+    ]
     if "valid" in names:
-        valid = entry["valid"].reshape(-1) if isinstance(entry["valid"], np.ndarray) else entry["valid"]
+        valid = (
+            entry["valid"].reshape(-1) if isinstance(entry["valid"], np.ndarray) else entry["valid"]
+        )
         arrays.append(_numbers(valid, (len(arrays[0]),), f"{place}, valid"))
     return arrays
 
 
 def _numbers(value: Any, shape: tuple[int | None, ...], place: str) -> np.ndarray:
-    """float64 of a shape, None standing for any length but zero, all of them numbers that a body or a picture may have."""
+    """float64 of a shape, None standing for any length but zero, all of them numbers that a body or
+    a picture may have.
+    """
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError, OverflowError):
         array = np.zeros(0)
-    fits = array.ndim == len(shape) and all(size == want or (want is None and size) for size, want in zip(array.shape, shape, strict=True))
+    fits = array.ndim == len(shape) and all(
+        size == want or (want is None and size)
+        for size, want in zip(array.shape, shape, strict=True)
+    )
     if not fits:
         wanted = ", ".join("frames" if want is None else str(want) for want in shape)
-        raise UserError(f"{place}: shape {list(array.shape)} where [{wanted}] is needed: copy or download the file again.")
+        raise UserError(
+            f"{place}: shape {list(array.shape)} where [{wanted}] is needed: copy or download the "
+            f"file again."
+        )
     bad = ~(np.abs(array) < LARGEST)  # NaN too
     if bad.any():
         frame = np.argwhere(bad)[0][0]
-        raise UserError(f"{place}: NaN, infinite or beyond {LARGEST:,.0f} in frame {frame}: copy or download the file again.")
+        raise UserError(
+            f"{place}: NaN, infinite or beyond {LARGEST:,.0f} in frame {frame}: copy or download "
+            f"the file again."
+        )
     return array
 
 
-def _view(subject: str, take: str, camera: int, fps: float, pixels: np.ndarray, pose: np.ndarray, valid: np.ndarray, place: str) -> View:
+def _view(
+    subject: str,
+    take: str,
+    camera: int,
+    fps: float,
+    pixels: np.ndarray,
+    pose: np.ndarray,
+    valid: np.ndarray,
+    place: str,
+) -> View:
     """A view from P-STMO's 17 joints, pixels and millimetres."""
     if len(pixels) != len(pose):
-        raise UserError(f"{place}: {len(pixels)} frames of 2D and {len(pose)} of 3D: copy or download the file again.")
+        raise UserError(
+            f"{place}: {len(pixels)} frames of 2D and {len(pose)} of 3D: copy or download the "
+            f"file again."
+        )
     if np.abs(pose).max() < 50:
-        raise UserError(f"{place}: no coordinate exceeds {np.abs(pose).max():.1f}, so these seem to be metres: give millimetres.")
+        raise UserError(
+            f"{place}: no coordinate exceeds {np.abs(pose).max():.1f}, so these seem to be "
+            f"metres: give millimetres."
+        )
     order = list(NPZ_TO_H36M)
     metres = (pose[:, order] / 1000).astype(np.float32)
     size = OUTDOORS[subject] if subject in OUTDOORS else (SIDE, SIDE)
-    return View(subject, take, camera, fps, size, pixels[:, order].astype(np.float32), metres, valid)
+    return View(
+        subject, take, camera, fps, size, pixels[:, order].astype(np.float32), metres, valid
+    )
 
 
 def make_record(view: View) -> dict[str, Any]:
-    """View -> record of `schema.sequence_features`; invalid frames stay as context, and do not count."""
+    """View -> record of `schema.sequence_features`.
+
+    Invalid frames stay as context, and do not count.
+    """
     return {
         "subject": view.subject,
         "action": view.take,

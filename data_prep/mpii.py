@@ -18,8 +18,11 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import MPII_16
 
 LAYOUT = {
-    "train_annotations": "annot/train.json", "test_annotations": "annot/valid.json", "train_images": "images", "test_images": "images",
-}  # fmt: skip
+    "train_annotations": "annot/train.json",
+    "test_annotations": "annot/valid.json",
+    "train_images": "images",
+    "test_images": "images",
+}
 HEAD_BOXES = "annot/gt_valid.mat"
 NO_HEAD_BOXES = "none"
 REACH = Reach(scale_factor=0.25, rotation_factor=30.0, half_body=False)
@@ -60,7 +63,8 @@ def convert(
       test_annotations: of the test persons.
       train_images: folder of the training photographs.
       test_images: folder of the test photographs.
-      head_boxes: MATLAB file for PCKh, of the test persons; None: HEAD_BOXES if it is there; "none": no head sizes.
+      head_boxes: MATLAB file for PCKh, of the test persons; None: HEAD_BOXES if it is there;
+        "none": no head sizes.
       splits: "train", "test" or both.
       scale_factor: as the six that follow: `annotations.check_options`.
       rotation_factor: degrees.
@@ -91,7 +95,8 @@ def convert(
     lists = {"train": (train_annotations, train_images), "test": (test_annotations, test_images)}
     lists = {split: lists[split] for split in options.splits}
     entries = {
-        split: annotations.read_json(os.path.join(source, name), f"--{split}-annotations") for split, (name, _) in lists.items()
+        split: annotations.read_json(os.path.join(source, name), f"--{split}-annotations")
+        for split, (name, _) in lists.items()
     }
     files = [name for name, _ in lists.values()]
     boxes_file = _head_boxes(source, head_boxes) if "test" in lists else None
@@ -109,10 +114,18 @@ def convert(
             elif split == "test":
                 notes.append("test: no head boxes, so that PCKh cannot be computed")
             found[split] = persons
-        pictures = photographs.look_at([
-            photographs.Folder(os.path.join(source, lists[split][1]), [person.file for person in persons], f"--{split}-images")
-            for split, persons in found.items()
-        ], out, skip_missing)  # fmt: skip
+        pictures = photographs.look_at(
+            [
+                photographs.Folder(
+                    os.path.join(source, lists[split][1]),
+                    [person.file for person in persons],
+                    f"--{split}-images",
+                )
+                for split, persons in found.items()
+            ],
+            out,
+            skip_missing,
+        )
         pairs = {}
         for (split, persons), stored in zip(found.items(), pictures, strict=True):
             used, turned = photographs.oriented(stored, _fit(persons), orientation)
@@ -124,12 +137,18 @@ def convert(
         return pairs, left_out, notes, {}
 
     sources = {name: records.sha256(os.path.join(source, name)) for name in files}
-    settings = {"name": "mpii", "images": {split: folder for split, (_, folder) in lists.items()}} | options.settings(list(lists))
+    settings = {
+        "name": "mpii",
+        "images": {split: folder for split, (_, folder) in lists.items()},
+    } | options.settings(list(lists))
     return annotations.recordset(out, sources, options, settings, MPII_16, load, workers)
 
 
-def from_annotation(center: np.ndarray, scale: float, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """MPII's convention -> ours (HRNet, mpii.py): the box moved down a little and padded, MATLAB's pixels from 1 counted from 0.
+def from_annotation(
+    center: np.ndarray, scale: float, joints: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """MPII's convention -> ours (HRNet, mpii.py): the box moved down a little and padded, MATLAB's
+    pixels from 1 counted from 0.
 
     Args:
       center: `[2]`, pixels from 1; x = -1: unknown.
@@ -157,26 +176,49 @@ def read_persons(entries: Any, path: str) -> list[Person]:
     Raises:
       UserError: another layout, or an entry without joints.
     """
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"'{path}' is no list of persons: give a file in the layout of HRNet's MPII annotations.")
+    if (
+        not isinstance(entries, list)
+        or not entries
+        or not all(isinstance(entry, dict) for entry in entries)
+    ):
+        raise UserError(
+            f"'{path}' is no list of persons: give a file in the layout of HRNet's MPII "
+            f"annotations."
+        )
     persons, image_ids = [], {}
     for index, entry in enumerate(entries):
         place = f"'{path}', entry {index}"
         for key in ("image", "center", "scale", "joints", "joints_vis"):
             if key not in entry:
-                raise UserError(f"{place} has no {key}: give annotations with {key}, which test.json lacks and valid.json has.")
+                raise UserError(
+                    f"{place} has no {key}: give annotations with {key}, which test.json lacks "
+                    f"and valid.json has."
+                )
         if not isinstance(entry["image"], str) or not entry["image"]:
-            raise UserError(f"{place}, image is {entry['image']!r} where a file name must be: repair the file or download it again.")
+            raise UserError(
+                f"{place}, image is {entry['image']!r} where a file name must be: repair the file "
+                f"or download it again."
+            )
         visible = annotations.numbers(entry["joints_vis"], (16,), f"{place}, joints_vis") > 0
         center, scale, joints = from_annotation(
             annotations.numbers(entry["center"], (2,), f"{place}, center"),
             float(annotations.numbers(entry["scale"], (), f"{place}, scale")),
             annotations.numbers(entry["joints"], (16, 2), f"{place}, joints"),
         )
-        persons.append(annotations.make_person(
-            file=entry["image"], image_id=image_ids.setdefault(entry["image"], len(image_ids)), person_id=index, center=center,
-            scale=scale, joints=joints, visible=visible, score=1.0, area=0.0, head_size=0.0,
-        ))
+        persons.append(
+            annotations.make_person(
+                file=entry["image"],
+                image_id=image_ids.setdefault(entry["image"], len(image_ids)),
+                person_id=index,
+                center=center,
+                scale=scale,
+                joints=joints,
+                visible=visible,
+                score=1.0,
+                area=0.0,
+                head_size=0.0,
+            )
+        )
     return persons
 
 
@@ -242,7 +284,10 @@ def _head_boxes(source: str, head_boxes: str | None) -> str | None:
         return name
     if head_boxes is None:
         return None
-    raise UserError(f"'{os.path.join(source, name)}' does not exist: put it there, or give --head-boxes {NO_HEAD_BOXES}.")
+    raise UserError(
+        f"'{os.path.join(source, name)}' does not exist: put it there, or give --head-boxes "
+        f"{NO_HEAD_BOXES}."
+    )
 
 
 def _places(persons: list[Person], official: gt_valid.HeadBoxes) -> np.ndarray | None:
@@ -260,8 +305,11 @@ def _places(persons: list[Person], official: gt_valid.HeadBoxes) -> np.ndarray |
     return np.asarray(places) if len(set(places)) == len(places) else None
 
 
-def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list[Person], list[str]]:
-    """Adds the head sizes of gt_valid.mat, by whose joints PCKh goes, after checking that it is about the same persons.
+def with_head_boxes(
+    persons: list[Person], path: str, listed: str
+) -> tuple[list[Person], list[str]]:
+    """Adds the head sizes of gt_valid.mat, by whose joints PCKh goes, after checking that it is
+    about the same persons.
 
     Args:
       persons: of the test list, in its order.
@@ -286,14 +334,20 @@ def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list
             )
             official = official.samples(places)
     if len(official.joints) != len(persons):
-        raise UserError(f"'{path}' has {len(official.joints):,} samples and '{listed}' has {len(persons):,} persons: {remedy}.")
+        raise UserError(
+            f"'{path}' has {len(official.joints):,} samples and '{listed}' has {len(persons):,} "
+            f"persons: {remedy}."
+        )
     visible = np.stack([person.visible for person in persons])
-    distance = np.linalg.norm(np.stack([person.joints for person in persons]) - official.joints, axis=-1)
+    distance = np.linalg.norm(
+        np.stack([person.joints for person in persons]) - official.joints, axis=-1
+    )
     wrong = (visible & official.labelled & (distance > SAME_JOINT)) | (visible != official.labelled)
     if wrong.mean() > MISMATCH:
         first = int(np.flatnonzero(wrong.any(1))[0])
         raise UserError(
-            f"'{path}' does not match '{listed}': {wrong.sum():,} of {wrong.size:,} joints differ, the first in sample {first}: {remedy}."
+            f"'{path}' does not match '{listed}': {wrong.sum():,} of {wrong.size:,} joints "
+            f"differ, the first in sample {first}: {remedy}."
         )
     notes += (
         [
@@ -304,7 +358,11 @@ def with_head_boxes(persons: list[Person], path: str, listed: str) -> tuple[list
         else []
     )
     merged = [
-        annotations.make_person(**vars(person) | {"joints": place, "visible": labelled, "head_size": float(size)})
-        for person, place, labelled, size in zip(persons, official.joints, official.labelled, official.head_size, strict=True)
+        annotations.make_person(
+            **vars(person) | {"joints": place, "visible": labelled, "head_size": float(size)}
+        )
+        for person, place, labelled, size in zip(
+            persons, official.joints, official.labelled, official.head_size, strict=True
+        )
     ]
     return merged, notes

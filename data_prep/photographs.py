@@ -1,6 +1,8 @@
-"""Photographs of a data set: looked at before anything is written, then cut to the region that a person's crops can reach.
+"""Photographs of a data set: looked at before anything is written, then cut to the region that a
+person's crops can reach.
 
-No checksum of a photograph is kept: records hold the bytes that were cut from it, and the metadata the checksums of the records.
+No checksum of a photograph is kept: records hold the bytes that were cut from it, and the metadata
+  the checksums of the records.
 """
 
 import concurrent.futures
@@ -17,10 +19,16 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds, pictures
 
 Region = tuple[int, int, int, int]
-# A cut region is encoded once more. Quality 95 without colour subsampling is off by 1.7 grey levels in the mean on COCO's photographs
-# (1.0 in crops of 64 and 256 pixels), and takes a third of the bytes of PNG and of the whole files, and 0.4 of their time to decode
+# A cut region is encoded once more. Quality 95 without colour subsampling is off by 1.7 grey levels
+# in the mean on COCO's photographs (1.0 in crops of 64 and 256 pixels), and takes a third of the
+# bytes of PNG and of the whole files, and 0.4 of their time to decode
 # (benchmarks/region_encoding.py).
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+JPEG = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    95,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
 ENCODINGS = ("jpeg", "png")
 NAMED = 10  # of many files with the same fault so many are named
 MISSING_FILE = "missing_photographs.txt"  # beside the records' folder: all of them
@@ -28,7 +36,9 @@ THREADS = 16  # which wait for the disk
 
 
 class Folder(NamedTuple):
-    """A folder, the files that are wanted of it (one may be named twice), and the option that names the folder, for messages."""
+    """A folder, the files that are wanted of it (one may be named twice), and the option that names
+    the folder, for messages.
+    """
 
     path: str
     names: list[str]
@@ -96,7 +106,8 @@ ORIENTATIONS = ("exif", "ignore")
 
 
 def look_at(folders: list[Folder], out: str, skip_missing: bool) -> list[dict[str, Photograph]]:
-    """Reads the header of every photograph, so that a fault in one is known before hours are spent on the others.
+    """Reads the header of every photograph, so that a fault in one is known before hours are spent
+    on the others.
 
     Args:
       folders: with the photographs.
@@ -107,15 +118,22 @@ def look_at(folders: list[Folder], out: str, skip_missing: bool) -> list[dict[st
       Name -> photograph, folder by folder.
 
     Raises:
-      UserError: no such folder; a name that leads out of it; photographs that are missing, or that are none (with their count).
+      UserError: no such folder; a name that leads out of it; photographs that are missing, or that
+        are none (with their count).
     """
     folders = [folder._replace(names=list(dict.fromkeys(folder.names))) for folder in folders]
     for folder, names, option in folders:
         if not os.path.isdir(folder):
-            raise UserError(f"'{folder}', which should hold {len(names):,} photographs, is not a folder: put it there or give {option}.")
+            raise UserError(
+                f"'{folder}', which should hold {len(names):,} photographs, is not a folder: put "
+                f"it there or give {option}."
+            )
         for name in names:
             if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
-                raise UserError(f"The photograph '{name}' lies outside '{folder}' by its name: repair the annotations.")
+                raise UserError(
+                    f"The photograph '{name}' lies outside '{folder}' by its name: repair the "
+                    f"annotations."
+                )
     with concurrent.futures.ThreadPoolExecutor(THREADS) as executor:
         there = [list(executor.map(os.path.isfile, _paths(folder))) for folder in folders]
         if not (skip_missing and all(any(found) for found in there)):
@@ -126,15 +144,26 @@ def look_at(folders: list[Folder], out: str, skip_missing: bool) -> list[dict[st
             )
             for folder, found in zip(folders, there, strict=True)
         ]
-        found = [list(executor.map(_read_header, _paths(folder), folder.names)) for folder in folders]
+        found = [
+            list(executor.map(_read_header, _paths(folder), folder.names)) for folder in folders
+        ]
     for folder, headers in zip(folders, found, strict=True):
-        unreadable = [(name, one) for name, one in zip(folder.names, headers, strict=True) if isinstance(one, str)]
+        unreadable = [
+            (name, one)
+            for name, one in zip(folder.names, headers, strict=True)
+            if isinstance(one, str)
+        ]
         if unreadable:
             raise UserError(
-                f"{len(unreadable):,} of {len(folder.names):,} photographs in '{folder.path}' cannot be read "
-                f"({_some([name for name, _ in unreadable])}; {unreadable[0][1]}): copy or download them again."
+                f"{len(unreadable):,} of {len(folder.names):,} photographs in '{folder.path}' "
+                f"cannot be read "
+                f"({_some([name for name, _ in unreadable])}; {unreadable[0][1]}): copy or "
+                f"download them again."
             )
-    return [dict(zip(folder.names, headers, strict=True)) for folder, headers in zip(folders, found, strict=True)]
+    return [
+        dict(zip(folder.names, headers, strict=True))
+        for folder, headers in zip(folders, found, strict=True)
+    ]
 
 
 def _paths(folder: Folder) -> list[str]:
@@ -142,12 +171,17 @@ def _paths(folder: Folder) -> list[str]:
 
 
 def _refuse_missing(folders: list[Folder], there: list[list[bool]], out: str) -> None:
-    """Raises UserError with the first of the missing photographs, and writes the list of all beside `out`."""
+    """Raises UserError with the first of the missing photographs, and writes the list of all beside
+    `out`.
+    """
     lacking, options, everything = [], [], []
     for folder, found in zip(folders, there, strict=True):
         missing = [name for name, one in zip(folder.names, found, strict=True) if not one]
         if missing:
-            lacking.append(f"{len(missing):,} of {len(folder.names):,} photographs are missing in '{folder.path}' ({_some(missing)})")
+            lacking.append(
+                f"{len(missing):,} of {len(folder.names):,} photographs are missing in "
+                f"'{folder.path}' ({_some(missing)})"
+            )
             options.append(folder.option)
             everything += [os.path.join(folder.path, name) for name in missing]
     if not everything:
@@ -168,11 +202,15 @@ def _refuse_missing(folders: list[Folder], there: list[list[bool]], out: str) ->
 
 
 def conversions(photographs: list[Photograph]) -> list[str]:
-    """What of the photographs is not in ordinary colours, counted: they become RGB as OpenCV, and so HRNet's loader, makes them."""
+    """What of the photographs is not in ordinary colours, counted.
+
+    They become RGB as OpenCV, and so HRNet's loader, makes them.
+    """
     modes = [photograph.mode for photograph in photographs if photograph.mode != "RGB"]
     titles = {"L": "greyscale", "CMYK": "CMYK"}
     return [
-        f"{modes.count(mode):,} {titles[mode] if mode in titles else f'Pillow mode {mode}'} photographs were converted to RGB"
+        f"{modes.count(mode):,} {titles[mode] if mode in titles else f'Pillow mode {mode}'} "
+        f"photographs were converted to RGB"
         for mode in sorted(set(modes))
     ]
 
@@ -225,7 +263,8 @@ def oriented(
 
 
 def cut(photograph: Photograph, region: Region, encoding: str) -> bytes:
-    """The region of a photograph as an encoded file: cut, never scaled, and encoded at most once more.
+    """The region of a photograph as an encoded file: cut, never scaled, and encoded at most once
+    more.
 
     Args:
       photograph: looked at before.
@@ -233,7 +272,8 @@ def cut(photograph: Photograph, region: Region, encoding: str) -> bytes:
       encoding: "jpeg" (quality 95, 4:4:4) or "png" (lossless).
 
     Returns:
-      The file's own bytes where the region is the whole of an ordinary JPEG, otherwise a new encoding.
+      The file's own bytes where the region is the whole of an ordinary JPEG, otherwise a new
+      encoding.
 
     Raises:
       UserError: the file is damaged.
@@ -267,7 +307,9 @@ def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
     except (OSError, cv2.error) as error:
         fault = str(error).strip()
     if fault is not None:
-        raise UserError(f"Photograph '{photograph.path}' is damaged ({fault}): copy or download it again.")
+        raise UserError(
+            f"Photograph '{photograph.path}' is damaged ({fault}): copy or download it again."
+        )
     return encoded, np.ascontiguousarray(
         _TURNS[photograph.orientation](picture)
     ) if photograph.is_turned else picture

@@ -1,4 +1,7 @@
-"""Writes a data set of records: parallel over shards, restartable, the same bytes for the same input."""
+"""Writes a data set of records.
+
+Parallel over shards, restartable, the same bytes for the same input.
+"""
 
 import concurrent.futures
 import contextlib
@@ -28,7 +31,8 @@ from kdpose_jax.untrusted.documents import load_json
 # Says what a folder without metadata.json is being made from; deleted when the data set is whole.
 UNFINISHED_FILE = "unfinished.json"
 BLOCK_BYTES = 8 * 2**20  # read at once for a checksum: in a bucket each is a request
-# At least this many shards per split, for as many workers and hosts; more when a shard would exceed about 35 MB.
+# At least this many shards per split, for as many workers and hosts; more when a shard would exceed
+# about 35 MB.
 MIN_SHARDS = 8
 PER_SHARD = {schema.SEQUENCES.name: 100_000, schema.PERSONS.name: 500}
 SECONDS_BETWEEN_LINES = 10.0
@@ -43,8 +47,10 @@ class Recordset:
       skeleton: key of `skeletons.SKELETONS`.
       keypoints: origin of the 2D joints ("gt", "annotations", the detector's name).
       generated: whether the input was generated rather than recorded.
-      items: split -> items, one per record, in the order of the records; an item of sequences has an attribute `frames`.
-      make_record: item -> record of `schema.features_of`; a top-level function, since workers call it.
+      items: split -> items, one per record, in the order of the records; an item of sequences has
+        an attribute `frames`.
+      make_record: item -> record of `schema.features_of`; a top-level function, since workers call
+        it.
       left_out: what of the input is not in the data set, and why.
       described: further entries of the metadata, those of `kind.keys`; the writer fills in "files".
       files: name -> content of what lies beside the shards.
@@ -67,7 +73,11 @@ class Recordset:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What is in the folder now: split -> (records, size in `unit`), bytes, and the seconds it took (zero if nothing was written)."""
+    """What is in the folder now.
+
+    Split -> (records, size in `unit`), bytes, and the seconds it took (zero if nothing was
+    written).
+    """
 
     out: str
     unit: str
@@ -96,9 +106,15 @@ def sha256(path: epath.PathLike) -> str:
 
 
 def write_recordset(
-    out: str, kind: schema.Kind, sources: dict[str, str], settings: dict[str, Any], load: Callable[[], Recordset], workers: int
+    out: str,
+    kind: schema.Kind,
+    sources: dict[str, str],
+    settings: dict[str, Any],
+    load: Callable[[], Recordset],
+    workers: int,
 ) -> Summary:
-    """Writes `load()` into `out`; goes on where an earlier run stopped, and does nothing if it is done already.
+    """Writes `load()` into `out`; goes on where an earlier run stopped, and does nothing if it is
+    done already.
 
     Args:
       out: folder, made if needed; may be in a bucket.
@@ -112,10 +128,16 @@ def write_recordset(
       The summary.
 
     Raises:
-      UserError: `out` holds something else, the disk is full or not writable, or a worker was killed.
+      UserError: `out` holds something else, the disk is full or not writable, or a worker was
+        killed.
     """
     started = time.monotonic()
-    identity = {"kind": kind.name, "schema_version": schema.SCHEMA_VERSION, "sources": sources, "settings": settings}
+    identity = {
+        "kind": kind.name,
+        "schema_version": schema.SCHEMA_VERSION,
+        "sources": sources,
+        "settings": settings,
+    }
     if _is_finished(out, identity):
         _remove_leftovers(out)
         return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
@@ -129,7 +151,9 @@ def write_recordset(
         planned = [
             shard
             for split, items in recordset.items.items()
-            for shard in _plan_shards(split, items, [recordset.size(item) for item in items], PER_SHARD[kind.name])
+            for shard in _plan_shards(
+                split, items, [recordset.size(item) for item in items], PER_SHARD[kind.name]
+            )
         ]
         _write_shards(out, planned, recordset, workers)
         for name, content in recordset.files.items():
@@ -141,7 +165,10 @@ def write_recordset(
 
 
 def _is_finished(out: str, identity: dict[str, Any]) -> bool:
-    """Whether `out` is this data set, whole; raises UserError if it is, or is becoming, anything else."""
+    """Whether `out` is this data set, whole.
+
+    Raises UserError if it is, or is becoming, anything else.
+    """
     folder = epath.Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
@@ -155,18 +182,28 @@ def _is_finished(out: str, identity: dict[str, Any]) -> bool:
             found = load_json(path)
             different = [key for key in identity if found[key] != identity[key]]
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"'{path}' is damaged ({type(error).__name__}: {error}): delete '{out}' or give another --out.") from error
+            raise UserError(
+                f"'{path}' is damaged ({type(error).__name__}: {error}): delete '{out}' or give "
+                f"another --out."
+            ) from error
         if different:
             state = "already holds" if finished else "holds a part of"
             raise UserError(
-                f"'{out}' {state} a data set made from other input (differs in {', '.join(different)}): give another --out or delete it."
+                f"'{out}' {state} a data set made from other input (differs in "
+                f"{', '.join(different)}): give another --out or delete it."
             )
         return finished
-    raise UserError(f"'{out}' holds other files and no data set, and nothing is written among them: give another --out.")
+    raise UserError(
+        f"'{out}' holds other files and no data set, and nothing is written among them: give "
+        f"another --out."
+    )
 
 
 def _plan_shards(split: str, items: list[Any], sizes: list[int], per_shard: int) -> list[_Shard]:
-    """Cuts the items, in order, into shards of about equal size; depends on nothing but the items."""
+    """Cuts the items, in order, into shards of about equal size.
+
+    Depends on nothing but the items.
+    """
     ends = np.cumsum(sizes)
     count = min(len(items), max(MIN_SHARDS, math.ceil(ends[-1] / per_shard)))
     cuts = [0]
@@ -175,7 +212,9 @@ def _plan_shards(split: str, items: list[Any], sizes: list[int], per_shard: int)
         cuts.append(min(max(cut, cuts[-1] + 1), len(items) - (count - index)))  # no shard is empty
     cuts.append(len(items))
     return [
-        _Shard(split, schema.shard_name(split, index, count), items[start:end], sum(sizes[start:end]))
+        _Shard(
+            split, schema.shard_name(split, index, count), items[start:end], sum(sizes[start:end])
+        )
         for index, (start, end) in enumerate(itertools.pairwise(cuts))
     ]
 
@@ -189,9 +228,27 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
     done = total - sum(shard.size for shard in pending)
     kind = recordset.kind
     if done:
-        print(f"{out}: {len(planned) - len(pending)} of {len(planned)} shards are there from an earlier run", flush=True)
-    calls = [(str(epath.Path(out) / shard.name), shard.items, recordset.make_record, kind.name, num_joints) for shard in pending]
-    finish = (out, kind.name, num_joints, [(shard.split, shard.name, len(shard.items)) for shard in planned])
+        print(
+            f"{out}: {len(planned) - len(pending)} of {len(planned)} shards are there from an "
+            f"earlier run",
+            flush=True,
+        )
+    calls = [
+        (
+            str(epath.Path(out) / shard.name),
+            shard.items,
+            recordset.make_record,
+            kind.name,
+            num_joints,
+        )
+        for shard in pending
+    ]
+    finish = (
+        out,
+        kind.name,
+        num_joints,
+        [(shard.split, shard.name, len(shard.items)) for shard in planned],
+    )
     with progress(total, done, kind.unit, "written") as advance:
         if min(workers, len(pending)) <= 1:  # needs no process of its own
             for shard, call in zip(pending, calls, strict=True):
@@ -202,8 +259,13 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
         # spawn: a forked copy of a process in which JAX or TensorFlow has started threads can hang.
         context = multiprocessing.get_context("spawn")
         count = min(workers, len(pending))
-        with concurrent.futures.ProcessPoolExecutor(count, mp_context=context, initializer=shards.end_with_parent) as executor:
-            writes = {executor.submit(shards.write_shard, *call): shard for shard, call in zip(pending, calls, strict=True)}
+        with concurrent.futures.ProcessPoolExecutor(
+            count, mp_context=context, initializer=shards.end_with_parent
+        ) as executor:
+            writes = {
+                executor.submit(shards.write_shard, *call): shard
+                for shard, call in zip(pending, calls, strict=True)
+            }
             try:
                 for write in concurrent.futures.as_completed(writes):
                     write.result()
@@ -214,11 +276,22 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
                 raise
 
 
-def _metadata(out: str, identity: dict[str, Any], recordset: Recordset, planned: list[_Shard]) -> dict[str, Any]:
-    """The content of metadata.json. The shards' checksums stand for all input, photographs too, of which `sources` names none."""
+def _metadata(
+    out: str, identity: dict[str, Any], recordset: Recordset, planned: list[_Shard]
+) -> dict[str, Any]:
+    """The content of metadata.json.
+
+    The shards' checksums stand for all input, photographs too, of which `sources` names none.
+    """
     splits = {}
     with concurrent.futures.ThreadPoolExecutor() as executor:
-        checksums = dict(zip(planned, executor.map(lambda shard: sha256(epath.Path(out) / shard.name), planned), strict=True))
+        checksums = dict(
+            zip(
+                planned,
+                executor.map(lambda shard: sha256(epath.Path(out) / shard.name), planned),
+                strict=True,
+            )
+        )
     for split in recordset.items:
         members = [shard for shard in planned if shard.split == split]
         splits[split] = {
@@ -228,9 +301,14 @@ def _metadata(out: str, identity: dict[str, Any], recordset: Recordset, planned:
         }
         if recordset.kind is schema.SEQUENCES:
             splits[split]["frames"] = sum(shard.size for shard in members)
-    described = {field: getattr(recordset, field) for field in ("skeleton", "keypoints", "generated", "left_out")}
+    described = {
+        field: getattr(recordset, field)
+        for field in ("skeleton", "keypoints", "generated", "left_out")
+    }
     if "files" in recordset.kind.keys:
-        described["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in recordset.files.items()}
+        described["files"] = {
+            name: hashlib.sha256(content).hexdigest() for name, content in recordset.files.items()
+        }
     return identity | described | recordset.described | {"splits": splits}
 
 
@@ -267,9 +345,12 @@ def _storage_errors(out: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"The disk is full at '{out}': make room and run the same command again (finished shards are kept), or give another --out."
+                f"The disk is full at '{out}': make room and run the same command again (finished "
+                f"shards are kept), or give another --out."
             ) from error
-        raise UserError(f"'{out}' cannot be written ({error.strerror or error}): give another --out.") from error
+        raise UserError(
+            f"'{out}' cannot be written ({error.strerror or error}): give another --out."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -279,14 +360,20 @@ def process_errors() -> Iterator[None]:
         yield
     except concurrent.futures.process.BrokenProcessPool as error:
         raise UserError(
-            "A worker process was ended from outside (out of memory?): run the same command again with fewer --workers."
+            "A worker process was ended from outside (out of memory?): run the same command again "
+            "with fewer --workers."
         ) from error
 
 
 @contextlib.contextmanager
 def progress(total: int, done: int, unit: str, verb: str) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes what is `verb` (written, read), in `unit`: a bar on a terminal, otherwise a line now and then."""
-    with tqdm.tqdm(total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+    """Yields a function that takes what is `verb` (written, read), in `unit`.
+
+    A bar on a terminal, otherwise a line now and then.
+    """
+    with tqdm.tqdm(
+        total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty()
+    ) as bar:
         state = {"done": done, "line": time.monotonic()}
 
         def advance(written: int) -> None:

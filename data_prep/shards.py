@@ -1,4 +1,7 @@
-"""What a worker process does: writes one shard, or the metadata of tfds. TensorFlow is imported here and only in workers' calls."""
+"""What a worker process does.
+
+Writes one shard, or the metadata of tfds. TensorFlow is imported here and only in workers' calls.
+"""
 
 import contextlib
 import errno
@@ -17,7 +20,13 @@ from kdpose_jax import buckets, files
 from kdpose_jax.data import schema
 
 
-def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[str, Any]], kind: str, num_joints: int) -> None:
+def write_shard(
+    path: str,
+    items: list[Any],
+    make_record: Callable[[Any], dict[str, Any]],
+    kind: str,
+    num_joints: int,
+) -> None:
     """Writes one shard under a temporary name and renames it when it is whole.
 
     Args:
@@ -38,7 +47,8 @@ def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[s
         with _file_errors(), tf.io.TFRecordWriter(str(partial)) as writer:
             for item in items:
                 example = tf.train.Example.FromString(features.serialize_example(make_record(item)))
-                # tfds leaves the order of the fields to chance; the same input shall give the same bytes.
+                # tfds leaves the order of the fields to chance; the same input shall give the same
+                # bytes.
                 writer.write(example.SerializeToString(deterministic=True))
         if not buckets.is_bucket(path):
             with open(partial, "rb") as file:
@@ -52,10 +62,15 @@ def write_shard(path: str, items: list[Any], make_record: Callable[[Any], dict[s
 
 
 def end_with_parent() -> None:
-    """Makes a worker process end when its parent does, however that ends; without it, those of a killed run would stay for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a Ctrl-C, which all processes of a terminal get, the parent speaks
+    """Makes a worker process end when its parent does, however that ends.
+
+    Without it, those of a killed run would stay for ever.
+    """
+    # Of a Ctrl-C, which all processes of a terminal get, the parent speaks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # with which a pool ends its workers; the parent had it blocked
+    # With which a pool ends its workers; the parent had it blocked.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def watch() -> None:
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
@@ -64,8 +79,11 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
-def write_tfds_metadata(out: str, kind: str, num_joints: int, shards: list[tuple[str, str, int]]) -> None:
-    """Writes features.json and dataset_info.json, so that `tfds.builder_from_directory(out)` opens the folder.
+def write_tfds_metadata(
+    out: str, kind: str, num_joints: int, shards: list[tuple[str, str, int]]
+) -> None:
+    """Writes features.json and dataset_info.json, so that `tfds.builder_from_directory(out)` opens
+    the folder.
 
     Args:
       out: the folder.
@@ -82,15 +100,21 @@ def write_tfds_metadata(out: str, kind: str, num_joints: int, shards: list[tuple
         template = tfds.core.ShardedFileTemplate(
             data_dir=out, template=schema.FILENAME_TEMPLATE, split=split, filetype_suffix="tfrecord"
         )
-        infos.append(tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[records for _, records in members],
-            num_bytes=sum((epath.Path(out) / name).stat().length for name, _ in members),
-            filename_template=template,
-        ))
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[records for _, records in members],
+                num_bytes=sum((epath.Path(out) / name).stat().length for name, _ in members),
+                filename_template=template,
+            )
+        )
     with _file_errors():
         tfds.folder_dataset.write_metadata(
-            data_dir=out, features=features, split_infos=infos, filename_template=schema.FILENAME_TEMPLATE, check_data=False
+            data_dir=out,
+            features=features,
+            split_infos=infos,
+            filename_template=schema.FILENAME_TEMPLATE,
+            check_data=False,
         )
 
 

@@ -1,4 +1,6 @@
-"""Generated motion seen by four cameras and an imperfect detector -> the same records as recorded motion. All of it is our own design."""
+"""Generated motion seen by four cameras and an imperfect detector -> the same records as recorded
+motion. All of it is our own design.
+"""
 
 import dataclasses
 import json
@@ -20,11 +22,34 @@ ARGUMENTS = (
     ("test_subjects", 2, "number of test subjects"),
     ("takes", 1, "takes of each of the six actions by every subject"),
     ("frames", 500, "frames per take, 50 per second"),
-    ("noise", 0.01, "error of the 2D joints in screen units (the picture is 2 wide); 0: exact projections"),
+    (
+        "noise",
+        0.01,
+        "error of the 2D joints in screen units (the picture is 2 wide); 0: exact projections",
+    ),
     ("seed", 0, "everything random follows from it"),
 )
-# How much worse or better than average a detector finds each joint of H36M_17, in the order of its joints.
-JOINT_NOISE = (0.6, 0.85, 0.95, 1.3, 0.85, 0.95, 1.3, 0.7, 0.6, 0.7, 0.8, 0.8, 1.1, 1.5, 0.8, 1.1, 1.5)
+# How much worse or better than average a detector finds each joint of H36M_17, in the order of its
+# joints.
+JOINT_NOISE = (
+    0.6,
+    0.85,
+    0.95,
+    1.3,
+    0.85,
+    0.95,
+    1.3,
+    0.7,
+    0.6,
+    0.7,
+    0.8,
+    0.8,
+    1.1,
+    1.5,
+    0.8,
+    1.1,
+    1.5,
+)
 NUM_CAMERAS = 4
 
 
@@ -42,7 +67,14 @@ class View:
 
 
 def convert(
-    out: str, train_subjects: int, test_subjects: int, takes: int, frames: int, noise: float, seed: int, workers: int
+    out: str,
+    train_subjects: int,
+    test_subjects: int,
+    takes: int,
+    frames: int,
+    noise: float,
+    seed: int,
+    workers: int,
 ) -> records.Summary:
     """Generates a data set; the settings are explained in ARGUMENTS.
 
@@ -52,21 +84,46 @@ def convert(
     Raises:
       UserError: a setting is out of range, or `out` cannot be used.
     """
-    settings = dict(train_subjects=train_subjects, test_subjects=test_subjects, takes=takes, frames=frames, noise=noise, seed=seed)
+    settings = dict(
+        train_subjects=train_subjects,
+        test_subjects=test_subjects,
+        takes=takes,
+        frames=frames,
+        noise=noise,
+        seed=seed,
+    )
     for name in ("train_subjects", "test_subjects", "takes", "frames"):
         if settings[name] < 1:
             raise UserError(f"--{name.replace('_', '-')} {settings[name]} must be at least 1.")
     if not 0 <= noise < 1 or seed < 0:
-        raise UserError(f"--noise {noise} must be from 0 to below 1 (screen units), and --seed {seed} not negative.")
+        raise UserError(
+            f"--noise {noise} must be from 0 to below 1 (screen units), and --seed {seed} not "
+            f"negative."
+        )
 
     def load() -> records.Recordset:
         names = [f"G{number}" for number in range(1, train_subjects + test_subjects + 1)]
         splits = {"train": names[:train_subjects], "test": names[train_subjects:]}
-        items = {split: _views(subjects, takes, frames, noise, seed) for split, subjects in splits.items()}
+        items = {
+            split: _views(subjects, takes, frames, noise, seed)
+            for split, subjects in splits.items()
+        }
         keypoints = "generated" if noise else "gt"
-        return records.Recordset(schema.SEQUENCES, H36M_17.name, keypoints, True, items, make_record, [], {"fps": motion.FPS}, {})
+        return records.Recordset(
+            schema.SEQUENCES,
+            H36M_17.name,
+            keypoints,
+            True,
+            items,
+            make_record,
+            [],
+            {"fps": motion.FPS},
+            {},
+        )
 
-    return records.write_recordset(out, schema.SEQUENCES, {}, {"name": "synthetic"} | settings, load, workers)
+    return records.write_recordset(
+        out, schema.SEQUENCES, {}, {"name": "synthetic"} | settings, load, workers
+    )
 
 
 def make_record(view: View) -> dict[str, Any]:
@@ -78,7 +135,8 @@ def record_of(view: Any, pose_world: np.ndarray) -> dict[str, Any]:
     """What a camera of the studio, and the detector behind it, see of a take.
 
     Args:
-      view: whose `subject`, `action`, `take`, `index`, `noise`, `seed` and `frames` are read, as of `View`.
+      view: whose `subject`, `action`, `take`, `index`, `noise`, `seed` and `frames` are read, as of
+        `View`.
       pose_world: `[F, 17, 3]` float64 metres, world.
 
     Returns:
@@ -101,13 +159,24 @@ def record_of(view: Any, pose_world: np.ndarray) -> dict[str, Any]:
 
 
 def world_pose(view: View) -> np.ndarray:
-    """The take that a view looks at, `[F, 17, 3]` float64 metres, world; the same for every camera."""
+    """The take that a view looks at, `[F, 17, 3]` float64 metres, world.
+
+    The same for every camera.
+    """
     bones = motion.body(generator(view.seed, view.subject))
-    return motion.generate(generator(view.seed, view.subject, view.take), motion.ACTIONS[view.action], bones, view.frames)
+    return motion.generate(
+        generator(view.seed, view.subject, view.take),
+        motion.ACTIONS[view.action],
+        bones,
+        view.frames,
+    )
 
 
 def studio_cameras(subject: str, seed: int) -> list[Camera]:
-    """Four cameras in the corners of a studio, looking at its middle; a little different for every subject, like Human3.6M's."""
+    """Four cameras in the corners of a studio, looking at its middle.
+
+    A little different for every subject, like Human3.6M's.
+    """
     rng = generator(seed, subject, "cameras")
     placed = []
     for index in range(NUM_CAMERAS):
@@ -119,19 +188,38 @@ def studio_cameras(subject: str, seed: int) -> list[Camera]:
         right = np.cross(forward, [0, 0, 1])
         right /= np.linalg.norm(right)
         axes = np.stack([right, np.cross(forward, right), forward], axis=1)
-        intrinsic = np.asarray([1147, 1146, 512, 506, -0.2, 0.24, 0, -0.0005, -0.0015]) + rng.normal(0, 1, 9) * [2, 2, 4, 5, 0, 0, 0, 0, 0]
-        placed.append(Camera(1000, 1002 if index % 3 == 0 else 1000, intrinsic, cameras.quaternion_from_matrix(axes), position))
+        intrinsic = np.asarray(
+            [1147, 1146, 512, 506, -0.2, 0.24, 0, -0.0005, -0.0015]
+        ) + rng.normal(0, 1, 9) * [2, 2, 4, 5, 0, 0, 0, 0, 0]
+        placed.append(
+            Camera(
+                1000,
+                1002 if index % 3 == 0 else 1000,
+                intrinsic,
+                cameras.quaternion_from_matrix(axes),
+                position,
+            )
+        )
     return placed
 
 
 def write_videopose3d_files(
-    folder: str, name: str, subjects: tuple[str, ...], test_subjects: tuple[str, ...], num_joints: int,
-    tables: dict[str, list[Camera]] | None, takes: int, frames: int, noise: float, seed: int,
+    folder: str,
+    name: str,
+    subjects: tuple[str, ...],
+    test_subjects: tuple[str, ...],
+    num_joints: int,
+    tables: dict[str, list[Camera]] | None,
+    takes: int,
+    frames: int,
+    noise: float,
+    seed: int,
 ) -> None:
     """Writes generated motion as VideoPose3D's npz files, to try the converter without a data set.
 
     Args:
-      folder: gets data_3d_<name>.npz, data_2d_<name>_gt.npz, data_2d_<name>_generated.npz, cameras.json and meta.json.
+      folder: gets data_3d_<name>.npz, data_2d_<name>_gt.npz, data_2d_<name>_generated.npz,
+        cameras.json and meta.json.
       name: of the data set.
       subjects: names of all subjects.
       test_subjects: those that meta.json names.
@@ -149,21 +237,41 @@ def write_videopose3d_files(
         positions[subject], exact[subject], noisy[subject] = {}, {}, {}
         for view in _views([subject], takes, frames, noise, seed)[::NUM_CAMERAS]:
             world = world_pose(view).astype(np.float32)
-            poses = [cameras.world_to_camera(world.astype(np.float64), camera.orientation, camera.translation) for camera in placed]
+            poses = [
+                cameras.world_to_camera(
+                    world.astype(np.float64), camera.orientation, camera.translation
+                )
+                for camera in placed
+            ]
             views = [dataclasses.replace(view, index=index) for index in range(len(placed))]
             clear = dataclasses.replace(view, noise=0.0)
-            exact[subject][view.take] = [_detect_view(clear, *parts) for parts in zip(poses, placed, strict=True)]
-            noisy[subject][view.take] = [_detect_view(*parts) for parts in zip(views, poses, placed, strict=True)]
+            exact[subject][view.take] = [
+                _detect_view(clear, *parts) for parts in zip(poses, placed, strict=True)
+            ]
+            noisy[subject][view.take] = [
+                _detect_view(*parts) for parts in zip(views, poses, placed, strict=True)
+            ]
             positions[subject][view.take] = world
             if num_joints == 32:
                 positions[subject][view.take] = np.zeros((frames, 32, 3), np.float32)
                 positions[subject][view.take][:, H36M_32_TO_17, :] = world
-    symmetry = {"layout_name": "h36m", "num_joints": 17, "keypoints_symmetry": [list(H36M_17.left), list(H36M_17.right)]}
+    symmetry = {
+        "layout_name": "h36m",
+        "num_joints": 17,
+        "keypoints_symmetry": [list(H36M_17.left), list(H36M_17.right)],
+    }
     os.makedirs(folder, exist_ok=True)
     np.savez_compressed(os.path.join(folder, f"data_3d_{name}.npz"), positions_3d=positions)
     for keypoints, joints in (("gt", exact), ("generated", noisy)):
-        np.savez_compressed(os.path.join(folder, f"data_2d_{name}_{keypoints}.npz"), positions_2d=joints, metadata=symmetry)
-    for file_name, content in (("cameras.json", table), ("meta.json", {"test_subjects": list(test_subjects)})):
+        np.savez_compressed(
+            os.path.join(folder, f"data_2d_{name}_{keypoints}.npz"),
+            positions_2d=joints,
+            metadata=symmetry,
+        )
+    for file_name, content in (
+        ("cameras.json", table),
+        ("meta.json", {"test_subjects": list(test_subjects)}),
+    ):
         with open(os.path.join(folder, file_name), "w", encoding="utf-8") as file:
             json.dump(content, file)
 
@@ -171,14 +279,24 @@ def write_videopose3d_files(
 def _views(subjects: list[str], takes: int, frames: int, noise: float, seed: int) -> list[View]:
     """Every view of every take, in order."""
     return [
-        View(subject, action, action if take == 0 else f"{action} {take}", index, frames, noise, seed)
-        for subject in subjects for action in motion.ACTIONS for take in range(takes) for index in range(NUM_CAMERAS)
+        View(
+            subject, action, action if take == 0 else f"{action} {take}", index, frames, noise, seed
+        )
+        for subject in subjects
+        for action in motion.ACTIONS
+        for take in range(takes)
+        for index in range(NUM_CAMERAS)
     ]
 
 
 def _detect_view(view: View, pose: np.ndarray, camera: Camera) -> np.ndarray:
     """What the detector finds in a view."""
-    return detect(pose, camera, view.noise, generator(view.seed, view.subject, view.take, f"camera {view.index}"))
+    return detect(
+        pose,
+        camera,
+        view.noise,
+        generator(view.seed, view.subject, view.take, f"camera {view.index}"),
+    )
 
 
 def detect(pose: np.ndarray, camera: Camera, noise: float, rng: np.random.Generator) -> np.ndarray:
@@ -206,9 +324,14 @@ def _camera_entry(camera: Camera) -> dict[str, Any]:
     """Camera -> entry of a table that `cameras.read_cameras` reads."""
     focal, center, radial, tangential = np.split(camera.intrinsic, [2, 4, 7])
     return {
-        "res_w": camera.width, "res_h": camera.height, "focal_length": focal.tolist(), "center": center.tolist(),
-        "radial_distortion": radial.tolist(), "tangential_distortion": tangential.tolist(),
-        "orientation": camera.orientation.tolist(), "translation": camera.translation.tolist(),
+        "res_w": camera.width,
+        "res_h": camera.height,
+        "focal_length": focal.tolist(),
+        "center": center.tolist(),
+        "radial_distortion": radial.tolist(),
+        "tangential_distortion": tangential.tolist(),
+        "orientation": camera.orientation.tolist(),
+        "translation": camera.translation.tolist(),
     }
 
 

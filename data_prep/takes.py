@@ -83,9 +83,14 @@ def read_positions(path: str) -> Positions:
         place = f"'{path}', subject '{subject}', take '{take}'"
         array = _checked_array(value, (17, 32), (3,), place)
         if np.abs(array).max() > 50:
-            raise UserError(f"{place}: a joint is {np.abs(array).max():.0f} from the origin, so these seem to be millimetres: give metres.")
+            raise UserError(
+                f"{place}: a joint is {np.abs(array).max():.0f} from the origin, so these seem to "
+                f"be millimetres: give metres."
+            )
         rounded = max(rounded, _half_step(value, array))
-        poses.setdefault(subject, {})[take] = array[:, H36M_32_TO_17, :] if array.shape[1] == 32 else array
+        poses.setdefault(subject, {})[take] = (
+            array[:, H36M_32_TO_17, :] if array.shape[1] == 32 else array
+        )
     return Positions(
         poses,
         [f"the 3D is stored in float16, which rounds it by up to {1000 * rounded:.2g} mm"]
@@ -107,19 +112,25 @@ def read_detections(path: str) -> Detections:
       UserError: a damaged file, another layout or number of joints, or not-a-numbers.
     """
     raw, metadata = npz.read_pickled_npz(path, ("positions_2d", "metadata"))
-    joints = metadata["num_joints"] if isinstance(metadata, dict) and "num_joints" in metadata else None
+    joints = (
+        metadata["num_joints"] if isinstance(metadata, dict) and "num_joints" in metadata else None
+    )
     joints = joints if isinstance(joints, int | np.integer) and abs(joints) < 1000 else None
     if joints != H36M_17.num_joints:
         raise UserError(
-            f"'{path}' has {joints} joints by its metadata where {H36M_17.num_joints} are needed: give a file with Human3.6M's joints."
+            f"'{path}' has {joints} joints by its metadata where {H36M_17.num_joints} are needed: "
+            f"give a file with Human3.6M's joints."
         )
     detections: Takes2D = {}
     scored, rounded = 0, 0.0
     for subject, take, value in _takes(raw, path):
         place = f"'{path}', subject '{subject}', take '{take}'"
-        if not isinstance(value, (list, tuple)) and not (isinstance(value, np.ndarray) and value.ndim in (1, 4)):
+        if not isinstance(value, (list, tuple)) and not (
+            isinstance(value, np.ndarray) and value.ndim in (1, 4)
+        ):
             raise UserError(
-                f"{place} is a {type(value).__name__} where a list of one array per camera is needed: give a file in VideoPose3D's layout."
+                f"{place} is a {type(value).__name__} where a list of one array per camera is "
+                f"needed: give a file in VideoPose3D's layout."
             )
         views: list[np.ndarray | None] = []
         for index, view in enumerate(value):
@@ -210,10 +221,16 @@ def _half_step(value: Any, array: np.ndarray) -> float:
 
 def _takes(raw: Any, path: str) -> Iterator[tuple[str, str, Any]]:
     """Yields (subject, take, value) of VideoPose3D's nested dictionaries."""
-    if not isinstance(raw, dict) or not raw or not all(isinstance(takes, dict) for takes in raw.values()) or not all(
-        isinstance(name, str) for names in (raw, *raw.values()) for name in names
+    if (
+        not isinstance(raw, dict)
+        or not raw
+        or not all(isinstance(takes, dict) for takes in raw.values())
+        or not all(isinstance(name, str) for names in (raw, *raw.values()) for name in names)
     ):
-        raise UserError(f"'{path}' does not hold subjects with takes (dict[subject][take]): give a file in VideoPose3D's layout.")
+        raise UserError(
+            f"'{path}' does not hold subjects with takes (dict[subject][take]): give a file in "
+            f"VideoPose3D's layout."
+        )
     for subject, takes in raw.items():
         for take, value in takes.items():
             yield subject, take, value
@@ -236,7 +253,9 @@ def _checked_array(
         kind = "array" if isinstance(value, np.ndarray) else type(value).__name__
         shape = list(array.shape) if array.size else f"an empty or mixed {kind}"
         needed = f"[frames, {' or '.join(map(str, joints))} joints, {axes[0]}]"
-        raise UserError(f"{place}: {shape} where {needed} is needed: give a file with Human3.6M's joints.")
+        raise UserError(
+            f"{place}: {shape} where {needed} is needed: give a file with Human3.6M's joints."
+        )
     places = array[..., : axes[0]]
     if not np.isfinite(places).all():
         wrong = ~np.isfinite(places).all(axis=-1)

@@ -1,6 +1,8 @@
-"""Buckets of Google Cloud Storage: whether one can be used, and one sentence for what can go wrong. Imports only `errors`.
+"""Buckets of Google Cloud Storage: whether one can be used, and one sentence for what can go wrong.
+Imports only `errors`.
 
-Nothing is read or written here: small files go through etils.epath (TensorFlow's file system), records through TensorFlow, arrays
+Nothing is read or written here: small files go through etils.epath (TensorFlow's file system),
+  records through TensorFlow, arrays
 through TensorStore. Each retries what may pass by itself; what they give up on ends here.
 """
 
@@ -18,8 +20,11 @@ PREFIX = "gs://"
 # Orbax asks a bucket what kind it is, and lists, writes and deletes objects in it.
 READING = ("storage.buckets.get", "storage.objects.get", "storage.objects.list")
 WRITING = (*READING, "storage.objects.create", "storage.objects.delete")
-# What TensorStore, whose errors are all ValueErrors, says of a storage rather than of the data in it.
-_STATUS = re.compile(r"(UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED|RESOURCE_EXHAUSTED|ABORTED): ")
+# What TensorStore, whose errors are all ValueErrors, says of a storage rather than of the data in
+# it.
+_STATUS = re.compile(
+    "(UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED|RESOURCE_EXHAUSTED|ABORTED): "
+)
 _LONGEST_REASON = 300
 
 
@@ -29,17 +34,21 @@ def is_bucket(path: epath.PathLike) -> bool:
 
 
 def check_access(path: epath.PathLike, *, writes: bool) -> None:
-    """Asks a bucket, before any work, whether this program may do there what it will do; says nothing of a path on a disk.
+    """Asks a bucket, before any work, whether this program may do there what it will do; says
+    nothing of a path on a disk.
 
     Args:
       path: where records, checkpoints or results lie or shall lie.
       writes: whether anything is written there.
 
     Raises:
-      UserError: no credentials, no such bucket, too few permissions, or a bucket of a kind that Orbax cannot prune with what is installed.
+      UserError: no credentials, no such bucket, too few permissions, or a bucket of a kind that
+        Orbax cannot prune with what is installed.
     """
     if is_bucket(path):
-        _check_bucket(os.fspath(path).removeprefix(PREFIX).split("/")[0], WRITING if writes else READING)
+        _check_bucket(
+            os.fspath(path).removeprefix(PREFIX).split("/")[0], WRITING if writes else READING
+        )
 
 
 @functools.lru_cache
@@ -59,30 +68,46 @@ def _check_bucket(name: str, needed: tuple[str, ...]) -> None:
             bucket.reload()
     except (auth_exceptions.DefaultCredentialsError, exceptions.Unauthorized) as error:
         raise UserError(
-            f"There are no credentials for bucket '{name}': run `gcloud auth application-default login`, or name a service account's "
+            f"There are no credentials for bucket '{name}': run `gcloud auth application-default "
+            f"login`, or name a service account's "
             "key file in GOOGLE_APPLICATION_CREDENTIALS."
         ) from error
     except exceptions.NotFound as error:
         raise UserError(f"There is no bucket '{name}': {remedy}.") from error
     except exceptions.Forbidden as error:
         raise UserError(
-            f"Bucket '{name}' refuses these credentials ({_one_line(error)}): ask its owner for access to it."
+            f"Bucket '{name}' refuses these credentials ({_one_line(error)}): ask its owner for "
+            f"access to it."
         ) from error
     except (auth_exceptions.GoogleAuthError, exceptions.GoogleCloudError, OSError) as error:
-        raise UserError(f"Bucket '{name}' cannot be reached ({_one_line(error)}): check the network and the credentials.") from error
+        raise UserError(
+            f"Bucket '{name}' cannot be reached ({_one_line(error)}): check the network and the "
+            f"credentials."
+        ) from error
     if missing:
         raise UserError(
-            f"In bucket '{name}' these credentials lack {', '.join(missing)}: ask its owner for roles/storage.objectUser and "
+            f"In bucket '{name}' these credentials lack {', '.join(missing)}: ask its owner for "
+            f"roles/storage.objectUser and "
             "roles/storage.legacyBucketReader on it."
         )
     if bucket.hierarchical_namespace_enabled and needed is WRITING:
-        raise UserError(f"Bucket '{name}' has a hierarchical namespace, in which checkpoints cannot be pruned: use one without.")
+        raise UserError(
+            f"Bucket '{name}' has a hierarchical namespace, in which checkpoints cannot be "
+            f"pruned: use one without."
+        )
 
 
 def failure(error: BaseException) -> str | None:
     """What a bucket's client gave up with, on one line; None if the error is no client's."""
-    kinds = {kind.__module__.partition(".")[0] + "." + kind.__name__ for kind in type(error).__mro__}
-    if kinds & {"tensorflow.OpError", "google.GoogleAPICallError", "google.RetryError", "google.GoogleAuthError"}:
+    kinds = {
+        kind.__module__.partition(".")[0] + "." + kind.__name__ for kind in type(error).__mro__
+    }
+    if kinds & {
+        "tensorflow.OpError",
+        "google.GoogleAPICallError",
+        "google.RetryError",
+        "google.GoogleAuthError",
+    }:
         return _one_line(error)
     return _one_line(error) if isinstance(error, ValueError) and _STATUS.match(str(error)) else None
 
@@ -109,11 +134,13 @@ def sentence(error: BaseException, place: str) -> str | None:
     if reason is None:
         return None
     return (
-        f"{place} could not be reached ({reason}): check the bucket and the network, then give the same command again; what was written "
+        f"{place} could not be reached ({reason}): check the bucket and the network, then give "
+        f"the same command again; what was written "
         "before is whole."
     )
 
 
 def _one_line(error: BaseException) -> str:
-    said = getattr(error, "message", None) or str(error)  # TensorFlow's text alone, without the operation that failed
+    # TensorFlow's text alone, without the operation that failed.
+    said = getattr(error, "message", None) or str(error)
     return " ".join(str(said).split())[:_LONGEST_REASON]

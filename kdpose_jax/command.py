@@ -1,11 +1,13 @@
-"""The console command `kdpose`: train, eval, convert and study, with the presets that the package brings.
+"""The console command `kdpose`: train, eval, convert and study, with the presets that the package
+brings.
 
   kdpose train --config scjd[:PRESET,OPTION=VALUE] [--workdir DIR] [--config.FIELD=VALUE ...]
   kdpose eval --checkpoint RUN/student [--records DIR] [--workdir DIR]
   kdpose convert human36m --source DIR --out DIR
   kdpose study scjd_ablation [--jobs 2] [--config.FIELD=VALUE ...]
 
-`kdpose train` takes every flag of launch.py, and so does `kdpose eval`. `kdpose COMMAND --help` lists them.
+`kdpose train` takes every flag of launch.py, and so does `kdpose eval`. `kdpose COMMAND --help`
+lists them.
 """
 
 import importlib

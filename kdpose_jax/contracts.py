@@ -101,7 +101,8 @@ class Reader(Protocol):
 
 
 class Converters(Protocol):
-    """What makes records of raw files: `data_prep.convert`, which an entry point hands to the program.
+    """What makes records of raw files: `data_prep.convert`, which an entry point hands to the
+    program.
 
     Attributes:
       CONVERTERS: name -> module.

@@ -15,7 +15,10 @@ MISTAKE = 2  # a mistake, a device that is not there or a full disk
 
 
 def sentence(error: Exception) -> str | None:
-    """The sentence for an error that the user can do something about; None for a bug, which is raised again."""
+    """The sentence for an error that the user can do something about.
+
+    None for a bug, which is raised again.
+    """
     if isinstance(error, UserError):
         return str(error)
     told = buckets.sentence(error, "The bucket")
@@ -41,7 +44,10 @@ def tell(error: Exception) -> int:
 
 
 def say(line: str, stream: TextIO) -> None:
-    """Prints one line; what is printed to a stream that has been closed goes nowhere from then on."""
+    """Prints one line.
+
+    What is printed to a stream that has been closed goes nowhere from then on.
+    """
     try:
         print(line, file=stream, flush=True)
     except OSError:

@@ -1,4 +1,5 @@
-"""Paths that a user may give, of a disk or of a bucket (`gs://`), small files written whole or not at all, and folders that one process at
+"""Paths that a user may give, of a disk or of a bucket (`gs://`), small files written whole or not
+at all, and folders that one process at
 a time writes into. Imports only `errors` and `buckets`.
 """
 
@@ -27,10 +28,16 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sentence(error: OSError) -> str | None:
-    """The sentence for a file that cannot be used or a disk that is full; None of an error that names no file, which is no user's."""
+    """The sentence for a file that cannot be used or a disk that is full.
+
+    None of an error that names no file, which is no user's.
+    """
     if error.errno in DISK_FULL:
         place = error.filename or "while writing"
-        return f"The disk is full ({place}): free some space and give the same command again; what was written before is whole."
+        return (
+            f"The disk is full ({place}): free some space and give the same command again; what "
+            "was written before is whole."
+        )
     if not error.filename:
         return None
     return f"'{error.filename}' cannot be used: {error.strerror}; check the path and its rights."
@@ -46,12 +53,16 @@ def absolute(path: epath.PathLike) -> epath.Path:
     if buckets.is_bucket(text):
         return epath.Path(text)
     if "://" in text:
-        raise UserError(f"'{text}' is in a storage that is not known here: use a folder of a disk, or gs://BUCKET/FOLDER.")
+        raise UserError(
+            f"'{text}' is in a storage that is not known here: use a folder of a disk, or "
+            f"gs://BUCKET/FOLDER."
+        )
     return epath.Path(home_filled_in(text)).resolve()
 
 
 def home_filled_in(text: str) -> str:
-    """A path with `~` or `~USER` at its beginning filled in, as a shell does it for words that do not begin with a flag.
+    """A path with `~` or `~USER` at its beginning filled in, as a shell does it for words that do
+    not begin with a flag.
 
     Raises:
       UserError: there is no such user.
@@ -59,14 +70,19 @@ def home_filled_in(text: str) -> str:
     filled = os.path.expanduser(text)
     if filled.startswith("~"):
         user = text.split("/")[0]
-        raise UserError(f"'{text}' begins with '{user}', and there is no such user: write ./{text} for a folder of that name.")
+        raise UserError(
+            f"'{text}' begins with '{user}', and there is no such user: write ./{text} for a "
+            f"folder of that name."
+        )
     return filled
 
 
 def write_atomically(path: epath.PathLike, data: bytes) -> None:
-    """Writes a small file, of which nobody ever sees a part: neither another process, nor one after a kill or a power cut.
+    """Writes a small file, of which nobody ever sees a part: neither another process, nor one after
+    a kill or a power cut.
 
-    On a disk it is written under a temporary name and renamed; in a bucket an object appears when its last byte has arrived.
+    On a disk it is written under a temporary name and renamed; in a bucket an object appears when
+    its last byte has arrived.
 
     Args:
       path: the file, in a folder that exists.
@@ -95,8 +111,9 @@ def write_atomically(path: epath.PathLike, data: bytes) -> None:
             raise
         why = "the disk is full" if error.errno in DISK_FULL else error.strerror or error
         raise UserError(
-            f"'{path}' could not be written ({why}): free space or choose another folder, then give the same command again; what was "
-            "written before is whole."
+            f"'{path}' could not be written ({why}): free space or choose another folder, then "
+            f"give the same command again; what "
+            "was written before is whole."
         ) from error
 
 
@@ -158,7 +175,8 @@ def _remove_partial(folder: epath.Path, younger: bool) -> None:
 def held(
     folder: epath.PathLike, show: Callable[[str], None], below: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Holds a folder for this process, so that no second run writes into it; let go when the process ends, however it does.
+    """Holds a folder for this process, so that no second run writes into it; let go when the
+    process ends, however it does.
 
     What killed processes left of their writes is deleted: nobody else writes there now. A folder
     that cannot be locked (a bucket, some network file systems) is used all the same, and said to be
@@ -187,7 +205,8 @@ def held(
     finally:
         with contextlib.suppress(OSError):  # while it is held, and so never another's
             os.unlink(folder / LOCK_FILE)
-            os.rmdir(folder)  # only where nothing came of it: no trace of a command that was refused
+            # Only where nothing came of it: no trace of a command that was refused.
+            os.rmdir(folder)
         os.close(descriptor)
 
 
@@ -215,17 +234,27 @@ def _lock(folder: epath.Path, show: Callable[[str], None]) -> tuple[int, bool]:
     except BlockingIOError:
         holder = _holder(os.pread(descriptor, 4096, 0))
         os.close(descriptor)
-        raise UserError(f"'{folder}' is in use by {holder}: wait until it ends or stop it, or use another folder.") from None
+        raise UserError(
+            f"'{folder}' is in use by {holder}: wait until it ends or stop it, or use another "
+            f"folder."
+        ) from None
     except OSError as error:
         if error.errno not in _UNLOCKABLE:
             raise
-        show(f"note: {folder} cannot be locked ({error.strerror}): see to it that no other run writes there")
+        show(
+            f"note: {folder} cannot be locked ({error.strerror}): see to it that no other run "
+            f"writes there"
+        )
         return descriptor, False
     if os.fstat(descriptor).st_nlink == 0:  # the holder before was just removing it
         os.close(descriptor)
         folder.mkdir(parents=True, exist_ok=True)
         return _lock(folder, show)
-    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    about = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(about).encode(), 0)
     return descriptor, True

@@ -1,4 +1,5 @@
-"""The names of everything in a work directory: one object for an experiment, one for each of its networks.
+"""The names of everything in a work directory: one object for an experiment, one for each of its
+networks.
 
 Imports nothing of the package.
 """

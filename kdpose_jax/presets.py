@@ -1,4 +1,7 @@
-"""Where the experiments and studies are that a command may name: beside the package in a checkout, inside it when installed."""
+"""Where the experiments and studies are that a command may name.
+
+Beside the package in a checkout, inside it when installed.
+"""
 
 import importlib.util
 import pathlib
@@ -9,7 +12,7 @@ BUNDLED = "bundled"  # the folder in an installed package that holds `configs` a
 
 
 def bring_in() -> None:
-    """Lets this process import the bundled `configs` and `data_prep`, where the package has them."""
+    """Lets this process import `configs` and `data_prep` if the package has them bundled."""
     bundled = pathlib.Path(str(resources.files("kdpose_jax") / BUNDLED))
     if bundled.is_dir() and str(bundled) not in sys.path:
         sys.path.insert(0, str(bundled))

@@ -1,4 +1,7 @@
-"""The program behind `python launch.py` and `kdpose train`: flags, the start of the processes, what ends a run."""
+"""The program behind `python launch.py` and `kdpose train`.
+
+Flags, the start of the processes, what ends a run.
+"""
 
 import importlib
 import importlib.util
@@ -19,17 +22,27 @@ from kdpose_jax.experiment import checks, command_line  # noqa: E402
 from kdpose_jax.folders import WorkFolder  # noqa: E402
 from kdpose_jax.train import devices, preemption  # noqa: E402
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Experiment, such as configs/scjd.py:h36m,frames=81")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Experiment, such as configs/scjd.py:h36m,frames=81"
+)
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where everything is written: a folder, or gs://BUCKET/FOLDER (default: runs/NAME of the config)"
+    "workdir",
+    None,
+    "Where everything is written: a folder, or gs://BUCKET/FOLDER (default: runs/NAME of the "
+    "config)",
 )
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "For --mode eval: a run folder or a PyTorch file")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "For --mode eval: a run folder or a PyTorch file"
+)
 RECORDS = flags.DEFINE_string(
     "records", "", "For --mode eval: the records to score on (default: those it was trained with)"
 )
 DISTRIBUTED = flags.DEFINE_enum(
-    "distributed", "auto", ["auto", "on", "off"], "Start jax.distributed: auto does so on Cloud TPU VMs and where KDPOSE_PROCESSES is set"
+    "distributed",
+    "auto",
+    ["auto", "on", "off"],
+    "Start jax.distributed: auto does so on Cloud TPU VMs and where KDPOSE_PROCESSES is set",
 )
 
 
@@ -50,7 +63,10 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
         words, config = flags.FLAGS(argv)[1:], CONFIG.value
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         said = " ".join(str(error.args[0] if error.args else error).split())
-        raise UserError(f"The command line cannot be used: {said} (fields: see the --config file; flags: --help).") from error
+        raise UserError(
+            f"The command line cannot be used: {said} (fields: see the --config file; flags: "
+            f"--help)."
+        ) from error
     if config is not None:
         command_line.check_numbers(config)
         checks.check_values(config)
@@ -66,9 +82,19 @@ def import_jax() -> None:
     try:
         import jax  # noqa: F401
     except Exception as error:
-        given = ", ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("JAX_"))
-        remedy = f"correct the variables of the environment that it reads ({given})" if given else "install requirements.txt again"
-        raise UserError(f"jax cannot be imported ({' '.join(str(error).split())[:300]}): {remedy}.") from error
+        given = ", ".join(
+            f"{name}={value}"
+            for name, value in sorted(os.environ.items())
+            if name.startswith("JAX_")
+        )
+        remedy = (
+            f"correct the variables of the environment that it reads ({given})"
+            if given
+            else "install requirements.txt again"
+        )
+        raise UserError(
+            f"jax cannot be imported ({' '.join(str(error).split())[:300]}): {remedy}."
+        ) from error
 
 
 def refuse_fields_alone(argv: list[str]) -> None:
@@ -89,24 +115,32 @@ def refuse_fields_alone(argv: list[str]) -> None:
 def start_distributed() -> None:
     """Connects the processes; must come before anything touches a device.
 
-    Cloud TPU VMs, Slurm and Open MPI tell jax who is there. Elsewhere KDPOSE_COORDINATOR=HOST:PORT (a port of process 0),
-    KDPOSE_PROCESSES and KDPOSE_PROCESS say it. KDPOSE_COORDINATOR alone is the way out where a firewall closes the port that jax
-    would pick.
+    Cloud TPU VMs, Slurm and Open MPI tell jax who is there. Elsewhere KDPOSE_COORDINATOR=HOST:PORT
+    (a port of process 0), KDPOSE_PROCESSES and KDPOSE_PROCESS say it. KDPOSE_COORDINATOR alone is
+    the way out where a firewall closes the port that jax would pick.
 
     Raises:
       UserError: the variables make no sense, or the processes did not find each other.
     """
     has_tpu = any(os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0"))
     on_cloud_tpu = has_tpu and importlib.util.find_spec("libtpu") is not None
-    processes, process = (os.environ[name] if name in os.environ else None for name in ("KDPOSE_PROCESSES", "KDPOSE_PROCESS"))
+    processes, process = (
+        os.environ[name] if name in os.environ else None
+        for name in ("KDPOSE_PROCESSES", "KDPOSE_PROCESS")
+    )
     address = os.environ["KDPOSE_COORDINATOR"] if "KDPOSE_COORDINATOR" in os.environ else None
-    if DISTRIBUTED.value == "off" or (DISTRIBUTED.value == "auto" and not on_cloud_tpu and processes is None):
+    if DISTRIBUTED.value == "off" or (
+        DISTRIBUTED.value == "auto" and not on_cloud_tpu and processes is None
+    ):
         return
     if processes is not None or process is not None:
-        numbers = [value for value in (processes, process) if value is not None and value.isdecimal()]
+        numbers = [
+            value for value in (processes, process) if value is not None and value.isdecimal()
+        ]
         if address is None or len(numbers) < 2 or not int(process) < int(processes):
             raise UserError(
-                f"KDPOSE_COORDINATOR is '{address}', KDPOSE_PROCESSES '{processes}' and KDPOSE_PROCESS '{process}': set all three, to "
+                f"KDPOSE_COORDINATOR is '{address}', KDPOSE_PROCESSES '{processes}' and "
+                f"KDPOSE_PROCESS '{process}': set all three, to "
                 "HOST:PORT of process 0, the number of processes and this one's number from 0."
             )
     import_jax()
@@ -115,7 +149,8 @@ def start_distributed() -> None:
     hint = threading.Timer(
         SECONDS_UNTIL_HINT,
         lambda: print(
-            f"still waiting for the other processes after {SECONDS_UNTIL_HINT} s: each must run this command; where a firewall closes "
+            f"still waiting for the other processes after {SECONDS_UNTIL_HINT} s: each must run "
+            f"this command; where a firewall closes "
             "the coordinator's port, set KDPOSE_COORDINATOR=HOST:8476 for all",
             file=sys.stderr,
             flush=True,
@@ -127,7 +162,10 @@ def start_distributed() -> None:
         numbers = (int(value) if value is not None else None for value in (processes, process))
         jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
     except Exception as error:  # clusters that jax recognises each raise errors of their own
-        raise UserError(f"The processes could not be connected: {' '.join(str(error).split())} (see docs/running/pods.md).") from error
+        raise UserError(
+            f"The processes could not be connected: {' '.join(str(error).split())} (see "
+            f"docs/running/pods.md)."
+        ) from error
     finally:
         hint.cancel()
 
@@ -146,19 +184,28 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     refuse_fields_alone(argv)
     words, config = parse_flags(argv)
     if words:
-        raise UserError(f"'{words[0]}' is not a flag: write --config.{words[0]} for a config field, or remove it (see --help).")
+        raise UserError(
+            f"'{words[0]}' is not a flag: write --config.{words[0]} for a config field, or remove "
+            f"it (see --help)."
+        )
     if MODE.value == "train" and config is None:
         raise UserError("--config is missing: try --config configs/scjd.py.")
     if MODE.value == "eval" and not CHECKPOINT.value:
-        raise UserError("--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student.")
+        raise UserError(
+            "--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student."
+        )
     if MODE.value == "train" and CHECKPOINT.value:
-        raise UserError("--checkpoint goes with --mode eval; a teacher is given with --config.teacher.checkpoint=PATH.")
+        raise UserError(
+            "--checkpoint goes with --mode eval; a teacher is given with "
+            "--config.teacher.checkpoint=PATH."
+        )
     if MODE.value == "train" and RECORDS.value:
         raise UserError(
             "--records goes with --mode eval; training takes them as --config.data.records=DIR."
         )
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
-    logging.get_absl_logger().addFilter(without_traceback)  # Orbax logs what it raises afterwards, which is then told in a sentence
+    # Orbax logs what it raises afterwards, which is then told in a sentence.
+    logging.get_absl_logger().addFilter(without_traceback)
     workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "train":
         workdir = workdir or epath.Path("runs").resolve() / config.name
@@ -177,7 +224,8 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
 
 
 def check_source(config: ConfigDict, workdir: epath.Path, converters: str) -> None:
-    """Checks that the raw files are there, before jax is imported; a run that is done needs them no more.
+    """Checks that the raw files are there, before jax is imported; a run that is done needs them no
+    more.
 
     Raises:
       UserError: they are not, or a setting of their converter is out of its range.
@@ -198,8 +246,13 @@ def without_traceback(record: Any) -> bool:
 
 
 def show(line: str) -> None:
-    """Prints one line at once, on the first process alone; a terminal or a reader that is gone does not end the run."""
-    import jax  # not at the top: the first question to it starts the devices, and mistakes are found before that
+    """Prints one line at once, on the first process alone.
+
+    A terminal or a reader that is gone does not end the run.
+    """
+    # Not at the top: the first question to it starts the devices, and mistakes are found before
+    # that.
+    import jax
 
     if jax.process_index() == 0:
         entry.say(line, sys.stdout)

@@ -1,4 +1,7 @@
-"""Joint names, flip pairs, bones and adjacency per data set: plain data, imports nothing from the package but its error."""
+"""Joint names, flip pairs, bones and adjacency per data set.
+
+Plain data, imports nothing from the package but its error.
+"""
 
 import dataclasses
 
@@ -64,15 +67,48 @@ class Skeleton:
 H36M_17 = Skeleton(
     name="h36m_17",
     joints=(
-        "hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "thorax",
-        "neck", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+        "hip",
+        "right_hip",
+        "right_knee",
+        "right_ankle",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "spine",
+        "thorax",
+        "neck",
+        "head",
+        "left_shoulder",
+        "left_elbow",
+        "left_wrist",
+        "right_shoulder",
+        "right_elbow",
+        "right_wrist",
     ),
     parents=(-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15),
     left=(4, 5, 6, 11, 12, 13),
     right=(1, 2, 3, 14, 15, 16),
     root=0,
     # MixSTE, run.py: w_mpjpe (docs/methods/lifting.md#task-loss).
-    loss_weights=(1.0, 1.0, 2.5, 2.5, 1.0, 2.5, 2.5, 1.0, 1.0, 1.0, 1.5, 1.5, 4.0, 4.0, 1.5, 4.0, 4.0),
+    loss_weights=(
+        1.0,
+        1.0,
+        2.5,
+        2.5,
+        1.0,
+        2.5,
+        2.5,
+        1.0,
+        1.0,
+        1.0,
+        1.5,
+        1.5,
+        4.0,
+        4.0,
+        1.5,
+        4.0,
+        4.0,
+    ),
     upper_body=(),
     oks_sigmas=(),
 )
@@ -80,8 +116,22 @@ H36M_17 = Skeleton(
 MPII_16 = Skeleton(
     name="mpii_16",
     joints=(
-        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck", "head_top",
-        "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+        "right_ankle",
+        "right_knee",
+        "right_hip",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "pelvis",
+        "thorax",
+        "upper_neck",
+        "head_top",
+        "right_wrist",
+        "right_elbow",
+        "right_shoulder",
+        "left_shoulder",
+        "left_elbow",
+        "left_wrist",
     ),
     parents=(1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14),
     left=(3, 4, 5, 13, 14, 15),
@@ -95,10 +145,26 @@ MPII_16 = Skeleton(
 COCO_17 = Skeleton(
     name="coco_17",
     joints=(
-        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
-        "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+        "nose",
+        "left_eye",
+        "right_eye",
+        "left_ear",
+        "right_ear",
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
     ),
-    # COCO's own edges as far as they make a tree: without those between the eyes, the shoulders and the hips.
+    # COCO's own edges as far as they make a tree: without those between the eyes, the shoulders and
+    # the hips.
     parents=(-1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
     left=(1, 3, 5, 7, 9, 11, 13, 15),
     right=(2, 4, 6, 8, 10, 12, 14, 16),
@@ -108,7 +174,25 @@ COCO_17 = Skeleton(
     loss_weights=(1.0,) * 17,
     upper_body=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),  # HRNet, coco.py
     # pycocotools, cocoeval.py: Params.setKpParams.
-    oks_sigmas=(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+    oks_sigmas=(
+        0.026,
+        0.025,
+        0.025,
+        0.035,
+        0.035,
+        0.079,
+        0.079,
+        0.072,
+        0.072,
+        0.062,
+        0.062,
+        0.107,
+        0.107,
+        0.087,
+        0.087,
+        0.089,
+        0.089,
+    ),
 )
 
 SKELETONS = {skeleton.name: skeleton for skeleton in (H36M_17, MPII_16, COCO_17)}
@@ -126,5 +210,8 @@ def find_skeleton(name: str, joints: int) -> Skeleton:
     if name not in SKELETONS:
         raise UserError(f"data.skeleton is '{name}': set it to one of {', '.join(SKELETONS)}.")
     if SKELETONS[name].num_joints != joints:
-        raise UserError(f"data.joints is {joints} and skeleton {name} has {SKELETONS[name].num_joints}: set it to that.")
+        raise UserError(
+            f"data.joints is {joints} and skeleton {name} has {SKELETONS[name].num_joints}: set "
+            f"it to that."
+        )
     return SKELETONS[name]

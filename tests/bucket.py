@@ -1,8 +1,11 @@
-"""A bucket service on this machine, with faults: the part of Cloud Storage's API that TensorFlow, TensorStore and Google's client use.
+"""A bucket service on this machine, with faults: the part of Cloud Storage's API that TensorFlow,
+TensorStore and Google's client use.
 
-The clients are the real ones and know nothing of it: `environment` sends their requests through an HTTPS proxy whose certificates
-they are told to trust; TensorFlow knows no other way to another address. No package fitted: gcp-storage-emulator 2026.7.19 is no such
-proxy, and ignores preconditions on generations, on which TensorStore's writes rest.
+The clients are the real ones and know nothing of it: `environment` sends their requests through an
+  HTTPS proxy whose certificates
+they are told to trust; TensorFlow knows no other way to another address. No package fitted:
+gcp-storage-emulator 2026.7.19 is no such proxy, and ignores preconditions on generations, on which
+TensorStore's writes rest.
 """
 
 import collections
@@ -27,9 +30,13 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-# What can go wrong: before anything is done, after it was done but before it is said, in the middle of an answer; late.
+# What can go wrong: before anything is done, after it was done but before it is said, in the middle
+# of an answer; late.
 FAULTS = ("unavailable", "throttled", "cut_before", "cut_after", "cut_within", "slow")
-PERMISSIONS = ("storage.buckets.get", *(f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list")))
+PERMISSIONS = (
+    "storage.buckets.get",
+    *(f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list")),
+)
 
 
 @dataclasses.dataclass
@@ -92,13 +99,19 @@ class BucketService:
         self._authority.cert_pem.write_to_path(folder / "authority.pem")
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
         )
         account = {
-            "type": "service_account", "project_id": "project", "private_key_id": "1", "private_key": pem.decode(),
-            "client_email": "account@project.iam.gserviceaccount.com", "client_id": "1",
+            "type": "service_account",
+            "project_id": "project",
+            "private_key_id": "1",
+            "private_key": pem.decode(),
+            "client_email": "account@project.iam.gserviceaccount.com",
+            "client_id": "1",
             "token_uri": "https://oauth2.googleapis.com/token",
-        }  # fmt: skip
+        }
         (folder / "account.json").write_text(json.dumps(account))
         authority = str(folder / "authority.pem")
         return {
@@ -108,7 +121,8 @@ class BucketService:
             "TENSORSTORE_CA_BUNDLE": authority,
             "REQUESTS_CA_BUNDLE": authority,  # Google's client
             "NO_GCE_CHECK": "true",  # this machine is none of Google's
-            "GCS_RETRY_CONFIG_INIT_DELAY_TIME_US": "10000",  # TensorFlow's first wait, of a second by default
+            # TensorFlow's first wait, of a second by default.
+            "GCS_RETRY_CONFIG_INIT_DELAY_TIME_US": "10000",
         }
 
     def make(self, bucket: str) -> None:
@@ -129,14 +143,24 @@ class BucketService:
         self._fault_rate = rate
 
     def kill_after(self, process: int, writes: int) -> None:
-        """Kills a process when so many more requests that write have arrived: before the last of them is done, which is done yet."""
+        """Kills a process when so many more requests that write have arrived.
+
+        Before the last of them is done, which is done yet.
+        """
         with self.lock:
             self._victim = process, self.writes + writes
 
     def counts(self) -> dict:
-        """How many requests there were, how many of them would change something, faults by their kind, and repeats after a fault."""
+        """How many requests there were, how many of them would change something, faults by their
+        kind, and repeats after a fault.
+        """
         with self.lock:
-            return {"requests": self.requests, "writes": self.writes, "retries": self.retries, "faults": dict(self.faults)}
+            return {
+                "requests": self.requests,
+                "writes": self.writes,
+                "retries": self.retries,
+                "faults": dict(self.faults),
+            }
 
     def count_write(self) -> None:
         """Counts a request that writes, and kills the process that is to die at it."""
@@ -149,7 +173,11 @@ class BucketService:
     def save(self, bucket: str, folder: pathlib.Path) -> pathlib.Path:
         """Copies a bucket as it is now into a folder, made; markers of folders left out."""
         with self.lock:
-            objects = {name: stored.content for name, stored in self.buckets[bucket].items() if not name.endswith("/")}
+            objects = {
+                name: stored.content
+                for name, stored in self.buckets[bucket].items()
+                if not name.endswith("/")
+            }
         for name, content in objects.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
@@ -185,7 +213,9 @@ class BucketService:
     def require(self, permission: str) -> None:
         """Refuses what the caller may not do."""
         if permission not in self.permissions:
-            raise Refused(403, f"account@project.iam.gserviceaccount.com does not have {permission} access.")
+            raise Refused(
+                403, f"account@project.iam.gserviceaccount.com does not have {permission} access."
+            )
 
     def put(self, bucket: str, name: str, content: bytes, query: dict[str, str]) -> dict:
         """Stores an object at once, if its precondition holds."""
@@ -214,8 +244,11 @@ _Manager.register("BucketService", BucketService)
 
 
 @contextlib.contextmanager
-def bucket_service(folder: pathlib.Path, **options: float) -> Iterator[tuple[BucketService, dict[str, str]]]:
-    """A service in a process of its own: TensorFlow holds Python's lock while it writes records, so that in its process none could answer.
+def bucket_service(
+    folder: pathlib.Path, **options: float
+) -> Iterator[tuple[BucketService, dict[str, str]]]:
+    """A service in a process of its own: TensorFlow holds Python's lock while it writes records, so
+    that in its process none could answer.
 
     Args:
       folder: as in `BucketService.start`.
@@ -232,10 +265,15 @@ def bucket_service(folder: pathlib.Path, **options: float) -> Iterator[tuple[Buc
 def describe(bucket: str, name: str, stored: Stored) -> dict:
     """An object as the JSON API describes it."""
     return {
-        "kind": "storage#object", "bucket": bucket, "name": name, "size": str(len(stored.content)),
-        "generation": str(stored.generation), "metageneration": "1", "updated": "2026-01-01T00:00:00.000Z",
+        "kind": "storage#object",
+        "bucket": bucket,
+        "name": name,
+        "size": str(len(stored.content)),
+        "generation": str(stored.generation),
+        "metageneration": "1",
+        "updated": "2026-01-01T00:00:00.000Z",
         "timeCreated": "2026-01-01T00:00:00.000Z",
-    }  # fmt: skip
+    }
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -255,7 +293,10 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
             return
-        self.rfile, self.wfile = self.connection.makefile("rb"), self.connection.makefile("wb", buffering=0)
+        self.rfile, self.wfile = (
+            self.connection.makefile("rb"),
+            self.connection.makefile("wb", buffering=0),
+        )
         self.close_connection = False
 
     def handle_one_request(self):
@@ -274,12 +315,15 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path.endswith("/token"):
             self._answer(200, {"access_token": "token", "token_type": "Bearer", "expires_in": 3600})
             return
-        key = f"{self.command} {url.path} {query.get('name')} {query.get('prefix')} {self.headers.get('Range')}"
+        asked = (query.get("name"), query.get("prefix"), self.headers.get("Range"))
+        key = f"{self.command} {url.path} {' '.join(map(str, asked))}"
         fault = service.next_fault(key)
         if fault == "slow":
             time.sleep(service.slow_seconds)
         if fault in ("unavailable", "throttled"):
-            self._answer(*((503, "backend error") if fault == "unavailable" else (429, "slow down")))
+            self._answer(
+                *((503, "backend error") if fault == "unavailable" else (429, "slow down"))
+            )
             return
         if fault == "cut_before":
             self._cut()
@@ -299,7 +343,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self):
         """The body of a request, None if it ends too early."""
-        if self.headers.get("Transfer-Encoding") != "chunked":  # which overrides a length (RFC 9112, 6.3)
+        # Which overrides a length (RFC 9112, 6.3)
+        if self.headers.get("Transfer-Encoding") != "chunked":
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length)
             return body if len(body) == length else None
@@ -321,14 +366,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status, content=b"", headers=None, cut=False):
         if isinstance(content, str):
-            content = {"error": {"code": status, "message": content, "errors": [{"message": content}]}}
+            content = {
+                "error": {"code": status, "message": content, "errors": [{"message": content}]}
+            }
         body = json.dumps(content).encode() if isinstance(content, dict) else content
         if status in (204, 304):  # which have no body (RFC 9110, 6.4.1)
             body = b""
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json" if isinstance(content, dict) else "application/octet-stream")
+        self.send_header(
+            "Content-Type",
+            "application/json" if isinstance(content, dict) else "application/octet-stream",
+        )
         if status not in (204, 304):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -351,7 +401,9 @@ class _Handler(BaseHTTPRequestHandler):
         if rest == ["iam", "testPermissions"]:
             self.server.service.bucket(bucket)
             asked = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["permissions"]
-            return 200, {"permissions": [name for name in asked if name in self.server.service.permissions]}
+            return 200, {
+                "permissions": [name for name in asked if name in self.server.service.permissions]
+            }
         if not rest:
             self.server.service.require("storage.buckets.get")
             self.server.service.bucket(bucket)
@@ -389,7 +441,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.service.require("storage.objects.get")
         stored = self._found(bucket, name)
         self.server.service.check(stored, query)
-        headers = {"x-goog-generation": str(stored.generation), "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        headers = {
+            "x-goog-generation": str(stored.generation),
+            "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
+        }
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if not wanted:
             return 200, stored.content, headers
@@ -397,7 +452,11 @@ class _Handler(BaseHTTPRequestHandler):
         first, last = int(wanted[1]), min(int(wanted[2] or size - 1), size - 1)
         if first >= size:
             return 416, b"", {**headers, "Content-Range": f"bytes */{size}"}
-        return 206, stored.content[first : last + 1], {**headers, "Content-Range": f"bytes {first}-{last}/{size}"}
+        return (
+            206,
+            stored.content[first : last + 1],
+            {**headers, "Content-Range": f"bytes {first}-{last}/{size}"},
+        )
 
     def _list(self, bucket, query):
         service = self.server.service
@@ -437,13 +496,23 @@ class _Handler(BaseHTTPRequestHandler):
             with service.lock:
                 upload = str(len(service.uploads))
                 name = query["name"] if "name" in query else json.loads(body)["name"]
-                service.uploads[upload] = {"name": name, "query": query, "content": b"", "done": None}
+                service.uploads[upload] = {
+                    "name": name,
+                    "query": query,
+                    "content": b"",
+                    "done": None,
+                }
             where = f"https://{self.headers['Host']}{self.path}&upload_id={upload}"
             return 200, b"", {"Location": where}
         if query["uploadType"] == "multipart":
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
             told, content = email.parser.BytesParser().parsebytes(head + body).get_payload()
-            return 200, service.put(bucket, json.loads(told.get_payload())["name"], content.get_payload(decode=True), query)
+            return 200, service.put(
+                bucket,
+                json.loads(told.get_payload())["name"],
+                content.get_payload(decode=True),
+                query,
+            )
         return 200, service.put(bucket, query["name"], body, query)
 
     def _resume(self, bucket, upload, body):
@@ -451,14 +520,19 @@ class _Handler(BaseHTTPRequestHandler):
         with service.lock:
             state = service.uploads[upload]
             if state["done"] is None:
-                told = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", self.headers.get("Content-Range") or f"bytes 0-{len(body) - 1}/*")
+                told = re.fullmatch(
+                    r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)",
+                    self.headers.get("Content-Range") or f"bytes 0-{len(body) - 1}/*",
+                )
                 if told and told[1]:
                     state["content"] = state["content"][: int(told[1])] + body
                 total = told[3] if told and told[3] != "*" else None
                 whole = total is not None and len(state["content"]) == int(total)
                 if not self.headers.get("Content-Range") or whole:
                     state["content"] = state["content"] if whole else body
-                    state["done"] = service.put(bucket, state["name"], state["content"], state["query"])
+                    state["done"] = service.put(
+                        bucket, state["name"], state["content"], state["query"]
+                    )
             if state["done"] is not None:
                 return 200, state["done"]
             received = len(state["content"])

@@ -1,4 +1,7 @@
-"""Settings of the whole suite, made before jax starts: 8 fake CPU devices and strict array semantics."""
+"""Settings of the whole suite, made before jax starts.
+
+8 fake CPU devices and strict array semantics.
+"""
 
 import atexit
 import ctypes
@@ -8,7 +11,8 @@ import shutil
 import sys
 import tempfile
 
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # pytest-xdist's processes and what tests start share what is compiled
+# Pytest-xdist's processes and what tests start share what is compiled.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="kdpose_compiled_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
@@ -16,14 +20,17 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"  # read when TensorFlow is loaded; a second otherwise
+# Read when TensorFlow is loaded; a second otherwise.
+os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # Every annotated shape of the networks and methods is checked at every call.
-install_import_hook(["kdpose_jax.models", "kdpose_jax.tasks", "kdpose_jax.methods"], "beartype.beartype")
+install_import_hook(
+    ["kdpose_jax.models", "kdpose_jax.tasks", "kdpose_jax.methods"], "beartype.beartype"
+)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

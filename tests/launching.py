@@ -39,12 +39,20 @@ TINY = (
 
 
 def launch_main(*arguments: str, devices: int = 1) -> int:
-    """Exit code of `python launch.py ARGUMENTS` on some of the devices; what it prints is captured by `capsys`."""
+    """Exit code of `python launch.py ARGUMENTS` on some of the devices.
+
+    What it prints is captured by `capsys`.
+    """
     words = ["launch.py", *arguments]
-    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    mesh = jax.make_mesh(
+        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
     # optax mixes integers and floats, which the suite's strict promotion refuses.
     with flagsaver.flagsaver(), jax.numpy_dtype_promotion("standard"):
-        with mock.patch.object(sys, "argv", words), mock.patch.object(sharding, "make_mesh", lambda: mesh):
+        with (
+            mock.patch.object(sys, "argv", words),
+            mock.patch.object(sharding, "make_mesh", lambda: mesh),
+        ):
             return launch.main(words)
 
 
@@ -55,5 +63,10 @@ def final_params(run):
     batch = {"keypoints_2d": np.zeros((1, stored.config.data.frames, 17, 2), np.float32)}
     params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params)
-    return [load_variables(run, {"params": target}, which="latest", prefer_ema=ema)[0]["params"] for ema in (False, True)]
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params
+    )
+    return [
+        load_variables(run, {"params": target}, which="latest", prefer_ema=ema)[0]["params"]
+        for ema in (False, True)
+    ]

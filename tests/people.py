@@ -1,4 +1,7 @@
-"""Test splits of persons in memory, and predictors that answer for them: `from people import people, answering, crop_of, unpack`."""
+"""Test splits of persons in memory, and predictors that answer for them.
+
+`from people import people, answering, crop_of, unpack`.
+"""
 
 import pathlib
 import stat
@@ -25,18 +28,30 @@ def shared_archive(name: str) -> zipfile.ZipFile:
 
 
 def unpack(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Unzips an archive of the shared pictures into a folder: plain files of a bounded size that stay in it, or none."""
+    """Unzips an archive of the shared pictures into a folder.
+
+    Plain files of a bounded size that stay in it, or none.
+    """
     with shared_archive(name) as archive:
         for member in archive.infolist():
             inside = (folder / member.filename).resolve().is_relative_to(folder.resolve())
-            assert inside and not stat.S_ISLNK(member.external_attr >> 16), f"{name}: {member.filename} leads out of the folder"
-        assert sum(member.file_size for member in archive.infolist()) < MOST_BYTES, f"{name} is larger than it should be"
+            assert inside and not stat.S_ISLNK(member.external_attr >> 16), (
+                f"{name}: {member.filename} leads out of the folder"
+            )
+        assert sum(member.file_size for member in archive.infolist()) < MOST_BYTES, (
+            f"{name} is larger than it should be"
+        )
         archive.extractall(folder)
     return folder
 
 
-def people(skeleton: Skeleton, joints: np.ndarray, visible: np.ndarray, **arrays: np.ndarray) -> Persons:
-    """Persons on black photographs of 64 x 48 pixels; boxes and sizes are made up where `arrays` does not give them."""
+def people(
+    skeleton: Skeleton, joints: np.ndarray, visible: np.ndarray, **arrays: np.ndarray
+) -> Persons:
+    """Persons on black photographs of 64 x 48 pixels.
+
+    Boxes and sizes are made up where `arrays` does not give them.
+    """
     count = len(joints)
     encoded = cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].ravel()
     spread = np.arange(count, dtype=np.float32)
@@ -74,6 +89,11 @@ def crop_of(joints: np.ndarray, persons: Persons, side: int) -> np.ndarray:
     return side / width * (joints - persons.center.astype(np.float64)[:, None]) + side / 2
 
 
-def answering(persons: Persons, joints: np.ndarray, side: int, scores: np.ndarray | float = 1.0) -> dict[str, np.ndarray]:
+def answering(
+    persons: Persons, joints: np.ndarray, side: int, scores: np.ndarray | float = 1.0
+) -> dict[str, np.ndarray]:
     """What a network that finds these photograph joints `[N, J, 2]` gives on the crops."""
-    return {"joints": crop_of(joints, persons, side), "scores": np.broadcast_to(scores, joints.shape[:2])}
+    return {
+        "joints": crop_of(joints, persons, side),
+        "scores": np.broadcast_to(scores, joints.shape[:2]),
+    }

@@ -1,4 +1,6 @@
-"""Tiny hand-made data sets in MPII's and COCO's layouts, for the converters and the reader of persons."""
+"""Tiny hand-made data sets in MPII's and COCO's layouts, for the converters and the reader of
+persons.
+"""
 
 import json
 import pathlib
@@ -9,19 +11,42 @@ import scipy.io
 
 # As they stand in MPII's own gt_valid.mat.
 MPII_NAMES = (
-    "rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head", "rwri", "relb", "rsho", "lsho", "lelb", "lwri",
-)  # fmt: skip
+    "rank",
+    "rkne",
+    "rhip",
+    "lhip",
+    "lkne",
+    "lank",
+    "pelv",
+    "thor",
+    "neck",
+    "head",
+    "rwri",
+    "relb",
+    "rsho",
+    "lsho",
+    "lelb",
+    "lwri",
+)
 
 
 def picture(seed: int, width: int, height: int) -> np.ndarray:
     """Smooth random colours `[height, width, 3]` uint8, different everywhere."""
-    small = np.random.default_rng(seed).integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
+    small = np.random.default_rng(seed).integers(
+        0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8
+    )
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def save(path: pathlib.Path, pixels: np.ndarray, quality: int = 95) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else [])[1].tobytes())
+    path.write_bytes(
+        cv2.imencode(
+            path.suffix,
+            pixels,
+            [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else [],
+        )[1].tobytes()
+    )
 
 
 def write_json(path: pathlib.Path, content) -> None:
@@ -30,7 +55,10 @@ def write_json(path: pathlib.Path, content) -> None:
 
 
 def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[dict]:
-    """One person per photograph, in MPII's pixels from 1; the last joint of every second person is not labelled."""
+    """One person per photograph, in MPII's pixels from 1.
+
+    The last joint of every second person is not labelled.
+    """
     generator = np.random.default_rng(seed)
     entries = []
     for index, name in enumerate(names):
@@ -43,8 +71,15 @@ def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[d
         visible = np.ones(16, int)
         if index % 2:
             joints[15], visible[15] = -1, 0
-        entries.append({"image": name, "center": center.tolist(), "scale": 0.2 + 0.1 * index, "joints": joints.tolist(),
-                        "joints_vis": visible.tolist()})  # fmt: skip
+        entries.append(
+            {
+                "image": name,
+                "center": center.tolist(),
+                "scale": 0.2 + 0.1 * index,
+                "joints": joints.tolist(),
+                "joints_vis": visible.tolist(),
+            }
+        )
     return entries
 
 
@@ -58,7 +93,8 @@ def cells(names: tuple[str, ...]) -> np.ndarray:
 def head_boxes(entries: list[dict]) -> dict[str, np.ndarray]:
     """The content of gt_valid.mat for a list: head boxes of 30 by 40 pixels."""
     joints = np.asarray([entry["joints"] for entry in entries])
-    corners = np.repeat(np.asarray([[10.0, 10.0], [40.0, 50.0]])[..., None], len(entries), 2)  # [corner, x or y, N]
+    # [corner, x or y, N].
+    corners = np.repeat(np.asarray([[10.0, 10.0], [40.0, 50.0]])[..., None], len(entries), 2)
     return {
         "dataset_joints": cells(MPII_NAMES),
         "jnt_missing": 1 - np.asarray([entry["joints_vis"] for entry in entries], np.uint8).T,
@@ -69,7 +105,10 @@ def head_boxes(entries: list[dict]) -> dict[str, np.ndarray]:
 
 def write_mpii(folder: pathlib.Path, width: int = 160, height: int = 120) -> None:
     """Four training and three test photographs of one person each."""
-    splits = {"train": [f"t{index}.jpg" for index in range(4)], "valid": [f"v{index}.jpg" for index in range(3)]}
+    splits = {
+        "train": [f"t{index}.jpg" for index in range(4)],
+        "valid": [f"v{index}.jpg" for index in range(3)],
+    }
     for number, (split, names) in enumerate(splits.items()):
         for index, name in enumerate(names):
             save(folder / "images" / name, picture(10 * number + index, width, height))
@@ -85,22 +124,46 @@ def coco_annotation(number: int, image_id: int, box: list[float], seed: int) -> 
     labels = np.full((17, 1), 2)
     points[2], labels[2], labels[3] = 0, 0, 1
     return {
-        "id": number, "image_id": image_id, "category_id": 1, "iscrowd": 0, "area": width * height * 0.6, "bbox": box, "num_keypoints": 16,
-        "keypoints": np.hstack([points, labels]).ravel().tolist(), "segmentation": [[1, 2, 3, 4, 5, 6]],
-    }  # fmt: skip
+        "id": number,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": width * height * 0.6,
+        "bbox": box,
+        "num_keypoints": 16,
+        "keypoints": np.hstack([points, labels]).ravel().tolist(),
+        "segmentation": [[1, 2, 3, 4, 5, 6]],
+    }
 
 
 def coco_content(first: int, count: int, width: int, height: int) -> dict:
     """Two persons, a crowd and a person without joints in each photograph."""
     names = {number: f"{number:012d}.jpg" for number in range(first, first + count)}
-    images = [{"id": number, "file_name": name, "width": width, "height": height} for number, name in names.items()]
+    images = [
+        {"id": number, "file_name": name, "width": width, "height": height}
+        for number, name in names.items()
+    ]
     found = []
     for index, image in enumerate(images):
         number = 100 * image["id"]
         found.append(coco_annotation(number, image["id"], [20.0 + index, 10.0, 60.0, 90.0], number))
-        found.append(coco_annotation(number + 1, image["id"], [90.0, 40.0, 50.0, 30.0 + index], number + 1))
-        found.append({**coco_annotation(number + 2, image["id"], [0.0, 0.0, 100.0, 50.0], 0), "iscrowd": 1, "keypoints": [0] * 51})
-        found.append({**coco_annotation(number + 3, image["id"], [0.0, 0.0, 30.0, 50.0], 0), "keypoints": [0] * 51, "num_keypoints": 0})
+        found.append(
+            coco_annotation(number + 1, image["id"], [90.0, 40.0, 50.0, 30.0 + index], number + 1)
+        )
+        found.append(
+            {
+                **coco_annotation(number + 2, image["id"], [0.0, 0.0, 100.0, 50.0], 0),
+                "iscrowd": 1,
+                "keypoints": [0] * 51,
+            }
+        )
+        found.append(
+            {
+                **coco_annotation(number + 3, image["id"], [0.0, 0.0, 30.0, 50.0], 0),
+                "keypoints": [0] * 51,
+                "num_keypoints": 0,
+            }
+        )
     return {"images": images, "annotations": found, "categories": [{"id": 1, "name": "person"}]}
 
 

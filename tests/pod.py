@@ -20,9 +20,12 @@ def free_port() -> int:
 
 
 def run_pod(
-    command: Sequence[str], processes: int, meanwhile: Callable[[list[subprocess.Popen]], None] | None = None
+    command: Sequence[str],
+    processes: int,
+    meanwhile: Callable[[list[subprocess.Popen]], None] | None = None,
 ) -> list[tuple[int, str, str]]:
-    """Runs `python COMMAND` as so many processes of one device each, told of each other as launch.py's users would.
+    """Runs `python COMMAND` as so many processes of one device each, told of each other as
+    launch.py's users would.
 
     Args:
       command: what to run.
@@ -33,21 +36,31 @@ def run_pod(
       Exit code, output and errors of every process.
     """
     told = {
-        "KDPOSE_COORDINATOR": f"localhost:{free_port()}", "KDPOSE_PROCESSES": str(processes), "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}",
-    }  # fmt: skip
+        "KDPOSE_COORDINATOR": f"localhost:{free_port()}",
+        "KDPOSE_PROCESSES": str(processes),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}",
+    }
     started = [
         subprocess.Popen(
-            [sys.executable, *command], cwd=REPOSITORY, env={**os.environ, **told, "KDPOSE_PROCESS": str(number)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, *command],
+            cwd=REPOSITORY,
+            env={**os.environ, **told, "KDPOSE_PROCESS": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for number in range(processes)
-    ]  # fmt: skip
+    ]
     try:
         if meanwhile is not None:
             meanwhile(started)
         deadline = time.monotonic() + SECONDS
-        outputs = [process.communicate(timeout=max(1, deadline - time.monotonic())) for process in started]
+        outputs = [
+            process.communicate(timeout=max(1, deadline - time.monotonic())) for process in started
+        ]
     finally:
         for process in started:
             process.kill()

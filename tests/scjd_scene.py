@@ -16,18 +16,26 @@ from kdpose_jax.tasks import sparse_lifting
 KEY = jax.random.key(11)
 J, FLIP = 17, H36M_17.flip_permutation
 ONLY = {
-    name: {f"distill__weights__{other}": float(other == name) for other in ("embedding", "attention", "temporal")}
+    name: {
+        f"distill__weights__{other}": float(other == name)
+        for other in ("embedding", "attention", "temporal")
+    }
     for name in ("embedding", "attention", "temporal")
 }
 
 
 def config_with(**changes):
-    """The tiny experiment: 9 frames, r = 3, student of 2 layers and width 8, teacher of 3 and width 16."""
+    """The tiny experiment.
+
+    9 frames, r = 3, student of 2 layers and width 8, teacher of 3 and width 16.
+    """
     config = shrink(config_file.get_config("demo"))
     config.student.network.depth, config.teacher.network.depth = 2, 3
     config.student.network.drop_path = config.teacher.network.drop_path = 0.0
     config.student.input.phase_augmentation = False
-    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    config.update_from_flattened_dict(
+        {name.replace("__", "."): value for name, value in changes.items()}
+    )
     return config
 
 
@@ -48,19 +56,31 @@ class Scene:
         generator = np.random.default_rng(4)
 
         def drawn(path, leaf):  # norms about one, everything else about zero
-            return (0.3 * generator.normal(size=leaf.shape) + ("scale" in str(path[-1]))).astype(np.float32)
+            return (0.3 * generator.normal(size=leaf.shape) + ("scale" in str(path[-1]))).astype(
+                np.float32
+            )
 
-        params, _, frozen = jax.tree.map_with_path(drawn, jax.eval_shape(self.method.init, KEY, self.batch))
+        params, _, frozen = jax.tree.map_with_path(
+            drawn, jax.eval_shape(self.method.init, KEY, self.batch)
+        )
         self.params, self.frozen = params, frozen
         points = self.batch["keypoints_2d"]
         both = jnp.concatenate([points, poses.flip(points, FLIP)])
-        teach = lambda frozen: self.distillation.teacher.apply({"params": frozen["teacher"]["params"]}, both)  # noqa: E731
+
+        def teach(frozen):
+            variables = {"params": frozen["teacher"]["params"]}
+            return self.distillation.teacher.apply(variables, both)
+
         run = jax.jit(lambda params, frozen: (self.lift(params), teach(frozen)))
         (self.predicted, features), (both, taught) = jax.tree.map(np.asarray, run(params, frozen))
         self.pose, self.pose_of_flipped = both[:2], both[2:]
         self.taught = jax.tree.map(lambda array: array[:2], taught)
         self.predict = jax.jit(self.method.predict)
-        self.keyframes, self.network, self.matrix = features["keyframes"], features["network"], features["matrix"]
+        self.keyframes, self.network, self.matrix = (
+            features["keyframes"],
+            features["network"],
+            features["matrix"],
+        )
         self.features = features
 
     def lift(self, params):

@@ -1,4 +1,7 @@
-"""Every experiment there is, shrunk until it compiles in seconds: `from tiny import EXPERIMENTS, first_steps`."""
+"""Every experiment there is, shrunk until it compiles in seconds.
+
+`from tiny import EXPERIMENTS, first_steps`.
+"""
 
 import dataclasses
 import importlib
@@ -25,23 +28,38 @@ from kdpose_jax.train.step import build_step
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 BATCH = 2
-# New value of every field of this name, wherever it stands; the teacher is wider, so that nothing fits by accident.
+# New value of every field of this name, wherever it stands; the teacher is wider, so that nothing
+# fits by accident.
 SMALL = {
     "width": 8, "depth": 1, "heads": 2, "frames": 9, "batch": BATCH, "warmup_epochs": 0.0,
     "stem_width": 8, "blocks": 1, "modules": (1,), "size": 32, "split_ratio": 2.0, "sigma": 2.0,
     "kept_frames": 3, "kept_coefficients": 3, "filters": (3, 3), "dense_pairs": 1,
 }  # fmt: skip
 SMALL_TEACHER = {"width": 16, "size": 64}
-# Fields that decide neither a step's program nor what is trained: runs that differ in these alone are one.
+# Fields that decide neither a step's program nor what is trained: runs that differ in these alone
+# are one.
 BESIDE_THE_POINT = (
-    "name", "eval", "checkpoint", "converter", "train_split", "test_split", "epochs", "pretrained", "optim", "training",
-    "log_every_steps", "save_every_steps", "evaluate_every_epochs", "evaluate_examples",
-)  # fmt: skip
+    "name",
+    "eval",
+    "checkpoint",
+    "converter",
+    "train_split",
+    "test_split",
+    "epochs",
+    "pretrained",
+    "optim",
+    "training",
+    "log_every_steps",
+    "save_every_steps",
+    "evaluate_every_epochs",
+    "evaluate_examples",
+)
 # Parameters whose gradient is zero at the first step: ETHT's reversal grows from nothing
 # (docs/methods/cdkd.md#temperature).
 NOT_AT_ONCE = ("temperature",)
-# Parameters without a gradient at the first step but for rounding: what multiplies HoT's queries, which start at zero, and a bias that
-# shifts all logits of a query alike (docs/methods/lifting.md#hot).
+# Parameters without a gradient at the first step but for rounding: what multiplies HoT's queries,
+# which start at zero, and a bias that shifts all logits of a query alike
+# (docs/methods/lifting.md#hot).
 NO_FIRST_GRADIENT = ("recovery/query/kernel", "recovery/key/bias")
 
 
@@ -55,7 +73,11 @@ def quick_compiles():
 
 def config_files() -> list[str]:
     """Names of the modules in configs/ that define experiments."""
-    return sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if "def get_config(" in path.read_text())
+    return sorted(
+        path.stem
+        for path in (REPOSITORY / "configs").glob("*.py")
+        if "def get_config(" in path.read_text()
+    )
 
 
 def get_config(file: str, text: str) -> ConfigDict:
@@ -81,7 +103,8 @@ def shrink(config: ConfigDict, sizes: dict[str, Any] | None = None) -> ConfigDic
     for name, value in config.items():
         if isinstance(value, ConfigDict):
             shrink(value, sizes | SMALL_TEACHER if name == "teacher" else sizes)
-        elif name in sizes and type(value) is type(sizes[name]):  # a name such as `heads` may also be a mode
+        # A name such as `heads` may also be a mode.
+        elif name in sizes and type(value) is type(sizes[name]):
             config[name] = sizes[name]
     return config
 
@@ -120,16 +143,23 @@ def example_batch(
             "joint_weight": jnp.asarray(generator.uniform(size=(count, joints)) < 0.8, jnp.float32),
         }
         for name, size in reads(run, training=True)["views"].items():
-            batch[name] = jnp.asarray(generator.integers(0, 256, size=(count, size, size, 3)), jnp.uint8)
+            batch[name] = jnp.asarray(
+                generator.integers(0, 256, size=(count, size, size, 3)), jnp.uint8
+            )
         return batch
     raise AssertionError(f"tests/tiny.py knows no batch of reader '{config.data.reader}'")
 
 
 def prediction_shapes(config: ConfigDict, batch: dict[str, jax.Array]) -> Any:
-    """The canonical prediction of the config's task, as a tree of shapes; a new task needs its line here."""
+    """The canonical prediction of the config's task, as a tree of shapes.
+
+    A new task needs its line here.
+    """
     if config.task == "lifting":
         return batch["pose_3d"].shape
-    return {"pose2d": {"joints": batch["joints"].shape, "scores": batch["joints"].shape[:2]}}[config.task]
+    return {"pose2d": {"joints": batch["joints"].shape, "scores": batch["joints"].shape[:2]}}[
+        config.task
+    ]
 
 
 def run_of(file: str, preset: str, name: str) -> Run:
@@ -146,13 +176,16 @@ RUNS = [
 
 def mesh_of(devices: int) -> Mesh:
     """A mesh like the trainer's on some of the devices."""
-    return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    return jax.make_mesh(
+        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
 
 
 def recording() -> optax.GradientTransformation:
     """Hands gradients on and keeps the last ones as its state."""
     return optax.GradientTransformation(
-        lambda params: jax.tree.map(jnp.zeros_like, params), lambda updates, _, params=None: (updates, updates)
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda updates, _, params=None: (updates, updates),
     )
 
 
@@ -168,7 +201,8 @@ class Started:
       states: before, after one step and after two.
       gradients: of the first step.
       metrics: of both steps, (sum, count).
-      traces: how often the loss was traced, and how many programs the step has, after the second step.
+      traces: how often the loss was traced, and how many programs the step has, after the second
+        step.
       prediction: of the student after two steps.
     """
 
@@ -184,11 +218,17 @@ class Started:
 
 
 def first_steps(file: str, preset: str, name: str) -> Started:
-    """Two training steps of a run, shared by all tests of a session and by runs whose steps are the same."""
+    """Two training steps of a run, shared by all tests of a session and by runs whose steps are the
+    same.
+    """
     run = run_of(file, preset, name)
     config = run.config
     flat = configs.flatten(config.to_dict())
-    counts = {key: value for key, value in flat.items() if not any(word in key.split(".") for word in BESIDE_THE_POINT)}
+    counts = {
+        key: value
+        for key, value in flat.items()
+        if not any(word in key.split(".") for word in BESIDE_THE_POINT)
+    }
     taught = any(flat[f"distill.weights.{weight}"] for weight in config.distill.weights)
     if run.stage == "teacher":
         unread = ("student.", "distill.", "method")
@@ -196,11 +236,23 @@ def first_steps(file: str, preset: str, name: str) -> Started:
         counts = {key.replace("teacher.", "student."): value for key, value in counts.items()}
         counts["method"] = counts.pop("student.method")
     elif not taught or config.method == config.teacher.method:
-        counts = {key: value for key, value in counts.items() if not key.startswith(("teacher.", "distill."))}
+        counts = {
+            key: value
+            for key, value in counts.items()
+            if not key.startswith(("teacher.", "distill."))
+        }
     else:  # the teacher is given: how it was trained is no matter
-        counts = {key: value for key, value in counts.items() if not key.startswith(("teacher.loss.", "teacher.train."))}
+        counts = {
+            key: value
+            for key, value in counts.items()
+            if not key.startswith(("teacher.loss.", "teacher.train."))
+        }
     # There is an average or a term, or there is none.
-    counts |= {key: value > 0 for key, value in counts.items() if key.endswith("ema_decay") or key.startswith("distill.weights.")}
+    counts |= {
+        key: value > 0
+        for key, value in counts.items()
+        if key.endswith("ema_decay") or key.startswith("distill.weights.")
+    }
     key = json.dumps(counts, sort_keys=True)
     if key not in _STARTED:
         _STARTED[key] = _take_first_steps(file, preset, name)
@@ -222,13 +274,23 @@ def _take_first_steps(file: str, preset: str, name: str) -> Started:
     method = dataclasses.replace(method, loss=counted)
     optimizer = optax.chain(recording(), built.optimizer)
     everywhere = NamedSharding(mesh_of(1), PartitionSpec())
-    batch = jax.device_put(example_batch(run.config, stage=run.stage), NamedSharding(mesh_of(1), PartitionSpec("data")))
+    batch = jax.device_put(
+        example_batch(run.config, stage=run.stage), NamedSharding(mesh_of(1), PartitionSpec("data"))
+    )
     key = jax.device_put(jax.random.key(run.config.seed), everywhere)
     decay = run.block.train.ema_decay
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
-        current = state.create(method, optimizer, batch, key, with_ema=decay > 0, mesh=mesh_of(1), fsdp=False)
-        frozen = jax.device_put(jax.jit(lambda: method.init(key, batch)[2])(), everywhere) if method.teachers else {}
-        step = build_step(method, optimizer, ema_decay=decay, accumulate=1, layout=state.layout(current))
+        current = state.create(
+            method, optimizer, batch, key, with_ema=decay > 0, mesh=mesh_of(1), fsdp=False
+        )
+        frozen = (
+            jax.device_put(jax.jit(lambda: method.init(key, batch)[2])(), everywhere)
+            if method.teachers
+            else {}
+        )
+        step = build_step(
+            method, optimizer, ema_decay=decay, accumulate=1, layout=state.layout(current)
+        )
         states, metrics = [jax.tree.map(np.array, current)], []
         for _ in range(2):
             current, values = step(current, frozen, batch, key)

@@ -1,9 +1,12 @@
-"""CDKD's audit: no distillation, what was released, what its papers say, our own, and each change alone.
+"""CDKD's audit: no distillation, what was released, what its papers say, our own, and each change
+alone.
 
-  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py                                          demo: generated pictures
-  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py:pictures,size=32 --config.data.records=DIR
-  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py:mpii32 --config.data.records=DIR         or mpii64, coco32, coco64
-  ... ,teacher=RUN                                                                                        with a teacher that exists
+  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py
+  demo: generated pictures python -m kdpose_jax.study.runner
+  configs/studies/cdkd_audit.py:pictures,size=32 --config.data.records=DIR python -m
+  kdpose_jax.study.runner configs/studies/cdkd_audit.py:mpii32 --config.data.records=DIR         or
+  mpii64, coco32, coco64 ... ,teacher=RUN
+  with a teacher that exists
 """
 
 from configs import blocks, cdkd
@@ -12,19 +15,44 @@ from kdpose_jax.study.declare import Of, Row, Run, Study
 
 PCKH = (("pckh", "PCKh@0.5", "{:.1f}"), ("pckh_0.1", "PCKh@0.1", "{:.1f}"))
 AP = (("ap", "AP", "{:.4f}"), ("ap_50", "AP50", "{:.4f}"))
-COLUMNS = {"demo": PCKH, "pictures": (("pck", "PCK@0.2", "{:.1f}"),), "mpii32": PCKH, "mpii64": PCKH, "coco32": AP, "coco64": AP}
+COLUMNS = {
+    "demo": PCKH,
+    "pictures": (("pck", "PCK@0.2", "{:.1f}"),),
+    "mpii32": PCKH,
+    "mpii64": PCKH,
+    "coco32": AP,
+    "coco64": AP,
+}
 SMALL = ("demo", "pictures")  # these have Kronecker projectors and low temperatures in every mode
 # One change of `plus` in `paper`, or one slip of the release put back into it.
 ALONE = {
     "hat": ("paper, unbiased class alignment", {"distill.alignment.grouping": "hat"}),
     "shift": ("paper, exact flip shift", {"decode.flip_shift": "exact"}),
     "expectation": ("paper, decoded by expectation", {"decode.coordinate": "expectation"}),
-    "gaussian": ("paper, Gaussian labels", {"student.loss.form": "mean_gaussian", "student.loss.smoothing": 0.0}),
-    "detached": ("paper, maps detached as released", {"distill.projection.student_gradient": False}),
-    "projectors": ("paper, projectors untrained as released", {"distill.projection.trained": False}),
-    "temperature": ("paper, temperature untrained as released", {"distill.temperature.trained": False}),
-    "reversal": ("paper, reversal without its sign as released", {"distill.temperature.reversal": (1.0, 0.0)}),
-    "target": ("paper, no gradient through the target as released", {"distill.alignment.target_gradient": False}),
+    "gaussian": (
+        "paper, Gaussian labels",
+        {"student.loss.form": "mean_gaussian", "student.loss.smoothing": 0.0},
+    ),
+    "detached": (
+        "paper, maps detached as released",
+        {"distill.projection.student_gradient": False},
+    ),
+    "projectors": (
+        "paper, projectors untrained as released",
+        {"distill.projection.trained": False},
+    ),
+    "temperature": (
+        "paper, temperature untrained as released",
+        {"distill.temperature.trained": False},
+    ),
+    "reversal": (
+        "paper, reversal without its sign as released",
+        {"distill.temperature.reversal": (1.0, 0.0)},
+    ),
+    "target": (
+        "paper, no gradient through the target as released",
+        {"distill.alignment.target_gradient": False},
+    ),
     "projection": ("paper, projectors alone", {"distill.weights.alignment": 0.0}),
     "alignment": ("paper, class alignment alone", {"distill.weights.projection": 0.0}),
 }
@@ -41,7 +69,10 @@ def get_study(text: str = "") -> Study:
     teacher = Of("paper", "teacher") if chosen["teacher"] == "new" else chosen["teacher"]
     fields = {"data.records": Of("paper", "data"), "teacher.checkpoint": teacher}
 
-    own_teacher = {"teacher.checkpoint": Of("plus", "teacher")} if preset in ("mpii32", "coco32") else {}  # of 4 bins per pixel
+    # Of 4 bins per pixel.
+    own_teacher = (
+        {"teacher.checkpoint": Of("plus", "teacher")} if preset in ("mpii32", "coco32") else {}
+    )
     alone = {**ALONE, **(HIGH if preset in SMALL else {**LOW, **KRONECKER})}
     changes = {name: dict(changed) for name, (_, changed) in alone.items()}
     paper = cdkd.get_config(f"{preset},mode=paper{size}")

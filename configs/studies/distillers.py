@@ -1,7 +1,8 @@
 """SCJD beside other ways to distil the same student from the same teacher.
 
-  python -m kdpose_jax.study.runner configs/studies/distillers.py                                      demo: generated motion
-  python -m kdpose_jax.study.runner configs/studies/distillers.py:mocap --config.data.records=DIR      or h36m, 3dhp; teacher=RUN
+python -m kdpose_jax.study.runner configs/studies/distillers.py
+demo: generated motion python -m kdpose_jax.study.runner configs/studies/distillers.py:mocap
+--config.data.records=DIR      or h36m, 3dhp; teacher=RUN
 """
 
 from configs.studies.parts import lifting
@@ -24,7 +25,10 @@ def get_study(text: str = "") -> Study:
         title="SCJD beside other ways to distil",
         runs=(
             Run("scjd", lifting.scjd(data), fields),
-            *(Run(kd, f"configs/baselines.py:{data},kd={kd}", {**fields, "baseline": False}) for kd in TITLES),
+            *(
+                Run(kd, f"configs/baselines.py:{data},kd={kd}", {**fields, "baseline": False})
+                for kd in TITLES
+            ),
         ),
         rows=(
             Row("teacher", "scjd", "teacher", seeds=1),
@@ -35,5 +39,6 @@ def get_study(text: str = "") -> Study:
         columns=lifting.COLUMNS[data],
         unit="frame",
         reference="student, no distillation",
-        note="SCJD's weights were chosen by results on mocap's test split, those of the others by the size of their gradients in the demo.",
+        note="SCJD's weights were chosen by results on mocap's test split, those of the others by "
+        "the size of their gradients in the demo.",
     )

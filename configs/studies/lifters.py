@@ -1,8 +1,11 @@
-"""Every lifting network under one budget: every frame predicted equally often, scored on the same frames. MixSTE is SCJD's teacher.
+"""Every lifting network under one budget: every frame predicted equally often, scored on the same
+frames. MixSTE is SCJD's teacher.
 
-  python -m kdpose_jax.study.runner configs/studies/lifters.py                                      demo: generated motion
-  python -m kdpose_jax.study.runner configs/studies/lifters.py:mocap --config.data.records=DIR      epochs=0.25 for a short one; teacher=RUN
-  python -m kdpose_jax.study.runner configs/studies/lifters.py:h36m --config.data.records=DIR       each by its published recipe instead
+  python -m kdpose_jax.study.runner configs/studies/lifters.py
+  demo: generated motion python -m kdpose_jax.study.runner configs/studies/lifters.py:mocap
+  --config.data.records=DIR      epochs=0.25 for a short one; teacher=RUN python -m
+  kdpose_jax.study.runner configs/studies/lifters.py:h36m --config.data.records=DIR       each by
+  its published recipe instead
 """
 
 from typing import Any
@@ -12,16 +15,25 @@ from configs.studies.parts import lifting
 from kdpose_jax.study.declare import Of, Row, Run, Study
 
 DATA = ("demo", "mocap", "h36m")
-TITLES = {"mixste": "MixSTE", "mixste_hot": "HoT on MixSTE", "poseformer_v2": "PoseFormerV2", "videopose3d": "VideoPose3D"}
+TITLES = {
+    "mixste": "MixSTE",
+    "mixste_hot": "HoT on MixSTE",
+    "poseformer_v2": "PoseFormerV2",
+    "videopose3d": "VideoPose3D",
+}
 BUDGET = (
-    "One budget: every network predicts every training frame equally often, in batches of as many frames, with one optimiser and learning "
-    "rate (windows that are filled up at the ends of sequences make a few steps more), and is scored on every frame once."
+    "One budget: every network predicts every training frame equally often, in batches of as many "
+    "frames, with one optimiser and learning "
+    "rate (windows that are filled up at the ends of sequences make a few steps more), and is "
+    "scored on every frame once."
 )
-# VideoPose3D of as many multiply-adds per frame as SCJD's student; at the other sizes it has no more as it is.
+# VideoPose3D of as many multiply-adds per frame as SCJD's student; at the other sizes it has no
+# more as it is.
 NARROW = {"mocap": 144}
 APART = " The teacher of SCJD's students was trained apart, and may have had more."
 RECIPES = (
-    "Every network has the optimiser, batch and epochs of its own publication (but VideoPose3D Adam for AMSGrad), SCJD's students those of "
+    "Every network has the optimiser, batch and epochs of its own publication (but VideoPose3D "
+    "Adam for AMSGrad), SCJD's students those of "
     "configs/scjd.py."
 )
 
@@ -39,18 +51,38 @@ def get_study(text: str = "") -> Study:
     small = f"MixSTE, width {width}, depth {depth}"
     return Study(
         name=f"lifters_{data}",
-        title="Lifting networks under one budget" if data != "h36m" else "Lifting networks by their recipes",
+        title="Lifting networks under one budget"
+        if data != "h36m"
+        else "Lifting networks by their recipes",
         runs=(
             *(Run(name, f"configs/lifters.py:{name},{options}", records) for name in TITLES),
-            *(Run("videopose3d_narrow", f"configs/lifters.py:videopose3d,{options}", {**records, **narrow}) for narrow in narrowed),
-            Run("mixste_small", f"configs/lifters.py:mixste,{options}", {**records, **lifting.size("student", width, depth)}),
+            *(
+                Run(
+                    "videopose3d_narrow",
+                    f"configs/lifters.py:videopose3d,{options}",
+                    {**records, **narrow},
+                )
+                for narrow in narrowed
+            ),
+            Run(
+                "mixste_small",
+                f"configs/lifters.py:mixste,{options}",
+                {**records, **lifting.size("student", width, depth)},
+            ),
             Run("scjd", lifting.scjd(data), student),
-            Run("scjd_large", lifting.scjd(data), {**student, **lifting.size("student", *large(data)), "baseline": False}),
+            Run(
+                "scjd_large",
+                lifting.scjd(data),
+                {**student, **lifting.size("student", *large(data)), "baseline": False},
+            ),
         ),
         rows=(
             *([Row("SCJD's teacher, MixSTE", "scjd", "teacher", seeds=1)] if given else []),
             *(Row(title, name) for name, title in TITLES.items()),
-            *(Row(f"VideoPose3D, width {narrow['student.network.width']}", "videopose3d_narrow") for narrow in narrowed),
+            *(
+                Row(f"VideoPose3D, width {narrow['student.network.width']}", "videopose3d_narrow")
+                for narrow in narrowed
+            ),
             Row(small, "mixste_small"),
             Row(f"{small}, keyframes", "scjd", "baseline"),
             Row(f"{small}, keyframes, SCJD", "scjd"),
@@ -60,18 +92,29 @@ def get_study(text: str = "") -> Study:
         unit="frame",
         reference=f"{small}, keyframes, SCJD",
         published=lifting.PUBLISHED[data],
-        fixed=("data.frames", "data.training.stride", "student.train.accumulate", "student.train.batch"),
+        fixed=(
+            "data.frames",
+            "data.training.stride",
+            "student.train.accumulate",
+            "student.train.batch",
+        ),
         note=(BUDGET if data != "h36m" else RECIPES) + (APART if given else ""),
     )
 
 
 def like_the_others(data: str, epochs: float) -> dict[str, Any]:
-    """What configs/scjd.py has otherwise than configs/lifters.py: the budget, where there is one, and how networks are scored and timed."""
+    """What configs/scjd.py has otherwise than configs/lifters.py.
+
+    The budget, where there is one, and how networks are scored and timed.
+    """
     scored: dict[str, Any] = {"eval.settings.windows": "exact"}
     if data == "h36m":
         scored |= {"student.train.evaluate_examples": 27 * 1024 // 243}
     else:
-        scored |= {"student.train.epochs": epochs or {"demo": 4.0, "mocap": 1.25}[data], "student.train.evaluate_examples": 256}
+        scored |= {
+            "student.train.epochs": epochs or {"demo": 4.0, "mocap": 1.25}[data],
+            "student.train.evaluate_examples": 256,
+        }
         scored |= {"eval.latency_batches": (1, 16), "eval.latency_runs": 20}
     if data == "h36m" and epochs:
         scored |= {"student.train.epochs": epochs}

@@ -1,18 +1,24 @@
 """How sparse SCJD's keyframes may be, and how the poses between them are made.
 
-  python -m kdpose_jax.study.runner configs/studies/sampling.py                                      demo: generated motion
-  python -m kdpose_jax.study.runner configs/studies/sampling.py:mocap --config.data.records=DIR      or h36m; teacher=RUN
+python -m kdpose_jax.study.runner configs/studies/sampling.py
+demo: generated motion python -m kdpose_jax.study.runner configs/studies/sampling.py:mocap
+--config.data.records=DIR      or h36m; teacher=RUN
 """
 
 from configs.studies.parts import lifting
 from kdpose_jax.study.declare import Row, Run, Study
 
 DATA = ("demo", "mocap", "h36m")
-# How the frames between are made, with and without shifts of the keyframes' grid in training (phase augmentation).
+# How the frames between are made, with and without shifts of the keyframes' grid in training (phase
+# augmentation).
 SHIFTED = {"linear_feat": "embeddings interpolated", "learned": "learned filter"}
 UNSHIFTED = {"linear_pose": "unshifted", "cross_attn": "unshifted, cross-attention"}
 # Keyframes that lie on no grid can neither be shifted nor scored alone.
-CORRELATED = {"student.input.selection": "correlated", "student.input.phase_augmentation": False, "eval.settings.keyframe_stride": 1}
+CORRELATED = {
+    "student.input.selection": "correlated",
+    "student.input.phase_augmentation": False,
+    "eval.settings.keyframe_stride": 1,
+}
 
 
 def get_study(text: str = "") -> Study:
@@ -26,7 +32,10 @@ def get_study(text: str = "") -> Study:
     between = {}
     for stride in (3, 9):
         for kind, title in {**SHIFTED, **UNSHIFTED}.items():
-            fields = {"student.input.upsampling": kind, "student.input.phase_augmentation": kind in SHIFTED}
+            fields = {
+                "student.input.upsampling": kind,
+                "student.input.phase_augmentation": kind in SHIFTED,
+            }
             between[f"r = {stride}, {title}"] = run(f"r{stride}_{kind}", stride, **fields)
     return Study(
         name=f"sampling_{data}",
@@ -42,13 +51,15 @@ def get_study(text: str = "") -> Study:
             Row("r = 1", "r1"),
             Row("r = 3", "r3"),
             Row("r = 9", "r9"),
-            Row("r = 5, unshifted", "r5"),  # 5 does not divide the windows, and only then can a grid be shifted
+            # 5 does not divide the windows, and only then can a grid be shifted.
+            Row("r = 5, unshifted", "r5"),
             Row("r = 3, unshifted, of every 3 the most typical", "r3_correlated"),
             *(Row(title, one.name) for title, one in between.items()),
         ),
         columns=lifting.COLUMNS[data],
         unit="frame",
         reference="r = 3",
-        note="Unshifted: the keyframes are the same of every window in training; otherwise their grid is shifted (phase augmentation).",
+        note="Unshifted: the keyframes are the same of every window in training; otherwise their "
+        "grid is shifted (phase augmentation).",
         published=lifting.PUBLISHED[data],
     )

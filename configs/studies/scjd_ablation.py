@@ -1,8 +1,10 @@
-"""What each part of SCJD does: the student that reads every frame, one that reads keyframes, each distillation term alone, all of them.
+"""What each part of SCJD does: the student that reads every frame, one that reads keyframes, each
+distillation term alone, all of them.
 
-  python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py                                      demo: generated motion
-  python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py:mocap --config.data.records=DIR      or h36m, 3dhp
-  ... :mocap,teacher=RUN                                                                                 with a teacher that exists
+  python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py
+  demo: generated motion python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py:mocap
+  --config.data.records=DIR      or h36m, 3dhp ... :mocap,teacher=RUN
+  with a teacher that exists
 """
 
 from configs.studies.parts import lifting

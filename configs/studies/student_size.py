@@ -1,7 +1,8 @@
 """SCJD's student at several sizes, without and with distillation.
 
-  python -m kdpose_jax.study.runner configs/studies/student_size.py                                      demo: generated motion
-  python -m kdpose_jax.study.runner configs/studies/student_size.py:mocap --config.data.records=DIR      or h36m, 3dhp; teacher=RUN
+python -m kdpose_jax.study.runner configs/studies/student_size.py
+demo: generated motion python -m kdpose_jax.study.runner configs/studies/student_size.py:mocap
+--config.data.records=DIR      or h36m, 3dhp; teacher=RUN
 """
 
 from configs.studies.parts import lifting
@@ -16,13 +17,23 @@ def get_study(text: str = "") -> Study:
     fields = lifting.shared(owner, teacher)
 
     def run(name: str, width: int, depth: int) -> Run:
-        dropped = {"student.network.drop_path": 0.1 if width > 128 else 0.05} if data in ("h36m", "3dhp") else {}  # as in configs/scjd.py
-        return Run(name, lifting.scjd(data), {**fields, **lifting.size("student", width, depth), **dropped})
+        # As in configs/scjd.py.
+        dropped = (
+            {"student.network.drop_path": 0.1 if width > 128 else 0.05}
+            if data in ("h36m", "3dhp")
+            else {}
+        )
+        return Run(
+            name, lifting.scjd(data), {**fields, **lifting.size("student", width, depth), **dropped}
+        )
 
     runs = {name: run(name, width, depth) for name, (width, depth) in sizes.items()}
     rows = [Row("teacher", owner, "teacher", seeds=1)]
     for name, (width, depth) in sizes.items():
-        rows += [Row(f"width {width}, depth {depth}", name, "baseline"), Row(f"width {width}, depth {depth}, SCJD", name)]
+        rows += [
+            Row(f"width {width}, depth {depth}", name, "baseline"),
+            Row(f"width {width}, depth {depth}, SCJD", name),
+        ]
     return Study(
         name=f"student_size_{data}",
         title="SCJD's student at several sizes",

@@ -1,7 +1,8 @@
 """One student from teachers of several sizes, and from none.
 
-  python -m kdpose_jax.study.runner configs/studies/teacher_size.py                                      demo: generated motion
-  python -m kdpose_jax.study.runner configs/studies/teacher_size.py:mocap --config.data.records=DIR      or h36m, 3dhp
+python -m kdpose_jax.study.runner configs/studies/teacher_size.py
+demo: generated motion python -m kdpose_jax.study.runner configs/studies/teacher_size.py:mocap
+--config.data.records=DIR      or h36m, 3dhp
 """
 
 from configs import blocks
@@ -16,7 +17,11 @@ def get_study(text: str = "") -> Study:
     owner, *others = sizes
 
     def run(name: str, baseline: bool) -> Run:
-        fields = {"data.records": Of(owner, "data"), "teacher.checkpoint": Of(name, "teacher"), "baseline": baseline}
+        fields = {
+            "data.records": Of(owner, "data"),
+            "teacher.checkpoint": Of(name, "teacher"),
+            "baseline": baseline,
+        }
         return Run(name, lifting.scjd(data), {**fields, **lifting.size("teacher", *sizes[name])})
 
     rows = [Row("student, no teacher", owner, "baseline")]

@@ -1,4 +1,7 @@
-"""Acclaim's ASF (skeleton) and AMC (motion): bones of a length and a direction, and angles about each bone's own axes."""
+"""Acclaim's ASF (skeleton) and AMC (motion).
+
+Bones of a length and a direction, and angles about each bone's own axes.
+"""
 
 import dataclasses
 import math
@@ -23,7 +26,10 @@ BREAKS = (
 
 @dataclasses.dataclass
 class Bone:
-    """A bone from its parent's end, `length` along `direction`; `angles` about the axes `order` turn the file's axes into its own."""
+    """A bone from its parent's end, `length` along `direction`.
+
+    `angles` about the axes `order` turn the file's axes into its own.
+    """
 
     name: str
     line: int
@@ -92,7 +98,9 @@ def read_skeleton(path: str) -> Skeleton:
                 parents[child] = (words[0], index)
     if bones[ROOT].line < 0 or not parents:
         missing = ":root" if bones[ROOT].line < 0 else ":hierarchy"
-        raise fault(path, len(lines) - 1, f"the file ends without a {missing}, so this is no ASF file")
+        raise fault(
+            path, len(lines) - 1, f"the file ends without a {missing}, so this is no ASF file"
+        )
     return Skeleton(path, _in_order(path, bones, parents), metres, degrees)
 
 
@@ -118,7 +126,11 @@ def _read_bone_line(path: str, line: int, words: list[str], bone: Bone) -> None:
         bone.angles = numbers(path, line, values, 3, name)
     elif key == "axis":
         if not values or sorted(values[-1].lower()) != ["x", "y", "z"]:
-            raise fault(path, line, f"{name} is '{' '.join(values)[:40]}' where an order such as XYZ must be")
+            raise fault(
+                path,
+                line,
+                f"{name} is '{' '.join(values)[:40]}' where an order such as XYZ must be",
+            )
         bone.order = values[-1].lower()
         if bone.name != ROOT:
             bone.angles = numbers(path, line, values[:-1], 3, name)
@@ -127,12 +139,19 @@ def _read_bone_line(path: str, line: int, words: list[str], bone: Bone) -> None:
         allowed = SHIFTS + TURNS if bone.name == ROOT else TURNS
         wrong = [value for value in bone.channels if value not in allowed]
         if wrong:
-            raise fault(path, line, f"'{wrong[0]}' of bone '{bone.name}' is none of {', '.join(allowed)}")
+            raise fault(
+                path, line, f"'{wrong[0]}' of bone '{bone.name}' is none of {', '.join(allowed)}"
+            )
 
 
 def _check_bone(path: str, bone: Bone, bones: dict[str, Bone]) -> None:
     """Raises UserError unless a bone that ends is whole."""
-    parts = {"name": bone.name or None, "direction": bone.direction, "length": bone.length, "axis": bone.angles}
+    parts = {
+        "name": bone.name or None,
+        "direction": bone.direction,
+        "length": bone.length,
+        "axis": bone.angles,
+    }
     missing = [name for name, value in parts.items() if value is None]
     if missing:
         raise fault(path, bone.line, f"bone '{bone.name}' has no {missing[0]}")
@@ -140,7 +159,9 @@ def _check_bone(path: str, bone: Bone, bones: dict[str, Bone]) -> None:
         raise fault(path, bone.line, f"a second bone '{bone.name}'")
 
 
-def _in_order(path: str, bones: dict[str, Bone], parents: dict[str, tuple[str, int]]) -> tuple[Bone, ...]:
+def _in_order(
+    path: str, bones: dict[str, Bone], parents: dict[str, tuple[str, int]]
+) -> tuple[Bone, ...]:
     """The bones below the root, parents first."""
     children: dict[str, list[str]] = {}
     for child, (parent, line) in parents.items():
@@ -175,7 +196,11 @@ def read(path: str, skeleton: Skeleton) -> Clip:
         if line.lower().startswith(RATE):
             fps = float(numbers(path, index, line.split()[1:], 1, RATE)[0])
         elif line.startswith(":"):
-            degrees = _degrees(path, index, line[1:]) if line[1:].lower() in ("degrees", "radians") else degrees
+            degrees = (
+                _degrees(path, index, line[1:])
+                if line[1:].lower() in ("degrees", "radians")
+                else degrees
+            )
         elif FRAME_NUMBER.fullmatch(line):
             blocks.append(index)
         elif line and not line.startswith("#") and not blocks:
@@ -244,8 +269,12 @@ def _is_cut(lines: list[str], moving: dict[str, int]) -> bool:
     return False
 
 
-def _read_frame(path: str, lines: list[str], start: int, end: int, moving: dict[str, int], skeleton: str) -> list[float]:
-    """The values of the frame whose number stands in line `start`, in the order of `moving` (bone -> number of channels)."""
+def _read_frame(
+    path: str, lines: list[str], start: int, end: int, moving: dict[str, int], skeleton: str
+) -> list[float]:
+    """The values of the frame whose number stands in line `start`, in the order of `moving` (bone
+    -> number of channels).
+    """
     found: dict[str, list[float]] = {}
     for index in range(start + 1, end):
         words = _words(lines[index])
@@ -255,7 +284,12 @@ def _read_frame(path: str, lines: list[str], start: int, end: int, moving: dict[
         if name not in moving:
             raise fault(path, index, f"bone '{name[:40]}' does not move by '{skeleton}'")
         if len(values) != moving[name]:
-            raise fault(path, index, f"bone '{name}' has {len(values)} values where '{skeleton}' has {moving[name]} degrees of freedom")
+            raise fault(
+                path,
+                index,
+                f"bone '{name}' has {len(values)} values where '{skeleton}' has {moving[name]} "
+                f"degrees of freedom",
+            )
         if name in found:
             raise fault(path, index, f"bone '{name}' stands twice in frame {lines[start]}")
         try:
@@ -274,20 +308,31 @@ def _read_frame(path: str, lines: list[str], start: int, end: int, moving: dict[
 
 
 def _pose(skeleton: Skeleton, values: np.ndarray, degrees: float) -> Clip:
-    """Forward kinematics: a bone's angles are about its own axes, C: its turn is parent * C * M * C^-1."""
+    """Forward kinematics.
+
+    A bone's angles are about its own axes, C: its turn is parent * C * M * C^-1.
+    """
     whole = np.isfinite(values).all(axis=1)
     values = np.where(whole[:, None], values, 0.0)
     names = {bone.name: index for index, bone in enumerate(skeleton.bones)}
     positions, rotations, column = np.zeros((len(values), len(names), 3)), [], 0
     for index, bone in enumerate(skeleton.bones):
-        own = dict(zip(bone.channels, values[:, column : column + len(bone.channels)].T, strict=True))
+        own = dict(
+            zip(bone.channels, values[:, column : column + len(bone.channels)].T, strict=True)
+        )
         column += len(bone.channels)
         axes = clip.turn(bone.order, bone.angles[None] * skeleton.degrees)
         turns = [name for name in bone.channels if name in TURNS]
-        angles = np.stack([own[name] for name in turns], axis=1) * degrees if turns else np.zeros((len(values), 0))
+        angles = (
+            np.stack([own[name] for name in turns], axis=1) * degrees
+            if turns
+            else np.zeros((len(values), 0))
+        )
         turned = axes * clip.turn("".join(name[1] for name in turns), angles) * axes.inv()
         if bone.name == ROOT:
-            start = np.stack([own[name] if name in own else np.zeros(len(values)) for name in SHIFTS], axis=1)
+            start = np.stack(
+                [own[name] if name in own else np.zeros(len(values)) for name in SHIFTS], axis=1
+            )
         else:
             start, turned = positions[:, names[bone.parent]], rotations[names[bone.parent]] * turned
         positions[:, index] = start + turned.apply(bone.direction * bone.length)

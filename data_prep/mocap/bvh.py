@@ -27,7 +27,11 @@ MORE = "frames beyond those that 'Frames:' announces, which were taken too"
 
 @dataclasses.dataclass
 class _Joint:
-    """A joint; `line` is where it stands, `first` the column of its first channel, `channels` None until they are read."""
+    """A joint.
+
+    `line` is where it stands, `first` the column of its first channel, `channels` None until they
+    are read.
+    """
 
     name: str
     parent: int
@@ -41,8 +45,8 @@ class _Joint:
 def read(path: str) -> Clip:
     """Reads a BVH file and poses its skeleton.
 
-    A rotation is applied in the order of the channels, in the joint's own turning axes; position channels stand in place of the
-    offset, as exporters mean them that write them for every joint.
+    A rotation is applied in the order of the channels, in the joint's own turning axes; position
+    channels stand in place of the offset, as exporters mean them that write them for every joint.
 
     Args:
       path: of the file.
@@ -83,10 +87,14 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
         entry = text.split()
         kind = entry[0].upper()
         if not opened and kind != "{":
-            raise fault(path, index, f"'{text[:60]}' where the brace of '{joints[-1].name}' must be")
+            raise fault(
+                path, index, f"'{text[:60]}' where the brace of '{joints[-1].name}' must be"
+            )
         if kind in ("ROOT", "JOINT", "END"):
             if (kind == "ROOT") != (not joints):
-                raise fault(path, index, "a second ROOT" if joints else f"{entry[0]} where the ROOT must be")
+                raise fault(
+                    path, index, "a second ROOT" if joints else f"{entry[0]} where the ROOT must be"
+                )
             if kind != "ROOT" and not stack:
                 raise fault(path, index, f"{entry[0]} outside the braces of the ROOT")
             if kind != "ROOT" and joints[stack[-1]].is_end:
@@ -101,18 +109,26 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
                 raise fault(path, index, f"a second joint '{name}'")
             names.add(name)
             is_end = kind == "END"
-            joints.append(_Joint(name, stack[-1] if stack else -1, index, is_end, channels=() if is_end else None))
+            joints.append(
+                _Joint(
+                    name, stack[-1] if stack else -1, index, is_end, channels=() if is_end else None
+                )
+            )
             opened = False
         elif kind == "{" and not opened:
             stack.append(len(joints) - 1)
             opened = True
         elif kind == "OFFSET" and stack:
-            joints[stack[-1]].offset = numbers(path, index, entry[1:], 3, f"OFFSET of '{joints[stack[-1]].name}'")
+            joints[stack[-1]].offset = numbers(
+                path, index, entry[1:], 3, f"OFFSET of '{joints[stack[-1]].name}'"
+            )
         elif kind == "CHANNELS" and stack:
             _read_channels(path, index, entry, joints[stack[-1]])
         elif kind == "}" and stack:
             joint = joints[stack.pop()]
-            missing = "OFFSET" if joint.offset is None else "CHANNELS" if joint.channels is None else ""
+            missing = (
+                "OFFSET" if joint.offset is None else "CHANNELS" if joint.channels is None else ""
+            )
             if missing:
                 raise fault(path, joint.line, f"joint '{joint.name}' has no {missing}")
         elif kind == "MOTION" and joints and not stack:
@@ -122,14 +138,28 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
                 column += len(joint.channels or ())
             return joints, index
         else:
-            raise fault(path, index, f"'{text[:60]}' where {'the ROOT' if not joints else 'a part of the skeleton'} must be")
-    raise fault(path, len(lines) - 1, "the file ends before its MOTION" if joints else "the file has no ROOT")
+            raise fault(
+                path,
+                index,
+                f"'{text[:60]}' where {'the ROOT' if not joints else 'a part of the skeleton'} "
+                f"must be",
+            )
+    raise fault(
+        path,
+        len(lines) - 1,
+        "the file ends before its MOTION" if joints else "the file has no ROOT",
+    )
 
 
 def _pieces(lines: list[str], start: int) -> Iterator[tuple[int, str]]:
-    """What stands in the lines, with their numbers; a brace is a piece of its own, on whatever line it stands."""
+    """What stands in the lines, with their numbers.
+
+    A brace is a piece of its own, on whatever line it stands.
+    """
     for index in range(start, len(lines)):
-        yield from ((index, piece.strip()) for piece in re.split("([{}])", lines[index]) if piece.strip())
+        yield from (
+            (index, piece.strip()) for piece in re.split("([{}])", lines[index]) if piece.strip()
+        )
 
 
 def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> None:
@@ -138,9 +168,18 @@ def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> Non
     channels = tuple(known[word.lower()] if word.lower() in known else word for word in words[2:])
     wrong = [word for word in channels if word not in CHANNELS]
     if wrong:
-        raise fault(path, line, f"'{wrong[0]}' of joint '{joint.name}' is no channel ({', '.join(CHANNELS)})")
+        raise fault(
+            path,
+            line,
+            f"'{wrong[0]}' of joint '{joint.name}' is no channel ({', '.join(CHANNELS)})",
+        )
     if len(words) < 2 or words[1] != str(len(channels)) or joint.is_end:
-        raise fault(path, line, f"joint '{joint.name}' announces {' '.join(words[1:2]) or 'no'} channels and names {len(channels)}")
+        raise fault(
+            path,
+            line,
+            f"joint '{joint.name}' announces {' '.join(words[1:2]) or 'no'} channels and names "
+            f"{len(channels)}",
+        )
     joint.channels = channels
 
 
@@ -237,4 +276,6 @@ def _pose(joints: list[_Joint], values: np.ndarray, fps: float | None) -> Clip:
         positions[:, index] = moved
         rotations.append(turned)
     positions[~whole] = np.nan
-    return Clip({joint.name: index for index, joint in enumerate(joints)}, positions, rotations, fps, None)
+    return Clip(
+        {joint.name: index for index, joint in enumerate(joints)}, positions, rotations, fps, None
+    )

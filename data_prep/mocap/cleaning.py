@@ -1,4 +1,7 @@
-"""Recorded motion made fit for a studio: faulty frames cut out, 50 frames per second, feet on the floor, in front of the cameras."""
+"""Recorded motion made fit for a studio.
+
+Faulty frames cut out, 50 frames per second, feet on the floor, in front of the cameras.
+"""
 
 import dataclasses
 import itertools
@@ -23,7 +26,11 @@ ROUNDING = 0.02
 ANKLE_HEIGHT = 0.07  # of the lower ankle of one who stands, metres
 STUDIO_RADIUS = 1.4  # metres
 COURSE_SECONDS = 0.5  # what is slower than this is the course, what is quicker the pose
-LIMBS = tuple(H36M_17.joints.index(f"{side}_{part}") for side in ("right", "left") for part in ("knee", "ankle", "elbow", "wrist"))
+LIMBS = tuple(
+    H36M_17.joints.index(f"{side}_{part}")
+    for side in ("right", "left")
+    for part in ("knee", "ankle", "elbow", "wrist")
+)
 ANKLES = tuple(H36M_17.joints.index(f"{side}_ankle") for side in ("right", "left"))
 
 
@@ -62,7 +69,8 @@ def clean(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> Cleaned:
     cut["beside these"] = int((near & ~faulty).sum())
     cut[f"in pieces under {MIN_FRAMES / motion.FPS:.2f} s"] = 0
     pieces = []
-    borders = np.flatnonzero(np.diff(near, prepend=True, append=True))  # begin and end of every good run, by turns
+    # Begin and end of every good run, by turns.
+    borders = np.flatnonzero(np.diff(near, prepend=True, append=True))
     cuts = sorted({*borders.tolist(), *(frame for frame in breaks if not near[frame])})
     for start, end in itertools.pairwise(cuts):
         if near[start]:
@@ -83,11 +91,15 @@ def faults(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> dict[str
     frames = len(pose)
     joined = np.ones(max(frames - 1, 0), bool)
     joined[np.asarray(breaks, int) - 1] = False
-    lengths = np.linalg.norm(pose[:, LIMBS] - pose[:, [H36M_17.parents[joint] for joint in LIMBS]], axis=-1)
+    lengths = np.linalg.norm(
+        pose[:, LIMBS] - pose[:, [H36M_17.parents[joint] for joint in LIMBS]], axis=-1
+    )
     found = {"not finite": ~np.isfinite(pose).all(axis=(1, 2))}
     with np.errstate(invalid="ignore"):  # comparisons with NaN are False
         if not found["not finite"].all():
-            found["a limb of another length"] = (np.abs(lengths - np.nanmedian(lengths, axis=0)) > LIMB_TOLERANCE).any(axis=1)
+            found["a limb of another length"] = (
+                np.abs(lengths - np.nanmedian(lengths, axis=0)) > LIMB_TOLERANCE
+            ).any(axis=1)
         if frames > 2:
             away = np.linalg.norm(pose[1:-1] - (pose[:-2] + pose[2:]) / 2, axis=-1)
             back = np.linalg.norm(pose[2:] - pose[:-2], axis=-1) < away
@@ -107,15 +119,23 @@ def faults(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> dict[str
 
 
 def resample(pose: np.ndarray, fps: float, count: int) -> np.ndarray:
-    """Cubic in time, `[F, 17, 3]` -> `[count, 17, 3]` at 50 frames per second from the first frame on."""
+    """Cubic in time, `[F, 17, 3]` -> `[count, 17, 3]` at 50 frames per second from the first frame
+    on.
+    """
     return CubicSpline(np.arange(len(pose)) / fps, pose)(np.arange(count) / motion.FPS)
 
 
 def place(pose: np.ndarray) -> np.ndarray:
-    """Stands a piece on the floor in the middle of the studio; a longer course is scaled down, the pose and its rhythm stay as they are."""
+    """Stands a piece on the floor in the middle of the studio.
+
+    A longer course is scaled down, the pose and its rhythm stay as they are.
+    """
     sigma = COURSE_SECONDS * motion.FPS
-    width = int(4 * sigma)  # the course goes on behind its ends as it came, so that smoothing does not hold it back there
-    longer = np.pad(pose[:, H36M_17.root, :2], ((width, width), (0, 0)), mode="reflect", reflect_type="odd")
+    # The course goes on behind its ends as it came, so that smoothing does not hold it back there.
+    width = int(4 * sigma)
+    longer = np.pad(
+        pose[:, H36M_17.root, :2], ((width, width), (0, 0)), mode="reflect", reflect_type="odd"
+    )
     course = gaussian_filter1d(longer, sigma, axis=0)[width:-width]
     centre = (course.min(axis=0) + course.max(axis=0)) / 2
     reach = np.linalg.norm(course - centre, axis=1).max()

@@ -1,4 +1,6 @@
-"""What a motion file holds once its skeleton has been posed, and the lines of text that it comes in."""
+"""What a motion file holds once its skeleton has been posed, and the lines of text that it comes
+in.
+"""
 
 import dataclasses
 import json
@@ -12,7 +14,8 @@ from scipy.spatial.transform import Rotation
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds
 
-_NAN = re.compile(r"[+-]?(1\.#(IND|QNAN|SNAN)\d*|nan\(\w*\))", re.IGNORECASE)  # as Windows programs print it
+# As Windows programs print it.
+_NAN = re.compile(r"[+-]?(1\.#(IND|QNAN|SNAN)\d*|nan\(\w*\))", re.IGNORECASE)
 CUT = "a last frame that is cut off in the middle and was left out"
 _DECIMAL_COMMA = re.compile(r"\d,\d")
 
@@ -71,7 +74,10 @@ def read_lines(path: str) -> list[str]:
     try:
         size = os.path.getsize(path)
         if size > bounds.TEXT:
-            raise UserError(f"'{path}' has {size:,} bytes, and at most {bounds.TEXT:,} are read: cut it into several files.")
+            raise UserError(
+                f"'{path}' has {size:,} bytes, and at most {bounds.TEXT:,} are read: cut it into "
+                f"several files."
+            )
         with open(path, "rb") as file:
             encoding = json.detect_encoding(
                 file.read(4)
@@ -91,14 +97,17 @@ def require_size(path: str, frames: int, joints: int) -> None:
     """Raises UserError if a clip is too large to be posed."""
     if joints > bounds.JOINTS or frames * joints > bounds.PLACES:
         raise UserError(
-            f"'{path}' has {frames:,} frames of {joints:,} joints, and at most {bounds.JOINTS:,} joints and {bounds.PLACES:,} places are "
+            f"'{path}' has {frames:,} frames of {joints:,} joints, and at most {bounds.JOINTS:,} "
+            f"joints and {bounds.PLACES:,} places are "
             "read: cut it into several files."
         )
 
 
 def fault(path: str, line: int, what: str) -> UserError:
     """The error for a line, counted from 0 here and from 1 for the reader."""
-    return UserError(f"'{path}', line {line + 1}: {what}: correct the file or take it out of the folder.")
+    return UserError(
+        f"'{path}', line {line + 1}: {what}: correct the file or take it out of the folder."
+    )
 
 
 def add_note(notes: dict[str, int], sentence: str, count: int) -> None:

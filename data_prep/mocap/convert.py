@@ -1,4 +1,5 @@
-"""A folder of BVH files, or of ASF and AMC files (CMU, HDM05), -> sequence records: real motion, seen by four cameras of our own.
+"""A folder of BVH files, or of ASF and AMC files (CMU, HDM05), -> sequence records: real motion,
+seen by four cameras of our own.
 
 What cameras and detector are like is our own design (`data_prep/synthetic.py`).
 """
@@ -42,7 +43,10 @@ STEP = (
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One motion file and how to read it; `skeleton` is the ASF file of an AMC file, `fps` and `metres` 0 where the file says them."""
+    """One motion file and how to read it.
+
+    `skeleton` is the ASF file of an AMC file, `fps` and `metres` 0 where the file says them.
+    """
 
     path: str
     skeleton: str
@@ -85,22 +89,27 @@ def convert(
     skip_unreadable: bool,
     workers: int,
 ) -> records.Summary:
-    """Converts every `*.bvh`, and every `*.amc` with its `*.asf`, of a folder and the folders in it.
+    """Converts every `*.bvh`, and every `*.amc` with its `*.asf`, of a folder and the folders in
+    it.
 
     Args:
       source: the folder.
       out: folder for the records.
       test_subjects: None: a fifth of the subjects, drawn by the seed.
-      map_file: JSON table of skeletons (`skeletons.py`), tried before the known ones; None: these alone.
-      unit: "m", "cm", "mm", "inch" or a number of metres; "": what the file or the skeleton's table says.
+      map_file: JSON table of skeletons (`skeletons.py`), tried before the known ones; None: these
+        alone.
+      unit: "m", "cm", "mm", "inch" or a number of metres; "": what the file or the skeleton's table
+        says.
       up: "y" or "z"; "": what the table says.
-      fps: frames per second, as "60" or "60_*=60,61_*=60" (by file name); "" and for other files: what the file says, or 120 (AMC).
-      subject: pattern (`re.search`) whose first group in a file's path is the subject; "": the ASF file's name, or the folder, or
-        what stands before the name's first "_".
+      fps: frames per second, as "60" or "60_*=60,61_*=60" (by file name); "" and for other files:
+        what the file says, or 120 (AMC).
+      subject: pattern (`re.search`) whose first group in a file's path is the subject; "": the ASF
+        file's name, or the folder, or what stands before the name's first "_".
       action: likewise the action that scores are averaged over; "": the subject.
       noise: of the simulated detector, `synthetic.ARGUMENTS`.
       seed: everything random follows from it.
-      skip_unreadable: files that cannot be read are left out and named, instead of ending the conversion.
+      skip_unreadable: files that cannot be read are left out and named, instead of ending the
+        conversion.
       workers: processes.
 
     Returns:
@@ -110,7 +119,10 @@ def convert(
       UserError: a file or a setting is wrong, or `out` cannot be used.
     """
     if not 0 <= noise < 1 or seed < 0:
-        raise UserError(f"--noise {noise} must be from 0 to below 1 (screen units), and --seed {seed} not negative.")
+        raise UserError(
+            f"--noise {noise} must be from 0 to below 1 (screen units), and --seed {seed} not "
+            f"negative."
+        )
     maps = skeletons.read_maps(skeletons.SHIPPED)
     if map_file is not None:
         maps = skeletons.read_maps(map_file) + maps
@@ -123,7 +135,10 @@ def convert(
         skip = ", or leave such files out with --skip-unreadable" if found else ""
         raise UserError(f"{files.no_skeleton(without[0])}{more}{skip}.")
     given = files.rates_of([path for path, _ in found], rates)
-    jobs = [Job(*pair, rate, metres, up, maps, skip_unreadable) for pair, rate in zip(found, given, strict=True)]
+    jobs = [
+        Job(*pair, rate, metres, up, maps, skip_unreadable)
+        for pair, rate in zip(found, given, strict=True)
+    ]
     takes = files.take_names(source, [job.path for job in jobs])
     names = [files.name_of(source, job.path, job.skeleton, subject, action) for job in jobs]
     test = files.choose_test_subjects(sorted({one for one, _ in names}), test_subjects, seed)
@@ -153,12 +168,18 @@ def convert(
                 continue
             for number, piece in enumerate(cleaned.pieces, 1):
                 take = base if number == 1 else f"{base} {number}"
-                views = [View(who, what, take, index, noise, seed, piece) for index in range(synthetic.NUM_CAMERAS)]
+                views = [
+                    View(who, what, take, index, noise, seed, piece)
+                    for index in range(synthetic.NUM_CAMERAS)
+                ]
                 items["test" if who in test else "train"] += views
         left_out = _left_out(read) + [f"file: {files.no_skeleton(path)}." for path in without]
         for split, views in items.items():
             if not views:
-                raise UserError(f"No motion is left for the split '{split}' ({'; '.join(left_out)}): give other --test-subjects.")
+                raise UserError(
+                    f"No motion is left for the split '{split}' ({'; '.join(left_out)}): give "
+                    f"other --test-subjects."
+                )
         keypoints = "simulated" if noise else "gt"
         notes = _notes(takes, read)
         described = {"fps": motion.FPS} | ({"notes": notes} if notes else {})
@@ -189,7 +210,9 @@ def _digest(source: str, paths: list[str], skip: bool) -> str:
             listing.append((os.path.relpath(path, source), records.sha256(path)))
         except OSError as error:
             if not skip:
-                raise UserError(f"'{path}' cannot be read ({error.strerror}): check the file.") from error
+                raise UserError(
+                    f"'{path}' cannot be read ({error.strerror}): check the file."
+                ) from error
             listing.append((os.path.relpath(path, source), "unreadable"))
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
@@ -206,7 +229,9 @@ def read_all(jobs: list[Job], workers: int) -> list[Cleaned | str]:
         context = multiprocessing.get_context("spawn")
         with (
             records.process_errors(),
-            concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=shards.end_with_parent) as executor,
+            concurrent.futures.ProcessPoolExecutor(
+                workers, mp_context=context, initializer=shards.end_with_parent
+            ) as executor,
         ):
             futures = {executor.submit(read_job, job): index for index, job in enumerate(jobs)}
             try:
@@ -220,9 +245,14 @@ def read_all(jobs: list[Job], workers: int) -> list[Cleaned | str]:
 
 
 def read_job(job: Job) -> Cleaned | str:
-    """What a worker does: one file -> its usable pieces, or what is wrong with it if it may be skipped."""
+    """What a worker does.
+
+    One file -> its usable pieces, or what is wrong with it if it may be skipped.
+    """
     try:
-        clip = asf_amc.read(job.path, _skeleton(job.skeleton)) if job.skeleton else bvh.read(job.path)
+        clip = (
+            asf_amc.read(job.path, _skeleton(job.skeleton)) if job.skeleton else bvh.read(job.path)
+        )
         notes = dict(clip.notes)
         fps = _rate(job, clip, notes)
         add_note(

@@ -1,4 +1,4 @@
-"""Which files of a folder are motion, who moves in them, and what the command line says about them."""
+"""Which files of a folder are motion, who moves in them, and what options say about them."""
 
 import fnmatch
 import os
@@ -39,7 +39,9 @@ def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
     }
     found, without = [], []
     for folder, names in folders.items():
-        found += [(os.path.join(folder, name), "") for name in names if name.lower().endswith(".bvh")]
+        found += [
+            (os.path.join(folder, name), "") for name in names if name.lower().endswith(".bvh")
+        ]
         for name in (name for name in names if name.lower().endswith(".amc")):
             skeleton = _skeleton(skeletons, folders[folder], folder, name)
             found += [(os.path.join(folder, name), skeleton)] if skeleton else []
@@ -54,7 +56,8 @@ def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
             "motion."
         )
     for path in (path for pair in found for path in pair):
-        if path != path.encode(errors="replace").decode():  # takes are called by their files, in records in UTF-8
+        # Takes are called by their files, in records in UTF-8.
+        if path != path.encode(errors="replace").decode():
             raise UserError(f"'{path}' has a name that is not UTF-8: rename the file.")
     return sorted(found), sorted(without)
 
@@ -113,7 +116,9 @@ def take_names(source: str, paths: list[str]) -> list[str]:
     first = dict(zip(reversed(names), reversed(paths), strict=True))
     for name, path in zip(names, paths, strict=True):
         if first[name] != path:
-            raise UserError(f"'{path}' and '{first[name]}' have one name: rename one, or leave one out.")
+            raise UserError(
+                f"'{path}' and '{first[name]}' have one name: rename one, or leave one out."
+            )
     return names
 
 
@@ -138,7 +143,10 @@ def parse_rates(fps: str) -> list[tuple[str, float]]:
         except ValueError:
             value = 0.0
         if not FPS_RANGE[0] <= value <= FPS_RANGE[1]:
-            raise UserError(f"--fps has '{part}': write a rate from {FPS_RANGE[0]:g} to {FPS_RANGE[1]:g}, or PATTERN=RATE.")
+            raise UserError(
+                f"--fps has '{part}': write a rate from {FPS_RANGE[0]:g} to {FPS_RANGE[1]:g}, or "
+                f"PATTERN=RATE."
+            )
         rates.append((pattern or "*", value))
     return rates
 
@@ -150,10 +158,23 @@ def rates_of(paths: list[str], rates: list[tuple[str, float]]) -> list[float]:
       UserError: a pattern that decides nothing, as it fits no file or comes behind those that fit.
     """
     names = [os.path.splitext(os.path.basename(path))[0] for path in paths]
-    deciding = [next((index for index, (pattern, _) in enumerate(rates) if fnmatch.fnmatchcase(name, pattern)), -1) for name in names]
+    deciding = [
+        next(
+            (
+                index
+                for index, (pattern, _) in enumerate(rates)
+                if fnmatch.fnmatchcase(name, pattern)
+            ),
+            -1,
+        )
+        for name in names
+    ]
     for index, (pattern, rate) in enumerate(rates):
         if index not in deciding:
-            raise UserError(f"--fps has '{pattern}={rate:g}', which decides no file's rate: correct it, or move it to the front.")
+            raise UserError(
+                f"--fps has '{pattern}={rate:g}', which decides no file's rate: correct it, or "
+                f"move it to the front."
+            )
     return [rates[index][1] if index >= 0 else 0.0 for index in deciding]
 
 
@@ -181,11 +202,19 @@ def _group(option: str, pattern: str, path: str) -> str:
         if match is not None and match[1]:
             return match[1]
     except (re.error, IndexError) as error:
-        raise UserError(f"{option} '{pattern}' is no pattern with a group ({error}): write one such as '_([a-z]+)_'.") from error
-    raise UserError(f"{option} '{pattern}' does not fit '{path}': write a pattern whose first group is found in every path.")
+        raise UserError(
+            f"{option} '{pattern}' is no pattern with a group ({error}): write one such as "
+            f"'_([a-z]+)_'."
+        ) from error
+    raise UserError(
+        f"{option} '{pattern}' does not fit '{path}': write a pattern whose first group is found "
+        f"in every path."
+    )
 
 
-def choose_test_subjects(found: list[str], named: tuple[str, ...] | None, seed: int) -> tuple[str, ...]:
+def choose_test_subjects(
+    found: list[str], named: tuple[str, ...] | None, seed: int
+) -> tuple[str, ...]:
     """The test subjects: those named, or a drawn fifth.
 
     Raises:
@@ -194,14 +223,18 @@ def choose_test_subjects(found: list[str], named: tuple[str, ...] | None, seed: 
     if named is not None:
         unknown = [name for name in named if name not in found]
         if unknown:
-            raise UserError(f"Test subject '{unknown[0]}' is not there (found: {', '.join(found)}): correct --test-subjects.")
+            raise UserError(
+                f"Test subject '{unknown[0]}' is not there (found: {', '.join(found)}): correct "
+                f"--test-subjects."
+            )
         test = tuple(named)
     else:
         drawn = synthetic.generator(seed, "test subjects").permutation(found)
         test = tuple(sorted(map(str, drawn[: max(1, round(TEST_SHARE * len(found)))])))
     if set(test) == set(found) or not test:
         raise UserError(
-            f"The subjects {', '.join(found)} with {', '.join(test) or 'none'} to test on leave nothing for one of the splits: give other "
+            f"The subjects {', '.join(found)} with {', '.join(test) or 'none'} to test on leave "
+            f"nothing for one of the splits: give other "
             "--test-subjects, or say with --subject what a subject is."
         )
     return test

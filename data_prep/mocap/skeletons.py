@@ -1,12 +1,13 @@
 """Which joints of a motion file are Human3.6M's 17, by tables in JSON.
 
-`{"NAME": {"metres": 0.01, "up": "y", "joints": {"hip": ..., ...}}, ...}`: `metres` is the length of the file's unit (0 where files say
-it themselves), `up` its axis that points up ("y" or "z"), and each of the 17 joints (`skeletons.H36M_17.joints`) is
-  "JOINT": a joint of the file (BVH: an End Site is "<joint>_End"; ASF: the end of the bone of this name);
-  ["JOINT", "JOINT"]: their middle;
-  {"joint": "JOINT", "offset": [x, y, z]}: a point fixed to a joint, in the joint's own axes and the file's unit.
-What stands before all of a file's names of these joints (mixamorig:Hips, Character1_Hips) is left
-away, and so is text before a colon (A:Hips, A:B:Spine) where the rest is not there twice.
+`{"NAME": {"metres": 0.01, "up": "y", "joints": {"hip": ..., ...}}, ...}`: `metres` is the length of
+  the file's unit (0 where files say
+it themselves), `up` its axis that points up ("y" or "z"), and each of the 17 joints
+  (`skeletons.H36M_17.joints`) is "JOINT": a joint of the file (BVH: an End Site is "<joint>_End";
+  ASF: the end of the bone of this name); ["JOINT", "JOINT"]: their middle; {"joint": "JOINT",
+  "offset": [x, y, z]}: a point fixed to a joint, in the joint's own axes and the file's unit. What
+  stands before all of a file's names of these joints (mixamorig:Hips, Character1_Hips) is left
+  away, and so is text before a colon (A:Hips, A:B:Spine) where the rest is not there twice.
 """
 
 import dataclasses
@@ -33,7 +34,10 @@ UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": INCH}
 
 @dataclasses.dataclass(frozen=True)
 class JointMap:
-    """A table's entry; `joints` holds (file's joints whose mean it is, offset `[3]` or None) in the order of H36M_17."""
+    """A table's entry.
+
+    `joints` holds (file's joints whose mean it is, offset `[3]` or None) in the order of H36M_17.
+    """
 
     name: str
     metres: float
@@ -54,11 +58,21 @@ def read_maps(path: str) -> tuple[JointMap, ...]:
     try:
         table = load_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"Joint map '{path}' cannot be read as JSON ({error}): data_prep/mocap/skeletons.py has its layout.") from error
+        raise UserError(
+            f"Joint map '{path}' cannot be read as JSON ({error}): data_prep/mocap/skeletons.py "
+            f"has its layout."
+        ) from error
     entries = table.items() if isinstance(table, dict) else ()
-    maps = tuple(_parse(name, entry, f"Joint map '{path}', '{name}'") for name, entry in entries if not isinstance(entry, str))
+    maps = tuple(
+        _parse(name, entry, f"Joint map '{path}', '{name}'")
+        for name, entry in entries
+        if not isinstance(entry, str)
+    )
     if not maps:
-        raise UserError(f"Joint map '{path}' describes no skeleton: data_prep/mocap/skeletons.py has its layout.")
+        raise UserError(
+            f"Joint map '{path}' describes no skeleton: data_prep/mocap/skeletons.py has its "
+            f"layout."
+        )
     return maps
 
 
@@ -71,26 +85,43 @@ def _parse(name: str, entry: Any, place: str) -> JointMap:
         raise UserError(f"{place} lacks {missing[0]}: {remedy}.")
     metres, up, joints = (entry[key] for key in keys)
     if isinstance(metres, bool) or not isinstance(metres, (int, float)) or not 0 <= metres < 1000:
-        raise UserError(f"{place}: metres is {metres!r} where a length of the file's unit must be, or 0: {remedy}.")
+        raise UserError(
+            f"{place}: metres is {metres!r} where a length of the file's unit must be, or 0: "
+            f"{remedy}."
+        )
     if not isinstance(up, str) or up not in UPWARDS:
         raise UserError(f"{place}: up is {up!r} where 'y' or 'z' must be: {remedy}.")
     if not isinstance(joints, dict) or set(joints) != set(H36M_17.joints):
         different = sorted(set(joints if isinstance(joints, dict) else ()) ^ set(H36M_17.joints))
-        raise UserError(f"{place}: joints must be {', '.join(H36M_17.joints)}, all and no others ({different[0]} is not right): {remedy}.")
-    parsed = tuple(_parse_joint(joints[joint], f"{place}, joint '{joint}'", remedy) for joint in H36M_17.joints)
+        raise UserError(
+            f"{place}: joints must be {', '.join(H36M_17.joints)}, all and no others "
+            f"({different[0]} is not right): {remedy}."
+        )
+    parsed = tuple(
+        _parse_joint(joints[joint], f"{place}, joint '{joint}'", remedy) for joint in H36M_17.joints
+    )
     return JointMap(name, float(metres), up, parsed)
 
 
-def _parse_joint(value: Any, place: str, remedy: str) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+def _parse_joint(
+    value: Any, place: str, remedy: str
+) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
     """A joint's three forms -> names and offset."""
     offset = None
     if isinstance(value, dict) and set(value) == {"joint", "offset"}:
         value, offset = value["joint"], value["offset"]
-        numbers = isinstance(offset, list) and len(offset) == 3 and all(type(one) in (int, float) and abs(one) < FARTHEST for one in offset)
+        numbers = (
+            isinstance(offset, list)
+            and len(offset) == 3
+            and all(type(one) in (int, float) and abs(one) < FARTHEST for one in offset)
+        )
         offset = tuple(map(float, offset)) if numbers else ()
     names = value if isinstance(value, list) and offset is None else [value]
     if not names or not all(isinstance(name, str) and name for name in names) or offset == ():
-        raise UserError(f"{place} is neither a name, a list of names, nor a joint with an offset of three numbers: {remedy}.")
+        raise UserError(
+            f"{place} is neither a name, a list of names, nor a joint with an offset of three "
+            f"numbers: {remedy}."
+        )
     return tuple(names), offset
 
 
@@ -115,7 +146,8 @@ def choose(path: str, clip: Clip, maps: tuple[JointMap, ...]) -> JointMap:
         " ..." if len(clip.joints) > NAMES_SHOWN else ""
     )
     raise UserError(
-        f"'{path}' has a skeleton that none of {', '.join(one.name for one in maps)} fits, with the joints {shown}: say with --map FILE "
+        f"'{path}' has a skeleton that none of {', '.join(one.name for one in maps)} fits, with "
+        f"the joints {shown}: say with --map FILE "
         "which of them are the 17 (layout: data_prep/mocap/skeletons.py)."
     )
 
@@ -138,7 +170,10 @@ def to_h36m(path: str, clip: Clip, joint_map: JointMap, metres: float, up: str) 
     """
     scale = metres or clip.metres or joint_map.metres
     if not scale:
-        raise UserError(f"Neither '{path}' nor the joint map '{joint_map.name}' says the unit of length: give --unit, for example cm.")
+        raise UserError(
+            f"Neither '{path}' nor the joint map '{joint_map.name}' says the unit of length: give "
+            f"--unit, for example cm."
+        )
     columns = _columns(clip, joint_map)[0]
     pose = np.empty((len(clip.positions), H36M_17.num_joints, 3))
     for joint, (names, offset) in enumerate(joint_map.joints):
@@ -146,7 +181,10 @@ def to_h36m(path: str, clip: Clip, joint_map: JointMap, metres: float, up: str) 
         if offset is not None:
             pose[:, joint] += clip.rotations[columns[names[0]]].apply(np.asarray(offset))
     pose = pose @ np.transpose(UPWARDS[up or joint_map.up]) * scale
-    bones = [np.linalg.norm(pose[:, child] - pose[:, H36M_17.parents[child]], axis=-1) for child in (2, 3, 5, 6)]
+    bones = [
+        np.linalg.norm(pose[:, child] - pose[:, H36M_17.parents[child]], axis=-1)
+        for child in (2, 3, 5, 6)
+    ]
     whole = np.isfinite(np.sum(bones, axis=0))
     leg = float(np.median(np.sum(bones, axis=0)[whole]) / 2) if whole.any() else LEGS[0]
     if not LEGS[0] <= leg <= LEGS[1]:

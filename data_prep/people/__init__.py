@@ -1,1 +1,4 @@
-"""Generated photographs of people, in the raw layouts of MPII and COCO; all of it is our own design."""
+"""Generated photographs of people, in the raw layouts of MPII and COCO.
+
+All of it is our own design.
+"""

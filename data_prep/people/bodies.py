@@ -1,4 +1,8 @@
-"""Generated people: a pose, a build and clothes -> joints and the solids that are painted for them. All of it is our own design."""
+"""Generated people.
+
+A pose, a build and clothes -> joints and the solids that are painted for them. All of it is our own
+design.
+"""
 
 import dataclasses
 
@@ -15,30 +19,59 @@ PARTS = (
     "right_upper_arm", "right_forearm", "right_hand", "right_thigh", "right_shank", "right_foot",
 )  # fmt: skip
 _TRUNK = {
-    "pelvis": ("pelvis", "belly", "left_thigh", "right_thigh"), "thorax": ("chest", "neck", "head"),
-    "upper_neck": ("neck", "head", "chest"), "head_top": ("head",),
-    "nose": ("head",), "left_eye": ("head",), "right_eye": ("head",), "left_ear": ("head",), "right_ear": ("head",),
-}  # fmt: skip
+    "pelvis": ("pelvis", "belly", "left_thigh", "right_thigh"),
+    "thorax": ("chest", "neck", "head"),
+    "upper_neck": ("neck", "head", "chest"),
+    "head_top": ("head",),
+    "nose": ("head",),
+    "left_eye": ("head",),
+    "right_eye": ("head",),
+    "left_ear": ("head",),
+    "right_ear": ("head",),
+}
 _LIMBS = {
-    "shoulder": ("upper_arm", "chest"), "elbow": ("upper_arm", "forearm"), "wrist": ("forearm", "hand"),
-    "hip": ("thigh", "pelvis"), "knee": ("thigh", "shank"), "ankle": ("shank", "foot"),
-}  # fmt: skip
+    "shoulder": ("upper_arm", "chest"),
+    "elbow": ("upper_arm", "forearm"),
+    "wrist": ("forearm", "hand"),
+    "hip": ("thigh", "pelvis"),
+    "knee": ("thigh", "shank"),
+    "ankle": ("shank", "foot"),
+}
 # Joint -> the parts under which it lies: it is seen where one of them is.
 JOINT_PARTS = _TRUNK | {
-    f"{side}_{joint}": tuple(f"{side}_{part}" if f"{side}_{part}" in PARTS else part for part in parts)
-    for side in ("left", "right") for joint, parts in _LIMBS.items()
+    f"{side}_{joint}": tuple(
+        f"{side}_{part}" if f"{side}_{part}" in PARTS else part for part in parts
+    )
+    for side in ("left", "right")
+    for joint, parts in _LIMBS.items()
 }
 # Joint of `motion.generate`'s poses (H36M_17) with the same place.
 H36M_INDEX = {
-    "pelvis": 0, "right_hip": 1, "right_knee": 2, "right_ankle": 3, "left_hip": 4, "left_knee": 5, "left_ankle": 6, "thorax": 8,
-    "left_shoulder": 11, "left_elbow": 12, "left_wrist": 13, "right_shoulder": 14, "right_elbow": 15, "right_wrist": 16,
-}  # fmt: skip
+    "pelvis": 0,
+    "right_hip": 1,
+    "right_knee": 2,
+    "right_ankle": 3,
+    "left_hip": 4,
+    "left_knee": 5,
+    "left_ankle": 6,
+    "thorax": 8,
+    "left_shoulder": 11,
+    "left_elbow": 12,
+    "left_wrist": 13,
+    "right_shoulder": 14,
+    "right_elbow": 15,
+    "right_wrist": 16,
+}
 # Half axes of the head (left, up, forward), metres, and points on its surface, in half axes.
 HEAD = np.asarray([0.076, 0.118, 0.098])
 FACE = {
-    "nose": (0.0, -0.12, 1.12), "left_eye": (0.4, 0.12, 0.88), "right_eye": (-0.4, 0.12, 0.88),
-    "left_ear": (0.98, -0.05, -0.02), "right_ear": (-0.98, -0.05, -0.02), "head_top": (0.0, 0.97, 0.0),
-}  # fmt: skip
+    "nose": (0.0, -0.12, 1.12),
+    "left_eye": (0.4, 0.12, 0.88),
+    "right_eye": (-0.4, 0.12, 0.88),
+    "left_ear": (0.98, -0.05, -0.02),
+    "right_ear": (-0.98, -0.05, -0.02),
+    "head_top": (0.0, 0.97, 0.0),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +90,18 @@ class Body:
 
 
 def make_body(rng: np.random.Generator, place: np.ndarray) -> Body:
-    """A random person in a random pose who stands, walks or sits at `place`, `[2]` metres on the floor."""
+    """A random person in a random pose who stands, walks or sits at `place`, `[2]` metres on the
+    floor.
+    """
     action = motion.ACTIONS[rng.choice(list(motion.ACTIONS))]
     if rng.random() < 0.5:  # arms of all kinds, not only those that go with the action
         action = dataclasses.replace(
-            action, raise_arms=rng.uniform(-0.2, 2.4), arm_motion=rng.uniform(0.2, 0.9), elbow=rng.uniform(0.1, 1.8),
-            lean=rng.uniform(-0.1, 0.6), trunk_motion=rng.uniform(0.05, 0.3),
+            action,
+            raise_arms=rng.uniform(-0.2, 2.4),
+            arm_motion=rng.uniform(0.2, 0.9),
+            elbow=rng.uniform(0.1, 1.8),
+            lean=rng.uniform(-0.1, 0.6),
+            trunk_motion=rng.uniform(0.05, 0.3),
         )
     pose = motion.generate(rng, action, motion.body(rng), 2)[0]
     pose[:, :2] += place - pose[0, :2]
@@ -92,7 +131,9 @@ def paint_body(canvas: Canvas, body: Body, owner: int) -> None:
         canvas.capsule(start, end, radii, frames[frame][[0, 2]], material, label(part), owner)
 
     def lump(part: str, center, frame: str, sizes, material: Material, keep=None) -> None:
-        canvas.ellipsoid(center, frames[frame], np.asarray(sizes), material, label(part), owner, keep)
+        canvas.ellipsoid(
+            center, frames[frame], np.asarray(sizes), material, label(part), owner, keep
+        )
 
     _paint_trunk(joints, frames, outfit, limb, lump)
     _paint_head(joints, frames, outfit, limb, lump)
@@ -110,13 +151,42 @@ def seen_part(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _paint_trunk(joints, frames, outfit: Outfit, limb, lump) -> None:
     thorax, pelvis, wide = joints["thorax"], joints["pelvis"], outfit.build
     middle = 0.45 * pelvis + 0.55 * thorax + 0.02 * frames["chest"][2]
-    lump("chest", thorax - 0.17 * frames["chest"][1], "chest", (0.165 * wide, 0.2, 0.115 * wide), outfit.chest)
-    lump("belly", middle - 0.03 * frames["chest"][1], "chest", (0.145 * wide, 0.19, 0.112 * wide), outfit.belly)
+    lump(
+        "chest",
+        thorax - 0.17 * frames["chest"][1],
+        "chest",
+        (0.165 * wide, 0.2, 0.115 * wide),
+        outfit.chest,
+    )
+    lump(
+        "belly",
+        middle - 0.03 * frames["chest"][1],
+        "chest",
+        (0.145 * wide, 0.19, 0.112 * wide),
+        outfit.belly,
+    )
     lump("pelvis", pelvis, "pelvis", (0.16 * wide, 0.13, 0.118 * wide), outfit.trousers)
     for side in ("left", "right"):  # shoulders slope from the neck
-        limb("chest", thorax - 0.035 * frames["chest"][1], joints[f"{side}_shoulder"], (0.07, 0.06), "chest", outfit.shirt)
-        hip, rib = joints[f"{side}_hip"], joints[f"{side}_shoulder"] * 0.7 + thorax * 0.3 - 0.16 * frames["chest"][1]
-        limb("belly", rib, hip * 0.6 + pelvis * 0.4 + 0.08 * frames["pelvis"][1], (0.082, 0.088), "chest", outfit.shirt)
+        limb(
+            "chest",
+            thorax - 0.035 * frames["chest"][1],
+            joints[f"{side}_shoulder"],
+            (0.07, 0.06),
+            "chest",
+            outfit.shirt,
+        )
+        hip, rib = (
+            joints[f"{side}_hip"],
+            joints[f"{side}_shoulder"] * 0.7 + thorax * 0.3 - 0.16 * frames["chest"][1],
+        )
+        limb(
+            "belly",
+            rib,
+            hip * 0.6 + pelvis * 0.4 + 0.08 * frames["pelvis"][1],
+            (0.082, 0.088),
+            "chest",
+            outfit.shirt,
+        )
     if outfit.baggage is not None:
         place = thorax - 0.2 * frames["chest"][1] - 0.17 * wide * frames["chest"][2]
         lump("baggage", place, "chest", (0.15, 0.22, 0.1), outfit.baggage)
@@ -125,24 +195,57 @@ def _paint_trunk(joints, frames, outfit: Outfit, limb, lump) -> None:
 def _paint_head(joints, frames, outfit: Outfit, limb, lump) -> None:
     head = frames["head"]
     middle = joints["upper_neck"] + 0.1 * head[1] + 0.02 * head[2]
-    limb("neck", joints["thorax"] - 0.02 * frames["chest"][1], joints["upper_neck"] + 0.03 * head[1], (0.055, 0.05), "chest", outfit.skin)
+    limb(
+        "neck",
+        joints["thorax"] - 0.02 * frames["chest"][1],
+        joints["upper_neck"] + 0.03 * head[1],
+        (0.055, 0.05),
+        "chest",
+        outfit.skin,
+    )
     lump("head", middle, "head", HEAD, outfit.face)
-    lump("head", middle + (np.asarray([0, -0.12, 1.0]) * HEAD) @ head, "head", (0.014, 0.024, 0.02), outfit.skin)
+    lump(
+        "head",
+        middle + (np.asarray([0, -0.12, 1.0]) * HEAD) @ head,
+        "head",
+        (0.014, 0.024, 0.02),
+        outfit.skin,
+    )
     for side in (1, -1):
-        lump("head", middle + (np.asarray([side, -0.05, -0.02]) * HEAD) @ head, "head", (0.012, 0.03, 0.02), outfit.skin)
+        lump(
+            "head",
+            middle + (np.asarray([side, -0.05, -0.02]) * HEAD) @ head,
+            "head",
+            (0.012, 0.03, 0.02),
+            outfit.skin,
+        )
     if outfit.hair_style == "bald":
         return
     cover = outfit.shoes if outfit.hair_style == "cap" else outfit.hair
     line = 0.3 if outfit.hair_style == "cap" else 0.55
 
     def grown(place: np.ndarray) -> np.ndarray:
-        return place[..., 1] > np.where(place[..., 2] > 0.15, line, np.where(np.abs(place[..., 0]) > 0.7, 0.1, -0.6))
+        return place[..., 1] > np.where(
+            place[..., 2] > 0.15, line, np.where(np.abs(place[..., 0]) > 0.7, 0.1, -0.6)
+        )
 
     lump("head", middle + 0.004 * head[1] - 0.006 * head[2], "head", HEAD * 1.09, cover, grown)
     if outfit.hair_style == "cap":
-        lump("head", middle + (np.asarray([0, 0.42, 1.0]) * HEAD) @ head, "head", (0.07, 0.014, 0.07), cover)
+        lump(
+            "head",
+            middle + (np.asarray([0, 0.42, 1.0]) * HEAD) @ head,
+            "head",
+            (0.07, 0.014, 0.07),
+            cover,
+        )
     if outfit.hair_style == "long":
-        lump("head", middle - 0.09 * head[1] - 0.055 * head[2], "head", (0.088, 0.16, 0.06), outfit.hair)
+        lump(
+            "head",
+            middle - 0.09 * head[1] - 0.055 * head[2],
+            "head",
+            (0.088, 0.16, 0.06),
+            outfit.hair,
+        )
 
 
 def _paint_arm(side: str, joints, outfit: Outfit, limb) -> None:

@@ -1,4 +1,7 @@
-"""Generated photographs of people in the files of MPII or of COCO, for the ordinary converters. All of it is our own design."""
+"""Generated photographs of people in the files of MPII or of COCO, for the ordinary converters.
+
+All of it is our own design.
+"""
 
 import multiprocessing
 import os
@@ -32,11 +35,19 @@ PICTURES_PER_CALL = 16
 
 
 def convert(
-    out: str, train_pictures: int, test_pictures: int, picture_size: int, layout: str, seed: int, workers: int
+    out: str,
+    train_pictures: int,
+    test_pictures: int,
+    picture_size: int,
+    layout: str,
+    seed: int,
+    workers: int,
 ) -> records.Summary:
-    """Paints photographs into the folder `<out>.raw` and converts them as if they were MPII's or COCO's; see ARGUMENTS.
+    """Paints photographs into the folder `<out>.raw` and converts them as if they were MPII's or
+    COCO's; see ARGUMENTS.
 
-    Where `out` is in a bucket they go under `runs` on the disk: they are read in small parts, and made again where they are missing.
+    Where `out` is in a bucket they go under `runs` on the disk: they are read in small parts, and
+      made again where they are missing.
 
     Returns:
       The summary.
@@ -44,27 +55,54 @@ def convert(
     Raises:
       UserError: as `write_layout`, or `out` cannot be used.
     """
-    place = os.path.join("runs", out.removeprefix(buckets.PREFIX)) if buckets.is_bucket(out) else out
+    place = (
+        os.path.join("runs", out.removeprefix(buckets.PREFIX)) if buckets.is_bucket(out) else out
+    )
     raw = os.path.normpath(place) + ".raw"
     write_layout(
-        raw, layout=layout, train_pictures=train_pictures, test_pictures=test_pictures, picture_size=picture_size, seed=seed,
+        raw,
+        layout=layout,
+        train_pictures=train_pictures,
+        test_pictures=test_pictures,
+        picture_size=picture_size,
+        seed=seed,
         workers=workers,
     )
-    converter, files = (mpii, {"head_boxes": None}) if layout == "mpii" else (coco, {"detections": None})
+    converter, files = (
+        (mpii, {"head_boxes": None}) if layout == "mpii" else (coco, {"detections": None})
+    )
     return converter.convert(
-        source=raw, out=out, **converter.LAYOUT, **files, splits=schema.SPLITS, **converter.REACH._asdict(), encoding="jpeg",
-        generated=True, orientation=None, skip_missing=False, workers=workers,
+        source=raw,
+        out=out,
+        **converter.LAYOUT,
+        **files,
+        splits=schema.SPLITS,
+        **converter.REACH._asdict(),
+        encoding="jpeg",
+        generated=True,
+        orientation=None,
+        skip_missing=False,
+        workers=workers,
     )
 
 
 def write_layout(
-    out: str, *, layout: str, train_pictures: int, test_pictures: int, picture_size: int, seed: int, workers: int
+    out: str,
+    *,
+    layout: str,
+    train_pictures: int,
+    test_pictures: int,
+    picture_size: int,
+    seed: int,
+    workers: int,
 ) -> None:
-    """Writes generated photographs and their annotations as MPII's or COCO's files; does nothing if they are there already.
+    """Writes generated photographs and their annotations as MPII's or COCO's files; does nothing if
+    they are there already.
 
     Args:
       out: folder, made if needed.
-      layout: "mpii" (annot/train.json, annot/valid.json, annot/gt_valid.mat, images/) or "coco" (annotations/, train2017/, val2017/).
+      layout: "mpii" (annot/train.json, annot/valid.json, annot/gt_valid.mat, images/) or "coco"
+        (annotations/, train2017/, val2017/).
       train_pictures: number of training pictures.
       test_pictures: number of test pictures.
       picture_size: longer side, pixels.
@@ -75,7 +113,11 @@ def write_layout(
       UserError: a setting is out of range, or `out` holds something else or cannot be written.
     """
     settings = dict(
-        layout=layout, train_pictures=train_pictures, test_pictures=test_pictures, picture_size=picture_size, seed=seed
+        layout=layout,
+        train_pictures=train_pictures,
+        test_pictures=test_pictures,
+        picture_size=picture_size,
+        seed=seed,
     )
     _check(settings)
     try:
@@ -85,22 +127,40 @@ def write_layout(
         with files.held(out, print, below=FOLDERS[layout]):
             _write_all(out, layout, train_pictures, test_pictures, settings, workers)
     except OSError as error:
-        raise UserError(f"'{out}' cannot be written ({error.strerror or error}): make room or give another --out.") from error
+        raise UserError(
+            f"'{out}' cannot be written ({error.strerror or error}): make room or give another "
+            f"--out."
+        ) from error
     except BrokenProcessPool as error:
         raise UserError(
-            "A worker process was ended from outside (out of memory?): run the same command again with fewer --workers."
+            "A worker process was ended from outside (out of memory?): run the same command again "
+            "with fewer --workers."
         ) from error
 
 
-def _write_all(out: str, layout: str, train_pictures: int, test_pictures: int, settings: dict[str, Any], workers: int) -> None:
-    """Writes what `write_layout` promises: first what it will be, so that a killed run knows its own folder."""
+def _write_all(
+    out: str,
+    layout: str,
+    train_pictures: int,
+    test_pictures: int,
+    settings: dict[str, Any],
+    workers: int,
+) -> None:
+    """Writes what `write_layout` promises.
+
+    First what it will be, so that a killed run knows its own folder.
+    """
     layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": False})
     folders = FOLDERS[layout]
     for folder in folders:
         os.makedirs(os.path.join(out, folder), exist_ok=True)
     labels = {
-        "train": _paint_pictures(os.path.join(out, folders[1]), "train", train_pictures, settings, workers),
-        "test": _paint_pictures(os.path.join(out, folders[-1]), "test", test_pictures, settings, workers),
+        "train": _paint_pictures(
+            os.path.join(out, folders[1]), "train", train_pictures, settings, workers
+        ),
+        "test": _paint_pictures(
+            os.path.join(out, folders[-1]), "test", test_pictures, settings, workers
+        ),
     }
     if layout == "mpii":
         layouts.write_mpii(os.path.join(out, "annot"), labels)
@@ -114,13 +174,24 @@ def _check(settings: dict[str, Any]) -> None:
     if settings["layout"] not in ("mpii", "coco"):
         raise UserError(f"--layout {settings['layout']} is unknown: give mpii or coco.")
     most = FIRST_TEST_IMAGE - 1
-    for name, low, high in (("train_pictures", 1, most), ("test_pictures", 1, most), ("picture_size", 64, 2048), ("seed", 0, 2**63)):
+    for name, low, high in (
+        ("train_pictures", 1, most),
+        ("test_pictures", 1, most),
+        ("picture_size", 64, 2048),
+        ("seed", 0, 2**63),
+    ):
         if not low <= settings[name] <= high:
-            raise UserError(f"--{name.replace('_', '-')} {settings[name]} is out of range: give {low} to {high}.")
+            raise UserError(
+                f"--{name.replace('_', '-')} {settings[name]} is out of range: give {low} to "
+                f"{high}."
+            )
 
 
 def _is_finished(out: str, settings: dict[str, Any]) -> bool:
-    """Whether `out` holds these pictures, all of them; raises UserError if it holds anything else."""
+    """Whether `out` holds these pictures, all of them.
+
+    Raises UserError if it holds anything else.
+    """
     if os.path.exists(out) and not os.path.isdir(out):
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
     if not os.path.isdir(out) or all(map(files.is_leftover, os.listdir(out))):
@@ -131,26 +202,37 @@ def _is_finished(out: str, settings: dict[str, Any]) -> bool:
         different = [name for name in settings if found["settings"][name] != settings[name]]
         finished = bool(found["finished"])
     except FileNotFoundError as error:
-        raise UserError(f"'{out}' holds other files, and nothing is written among them: give another --out.") from error
+        raise UserError(
+            f"'{out}' holds other files, and nothing is written among them: give another --out."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"'{path}' is damaged ({type(error).__name__}: {error}): delete '{out}' or give another --out.") from error
+        raise UserError(
+            f"'{path}' is damaged ({type(error).__name__}: {error}): delete '{out}' or give "
+            f"another --out."
+        ) from error
     if different:
         raise UserError(
-            f"'{out}' holds pictures of other settings (differs in {', '.join(different)}): give another --out or delete it."
+            f"'{out}' holds pictures of other settings (differs in {', '.join(different)}): give "
+            f"another --out or delete it."
         )
     return finished
 
 
-def _paint_pictures(folder: str, split: str, count: int, settings: dict[str, Any], workers: int) -> list[layouts.Labels]:
+def _paint_pictures(
+    folder: str, split: str, count: int, settings: dict[str, Any], workers: int
+) -> list[layouts.Labels]:
     """Writes all pictures of a split; returns their labels in order."""
     calls = [
-        (folder, split, range(start, min(start + PICTURES_PER_CALL, count)), settings) for start in range(0, count, PICTURES_PER_CALL)
+        (folder, split, range(start, min(start + PICTURES_PER_CALL, count)), settings)
+        for start in range(0, count, PICTURES_PER_CALL)
     ]
     if min(workers, len(calls)) <= 1:
         return [labels for call in calls for labels in _paint_some(*call)]
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(calls)), mp_context=context, initializer=shards.end_with_parent) as executor:
+    with ProcessPoolExecutor(
+        min(workers, len(calls)), mp_context=context, initializer=shards.end_with_parent
+    ) as executor:
         writes = [executor.submit(_paint_some, *call) for call in calls]
         found: list[layouts.Labels] = []
         for write in writes:
@@ -161,15 +243,21 @@ def _paint_pictures(folder: str, split: str, count: int, settings: dict[str, Any
     return found
 
 
-def _paint_some(folder: str, split: str, indices: range, settings: dict[str, Any]) -> list[layouts.Labels]:
+def _paint_some(
+    folder: str, split: str, indices: range, settings: dict[str, Any]
+) -> list[layouts.Labels]:
     """Paints and writes some pictures; what a worker does."""
     cv2.setNumThreads(1)
     found = []
     for index in indices:
         photograph = scenes.photograph(settings["seed"], split, index, settings["picture_size"])
         image_id = index + (1 if split == "train" else FIRST_TEST_IMAGE)
-        _, encoded = cv2.imencode(".jpg", photograph.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
-        with open(os.path.join(folder, layouts.picture_name(settings["layout"], image_id)), "wb") as file:
+        _, encoded = cv2.imencode(
+            ".jpg", photograph.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90]
+        )
+        with open(
+            os.path.join(folder, layouts.picture_name(settings["layout"], image_id)), "wb"
+        ) as file:
             file.write(encoded.tobytes())
         height, width = photograph.label.shape
         found.append(layouts.Labels(image_id, width, height, photograph.people))

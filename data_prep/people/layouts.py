@@ -1,4 +1,7 @@
-"""The labels of generated photographs as the files of MPII (in HRNet's layout) and of COCO. All of it is our own design."""
+"""The labels of generated photographs as the files of MPII (in HRNet's layout) and of COCO.
+
+All of it is our own design.
+"""
 
 import dataclasses
 import io
@@ -20,7 +23,10 @@ LEAST_AREA = 32 * 32
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """What the files say of one picture: its number, its sides and its people, the first in focus."""
+    """What the files say of one picture.
+
+    Its number, its sides and its people, the first in focus.
+    """
 
     image_id: int
     width: int
@@ -45,29 +51,45 @@ def write_mpii(folder: str, labels: dict[str, list[Labels]]) -> None:
     names[0] = gt_valid.JOINTS
     boxes = np.stack([one.people[0].head_box.reshape(2, 2) + 1 for one in labels["test"]], axis=-1)
     content = io.BytesIO()
-    scipy.io.savemat(content, {
-        "dataset_joints": names,
-        "jnt_missing": 1.0 - np.asarray([record["joints_vis"] for record in records], float).T,
-        "pos_gt_src": np.transpose(np.asarray([record["joints"] for record in records], float), (1, 2, 0)),
-        "headboxes_src": boxes,
-    })
+    scipy.io.savemat(
+        content,
+        {
+            "dataset_joints": names,
+            "jnt_missing": 1.0 - np.asarray([record["joints_vis"] for record in records], float).T,
+            "pos_gt_src": np.transpose(
+                np.asarray([record["joints"] for record in records], float), (1, 2, 0)
+            ),
+            "headboxes_src": boxes,
+        },
+    )
     with open(os.path.join(folder, "gt_valid.mat"), "wb") as file:
-        # The first 116 bytes are a text with the time of writing; the same settings shall give the same bytes.
+        # The first 116 bytes are a text with the time of writing; the same settings shall give the
+        # same bytes.
         file.write(b"MATLAB 5.0 MAT-file, generated people".ljust(116) + content.getvalue()[116:])
 
 
 def _mpii_record(labels: Labels) -> dict[str, Any]:
-    """The record of the person in focus; a hidden joint counts as visible, one outside the picture does not."""
+    """The record of the person in focus.
+
+    A hidden joint counts as visible, one outside the picture does not.
+    """
     person = labels.people[0]
     x0, y0, x1, y1 = person.box
     scale = max(x1 - x0, y1 - y0) / 200
-    # Whoever reads the file moves the centre down by 15 scale; that is where the middle of the person is.
+    # Whoever reads the file moves the centre down by 15 scale; that is where the middle of the
+    # person is.
     center = [(x0 + x1) / 2 + 1, (y0 + y1) / 2 + 1 - 15 * scale]
     inside = [name in person.inside for name in MPII_16.joints]
-    joints = [_rounded(person.joints[name] + 1) if there else [-1.0, -1.0] for name, there in zip(MPII_16.joints, inside, strict=True)]
+    joints = [
+        _rounded(person.joints[name] + 1) if there else [-1.0, -1.0]
+        for name, there in zip(MPII_16.joints, inside, strict=True)
+    ]
     return {
-        "joints_vis": [int(there) for there in inside], "joints": joints, "image": picture_name("mpii", labels.image_id),
-        "scale": round(float(scale), 6), "center": _rounded(center),
+        "joints_vis": [int(there) for there in inside],
+        "joints": joints,
+        "image": picture_name("mpii", labels.image_id),
+        "scale": round(float(scale), 6),
+        "center": _rounded(center),
     }
 
 
@@ -76,15 +98,28 @@ def write_coco(folder: str, labels: dict[str, list[Labels]]) -> None:
 
     See docs/methods/pose2d.md#coco.
     """
-    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO_17.joints), "skeleton": []}
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO_17.joints),
+        "skeleton": [],
+    }
     for split, name in (("train", "train2017"), ("test", "val2017")):
         images = [
-            {"id": one.image_id, "file_name": picture_name("coco", one.image_id), "width": one.width, "height": one.height}
+            {
+                "id": one.image_id,
+                "file_name": picture_name("coco", one.image_id),
+                "width": one.width,
+                "height": one.height,
+            }
             for one in labels[split]
         ]
         annotations = [
             _coco_annotation(one.image_id, index, person)
-            for one in labels[split] for index, person in enumerate(one.people) if person.seen_area
+            for one in labels[split]
+            for index, person in enumerate(one.people)
+            if person.seen_area
         ]
         content = {"info": {"description": "generated people"}, "licenses": [], "images": images}
         content |= {"annotations": annotations, "categories": [category]}
@@ -92,17 +127,31 @@ def write_coco(folder: str, labels: dict[str, list[Labels]]) -> None:
 
 
 def _coco_annotation(image_id: int, index: int, person: Person) -> dict[str, Any]:
-    """One person: v is 2 for a joint that is seen, 1 for a hidden one, 0 for one outside the picture or of somebody small."""
+    """One person.
+
+    V is 2 for a joint that is seen, 1 for a hidden one, 0 for one outside the picture or of
+    somebody small.
+    """
     x0, y0, x1, y1 = person.seen_box.tolist()
     labelled = index == 0 or person.seen_area >= LEAST_AREA
     keypoints: list[float] = []
     for name in COCO_17.joints:
         there = labelled and name in person.inside
-        keypoints += [*_rounded(person.joints[name]), 2 if name in person.seen else 1] if there else [0, 0, 0]
+        keypoints += (
+            [*_rounded(person.joints[name]), 2 if name in person.seen else 1]
+            if there
+            else [0, 0, 0]
+        )
     return {
-        "id": image_id * 16 + index, "image_id": image_id, "category_id": 1, "iscrowd": 0, "segmentation": [],
-        "bbox": [x0, y0, x1 - x0 + 1, y1 - y0 + 1], "area": person.seen_area,
-        "num_keypoints": sum(value > 0 for value in keypoints[2::3]), "keypoints": keypoints,
+        "id": image_id * 16 + index,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "segmentation": [],
+        "bbox": [x0, y0, x1 - x0 + 1, y1 - y0 + 1],
+        "area": person.seen_area,
+        "num_keypoints": sum(value > 0 for value in keypoints[2::3]),
+        "keypoints": keypoints,
     }
 
 

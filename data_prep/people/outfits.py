@@ -13,7 +13,8 @@ class Outfit:
     """How a person looks.
 
     Attributes:
-      skin, hair, shirt, chest, belly, trousers, shoes, face: materials of what they are called after; chest and belly are the shirt's.
+      skin, hair, shirt, chest, belly, trousers, shoes, face: materials of what they are called
+        after; chest and belly are the shirt's.
       baggage: of what is carried on the back, or None.
       build: factor of the body's width.
       sleeves: share of the upper arm that they cover; above 1: the whole arm.
@@ -38,11 +39,24 @@ class Outfit:
 
 def make_outfit(rng: np.random.Generator, head: np.ndarray) -> Outfit:
     """Random clothes, skin and hair; `head` are the half axes of the head, `[3]` metres."""
-    skin = np.asarray([0.92, 0.75, 0.66]) * np.asarray([0.36, 0.28, 0.24]) ** rng.uniform(0, 1)  # fair to dark
-    hair = rng.choice([[0.08, 0.06, 0.05], [0.25, 0.15, 0.08], [0.45, 0.3, 0.15], [0.8, 0.65, 0.4], [0.6, 0.6, 0.6], [0.5, 0.2, 0.1]])
+    # Fair to dark.
+    skin = np.asarray([0.92, 0.75, 0.66]) * np.asarray([0.36, 0.28, 0.24]) ** rng.uniform(0, 1)
+    hair = rng.choice(
+        [
+            [0.08, 0.06, 0.05],
+            [0.25, 0.15, 0.08],
+            [0.45, 0.3, 0.15],
+            [0.8, 0.65, 0.4],
+            [0.6, 0.6, 0.6],
+            [0.5, 0.2, 0.1],
+        ]
+    )
     cloth = functools.partial(_cloth, rng)
     shirt = cloth()
-    trim, style = colour(rng, (0, 0.9), (0.05, 1)), rng.choice(["plain", "placket", "print"], p=[0.3, 0.35, 0.35])
+    trim, style = (
+        colour(rng, (0, 0.9), (0.05, 1)),
+        rng.choice(["plain", "placket", "print"], p=[0.3, 0.35, 0.35]),
+    )
 
     def chest(place: np.ndarray) -> np.ndarray:
         left, up, forward = place.T
@@ -57,10 +71,18 @@ def make_outfit(rng: np.random.Generator, head: np.ndarray) -> Outfit:
 
     fair = textured(rng, skin, skin, "plain", 1.0, 0.04)
     return Outfit(
-        skin=fair, hair=textured(rng, hair, hair * 1.5, "stripes", 0.012, 0.3), shirt=shirt, chest=chest, belly=belly,
-        trousers=cloth(value=(0.08, 0.75)), shoes=cloth(), baggage=cloth() if rng.random() < 0.15 else None,
-        face=_face(fair, head, skin, hair, beard=rng.random() < 0.2), build=rng.uniform(0.88, 1.3),
-        sleeves=rng.choice([0.2, 0.55, 2.0], p=[0.15, 0.45, 0.4]), legs=rng.choice([0.7, 2.0], p=[0.35, 0.65]),
+        skin=fair,
+        hair=textured(rng, hair, hair * 1.5, "stripes", 0.012, 0.3),
+        shirt=shirt,
+        chest=chest,
+        belly=belly,
+        trousers=cloth(value=(0.08, 0.75)),
+        shoes=cloth(),
+        baggage=cloth() if rng.random() < 0.15 else None,
+        face=_face(fair, head, skin, hair, beard=rng.random() < 0.2),
+        build=rng.uniform(0.88, 1.3),
+        sleeves=rng.choice([0.2, 0.55, 2.0], p=[0.15, 0.45, 0.4]),
+        legs=rng.choice([0.7, 2.0], p=[0.35, 0.65]),
         hair_style=rng.choice(["short", "long", "cap", "bald"], p=[0.5, 0.3, 0.12, 0.08]),
     )
 
@@ -68,11 +90,16 @@ def make_outfit(rng: np.random.Generator, head: np.ndarray) -> Outfit:
 def _cloth(rng: np.random.Generator, value: tuple[float, float] = (0.1, 1.0)) -> Material:
     """A random cloth."""
     base, second = colour(rng, (0.0, 0.9), value), colour(rng, (0.0, 0.9), (0.1, 1.0))
-    pattern = rng.choice(["plain", "bands", "stripes", "checks", "dots", "blotches"], p=[0.5, 0.13, 0.1, 0.12, 0.07, 0.08])
+    pattern = rng.choice(
+        ["plain", "bands", "stripes", "checks", "dots", "blotches"],
+        p=[0.5, 0.13, 0.1, 0.12, 0.07, 0.08],
+    )
     return textured(rng, base, second, pattern, rng.uniform(0.05, 0.14), rng.uniform(0.06, 0.2))
 
 
-def _face(fair: Material, head: np.ndarray, skin: np.ndarray, hair: np.ndarray, beard: bool) -> Material:
+def _face(
+    fair: Material, head: np.ndarray, skin: np.ndarray, hair: np.ndarray, beard: bool
+) -> Material:
     """Skin with eyes, brows and a mouth in front."""
 
     def material(place: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Paints solids with texture, light and depth into a picture: the brushes of the generated people. All of it is our own design."""
+"""Paints solids with texture, light and depth into a picture.
+
+The brushes of the generated people. All of it is our own design.
+"""
 
 import dataclasses
 import functools
@@ -44,14 +47,30 @@ class Viewpoint:
         return seen[..., :2] / seen[..., 2:] * self.focal + self.center
 
 
-def looking(position: np.ndarray, target: np.ndarray, roll: float, focal: float, center: np.ndarray, size: tuple[int, int]) -> Viewpoint:
-    """A viewpoint at `position` that looks at `target`, rolled by `roll` radians; `size` is (width, height)."""
+def looking(
+    position: np.ndarray,
+    target: np.ndarray,
+    roll: float,
+    focal: float,
+    center: np.ndarray,
+    size: tuple[int, int],
+) -> Viewpoint:
+    """A viewpoint at `position` that looks at `target`, rolled by `roll` radians.
+
+    `size` is (width, height).
+    """
     forward = (target - position) / np.linalg.norm(target - position)
     right = np.cross(forward, UP)
     right /= np.linalg.norm(right)
     down = np.cross(forward, right)
     turned = np.cos(roll) * right + np.sin(roll) * down
-    return Viewpoint(np.stack([turned, np.cross(forward, turned), forward]), position, focal, np.asarray(center), *size)
+    return Viewpoint(
+        np.stack([turned, np.cross(forward, turned), forward]),
+        position,
+        focal,
+        np.asarray(center),
+        *size,
+    )
 
 
 class Canvas:
@@ -62,11 +81,16 @@ class Canvas:
       colour: `[H, W, 3]` float32, 0 to 1.
       depth: `[H, W]` float32 metres.
       label: `[H, W]` int32, what is seen in a pixel: the `label` of the last call that won.
-      covered: owner -> `[H, W]` bool, every pixel that one of the owner's solids covers, seen or hidden.
+      covered: owner -> `[H, W]` bool, every pixel that one of the owner's solids covers, seen or
+        hidden.
     """
 
     def __init__(self, viewpoint: Viewpoint, light: np.ndarray, ambient: float):
-        """An empty canvas; `light` is the unit vector to the light in the world, `ambient` the share of light from everywhere."""
+        """An empty canvas.
+
+        `light` is the unit vector to the light in the world, `ambient` the share of light from
+        everywhere.
+        """
         shape = (viewpoint.height, viewpoint.width)
         self.viewpoint, self._light, self._ambient = viewpoint, viewpoint.rotation @ light, ambient
         self.colour = np.zeros((*shape, 3), np.float32)
@@ -74,14 +98,17 @@ class Canvas:
         self.label = np.zeros(shape, np.int32)
         self.covered: dict[int, np.ndarray] = {}
 
-    def capsule(self, start, end, radii, axes: np.ndarray, material: Material, label: int, owner: int) -> None:
+    def capsule(
+        self, start, end, radii, axes: np.ndarray, material: Material, label: int, owner: int
+    ) -> None:
         """Paints a rounded, tapered limb.
 
         Args:
           start: `[3]` world, centre of one end.
           end: `[3]` world, centre of the other end.
           radii: of both ends, metres.
-          axes: `[2, 3]` unit vectors in the world, the left and forward that the material speaks of; "up" is the way along from start.
+          axes: `[2, 3]` unit vectors in the world, the left and forward that the material speaks
+            of; "up" is the way along from start.
           material: its colours.
           label: for `Canvas.label`.
           owner: for `Canvas.covered`.
@@ -91,7 +118,9 @@ class Canvas:
             return
         points = ends[:, :2] / ends[:, 2:] * view.focal + view.center
         sizes = view.focal * np.asarray(radii) / ends[:, 2]
-        window, x, y = self._window((points - sizes[:, None]).min(0), (points + sizes[:, None]).max(0))
+        window, x, y = self._window(
+            (points - sizes[:, None]).min(0), (points + sizes[:, None]).max(0)
+        )
         if x.size == 0:
             return
         x, y, axis = x - points[0, 0], y - points[0, 1], points[1] - points[0]
@@ -113,9 +142,25 @@ class Canvas:
         normal = np.stack([right[chosen], down[chosen], -toward[chosen]], axis=-1)
         around = normal @ (axes @ view.rotation.T).T * radius[chosen][:, None]
         length = along[chosen] * np.linalg.norm(ends[1] - ends[0])
-        self._put(window, chosen, depth, normal, material(np.stack([around[:, 0], length, around[:, 1]], axis=-1)), label)
+        self._put(
+            window,
+            chosen,
+            depth,
+            normal,
+            material(np.stack([around[:, 0], length, around[:, 1]], axis=-1)),
+            label,
+        )
 
-    def ellipsoid(self, center, axes: np.ndarray, sizes, material: Material, label: int, owner: int, keep: Material | None = None) -> None:
+    def ellipsoid(
+        self,
+        center,
+        axes: np.ndarray,
+        sizes,
+        material: Material,
+        label: int,
+        owner: int,
+        keep: Material | None = None,
+    ) -> None:
         """Paints an ellipsoid.
 
         Args:
@@ -125,23 +170,30 @@ class Canvas:
           material: its colours.
           label: for `Canvas.label`.
           owner: for `Canvas.covered`.
-          keep: place on the unit sphere `[N, 3]` -> bool `[N]`: the part of the surface that there is; None: all of it.
+          keep: place on the unit sphere `[N, 3]` -> bool `[N]`: the part of the surface that there
+            is; None: all of it.
         """
         view, middle = self.viewpoint, self.viewpoint.to_camera(np.asarray(center))
         largest = max(sizes)
         if middle[2] - largest < NEAREST:
             return
-        pixel, reach = middle[:2] / middle[2] * view.focal + view.center, view.focal * largest / (middle[2] - largest)
+        pixel, reach = (
+            middle[:2] / middle[2] * view.focal + view.center,
+            view.focal * largest / (middle[2] - largest),
+        )
         window, x, y = self._window(pixel - reach, pixel + reach)
         if x.size == 0:
             return
         to_unit = axes @ view.rotation.T / np.asarray(sizes)[:, None]  # camera -> unit sphere
-        across, below = np.broadcast_arrays((x - view.center[0]) / view.focal, (y - view.center[1]) / view.focal)
+        across, below = np.broadcast_arrays(
+            (x - view.center[0]) / view.focal, (y - view.center[1]) / view.focal
+        )
         ray = np.stack([across, below, np.ones_like(across)], axis=-1) @ to_unit.T
         origin = -to_unit @ middle
         a, b, c = np.einsum("hwc,hwc->hw", ray, ray), ray @ origin, origin @ origin - 1
         root = b * b - a * c
-        depth = (-b - np.sqrt(np.maximum(root, 0))) / a  # the third component of a ray is 1 in camera space
+        # The third component of a ray is 1 in camera space.
+        depth = (-b - np.sqrt(np.maximum(root, 0))) / a
         inside, place = root > 0, origin + depth[..., None] * ray
         if keep is not None:
             inside = inside & keep(place)
@@ -150,15 +202,28 @@ class Canvas:
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
         self._put(window, chosen, depth, normal, material(place[chosen] * sizes), label)
 
-    def card(self, low: np.ndarray, high: np.ndarray, depth: float, material: Material, label: int, keep: Material | None = None) -> None:
-        """Paints an upright plate that faces the camera: corners in pixels `[2]`, depth in metres; `keep` takes (x, y) from -1 to 1."""
+    def card(
+        self,
+        low: np.ndarray,
+        high: np.ndarray,
+        depth: float,
+        material: Material,
+        label: int,
+        keep: Material | None = None,
+    ) -> None:
+        """Paints an upright plate that faces the camera.
+
+        Corners in pixels `[2]`, depth in metres; `keep` takes (x, y) from -1 to 1.
+        """
         window, x, y = self._window(np.asarray(low), np.asarray(high))
         if x.size == 0:
             return
         x, y = np.broadcast_arrays(x - (low[0] + high[0]) / 2, (low[1] + high[1]) / 2 - y)
         inside = np.ones(x.shape, np.bool_)
         if keep is not None:
-            inside = keep(np.stack([2 * x / (high[0] - low[0]), 2 * y / (high[1] - low[1])], axis=-1))
+            inside = keep(
+                np.stack([2 * x / (high[0] - low[0]), 2 * y / (high[1] - low[1])], axis=-1)
+            )
         chosen = inside & (depth < self.depth[window])
         scale = depth / self.viewpoint.focal
         place = np.stack([x[chosen] * scale, y[chosen] * scale, np.zeros(chosen.sum())], axis=-1)
@@ -170,24 +235,57 @@ class Canvas:
         view = self.viewpoint
         across = (np.arange(view.width) - view.center[0]) / view.focal
         below = (np.arange(view.height) - view.center[1]) / view.focal
-        return across[None, :, None] * view.rotation[0] + below[:, None, None] * view.rotation[1] + view.rotation[2]
+        return (
+            across[None, :, None] * view.rotation[0]
+            + below[:, None, None] * view.rotation[1]
+            + view.rotation[2]
+        )
 
-    def _window(self, low: np.ndarray, high: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-        """The part of the picture from pixel `low` to `high`: its slices, x `[1, w]` and y `[h, 1]`."""
+    def _window(
+        self, low: np.ndarray, high: np.ndarray
+    ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+        """The part of the picture from pixel `low` to `high`.
+
+        Its slices, x `[1, w]` and y `[h, 1]`.
+        """
         x0, y0 = np.maximum(np.floor(low), 0).astype(int)
-        x1, y1 = (int(limit) for limit in np.minimum(np.ceil(high) + 1, [self.viewpoint.width, self.viewpoint.height]))
+        x1, y1 = (
+            int(limit)
+            for limit in np.minimum(
+                np.ceil(high) + 1, [self.viewpoint.width, self.viewpoint.height]
+            )
+        )
         x1, y1 = max(x0, x1), max(y0, y1)
-        return (slice(y0, y1), slice(x0, x1)), np.arange(x0, x1, dtype=float)[None, :], np.arange(y0, y1, dtype=float)[:, None]
+        return (
+            (slice(y0, y1), slice(x0, x1)),
+            np.arange(x0, x1, dtype=float)[None, :],
+            np.arange(y0, y1, dtype=float)[:, None],
+        )
 
     def _claim(self, window, inside: np.ndarray, depth: np.ndarray, owner: int) -> np.ndarray:
-        """Notes what a solid covers; returns where it is in front of all that is painted, bool `[h, w]`."""
+        """Notes what a solid covers.
+
+        Returns where it is in front of all that is painted, bool `[h, w]`.
+        """
         if owner not in self.covered:
             self.covered[owner] = np.zeros(self.depth.shape, np.bool_)
         self.covered[owner][window] |= inside
         return inside & (depth < self.depth[window])
 
-    def _put(self, window, chosen: np.ndarray, depth: np.ndarray, normal: np.ndarray, colour: np.ndarray, label: int) -> None:
-        lit = self._ambient + (1 - self._ambient) * np.maximum(normal @ self._light, 0) + 0.12 * -normal[:, 2]
+    def _put(
+        self,
+        window,
+        chosen: np.ndarray,
+        depth: np.ndarray,
+        normal: np.ndarray,
+        colour: np.ndarray,
+        label: int,
+    ) -> None:
+        lit = (
+            self._ambient
+            + (1 - self._ambient) * np.maximum(normal @ self._light, 0)
+            + 0.12 * -normal[:, 2]
+        )
         self.colour[window][chosen] = colour * lit[:, None]
         self.depth[window][chosen] = depth[chosen]
         self.label[window][chosen] = label
@@ -195,7 +293,9 @@ class Canvas:
 
 @functools.lru_cache(maxsize=1)
 def noise_tile() -> np.ndarray:
-    """Fractal noise of zero mean that repeats after TILE, `[TILE, TILE]` float32, mostly within -1 to 1."""
+    """Fractal noise of zero mean that repeats after TILE, `[TILE, TILE]` float32, mostly within -1
+    to 1.
+    """
     rng, total = np.random.default_rng(0), np.zeros((TILE, TILE), np.float32)
     for cells in (4, 8, 16, 32, 64, 128):
         coarse = np.pad(rng.standard_normal((cells, cells)).astype(np.float32), 2, mode="wrap")
@@ -210,14 +310,23 @@ def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return noise_tile()[np.floor(v).astype(np.int64) % TILE, np.floor(u).astype(np.int64) % TILE]
 
 
-def colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> np.ndarray:
+def colour(
+    rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]
+) -> np.ndarray:
     """A random colour `[3]` of any hue, red green blue, 0 to 1."""
     hue, full, bright = rng.uniform(0, 6), rng.uniform(*saturation), rng.uniform(*value)
     wheel = np.clip(np.abs((hue + np.asarray([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return bright * (1 - full * (1 - wheel))
 
 
-def textured(rng: np.random.Generator, base: np.ndarray, second: np.ndarray, pattern: str, period: float, rough: float) -> Material:
+def textured(
+    rng: np.random.Generator,
+    base: np.ndarray,
+    second: np.ndarray,
+    pattern: str,
+    period: float,
+    rough: float,
+) -> Material:
     """A material of two colours.
 
     Args:
@@ -232,10 +341,16 @@ def textured(rng: np.random.Generator, base: np.ndarray, second: np.ndarray, pat
 
     def material(place: np.ndarray) -> np.ndarray:
         u, v = place[:, 0] + 0.35 * place[:, 2], place[:, 1]
-        wave_u, wave_v = np.sin(2 * np.pi * u / period + shift[0]), np.sin(2 * np.pi * v / period + shift[1])
+        wave_u, wave_v = (
+            np.sin(2 * np.pi * u / period + shift[0]),
+            np.sin(2 * np.pi * v / period + shift[1]),
+        )
         share = {
-            "plain": lambda: np.zeros_like(u), "bands": lambda: wave_v > 0, "stripes": lambda: wave_u > 0.2,
-            "checks": lambda: 0.5 * (wave_u > 0) + 0.5 * (wave_v > 0), "dots": lambda: wave_u * wave_v > 0.45,
+            "plain": lambda: np.zeros_like(u),
+            "bands": lambda: wave_v > 0,
+            "stripes": lambda: wave_u > 0.2,
+            "checks": lambda: 0.5 * (wave_u > 0) + 0.5 * (wave_v > 0),
+            "dots": lambda: wave_u * wave_v > 0.45,
             "blotches": lambda: noise(u * step + shift[2], v * step + shift[3]) > 0.15,
         }[pattern]()[:, None]
         folds = 1 + rough * noise(u * 260 + shift[3], v * 170 + shift[2])
@@ -245,8 +360,13 @@ def textured(rng: np.random.Generator, base: np.ndarray, second: np.ndarray, pat
 
 
 def finish(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """The photograph: white balance, exposure, blur and sensor noise; `[H, W, 3]` uint8, red green blue."""
-    picture = np.clip(canvas.colour * (rng.uniform(0.85, 1.15) * rng.uniform(0.92, 1.08, 3)), 0, 1) ** rng.uniform(0.65, 1.1)
+    """The photograph.
+
+    White balance, exposure, blur and sensor noise; `[H, W, 3]` uint8, red green blue.
+    """
+    picture = np.clip(
+        canvas.colour * (rng.uniform(0.85, 1.15) * rng.uniform(0.92, 1.08, 3)), 0, 1
+    ) ** rng.uniform(0.65, 1.1)
     picture = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), rng.uniform(0.55, 0.9))
     picture = picture + rng.uniform(0.004, 0.025) * rng.standard_normal(picture.shape, np.float32)
     return np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -1,4 +1,7 @@
-"""Where generated people are: floors, walls, sky, shadows and things. All of it is our own design."""
+"""Where generated people are.
+
+Floors, walls, sky, shadows and things. All of it is our own design.
+"""
 
 import cv2
 import numpy as np
@@ -26,16 +29,41 @@ def paint_place(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None:
     canvas.label[:] = 0
     for mask, low, upright in ((grounded, True, False), (~grounded, False, True)):
         spread = 1.0 if indoors else (0.6 if low else 12.0)
-        kinds = ["plain", "checks", "stripes", "bands", "blotches"] if indoors else ["plain", "blotches"]
-        base = colour(rng, (0, 0.15 if rng.random() < 0.7 else 0.5), (0.3, 0.95)) * [1.06, 1.0, 0.92]
+        kinds = (
+            ["plain", "checks", "stripes", "bands", "blotches"]
+            if indoors
+            else ["plain", "blotches"]
+        )
+        base = colour(rng, (0, 0.15 if rng.random() < 0.7 else 0.5), (0.3, 0.95)) * [
+            1.06,
+            1.0,
+            0.92,
+        ]
         second = base * rng.uniform(0.5, 1.2) * rng.uniform(0.85, 1.15, 3)
         if not indoors:  # grass, earth or stone under a blue or grey sky
-            base = np.asarray([[0.3, 0.45, 0.2], [0.5, 0.42, 0.32], [0.55, 0.55, 0.52]][rng.integers(3)] if low else [0.62, 0.75, 0.95])
+            base = np.asarray(
+                [[0.3, 0.45, 0.2], [0.5, 0.42, 0.32], [0.55, 0.55, 0.52]][rng.integers(3)]
+                if low
+                else [0.62, 0.75, 0.95]
+            )
             base = base * rng.uniform(0.6, 1.1) * rng.uniform(0.9, 1.1, 3)
-            second = base * rng.uniform(0.6, 0.9) if low else np.asarray([0.9, 0.9, 0.92]) * rng.uniform(0.8, 1.1)
-        material = textured(rng, base, second, rng.choice(kinds), spread * rng.uniform(0.12, 0.9), rng.uniform(0.05, 0.3))
+            second = (
+                base * rng.uniform(0.6, 0.9)
+                if low
+                else np.asarray([0.9, 0.9, 0.92]) * rng.uniform(0.8, 1.1)
+            )
+        material = textured(
+            rng,
+            base,
+            second,
+            rng.choice(kinds),
+            spread * rng.uniform(0.12, 0.9),
+            rng.uniform(0.05, 0.3),
+        )
         across = place[..., 2] if upright else place @ normal
-        spot = np.stack([sideways[mask], across[mask], np.zeros(mask.sum())], axis=-1) / (1.0 if low or indoors else 12.0)
+        spot = np.stack([sideways[mask], across[mask], np.zeros(mask.sum())], axis=-1) / (
+            1.0 if low or indoors else 12.0
+        )
         painted = material(spot)
         haze = np.exp(-np.minimum(floor, wall)[mask] / (25.0 if low else 400.0))[:, None]
         canvas.colour[mask] = painted * haze + base * (1 - haze)
@@ -54,13 +82,25 @@ def _paint_shadow(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None
             radius = view.focal / depth * 0.22
             slope = abs(view.rotation[2, 2]) + 0.12
             pixel = np.round(view.project(point)).astype(int).tolist()
-            cv2.ellipse(dark, pixel, (int(radius), max(int(radius * slope), 1)), 0, 0, 360, 0.25 if name == "pelvis" else 0.35, -1)
+            cv2.ellipse(
+                dark,
+                pixel,
+                (int(radius), max(int(radius * slope), 1)),
+                0,
+                0,
+                360,
+                0.25 if name == "pelvis" else 0.35,
+                -1,
+            )
     dark = cv2.GaussianBlur(dark, (0, 0), max(view.width, view.height) / 60)
     canvas.colour *= 1 - (rng.uniform(0.5, 1.2) * dark)[..., None]
 
 
 def _paint_clutter(canvas: Canvas, rng: np.random.Generator, far: float) -> None:
-    """Things behind the people: posters and cupboards (plates), bushes and balls, poles and limb-like bars."""
+    """Things behind the people.
+
+    Posters and cupboards (plates), bushes and balls, poles and limb-like bars.
+    """
     view = canvas.viewpoint
     size = np.asarray([view.width, view.height])
     for _ in range(rng.integers(2, 9)):
@@ -69,16 +109,34 @@ def _paint_clutter(canvas: Canvas, rng: np.random.Generator, far: float) -> None
         material = any_material(rng)
         kind = rng.choice(["plate", "bush", "bar"], p=[0.5, 0.2, 0.3])
         if kind == "bar":
-            ends = (np.stack([middle - half, middle + half * rng.choice([-1, 1], 2)]) - view.center) / view.focal * depth
-            ends = view.position + np.concatenate([ends, [[depth], [depth]]], axis=1) @ view.rotation
-            canvas.capsule(*ends, rng.uniform(0.02, 0.1, 2), view.rotation[[0, 2]], material, THING, THING)
+            ends = (
+                (np.stack([middle - half, middle + half * rng.choice([-1, 1], 2)]) - view.center)
+                / view.focal
+                * depth
+            )
+            ends = (
+                view.position + np.concatenate([ends, [[depth], [depth]]], axis=1) @ view.rotation
+            )
+            canvas.capsule(
+                *ends, rng.uniform(0.02, 0.1, 2), view.rotation[[0, 2]], material, THING, THING
+            )
         else:
-            canvas.card(middle - half, middle + half, depth, material, THING, ragged_outline(rng) if kind == "bush" else None)
+            canvas.card(
+                middle - half,
+                middle + half,
+                depth,
+                material,
+                THING,
+                ragged_outline(rng) if kind == "bush" else None,
+            )
 
 
 def any_material(rng: np.random.Generator) -> Material:
     """The material of some thing."""
-    pattern = rng.choice(["plain", "bands", "stripes", "checks", "dots", "blotches"], p=[0.35, 0.1, 0.1, 0.1, 0.1, 0.25])
+    pattern = rng.choice(
+        ["plain", "bands", "stripes", "checks", "dots", "blotches"],
+        p=[0.35, 0.1, 0.1, 0.1, 0.1, 0.25],
+    )
     first, second = colour(rng, (0, 0.9), (0.1, 1)), colour(rng, (0, 0.9), (0.1, 1))
     return textured(rng, first, second, pattern, rng.uniform(0.05, 0.4), rng.uniform(0.05, 0.35))
 
@@ -89,6 +147,8 @@ def ragged_outline(rng: np.random.Generator) -> Material:
 
     def keep(place: np.ndarray) -> np.ndarray:
         x, y = place[..., 0], place[..., 1]
-        return np.hypot(x, y) < 0.75 + 0.35 * painting.noise(x * cells + shift[0], y * cells + shift[1])
+        return np.hypot(x, y) < 0.75 + 0.35 * painting.noise(
+            x * cells + shift[0], y * cells + shift[1]
+        )
 
     return keep

@@ -1,4 +1,7 @@
-"""One generated photograph: people, things and a place, seen by a camera, with exact joints. All of it is our own design."""
+"""One generated photograph.
+
+People, things and a place, seen by a camera, with exact joints. All of it is our own design.
+"""
 
 import dataclasses
 import zlib
@@ -17,7 +20,8 @@ MARGIN = 0.13
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """The labels of one person of a photograph, in pixels; a pixel's centre has whole coordinates, the first is 0.
+    """The labels of one person of a photograph, in pixels; a pixel's centre has whole coordinates,
+    the first is 0.
 
     Attributes:
       joints: name -> `[2]`.
@@ -44,7 +48,8 @@ class Photograph:
 
     Attributes:
       image: `[H, W, 3]` uint8, red green blue.
-      label: `[H, W]` int32, what is seen in each pixel; `bodies.seen_part` takes it apart, a person's owner is the index in `people`.
+      label: `[H, W]` int32, what is seen in each pixel; `bodies.seen_part` takes it apart, a
+        person's owner is the index in `people`.
       people: the first is in focus.
     """
 
@@ -54,7 +59,10 @@ class Photograph:
 
 
 def photograph(seed: int, split: str, index: int, size: int) -> Photograph:
-    """Photograph `index` of a split, whose longer side has `size` pixels; depends on the arguments alone."""
+    """Photograph `index` of a split, whose longer side has `size` pixels.
+
+    Depends on the arguments alone.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
     ratio = rng.choice([1.0, 0.8, 0.67])
     sides = (size, round(size * ratio))
@@ -84,7 +92,10 @@ def _camera(rng: np.random.Generator, focus: Body, size: tuple[int, int]) -> Vie
     """A camera that has the person in focus in its picture; in some pictures a part is cut off."""
     points = np.stack(list(focus.joints.values()))
     target = (points.min(0) + points.max(0)) / 2
-    azimuth, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 2.2) if rng.random() < 0.85 else rng.uniform(2.2, 4)
+    azimuth, height = (
+        rng.uniform(0, 2 * np.pi),
+        rng.uniform(0.5, 2.2) if rng.random() < 0.85 else rng.uniform(2.2, 4),
+    )
     focal, distance = max(size) * rng.uniform(1.0, 1.8), 5.0
     roll, fill, cut = rng.normal(0, 0.06), rng.uniform(0.58, 0.95), rng.random() < 0.16
     for _ in range(3):  # the distance at which the body fills that share of the picture
@@ -99,7 +110,8 @@ def _camera(rng: np.random.Generator, focus: Body, size: tuple[int, int]) -> Vie
     pixels = view.project(points)
     low, high = pixels.min(0) - focal * MARGIN / distance, pixels.max(0) + focal * MARGIN / distance
     room = size - high
-    # Between both borders any place is as likely; where the body is larger than the picture, the range turns round.
+    # Between both borders any place is as likely; where the body is larger than the picture, the
+    # range turns round.
     center = rng.uniform(np.minimum(-low, room), np.maximum(-low, room))
     return dataclasses.replace(view, center=center)
 
@@ -114,7 +126,13 @@ def _others(rng: np.random.Generator, view: Viewpoint) -> tuple[list[Body], list
     ]
     front = []
     if rng.random() < 0.12:
-        front = [bodies.make_body(rng, -away * rng.uniform(0.5, 0.9) + right * rng.choice([-1, 1]) * rng.uniform(0.45, 0.9))]
+        front = [
+            bodies.make_body(
+                rng,
+                -away * rng.uniform(0.5, 0.9)
+                + right * rng.choice([-1, 1]) * rng.uniform(0.45, 0.9),
+            )
+        ]
     return behind, front
 
 
@@ -125,7 +143,14 @@ def _paint_seat(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None:
         height = max((pelvis[2] - 0.12) / 2, 0.05)
         center = pelvis * [1, 1, 0] + [0, 0, height] - 0.04 * focus.frames["pelvis"][2]
         sizes = np.asarray([0.26, height, 0.26])
-        canvas.ellipsoid(center, np.eye(3)[[1, 2, 0]], sizes, places.any_material(rng), places.THING, places.THING)
+        canvas.ellipsoid(
+            center,
+            np.eye(3)[[1, 2, 0]],
+            sizes,
+            places.any_material(rng),
+            places.THING,
+            places.THING,
+        )
 
 
 def _paint_obstacles(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None:
@@ -142,24 +167,42 @@ def _paint_obstacles(canvas: Canvas, rng: np.random.Generator, focus: Body) -> N
         half = {
             "table": extent * [rng.uniform(0.5, 1.2), rng.uniform(0.06, 0.2)],
             "pole": np.asarray([extent.max() * rng.uniform(0.02, 0.05), view.height]),
-            "bush": extent.max() * rng.uniform(0.08, 0.2, 2), "box": extent.max() * rng.uniform(0.06, 0.16, 2),
+            "bush": extent.max() * rng.uniform(0.08, 0.2, 2),
+            "box": extent.max() * rng.uniform(0.06, 0.16, 2),
         }[kind]
         if kind == "table":
             middle[1] = high[1]
-        canvas.card(middle - half, middle + half, depth, material, places.THING, places.ragged_outline(rng) if kind == "bush" else None)
+        canvas.card(
+            middle - half,
+            middle + half,
+            depth,
+            material,
+            places.THING,
+            places.ragged_outline(rng) if kind == "bush" else None,
+        )
 
 
 def _person(canvas: Canvas, body: Body, owner: int) -> Person:
     """Reads the labels of a person off the painted canvas."""
     view = canvas.viewpoint
-    joints = {name: view.project(point) for name, point in body.joints.items() if view.to_camera(point)[2] > painting.NEAREST}
+    joints = {
+        name: view.project(point)
+        for name, point in body.joints.items()
+        if view.to_camera(point)[2] > painting.NEAREST
+    }
     limit = np.asarray([view.width - 1, view.height - 1])
-    inside = frozenset(name for name, pixel in joints.items() if (pixel >= 0).all() and (pixel <= limit).all())
+    inside = frozenset(
+        name for name, pixel in joints.items() if (pixel >= 0).all() and (pixel <= limit).all()
+    )
     owners, parts = bodies.seen_part(canvas.label)
     mine, seen = owners == owner, set()
     for name in inside:
         column, row = np.round(joints[name]).astype(int)
-        if mine[row, column] and bodies.PARTS[parts[row, column]] in bodies.JOINT_PARTS[name] and not _turned_away(view, body, name):
+        if (
+            mine[row, column]
+            and bodies.PARTS[parts[row, column]] in bodies.JOINT_PARTS[name]
+            and not _turned_away(view, body, name)
+        ):
             seen.add(name)
     # The head's outline, as if nothing hid it.
     depth = view.to_camera(body.joints["upper_neck"])[2]
@@ -167,12 +210,18 @@ def _person(canvas: Canvas, body: Body, owner: int) -> Person:
     if depth > painting.NEAREST:
         head, middle = body.frames["head"], (body.joints["left_ear"] + body.joints["right_ear"]) / 2
         toward = head * bodies.HEAD[:, None] * 1.06
-        shape = np.linalg.norm((view.rotation[:2] @ toward.T), axis=1) * view.focal / view.to_camera(middle)[2]
+        shape = (
+            np.linalg.norm((view.rotation[:2] @ toward.T), axis=1)
+            * view.focal
+            / view.to_camera(middle)[2]
+        )
         pixel = view.project(middle + 0.05 * bodies.HEAD[1] * head[1])
         corners = np.stack([pixel - shape, pixel + shape, joints["upper_neck"], joints["head_top"]])
         head_box = np.concatenate([corners.min(0), corners.max(0)])
     whole = canvas.covered[owner] if owner in canvas.covered else np.zeros_like(mine)
-    return Person(joints, inside, frozenset(seen), _bounds(whole), _bounds(mine), int(mine.sum()), head_box)
+    return Person(
+        joints, inside, frozenset(seen), _bounds(whole), _bounds(mine), int(mine.sum()), head_box
+    )
 
 
 def _turned_away(view: Viewpoint, body: Body, name: str) -> bool:
@@ -184,6 +233,13 @@ def _turned_away(view: Viewpoint, body: Body, name: str) -> bool:
 
 
 def _bounds(mask: np.ndarray) -> np.ndarray:
-    """`[4]` x0 y0 x1 y1 of the pixels that are True, edges of the outermost pixels' centres; zeros if there is none."""
+    """`[4]` x0 y0 x1 y1 of the pixels that are True, edges of the outermost pixels' centres.
+
+    Zeros if there is none.
+    """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.asarray([columns[0], rows[0], columns[-1], rows[-1]], float) if len(rows) else np.zeros(4)
+    return (
+        np.asarray([columns[0], rows[0], columns[-1], rows[-1]], float)
+        if len(rows)
+        else np.zeros(4)
+    )

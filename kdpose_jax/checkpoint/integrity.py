@@ -1,6 +1,8 @@
-"""Checksums of a checkpoint's files, written before it is committed, and what is done with a checkpoint that fails them.
+"""Checksums of a checkpoint's files, written before it is committed, and what is done with a
+checkpoint that fails them.
 
-TensorStore checks its indices and not the arrays' bytes: of flipped bytes most would be restored without a word.
+TensorStore checks its indices and not the arrays' bytes: of flipped bytes most would be restored
+without a word.
 """
 
 import hashlib
@@ -16,7 +18,8 @@ from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json
 
 CHECKSUMS = "checksums.json"
-# Orbax writes these two while it commits; nothing of the state is in them, but the first must be JSON.
+# Orbax writes these two while it commits; nothing of the state is in them, but the first must be
+# JSON.
 _METADATA, _COMMITTED = "_CHECKPOINT_METADATA", "commit_success.txt"
 # The parts of a checkpoint that are small: what it belongs to and the scores it reached.
 SMALL = ("meta/", "metrics/")
@@ -31,7 +34,8 @@ class DamagedCheckpoint(UserError):
 
 
 def write_checksums(directory: epath.Path, step: int) -> None:
-    """Writes down the checksums of a checkpoint that is being saved; called when its files are there and before it has its name.
+    """Writes down the checksums of a checkpoint that is being saved; called when its files are
+    there and before it has its name.
 
     Args:
       directory: the `checkpoints` folder.

@@ -1,4 +1,7 @@
-"""Parameters of another run: the teacher of a distillation, or the network to evaluate, export and predict with."""
+"""Parameters of another run.
+
+The teacher of a distillation, or the network to evaluate, export and predict with.
+"""
 
 import hashlib
 import json
@@ -31,14 +34,17 @@ def load_variables(
     """Restores some variables alone, without optimiser, from the checkpoints of another run.
 
     Args:
-      directory: a run's folder, its `checkpoints` folder, or the folder of one step (which then decides the step).
-      target: "params" and, where there are any, "model_state" -> {name of a network or adapter: tree of `jax.ShapeDtypeStruct` with
-        shardings}. What the run has beside these names is left on the disk; within a name everything must agree.
+      directory: a run's folder, its `checkpoints` folder, or the folder of one step (which then
+        decides the step).
+      target: "params" and, where there are any, "model_state" -> {name of a network or adapter:
+        tree of `jax.ShapeDtypeStruct` with shardings}. What the run has beside these names is left
+        on the disk; within a name everything must agree.
       which: "best", "latest" or a step.
       prefer_ema: take the moving average of the parameters where the run kept one.
 
     Returns:
-      (variables, meta, step): arrays in the tree and shardings of `target`, the JSON values saved with them, and their step.
+      (variables, meta, step): arrays in the tree and shardings of `target`, the JSON values saved
+      with them, and their step.
 
     Raises:
       UserError: no such folder, no such checkpoint in it, one of another model, or damaged files.
@@ -54,20 +60,28 @@ def load_variables(
     wanted = {names[kind]: entries for kind, entries in target.items()}
     chosen = tuple(f"{kind}/{name}/" for kind, entries in wanted.items() for name in entries)
     stored.require_same_leaves(
-        {path: leaf for path, leaf in found.items() if path.startswith(chosen)}, stored.leaves(wanted), place
+        {path: leaf for path, leaf in found.items() if path.startswith(chosen)},
+        stored.leaves(wanted),
+        place,
     )
-    with stored.damage_errors(place), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with (
+        stored.damage_errors(place),
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+    ):
         restored = checkpointer.restore(
             step_directory / stored.STATE,
             args=ocp.args.PyTreeRestore(
-                item=wanted, restore_args=ocp.checkpoint_utils.construct_restore_args(wanted), partial_restore=True
+                item=wanted,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+                partial_restore=True,
             ),
         )
     return {kind: restored[names[kind]] for kind in target}, meta["run"], int(step_directory.name)
 
 
 def run_meta(directory: epath.PathLike) -> dict[str, Any]:
-    """The JSON values saved with a run's newest checkpoint (or with the one step whose folder is given).
+    """The JSON values saved with a run's newest checkpoint (or with the one step whose folder is
+    given).
 
     Raises:
       UserError: no such folder, no checkpoint in it, or a damaged one.
@@ -237,7 +251,10 @@ def _best_step(path: epath.Path, steps: list[int]) -> int:
     ranking = stored.read_meta(path / str(max(steps)))["ranking"]
     files = {step: path / str(step) / stored.METRICS / stored.METRICS for step in steps}
     with stored.damage_errors(f"A checkpoint in {path}"):
-        best = stored.best_of({step: json.loads(file.read_text()) for step, file in files.items() if file.exists()}, ranking)
+        best = stored.best_of(
+            {step: json.loads(file.read_text()) for step, file in files.items() if file.exists()},
+            ranking,
+        )
     if best is None:
         network = network_folder(path)
         raise UserError(

@@ -1,6 +1,8 @@
-"""The checkpoints of one run, with Orbax: latest and best kept, any device topology, nothing half-written.
+"""The checkpoints of one run, with Orbax: latest and best kept, any device topology, nothing
+half-written.
 
-Layout: `<run>/checkpoints/<step>/{state,meta,metrics,checksums.json}`: arrays, what they belong to, the scores they reached.
+Layout: `<run>/checkpoints/<step>/{state,meta,metrics,checksums.json}`: arrays, what they belong to,
+  the scores they reached.
 Orbax is named in this folder alone.
 """
 
@@ -30,7 +32,8 @@ from kdpose_jax.checkpoint.stored import (
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import absolute
 
-# Where Orbax moves what is no longer kept, at one stroke: a checkpoint that a kill leaves half deleted would pass for one.
+# Where Orbax moves what is no longer kept, at one stroke: a checkpoint that a kill leaves half
+# deleted would pass for one.
 _DELETED = "deleted"
 # TensorStore reports a failed write as a ValueError that starts with the name of its status.
 _STORAGE_STATUS = re.compile(r"[A-Z_]{5,}: ")
@@ -40,16 +43,21 @@ class _Manager(ocp.CheckpointManager):
     """Orbax's, but for one question that is not its own."""
 
     def reached_preemption(self, step: int) -> bool:
-        """False: jax's preemption service counts questions, `train.preemption` asks them, and steps among its numbers lose requests."""
+        """False.
+
+        Jax's preemption service counts questions, `train.preemption` asks them, and steps among its
+        numbers lose requests.
+        """
         return False
 
 
 class Checkpoints:
     """Saves and restores the state of one run.
 
-    Opening and reading change nothing on the disk, so that another process may look at a run that is still training; the folder is
-    made, and what a killed process left half-written is removed, at the first save. In a run of several processes every process
-    makes the same calls in the same order.
+    Opening and reading change nothing on the disk, so that another process may look at a run that
+    is still training; the folder is made, and what a killed process left half-written is removed,
+    at the first save. In a run of several processes every process makes the same calls in the same
+    order.
 
     Args:
       directory: the run's `checkpoints` folder; may be relative, `~` or `gs://`.
@@ -75,9 +83,11 @@ class Checkpoints:
     ):
         if keep_latest < 1 or keep_best < 0:
             raise UserError(
-                f"A run cannot keep {keep_latest} latest and {keep_best} best checkpoints: keep at least 1 latest and 0 best."
+                f"A run cannot keep {keep_latest} latest and {keep_best} best checkpoints: keep "
+                f"at least 1 latest and 0 best."
             )
-        self._directory = absolute(directory)  # Orbax reports a failure of a relative path only after `save` has reported success
+        # Orbax reports a failure of a relative path only after `save` has reported success.
+        self._directory = absolute(directory)
         self._keep = (keep_latest, keep_best)
         self._ranking = {"metric": best_metric, "lowest": best_is_lowest}
         self._asynchronous = asynchronous
@@ -85,14 +95,19 @@ class Checkpoints:
         self._in_flight: int | None = None
         self._open()
 
-    def save(self, step: int, state: Any, meta: Mapping[str, Any], metrics: Mapping[str, float] | None) -> bool:
-        """Saves one step; returns at once if asynchronous, when the arrays have been copied to the host.
+    def save(
+        self, step: int, state: Any, meta: Mapping[str, Any], metrics: Mapping[str, float] | None
+    ) -> bool:
+        """Saves one step; returns at once if asynchronous, when the arrays have been copied to the
+        host.
 
         Args:
           step: number of optimiser steps done; a step that is already saved is skipped.
           state: tree of jax arrays; `None` marks what the run does not have (such as `ema`).
-          meta: JSON values that say what the state belongs to (config text, method, versions, teacher fingerprint).
-          metrics: scores of this step; None if it was not evaluated, which makes it restorable but never the best.
+          meta: JSON values that say what the state belongs to (config text, method, versions,
+            teacher fingerprint).
+          metrics: scores of this step; None if it was not evaluated, which makes it restorable but
+            never the best.
 
         Returns:
           True if it was saved, False if the step existed.
@@ -103,12 +118,16 @@ class Checkpoints:
         self._open_for_writing(step)
         if step in self._manager.all_steps():
             return False
-        values = None if metrics is None else {name: float(value) for name, value in metrics.items()}
+        values = (
+            None if metrics is None else {name: float(value) for name, value in metrics.items()}
+        )
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({"run": dict(meta), "ranking": self._ranking})
+            state=ocp.args.StandardSave(state),
+            meta=ocp.args.JsonSave({"run": dict(meta), "ranking": self._ranking}),
         )
         with self._storage_errors():
-            self._manager.wait_until_finished()  # so that an error of the save before is reported under its own step
+            # So that an error of the save before is reported under its own step.
+            self._manager.wait_until_finished()
             self.remove_deleted()
             self._in_flight = step
             # `force` only passes Orbax's own decision when to save, which is the caller's here.
@@ -124,7 +143,9 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best value of `best_metric`, None if no saved step has one."""
-        return best_of({step: self._metrics[step] for step in self._manager.all_steps()}, self._ranking)
+        return best_of(
+            {step: self._metrics[step] for step in self._manager.all_steps()}, self._ranking
+        )
 
     def metrics(self, step: int) -> dict[str, float] | None:
         """The scores that `step` was saved with, None if it was not evaluated or is not there."""
@@ -134,11 +155,13 @@ class Checkpoints:
         """Restores the whole state onto the devices that `abstract_state` names.
 
         Args:
-          abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, on any mesh; same tree as was saved.
+          abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, on any mesh; same tree as
+            was saved.
           step: which step, None for the newest.
 
         Returns:
-          (state, meta): arrays in the tree and shardings of `abstract_state`, and the JSON values saved with them.
+          (state, meta): arrays in the tree and shardings of `abstract_state`, and the JSON values
+          saved with them.
 
         Raises:
           UserError: no such checkpoint, a state of another model or optimiser, or damaged files.
@@ -152,7 +175,9 @@ class Checkpoints:
         require_same_leaves(stored, leaves(abstract_state), place)
         meta = read_meta(self._directory / str(step))["run"]
         with damage_errors(place):
-            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)))
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+            )
         return restored.state, meta
 
     def read_meta(self, step: int | None = None) -> dict[str, Any]:
@@ -170,7 +195,8 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and releases the threads; call it at the end of a run, so that no failed save passes in silence.
+        """Waits and releases the threads; call it at the end of a run, so that no failed save
+        passes in silence.
 
         Raises:
           UserError: the save in the background could not be written.
@@ -183,7 +209,10 @@ class Checkpoints:
             self._manager.close()
 
     def remove_deleted(self) -> None:
-        """Deletes what Orbax has moved out of the way; a kill leaves the rest of it to the next time."""
+        """Deletes what Orbax has moved out of the way.
+
+        A kill leaves the rest of it to the next time.
+        """
         deleted = self._directory / _DELETED
         if jax.process_index() == 0 and deleted.exists():
             deleted.rmtree()
@@ -195,16 +224,23 @@ class Checkpoints:
             create=False,
             cleanup_tmp_directories=self._writes,
             todelete_subdir=None if buckets.is_bucket(self._directory) else _DELETED,
-            # Folders are made at once: one that cannot be made in the background is reported after minutes of waiting for it.
+            # Folders are made at once: one that cannot be made in the background is reported after
+            # minutes of waiting for it.
             async_options=ocp.AsyncOptions(
-                post_finalization_callback=self._write_checksums, create_directories_asynchronously=False
+                post_finalization_callback=self._write_checksums,
+                create_directories_asynchronously=False,
             ),
-            # A best function on its own would delete the newest checkpoint; here it only makes Orbax write the metrics.
+            # A best function on its own would delete the newest checkpoint; here it only makes
+            # Orbax write the metrics.
             best_fn=metric_value,
-            preservation_policy=preservation_policy.AnyPreservationPolicy([
-                preservation_policy.LatestN(latest),
-                preservation_policy.BestN(get_metric_fn=metric_value, n=best, keep_checkpoints_without_metrics=False),
-            ]),
+            preservation_policy=preservation_policy.AnyPreservationPolicy(
+                [
+                    preservation_policy.LatestN(latest),
+                    preservation_policy.BestN(
+                        get_metric_fn=metric_value, n=best, keep_checkpoints_without_metrics=False
+                    ),
+                ]
+            ),
         )
         with damage_errors(f"A checkpoint in {self._directory}"):
             self._manager = _Manager(self._directory, options=options)
@@ -223,27 +259,35 @@ class Checkpoints:
             self._open()
 
     def _write_checksums(self) -> None:
-        """Called by Orbax between the last byte of a checkpoint and the renaming that commits it."""
+        """Called by Orbax after the last byte of a checkpoint, before it is committed."""
         if jax.process_index() == 0:
             write_checksums(self._directory, self._in_flight)
 
     def _existing(self, step: int | None) -> int:
         steps = self._manager.all_steps()
-        return choose_step(steps, max(steps, default=None) if step is None else step, self._directory)
+        return choose_step(
+            steps, max(steps, default=None) if step is None else step, self._directory
+        )
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
-        """Turns a failed write into one sentence; what is no failure of the storage stays a bug and passes."""
+        """Turns a failed write into one sentence.
+
+        What is no failure of the storage stays a bug and passes.
+        """
         try:
             yield
         except Exception as error:
             reason = _storage_failure(error)
             if reason is None:
                 raise
-            self._manager.reload()  # Orbax has already forgotten the steps that this save would have replaced
+            # Orbax has already forgotten the steps that this save would have replaced.
+            self._manager.reload()
             raise UserError(
-                f"The checkpoint of step {self._in_flight} could not be written to {self._directory} ({reason}); the ones before it "
-                f"are intact (latest: step {self._manager.latest_step()}): make room there or remove the "
+                f"The checkpoint of step {self._in_flight} could not be written to "
+                f"{self._directory} ({reason}); the ones before it "
+                f"are intact (latest: step {self._manager.latest_step()}): make room there or "
+                f"remove the "
                 "cause, then run the same command again."
             ) from error
 
@@ -254,7 +298,11 @@ def _storage_failure(error: BaseException) -> str | None:
     while cause is not None:
         said = buckets.failure(cause)
         text = said or one_line(cause)
-        if said or isinstance(cause, OSError) or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text)):
+        if (
+            said
+            or isinstance(cause, OSError)
+            or (isinstance(cause, ValueError) and _STORAGE_STATUS.match(text))
+        ):
             full = "no space left" in str(cause).lower() or "quota exceeded" in str(cause).lower()
             return "the disk is full: no space left on device" if full else text
         cause = cause.__cause__ or cause.__context__

@@ -1,4 +1,7 @@
-"""What one checkpoint on the disk is: its paths, its arrays' shapes, what belongs to it, and which step is the best."""
+"""What one checkpoint on the disk is.
+
+Its paths, its arrays' shapes, what belongs to it, and which step is the best.
+"""
 
 import contextlib
 import json
@@ -21,18 +24,22 @@ FOLDERS = ("checkpoints", "interrupted")
 
 
 def leaves(tree: Any) -> dict[str, Any]:
-    """Arrays (or their descriptions) of a tree by path, such as `params/student/head/kernel`; empty nodes left out."""
+    """Arrays (or their descriptions) of a tree by path, such as `params/student/head/kernel`.
+
+    Empty nodes left out.
+    """
     flat = ocp.tree.to_flat_dict(ocp.tree.serialize_tree(tree, keep_empty_nodes=True), sep="/")
     return {path: leaf for path, leaf in sorted(flat.items()) if hasattr(leaf, "shape")}
 
 
 def stored_leaves(step_directory: epath.Path) -> dict[str, Any]:
-    """Descriptions (shape, dtype) of the arrays of one checkpoint, by path, without reading them."""
+    """Shape and dtype of the arrays in one checkpoint, by path, without reading them."""
     return leaves(ocp.StandardCheckpointHandler().metadata(step_directory / STATE).tree)
 
 
 def require_same_leaves(stored: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -> None:
-    """Refuses a checkpoint that differs in the name, shape or dtype of any array; Orbax would cast dtypes silently.
+    """Refuses a checkpoint that differs in the name, shape or dtype of any array; Orbax would cast
+    dtypes silently.
 
     Args:
       stored: what the checkpoint has, by path.
@@ -41,7 +48,8 @@ def require_same_leaves(stored: Mapping[str, Any], wanted: Mapping[str, Any], pl
 
     Raises:
       UserError: names the first array that differs.
-      ValueError: a wanted array names no devices; Orbax would look for those that it was saved from.
+      ValueError: a wanted array names no devices; Orbax would look for those that it was saved
+        from.
     """
     for path in sorted(stored.keys() | wanted.keys()):
         if path in wanted and getattr(wanted[path], "sharding", None) is None:
@@ -49,7 +57,8 @@ def require_same_leaves(stored: Mapping[str, Any], wanted: Mapping[str, Any], pl
         found, needed = _described(stored, path), _described(wanted, path)
         if found != needed:
             raise UserError(
-                f"{place} has {found} for '{path}' where this run needs {needed}: it belongs to another model, method or "
+                f"{place} has {found} for '{path}' where this run needs {needed}: it belongs to "
+                f"another model, method or "
                 "optimiser; use the config it was trained with, or another folder."
             )
 
@@ -61,14 +70,21 @@ def choose_step(steps: list[int], step: int | None, directory: epath.Path) -> in
       UserError: it is not, or there is none.
     """
     if not steps:
-        raise UserError(f"There is no checkpoint in {directory}: train first, or name the folder of a run that has one.")
+        raise UserError(
+            f"There is no checkpoint in {directory}: train first, or name the folder of a run "
+            f"that has one."
+        )
     if step not in steps:
-        raise UserError(f"There is no checkpoint of step {step} in {directory}: the steps there are {sorted(steps)}.")
+        raise UserError(
+            f"There is no checkpoint of step {step} in {directory}: the steps there are "
+            f"{sorted(steps)}."
+        )
     return step
 
 
 def read_meta(step_directory: epath.Path) -> dict[str, Any]:
-    """The `meta` item of one checkpoint: `run` (what the caller saved) and `ranking` (metric, lowest).
+    """The `meta` item of one checkpoint: `run` (what the caller saved) and `ranking` (metric,
+    lowest).
 
     Raises:
       UserError: it is missing or damaged.
@@ -80,20 +96,33 @@ def read_meta(step_directory: epath.Path) -> dict[str, Any]:
 
 
 def ranking_key(ranking: Mapping[str, Any]) -> Callable[[Mapping[str, float] | None], float]:
-    """A function metrics -> number that grows with quality; -inf for metrics without a finite value of the ranked one."""
+    """A function metrics -> number that grows with quality.
+
+    -inf for metrics without a finite value of the ranked one.
+    """
 
     def quality(metrics: Mapping[str, float] | None) -> float:
-        if metrics is None or ranking["metric"] not in metrics or not math.isfinite(metrics[ranking["metric"]]):
+        if (
+            metrics is None
+            or ranking["metric"] not in metrics
+            or not math.isfinite(metrics[ranking["metric"]])
+        ):
             return -math.inf
         return -metrics[ranking["metric"]] if ranking["lowest"] else metrics[ranking["metric"]]
 
     return quality
 
 
-def best_of(metrics: Mapping[int, Mapping[str, float] | None], ranking: Mapping[str, Any]) -> int | None:
-    """The step with the best metrics (the newest of equals, as the preservation policy has it), None without a ranked one."""
+def best_of(
+    metrics: Mapping[int, Mapping[str, float] | None], ranking: Mapping[str, Any]
+) -> int | None:
+    """The step with the best metrics (the newest of equals, as the preservation policy has it),
+    None without a ranked one.
+    """
     quality = ranking_key(ranking)
-    ranked = [(quality(values), step) for step, values in metrics.items() if quality(values) > -math.inf]
+    ranked = [
+        (quality(values), step) for step, values in metrics.items() if quality(values) > -math.inf
+    ]
     return max(ranked)[1] if ranked else None
 
 
@@ -108,12 +137,17 @@ def damage_errors(place: str) -> Iterator[None]:
         yield
     except (UserError, jax.errors.JaxRuntimeError):
         raise
-    except Exception as error:  # damaged files raise almost anything: OSError, ValueError, KeyError, zstd errors
+    # Damaged files raise almost anything: OSError, ValueError, KeyError, zstd errors.
+    except Exception as error:
         reason = buckets.failure(error)
         if reason is not None:
-            raise UserError(f"{place} could not be reached ({reason}): give the same command again when the bucket answers.") from error
+            raise UserError(
+                f"{place} could not be reached ({reason}): give the same command again when the "
+                f"bucket answers."
+            ) from error
         raise UserError(
-            f"{place} is damaged or unreadable ({type(error).__name__}: {one_line(error)}): delete that step's folder to go on from "
+            f"{place} is damaged or unreadable ({type(error).__name__}: {one_line(error)}): "
+            f"delete that step's folder to go on from "
             "the step before it."
         ) from error
 
@@ -125,6 +159,7 @@ def _described(tree: Mapping[str, Any], path: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception without its line breaks and without its middle, if that is long."""
+    """The message of an exception on one line, without its middle if it is long."""
     text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:80]} ... {text[-200:]}"  # the system's reason stands at the end
+    # The system's reason stands at the end.
+    return text if len(text) <= 300 else f"{text[:80]} ... {text[-200:]}"

@@ -1,1 +1,4 @@
-"""Coordinates as the networks see them, and their inverses: labels and decoding side by side, one file per task."""
+"""Coordinates as the networks see them, and their inverses.
+
+Labels and decoding side by side, one file per task.
+"""

@@ -1,4 +1,7 @@
-"""Encoded bytes -> crops of persons, and the augmentation of their boxes: randomness is a pure function of (seed, pass, example)."""
+"""Encoded bytes -> crops of persons, and the augmentation of their boxes.
+
+Randomness is a pure function of (seed, pass, example).
+"""
 
 import dataclasses
 
@@ -15,7 +18,9 @@ FLIP_PROBABILITY = 0.5
 
 
 def decode(encoded: np.ndarray) -> np.ndarray | None:
-    """Bytes of a JPEG or PNG file `[N]` -> `[H, W, 3]` uint8 RGB, the orientation in its EXIF data ignored as in HRNet; None: damaged."""
+    """Bytes of a JPEG or PNG file `[N]` -> `[H, W, 3]` uint8 RGB, the orientation in its EXIF data
+    ignored as in HRNet; None: damaged.
+    """
     try:
         return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
@@ -23,7 +28,8 @@ def decode(encoded: np.ndarray) -> np.ndarray | None:
 
 
 def warp(picture: np.ndarray, sampled: np.ndarray, size: int) -> np.ndarray:
-    """Samples a square crop, bilinear, black outside the picture, the exact value rounded (OpenCV 5).
+    """Samples a square crop, bilinear, black outside the picture, the exact value rounded (OpenCV
+    5).
 
     Args:
       picture: `[H, W, 3]` uint8.
@@ -34,7 +40,9 @@ def warp(picture: np.ndarray, sampled: np.ndarray, size: int) -> np.ndarray:
       `[S, S, 3]` uint8.
     """
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(picture, sampled, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return cv2.warpAffine(
+        picture, sampled, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +51,10 @@ class Augmentation:
 
     Attributes:
       seed: of the run.
-      scale_factor: the scale is multiplied by 1 + scale_factor times a normal draw, clipped at one scale_factor.
-      rotation_factor: degrees of a normal draw, clipped at twice as many; no rotation in 40 % of the cases.
+      scale_factor: the scale is multiplied by 1 + scale_factor times a normal draw, clipped at one
+        scale_factor.
+      rotation_factor: degrees of a normal draw, clipped at twice as many; no rotation in 40 % of
+        the cases.
       flip: half of the photographs are mirrored.
       half_body_probability: of cutting out half of a person with more than 8 visible joints.
     """
@@ -62,7 +72,11 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """The boxes of B crops: center `[B, 2]` (before the photograph is mirrored), scale `[B, 2]`, rotation `[B]` degrees, flipped `[B]`."""
+    """The boxes of B crops.
+
+    Center `[B, 2]` (before the photograph is mirrored), scale `[B, 2]`, rotation `[B]` degrees,
+    flipped `[B]`.
+    """
 
     center: np.ndarray
     scale: np.ndarray
@@ -71,12 +85,19 @@ class Views:
 
 
 def draw(
-    augmentation: Augmentation, passes: np.ndarray, examples: np.ndarray, center: np.ndarray, scale: np.ndarray,
-    joints: np.ndarray, visible: np.ndarray, upper_body: tuple[int, ...],
+    augmentation: Augmentation,
+    passes: np.ndarray,
+    examples: np.ndarray,
+    center: np.ndarray,
+    scale: np.ndarray,
+    joints: np.ndarray,
+    visible: np.ndarray,
+    upper_body: tuple[int, ...],
 ) -> Views:
     """Draws the boxes of training crops: half body, scale, rotation, flip, in the released order.
 
-    Every example takes the same number of draws whatever is switched on, so that one setting does not change what another draws.
+    Every example takes the same number of draws whatever is switched on, so that one setting does
+    not change what another draws.
 
     Args:
       augmentation: the settings.
@@ -94,8 +115,11 @@ def draw(
     center, scale = center.astype(np.float64), scale.astype(np.float64)
     uniform, normal = np.empty((len(examples), 3)), np.empty((len(examples), 3))
     for row, (number, example) in enumerate(zip(passes, examples, strict=True)):
-        # The counter's last word keeps examples apart from each other and, by its 1, from the shuffle of data/order.py.
-        bits = np.random.Philox(key=[augmentation.seed, int(number)], counter=[0, 0, 0, int(example) + 1])
+        # The counter's last word keeps examples apart from each other and, by its 1, from the
+        # shuffle of data/order.py.
+        bits = np.random.Philox(
+            key=[augmentation.seed, int(number)], counter=[0, 0, 0, int(example) + 1]
+        )
         generator = np.random.Generator(bits)
         uniform[row], normal[row] = generator.random(3), generator.standard_normal(3)
     enough = visible.sum(1) > crops.HALF_BODY_MIN_VISIBLE
@@ -105,11 +129,17 @@ def draw(
             center[row], scale[row] = half
     factor, degrees = augmentation.scale_factor, augmentation.rotation_factor
     scale *= np.clip(1 + factor * normal[:, 1], 1 - factor, 1 + factor)[:, None]
-    rotation = np.where(uniform[:, 1] <= ROTATION_PROBABILITY, np.clip(degrees * normal[:, 2], -2 * degrees, 2 * degrees), 0.0)
+    rotation = np.where(
+        uniform[:, 1] <= ROTATION_PROBABILITY,
+        np.clip(degrees * normal[:, 2], -2 * degrees, 2 * degrees),
+        0.0,
+    )
     return Views(center, scale, rotation, (uniform[:, 2] <= FLIP_PROBABILITY) & augmentation.flip)
 
 
-def sampling_affines(views: Views, photograph_width: np.ndarray, region_corner: np.ndarray, size: int) -> np.ndarray:
+def sampling_affines(
+    views: Views, photograph_width: np.ndarray, region_corner: np.ndarray, size: int
+) -> np.ndarray:
     """Crop -> region: where in the stored region of its photograph each pixel of a crop is sampled.
 
     Args:
@@ -122,13 +152,20 @@ def sampling_affines(views: Views, photograph_width: np.ndarray, region_corner: 
       `[B, 2, 3]` float64.
     """
     sampled = crops.invert_affine(_photograph_affines(views, photograph_width, size))
-    sampled = np.where(views.flipped[:, None, None], crops.mirror_affine(sampled, photograph_width), sampled)
+    sampled = np.where(
+        views.flipped[:, None, None], crops.mirror_affine(sampled, photograph_width), sampled
+    )
     sampled[..., 2] -= region_corner
     return sampled
 
 
 def joints_in_crops(
-    views: Views, joints: np.ndarray, visible: np.ndarray, permutation: tuple[int, ...], photograph_width: np.ndarray, size: int
+    views: Views,
+    joints: np.ndarray,
+    visible: np.ndarray,
+    permutation: tuple[int, ...],
+    photograph_width: np.ndarray,
+    size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Joints in pixels of the crops; invisible ones at (0, 0).
 
@@ -143,7 +180,9 @@ def joints_in_crops(
     Returns:
       Joints `[B, J, 2]` and weights `[B, J]` (1 where visible, inside the crop or not), float32.
     """
-    mirrored, swapped = crops.flip_joints(joints.astype(np.float64), visible, permutation, photograph_width)
+    mirrored, swapped = crops.flip_joints(
+        joints.astype(np.float64), visible, permutation, photograph_width
+    )
     joints = np.where(views.flipped[:, None, None], mirrored, joints)
     visible = np.where(views.flipped[:, None], swapped, visible)
     moved = crops.transform_points(joints, _photograph_affines(views, photograph_width, size))

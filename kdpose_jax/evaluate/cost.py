@@ -20,7 +20,8 @@ from kdpose_jax.contracts import RATE
 
 LONGEST_S = 20.0  # that the speed of one batch size is measured for, compiling left out
 FEWEST = 5  # timed calls, as long as they are quick enough
-# Primitives whose bodies run a number of times (or on a number of devices) that the jaxpr does not state.
+# Primitives whose bodies run a number of times (or on a number of devices) that the jaxpr does not
+# state.
 _UNCOUNTABLE = ("while", "shard_map", "pallas_call")
 
 
@@ -55,8 +56,9 @@ def count_parameters(tree: Any) -> int:
 def count_macs(function: Callable, *abstract_arguments: Any) -> Macs:
     """Multiply-adds of one call, by tracing alone: nothing is computed.
 
-    A matrix product with batch dimensions is taken for attention, one without for a linear layer. `jnp.matmul` drops
-    batch dimensions of size 1, so one head over one group of tokens would pass for a linear layer: trace more.
+    A matrix product with batch dimensions is taken for attention, one without for a linear layer.
+    `jnp.matmul` drops batch dimensions of size 1, so one head over one group of tokens would pass
+    for a linear layer: trace more.
 
     Args:
       function: any traceable function.
@@ -88,12 +90,18 @@ def _count_equation(equation: Any) -> Macs:
         return max(inner, key=lambda macs: macs.total)
     count = sum(inner, Macs(0, 0))
     if name in _UNCOUNTABLE and count.total:
-        raise ValueError(f"the multiply-adds inside '{name}' cannot be counted: its number of runs is not in the program")
+        raise ValueError(
+            f"the multiply-adds inside '{name}' cannot be counted: its number of runs is not in "
+            f"the program"
+        )
     return count.times(parameters["length"]) if name == "scan" else count
 
 
 def _jaxprs(value: Any) -> Iterator[Any]:
-    """The programs in one parameter of an equation: jit, remat, custom derivatives, scan, branches of cond."""
+    """The programs in one parameter of an equation.
+
+    Jit, remat, custom derivatives, scan, branches of cond.
+    """
     if isinstance(value, jax.extend.core.ClosedJaxpr):
         yield value.jaxpr
     elif isinstance(value, jax.extend.core.Jaxpr):
@@ -112,14 +120,19 @@ def _count_dot(equation: Any) -> Macs:
 
 
 def _count_convolution(equation: Any) -> Macs:
-    """Every output value sums over a kernel's inputs; transposed: every input value meets a kernel's outputs."""
+    """Every output value sums over a kernel's inputs.
+
+    Transposed: every input value meets a kernel's outputs.
+    """
     picture, kernel = (variable.aval.shape for variable in equation.invars)
     parameters = equation.params
     outputs, inputs = (kernel[axis] for axis in parameters["dimension_numbers"].rhs_spec[:2])
     if math.prod(parameters["lhs_dilation"]) == 1:
         return Macs(math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // outputs, 0)
     # The zeros that the dilation puts between the values are not multiplied by.
-    return Macs(math.prod(picture) * math.prod(kernel) // (inputs * parameters["feature_group_count"]), 0)
+    return Macs(
+        math.prod(picture) * math.prod(kernel) // (inputs * parameters["feature_group_count"]), 0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,13 +154,15 @@ def measure_latency(function: Callable, *arguments: Any, warmup: int, runs: int)
     """Times calls one by one, each waited for in a bounded time
     (docs/methods/lifting.md#latency: 50 warm-up and 200 timed runs).
 
-    The call that compiles is not counted. After it a quarter of `LONGEST_S` goes to warm-up calls at most, and the rest to timed calls,
-    of which `FEWEST` are made in any case up to three times `LONGEST_S`: a slow call varies little, and one of them is enough.
+    The call that compiles is not counted. After it a quarter of `LONGEST_S` goes to warm-up calls
+    at most, and the rest to timed calls, of which `FEWEST` are made in any case up to three times
+    `LONGEST_S`: a slow call varies little, and one of them is enough.
 
     Args:
       function: a jitted function of device-ready arguments; compiled in the warm-up.
       *arguments: its arguments.
-      warmup: calls before the timed ones, at least 1, and the one that compiles is the first; at most so many.
+      warmup: calls before the timed ones, at least 1, and the one that compiles is the first; at
+        most so many.
       runs: timed calls, at least 1; at most so many.
 
     Returns:
@@ -199,9 +214,19 @@ class Cost:
         return batch * self.outputs / self.latencies[batch].median_s
 
     def as_dict(self) -> dict[str, Any]:
-        """A flat record for the results file; "flops" = 2 x MACs, "linear" without attention products."""
-        record: dict[str, Any] = {"parameters": self.parameters, "outputs_per_example": self.outputs}
-        counts = {"linear": self.macs.linear, "attention": self.macs.attention, "total": self.macs.total}
+        """A flat record for the results file.
+
+        "flops" = 2 x MACs, "linear" without attention products.
+        """
+        record: dict[str, Any] = {
+            "parameters": self.parameters,
+            "outputs_per_example": self.outputs,
+        }
+        counts = {
+            "linear": self.macs.linear,
+            "attention": self.macs.attention,
+            "total": self.macs.total,
+        }
         for kind, macs in counts.items():
             record[f"macs_{kind}_per_example"] = macs
             record[f"macs_{kind}_per_output"] = macs / self.outputs

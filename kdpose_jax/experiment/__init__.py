@@ -1,1 +1,4 @@
-"""From a config to results: data, teacher, student, evaluation, report. Knows the config, and no pose."""
+"""From a config to results.
+
+Data, teacher, student, evaluation, report. Knows the config, and no pose.
+"""

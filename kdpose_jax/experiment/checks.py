@@ -34,7 +34,8 @@ def check(config: ConfigDict) -> None:
     check_values(config)
     if modules.method(config.teacher.method, "teacher.method").TITLE:
         raise UserError(
-            f"teacher.method is '{config.teacher.method}', which has a teacher itself: use supervised."
+            f"teacher.method is '{config.teacher.method}', which has a teacher itself: use "
+            f"supervised."
         )
     for field, name in (("method", config.method), ("teacher.method", config.teacher.method)):
         tasks = modules.method(name, field).TASKS
@@ -55,7 +56,8 @@ def check_values(config: ConfigDict) -> None:
     """
     if config.platform not in ("", *PLATFORMS):
         raise UserError(
-            f"platform is '{config.platform}': use one of {', '.join(PLATFORMS)}, or leave it empty "
+            f"platform is '{config.platform}': use one of {', '.join(PLATFORMS)}, or leave it "
+            f"empty "
             "for what is there."
         )
     for stage in ("teacher", "student"):
@@ -80,7 +82,8 @@ def check_values(config: ConfigDict) -> None:
     batches = config.eval.latency_batches
     if not batches or not all(type(batch) is int and batch >= 1 for batch in batches):
         raise UserError(
-            f"eval.latency_batches is {batches}: name at least one number of examples per call, each "
+            f"eval.latency_batches is {batches}: name at least one number of examples per call, "
+            f"each "
             "at least 1."
         )
 
@@ -89,14 +92,16 @@ def check_protocol(config: ConfigDict) -> None:
     """Checks the protocol, and that it takes the settings that the config has for it.
 
     Raises:
-      UserError: there is no such protocol, or it has other settings, or a value is out of its range.
+      UserError: there is no such protocol, or it has other settings, or a value is out of its
+        range.
     """
     check_settings = modules.protocol(config.eval.protocol).check_settings
     expected, stored = set(inspect.signature(check_settings).parameters), set(config.eval.settings)
     if expected != stored:
         raise UserError(
             f"eval.protocol is '{config.eval.protocol}', whose settings are "
-            f"{', '.join(sorted(expected))}, and eval.settings has {', '.join(sorted(stored))}: choose "
+            f"{', '.join(sorted(expected))}, and eval.settings has {', '.join(sorted(stored))}: "
+            f"choose "
             "the config of that protocol."
         )
     check_settings(**config.eval.settings)

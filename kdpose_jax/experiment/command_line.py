@@ -1,6 +1,8 @@
-"""The words of launch.py's command line: which config they name, and in plain words what is wrong with one of them.
+"""The words of launch.py's command line: which config they name, and in plain words what is wrong
+with one of them.
 
-Reads words and the config alone, so that a mistake is told before anything is imported that takes seconds.
+Reads words and the config alone, so that a mistake is told before anything is imported that takes
+seconds.
 """
 
 import ast
@@ -32,7 +34,8 @@ _KINDS = {
 
 
 def with_config(words: Sequence[str]) -> tuple[list[str], str]:
-    """The command line with `~` filled in where it names the config, and FILE[:PRESET,...]; "" where it names none.
+    """The command line with `~` filled in where it names the config, and FILE[:PRESET,...]; ""
+    where it names none.
 
     Raises:
       UserError: it names two, no name follows `--config`, or there is no such file.
@@ -55,7 +58,8 @@ def with_config(words: Sequence[str]) -> tuple[list[str], str]:
             named += [path] if path else []
     if len(named) > 1:
         raise UserError(
-            f"--config stands twice ('{named[0]}' and '{named[1]}'): name one experiment for each command."
+            f"--config stands twice ('{named[0]}' and '{named[1]}'): name one experiment for each "
+            f"command."
         )
     if named:
         _require_file(named[0].partition(":")[0])
@@ -67,7 +71,9 @@ def _require_file(path: str) -> None:
     if os.path.isfile(path):
         return
     place = presets.folder()
-    known = {os.path.join("configs", f"{name}.py"): f"{place}/{name}.py" for name in presets.names()}
+    known = {
+        os.path.join("configs", f"{name}.py"): f"{place}/{name}.py" for name in presets.names()
+    }
     here, elsewhere = os.getcwd(), os.path.normpath(path) in known
     if os.path.isdir(path):
         said = f"'{path}' is a folder and not a config file"
@@ -107,17 +113,22 @@ def load(text: str) -> ConfigDict:
         if isinstance(error, AttributeError) and not hasattr(module, "get_config"):
             reason = "it has no function get_config"
         raise UserError(
-            f"'{path}' cannot be used as a config ({reason}): see configs/scjd.py for what one looks like."
+            f"'{path}' cannot be used as a config ({reason}): see configs/scjd.py for what one "
+            f"looks like."
         ) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
-            f"'{path}' cannot be used as a config (get_config returns {config!r:.40}): see configs/scjd.py."
+            f"'{path}' cannot be used as a config (get_config returns {config!r:.40}): see "
+            f"configs/scjd.py."
         )
     return config
 
 
 def fields(words: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
-    """Each word that sets a field, as (word, dotted name, value); the value None where `--noconfig.NAME` or nothing gives one."""
+    """Each word that sets a field, as (word, dotted name, value).
+
+    The value None where `--noconfig.NAME` or nothing gives one.
+    """
     for index, word in enumerate(words):
         match = _FIELD.fullmatch(word)
         if index == 0 or match is None:
@@ -142,30 +153,35 @@ def check_words(words: Sequence[str], config: ConfigDict | None, flags: Sequence
       flags: names of the flags that are no fields.
 
     Raises:
-      UserError: a field that the config lacks, a value of another type, or a flag that does not exist.
+      UserError: a field that the config lacks, a value of another type, or a flag that does not
+        exist.
     """
     place = next(
         (index for index, word in enumerate(words) if index and _CONFIG.fullmatch(word)), 0
     )
     for word, _, _ in fields(words[:place]):
         raise UserError(
-            f"{word} stands before --config, whose fields are not known there: write --config FILE first."
+            f"{word} stands before --config, whose fields are not known there: write --config "
+            f"FILE first."
         )
     for word, name, value in fields(words):
         if config is None:
             raise UserError(
-                f"{word} sets a field of a config, and no config is named: write --config FILE before it."
+                f"{word} sets a field of a config, and no config is named: write --config FILE "
+                f"before it."
             )
         default = _leaf(word, name, config)
         kind = type(default)
         if value is None and kind is not bool:
             raise UserError(
-                f"{word} has no value: write --config.{name}=VALUE, where the value is {_KINDS[kind]}."
+                f"{word} has no value: write --config.{name}=VALUE, where the value is "
+                f"{_KINDS[kind]}."
             )
         if value is not None and not _fits(default, value):
             example = f", such as {default}" if kind in (int, float, tuple) else ""
             raise UserError(
-                f"{word} is '{value}', and this field takes {_KINDS[kind]}{example}: write --config.{name}=VALUE."
+                f"{word} is '{value}', and this field takes {_KINDS[kind]}{example}: write "
+                f"--config.{name}=VALUE."
             )
     for index, word in enumerate(words):
         name = word.lstrip("-").partition("=")[0]
@@ -178,7 +194,8 @@ def check_words(words: Sequence[str], config: ConfigDict | None, flags: Sequence
             and name.split(".")[0] in config
         ):
             raise UserError(
-                f"'{word}' is not a flag: write --config.{word.lstrip('-')} for a field of the config."
+                f"'{word}' is not a flag: write --config.{word.lstrip('-')} for a field of the "
+                f"config."
             )
 
 
@@ -194,7 +211,8 @@ def _leaf(word: str, name: str, config: ConfigDict) -> Any:
         place = f"'{'.'.join(parts[:depth])}'" if depth else "the config"
         if not isinstance(block, ConfigDict):
             raise UserError(
-                f"{word}: {place} is one value and has no fields: write --config.{'.'.join(parts[:depth])}=VALUE."
+                f"{word}: {place} is one value and has no fields: write "
+                f"--config.{'.'.join(parts[:depth])}=VALUE."
             )
         if part not in block:
             near = difflib.get_close_matches(part, list(block), 1, 0.6)
@@ -218,7 +236,9 @@ def _leaf(word: str, name: str, config: ConfigDict) -> Any:
 
 
 def _fits(default: Any, value: str) -> bool:
-    """Whether the text of a value can be read as a field of the default's type, a tuple with entries of its first entry's."""
+    """Whether the text of a value can be read as a field of the default's type, a tuple with
+    entries of its first entry's.
+    """
     kind = type(default)
     try:
         if kind is bool:

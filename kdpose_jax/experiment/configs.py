@@ -1,4 +1,7 @@
-"""Configs on the disk: written beside what a run made, compared when it goes on, read again by later versions."""
+"""Configs on the disk.
+
+Written beside what a run made, compared when it goes on, read again by later versions.
+"""
 
 import json
 from typing import Any
@@ -20,8 +23,15 @@ MAY_CHANGE = (
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
 # What every stored config must have to be used by this version.
 REQUIRED = (
-    "task", "method", "teacher.method", "teacher.pretrained", "student.pretrained", "data.reader", "eval.protocol", "gradient_report",
-)  # fmt: skip
+    "task",
+    "method",
+    "teacher.method",
+    "teacher.pretrained",
+    "student.pretrained",
+    "data.reader",
+    "eval.protocol",
+    "gradient_report",
+)
 # What distill.temperature.reversal was called before it was two numbers.
 OLD_REVERSALS = {"reversed": [0.0, -1.0], "release": [1.0, 0.0]}
 
@@ -57,7 +67,9 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """A stored config with this version's fields in place of older ones, or beside them."""
     new = json.loads(json.dumps(values))
     match new:
-        case {"distill": {"temperature": {"reversal": str(name)} as temperature}} if name in OLD_REVERSALS:
+        case {"distill": {"temperature": {"reversal": str(name)} as temperature}} if (
+            name in OLD_REVERSALS
+        ):
             temperature["reversal"] = OLD_REVERSALS[name]
     for stage in ("teacher", "student"):
         match new:
@@ -94,7 +106,8 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
-            f"'{workdir}' holds a run of another config ({'; '.join(changed[:3])}{more}): use another --workdir, or the "
+            f"'{workdir}' holds a run of another config ({'; '.join(changed[:3])}{more}): use "
+            f"another --workdir, or the "
             "config of that run."
         )
 
@@ -121,7 +134,10 @@ def data_identity(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:
-    """Writes config and data identity into the work directory; done when all that can be checked was found right."""
+    """Writes config and data identity into the work directory.
+
+    Done when all that can be checked was found right.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     folder = WorkFolder(workdir)
     files.write_json(folder.data_identity, data_identity(metadata))
@@ -140,7 +156,9 @@ def read_json(path: epath.Path) -> dict[str, Any]:
             raise ValueError("it does not hold an object")
         json.dumps(found, allow_nan=False)
     except ValueError as error:
-        raise UserError(f"'{path}' is damaged ({error}): use another --workdir, or delete that folder.") from error
+        raise UserError(
+            f"'{path}' is damaged ({error}): use another --workdir, or delete that folder."
+        ) from error
     return found
 
 
@@ -159,4 +177,6 @@ def copy_of(config: ConfigDict) -> ConfigDict:
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:
     """A deep copy of a config's dictionary without references to it."""
-    return {name: plain(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {
+        name: plain(value) if isinstance(value, dict) else value for name, value in values.items()
+    }

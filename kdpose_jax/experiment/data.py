@@ -45,10 +45,12 @@ def prepare_records(
 
 
 def check_source(config: ConfigDict, converters: "Converters") -> None:
-    """Checks before any work that there are records, or a folder of raw files, or that none are needed.
+    """Checks before any work that there are records, or a folder of raw files, or that none are
+    needed.
 
     Raises:
-      UserError: the folder is not there, the config names none, or a setting of the converter is out of its range.
+      UserError: the folder is not there, the config names none, or a setting of the converter is
+        out of its range.
     """
     if config.data.records and not config.data.source:
         return
@@ -77,8 +79,10 @@ def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[
     if converters.needs_source(name):
         if not data.source:
             raise UserError(
-                f"'{config.name}' needs its raw files: give their folder with --config.data.source=DIR (expected there: "
-                f"{converters.expected_files(name, settings)}; docs/data says where to get them), or records "
+                f"'{config.name}' needs its raw files: give their folder with "
+                f"--config.data.source=DIR (expected there: "
+                f"{converters.expected_files(name, settings)}; docs/data says where to get them), "
+                f"or records "
                 f"written by `python -m data_prep.convert {name}` with --config.data.records=DIR."
             )
         settings["source"] = data.source
@@ -86,12 +90,14 @@ def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[
 
 
 def in_fields(sentence: str, name: str, config: ConfigDict, converters: "Converters") -> str:
-    """A converter's sentence with the fields of the config in the place of its command line's options.
+    """A converter's sentence with the fields of the config in the place of its command line's
+    options.
 
     Args:
       sentence: of the converter; what stands between backquotes is a command and stays.
       name: of the converter.
-      config: of the experiment; where it has no field for an option, the sentence says whose option that is.
+      config: of the experiment; where it has no field for an option, the sentence says whose option
+        that is.
       converters: know the options.
 
     Returns:
@@ -160,7 +166,8 @@ def find_records(
         kind = modules.reader(data.reader).KIND
         if own and configs.holds_other_data(run, schema.read_metadata(kept, kind)):
             raise UserError(
-                f"'{kept}' holds other data than '{run}' was trained on ({WorkFolder(run).data_identity.name} "
+                f"'{kept}' holds other data than '{run}' was trained on "
+                f"({WorkFolder(run).data_identity.name} "
                 "says which): name the folder of records with --records DIR."
             )
         return kept

@@ -1,4 +1,6 @@
-"""Scores and costs of one network, kept in its folder so that an interrupted run does not repeat them."""
+"""Scores and costs of one network, kept in its folder so that an interrupted run does not repeat
+them.
+"""
 
 import dataclasses
 import hashlib
@@ -33,7 +35,8 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
       context: test data and devices.
 
     Returns:
-      A record for `results.json`: what was `loaded`, `scores`, their `table` row and `breakdown`, and `cost`.
+      A record for `results.json`: what was `loaded`, `scores`, their `table` row and `breakdown`,
+        and `cost`.
 
     Raises:
       UserError: the checkpoint holds another network.
@@ -43,18 +46,27 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
     alone = dataclasses.replace(run, config=configs.without_distillation(run.config))
     alone, method = build_method(alone, plan_of(run, 1))
     everywhere = sharding.replicated(context.mesh)
-    params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), protocol.source.gather(np.arange(1)))
+    params, model_state, _ = jax.eval_shape(
+        method.init, jax.random.key(0), protocol.source.gather(np.arange(1))
+    )
     target = weights.variables_of("student", params, model_state)
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), target)
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), target
+    )
     network = weights.load_network(alone.block.network.name, checkpoint, target)
-    student, model_state = {"student": network["params"]}, {"student": network["state"]} if network["state"] else {}
+    student, model_state = (
+        {"student": network["params"]},
+        {"student": network["state"]} if network["state"] else {},
+    )
     batch = sharding.evaluation_batch(run.config.eval.batch, context.mesh)
     over_batch = sharding.over_batch(context.mesh)
 
     def predict(function: Predict, source: Source | None = None) -> Any:
         context.stop.obey()
         source = protocol.source if source is None else source
-        return runner.predict_all(jax.jit(function), student, model_state, source, batch=batch, sharding=over_batch)
+        return runner.predict_all(
+            jax.jit(function), student, model_state, source, batch=batch, sharding=over_batch
+        )
 
     context.show(f"evaluating {checkpoint} on {protocol.test_set}")
     with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
@@ -64,24 +76,41 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
         "scores": scores,
         "table": protocol.row(scores),
         "breakdown": protocol.breakdown(scores),
-        "cost": cost_of(method.predict, student, model_state, protocol.source, run.config, context.show),
+        "cost": cost_of(
+            method.predict, student, model_state, protocol.source, run.config, context.show
+        ),
     }
 
 
 def cost_of(
-    predict: Predict, params: Any, model_state: Any, source: Any, config: ConfigDict, show: Callable[[str], None]
+    predict: Predict,
+    params: Any,
+    model_state: Any,
+    source: Any,
+    config: ConfigDict,
+    show: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Parameters, multiply-adds, latency and rate of one network, without test-time flip, on one device."""
+    """Parameters, multiply-adds, latency and rate of one network, without test-time flip, on one
+    device.
+    """
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     compiled = jax.jit(predict)
     local = jax.device_put(jax.tree.map(np.asarray, (params, model_state)), device)
     latencies = {}
     for batch in config.eval.latency_batches:
-        longest = f"up to {cost.LONGEST_S:g} s (up to {3 * cost.LONGEST_S:g} s where one call takes seconds)"
-        show(f"measuring the speed at {batch} example(s) per call: compiles, then calls for {longest}")
+        limit = cost.LONGEST_S
+        longest = f"up to {limit:g} s (up to {3 * limit:g} s where one call takes seconds)"
+        show(
+            f"measuring the speed at {batch} example(s) per call: compiles, then calls for "
+            f"{longest}"
+        )
         arrays = jax.device_put(source.gather(np.arange(batch) % len(source)), device)
         latencies[batch] = cost.measure_latency(
-            compiled, *local, arrays, warmup=config.eval.latency_warmup, runs=config.eval.latency_runs
+            compiled,
+            *local,
+            arrays,
+            warmup=config.eval.latency_warmup,
+            runs=config.eval.latency_runs,
         )
         show(f"timed {latencies[batch].runs} call(s), median {latencies[batch].median_s:.3g} s")
     macs = cost.count_macs(predict, params, model_state, source.gather(np.arange(1)))
@@ -89,7 +118,10 @@ def cost_of(
 
 
 def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a file, where it is one of what is asked; None too of a damaged file, which is made again."""
+    """The record of a file, where it is one of what is asked.
+
+    None too of a damaged file, which is made again.
+    """
     try:
         found = load_json(path) if path.exists() else None
         record = found["record"] if found is not None and found["asked"] == asked else None
@@ -106,16 +138,24 @@ def evaluate_once(
     Args:
       folder: the network's, in which the record is kept; only process 0 need see it.
       run: the network's.
-      checkpoint: its folder, or a PyTorch file. A teacher of another experiment may have been scored there, on
-        the same data.
+      checkpoint: its folder, or a PyTorch file. A teacher of another experiment may have been
+        scored there, on the same data.
       metadata: the data set's.
       context: test data and devices.
     """
     values = configs.as_dict(run.config)
-    data = hashlib.sha256(json.dumps(configs.data_identity(metadata), sort_keys=True).encode()).hexdigest()
-    asked = {"version": RECORD_VERSION, "checkpoint": checkpoint, "data": data, "split": run.config.data.test_split}
+    data = hashlib.sha256(
+        json.dumps(configs.data_identity(metadata), sort_keys=True).encode()
+    ).hexdigest()
+    asked = {
+        "version": RECORD_VERSION,
+        "checkpoint": checkpoint,
+        "data": data,
+        "split": run.config.data.test_split,
+    }
     asked |= {block: values[block] for block in ("eval", "decode") if block in values}
-    asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"  # of the latencies
+    # Of the latencies.
+    asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"
     places = (folder.evaluation, RunFolder(weights.run_folder(checkpoint)).evaluation)
     stored = (kept_record(place, asked) for place in places)
     record = next((record for record in stored if record is not None), None)

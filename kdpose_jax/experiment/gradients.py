@@ -1,4 +1,7 @@
-"""How strongly each term of a loss pulls at the student: the norm of its gradient, at the start and at the end of a run."""
+"""How strongly each term of a loss pulls at the student.
+
+The norm of its gradient, at the start and at the end of a run.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,25 +17,34 @@ from kdpose_jax.experiment import configs
 from kdpose_jax.train.state import TrainState
 
 
-def term_norms(method: Method) -> Callable[[TrainState, Any, Batch, jax.Array], dict[str, jax.Array]]:
+def term_norms(
+    method: Method,
+) -> Callable[[TrainState, Any, Batch, jax.Array], dict[str, jax.Array]]:
     """Makes the function that measures the terms of a method, compiled at its first call.
 
     Args:
       method: with `terms`.
 
     Returns:
-      (state, teachers, batch, key of the step) -> the global norm of every weighted term's gradient with respect to the student's
-      parameters; zero exactly where a term cannot move the student.
+      (state, teachers, batch, key of the step) -> the global norm of every weighted term's gradient
+      with respect to the student's parameters; zero exactly where a term cannot move the student.
     """
 
     @jax.jit
     def norms(state: TrainState, frozen: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
         def terms(student: Any) -> dict[str, jax.Array]:
             params = {**state.params, "student": student}
-            return method.terms(params, state.model_state, jax.lax.stop_gradient(frozen), batch, key, state.step)
+            return method.terms(
+                params, state.model_state, jax.lax.stop_gradient(frozen), batch, key, state.step
+            )
 
         values, pull_back = jax.vjp(terms, state.params["student"])
-        units = {name: {other: jnp.asarray(other == name, value.dtype) for other, value in values.items()} for name in values}
+        units = {
+            name: {
+                other: jnp.asarray(other == name, value.dtype) for other, value in values.items()
+            }
+            for name in values
+        }
         return {name: optax.tree.norm(pull_back(unit)[0]) for name, unit in units.items()}
 
     return norms

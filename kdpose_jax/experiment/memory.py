@@ -1,4 +1,7 @@
-"""What a run will hold in each device's memory, from shapes alone: nothing is allocated and nothing compiled."""
+"""What a run will hold in each device's memory, from shapes alone.
+
+Nothing is allocated and nothing compiled.
+"""
 
 import dataclasses
 import math
@@ -42,7 +45,9 @@ class Bytes:
         return sum(dataclasses.astuple(self))
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{name} {size_text(value)}" for name, value in dataclasses.asdict(self).items())
+        parts = ", ".join(
+            f"{name} {size_text(value)}" for name, value in dataclasses.asdict(self).items()
+        )
         return f"{size_text(self.total)} per device: {parts}"
 
 
@@ -59,7 +64,8 @@ def estimate(
 ) -> Bytes:
     """The bytes that training holds at the end of a step's forward pass.
 
-    Transient buffers of the compiler are not in it, nor is what it saves by fusing; the truth lies within tens of per cent.
+    Transient buffers of the compiler are not in it, nor is what it saves by fusing; the truth lies
+    within tens of per cent.
 
     Args:
       method: what is trained.
@@ -72,14 +78,21 @@ def estimate(
       fsdp: the devices share large arrays of the state (`sharding.layout`).
     """
     share = math.ceil(batch / (devices * accumulate))
-    shapes = {name: jax.ShapeDtypeStruct((share, *array.shape[1:]), array.dtype) for name, array in example.items()}
+    shapes = {
+        name: jax.ShapeDtypeStruct((share, *array.shape[1:]), array.dtype)
+        for name, array in example.items()
+    }
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, model_state, frozen = jax.eval_shape(method.init, key, shapes)
     opt_state = jax.eval_shape(optimizer.init, params)
 
     def residuals(params: Any, model_state: Any, frozen: Any, shapes: Batch, key: jax.Array) -> Any:
         step = jnp.zeros((), jnp.int32)
-        loss = lambda params: method.loss(params, model_state, jax.lax.stop_gradient(frozen), shapes, key, step)  # noqa: E731
+
+        def loss(params: Any) -> Any:
+            teachers = jax.lax.stop_gradient(frozen)
+            return method.loss(params, model_state, teachers, shapes, key, step)
+
         return jax.vjp(loss, params, has_aux=True)[1]
 
     def on_one(tree: Any) -> int:
@@ -92,7 +105,8 @@ def estimate(
         gradients=trained * (2 if accumulate > 1 else 1),  # the sum so far beside those of the part
         optimizer=on_one(opt_state),
         teachers=size_of(frozen),
-        activations=max(0, kept - size_of(params)) + size_of(shapes) * accumulate,  # the backward pass reads the parameters too
+        # The backward pass reads the parameters too.
+        activations=max(0, kept - size_of(params)) + size_of(shapes) * accumulate,
     )
 
 
@@ -100,8 +114,13 @@ def parts_of(tree: Any, devices: int, shared_axes: Sequence[tuple[str, int]]) ->
     """Descriptions of what one of several devices holds of every array that they share."""
 
     def part(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
-        axis = sharding.shared_axis(jax.tree_util.keystr(path, simple=True, separator="/"), leaf, devices, shared_axes)
-        shape = [length // devices if place == axis else length for place, length in enumerate(leaf.shape)]
+        axis = sharding.shared_axis(
+            jax.tree_util.keystr(path, simple=True, separator="/"), leaf, devices, shared_axes
+        )
+        shape = [
+            length // devices if place == axis else length
+            for place, length in enumerate(leaf.shape)
+        ]
         return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
 
     return jax.tree.map_with_path(part, tree)
@@ -116,13 +135,18 @@ def require_room(name: str, needed: Bytes, device: jax.Device) -> None:
     available = memory_of(device)
     if available is not None and needed.total > RESERVE * available:
         raise UserError(
-            f"The {name} needs about {needed}; the {device.device_kind} has {size_text(available)}: use more devices, a smaller "
-            "train.batch, train.accumulate, train.fsdp, network.remat, or smaller adapters (see the config)."
+            f"The {name} needs about {needed}; the {device.device_kind} has "
+            f"{size_text(available)}: use more devices, a smaller "
+            "train.batch, train.accumulate, train.fsdp, network.remat, or smaller adapters (see "
+            "the config)."
         )
 
 
 def memory_of(device: jax.Device) -> int | None:
-    """Bytes of a device's memory; of the machine's, shared out, where the devices are CPUs; None where it is not told."""
+    """Bytes of a device's memory.
+
+    Of the machine's, shared out, where the devices are CPUs; None where it is not told.
+    """
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
@@ -133,13 +157,15 @@ def memory_of(device: jax.Device) -> int | None:
 
 
 def control_group_limits(root: pathlib.Path) -> list[int]:
-    """The memory limits that Linux has set on this process, as containers and batch systems do: more of it is killed, not refused.
+    """The memory limits that Linux has set on this process, as containers and batch systems do:
+    more of it is killed, not refused.
 
     Args:
       root: of the file system.
 
     Returns:
-      Bytes, of every control group that the process is in and of those above it (version 2: memory.max; 1: memory.limit_in_bytes).
+      Bytes, of every control group that the process is in and of those above it (version 2:
+      memory.max; 1: memory.limit_in_bytes).
     """
     limits = []
     try:
@@ -150,8 +176,13 @@ def control_group_limits(root: pathlib.Path) -> list[int]:
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        mount, file = ("sys/fs/cgroup/memory", "memory.limit_in_bytes") if controllers else ("sys/fs/cgroup", "memory.max")
-        # Inside a container the path may be the host's, which does not exist there, and the group itself be mounted at the top.
+        mount, file = (
+            ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            if controllers
+            else ("sys/fs/cgroup", "memory.max")
+        )
+        # Inside a container the path may be the host's, which does not exist there, and the group
+        # itself be mounted at the top.
         parts = [part for part in path.split("/") if part]
         for depth in range(len(parts) + 1):
             try:

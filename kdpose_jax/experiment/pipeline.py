@@ -89,7 +89,10 @@ def held_by_first_process(
     Raises:
       UserError: another run holds it, or it cannot be written.
     """
-    refusal = UserError(f"'{workdir}' is in use by another run, as process 0 says: wait until it ends, or use another --workdir.")
+    refusal = UserError(
+        f"'{workdir}' is in use by another run, as process 0 says: wait until it ends, or use "
+        f"another --workdir."
+    )
     refused = False
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
@@ -123,7 +126,8 @@ def run_stages(
     if processes.first_process_says(configs.holds_other_data(workdir, metadata)):
         which = WorkFolder(workdir).data_identity.name
         raise UserError(
-            f"'{workdir}' holds a run on other data ({which} says which): use another --workdir, or "
+            f"'{workdir}' holds a run on other data ({which} says which): use another --workdir, "
+            f"or "
             "that data."
         )
     context = open_context(runs[-1], records, workdir, mesh, show, stop, training=True)
@@ -168,10 +172,12 @@ def evaluate_and_report(
     show: Callable[[str], None],
     stop: Stop,
 ) -> None:
-    """Everything that `--mode eval` does: restores a checkpoint on any number of devices and scores it.
+    """Everything that `--mode eval` does: restores a checkpoint on any number of devices and scores
+    it.
 
     Args:
-      config: of the experiment; None takes the checkpoint's own. A PyTorch file needs one, and is taken for its teacher.
+      config: of the experiment; None takes the checkpoint's own. A PyTorch file needs one, and is
+        taken for its teacher.
       checkpoint: a network of ours (its folder or one of its steps) or a PyTorch file.
       records: to score it on; empty: those of the config.
       workdir: where the results go; None: into the network's folder.
@@ -196,7 +202,8 @@ def evaluate_and_report(
     if weights.is_weight_file(checkpoint):
         if config is None:
             raise UserError(
-                f"'{checkpoint}' says nothing of its data: give its experiment with --config, for example configs/scjd.py:h36m."
+                f"'{checkpoint}' says nothing of its data: give its experiment with --config, for "
+                f"example configs/scjd.py:h36m."
             )
         config.teacher.checkpoint = checkpoint
         notes = weights.adopt_teacher(config, named="--checkpoint")
@@ -275,13 +282,17 @@ def place_of_results(checkpoint: str) -> epath.Path:
 
 
 def require_shared(workdir: epath.Path) -> None:
-    """Refuses a work directory that some process does not see as process 0 does, before anything is trained into it.
+    """Refuses a work directory that some process does not see as process 0 does, before anything is
+    trained into it.
 
     Raises:
       UserError: on all processes.
     """
     if not processes.all_processes_say(WorkFolder(workdir).config.exists()):
-        raise UserError(f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a disk that all of them share.")
+        raise UserError(
+            f"'{workdir}' is not the same folder on all {jax.process_count()} processes: use a "
+            f"disk that all of them share."
+        )
 
 
 def planned_runs(config: ConfigDict) -> list[Run]:
@@ -326,13 +337,15 @@ def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
     metadata = schema.read_metadata(records, modules.reader(config.data.reader).KIND)
     if metadata["skeleton"] != config.data.skeleton:
         raise UserError(
-            f"'{records}' has skeleton {metadata['skeleton']}, and data.skeleton is {config.data.skeleton}: give other records."
+            f"'{records}' has skeleton {metadata['skeleton']}, and data.skeleton is "
+            f"{config.data.skeleton}: give other records."
         )
     made, wanted = metadata["settings"], config.data.converter.settings
     for name in MEANING:
         if name in made and name in wanted and made[name] != wanted[name]:
             raise UserError(
-                f"'{records}' was converted with {name} {made[name]}, and data.converter.settings.{name} is {wanted[name]}: convert again, "
+                f"'{records}' was converted with {name} {made[name]}, and "
+                f"data.converter.settings.{name} is {wanted[name]}: convert again, "
                 "or give the config's option for these records."
             )
     return metadata
@@ -381,7 +394,12 @@ def check_what_is_read(config: ConfigDict) -> None:
     Raises:
       UserError: one of them cannot be read.
     """
-    for path in (config.data.records, config.teacher.checkpoint, config.teacher.pretrained, config.student.pretrained):
+    for path in (
+        config.data.records,
+        config.teacher.checkpoint,
+        config.teacher.pretrained,
+        config.student.pretrained,
+    ):
         buckets.check_access(path, writes=False)
 
 
@@ -389,7 +407,8 @@ def start_devices(platform: str) -> jax.sharding.Mesh:
     """The mesh of all devices; the first question to them.
 
     Raises:
-      UserError: there are none that can be used, or they are not of the platform that is asked for, unless that is "".
+      UserError: there are none that can be used, or they are not of the platform that is asked for,
+        unless that is "".
     """
     devices.find(platform)
     mesh = sharding.make_mesh()
@@ -397,11 +416,16 @@ def start_devices(platform: str) -> jax.sharding.Mesh:
     return mesh
 
 
-def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]) -> None:
+def announce(
+    config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]
+) -> None:
     """Says in a few lines what will be done, and on which devices."""
     found = jax.devices()
     show(f"{config.name}  method {config.method}, seed {config.seed}, into {workdir}")
-    show(f"devices  {len(found)} x {found[0].device_kind} ({found[0].platform}), {jax.process_count()} process(es)")
+    show(
+        f"devices  {len(found)} x {found[0].device_kind} ({found[0].platform}), "
+        f"{jax.process_count()} process(es)"
+    )
     for run in runs:
         network, options = run.block.network, run.block.train
         how = f"{options.epochs:g} epochs in batches of {options.batch}"
@@ -412,7 +436,8 @@ def announce(config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any
 
 
 def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> None:
-    """Compares what decides the network: method, the trained block's parts, and the data that fit them.
+    """Compares what decides the network: method, the trained block's parts, and the data that fit
+    them.
 
     Raises:
       UserError: something differs; names the field and both values.

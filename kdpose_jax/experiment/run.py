@@ -1,4 +1,7 @@
-"""What a run is, and what it needs to be trained or evaluated: examples, protocol, method, optimiser."""
+"""What a run is, and what it needs to be trained or evaluated.
+
+Examples, protocol, method, optimiser.
+"""
 
 import dataclasses
 import json
@@ -76,7 +79,8 @@ class Context:
       mesh: the devices.
       show: prints one line.
       stop: whether the program was told to stop.
-      sources: training examples opened so far, by what a method reads; opening them may copy all data.
+      sources: training examples opened so far, by what a method reads; opening them may copy all
+        data.
     """
 
     workdir: epath.Path

@@ -180,7 +180,8 @@ def start_of(
     restored, meta = newest.restore(vars(state.abstract(current)))
     if meta["teachers"] != fingerprints:
         raise UserError(
-            f"'{folder.path}' was begun with another teacher than '{config.teacher.checkpoint}' holds "
+            f"'{folder.path}' was begun with another teacher than '{config.teacher.checkpoint}' "
+            f"holds "
             "now: give that one again, or use another --workdir."
         )
     current = state.TrainState(**restored)

@@ -29,7 +29,8 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
     """Takes the teacher's sizes from its checkpoint, so that nobody has to repeat them.
 
     Args:
-      config: the blocks of `teacher` that its `shape` names are replaced where `teacher.checkpoint` is given.
+      config: the blocks of `teacher` that its `shape` names are replaced where `teacher.checkpoint`
+        is given.
       named: the flag or field that the user named the checkpoint with, for errors.
 
     Returns:
@@ -54,12 +55,14 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
             trained = stored_run(path)
         if trained.method_name != block.method:
             raise UserError(
-                f"'{path}' was trained with method '{trained.method_name}', and teacher.method is '{block.method}': "
+                f"'{path}' was trained with method '{trained.method_name}', and teacher.method is "
+                f"'{block.method}': "
                 "give a run of that method."
             )
         if trained.config.task != config.task:
             raise UserError(
-                f"'{path}' was trained for task '{trained.config.task}', and task is '{config.task}': "
+                f"'{path}' was trained for task '{trained.config.task}', and task is "
+                f"'{config.task}': "
                 "give a run of that task."
             )
         found = {name: trained.config.data[name] for name in config.data.must_fit}
@@ -68,7 +71,8 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
     for name in config.data.must_fit:
         if name in found and found[name] != config.data[name]:
             raise UserError(
-                f"The teacher '{path}' has {name} {found[name]}, and data.{name} is {config.data[name]}: set --config.data.{name}="
+                f"The teacher '{path}' has {name} {found[name]}, and data.{name} is "
+                f"{config.data[name]}: set --config.data.{name}="
                 f"{found[name]} or the preset's option, or give another teacher."
             )
     return notes
@@ -84,7 +88,8 @@ def naming(named: str) -> Iterator[None]:
 
 
 def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
-    """The sizes that the teacher's file of weights shows, and what of the file was not taken as it is.
+    """The sizes that the teacher's file of weights shows, and what of the file was not taken as it
+    is.
 
     Raises:
       UserError: it is not such a file, holds another network, or fits several of which none is the
@@ -114,11 +119,15 @@ def stored_run(path: str) -> Run:
         config = configs.from_dict(configs.upgraded(meta["config"]))
         names = configs.flatten(config.to_dict())
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"'{path}' holds no config of a run ({type(error).__name__}: {error}): give another run.") from error
+        raise UserError(
+            f"'{path}' holds no config of a run ({type(error).__name__}: {error}): give another "
+            f"run."
+        ) from error
     missing = [name for name in configs.REQUIRED if name not in names]
     if missing:
         raise UserError(
-            f"'{path}' was trained by another version of this program (its config lacks {', '.join(missing)}): use the commit that "
+            f"'{path}' was trained by another version of this program (its config lacks "
+            f"{', '.join(missing)}): use the commit that "
             "its results.json names, or train it again."
         )
     # Until version 0.2 a teacher's config had the teacher's block in the student's place.
@@ -132,11 +141,16 @@ def which_checkpoint(path: str) -> str:
     if is_weight_file(path):
         return "imported from PyTorch"
     name = epath.Path(path).name
-    return f"of step {name}" if name.isdigit() else "the best on the test split, as in the literature"
+    return (
+        f"of step {name}" if name.isdigit() else "the best on the test split, as in the literature"
+    )
 
 
 def run_folder(checkpoint: str) -> epath.Path:
-    """The folder of the run that a checkpoint belongs to; for a PyTorch file one under `runs`, as it has none."""
+    """The folder of the run that a checkpoint belongs to.
+
+    For a PyTorch file one under `runs`, as it has none.
+    """
     path = epath.Path(checkpoint)
     if is_weight_file(checkpoint):
         return epath.Path("runs").resolve() / path.name / "imported"
@@ -157,16 +171,22 @@ def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
         if field in fields and field.rsplit(".", 1)[1] not in found
     ]
     return [
-        f"note: '{path}' does not say {words}: {fields[field]}, from {field}, is assumed." for words, field in assumed
+        f"note: '{path}' does not say {words}: {fields[field]}, from {field}, is assumed."
+        for words, field in assumed
     ]
 
 
 def variables_of(name: str, params: Any, model_state: Any) -> dict[str, Any]:
-    """One network out of a run's variables: {"params", "state"}, the state empty where it has none."""
+    """One network out of a run's variables.
+
+    {"params", "state"}, the state empty where it has none.
+    """
     return {"params": params[name], "state": model_state[name] if name in model_state else {}}
 
 
-def load_frozen(method: Method, network: str, example: Any, key: jax.Array, mesh: Any) -> tuple[Any, dict[str, str]]:
+def load_frozen(
+    method: Method, network: str, example: Any, key: jax.Array, mesh: Any
+) -> tuple[Any, dict[str, str]]:
     """The teachers of a method, on the devices.
 
     Args:
@@ -183,7 +203,10 @@ def load_frozen(method: Method, network: str, example: Any, key: jax.Array, mesh
     everywhere = sharding.replicated(mesh)
     frozen = {}
     for teacher in method.teachers:
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), abstract[teacher.name])
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere),
+            abstract[teacher.name],
+        )
         frozen[teacher.name] = load_network(network, teacher.checkpoint, target)
     return frozen, {name: loading.fingerprint(variables) for name, variables in frozen.items()}
 
@@ -204,7 +227,9 @@ def load_network(network: str, path: str, target: Any) -> dict[str, Any]:
         if target["state"]:
             wanted["model_state"] = {"student": target["state"]}
         restored, _, _ = loading.load_variables(path, wanted, which="best", prefer_ema=True)
-        return variables_of("student", restored["params"], restored["model_state"] if target["state"] else {})
+        return variables_of(
+            "student", restored["params"], restored["model_state"] if target["state"] else {}
+        )
     imported = importing.import_network(network, path)
     found = {"params": imported["params"], "state": imported["state"]}
     require_same_shapes(path, found, target)
@@ -226,7 +251,10 @@ def start_from(network: str, path: str, variables: dict[str, Any]) -> dict[str, 
       UserError: the file holds another network.
     """
     found, fresh = read_pretrained(network, path, variables), _by_path(variables)
-    filled = [jax.device_put(found[name], leaf.sharding) if name in found else leaf for name, leaf in fresh.items()]
+    filled = [
+        jax.device_put(found[name], leaf.sharding) if name in found else leaf
+        for name, leaf in fresh.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(variables), filled)
 
 
@@ -251,19 +279,28 @@ def read_pretrained(network: str, path: str, variables: dict[str, Any]) -> dict[
 
 def require_same_shapes(path: str, found: Any, wanted: Any) -> None:
     """Refuses a file whose arrays are not those of the config's network."""
-    found, wanted = ({name: leaf.shape for name, leaf in _by_path(tree).items()} for tree in (found, wanted))
+    found, wanted = (
+        {name: leaf.shape for name, leaf in _by_path(tree).items()} for tree in (found, wanted)
+    )
     for name in sorted(wanted | found):
         if name not in wanted or name not in found or wanted[name] != found[name]:
             shapes = [shapes[name] if name in shapes else "absent" for shapes in (found, wanted)]
-            raise UserError(f"'{path}' has {name} {shapes[0]} where the config's network has {shapes[1]}: correct its block.")
+            raise UserError(
+                f"'{path}' has {name} {shapes[0]} where the config's network has {shapes[1]}: "
+                f"correct its block."
+            )
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
-    return {jax.tree_util.keystr(where, simple=True, separator="/"): leaf for where, leaf in jax.tree.leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(where, simple=True, separator="/"): leaf
+        for where, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def check_pretrained(stage: str, block: ConfigDict, variables: dict[str, Any]) -> None:
-    """Reads the published weights that a stage starts from and compares their shapes, before anything is trained.
+    """Reads the published weights that a stage starts from and compares their shapes, before
+    anything is trained.
 
     Args:
       stage: name of the block, for the error.
@@ -280,5 +317,8 @@ def check_pretrained(stage: str, block: ConfigDict, variables: dict[str, Any]) -
 
 
 def resolve(path: str) -> str:
-    """Absolute form of a path, so that a run may be started from anywhere; an empty one stays so."""
+    """Absolute form of a path, so that a run may be started from anywhere.
+
+    An empty one stays so.
+    """
     return str(files.absolute(path)) if path else path

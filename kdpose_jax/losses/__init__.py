@@ -1,1 +1,4 @@
-"""Task losses shared by the methods, one file per task. Every function returns one value per example."""
+"""Task losses shared by the methods, one file per task.
+
+Every function returns one value per example.
+"""

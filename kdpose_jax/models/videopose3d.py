@@ -80,8 +80,8 @@ class VideoPose3D(nn.Module):
       dropout: probability of dropping a value after each layer.
       causal: True if a frame depends only on itself and earlier frames, False if it depends on
         equally many frames on either side.
-      dense_kernels: True if a filter has a weight for every frame that it reaches over (the released
-        code's `--dense`); such a network has no strided form.
+      dense_kernels: True if a filter has a weight for every frame that it reaches over (the
+        released code's `--dense`); such a network has no strided form.
       dtype: compute type of the convolutions; parameters and norms are float32, and the head
         computes in float32.
     """

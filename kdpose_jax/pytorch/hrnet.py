@@ -25,19 +25,23 @@ from kdpose_jax.pytorch.renaming import (
 
 _NETWORK = "an HRNet pose network"
 _BACKBONE = "an HRNet backbone"
-# What follows the backbone in networks that classify pictures; such networks also compute all outputs of the last module.
+# What follows the backbone in networks that classify pictures; such networks also compute all
+# outputs of the last module.
 _CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 
 
-def convert_hrnet_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def convert_hrnet_state(
+    state: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Renames and transposes the tensors of a pose network; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array, without prefix (`PoseHighResolutionNet.state_dict()`).
 
     Returns:
-      (params, batch_stats, sizes): trees in the layout of `pose_net.PoseNet`, and its `width`, `stem_width`, `blocks`, `modules`,
-      `joints`, `head`, `split_ratio` and `size` (width, height); the last two leave no trace in a heatmap network and are None there.
+      (params, batch_stats, sizes): trees in the layout of `pose_net.PoseNet`, and its `width`,
+      `stem_width`, `blocks`, `modules`, `joints`, `head`, `split_ratio` and `size` (width, height);
+      the last two leave no trace in a heatmap network and are None there.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -53,20 +57,30 @@ def convert_hrnet_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any]
         sizes |= {"head": "simdr", "split_ratio": split_ratio, "size": size}
         entries += linear("mlp_head_x", ("params", "head", "x"), cells, columns)
         entries += linear("mlp_head_y", ("params", "head", "y"), cells, rows)
-    entries.append(Entry("final_layer.weight", (joints, sizes["width"], 1, 1), ("params", "final_layer", "kernel"), CONVOLUTION_AXES))
+    entries.append(
+        Entry(
+            "final_layer.weight",
+            (joints, sizes["width"], 1, 1),
+            ("params", "final_layer", "kernel"),
+            CONVOLUTION_AXES,
+        )
+    )
     entries.append(Entry("final_layer.bias", (joints,), ("params", "final_layer", "bias")))
     tree = rename(without_counters(state, entries), entries, _NETWORK)
     return tree["params"], tree["batch_stats"], sizes
 
 
-def convert_imagenet_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def convert_imagenet_state(
+    state: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The backbone of a network that classifies pictures (or locates joints), without its head.
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
-      (params, batch_stats, sizes): trees in the layout of `hrnet.HRNet`, and its `width`, `stem_width`, `blocks` and `modules`.
+      (params, batch_stats, sizes): trees in the layout of `hrnet.HRNet`, and its `width`,
+      `stem_width`, `blocks` and `modules`.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -91,16 +105,24 @@ def _backbone_sizes(state: Mapping[str, np.ndarray], network: str) -> dict[str, 
     for stage in (2, 3, 4):
         axes_of(state, f"stage{stage}.0.branches.0.0.conv1.weight", 4, network)
     modules = tuple(_count(state, f"stage{stage}.") for stage in (2, 3, 4))
-    return {"width": width, "stem_width": stem_width, "blocks": _count(state, "stage2.0.branches.0."), "modules": modules}
+    return {
+        "width": width,
+        "stem_width": stem_width,
+        "blocks": _count(state, "stage2.0.branches.0."),
+        "modules": modules,
+    }
 
 
 def _count(state: Mapping[str, np.ndarray], prefix: str) -> int:
     """How many numbers follow a prefix."""
-    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+    return len(
+        {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
+    )
 
 
 def _input_size(columns: int, rows: int, cells: int) -> tuple[tuple[int, int], float]:
-    """The input's size and the bins per pixel of a SimDR head, from W k and H k bins and the W/4 x H/4 cells of a map.
+    """The input's size and the bins per pixel of a SimDR head, from W k and H k bins and the W/4 x
+    H/4 cells of a map.
 
     Raises:
       UserError: no size has these numbers.
@@ -109,10 +131,15 @@ def _input_size(columns: int, rows: int, cells: int) -> tuple[tuple[int, int], f
     for width in range(STRIDE, area // STRIDE + 1, STRIDE):
         height = area // width
         ratio = max(columns / width, rows / height)
-        if width * height == area and height % STRIDE == 0 and count_bins((width, height), ratio) == (columns, rows):
+        if (
+            width * height == area
+            and height % STRIDE == 0
+            and count_bins((width, height), ratio) == (columns, rows)
+        ):
             return (width, height), ratio
     raise UserError(
-        f"its SimDR head has {columns} and {rows} bins for maps of {cells} cells, which no input with sides that are multiples of "
+        f"its SimDR head has {columns} and {rows} bins for maps of {cells} cells, which no input "
+        f"with sides that are multiples of "
         f"{STRIDE} has; name the checkpoint of {_NETWORK}."
     )
 
@@ -129,38 +156,68 @@ def _backbone_entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
         yield from _conv_norm(f"{name}.conv2", f"{name}.bn2", (ours, "second"), stem, stem, 3)
         yield from _conv_norm(f"{name}.conv3", f"{name}.bn3", (ours, "third"), stem, wide, 1)
         if inputs != wide:
-            yield from _conv_norm(f"{name}.downsample.0", f"{name}.downsample.1", (ours, "shortcut"), inputs, wide, 1)
+            yield from _conv_norm(
+                f"{name}.downsample.0", f"{name}.downsample.1", (ours, "shortcut"), inputs, wide, 1
+            )
     yield from _conv_norm("transition1.0.0", "transition1.0.1", ("transition1_0",), wide, width, 3)
     for stage, modules in enumerate(sizes["modules"], start=2):
-        name, inputs = f"transition{stage - 1}.{stage - 1}.0", wide if stage == 2 else width * 2 ** (stage - 2)
+        name, inputs = (
+            f"transition{stage - 1}.{stage - 1}.0",
+            wide if stage == 2 else width * 2 ** (stage - 2),
+        )
         ours = (f"transition{stage - 1}_{stage - 1}",)
         yield from _conv_norm(f"{name}.0", f"{name}.1", ours, inputs, width * 2 ** (stage - 1), 3)
         for module in range(modules):
             outputs = 1 if stage == 4 and module == modules - 1 else stage
-            yield from _module_entries(f"stage{stage}.{module}", f"stage{stage}_{module}", sizes, stage, outputs)
+            yield from _module_entries(
+                f"stage{stage}.{module}", f"stage{stage}_{module}", sizes, stage, outputs
+            )
 
 
-def _module_entries(name: str, ours: str, sizes: Mapping[str, Any], branches: int, outputs: int) -> Iterator[Entry]:
-    """Every tensor of one module: the blocks of its branches, and what brings branch j to output i."""
+def _module_entries(
+    name: str, ours: str, sizes: Mapping[str, Any], branches: int, outputs: int
+) -> Iterator[Entry]:
+    """Every tensor of one module.
+
+    The blocks of its branches, and what brings branch j to output i.
+    """
     widths = [sizes["width"] * 2**branch for branch in range(branches)]
     for branch, width in enumerate(widths):
         for block in range(sizes["blocks"]):
-            theirs, path = f"{name}.branches.{branch}.{block}", (ours, f"branch_{branch}_block_{block}")
-            yield from _conv_norm(f"{theirs}.conv1", f"{theirs}.bn1", (*path, "first"), width, width, 3)
-            yield from _conv_norm(f"{theirs}.conv2", f"{theirs}.bn2", (*path, "second"), width, width, 3)
+            theirs, path = (
+                f"{name}.branches.{branch}.{block}",
+                (ours, f"branch_{branch}_block_{block}"),
+            )
+            yield from _conv_norm(
+                f"{theirs}.conv1", f"{theirs}.bn1", (*path, "first"), width, width, 3
+            )
+            yield from _conv_norm(
+                f"{theirs}.conv2", f"{theirs}.bn2", (*path, "second"), width, width, 3
+            )
     for target in range(outputs):
         for source in range(branches):
             theirs, path = f"{name}.fuse_layers.{target}.{source}", f"fuse_{target}_{source}"
             if source > target:
-                yield from _conv_norm(f"{theirs}.0", f"{theirs}.1", (ours, path), widths[source], widths[target], 1)
+                yield from _conv_norm(
+                    f"{theirs}.0", f"{theirs}.1", (ours, path), widths[source], widths[target], 1
+                )
             for step in range(target - source):
                 width = widths[target] if step == target - source - 1 else widths[source]
                 steps = f"{theirs}.{step}"
-                yield from _conv_norm(f"{steps}.0", f"{steps}.1", (ours, f"{path}_{step}"), widths[source], width, 3)
+                yield from _conv_norm(
+                    f"{steps}.0", f"{steps}.1", (ours, f"{path}_{step}"), widths[source], width, 3
+                )
 
 
-def _conv_norm(conv: str, norm: str, path: tuple[str, ...], inputs: int, outputs: int, kernel: int) -> Iterator[Entry]:
-    """The tensors of a convolution without bias and of its batch norm, running statistics included."""
+def _conv_norm(
+    conv: str, norm: str, path: tuple[str, ...], inputs: int, outputs: int, kernel: int
+) -> Iterator[Entry]:
+    """The tensors of a convolution without bias and of its batch norm, statistics included."""
     path = ("backbone", *path)
-    yield Entry(f"{conv}.weight", (outputs, inputs, kernel, kernel), ("params", *path, "conv", "kernel"), CONVOLUTION_AXES)
+    yield Entry(
+        f"{conv}.weight",
+        (outputs, inputs, kernel, kernel),
+        ("params", *path, "conv", "kernel"),
+        CONVOLUTION_AXES,
+    )
     yield from batch_norm(norm, (*path, "norm"), outputs)

@@ -1,4 +1,7 @@
-"""Published PyTorch weights -> our trees: reads the file, finds the state in it, and renames its tensors."""
+"""Published PyTorch weights -> our trees.
+
+Reads the file, finds the state in it, and renames its tensors.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypedDict
@@ -26,8 +29,12 @@ class _Published(NamedTuple):
 # Lifting networks without running statistics -> their maps.
 LIFTERS = {
     "mixste": _Published(convert_mixste_state, "Spatial_pos_embed", "a MixSTE network"),
-    "mixste_hot": _Published(convert_hourglass_mixste_state, "Spatial_pos_embed", "a MixSTE network of HoT"),
-    "poseformer_v2": _Published(convert_poseformer_v2_state, "Spatial_pos_embed", "a PoseFormerV2 network"),
+    "mixste_hot": _Published(
+        convert_hourglass_mixste_state, "Spatial_pos_embed", "a MixSTE network of HoT"
+    ),
+    "poseformer_v2": _Published(
+        convert_poseformer_v2_state, "Spatial_pos_embed", "a PoseFormerV2 network"
+    ),
 }
 _VIDEOPOSE3D = _Published(convert_videopose3d_state, "expand_conv.weight", "a VideoPose3D network")
 _HRNET = _Published(convert_hrnet_state, "transition1.0.0.weight", "an HRNet pose network")
@@ -42,7 +49,8 @@ UNSHOWN = {
     "teacher.network.neighbours": "how many neighbours its pruning looks at",
     "teacher.network.causal": "whether it is causal",
     "data.frames": "how many frames it reads",
-    "teacher.input.size": "how large its square pictures are (published networks of COCO read 256x192 or 384x288, not squares)",
+    "teacher.input.size": "how large its square pictures are (published networks of COCO read "
+    "256x192 or 384x288, not squares)",
     "data.skeleton": "the order of its joints",
 }
 
@@ -78,7 +86,8 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
       The network.
 
     Raises:
-      UserError: not such a file, or not such a network; names the first tensors that are missing, left over or of a wrong shape.
+      UserError: not such a file, or not such a network; names the first tensors that are missing,
+        left over or of a wrong shape.
     """
     if name in LIFTERS:
         (params, sizes), notes = _convert(path, LIFTERS[name])
@@ -105,13 +114,17 @@ def _square(sizes: Mapping[str, Any], path: epath.PathLike) -> dict[str, Any]:
     if "size" in shown:
         width, height = shown["size"]
         if width != height:
-            raise UserError(f"The PyTorch file {path} reads pictures of {width}x{height} pixels: give a network of square ones.")
+            raise UserError(
+                f"The PyTorch file {path} reads pictures of {width}x{height} pixels: give a "
+                f"network of square ones."
+            )
         shown["size"] = width
     return shown
 
 
 def import_pretrained(name: str, path: epath.PathLike) -> dict[str, Any]:
-    """Reads the part of a network that is published pretrained: HRNet's ImageNet backbone, or the whole of a lifting network.
+    """Reads the part of a network that is published pretrained: HRNet's ImageNet backbone, or the
+    whole of a lifting network.
 
     Args:
       name: as of `import_network`.
@@ -177,7 +190,9 @@ def _convert(path: epath.PathLike, published: _Published) -> tuple[Any, tuple[st
     """
     held = weight_file.read_torch_file(path)
     try:
-        return convert_state(held, published.convert, anchor=published.anchor, network=published.called)
+        return convert_state(
+            held, published.convert, anchor=published.anchor, network=published.called
+        )
     except UserError as error:
         raise UserError(f"The PyTorch file {path} cannot be used: {error}") from error
 

@@ -89,7 +89,10 @@ class _Legacy(Objects):
             )
 
     def storage(self, identity: Any) -> np.ndarray:
-        """Resolves a persistent id: ("storage", type, key, device, number of values, part of another)."""
+        """Resolves a persistent id.
+
+        ("storage", type, key, device, number of values, part of another).
+        """
         match identity:
             case ("storage", StorageType(dtype=dtype), str(key), str(), int(count), None) if (
                 count >= 0

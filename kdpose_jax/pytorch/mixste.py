@@ -1,4 +1,6 @@
-"""The released MixSTE's tensors, by name, as parameters of ours (JinluZhang1126/MixSTE, `MixSTE2.state_dict()`), and HoT's on it."""
+"""The released MixSTE's tensors, by name, as parameters of ours (JinluZhang1126/MixSTE,
+`MixSTE2.state_dict()`), and HoT's on it.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,7 +20,8 @@ def convert_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any
       state: PyTorch name -> array, without prefix.
 
     Returns:
-      (params, sizes): a tree in the layout of `mixste.MixSTE`, and its `frames`, `joints`, `width`, `depth` and `mlp_ratio`. The
+      (params, sizes): a tree in the layout of `mixste.MixSTE`, and its `frames`, `joints`, `width`,
+      `depth` and `mlp_ratio`. The
       number of heads leaves no trace in weights: the caller has to know it.
 
     Raises:
@@ -28,15 +31,19 @@ def convert_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any
     return rename(state, _entries(sizes), _NETWORK), sizes
 
 
-def convert_hourglass_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Renames and transposes the tensors of HoT's MixSTE (NationalGAILab/HoT, `hot_mixste.Model.state_dict()`).
+def convert_hourglass_mixste_state(
+    state: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Renames and transposes the tensors of HoT's MixSTE (NationalGAILab/HoT,
+    `hot_mixste.Model.state_dict()`).
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
-      (params, sizes): a tree in the layout of `hourglass_mixste.HourglassMixSTE`, and the sizes of its MixSTE and `kept_frames`. The number
-      of heads and that of the pairs in front of the pruning leave no trace in weights: the caller has to know them.
+      (params, sizes): a tree in the layout of `hourglass_mixste.HourglassMixSTE`, and the sizes of
+      its MixSTE and `kept_frames`. The number of heads and that of the pairs in front of the
+      pruning leave no trace in weights: the caller has to know them.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -47,7 +54,12 @@ def convert_hourglass_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dic
     entries = [entry._replace(path=("network", *entry.path)) for entry in _entries(sizes)]
     entries.append(Entry("pos_embed_token", (1, kept_frames, width), ("kept_position",)))
     entries.append(Entry("x_token", (1, sizes["frames"], width), ("recovery", "queries")))
-    for name, ours in (("linear_q", "query"), ("linear_k", "key"), ("linear_v", "value"), ("proj", "out")):
+    for name, ours in (
+        ("linear_q", "query"),
+        ("linear_k", "key"),
+        ("linear_v", "value"),
+        ("proj", "out"),
+    ):
         entries += linear(f"cross_attention.{name}", ("recovery", ours), width, width)
     return rename(state, entries, _HOURGLASS), {**sizes, "kept_frames": kept_frames}
 
@@ -62,7 +74,13 @@ def _sizes(state: Mapping[str, np.ndarray], network: str) -> dict[str, Any]:
     _, frames, _ = axes_of(state, "Temporal_pos_embed", 3, network)
     hidden, _ = axes_of(state, "STEblocks.0.mlp.fc1.weight", 2, network)
     depth = len({name.split(".")[1] for name in state if name.startswith("STEblocks.")})
-    return {"frames": frames, "joints": joints, "width": width, "depth": depth, "mlp_ratio": hidden / width}
+    return {
+        "frames": frames,
+        "joints": joints,
+        "width": width,
+        "depth": depth,
+        "mlp_ratio": hidden / width,
+    }
 
 
 def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:

@@ -43,25 +43,70 @@ _UNNEEDED = (
     ("numpy.random._pickle", "__bit_generator_ctor"),
     ("numpy.random._mt19937", "MT19937"),
     ("_codecs", "encode"),
-    *((f"numpy.{core}.{module}", name) for core in ("core", "_core") for module, name in (
-        ("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))),
-    *(("torch", name) for name in (
-        "Size", "device", "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")),
+    *(
+        (f"numpy.{core}.{module}", name)
+        for core in ("core", "_core")
+        for module, name in (
+            ("multiarray", "_reconstruct"),
+            ("multiarray", "scalar"),
+            ("numeric", "_frombuffer"),
+        )
+    ),
+    *(
+        ("torch", name)
+        for name in (
+            "Size",
+            "device",
+            "float64",
+            "float32",
+            "float16",
+            "bfloat16",
+            "int64",
+            "int32",
+            "int16",
+            "int8",
+            "uint8",
+            "bool",
+        )
+    ),
     ("torch.serialization", "_get_layout"),
     ("argparse", "Namespace"),
     ("collections", "defaultdict"),
     ("collections", "deque"),
     ("collections", "Counter"),
-    *((module, name) for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "dict", "list", "int", "slice")),
-    *(("pathlib", name) for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")),
-    *((f"pathlib.{module}", name) for module in ("_local", "_abc") for name in ("PosixPath", "WindowsPath")),
-    *((f"{package}.{module}", "AttributeDict") for package, module in (
-        ("pytorch_lightning.utilities", "parsing"), ("lightning.pytorch.utilities", "parsing"),
-        ("lightning_fabric.utilities", "data"), ("lightning.fabric.utilities", "data"))),
-    *((f"{package}.{module}", name) for package, module, name in (
-        ("mmengine.logging", "history_buffer", "HistoryBuffer"), ("mmengine.config", "config", "ConfigDict"),
-        ("mmcv.utils", "config", "ConfigDict"), ("yacs", "config", "CfgNode"))),
-)  # fmt: skip
+    *(
+        (module, name)
+        for module in ("builtins", "__builtin__")
+        for name in ("set", "frozenset", "dict", "list", "int", "slice")
+    ),
+    *(
+        ("pathlib", name)
+        for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+    ),
+    *(
+        (f"pathlib.{module}", name)
+        for module in ("_local", "_abc")
+        for name in ("PosixPath", "WindowsPath")
+    ),
+    *(
+        (f"{package}.{module}", "AttributeDict")
+        for package, module in (
+            ("pytorch_lightning.utilities", "parsing"),
+            ("lightning.pytorch.utilities", "parsing"),
+            ("lightning_fabric.utilities", "data"),
+            ("lightning.fabric.utilities", "data"),
+        )
+    ),
+    *(
+        (f"{package}.{module}", name)
+        for package, module, name in (
+            ("mmengine.logging", "history_buffer", "HistoryBuffer"),
+            ("mmengine.config", "config", "ConfigDict"),
+            ("mmcv.utils", "config", "ConfigDict"),
+            ("yacs", "config", "CfgNode"),
+        )
+    ),
+)
 
 
 class Skipped:
@@ -141,7 +186,10 @@ class Objects(abc.ABC):
     def _tensor(
         self, storage: Any, offset: Any, size: Any, stride: Any, *unused: Any
     ) -> np.ndarray:
-        """Stands for `_rebuild_tensor_v2` of torch: a strided view into a storage, all of it inside."""
+        """Stands for `_rebuild_tensor_v2` of torch.
+
+        A strided view into a storage, all of it inside.
+        """
         proper = (
             isinstance(storage, np.ndarray)
             and storage.ndim == 1

@@ -1,4 +1,6 @@
-"""The released PoseFormerV2's tensors, by name, as parameters of ours (QitaoZhao/PoseFormerV2, `PoseTransformerV2.state_dict()`)."""
+"""The released PoseFormerV2's tensors, by name, as parameters of ours (QitaoZhao/PoseFormerV2,
+`PoseTransformerV2.state_dict()`).
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,15 +20,18 @@ from kdpose_jax.pytorch.renaming import (
 _NETWORK = "a PoseFormerV2 network"
 
 
-def convert_poseformer_v2_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+def convert_poseformer_v2_state(
+    state: Mapping[str, np.ndarray],
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Renames and transposes the tensors of a PoseFormerV2 network; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
-      (params, sizes): a tree in the layout of `poseformer_v2.PoseFormerV2`, and its `joints`, `width`, `depth`, `mlp_ratio`, `kept_frames`
-      and `kept_coefficients`. The number of heads and the length of the window leave no trace in weights: the caller has to know them.
+      (params, sizes): a tree in the layout of `poseformer_v2.PoseFormerV2`, and its `joints`,
+      `width`, `depth`, `mlp_ratio`, `kept_frames` and `kept_coefficients`. The number of heads and
+      the length of the window leave no trace in weights: the caller has to know them.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -49,7 +54,11 @@ def convert_poseformer_v2_state(state: Mapping[str, np.ndarray]) -> tuple[dict[s
 def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
     """Every tensor of a PoseFormerV2 network of these sizes."""
     joints, width = sizes["joints"], sizes["width"]
-    kept_frames, kept_coefficients, whole = sizes["kept_frames"], sizes["kept_coefficients"], joints * width
+    kept_frames, kept_coefficients, whole = (
+        sizes["kept_frames"],
+        sizes["kept_coefficients"],
+        joints * width,
+    )
     yield from linear("Joint_embedding", ("joint_embedding",), 2, width)
     yield from linear("Freq_embedding", ("coefficient_embedding",), 2 * joints, whole)
     yield Entry("Spatial_pos_embed", (1, joints, width), ("spatial_position",))
@@ -57,8 +66,12 @@ def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
     yield Entry("Temporal_pos_embed_", (1, kept_coefficients, whole), ("coefficient_position",))
     for layer in range(sizes["depth"]):
         hidden = round(sizes["mlp_ratio"] * width)
-        yield from transformer_block(f"Spatial_blocks.{layer}", (f"spatial_block_{layer}",), width, hidden)
-        yield from _mixed_block(f"blocks.{layer}", (f"mixed_block_{layer}",), whole, round(sizes["mlp_ratio"] * whole))
+        yield from transformer_block(
+            f"Spatial_blocks.{layer}", (f"spatial_block_{layer}",), width, hidden
+        )
+        yield from _mixed_block(
+            f"blocks.{layer}", (f"mixed_block_{layer}",), whole, round(sizes["mlp_ratio"] * whole)
+        )
     yield from norm("Spatial_norm", ("spatial_norm",), width)
     yield from norm("Temporal_norm", ("temporal_norm",), whole)
     yield from pointwise("weighted_mean", ("coefficient_mean",), kept_coefficients, 1)

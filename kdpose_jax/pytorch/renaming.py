@@ -1,4 +1,7 @@
-"""Maps of PyTorch's tensor names onto our trees: every tensor of a map is used exactly once, or the file is refused."""
+"""Maps of PyTorch's tensor names onto our trees.
+
+Every tensor of a map is used exactly once, or the file is refused.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -7,7 +10,8 @@ import numpy as np
 
 from kdpose_jax.errors import UserError
 
-_COUNTER = ".num_batches_tracked"  # how many batches a norm has seen: read by nobody while its momentum is a number
+# How many batches a norm has seen: read by nobody while its momentum is a number.
+_COUNTER = ".num_batches_tracked"
 
 LINEAR_AXES = (1, 0)  # [out, in] -> [in, out]
 CONVOLUTION_AXES = (2, 3, 1, 0)  # [out, in, rows, columns] -> [rows, columns, in, out]
@@ -32,7 +36,7 @@ def linear(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Itera
 
 
 def pointwise(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Iterator[Entry]:
-    """The tensors of a one-dimensional convolution of kernel 1 with bias, which is a linear layer."""
+    """The tensors of a one-dimensional convolution of kernel 1, which is a linear layer."""
     yield Entry(f"{name}.weight", (outputs, inputs, 1), (*path, "kernel"), LINEAR_AXES)
     yield Entry(f"{name}.bias", (outputs,), (*path, "bias"))
 
@@ -44,15 +48,26 @@ def norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
 
 
 def batch_norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
-    """The trained tensors of a batch norm, under `params`, and its running statistics, under `batch_stats`."""
+    """The trained tensors of a batch norm, under `params`, and its running statistics, under
+    `batch_stats`.
+    """
     yield from norm(name, ("params", *path), width)
     yield Entry(f"{name}.running_mean", (width,), ("batch_stats", *path, "mean"))
     yield Entry(f"{name}.running_var", (width,), ("batch_stats", *path, "var"))
 
 
-def without_counters(state: Mapping[str, np.ndarray], entries: list[Entry]) -> dict[str, np.ndarray]:
-    """Leaves out the counters of the norms that the map knows; a counter of an unknown norm is left over like its other tensors."""
-    counters = {entry.name.removesuffix(".running_mean") + _COUNTER for entry in entries if entry.name.endswith(".running_mean")}
+def without_counters(
+    state: Mapping[str, np.ndarray], entries: list[Entry]
+) -> dict[str, np.ndarray]:
+    """Leaves out the counters of the norms that the map knows.
+
+    A counter of an unknown norm is left over like its other tensors.
+    """
+    counters = {
+        entry.name.removesuffix(".running_mean") + _COUNTER
+        for entry in entries
+        if entry.name.endswith(".running_mean")
+    }
     return {name: array for name, array in state.items() if name not in counters}
 
 
@@ -82,13 +97,18 @@ def axes_of(state: Mapping[str, np.ndarray], name: str, axes: int, network: str)
         raise UserError(f"it has no tensor '{name}'; name the checkpoint of {network}.")
     shape = state[name].shape
     if len(shape) != axes:
-        raise UserError(f"its tensor '{name}' has shape {list(shape)} where {axes} axes are expected; name the checkpoint of {network}.")
+        raise UserError(
+            f"its tensor '{name}' has shape {list(shape)} where {axes} axes are expected; name "
+            f"the checkpoint of {network}."
+        )
     if 0 in shape:
         raise UserError(f"its tensor '{name}' has no values; name the checkpoint of {network}.")
     return shape
 
 
-def rename(state: Mapping[str, np.ndarray], entries: Iterable[Entry], network: str) -> dict[str, Any]:
+def rename(
+    state: Mapping[str, np.ndarray], entries: Iterable[Entry], network: str
+) -> dict[str, Any]:
     """Puts every tensor where its entry says, in our order of axes; dtypes stay as they are.
 
     Args:
@@ -109,13 +129,20 @@ def rename(state: Mapping[str, np.ndarray], entries: Iterable[Entry], network: s
         array = state[entry.name]
         if array.shape != entry.shape:
             raise UserError(
-                f"its tensor '{entry.name}' has shape {list(array.shape)} where {network} of these sizes has "
+                f"its tensor '{entry.name}' has shape {list(array.shape)} where {network} of "
+                f"these sizes has "
                 f"{list(entry.shape)}; name the checkpoint of {network}."
             )
         if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
-            raise UserError(f"its tensor '{entry.name}' holds {array.dtype.name} where weights are floating-point numbers.")
+            raise UserError(
+                f"its tensor '{entry.name}' holds {array.dtype.name} where weights are "
+                f"floating-point numbers."
+            )
         if not np.isfinite(array).all():
-            raise UserError(f"its tensor '{entry.name}' holds values that are not finite; use another checkpoint.")
+            raise UserError(
+                f"its tensor '{entry.name}' holds values that are not finite; use another "
+                f"checkpoint."
+            )
         node = tree
         for key in entry.path[:-1]:
             node = node.setdefault(key, {})
@@ -134,7 +161,12 @@ def _require_same_names(found, expected, network: str) -> None:
     Raises:
       UserError: names the first of them.
     """
-    for names, problem in ((sorted(expected - found), "lacks"), (sorted(found - expected), f"has, beyond {network},")):
+    for names, problem in (
+        (sorted(expected - found), "lacks"),
+        (sorted(found - expected), f"has, beyond {network},"),
+    ):
         if names:
             more = "" if len(names) <= 3 else f" and {len(names) - 3} more"
-            raise UserError(f"it {problem} {names[:3]}{more}; name the checkpoint of {network}, unchanged.")
+            raise UserError(
+                f"it {problem} {names[:3]}{more}; name the checkpoint of {network}, unchanged."
+            )

@@ -1,4 +1,6 @@
-"""The released VideoPose3D's tensors, by name, as parameters of ours (facebookresearch/VideoPose3D, `TemporalModel.state_dict()`)."""
+"""The released VideoPose3D's tensors, by name, as parameters of ours (facebookresearch/VideoPose3D,
+`TemporalModel.state_dict()`).
+"""
 
 import math
 from collections.abc import Iterator, Mapping

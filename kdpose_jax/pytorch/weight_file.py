@@ -56,7 +56,8 @@ def read_torch_file(path: epath.PathLike) -> Any:
       objects that nobody needs as `Skipped`.
 
     Raises:
-      UserError: no such file, another format, damaged, with objects that could run code, or with claims that do not fit its size.
+      UserError: no such file, another format, damaged, with objects that could run code, or with
+        claims that do not fit its size.
     """
     file_path = epath.Path(path)
     if file_path.is_dir():

@@ -1,4 +1,7 @@
-"""The files a run leaves: results.json, and metrics.jsonl read back. Imports only `errors` and `files` of the package."""
+"""The files a run leaves.
+
+Results.json, and metrics.jsonl read back. Imports only `errors` and `files` of the package.
+"""
 
 import importlib.metadata
 import json
@@ -22,7 +25,11 @@ from kdpose_jax.untrusted.documents import load_json, parse_json
 
 SCHEMA_VERSION = 1
 # Keys of a network's cost -> headers of tables.
-COSTS = {"parameters": "parameters", "macs_linear_per_output": "MACs/{unit}, linear", "macs_total_per_output": "with attention"}
+COSTS = {
+    "parameters": "parameters",
+    "macs_linear_per_output": "MACs/{unit}, linear",
+    "macs_total_per_output": "with attention",
+}
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -43,7 +50,8 @@ def fingerprint(precision: str, extra: Mapping[str, Any]) -> dict[str, Any]:
         "version": kdpose_jax.__version__,
         "commit": commit,
         "uncommitted_changes": changed,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
+        "versions": {"python": platform.python_version()}
+        | {name: _version(name) for name in _LIBRARIES},
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
@@ -68,7 +76,8 @@ def _version(library: str) -> str | None:
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it); (None, None) if git does not track this package.
+    """(commit, whether tracked files differ from it); (None, None) if git does not track this
+    package.
 
     A checkout that merely surrounds the installed package says nothing about it.
     """
@@ -82,21 +91,26 @@ def _git_state() -> tuple[str | None, bool | None]:
 
 
 def _git(root: str, *arguments: str) -> str:
-    completed = subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True, text=True, timeout=30)
+    completed = subprocess.run(
+        ["git", "-C", root, *arguments], check=True, capture_output=True, text=True, timeout=30
+    )
     return completed.stdout.strip()
 
 
-def write_results(path: epath.PathLike, networks: Mapping[str, Mapping[str, Any]], origin: Mapping[str, Any]) -> None:
+def write_results(
+    path: epath.PathLike, networks: Mapping[str, Mapping[str, Any]], origin: Mapping[str, Any]
+) -> None:
     """Writes results.json whole or not at all.
 
     Args:
       path: the file; its folder exists. May be on a bucket.
-      networks: name -> its record (scores, cost, ...): dictionaries, lists, numbers, texts, numpy values. NaN and
-        infinity, which JSON lacks, become null.
+      networks: name -> its record (scores, cost, ...): dictionaries, lists, numbers, texts, numpy
+        values. NaN and infinity, which JSON lacks, become null.
       origin: the fingerprint.
 
     Raises:
-      UserError: the file cannot be written (full disk, no permission); an older one is then unharmed.
+      UserError: the file cannot be written (full disk, no permission); an older one is then
+        unharmed.
     """
     document = {"schema_version": SCHEMA_VERSION, "fingerprint": origin, "networks": networks}
     text = json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
@@ -123,11 +137,14 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"There is no {path}: run the evaluation (--mode eval) first.") from None
     except ValueError as error:
-        raise UserError(f"{path} is no valid JSON ({error}): delete it and run the evaluation again.") from None
+        raise UserError(
+            f"{path} is no valid JSON ({error}): delete it and run the evaluation again."
+        ) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION or not {"fingerprint", "networks"} <= document.keys():
         raise UserError(
-            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: run the evaluation again."
+            f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: run the "
+            f"evaluation again."
         )
     document = plain(document)  # NaN and infinity of other writers: this program writes null
     origin, networks = document["fingerprint"], document["networks"]
@@ -141,11 +158,12 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
 
 
 def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
-    """Reads a metrics.jsonl that a run may have been killed in, or resumed from an older checkpoint.
+    """Reads a metrics.jsonl that a run may have been killed in, or resumed from an older
+    checkpoint.
 
     Returns:
-      The records in order of "step". Of two records of one step with the same keys the later stands: the run was
-      resumed and came by again.
+      The records in order of "step". Of two records of one step with the same keys the later
+      stands: the run was resumed and came by again.
 
     Raises:
       UserError: no such file, or a damaged line before the last.
@@ -166,7 +184,9 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             if number == len(lines):  # the run was killed while it wrote this line
                 break
-            raise UserError(f"{path}, line {number}, is no record with a step: delete that line.") from None
+            raise UserError(
+                f"{path}, line {number}, is no record with a step: delete that line."
+            ) from None
     return sorted(records.values(), key=lambda record: record["step"])
 
 

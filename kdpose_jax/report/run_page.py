@@ -38,11 +38,18 @@ def tell(
         contents = schema.KINDS[metadata["kind"]].contents
         show(f"Generated {contents}: these numbers say nothing about any real data set.")
     parts = breakdowns(networks)
-    means = {record["title"]: record["table"][protocol.columns[0][0]] for record in networks.values()}
+    means = {
+        record["title"]: record["table"][protocol.columns[0][0]] for record in networks.values()
+    }
     text = f"# Results on {name_of(metadata)}\n\n"
     text += f"{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
     text += f"## {protocol.breakdown_title}\n\n"
-    text += tables.breakdown_table(parts, {protocol.columns[0][1]: means}, protocol.columns[0][2], protocol.breakdown_title.split()[-1])
+    text += tables.breakdown_table(
+        parts,
+        {protocol.columns[0][1]: means},
+        protocol.columns[0][2],
+        protocol.breakdown_title.split()[-1],
+    )
     folder.path.mkdir(parents=True, exist_ok=True)
     write_atomically(folder.table, text.encode())
 
@@ -69,32 +76,53 @@ def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -
     """One line per network: the protocol's columns, then the cost per output unit."""
     unit = protocol.unit[0]
     costs = dict(results.COSTS)
-    if all(record["cost"]["macs_linear_per_output"] == record["cost"]["macs_total_per_output"] for record in networks.values()):
+    if all(
+        record["cost"]["macs_linear_per_output"] == record["cost"]["macs_total_per_output"]
+        for record in networks.values()
+    ):
         del costs["macs_total_per_output"]  # no network has attention
     batch = results.largest_call(next(iter(networks.values()))["cost"])
     rows = []
     for record in networks.values():
         cost = {key: record["cost"][key] for key in costs}
-        rows.append({**record["table"], "title": record["title"], **cost, "rate": record["cost"][f"{RATE}{batch}"]})
+        rows.append(
+            {
+                **record["table"],
+                "title": record["title"],
+                **cost,
+                "rate": record["cost"][f"{RATE}{batch}"],
+            }
+        )
     columns = [("title", "network", str), *protocol.columns]
-    columns += [(key, header.format(unit=unit[:-1]), tables.scaled) for key, header in costs.items()]
+    columns += [
+        (key, header.format(unit=unit[:-1]), tables.scaled) for key, header in costs.items()
+    ]
     columns.append(("rate", f"{unit}/s, batch {batch}", "{:,.0f}".format))
     return tables.markdown_table(rows, columns)
 
 
 def caption(
-    networks: Mapping[str, Mapping[str, Any]], origin: Mapping[str, Any], metadata: Mapping[str, Any], protocol: Any
+    networks: Mapping[str, Mapping[str, Any]],
+    origin: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    protocol: Any,
 ) -> str:
     """Where the numbers come from, as a sentence."""
     contents = schema.KINDS[metadata["kind"]].contents
-    kind = f"Generated {contents}: these numbers say nothing about any real data set. " if metadata["generated"] else ""
+    kind = (
+        f"Generated {contents}: these numbers say nothing about any real data set. "
+        if metadata["generated"]
+        else ""
+    )
     loaded = ", ".join(f"{record['title']}: {record['loaded']}" for record in networks.values())
     if len({record["loaded"] for record in networks.values()}) == 1:
         loaded = f"of each network {next(iter(networks.values()))['loaded']}"
     changed = " with uncommitted changes" if origin["uncommitted_changes"] else ""
     return (
-        f"{kind}{protocol.conditions} 2D input: {metadata['keypoints']}. Test split: {protocol.test_set}. Checkpoint: {loaded}. "
-        f"{protocol.unit[0]}/s without flip. Seed {origin['seed']}, commit {origin['commit']}{changed}, "
+        f"{kind}{protocol.conditions} 2D input: {metadata['keypoints']}. Test split: "
+        f"{protocol.test_set}. Checkpoint: {loaded}. "
+        f"{protocol.unit[0]}/s without flip. Seed {origin['seed']}, commit "
+        f"{origin['commit']}{changed}, "
         f"{origin['device_count']} x {origin['device_kind']}, jax {origin['versions']['jax']}."
     )
 
@@ -123,7 +151,9 @@ def draw(
         figures.training_curves(folder.figures / "training.png", runs, keys, **about)
     points = [
         figures.CostPoint(
-            record["title"], record["cost"]["macs_total_per_output"], record["table"][protocol.columns[0][0]]
+            record["title"],
+            record["cost"]["macs_total_per_output"],
+            record["table"][protocol.columns[0][0]],
         )
         for record in networks.values()
     ]

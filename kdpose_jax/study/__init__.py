@@ -1,1 +1,4 @@
-"""Lists of runs with several seeds: declared in `configs/studies`, trained, and compared in one table."""
+"""Lists of runs with several seeds.
+
+Declared in `configs/studies`, trained, and compared in one table.
+"""

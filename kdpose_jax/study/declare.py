@@ -1,6 +1,8 @@
-"""Several networks, each trained with several seeds, in one table: what a study is made of, and what comes of it.
+"""Several networks, each trained with several seeds, in one table: what a study is made of, and
+what comes of it.
 
-A file of configs/studies/ declares a `Study`; `kdpose_jax/study/runner.py` trains its runs and writes what `Comparison` gives.
+A file of configs/studies/ declares a `Study`; `kdpose_jax/study/runner.py` trains its runs and
+writes what `Comparison` gives.
 """
 
 import dataclasses
@@ -18,7 +20,8 @@ from kdpose_jax.report import figures, results, tables
 
 @dataclasses.dataclass(frozen=True)
 class Of:
-    """A path inside another run of the study, of the study's first seed: a teacher that is trained once, records made once.
+    """A path inside another run of the study, of the study's first seed: a teacher that is trained
+    once, records made once.
 
     Attributes:
       run: its name.
@@ -36,12 +39,15 @@ class Run:
     Attributes:
       name: its folder.
       config: what stands behind --config, relative to the repository.
-      fields: config field -> value, for --config.FIELD=VALUE; an `Of` this very run and seed is left out, as it makes it.
+      fields: config field -> value, for --config.FIELD=VALUE; an `Of` this very run and seed is
+        left out, as it makes it.
     """
 
     name: str
     config: str
-    fields: Mapping[str, str | int | float | bool | tuple | Of] = dataclasses.field(default_factory=dict)
+    fields: Mapping[str, str | int | float | bool | tuple | Of] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +91,15 @@ class Study:
       title: above the table.
       runs: in the order in which they start.
       rows: of the table.
-      columns: (key in a network's `table` of results.json, header, format such as "{:.1f}"); the first is the one that is drawn.
+      columns: (key in a network's `table` of results.json, header, format such as "{:.1f}"); the
+        first is the one that is drawn.
       unit: what a network puts out, as in MACs/frame.
       reference: title of the row that others are compared with, seed by seed.
       published: figures of others.
       note: what a reader of the table must know.
       seeds: each run's.
-      fixed: fields that the command line may not set for all runs, as they would then no longer be comparable.
+      fixed: fields that the command line may not set for all runs, as they would then no longer be
+        comparable.
     """
 
     name: str
@@ -115,16 +123,30 @@ class Study:
         names = [run.name for run in self.runs]
         titles = [row.title for row in self.rows]
         mentioned = [(f"the row '{row.title}'", row.run) for row in self.rows]
-        mentioned += [(f"the run '{run.name}'", value.run) for run in self.runs for value in run.fields.values() if isinstance(value, Of)]
+        mentioned += [
+            (f"the run '{run.name}'", value.run)
+            for run in self.runs
+            for value in run.fields.values()
+            if isinstance(value, Of)
+        ]
         for where, name in mentioned:
             if name not in names:
-                raise UserError(f"In study '{self.name}' {where} names the run '{name}', which is none: use one of {', '.join(names)}.")
+                raise UserError(
+                    f"In study '{self.name}' {where} names the run '{name}', which is none: use "
+                    f"one of {', '.join(names)}."
+                )
         for what, listed in (("run", names), ("row", titles), ("seed", list(self.seeds))):
             twice = sorted({str(one) for one in listed if listed.count(one) > 1})
             if twice or not listed:
-                raise UserError(f"Study '{self.name}' has {f'the {what} {twice[0]} twice' if twice else f'no {what}'}: change that.")
+                raise UserError(
+                    f"Study '{self.name}' has "
+                    f"{f'the {what} {twice[0]} twice' if twice else f'no {what}'}: change that."
+                )
         if self.reference not in titles:
-            raise UserError(f"Study '{self.name}' is compared with '{self.reference}', which is no row: use one of {', '.join(titles)}.")
+            raise UserError(
+                f"Study '{self.name}' is compared with '{self.reference}', which is no row: use "
+                f"one of {', '.join(titles)}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,37 +185,60 @@ class Comparison:
 
     def _entry(self, row: Row) -> Entry:
         seeds = self.study.seeds[: row.seeds or len(self.study.seeds)]
-        networks = {seed: self.documents[row.run, seed]["networks"] for seed in seeds if (row.run, seed) in self.documents}
+        networks = {
+            seed: self.documents[row.run, seed]["networks"]
+            for seed in seeds
+            if (row.run, seed) in self.documents
+        }
         for found in networks.values():
             if row.network not in found:
-                lacking = f"the row '{row.title}' shows '{row.network}' of the run '{row.run}', which has {', '.join(found)}"
+                lacking = (
+                    f"the row '{row.title}' shows '{row.network}' of the run '{row.run}', which "
+                    f"has {', '.join(found)}"
+                )
                 raise UserError(f"In study '{self.study.name}' {lacking}: use one of these.")
         records = {seed: found[row.network] for seed, found in networks.items()}
         for seed, record in records.items():
             if not all(isinstance(record.get(part), dict) for part in ("table", "cost")):
                 raise UserError(
                     f"In study '{self.study.name}' the results.json of {row.run}, seed {seed}, "
-                    f"lacks the table or the cost of '{row.network}': delete that file and give the "
+                    f"lacks the table or the cost of '{row.network}': delete that file and give "
+                    f"the "
                     "same command again."
                 )
         known = {name for record in records.values() for name in record["table"]}
         for key, _, _ in self.study.columns:
             if records and key not in known:
                 scored = f"{row.run} is scored by {', '.join(sorted(known))}"
-                raise UserError(f"Study '{self.study.name}' shows '{key}', and {scored}: use one of these.")
+                raise UserError(
+                    f"Study '{self.study.name}' shows '{key}', and {scored}: use one of these."
+                )
         scores = {
-            key: {seed: record["table"][key] for seed, record in records.items() if record["table"][key] is not None}
+            key: {
+                seed: record["table"][key]
+                for seed, record in records.items()
+                if record["table"][key] is not None
+            }
             for key, _, _ in self.study.columns
         }
         cost = next(iter(records.values()))["cost"] if records else {}
         return Entry(row.title, scores, cost, len(seeds))
 
     def differences(self, entry: Entry) -> list[float]:
-        """First column: entry minus reference, of every seed that both have; none of the reference itself."""
+        """First column.
+
+        Entry minus reference, of every seed that both have; none of the reference itself.
+        """
         key = self.study.columns[0][0]
-        reference = next(other for other in self.entries if other.title == self.study.reference).scores[key]
+        reference = next(
+            other for other in self.entries if other.title == self.study.reference
+        ).scores[key]
         own = entry.scores[key]
-        return [] if entry.title == self.study.reference else [own[seed] - reference[seed] for seed in own if seed in reference]
+        return (
+            []
+            if entry.title == self.study.reference
+            else [own[seed] - reference[seed] for seed in own if seed in reference]
+        )
 
     def markdown(self) -> str:
         """The page: table, where its numbers come from, and the published block."""
@@ -202,27 +247,45 @@ class Comparison:
         rows = []
         for entry in self.entries:
             row = {"title": entry.title, "seeds": str(entry.done)}
-            row |= {key: with_spread(list(entry.scores[key].values()), form) for key, _, form in study.columns}
+            row |= {
+                key: with_spread(list(entry.scores[key].values()), form)
+                for key, _, form in study.columns
+            }
             row["against"] = with_spread(self.differences(entry), first[2].replace(":", ":+"))
             row |= {key: entry.cost[key] if entry.cost else None for key in results.COSTS}
             row["rate"] = fastest(entry.cost) if entry.cost else None
             rows.append(row)
         columns = [("title", "network", str), ("seeds", "seeds", str)]
-        columns += [(key, header, str) for key, header, _ in study.columns] + [("against", "against the reference", str)]
-        columns += [(key, header.format(unit=study.unit), tables.scaled) for key, header in results.COSTS.items()]
+        columns += [(key, header, str) for key, header, _ in study.columns] + [
+            ("against", "against the reference", str)
+        ]
+        columns += [
+            (key, header.format(unit=study.unit), tables.scaled)
+            for key, header in results.COSTS.items()
+        ]
         columns.append(("rate", f"{study.unit}s/s (in a call)", str))
         text = f"# {study.title}\n\n{tables.markdown_table(rows, columns)}\n"
         text += f"{study.note}\n\n" if study.note else ""
-        text += f"Mean ± standard deviation over seeds. Against the reference: {against}. {self.origin()}\n"
-        missing = [f"{entry.title} ({entry.done} of {entry.wanted})" for entry in self.entries if entry.done < entry.wanted]
+        text += (
+            f"Mean ± standard deviation over seeds. Against the reference: {against}. "
+            f"{self.origin()}\n"
+        )
+        missing = [
+            f"{entry.title} ({entry.done} of {entry.wanted})"
+            for entry in self.entries
+            if entry.done < entry.wanted
+        ]
         if missing:
             text += f"\n**Not finished**: {', '.join(missing)}.\n"
         if study.published:
-            text += "\n## Published figures\n\nOf other sizes and training, and of other data unless named so: "
+            text += "\n## Published figures\n\n"
+            text += "Of other sizes and training, and of other data unless named so: "
             text += "none of them can be ranked with the table above.\n"
         for block in study.published:
             lines = [dict(zip(block.columns, row, strict=True)) for row in block.rows]
-            text += f"\n{block.protocol}:\n\n" + tables.markdown_table(lines, [(header, header, str) for header in block.columns])
+            text += f"\n{block.protocol}:\n\n" + tables.markdown_table(
+                lines, [(header, header, str) for header in block.columns]
+            )
         return text
 
     def origin(self) -> str:
@@ -230,38 +293,63 @@ class Comparison:
         prints = [document["fingerprint"] for document in self.documents.values()]
         if not prints:
             return "Nothing is done yet."
-        commits = {f"{one['commit']}{' with uncommitted changes' if one['uncommitted_changes'] else ''}" for one in prints}
-        devices = {f"{one['device_count']} x {one['device_kind']} and {one['host_cores']} core(s) a run" for one in prints}
+        commits = {
+            f"{one['commit']}{' with uncommitted changes' if one['uncommitted_changes'] else ''}"
+            for one in prints
+        }
+        devices = {
+            f"{one['device_count']} x {one['device_kind']} and {one['host_cores']} core(s) a run"
+            for one in prints
+        }
         said = [*sorted({one["conditions"] for one in prints}), f"Data: {self.dataset()}."]
         if self.generated():
             said.append("These numbers say nothing about any real data set.")
-        said.append(f"Seeds {', '.join(map(str, self.study.seeds))}; commit {listed(commits)}; {listed(devices)}, ")
+        said.append(
+            f"Seeds {', '.join(map(str, self.study.seeds))}; commit {listed(commits)}; "
+            f"{listed(devices)}, "
+        )
         return " ".join(said) + f"jax {listed({one['versions']['jax'] for one in prints})}."
 
     def dataset(self) -> str:
         """What the runs were trained and tested on."""
         data = [document["fingerprint"]["data"] for document in self.documents.values()]
-        return listed({"generated data" if one["generated"] else one["settings"]["name"] for one in data})
+        return listed(
+            {"generated data" if one["generated"] else one["settings"]["name"] for one in data}
+        )
 
     def generated(self) -> bool:
         """Whether any of the data were."""
-        return any(document["fingerprint"]["data"]["generated"] for document in self.documents.values())
+        return any(
+            document["fingerprint"]["data"]["generated"] for document in self.documents.values()
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For study.json: every seed's figures, and the published ones."""
         entries = [
             {
                 "title": entry.title,
-                "scores": {key: {str(seed): value for seed, value in values.items()} for key, values in entry.scores.items()},
-                "mean": {key: statistics.fmean(values.values()) if values else None for key, values in entry.scores.items()},
-                "standard_deviation": {key: spread(list(values.values())) for key, values in entry.scores.items()},
+                "scores": {
+                    key: {str(seed): value for seed, value in values.items()}
+                    for key, values in entry.scores.items()
+                },
+                "mean": {
+                    key: statistics.fmean(values.values()) if values else None
+                    for key, values in entry.scores.items()
+                },
+                "standard_deviation": {
+                    key: spread(list(values.values())) for key, values in entry.scores.items()
+                },
                 "against_reference": self.differences(entry),
                 "cost": dict(entry.cost),
             }
             for entry in self.entries
         ]
         published = [dataclasses.asdict(block) for block in self.study.published]
-        about = {"study": self.study.name, "reference": self.study.reference, "origin": self.origin()}
+        about = {
+            "study": self.study.name,
+            "reference": self.study.reference,
+            "origin": self.origin(),
+        }
         return {**about, "rows": entries, "published_elsewhere": published}
 
     def draw(self, path: epath.PathLike) -> None:

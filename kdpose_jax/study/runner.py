@@ -1,15 +1,19 @@
-"""Trains the runs of a study, one launcher command each, and puts them into one table and one picture.
+"""Trains the runs of a study, one launcher command each, and puts them into one table and one
+picture.
 
   python -m kdpose_jax.study.runner configs/studies/NAME.py[:OPTION=VALUE,...]
-      [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1] [--only RUN,RUN] [--config.FIELD=VALUE ...]
+      [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1] [--only RUN,RUN] [--config.FIELD=VALUE
+      ...]
 
 NAME alone stands for a study of this program. `kdpose study` is the same command.
 
-Fields go to every run. Interrupted, or with more seeds, the same command goes on: what is done is not done again. `--jobs 2` has two
-runs at a time on halves of the cores, or of a GPU's memory; a TPU takes one. Leaves study.md, study.json and study.png, made anew after
-every run, and RUN/seed_N with the launcher's files and log.
+Fields go to every run. Interrupted, or with more seeds, the same command goes on: what is done is
+not done again. `--jobs 2` has two runs at a time on halves of the cores, or of a GPU's memory; a
+TPU takes one. Leaves study.md, study.json and study.png, made anew after every run, and RUN/seed_N
+with the launcher's files and log.
 
-Exit codes: 0 done; 1 some run failed, which is named; 2 a mistake; 75 and 130 stopped, with all work saved.
+Exit codes: 0 done; 1 some run failed, which is named; 2 a mistake; 75 and 130 stopped, with all
+  work saved.
 """
 
 import argparse
@@ -80,7 +84,9 @@ class Job:
     def last_words(self) -> str:
         """The last line that the launcher printed."""
         lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+        return next(
+            (line.strip() for line in reversed(lines) if line.strip()), "it printed nothing"
+        )
 
 
 def main(words: Sequence[str]) -> int:
@@ -110,7 +116,10 @@ def chosen_seeds(study: Study, seeds: Sequence[int]) -> Study:
     if not seeds:
         return study
     if seeds[0] != study.seeds[0]:
-        raise UserError(f"--seeds begins with {seeds[0]}: begin with {study.seeds[0]}, whose runs make what the others share.")
+        raise UserError(
+            f"--seeds begins with {seeds[0]}: begin with {study.seeds[0]}, whose runs make what "
+            f"the others share."
+        )
     return dataclasses.replace(study, seeds=tuple(seeds))
 
 
@@ -118,11 +127,14 @@ def folder(text: str) -> pathlib.Path:
     """Where the study is written.
 
     Raises:
-      UserError: in a bucket, which can be neither locked nor written to by runs that are watched from here.
+      UserError: in a bucket, which can be neither locked nor written to by runs that are watched
+        from here.
     """
     path = files.absolute(text)
     if buckets.is_bucket(path):
-        raise UserError(f"--out is '{text}': use a folder of a disk; records and teachers may lie in a bucket.")
+        raise UserError(
+            f"--out is '{text}': use a folder of a disk; records and teachers may lie in a bucket."
+        )
     return pathlib.Path(path)
 
 
@@ -133,22 +145,38 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
       UserError: a word that is neither.
     """
     plain = argparse.RawTextHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m kdpose_jax.study.runner", description=__doc__, formatter_class=plain)
+    parser = argparse.ArgumentParser(
+        prog="python -m kdpose_jax.study.runner", description=__doc__, formatter_class=plain
+    )
     parser.add_argument("study", help="a file of configs/studies, with :OPTION=VALUE behind it")
-    parser.add_argument("--out", default="", help="where everything is written (default: runs/studies/NAME)")
-    parser.add_argument("--seeds", type=numbers, default=(), help="such as 0,1,2 (default: the study's)")
+    parser.add_argument(
+        "--out", default="", help="where everything is written (default: runs/studies/NAME)"
+    )
+    parser.add_argument(
+        "--seeds", type=numbers, default=(), help="such as 0,1,2 (default: the study's)"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=(), help="names of runs, and what they need")
+    parser.add_argument(
+        "--only",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        help="names of runs, and what they need",
+    )
     options, others = parser.parse_known_args(words)
     fields = {}
     for word in others:
         name, equals, value = word.partition("=")
         if not name.startswith("--config.") or not equals:
-            raise UserError(f"'{word}' is not an option: write --config.FIELD=VALUE for a field of every run, or see --help.")
+            raise UserError(
+                f"'{word}' is not an option: write --config.FIELD=VALUE for a field of every run, "
+                f"or see --help."
+            )
         fields[name.removeprefix("--config.")] = value
     cores = results.host_cores()
     if not 1 <= options.jobs <= cores:
-        raise UserError(f"--jobs is {options.jobs}, and this machine has {cores} cores: use 1 to {cores}.")
+        raise UserError(
+            f"--jobs is {options.jobs}, and this machine has {cores} cores: use 1 to {cores}."
+        )
     return options, fields
 
 
@@ -172,14 +200,19 @@ def load(text: str) -> Study:
     try:
         loader.exec_module(module)
     except (SyntaxError, ImportError, ValueError) as error:
-        raise UserError(f"'{path}' is no study ({' '.join(str(error).split())}): use a file of configs/studies.") from error
+        raise UserError(
+            f"'{path}' is no study ({' '.join(str(error).split())}): use a file of configs/studies."
+        ) from error
     if not hasattr(module, "get_study"):
-        raise UserError(f"'{path}' declares no study (a function get_study): use a file of configs/studies.")
+        raise UserError(
+            f"'{path}' declares no study (a function get_study): use a file of configs/studies."
+        )
     return module.get_study(chosen)
 
 
 def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence[str]) -> list[Job]:
-    """The jobs in the order in which they start: the first seed of all runs, then the next, so that a table is there early.
+    """The jobs in the order in which they start: the first seed of all runs, then the next, so that
+    a table is there early.
 
     Args:
       study: which is whole.
@@ -190,18 +223,36 @@ def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence
     Raises:
       UserError: `only` names no run, or a field of the user's is what the study varies.
     """
-    varied = {name for run in study.runs for name in run.fields if len({str(other.fields.get(name)) for other in study.runs}) > 1}
+    varied = {
+        name
+        for run in study.runs
+        for name in run.fields
+        if len({str(other.fields.get(name)) for other in study.runs}) > 1
+    }
     for name in sorted(fields.keys() & (varied | {"seed", "baseline", *study.fixed})):
-        raise UserError(f"--config.{name} is not the same in all runs of '{study.name}', which sets it itself: leave it out.")
+        raise UserError(
+            f"--config.{name} is not the same in all runs of '{study.name}', which sets it "
+            f"itself: leave it out."
+        )
     names = [run.name for run in study.runs]
     for name in only:
         if name not in names:
-            raise UserError(f"--only names '{name}', which is no run of '{study.name}': use some of {', '.join(names)}.")
-    jobs = {(run.name, seed): job(study, run, seed, out, fields) for run in study.runs for seed in study.seeds}
+            raise UserError(
+                f"--only names '{name}', which is no run of '{study.name}': use some of "
+                f"{', '.join(names)}."
+            )
+    jobs = {
+        (run.name, seed): job(study, run, seed, out, fields)
+        for run in study.runs
+        for seed in study.seeds
+    }
     wanted = [key for key in jobs if not only or key[0] in only]
     for key in wanted:  # grows while it is walked
         wanted += [need for need in jobs[key].needs if need not in wanted]
-    return sorted((jobs[key] for key in wanted), key=lambda job: (study.seeds.index(job.seed), names.index(job.run)))
+    return sorted(
+        (jobs[key] for key in wanted),
+        key=lambda job: (study.seeds.index(job.seed), names.index(job.run)),
+    )
 
 
 def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, str]) -> Job:
@@ -216,7 +267,11 @@ def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, 
             needs.append((value.run, first))
             value = out / value.run / f"seed_{first}" / value.path
         given[name] = str(value)
-    command = ("--config", run.config, *(f"--config.{name}={value}" for name, value in {**given, **fields}.items()))
+    command = (
+        "--config",
+        run.config,
+        *(f"--config.{name}={value}" for name, value in {**given, **fields}.items()),
+    )
     return Job(run.name, seed, out / run.name / f"seed_{seed}", command, tuple(needs))
 
 
@@ -227,15 +282,22 @@ def refuse_other_commands(out: pathlib.Path, jobs: Sequence[Job]) -> None:
       UserError: they are of another, or the file that says so is damaged.
     """
     for one in jobs:
-        if not WorkFolder(one.workdir).config.exists():  # which the launcher writes when it has found everything right
+        # Which the launcher writes when it has found everything right.
+        if not WorkFolder(one.workdir).config.exists():
             continue
         try:
             known, words = load_json(one.note)["command"], list(one.command)
             changed = sorted({*known} ^ {*words})
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"'{one.note}' is damaged ({error}): use another --out, or delete '{one.workdir}' too.") from error
+            raise UserError(
+                f"'{one.note}' is damaged ({error}): use another --out, or delete '{one.workdir}' "
+                f"too."
+            ) from error
         if known != words:
-            raise UserError(f"'{out}' holds {one.title} of another command ({'; '.join(changed[:4])}): use another --out, or that command.")
+            raise UserError(
+                f"'{out}' holds {one.title} of another command ({'; '.join(changed[:4])}): use "
+                f"another --out, or that command."
+            )
 
 
 class Runner:
@@ -259,14 +321,25 @@ class Runner:
     def run(self) -> int:
         """Runs all, writes the table after each; returns the exit code."""
         self.write()  # finds a damaged result before an hour is spent
-        print(f"{self.study.title}: {len(self.jobs)} runs, {len(self.done)} done, in {self.out}", flush=True)
+        print(
+            f"{self.study.title}: {len(self.jobs)} runs, {len(self.done)} done, in {self.out}",
+            flush=True,
+        )
         with stopping(self.stop):
             try:
                 while self.active or (not self.stopped_by and self.next() is not None):
-                    while not self.stopped_by and self.slots and (following := self.next()) is not None:
+                    while (
+                        not self.stopped_by
+                        and self.slots
+                        and (following := self.next()) is not None
+                    ):
                         self.start(following)
                     time.sleep(SECONDS_BETWEEN_LOOKS)
-                    for running in [job for job, (process, _, _) in self.active.items() if process.poll() is not None]:
+                    for running in [
+                        job
+                        for job, (process, _, _) in self.active.items()
+                        if process.poll() is not None
+                    ]:
                         self.finish(running)
             finally:
                 for process, _, _ in self.active.values():  # none, unless something went wrong here
@@ -285,7 +358,10 @@ class Runner:
         return entry.MISTAKE if self.in_vain() else min(1, len(self.failed))
 
     def in_vain(self) -> bool:
-        """Whether the first run of all was refused: for a mistake of the user's, which the others would repeat."""
+        """Whether the first run of all was refused.
+
+        For a mistake of the user's, which the others would repeat.
+        """
         return not self.done and entry.MISTAKE in self.failed.values()
 
     def next(self) -> Job | None:
@@ -293,7 +369,10 @@ class Runner:
         if self.in_vain():
             return None
         busy = self.done | self.failed.keys() | {job.key for job in self.active}
-        return next((job for job in self.jobs if job.key not in busy and self.done.issuperset(job.needs)), None)
+        return next(
+            (job for job in self.jobs if job.key not in busy and self.done.issuperset(job.needs)),
+            None,
+        )
 
     def start(self, one: Job) -> None:
         """Starts a job on the next free cores."""
@@ -301,18 +380,28 @@ class Runner:
         cores = self.slots.pop(0)
         command = [*LAUNCHER, *absolute(one.command), "--workdir", str(one.workdir)]
         files.write_atomically(one.note, json.dumps({"command": one.command}, indent=1).encode())
-        environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}  # or the last line of a failure would be about filtering
+        # Or the last line of a failure would be about filtering.
+        environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}
         if self.side_by_side > 1:
             environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / self.side_by_side:.2f}"
         with open(one.log, "ab") as log, on_cores(cores):
             # A session of its own: Ctrl-C comes to the study, which passes it on.
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
             )
         self.active[one] = process, time.monotonic(), cores
         if self.stopped_by:  # meanwhile
             process.send_signal(as_the_launcher_knows(self.stopped_by))
-        print(f"{len(self.done) + len(self.active)}/{len(self.jobs)}  {one.title}: started, log in {one.log}", flush=True)
+        print(
+            f"{len(self.done) + len(self.active)}/{len(self.jobs)}  {one.title}: started, log in "
+            f"{one.log}",
+            flush=True,
+        )
 
     def finish(self, one: Job) -> None:
         """Takes note of how a job ended."""
@@ -325,10 +414,17 @@ class Runner:
             print(f"{one.title}: done in {minutes:.1f} min", flush=True)
         elif not (self.stopped_by and process.returncode in EXIT_CODES.values()):
             self.failed[one.key] = process.returncode
-            print(f"{one.title}: ended with code {process.returncode} after {minutes:.1f} min: {one.last_words()}", flush=True)
+            print(
+                f"{one.title}: ended with code {process.returncode} after {minutes:.1f} min: "
+                f"{one.last_words()}",
+                flush=True,
+            )
 
     def stop(self, number: int) -> None:
-        """Passes a request to stop on; the launcher saves and ends, and after a second Ctrl-C ends at once."""
+        """Passes a request to stop on.
+
+        The launcher saves and ends, and after a second Ctrl-C ends at once.
+        """
         if not self.stopped_by:
             print("stopping: the runs save their work", file=sys.stderr, flush=True)
         self.stopped_by = self.stopped_by or number
@@ -336,13 +432,17 @@ class Runner:
             process.send_signal(as_the_launcher_knows(number))
 
     def write(self) -> None:
-        """Table and picture of the study's runs that are done, by this command or an earlier one."""
+        """Table and picture of the runs that are done, by this command or an earlier one."""
         every = [(run.name, seed) for run in self.study.runs for seed in self.study.seeds]
         paths = {key: self.out / key[0] / f"seed_{key[1]}" for key in every}
         stored = {key: pathlib.Path(WorkFolder(path).results) for key, path in paths.items()}
-        documents = {key: results.read_results(path) for key, path in stored.items() if path.exists()}
+        documents = {
+            key: results.read_results(path) for key, path in stored.items() if path.exists()
+        }
         comparison = Comparison(self.study, documents)
-        files.write_atomically(self.out / "study.json", (json.dumps(comparison.as_dict(), indent=1) + "\n").encode())
+        files.write_atomically(
+            self.out / "study.json", (json.dumps(comparison.as_dict(), indent=1) + "\n").encode()
+        )
         files.write_atomically(self.out / "study.md", comparison.markdown().encode())
         comparison.draw(self.out / "study.png")
 
@@ -365,7 +465,10 @@ def absolute(command: Sequence[str]) -> Iterator[str]:
 
 
 def shares(count: int) -> list[set[int]]:
-    """The cores of this process in so many parts of one size; empty where there is one part, or a system that pins nothing."""
+    """The cores of this process in so many parts of one size.
+
+    Empty where there is one part, or a system that pins nothing.
+    """
     if count == 1 or not hasattr(os, "sched_getaffinity"):
         return [set() for _ in range(count)]
     mine = sorted(os.sched_getaffinity(0))
@@ -375,7 +478,10 @@ def shares(count: int) -> list[set[int]]:
 
 @contextlib.contextmanager
 def on_cores(chosen: set[int]) -> Iterator[None]:
-    """Has what is started meanwhile run on these cores: two XLA programs that share cores are slower than one after the other."""
+    """Has what is started meanwhile run on these cores.
+
+    Two XLA programs that share cores are slower than one after the other.
+    """
     if not chosen:
         yield
         return
@@ -390,7 +496,8 @@ def on_cores(chosen: set[int]) -> Iterator[None]:
 @contextlib.contextmanager
 def stopping(stop: Callable[[int], None]) -> Iterator[None]:
     """Calls `stop` with the signal where the process is told to end."""
-    heard = [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]  # nohup has closed terminals ignored
+    # Nohup has closed terminals ignored.
+    heard = [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, lambda number, _: stop(number)) for number in heard}
     try:
         yield

@@ -12,7 +12,8 @@ NVIDIA = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 # What JAX_PLATFORMS may name, and the platform that jax then says it found.
 KNOWN = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "rocm": "gpu", "tpu": "tpu"}
 LONGEST_REASON = 300
-# Parses XLA_FLAGS and asks no device but the CPU; jax itself would end the process at a flag that it does not know.
+# Parses XLA_FLAGS and asks no device but the CPU; jax itself would end the process at a flag that
+# it does not know.
 PROBE = "from jaxlib import xla_client; xla_client.make_cpu_client()"
 
 
@@ -20,10 +21,12 @@ def find(platform: str) -> None:
     """Starts jax's devices; everything that has to do with devices comes after it.
 
     Args:
-      platform: "cpu", "gpu" or "tpu": the config's, on which the program is to run; "" takes what is there.
+      platform: "cpu", "gpu" or "tpu": the config's, on which the program is to run; "" takes what
+        is there.
 
     Raises:
-      UserError: the environment names devices that are not there or cannot be used, or they are of another platform.
+      UserError: the environment names devices that are not there or cannot be used, or they are of
+        another platform.
     """
     try:
         import jax
@@ -36,11 +39,13 @@ def find(platform: str) -> None:
     if platform and found != platform:
         if _asked():
             raise UserError(
-                f"--config.platform is '{platform}' and jax found {found}, with JAX_PLATFORMS '{_asked()}': unset JAX_PLATFORMS, or "
+                f"--config.platform is '{platform}' and jax found {found}, with JAX_PLATFORMS "
+                f"'{_asked()}': unset JAX_PLATFORMS, or "
                 "leave --config.platform empty to take what is there."
             )
         raise UserError(
-            f"--config.platform is '{platform}' and jax found {found}: {_remedy(platform, '') or 'choose another machine'}, or leave "
+            f"--config.platform is '{platform}' and jax found {found}: "
+            f"{_remedy(platform, '') or 'choose another machine'}, or leave "
             "--config.platform empty to take what is there."
         )
     for device in jax.local_devices():
@@ -48,8 +53,10 @@ def find(platform: str) -> None:
             jax.block_until_ready(jax.device_put(np.zeros(1, np.float32), device))
         except Exception as error:
             raise UserError(
-                f"Device {device} cannot be used ({_reason(error)}): end the other program that uses it (nvidia-smi shows those on a "
-                "GPU), or choose other devices, for example with CUDA_VISIBLE_DEVICES or JAX_PLATFORMS=cpu."
+                f"Device {device} cannot be used ({_reason(error)}): end the other program that "
+                f"uses it (nvidia-smi shows those on a "
+                "GPU), or choose other devices, for example with CUDA_VISIBLE_DEVICES or "
+                "JAX_PLATFORMS=cpu."
             ) from error
 
 
@@ -71,9 +78,15 @@ def _sentence(platform: str, error: Exception) -> str:
         else "JAX_PLATFORMS is not set"
     )
     if "in use" in reason.lower() or "ABORTED" in reason:
-        return f"{place}, and the device is used by another program{why}: end that program, or set JAX_PLATFORMS=cpu."
+        return (
+            f"{place}, and the device is used by another program{why}: end that program, or set "
+            "JAX_PLATFORMS=cpu."
+        )
     if "out of memory" in reason.lower() or "RESOURCE_EXHAUSTED" in reason:
-        return f"{place}, and the device has no memory left{why}: end the other program that uses it, or set JAX_PLATFORMS=cpu."
+        return (
+            f"{place}, and the device has no memory left{why}: end the other program that uses it, "
+            "or set JAX_PLATFORMS=cpu."
+        )
     variables = sorted(
         name
         for name in os.environ
@@ -81,15 +94,24 @@ def _sentence(platform: str, error: Exception) -> str:
     )
     if not asked and variables:
         given = ", ".join(f"{name}={os.environ[name]}" for name in variables)
-        return f"jax could not be started{why}: check the variables of the environment that it reads ({given})."
+        return (
+            f"jax could not be started{why}: check the variables of the environment that it reads "
+            f"({given})."
+        )
     if asked and all(KNOWN[name] == "cpu" for name in names):
         given = f", XLA_FLAGS '{os.environ['XLA_FLAGS']}'" if "XLA_FLAGS" in os.environ else ""
-        return f"{place}{given}, and jax could not be started{why}: unset what is not needed, and install requirements.txt again."
+        return (
+            f"{place}{given}, and jax could not be started{why}: unset what is not needed, and "
+            "install requirements.txt again."
+        )
     remedies = list(
         dict.fromkeys(filter(None, (_remedy(KNOWN[name], name) for name in names if asked)))
     )
     remedy = "; ".join(remedies) or "install requirements.txt again"
-    return f"{place}, and jax has no such device here{why}: {remedy}, or unset JAX_PLATFORMS to take what is there."
+    return (
+        f"{place}, and jax has no such device here{why}: {remedy}, or unset JAX_PLATFORMS to take "
+        "what is there."
+    )
 
 
 def _remedy(kind: str, name: str) -> str:
@@ -106,7 +128,9 @@ def _remedy(kind: str, name: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """jax's own words on one line, without its advice about flags that this program explains itself."""
+    """jax's own words on one line, without its advice about flags that this program explains
+    itself.
+    """
     said = re.sub(
         r"\(set JAX_PLATFORMS=.*?\)|\(you may need to uninstall.*?\)",
         "",
@@ -116,10 +140,12 @@ def _reason(error: Exception) -> str:
 
 
 def check_environment() -> None:
-    """Checks what can be checked of the variables that jax reads before it is imported, which takes seconds.
+    """Checks what can be checked of the variables that jax reads before it is imported, which takes
+    seconds.
 
     Raises:
-      UserError: JAX_PLATFORMS names what is not a platform, or jax would end the process for XLA_FLAGS, with code 1 and all flags listed.
+      UserError: JAX_PLATFORMS names what is not a platform, or jax would end the process for
+        XLA_FLAGS, with code 1 and all flags listed.
     """
     asked = _asked()
     names = asked.split(",")
@@ -129,7 +155,8 @@ def check_environment() -> None:
         known = all(name in KNOWN for name in meant.split(","))
         remedy = f"write JAX_PLATFORMS={meant}" if known else f"use {', '.join(KNOWN)}"
         raise UserError(
-            f"JAX_PLATFORMS is '{asked}', and '{unknown[0]}' is not a platform's name: {remedy}, or unset it to take what is there."
+            f"JAX_PLATFORMS is '{asked}', and '{unknown[0]}' is not a platform's name: {remedy}, "
+            f"or unset it to take what is there."
         )
     flags = os.environ["XLA_FLAGS"] if "XLA_FLAGS" in os.environ else ""
     if not flags.strip():
@@ -150,5 +177,6 @@ def check_environment() -> None:
     )
     reason = fatal.rpartition("] ")[2].strip()[:LONGEST_REASON]
     raise UserError(
-        f"XLA_FLAGS is '{flags}', which jax refuses ({reason}): correct the flag, or unset XLA_FLAGS."
+        f"XLA_FLAGS is '{flags}', which jax refuses ({reason}): correct the flag, or unset "
+        f"XLA_FLAGS."
     )

@@ -1,4 +1,7 @@
-"""SIGTERM, Ctrl-C and a closed terminal: a run that is told to stop saves what it has and ends in time."""
+"""SIGTERM, Ctrl-C and a closed terminal.
+
+A run that is told to stop saves what it has and ends in time.
+"""
 
 import contextlib
 import multiprocessing
@@ -37,9 +40,10 @@ def _nothing() -> None:
 class Stop:
     """Whether the process was told to stop, and what happens when it is.
 
-    It is in one of two states. `at_once(finish)`: a thread calls `finish` and ends the process, whatever the main thread is doing,
-    which may be minutes of compiling inside C++; this is how everything runs whose results are on the disk or can be made again.
-    `defer()`: the request waits until the main thread asks for it, because memory holds what the disk does not.
+    It is in one of two states. `at_once(finish)`: a thread calls `finish` and ends the process,
+    whatever the main thread is doing, which may be minutes of compiling inside C++; this is how
+    everything runs whose results are on the disk or can be made again. `defer()`: the request waits
+    until the main thread asks for it, because memory holds what the disk does not.
 
     Args:
       kept: what the message says of the work that was done.
@@ -53,7 +57,8 @@ class Stop:
         self._questions = 0
 
     def requested(self) -> bool:
-        """Whether a request to stop is waiting: of connected processes, which all ask equally often, the same answer to all.
+        """Whether a request to stop is waiting: of connected processes, which all ask equally
+        often, the same answer to all.
 
         There jax's preemption service has taken over SIGTERM, whichever process it comes to.
         """
@@ -97,11 +102,20 @@ class Stop:
         return Stopped(signal.SIGTERM if self._number is None else self._number, self._kept)
 
     def receive(self, number: int) -> None:
-        """Takes a signal, on a thread of its own; a second one changes nothing, but a second Ctrl-C ends the process unsaved."""
+        """Takes a signal, on a thread of its own.
+
+        A second one changes nothing, but a second Ctrl-C ends the process unsaved.
+        """
         if self._number is not None and number == signal.SIGINT:
-            leave("stopped without saving: the same command goes on from the last checkpoint", EXIT_CODES[number])
+            leave(
+                "stopped without saving: the same command goes on from the last checkpoint",
+                EXIT_CODES[number],
+            )
         with self._lock:
-            again, self._number = self._number is not None, number if self._number is None else self._number
+            again, self._number = (
+                self._number is not None,
+                number if self._number is None else self._number,
+            )
             if self._finish is not None and not again:
                 self._end()
 
@@ -114,26 +128,31 @@ class Stop:
 
 
 def leave(line: str, code: int) -> None:
-    """Ends the process without waiting for anybody: neither for the main thread nor for a reader that hangs.
+    """Ends the process without waiting for anybody: neither for the main thread nor for a reader
+    that hangs.
 
-    Worker processes are ended first, and what multiprocessing has in the system is given back: its helper would call it leaked.
+    Worker processes are ended first, and what multiprocessing has in the system is given back: its
+    helper would call it leaked.
     """
     for worker in multiprocessing.active_children():
         worker.kill()
     with contextlib.suppress(Exception):
         multiprocessing.util._run_finalizers(0)
     with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
-        print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)  # behind ^C or half a line of progress
+        # Behind ^C or half a line of progress.
+        print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
         sys.stdout.flush()
     os._exit(code)
 
 
 @contextlib.contextmanager
 def watching(kept: str = "nothing is lost") -> Iterator[Stop]:
-    """Handles SIGTERM, Ctrl-C and SIGHUP within a block of the main thread; what handled them before does so afterwards.
+    """Handles SIGTERM, Ctrl-C and SIGHUP within a block of the main thread; what handled them
+    before does so afterwards.
 
-    The main thread and what it starts have them blocked meanwhile: worker processes, which a terminal's Ctrl-C reaches too, leave it to
-    this one to speak. SIGHUP that is ignored stays so, as nohup wants it.
+    The main thread and what it starts have them blocked meanwhile: worker processes, which a
+    terminal's Ctrl-C reaches too, leave it to this one to speak. SIGHUP that is ignored stays so,
+    as nohup wants it.
 
     Args:
       kept: what the message says of the work that was done.
@@ -141,10 +160,15 @@ def watching(kept: str = "nothing is lost") -> Iterator[Stop]:
     stop = Stop(kept)
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(reading, True)
-    heard = {number for number in EXIT_CODES if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}
+    heard = {
+        number
+        for number in EXIT_CODES
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
 
     def watch() -> None:
-        # Python runs handlers between two of its instructions; the bytes of the wake-up descriptor come at once.
+        # Python runs handlers between two of its instructions; the bytes of the wake-up descriptor
+        # come at once.
         with open(reading, "rb", buffering=0) as signals:
             while numbers := signals.read(64):
                 for number in numbers:

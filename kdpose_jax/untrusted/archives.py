@@ -64,10 +64,16 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, largest: int) ->
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"'{info.filename}' is compressed in a way that is not read")
     if info.file_size > largest:
-        raise ValueError(f"'{info.filename}' claims {info.file_size:,} bytes, and at most {largest:,} are unpacked from this file")
+        raise ValueError(
+            f"'{info.filename}' claims {info.file_size:,} bytes, and at most {largest:,} are "
+            f"unpacked from this file"
+        )
     with archive.open(info) as member:
-        # With a number: without one, two gigabytes are unpacked before zipfile looks at what the directory says.
+        # With a number: without one, two gigabytes are unpacked before zipfile looks at what the
+        # directory says.
         content = member.read(info.file_size)
     if len(content) != info.file_size:
-        raise ValueError(f"'{info.filename}' has {len(content):,} bytes instead of {info.file_size:,}")
+        raise ValueError(
+            f"'{info.filename}' has {len(content):,} bytes instead of {info.file_size:,}"
+        )
     return content

@@ -1,4 +1,7 @@
-"""numpy's arrays inside pickles: their headers are checked before numpy sees them, which trusts what it unpickles."""
+"""numpy's arrays inside pickles.
+
+Their headers are checked before numpy sees them, which trusts what it unpickles.
+"""
 
 import collections
 import math
@@ -15,7 +18,8 @@ _NUMBERS = "biuf"
 
 
 def load_arrays(file: BinaryIO, size: int, place: str) -> Any:
-    """Loads one pickle of dictionaries, lists, plain values and numpy's arrays of numbers or objects, by numpy 1 or 2, Python 2 or 3.
+    """Loads one pickle of dictionaries, lists, plain values and numpy's arrays of numbers or
+    objects, by numpy 1 or 2, Python 2 or 3.
 
     Args:
       file: open binary file, positioned at the pickle.
@@ -33,7 +37,10 @@ def load_arrays(file: BinaryIO, size: int, place: str) -> Any:
 
 
 class _Budget:
-    """Bytes that may still be made of what a pickle holds: the same bytes can be called for again and again."""
+    """Bytes that may still be made of what a pickle holds.
+
+    The same bytes can be called for again and again.
+    """
 
     def __init__(self, size: int):
         self._left = size
@@ -107,7 +114,9 @@ def _allowed(budget: _Budget) -> dict[tuple[str, str], Any]:
         return np.frombuffer(content, of.dtype).reshape(shape, order=order)
 
     def encode(text: Any, encoding: Any) -> bytes:
-        """Stands for `_codecs.encode`, with which Python 3 stores bytes in pickles of protocol 2 and less."""
+        """Stands for `_codecs.encode`, with which Python 3 stores bytes in pickles of protocol 2
+        and less.
+        """
         if encoding != "latin1":
             raise ValueError(f"encoding {encoding!r} in a pickled array")
         budget.spend(len(text))

@@ -21,7 +21,8 @@ def load_hdf5(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, np.n
 
     Raises:
       OSError: it cannot be read.
-      ValueError: no such file, damaged, something else than numbers stored in the file itself, or larger than `bounds` allows.
+      ValueError: no such file, damaged, something else than numbers stored in the file itself, or
+        larger than `bounds` allows.
     """
     import h5py  # starts a library of its own
 
@@ -41,7 +42,12 @@ def _read(h5py: Any, file: Any, name: str, left: int) -> tuple[np.ndarray, int]:
     # Before h5py looks at what it is: a link can lead into other files.
     linked = file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD
     entry = None if linked else file[name]
-    if not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "fiu" or entry.external or entry.is_virtual:
+    if (
+        not isinstance(entry, h5py.Dataset)
+        or entry.dtype.kind not in "fiu"
+        or entry.external
+        or entry.is_virtual
+    ):
         raise ValueError(f"'{name}' is no array of numbers in the file itself")
     # A part is read as a whole, however little of it is wanted.
     size = max(entry.nbytes, math.prod(entry.chunks or ()) * entry.dtype.itemsize)

@@ -1,7 +1,9 @@
-"""MATLAB 5 files of users. scipy's reader ends the process at some damaged ones, and makes arrays of the size that a file claims.
+"""MATLAB 5 files of users. scipy's reader ends the process at some damaged ones, and makes arrays
+of the size that a file claims.
 
-The format (MathWorks, "MAT-File Format", level 5): a header of 128 bytes, then elements, each a tag (type, bytes) and its bytes padded to
-eight; short ones hold both in eight bytes. A variable is an element of type 14, compressed in one of type 15.
+The format (MathWorks, "MAT-File Format", level 5): a header of 128 bytes, then elements, each a tag
+(type, bytes) and its bytes padded to eight; short ones hold both in eight bytes. A variable is an
+element of type 14, compressed in one of type 15.
 """
 
 import math
@@ -16,7 +18,19 @@ import numpy as np
 from kdpose_jax.untrusted import bounds
 
 _MATRIX, _COMPRESSED = 14, 15
-_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8", 16: "u1"}
+_TYPES = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+    16: "u1",
+}
 _CELL, _TEXT, _NUMERIC = 1, 4, range(6, 16)
 _COMPLEX = 0x0800
 _NESTING = 2  # a cell of texts
@@ -30,11 +44,13 @@ def load_matlab(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, An
       names: of the variables.
 
     Returns:
-      Those of them that are there: arrays of numbers with MATLAB's axes, texts as strings, cells as flat lists.
+      Those of them that are there: arrays of numbers with MATLAB's axes, texts as strings, cells as
+        flat lists.
 
     Raises:
       OSError: it cannot be read.
-      ValueError: no such file, damaged, of another kind of variable, or larger than `bounds` allows, unpacked or not.
+      ValueError: no such file, damaged, of another kind of variable, or larger than `bounds`
+        allows, unpacked or not.
     """
     size = os.path.getsize(path)
     if size > bounds.MATLAB:
@@ -78,14 +94,19 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         if short:
             kind, size, start = kind & 0xFFFF, short, position + 4
         if start + size > len(content) or (short and size > 4):
-            raise ValueError(f"an element of {size:,} bytes where {len(content) - start:,} are left")
+            raise ValueError(
+                f"an element of {size:,} bytes where {len(content) - start:,} are left"
+            )
         yield kind, content[start : start + size]
         # The last element need not be padded; compressed ones never are.
         position = start + size if kind == _COMPRESSED else (start + size + 7) // 8 * 8
 
 
 def _variable(element: bytes, order: str, names: tuple[str, ...], depth: int) -> tuple[str, Any]:
-    """The name and the value of a variable, None unless it is wanted; the members of a cell are wanted and have no names."""
+    """The name and the value of a variable, None unless it is wanted.
+
+    The members of a cell are wanted and have no names.
+    """
     parts = list(_elements(element, order))
     if len(parts) < 3 or len(parts[0][1]) != 8 or parts[1][0] != 5:
         raise ValueError("a variable without its flags, size and name")
@@ -98,13 +119,26 @@ def _variable(element: bytes, order: str, names: tuple[str, ...], depth: int) ->
     if not 2 <= len(shape) <= bounds.DIMENSIONS or min(shape) < 0 or count > len(element):
         raise ValueError(f"a variable '{name}' of size {list(shape)} in {len(element):,} bytes")
     kind, content = flags & 0xFF, parts[3:]
-    if kind == _CELL and depth < _NESTING and len(content) == count and all(part == _MATRIX for part, _ in content):
+    if (
+        kind == _CELL
+        and depth < _NESTING
+        and len(content) == count
+        and all(part == _MATRIX for part, _ in content)
+    ):
         return name, [_variable(member, order, names, depth + 1)[1] for _, member in content]
     if (kind not in _NUMERIC and kind != _TEXT) or flags & _COMPLEX or len(content) != 1:
-        raise ValueError(f"a variable '{name}' of class {kind}, where numbers, texts and cells of them are read")
+        raise ValueError(
+            f"a variable '{name}' of class {kind}, where numbers, texts and cells of them are read"
+        )
     if kind == _TEXT:
-        encoding = {16: "utf-8", 17: f"utf-16-{'le' if order == '<' else 'be'}", 4: f"utf-16-{'le' if order == '<' else 'be'}"}
-        return name, content[0][1].decode(encoding[content[0][0]] if content[0][0] in encoding else "latin1")
+        encoding = {
+            16: "utf-8",
+            17: f"utf-16-{'le' if order == '<' else 'be'}",
+            4: f"utf-16-{'le' if order == '<' else 'be'}",
+        }
+        return name, content[0][1].decode(
+            encoding[content[0][0]] if content[0][0] in encoding else "latin1"
+        )
     if content[0][0] not in _TYPES:
         raise ValueError(f"numbers of type {content[0][0]} in '{name}'")
     values = np.frombuffer(content[0][1], np.dtype(_TYPES[content[0][0]]).newbyteorder(order))

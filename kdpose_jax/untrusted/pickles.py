@@ -33,7 +33,12 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
     """Resolves a global only if the caller listed it: nothing else can be called while loading."""
 
     def __init__(
-        self, file: BinaryIO, allowed: Mapping[tuple[str, str], Any], place: str, remedy: str, **options: Any
+        self,
+        file: BinaryIO,
+        allowed: Mapping[tuple[str, str], Any],
+        place: str,
+        remedy: str,
+        **options: Any,
     ):
         super().__init__(file, **options)
         self._allowed = allowed
@@ -45,7 +50,8 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise UserError(
-                f"{self._place} holds a pickled '{module}.{name}', which is no array data and could run code; "
+                f"{self._place} holds a pickled '{module}.{name}', which is no array data and "
+                f"could run code; "
                 f"it was not loaded: {self._remedy}."
             ) from None
 
@@ -72,7 +78,8 @@ def load_pickle(
       The object.
 
     Raises:
-      UserError: a global that is not listed, a pickle that asks for more than `bounds` allows, or a damaged one.
+      UserError: a global that is not listed, a pickle that asks for more than `bounds` allows, or a
+        damaged one.
     """
     with _damage(place):
         _refuse_bombs(file)
@@ -84,10 +91,12 @@ def load_pickle(
 
 
 def _refuse_bombs(file: BinaryIO) -> None:
-    """Refuses what no honest pickle of this length has, by following what each opcode takes from and puts on the stack.
+    """Refuses what no honest pickle of this length has, by following what each opcode takes from
+    and puts on the stack.
 
-    A memo index beyond the position would ask for gigabytes of memo table in nine bytes; many opcodes without arguments are many
-    objects; and a tuple of tuples of tuples is hashed by recursion, as often as it occurs.
+    A memo index beyond the position would ask for gigabytes of memo table in nine bytes; many
+    opcodes without arguments are many objects; and a tuple of tuples of tuples is hashed by
+    recursion, as often as it occurs.
     """
     start = file.tell()
     values: list[int] = []  # of every object on the stack, how many a tuple holds
@@ -141,4 +150,6 @@ def _damage(place: str) -> Iterator[None]:
         raise
     except Exception as error:
         what = " ".join(str(error).split())
-        raise UserError(f"{place} is damaged ({type(error).__name__}: {what}): copy or download it again.") from error
+        raise UserError(
+            f"{place} is damaged ({type(error).__name__}: {what}): copy or download it again."
+        ) from error

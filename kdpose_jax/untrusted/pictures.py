@@ -1,4 +1,7 @@
-"""Pictures of users, looked at before OpenCV decodes them: it takes the memory that a header, or a chunk of a PNG, claims."""
+"""Pictures of users, looked at before OpenCV decodes them.
+
+It takes the memory that a header, or a chunk of a PNG, claims.
+"""
 
 import contextlib
 import io
@@ -103,7 +106,8 @@ def _png_exif(path: str) -> bytes:
 
 
 def is_decodable(encoded: Any, size: tuple[int, int]) -> bool:
-    """Whether a JPEG, PNG or BMP file in memory is of this width and height, and no part of it claims more bytes than there are.
+    """Whether a JPEG, PNG or BMP file in memory is of this width and height, and no part of it
+    claims more bytes than there are.
 
     Args:
       encoded: bytes, or a flat array of them.
@@ -147,7 +151,9 @@ def end_of_jpeg(content: bytes) -> int | None:
 
 
 def _chunks_fit(content: memoryview) -> bool:
-    """Whether the chunks of a PNG file end within it, and none makes it an animation, whose frames have sizes of their own."""
+    """Whether the chunks of a PNG file end within it, and none makes it an animation, whose frames
+    have sizes of their own.
+    """
     position = len(_PNG)
     while position + 12 <= len(content):  # length, name, bytes, checksum
         name = bytes(content[position + 4 : position + 8])

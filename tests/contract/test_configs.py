@@ -1,4 +1,7 @@
-"""Every config in configs/, found by itself: its presets build, lock, survive JSON, and take their first steps."""
+"""Every config in configs/, found by itself.
+
+Its presets build, lock, survive JSON, and take their first steps.
+"""
 
 import dataclasses
 import inspect
@@ -56,16 +59,25 @@ def test_is_checked_locked_and_written(file, preset):
 
 @experiments
 def test_every_field_can_be_given_on_the_command_line(file, preset):
-    """ml_collections takes a field's type from its value: None or a list could not be overridden, a tuple can."""
+    """ml_collections takes a field's type from its value.
+
+    None or a list could not be overridden, a tuple can.
+    """
     allowed = (bool, int, float, str, tuple)
-    bad = {name: value for name, value in configs.flatten(get_config(file, preset).to_dict()).items() if not isinstance(value, allowed)}
+    bad = {
+        name: value
+        for name, value in configs.flatten(get_config(file, preset).to_dict()).items()
+        if not isinstance(value, allowed)
+    }
     assert not bad
 
 
 @pytest.mark.parametrize(("file", "text"), [*EXPERIMENTS, ("scjd", "mocap,files=motion")])
 def test_converter_has_the_settings(file, text):
     converter = get_config(file, text).data.converter
-    settings_given = {name: value for name, value in converter.settings.items() if value not in ("", ())}
+    settings_given = {
+        name: value for name, value in converter.settings.items() if value not in ("", ())
+    }
     assert convert.expected_files(converter.name, settings_given)
 
 
@@ -93,19 +105,46 @@ def test_parse_preset():
     assert options["frames"] == 243
     for text, message in (
         ("huge", "'huge' is not a preset of this config: use one of small, large."),
-        ("large,frame=81", "'frame=81' is not an option of preset 'large': the options are frames=243, student=S-B, rate=0.5."),
-        ("large,frames", "'frames' is not an option of preset 'large': the options are frames=243, student=S-B, rate=0.5."),
-        ("large,frames=8.1", "'frames=8.1' of preset 'large' must be a whole number: write, for example, frames=243."),
-        ("large,rate=x", "'rate=x' of preset 'large' must be a number: write, for example, rate=0.5."),
+        (
+            "large,frame=81",
+            "'frame=81' is not an option of preset 'large': the options are frames=243, "
+            "student=S-B, rate=0.5.",
+        ),
+        (
+            "large,frames",
+            "'frames' is not an option of preset 'large': the options are frames=243, "
+            "student=S-B, rate=0.5.",
+        ),
+        (
+            "large,frames=8.1",
+            "'frames=8.1' of preset 'large' must be a whole number: write, for example, "
+            "frames=243.",
+        ),
+        (
+            "large,rate=x",
+            "'rate=x' of preset 'large' must be a number: write, for example, rate=0.5.",
+        ),
     ):
         with pytest.raises(UserError) as caught:
             blocks.parse_preset(text, presets, options)
         assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("text", ["h36m,frames=242", "h36m,student=S-L", "h36m,r=4", "h36m,recipe=best", "3dhp,r=5", "3dhp,pose=annot2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "h36m,frames=242",
+        "h36m,student=S-L",
+        "h36m,r=4",
+        "h36m,recipe=best",
+        "3dhp,r=5",
+        "3dhp,pose=annot2",
+    ],
+)
 def test_values_that_a_full_size_preset_has_not_are_refused(text):
-    with pytest.raises(UserError, match=f"option .* of preset {text.split(',')[0]} is .*: use one of") as caught:
+    with pytest.raises(
+        UserError, match=f"option .* of preset {text.split(',')[0]} is .*: use one of"
+    ) as caught:
         get_config("scjd", text)
     assert "\n" not in str(caught.value)
 
@@ -122,12 +161,20 @@ def size_of(text: str, teacher: bool = False):
     }
     params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
     student = {"student": params["student"]}
-    return count_parameters(student), count_macs(method.predict, student, model_state, batch), frames
+    return (
+        count_parameters(student),
+        count_macs(method.predict, student, model_state, batch),
+        frames,
+    )
 
 
 @pytest.mark.parametrize(
     ("frames", "parameters", "gflops", "with_attention"),
-    [(243, "33.78", "277.25", "294.8"), (81, "33.70", "92.42", "94.6"), (27, "33.67", "30.81", "31.1")],
+    [
+        (243, "33.78", "277.25", "294.8"),
+        (81, "33.70", "92.42", "94.6"),
+        (27, "33.67", "30.81", "31.1"),
+    ],
 )
 def test_teacher_sizes(frames, parameters, gflops, with_attention):
     """docs/methods/lifting.md#cost, to its printed digits."""
@@ -161,18 +208,43 @@ def test_student_sizes(text, parameters, gflops, per_frame):
 
 def test_recipes_of_human36m():
     """The released recipe and the recommended one: docs/methods/scjd.md#schedule."""
-    parity, recommended = (get_config("scjd", f"h36m,recipe={name}") for name in ("parity", "recommended"))
+    parity, recommended = (
+        get_config("scjd", f"h36m,recipe={name}") for name in ("parity", "recommended")
+    )
     for config in (parity, recommended):
-        assert (config.teacher.optim.learning_rate, config.teacher.optim.weight_decay, config.teacher.train.batch) == (4e-5, 0.1, 4)
-        assert (config.teacher.optim.schedule, config.teacher.optim.decay_per_epoch) == ("epoch_decay", 0.99)
+        assert (
+            config.teacher.optim.learning_rate,
+            config.teacher.optim.weight_decay,
+            config.teacher.train.batch,
+        ) == (4e-5, 0.1, 4)
+        assert (config.teacher.optim.schedule, config.teacher.optim.decay_per_epoch) == (
+            "epoch_decay",
+            0.99,
+        )
         assert (config.student.loss.smoothness, config.student.loss.velocity) == (0.5, 2.0)
-        assert config.distill.weights.to_dict() == {"embedding": 1.0, "attention": 30.0, "temporal": 0.3}
+        assert config.distill.weights.to_dict() == {
+            "embedding": 1.0,
+            "attention": 30.0,
+            "temporal": 0.3,
+        }
     student = parity.student
-    assert (student.optim.learning_rate, student.optim.weight_decay, student.optim.warmup_epochs) == (4e-5, 0.1, 0.0)
+    assert (
+        student.optim.learning_rate,
+        student.optim.weight_decay,
+        student.optim.warmup_epochs,
+    ) == (4e-5, 0.1, 0.0)
     assert (student.train.batch, student.train.epochs, student.network.drop_path) == (4, 120.0, 0.1)
     student = recommended.student
-    assert (student.optim.learning_rate, student.optim.weight_decay, student.optim.warmup_epochs) == (2e-4, 0.05, 2.0)
-    assert (student.train.batch, student.train.ema_decay, student.input.phase_augmentation) == (16, 0.999, True)
+    assert (
+        student.optim.learning_rate,
+        student.optim.weight_decay,
+        student.optim.warmup_epochs,
+    ) == (2e-4, 0.05, 2.0)
+    assert (student.train.batch, student.train.ema_decay, student.input.phase_augmentation) == (
+        16,
+        0.999,
+        True,
+    )
     assert keyframe_grid(get_config("scjd", "h36m,r=9"), "student").has_equal_phases
     assert not keyframe_grid(get_config("scjd", "h36m,r=5"), "student").has_equal_phases
     assert get_config("scjd", "h36m,frames=27").teacher.train.batch == 37
@@ -185,11 +257,21 @@ def test_preset_of_mpi_inf_3dhp():
     See docs/methods/lifting.md#mpi-inf-3dhp-protocol.
     """
     config = get_config("scjd", "3dhp")
-    assert (config.data.frames, config.student.input.stride, config.student.input.offset) == (81, 3, -1)
+    assert (config.data.frames, config.student.input.stride, config.student.input.offset) == (
+        81,
+        3,
+        -1,
+    )
     assert ((81 - 1) // 2 - (3 - 1) // 2) % 3 == 0
-    assert config.eval.protocol == "mpi_inf_3dhp" and config.eval.settings.to_dict() == {"flip": True}
+    assert config.eval.protocol == "mpi_inf_3dhp" and config.eval.settings.to_dict() == {
+        "flip": True
+    }
     assert config.data.converter.settings.pose_source == "univ_annot3"
-    assert (config.teacher.train.batch, config.teacher.train.epochs, config.teacher.network.width) == (12, 160.0, 512)
+    assert (
+        config.teacher.train.batch,
+        config.teacher.train.epochs,
+        config.teacher.network.width,
+    ) == (12, 160.0, 512)
     assert get_config("scjd", "3dhp,pose=annot3").data.converter.settings.pose_source == "annot3"
 
 
@@ -200,10 +282,13 @@ def test_preset_of_mpi_inf_3dhp():
     ("teacher.method", "cdkd", "teacher.method is 'cdkd', which has a teacher itself"),
     ("task", "pose2d", "task is 'pose2d' and method 'scjd' has lifting"),
     ("eval.protocol", "none", "eval.protocol is 'none'"),
-    ("eval.protocol", "cost", "eval.protocol is 'cost', and kdpose_jax/evaluate/cost is no protocol"),
-    ("eval.protocol", "mpii", "eval.protocol is 'mpii', whose settings are flip, and eval.settings has flip, keyframe_offset"),
+    ("eval.protocol", "cost", "eval.protocol is 'cost', and kdpose_jax/evaluate/cost is no "
+                              "protocol"),
+    ("eval.protocol", "mpii", "eval.protocol is 'mpii', whose settings are flip, and "
+                              "eval.settings has flip, keyframe_offset"),
     ("data.reader", "none", "data.reader is 'none'"),
-    ("data.reader", "windows", "data.reader is 'windows', and kdpose_jax/data/windows is no reader"),
+    ("data.reader", "windows", "data.reader is 'windows', and kdpose_jax/data/windows is no "
+                               "reader"),
     ("student.train.evaluate_examples", -5, "student.train.evaluate_examples is -5"),
     ("teacher.optim.warmup_epochs", -1.0, "teacher.optim.warmup_epochs is -1"),
     ("student.train.batch", 0, "student.train.batch is 0"),
@@ -245,14 +330,22 @@ def test_configs_of_the_three_runs():
     config = scjd.get_config("demo")
     runs = pipeline.planned_runs(config)
     assert [run.stage for run in runs] == ["teacher", "student", "student"]
-    assert [run.method_name for run in runs] == [config.teacher.method, config.method, config.method]
+    assert [run.method_name for run in runs] == [
+        config.teacher.method,
+        config.method,
+        config.method,
+    ]
     assert runs[0].block.to_dict() == config.teacher.to_dict()
     assert runs[2].block.to_dict() == config.student.to_dict()
     _, baseline, student = (run.config for run in runs)
     assert set(baseline.distill.weights.values()) == {0.0}
     changed = configs.differences(configs.as_dict(student), configs.as_dict(baseline))
-    assert sorted(line.split(":")[0] for line in changed) == [f"distill.weights.{name}" for name in sorted(config.distill.weights)]
-    assert configs.as_dict(config) == configs.as_dict(scjd.get_config("demo")), "deriving configs changes the original"
+    assert sorted(line.split(":")[0] for line in changed) == [
+        f"distill.weights.{name}" for name in sorted(config.distill.weights)
+    ]
+    assert configs.as_dict(config) == configs.as_dict(scjd.get_config("demo")), (
+        "deriving configs changes the original"
+    )
 
 
 @runs
@@ -292,7 +385,9 @@ def test_second_step_is_not_compiled_again(file, preset, name):
 @runs
 def test_prediction(file, preset, name):
     started = first_steps(file, preset, name)
-    assert jax.tree.map(np.shape, started.prediction) == prediction_shapes(started.run.config, started.batch)
+    assert jax.tree.map(np.shape, started.prediction) == prediction_shapes(
+        started.run.config, started.batch
+    )
     for array in jax.tree.leaves(started.prediction):
         assert array.dtype == np.float32 and np.isfinite(array).all()
 
@@ -307,15 +402,24 @@ def test_teachers_stay_as_they_are(file, preset, name):
     assert "frozen" not in saved and "student" in started.states[0].params
 
 
-@pytest.mark.parametrize(("file", "preset"), [case for case in EXPERIMENTS if get_config(*case).baseline])
+@pytest.mark.parametrize(
+    ("file", "preset"), [case for case in EXPERIMENTS if get_config(*case).baseline]
+)
 def test_without_weights_it_is_the_task(file, preset):
-    """The baseline needs no teacher, and its loss is the task's part of the student's, from the same parameters."""
+    """The baseline needs no teacher, and its loss is the task's part of the student's, from the
+    same parameters.
+    """
     baseline, student = (first_steps(file, preset, name) for name in ("baseline", "student"))
     assert baseline.method.teachers == () and baseline.frozen == {}
     assert set(baseline.states[0].params) == {"student"} <= set(student.states[0].params)
-    # Regression to the teacher's poses, the default of the baselines, is the one lesson without adapters.
+    # Regression to the teacher's poses, the default of the baselines, is the one lesson without
+    # adapters.
     assert (set(student.states[0].params) == {"student"}) == (file == "baselines")
-    jax.tree.map(np.testing.assert_array_equal, baseline.states[0].params["student"], student.states[0].params["student"])
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        baseline.states[0].params["student"],
+        student.states[0].params["student"],
+    )
     loss, task = baseline.metrics[0]["loss"], student.metrics[0]["task"]
     np.testing.assert_allclose(loss[0] / loss[1], task[0] / task[1], rtol=1e-6)
     assert student.metrics[0]["loss"][0] > 1.01 * task[0], "the distillation terms weigh nothing"

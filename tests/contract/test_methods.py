@@ -1,4 +1,6 @@
-"""Every folder of kdpose_jax/methods with a method.py, found by itself, keeps the contract of methods/api.py."""
+"""Every folder of kdpose_jax/methods with a method.py, found by itself, keeps the contract of
+methods/api.py.
+"""
 
 import dataclasses
 import functools
@@ -32,7 +34,9 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 @functools.cache
 def run_with(name):
-    """The first run of any experiment that trains with a method, with its distillation where it has any: its key in `RUNS`."""
+    """The first run of any experiment that trains with a method, with its distillation where it has
+    any: its key in `RUNS`.
+    """
     for wanted in ("student", "teacher", "baseline"):
         for file, preset, run in (parameter.values for parameter in RUNS):
             if run == wanted and run_of(file, preset, run).config.method == name:
@@ -63,8 +67,16 @@ def test_some_methods_are_found():
 @every_method
 def test_module(name):
     """A builder, what its batches hold, and one line that says what the method is."""
-    package, module = (importlib.import_module(f"kdpose_jax.methods.{name}{part}") for part in ("", ".method"))
-    assert callable(module.build) and callable(module.reads) and module.TASKS and module.__doc__ and package.__doc__
+    package, module = (
+        importlib.import_module(f"kdpose_jax.methods.{name}{part}") for part in ("", ".method")
+    )
+    assert (
+        callable(module.build)
+        and callable(module.reads)
+        and module.TASKS
+        and module.__doc__
+        and package.__doc__
+    )
 
 
 @every_method
@@ -75,9 +87,14 @@ def test_record(name, started):
         method.loss = None
     assert all(isinstance(teacher, Teacher) for teacher in method.teachers)
     assert all(isinstance(note, str) and note.endswith(".") for note in method.notes)
-    paths = [jax.tree_util.keystr(where, simple=True, separator="/") for where, _ in jax.tree.leaves_with_path(started.states[0].params)]
+    paths = [
+        jax.tree_util.keystr(where, simple=True, separator="/")
+        for where, _ in jax.tree.leaves_with_path(started.states[0].params)
+    ]
     for group in method.groups:
-        assert isinstance(group, Group) and any(re.search(group.pattern, path) for path in paths), group.pattern
+        assert isinstance(group, Group) and any(re.search(group.pattern, path) for path in paths), (
+            group.pattern
+        )
 
 
 @every_method
@@ -85,22 +102,35 @@ def test_variables(name, started):
     """Parameters are float32 and have a `student`; init is a function of the key alone."""
     params = started.states[0].params
     assert "student" in params
-    assert {leaf.dtype for leaf in jax.tree.leaves((params, started.frozen))} == {np.dtype(np.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, started.frozen))} == {
+        np.dtype(np.float32)
+    }
     init = jax.jit(started.method.init)
-    first, again, other = (init(jax.random.key(seed), started.batch) for seed in (started.run.config.seed, started.run.config.seed, 7))
+    first, again, other = (
+        init(jax.random.key(seed), started.batch)
+        for seed in (started.run.config.seed, started.run.config.seed, 7)
+    )
     jax.tree.map(np.testing.assert_array_equal, first, again)
     jax.tree.map(np.testing.assert_array_equal, first[0], params)
-    changed = [np.any(one != two) for one, two in zip(jax.tree.leaves(first[0]), jax.tree.leaves(other[0]), strict=True)]
+    changed = [
+        np.any(one != two)
+        for one, two in zip(jax.tree.leaves(first[0]), jax.tree.leaves(other[0]), strict=True)
+    ]
     assert any(changed)
 
 
 @every_method
 def test_loss_is_pure_and_counts(name, started):
-    """Called twice it gives the same; another key gives another loss only through randomness; metrics are (sum, count)."""
+    """Called twice it gives the same.
+
+    Another key gives another loss only through randomness; metrics are (sum, count).
+    """
     loss = compiled_loss(name)
     value, (metrics, model_state) = loss(*arguments(started))
     again, _ = loss(*arguments(started))
-    assert value.shape == () and value.dtype == jnp.float32 and np.isfinite(value) and value == again
+    assert (
+        value.shape == () and value.dtype == jnp.float32 and np.isfinite(value) and value == again
+    )
     assert jax.tree.structure(model_state) == jax.tree.structure(started.states[0].model_state)
     examples = len(jax.tree.leaves(started.batch)[0])
     for total, count in metrics.values():
@@ -110,9 +140,11 @@ def test_loss_is_pure_and_counts(name, started):
 
 @every_method
 def test_loss_is_a_mean_over_examples(name):
-    """Without stochastic depth, the loss and every metric of a batch are the means of those of its examples.
+    """Without stochastic depth, the loss and every metric of a batch are the means of those of its
+    examples.
 
-    Where examples meet in batch statistics, a batch taken twice has the statistics, and so the means, of the batch.
+    Where examples meet in batch statistics, a batch taken twice has the statistics, and so the
+    means, of the batch.
     """
     run = run_of(*run_with(name))
     config = shrink(run.config, {"drop_path": 0.0})
@@ -125,10 +157,13 @@ def test_loss_is_a_mean_over_examples(name):
         twice = jax.tree.map(lambda array: jnp.concatenate([array, array]), batch)
         again, (doubled, _) = loss(params, model_state, frozen, twice, key, step)
         np.testing.assert_allclose(again, value, rtol=1e-5)
-        # A small term is as exact as the loss that it is added to; CDKD's alignment is 250 times a difference of logarithms.
+        # A small term is as exact as the loss that it is added to; CDKD's alignment is 250 times a
+        # difference of logarithms.
         for entry, (total, count) in metrics.items():
             mean = doubled[entry][0] / doubled[entry][1]
-            np.testing.assert_allclose(mean, total / count, rtol=1e-4, atol=1e-5 * max(1.0, value), err_msg=entry)
+            np.testing.assert_allclose(
+                mean, total / count, rtol=1e-4, atol=1e-5 * max(1.0, value), err_msg=entry
+            )
         other = jax.tree.map(lambda array: jnp.concatenate([array, array[:1]]), batch)
         assert abs(loss(params, model_state, frozen, other, key, step)[0] - value) > 1e-4 * value
         return
@@ -139,8 +174,12 @@ def test_loss_is_a_mean_over_examples(name):
     np.testing.assert_allclose(value, np.mean([own for own, _ in alone]), rtol=1e-5)
     for entry, (total, count) in metrics.items():
         means = [own[entry][0] / own[entry][1] for _, (own, _) in alone]
-        np.testing.assert_allclose(total / count, np.mean(means), rtol=1e-4, atol=1e-6, err_msg=entry)
-    assert np.ptp([own for own, _ in alone]) > 1e-4 * value, "the examples are alike: the test shows nothing"
+        np.testing.assert_allclose(
+            total / count, np.mean(means), rtol=1e-4, atol=1e-6, err_msg=entry
+        )
+    assert np.ptp([own for own, _ in alone]) > 1e-4 * value, (
+        "the examples are alike: the test shows nothing"
+    )
 
 
 @every_method
@@ -149,12 +188,16 @@ def test_no_gradient_reaches_a_teacher(name, started):
         assert started.frozen == {}
         return
     params, model_state, frozen, *rest = arguments(started)
-    gradient = jax.jit(jax.grad(lambda frozen: started.method.loss(params, model_state, frozen, *rest)[0]))(frozen)
+    gradient = jax.jit(
+        jax.grad(lambda frozen: started.method.loss(params, model_state, frozen, *rest)[0])
+    )(frozen)
     assert jax.tree.leaves(gradient)
     assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(gradient))
     noisy = jax.tree.map(lambda leaf: leaf * 1.1 + 0.01, frozen)
     loss = compiled_loss(name)
-    assert loss(*arguments(started))[0] != loss(params, model_state, noisy, *rest)[0], "the teacher is not used at all"
+    assert loss(*arguments(started))[0] != loss(params, model_state, noisy, *rest)[0], (
+        "the teacher is not used at all"
+    )
 
 
 @every_method
@@ -163,7 +206,11 @@ def test_prediction_is_the_students_alone(name, started):
     last = started.states[2]
     params = {"student": last.evaluated_params["student"]}
     predict = jax.jit(started.method.predict)
-    jax.tree.map(np.testing.assert_array_equal, predict(params, last.model_state, started.batch), started.prediction)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        predict(params, last.model_state, started.batch),
+        started.prediction,
+    )
 
 
 @every_method
@@ -173,8 +220,13 @@ def test_terms_add_up_to_the_loss(name, started):
         assert len(started.run.config.distill.weights) == 0 or not started.method.teachers
         return
     terms = jax.jit(started.method.terms)(*arguments(started))
-    assert set(terms) == {"task", *(name for name, weight in started.run.config.distill.weights.items() if weight)}
-    np.testing.assert_allclose(sum(terms.values()), compiled_loss(name)(*arguments(started))[0], rtol=1e-6)
+    assert set(terms) == {
+        "task",
+        *(name for name, weight in started.run.config.distill.weights.items() if weight),
+    }
+    np.testing.assert_allclose(
+        sum(terms.values()), compiled_loss(name)(*arguments(started))[0], rtol=1e-6
+    )
 
 
 @every_method
@@ -184,13 +236,21 @@ def test_prediction_with_flip_does_not_tell_left_from_right(name, started):
     params = {"student": last.evaluated_params["student"]}
     flipped = jax.jit(started.method.predict_with_flip)(params, last.model_state, started.batch)
     assert jax.tree.map(np.shape, flipped) == jax.tree.map(np.shape, started.prediction)
-    differs = [np.any(one != two) for one, two in zip(jax.tree.leaves(flipped), jax.tree.leaves(started.prediction), strict=True)]
+    differs = [
+        np.any(one != two)
+        for one, two in zip(
+            jax.tree.leaves(flipped), jax.tree.leaves(started.prediction), strict=True
+        )
+    ]
     assert any(differs)
 
 
 @every_method
 def test_average_follows_the_parameters(name, started):
-    """The average after two steps, by the formula of train/step.py; without one the parameters are evaluated."""
+    """The average after two steps, by the formula of train/step.py.
+
+    Without one the parameters are evaluated.
+    """
     decay = started.run.block.train.ema_decay
     states = started.states
     if decay == 0:
@@ -200,8 +260,16 @@ def test_average_follows_the_parameters(name, started):
     jax.tree.map(np.testing.assert_array_equal, states[0].ema, mean)
     for taken in (1, 2):
         share = min(decay, taken / (taken + 10))
-        mean = jax.tree.map(lambda old, new, share=share: share * old + (1 - share) * new, mean, states[taken].params)
-        jax.tree.map(lambda ours, wanted: np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-7), states[taken].ema, mean)
+        mean = jax.tree.map(
+            lambda old, new, share=share: share * old + (1 - share) * new,
+            mean,
+            states[taken].params,
+        )
+        jax.tree.map(
+            lambda ours, wanted: np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-7),
+            states[taken].ema,
+            mean,
+        )
     assert states[2].evaluated_params is states[2].ema
 
 
@@ -212,6 +280,8 @@ def test_metrics_are_sums():
 
 def test_shrinking_leaves_the_weights():
     file, preset, _ = run_with("scjd")
-    run = pipeline.planned_runs(shrink(importlib.import_module(f"configs.{file}").get_config(preset)))[-1]
+    run = pipeline.planned_runs(
+        shrink(importlib.import_module(f"configs.{file}").get_config(preset))
+    )[-1]
     assert run.config.teacher.network.width == 2 * run.config.student.network.width == 16
     assert run.config.distill.weights.embedding > 0

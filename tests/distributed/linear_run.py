@@ -1,4 +1,7 @@
-"""One process of a pod that fits a line: `python linear_run.py FOLDER`. Prints what it saw as one line of JSON."""
+"""One process of a pod that fits a line.
+
+`python linear_run.py FOLDER`. Prints what it saw as one line of JSON.
+"""
 
 import json
 import os
@@ -31,7 +34,10 @@ class Line:
 
     def __init__(self):
         generator = np.random.default_rng(0)
-        self.x, self.y = generator.normal(size=(EXAMPLES, 3)).astype(np.float32), generator.normal(size=EXAMPLES).astype(np.float32)
+        self.x, self.y = (
+            generator.normal(size=(EXAMPLES, 3)).astype(np.float32),
+            generator.normal(size=EXAMPLES).astype(np.float32),
+        )
         self.read = []
 
     def __len__(self):
@@ -52,12 +58,24 @@ def method():
     def predict(params, model_state, batch):
         return batch["x"] @ params["student"]
 
-    return Method(init=lambda key, batch: ({"student": jnp.zeros(3)}, {}, {}), loss=loss, predict=predict, predict_with_flip=predict)
+    return Method(
+        init=lambda key, batch: ({"student": jnp.zeros(3)}, {}, {}),
+        loss=loss,
+        predict=predict,
+        predict_with_flip=predict,
+    )
 
 
 def open_checkpoints(folder):
     """Checkpoints of the run."""
-    return Checkpoints(folder, keep_latest=2, keep_best=0, best_metric="error", best_is_lowest=True, asynchronous=True)
+    return Checkpoints(
+        folder,
+        keep_latest=2,
+        keep_best=0,
+        best_metric="error",
+        best_is_lowest=True,
+        asynchronous=True,
+    )
 
 
 class SignalledStop(preemption.Stop):
@@ -77,9 +95,18 @@ class SignalledStop(preemption.Stop):
 
 def new_state(mesh):
     """The state at step 0 and the optimiser."""
-    optimizer, batch = optax.sgd(RATE), to_global(Line().gather(np.arange(BATCH // jax.process_count())), sharding.over_batch(mesh))
+    optimizer, batch = (
+        optax.sgd(RATE),
+        to_global(
+            Line().gather(np.arange(BATCH // jax.process_count())), sharding.over_batch(mesh)
+        ),
+    )
     key = jax.jit(lambda: jax.random.key(SEED), out_shardings=sharding.replicated(mesh))()
-    return state.create(method(), optimizer, batch, key, with_ema=False, mesh=mesh, fsdp=False), optimizer, key
+    return (
+        state.create(method(), optimizer, batch, key, with_ema=False, mesh=mesh, fsdp=False),
+        optimizer,
+        key,
+    )
 
 
 def main(folder):
@@ -99,16 +126,39 @@ def main(folder):
 
     def predictions(current):
         return runner.predict_all(
-            jax.jit(method().predict), current.params, {}, tested, batch=BATCH, sharding=sharding.over_batch(mesh)
-        )  # fmt: skip
+            jax.jit(method().predict),
+            current.params,
+            {},
+            tested,
+            batch=BATCH,
+            sharding=sharding.over_batch(mesh),
+        )
 
-    checkpoints, interrupted = open_checkpoints(folder / "checkpoints"), open_checkpoints(folder / "interrupted")
+    checkpoints, interrupted = (
+        open_checkpoints(folder / "checkpoints"),
+        open_checkpoints(folder / "interrupted"),
+    )
     log = MetricsLog(str(folder), first_step=0, writes=number == 0)
-    batches = TrainBatches(trained, seed=SEED, batch=BATCH, first_step=0, sharding=sharding.over_batch(mesh), patience=60.0)
+    batches = TrainBatches(
+        trained,
+        seed=SEED,
+        batch=BATCH,
+        first_step=0,
+        sharding=sharding.over_batch(mesh),
+        patience=60.0,
+    )
     stopped = None
     try:
-        step = build_step(method(), optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current))
-        plan = loop.Plan(steps=STEPS, steps_per_epoch=EXAMPLES / BATCH, log_every=1, save_every=0, evaluate_every=0)
+        step = build_step(
+            method(), optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current)
+        )
+        plan = loop.Plan(
+            steps=STEPS,
+            steps_per_epoch=EXAMPLES / BATCH,
+            log_every=1,
+            save_every=0,
+            evaluate_every=0,
+        )
         loop.Training(
             current,
             [],
@@ -136,11 +186,16 @@ def main(folder):
     interrupted.close()
     log.close()
     seen = {
-        "stopped": stopped, "step": step, "order": order, "read": trained.read, "tested": tested.read, "obeys": stop.requested(),
+        "stopped": stopped,
+        "step": step,
+        "order": order,
+        "read": trained.read,
+        "tested": tested.read,
+        "obeys": stop.requested(),
         "predicted": predictions(state.TrainState(**restored)).tolist(),
         "all_say": [processes.all_processes_say(True), processes.all_processes_say(number == 0)],
         "first_says": processes.first_process_says(number == 0),
-    }  # fmt: skip
+    }
     print(json.dumps(seen))
 
 

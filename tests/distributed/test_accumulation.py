@@ -1,4 +1,6 @@
-"""A batch in parts takes the step of the whole batch, against closed forms in numpy, on eight devices."""
+"""A batch in parts takes the step of the whole batch, against closed forms in numpy, on eight
+devices.
+"""
 
 import functools
 import re
@@ -20,7 +22,10 @@ DEVICES, EXAMPLES, WIDTH, RATE, MOMENTUM, DECAY = 8, 32, 3, 0.1, 0.9, 0.5
 
 
 def least_squares(*, noise):
-    """Mean squared error of x w + noise; its state counts calls and keeps the mean of x that it saw last, as batch norm's would."""
+    """Mean squared error of x w + noise.
+
+    Its state counts calls and keeps the mean of x that it saw last, as batch norm's would.
+    """
 
     def loss(params, model_state, frozen, batch, key, step):
         drawn = noise * jax.random.normal(key)
@@ -29,7 +34,11 @@ def least_squares(*, noise):
         return error.mean(), (as_metrics({"loss": error}), seen)
 
     def init(key, batch):
-        return {"student": jnp.zeros(WIDTH)}, {"calls": jnp.zeros(()), "mean": jnp.zeros(WIDTH), "noise": jnp.zeros(())}, {}
+        return (
+            {"student": jnp.zeros(WIDTH)},
+            {"calls": jnp.zeros(()), "mean": jnp.zeros(WIDTH), "noise": jnp.zeros(())},
+            {},
+        )
 
     def predict(params, model_state, batch):
         return batch["x"] @ params["student"]
@@ -39,7 +48,10 @@ def least_squares(*, noise):
 
 def batch_of(step):
     generator = np.random.default_rng(step)
-    return {"x": generator.normal(size=(EXAMPLES, WIDTH)).astype(np.float32), "y": generator.normal(size=EXAMPLES).astype(np.float32)}
+    return {
+        "x": generator.normal(size=(EXAMPLES, WIDTH)).astype(np.float32),
+        "y": generator.normal(size=EXAMPLES).astype(np.float32),
+    }
 
 
 @functools.cache
@@ -48,12 +60,18 @@ def compiled(parts, noise):
     rate = lambda step: RATE / (1 + jnp.asarray(step, jnp.float32))  # noqa: E731
     method, optimizer = least_squares(noise=noise), optax.sgd(rate, momentum=MOMENTUM)
     layout = state.layout(new_state(method, optimizer))
-    return method, optimizer, build_step(method, optimizer, ema_decay=DECAY, accumulate=parts, layout=layout)
+    return (
+        method,
+        optimizer,
+        build_step(method, optimizer, ema_decay=DECAY, accumulate=parts, layout=layout),
+    )
 
 
 def new_state(method, optimizer):
     """At step 0."""
-    return state.create(method, optimizer, on_devices(0), key(), with_ema=True, mesh=mesh_of(DEVICES), fsdp=False)
+    return state.create(
+        method, optimizer, on_devices(0), key(), with_ema=True, mesh=mesh_of(DEVICES), fsdp=False
+    )
 
 
 def on_devices(step):
@@ -111,7 +129,10 @@ def test_state_and_noise_go_by_parts():
     """Batch statistics see one part after another, and every part draws for itself."""
     current, _ = take_steps(4, 1, noise=1.0)
     assert float(current.model_state["calls"]) == 4
-    np.testing.assert_allclose(current.model_state["mean"], batch_of(0)["x"][3::4].mean(0), rtol=1e-5)  # of the last part
+    # Of the last part.
+    np.testing.assert_allclose(
+        current.model_state["mean"], batch_of(0)["x"][3::4].mean(0), rtol=1e-5
+    )
     of_step = jax.random.fold_in(jax.random.key(4), 0)
     drawn = [float(jax.random.normal(part)) for part in jax.random.split(of_step, 4)]
     np.testing.assert_allclose(float(current.model_state["noise"]), drawn[-1], rtol=1e-6)
@@ -122,11 +143,18 @@ def test_resumed_run_is_the_same_to_the_bit():
     whole, _ = take_steps(4, 4, noise=1.0)
     half, _ = take_steps(4, 2, noise=1.0)
     resumed, _ = take_steps(4, 2, noise=1.0, current=half)
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, whole), jax.tree.map(np.asarray, resumed))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.tree.map(np.asarray, whole),
+        jax.tree.map(np.asarray, resumed),
+    )
 
 
 def test_no_example_moves_to_another_device():
-    """The only thing that devices tell each other are sums; a part has its share of every device's examples."""
+    """The only thing that devices tell each other are sums.
+
+    A part has its share of every device's examples.
+    """
     method, optimizer, step = compiled(4, 0.0)
     program = step.lower(new_state(method, optimizer), {}, on_devices(0), key()).compile().as_text()
     assert "all-reduce" in program
@@ -136,7 +164,11 @@ def test_no_example_moves_to_another_device():
 def test_batch_that_cannot_be_cut_is_refused():
     mesh = mesh_of(DEVICES)
     sharding.check_batch("student.train.batch", 32, 4, mesh)
-    with pytest.raises(UserError, match="^student.train.batch is 16, and 8 devices share it in 4 parts: use a multiple of 32.$"):
+    with pytest.raises(
+        UserError,
+        match="^student.train.batch is 16, and 8 devices share it in 4 parts: use a multiple of "
+        "32.$",
+    ):
         sharding.check_batch("student.train.batch", 16, 4, mesh)
     with pytest.raises(UserError, match="^student.train.accumulate is 0: use at least 1.$"):
         sharding.check_batch("student.train.batch", 16, 0, mesh)

@@ -10,7 +10,9 @@ from data_prep import convert
 def records(tmp_path_factory) -> str:
     """A tiny generated data set."""
     out = str(tmp_path_factory.mktemp("data") / "records")
-    convert.prepare("synthetic", out, train_subjects=1, test_subjects=1, takes=1, frames=60, workers=1)
+    convert.prepare(
+        "synthetic", out, train_subjects=1, test_subjects=1, takes=1, frames=60, workers=1
+    )
     return out
 
 
@@ -18,6 +20,13 @@ def records(tmp_path_factory) -> str:
 def finished(records, tmp_path_factory):
     """The work directory of an undisturbed tiny run."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    arguments = ("--config", "configs/scjd.py", f"--config.data.records={records}", "--workdir", str(workdir), *TINY)
+    arguments = (
+        "--config",
+        "configs/scjd.py",
+        f"--config.data.records={records}",
+        "--workdir",
+        str(workdir),
+        *TINY,
+    )
     assert launch_main(*arguments) == 0
     return workdir, arguments

@@ -34,8 +34,14 @@ def refusal(capsys, *arguments: str) -> str:
     ("arguments", "said"),
     [
         ((*CONFIG, "--config.student.network.widht=3"), "widht"),
-        ((*CONFIG, "--config.student.network.width=wide"), "width is 'wide', and this field takes a whole number"),
-        ((*CONFIG, "--config.student.network.width=1.5"), "width is '1.5', and this field takes a whole number"),
+        (
+            (*CONFIG, "--config.student.network.width=wide"),
+            "width is 'wide', and this field takes a whole number",
+        ),
+        (
+            (*CONFIG, "--config.student.network.width=1.5"),
+            "width is '1.5', and this field takes a whole number",
+        ),
         ((*CONFIG, "lr=3"), "'lr=3' is not a flag"),
         (("--config", "configs/scjd.py:h63m"), "'h63m' is not a preset"),
         (("--config", "configs/scjd.py:h36m,r=4"), "r of preset h36m"),
@@ -64,13 +70,28 @@ def refusal(capsys, *arguments: str) -> str:
         ((*CONFIG, "--config.distill.attention.kind=l1"), "'l1'"),
         ((*CONFIG, "--config.platform=tpu"), "platform is 'tpu'"),
         ((*CONFIG, "--config.platform=Cpu"), "platform is 'Cpu': use one of cpu, gpu, tpu"),
-        ((*CONFIG, "--config.teacher.train.epochs=0"), "teacher.train.epochs is 0.0: it must be greater than 0."),
-        ((*CONFIG, "--config.teacher.optim.learning_rate=-1"), "teacher.optim.learning_rate is -1.0: it must be at least 0."),
-        ((*CONFIG, "--config.student.optim.weight_decay=nan"), "--config.student.optim.weight_decay is nan"),
+        (
+            (*CONFIG, "--config.teacher.train.epochs=0"),
+            "teacher.train.epochs is 0.0: it must be greater than 0.",
+        ),
+        (
+            (*CONFIG, "--config.teacher.optim.learning_rate=-1"),
+            "teacher.optim.learning_rate is -1.0: it must be at least 0.",
+        ),
+        (
+            (*CONFIG, "--config.student.optim.weight_decay=nan"),
+            "--config.student.optim.weight_decay is nan",
+        ),
         ((*CONFIG, "--config.student.network.peak=3"), "its fields are compute, depth"),
         ((*CONFIG, *CONFIG), "--config stands twice"),
-        ((*CONFIG, "--config.data.converter.settings.seed=-1"), "--config.data.converter.settings.seed is '-1'"),
-        (("--config", "configs/scjd.py:h36m", "--config.data.source=/nowhere"), "error: --config.data.source '/nowhere' is not a folder"),
+        (
+            (*CONFIG, "--config.data.converter.settings.seed=-1"),
+            "--config.data.converter.settings.seed is '-1'",
+        ),
+        (
+            ("--config", "configs/scjd.py:h36m", "--config.data.source=/nowhere"),
+            "error: --config.data.source '/nowhere' is not a folder",
+        ),
     ],
 )
 def test_command_line(capsys, tmp_path, arguments, said):
@@ -79,22 +100,42 @@ def test_command_line(capsys, tmp_path, arguments, said):
 
 
 def test_missing_files_are_listed_with_the_remedy(capsys, tmp_path):
-    message = refusal(capsys, "--config", "configs/scjd.py:h36m", "--workdir", str(tmp_path / "run"))
+    message = refusal(
+        capsys, "--config", "configs/scjd.py:h36m", "--workdir", str(tmp_path / "run")
+    )
     assert "data_2d_<name>_cpn_ft_h36m_dbb.npz" in message and "--config.data.source=DIR" in message
     message = refusal(
-        capsys, "--config", "configs/scjd.py:h36m", f"--config.data.source={tmp_path}", "--workdir", str(tmp_path / "run")
+        capsys,
+        "--config",
+        "configs/scjd.py:h36m",
+        f"--config.data.source={tmp_path}",
+        "--workdir",
+        str(tmp_path / "run"),
     )
     assert "data_3d_" in message
-    message = refusal(capsys, *CONFIG, f"--config.data.records={tmp_path / 'none'}", "--workdir", str(tmp_path / "run"))
+    message = refusal(
+        capsys,
+        *CONFIG,
+        f"--config.data.records={tmp_path / 'none'}",
+        "--workdir",
+        str(tmp_path / "run"),
+    )
     assert "none" in message
-    assert not (tmp_path / "run" / "config.json").exists()  # so that the corrected command is not taken for another run
+    # So that the corrected command is not taken for another run.
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_stride_that_does_not_divide_is_allowed_with_a_warning(capsys, tmp_path):
-    arguments = (*CONFIG, f"--config.data.records={tmp_path / 'none'}", "--workdir", str(tmp_path / "run"))
+    arguments = (
+        *CONFIG,
+        f"--config.data.records={tmp_path / 'none'}",
+        "--workdir",
+        str(tmp_path / "run"),
+    )
     arguments += ("--config.data.frames=243",)
     launch_main(*arguments, "--config.student.input.stride=5")
-    expected = "49 keyframes 2 to 242, and the centre frame 121 is not one of them, and phase augmentation is off."
+    expected = "49 keyframes 2 to 242, and the centre frame 121 is not one of them, and phase "
+    expected += "augmentation is off."
     assert expected in capsys.readouterr().out
     launch_main(*arguments, "--config.student.input.stride=9")
     assert "warning" not in capsys.readouterr().out
@@ -131,7 +172,10 @@ def other_version(folder):
         (cut_off, ("train.tfrecord-00000", ", record ")),
         (other_version, ("schema version 99",)),
         (lambda folder: (folder / "metadata.json").unlink(), ("metadata.json",)),
-        (lambda folder: sorted(folder.glob("train.tfrecord-*"))[0].unlink(), ("train.tfrecord-00000",)),
+        (
+            lambda folder: sorted(folder.glob("train.tfrecord-*"))[0].unlink(),
+            ("train.tfrecord-00000",),
+        ),
     ],
 )
 def test_damaged_records(records, tmp_path, change, said):
@@ -142,7 +186,14 @@ def test_damaged_records(records, tmp_path, change, said):
 
 def test_damaged_records_through_launch(capsys, records, tmp_path):
     folder = damaged(records, tmp_path, flip_a_bit)
-    message = refusal(capsys, *CONFIG, f"--config.data.records={folder}", *TINY, "--workdir", str(tmp_path / "run"))
+    message = refusal(
+        capsys,
+        *CONFIG,
+        f"--config.data.records={folder}",
+        *TINY,
+        "--workdir",
+        str(tmp_path / "run"),
+    )
     assert ", record " in message
 
 
@@ -151,10 +202,20 @@ def test_checkpoint_of_another_network_or_method(capsys, finished):
     before = sorted(str(path) for path in (workdir / "student").rglob("*"))
     tiny = arguments[: arguments.index("--workdir")] + arguments[arguments.index("--workdir") + 2 :]
     student = ("--mode", "eval", "--checkpoint", str(workdir / "student"))
-    assert "student.network.width 8" in refusal(capsys, *student, *tiny, "--config.student.network.width=16")
+    assert "student.network.width 8" in refusal(
+        capsys, *student, *tiny, "--config.student.network.width=16"
+    )
     assert "method scjd" in refusal(capsys, *student, *tiny, "--config.method=supervised")
-    assert "There is no folder" in refusal(capsys, "--mode", "eval", "--checkpoint", str(workdir / "absent"))
-    message = refusal(capsys, *tiny, f"--config.teacher.checkpoint={workdir / 'student'}", "--workdir", str(workdir / "new"))
+    assert "There is no folder" in refusal(
+        capsys, "--mode", "eval", "--checkpoint", str(workdir / "absent")
+    )
+    message = refusal(
+        capsys,
+        *tiny,
+        f"--config.teacher.checkpoint={workdir / 'student'}",
+        "--workdir",
+        str(workdir / "new"),
+    )
     assert "method 'scjd'" in message
     assert sorted(str(path) for path in (workdir / "student").rglob("*")) == before
 
@@ -162,22 +223,50 @@ def test_checkpoint_of_another_network_or_method(capsys, finished):
 def test_teacher_that_does_not_fit(capsys, finished, tmp_path):
     workdir, arguments = finished
     tiny = arguments[: arguments.index("--workdir")] + ("--workdir", str(tmp_path / "run"))
-    message = refusal(capsys, *tiny, *TINY, f"--config.teacher.checkpoint={workdir / 'teacher'}", "--config.data.frames=27")
+    message = refusal(
+        capsys,
+        *tiny,
+        *TINY,
+        f"--config.teacher.checkpoint={workdir / 'teacher'}",
+        "--config.data.frames=27",
+    )
     assert "frames 9" in message and "data.frames is 27" in message
     for name, state, said in (
         ("frames", mixste_state(frames=5, joints=17), "frames 5"),
         ("joints", mixste_state(frames=9, joints=16), "joints 16"),
     ):
         torch.save(state, tmp_path / f"{name}.bin")
-        assert said in refusal(capsys, *tiny, *TINY, f"--config.teacher.checkpoint={tmp_path / name}.bin")
+        assert said in refusal(
+            capsys, *tiny, *TINY, f"--config.teacher.checkpoint={tmp_path / name}.bin"
+        )
 
 
 def test_pytorch_teacher_is_evaluated_and_taught_from(capsys, records, tmp_path):
     weights = tmp_path / "mixste.bin"
-    torch.save({"model_pos": {f"module.{name}": value for name, value in mixste_state(frames=9, joints=17).items()}}, weights)
+    torch.save(
+        {
+            "model_pos": {
+                f"module.{name}": value for name, value in mixste_state(frames=9, joints=17).items()
+            }
+        },
+        weights,
+    )
     arguments = (*CONFIG, f"--config.data.records={records}", *TINY)
-    assert launch_main(*arguments, "--mode", "eval", "--checkpoint", str(weights), "--workdir", str(tmp_path / "eval")) == 0
-    scored = json.loads((tmp_path / "eval" / "eval" / "results.json").read_text())["networks"]["mixste.bin"]
+    assert (
+        launch_main(
+            *arguments,
+            "--mode",
+            "eval",
+            "--checkpoint",
+            str(weights),
+            "--workdir",
+            str(tmp_path / "eval"),
+        )
+        == 0
+    )
+    scored = json.loads((tmp_path / "eval" / "eval" / "results.json").read_text())["networks"][
+        "mixste.bin"
+    ]
     student = (*arguments, f"--config.teacher.checkpoint={weights}", "--config.baseline=False")
     student += ("--config.distill.flip_averaged_targets=True",)
     assert launch_main(*student, "--workdir", str(tmp_path / "run")) == 0
@@ -187,20 +276,41 @@ def test_pytorch_teacher_is_evaluated_and_taught_from(capsys, records, tmp_path)
 
 
 def test_nan_stops_with_its_step_and_keeps_the_checkpoint(capsys, records, tmp_path):
-    arguments = (*CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
-    message = refusal(capsys, *arguments, "--config.teacher.optim.learning_rate=1e38", "--config.teacher.optim.clip_norm=0.0")
+    arguments = (
+        *CONFIG,
+        f"--config.data.records={records}",
+        *TINY,
+        "--workdir",
+        str(tmp_path / "run"),
+    )
+    message = refusal(
+        capsys,
+        *arguments,
+        "--config.teacher.optim.learning_rate=1e38",
+        "--config.teacher.optim.clip_norm=0.0",
+    )
     assert "is not finite at step" in message
 
 
 def test_folder_that_cannot_be_made(capsys, records, tmp_path):
     (tmp_path / "file").write_text("")
     arguments = (*CONFIG, f"--config.data.records={records}", *TINY)
-    assert "'" + str(tmp_path / "file") in refusal(capsys, *arguments, "--workdir", str(tmp_path / "file" / "run"))
-    assert "a storage that is not known here" in refusal(capsys, *arguments, "--workdir", "s3://bucket/run")
+    assert "'" + str(tmp_path / "file") in refusal(
+        capsys, *arguments, "--workdir", str(tmp_path / "file" / "run")
+    )
+    assert "a storage that is not known here" in refusal(
+        capsys, *arguments, "--workdir", "s3://bucket/run"
+    )
 
 
 def test_second_run_in_the_same_folder(capsys, records, tmp_path):
-    arguments = (*CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
+    arguments = (
+        *CONFIG,
+        f"--config.data.records={records}",
+        *TINY,
+        "--workdir",
+        str(tmp_path / "run"),
+    )
     with held(tmp_path / "run", print):
         assert f"is in use by process {os.getpid()} on " in refusal(capsys, *arguments)
     assert not (tmp_path / "run").exists()
@@ -211,7 +321,9 @@ def test_other_data_in_the_same_folder(capsys, finished, tmp_path):
 
     workdir, arguments = finished
     other = str(tmp_path / "other")
-    convert.prepare("synthetic", other, train_subjects=1, test_subjects=1, takes=1, frames=60, seed=1, workers=1)
+    convert.prepare(
+        "synthetic", other, train_subjects=1, test_subjects=1, takes=1, frames=60, seed=1, workers=1
+    )
     (workdir / "results.json").rename(tmp_path / "results.json")  # as if the run had not ended
     try:
         assert "other data" in refusal(capsys, *arguments, f"--config.data.records={other}")
@@ -226,7 +338,14 @@ def test_full_disk(capsys, records, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(configs, "write_atomically", full)
-    message = refusal(capsys, *CONFIG, f"--config.data.records={records}", *TINY, "--workdir", str(tmp_path / "run"))
+    message = refusal(
+        capsys,
+        *CONFIG,
+        f"--config.data.records={records}",
+        *TINY,
+        "--workdir",
+        str(tmp_path / "run"),
+    )
     assert "disk is full" in message
 
 
@@ -234,7 +353,9 @@ def test_what_orbax_logs_of_a_failure_has_no_traceback():
     try:
         raise ValueError("the disk is full")
     except ValueError:
-        record = logging.LogRecord("absl", logging.ERROR, "file", 1, "Save failed.", (), sys.exc_info())
+        record = logging.LogRecord(
+            "absl", logging.ERROR, "file", 1, "Save failed.", (), sys.exc_info()
+        )
     assert "Traceback" in logging.Formatter().format(copy.copy(record))
     assert program.without_traceback(record)
     assert logging.Formatter().format(record) == "Save failed."

@@ -1,4 +1,7 @@
-"""Runs and records in a bucket: the real clients, against a service on this machine that makes mistakes (tests/bucket.py)."""
+"""Runs and records in a bucket.
+
+The real clients, against a service on this machine that makes mistakes (tests/bucket.py).
+"""
 
 import json
 import os
@@ -26,7 +29,10 @@ from kdpose_jax.errors import UserError
 def service(tmp_path_factory):
     """The service, to which every bucket path leads while this module's tests run."""
     folder = tmp_path_factory.mktemp("account")
-    with pytest.MonkeyPatch.context() as patch, bucket_service(folder, seed=1, slow_seconds=0.05) as (service, environment):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        bucket_service(folder, seed=1, slow_seconds=0.05) as (service, environment),
+    ):
         for name, value in environment.items():
             patch.setenv(name, value)
         yield service
@@ -55,13 +61,16 @@ def test_converter_writes_the_same_bytes_into_a_bucket(faulty, tmp_path):
     convert.prepare("synthetic", str(tmp_path / "disk"), **settings)
     faulty.make("written")
     assert convert.prepare("synthetic", "gs://written/records", **settings).seconds > 0
-    assert convert.prepare("synthetic", "gs://written/records", **settings).seconds == 0  # it is whole, and left alone
+    # It is whole, and left alone.
+    assert convert.prepare("synthetic", "gs://written/records", **settings).seconds == 0
     found = faulty.save("written", tmp_path / "bucket") / "records"
     expected = {path.name: path.read_bytes() for path in (tmp_path / "disk").iterdir()}
     assert {path.name: path.read_bytes() for path in found.iterdir()} == expected
 
 
-def test_run_of_a_disk_goes_on_in_a_bucket_through_faults(finished, records, faulty, tmp_path, capsys):
+def test_run_of_a_disk_goes_on_in_a_bucket_through_faults(
+    finished, records, faulty, tmp_path, capsys
+):
     whole, _ = finished
     copy = tmp_path / "copy"
     for name in ("teacher", "student"):
@@ -70,13 +79,24 @@ def test_run_of_a_disk_goes_on_in_a_bucket_through_faults(finished, records, fau
     shutil.rmtree(copy / "run" / "student" / "checkpoints" / "17")  # as if killed after step 15
     shutil.copytree(records, copy / "records")
     faulty.load("resumed", copy)
-    arguments = ("--config", "configs/scjd.py", "--config.baseline=False", "--config.data.records=gs://resumed/records", *TINY)
+    arguments = (
+        "--config",
+        "configs/scjd.py",
+        "--config.baseline=False",
+        "--config.data.records=gs://resumed/records",
+        *TINY,
+    )
     assert launch_main(*arguments, "--workdir", "gs://resumed/run") == 0
     assert "student  goes on from step 15 of 17" in capsys.readouterr().out
     found = faulty.save("resumed", tmp_path / "after") / "run"
-    for expected, parameters in zip(final_params(whole / "student"), final_params(found / "student"), strict=True):
+    for expected, parameters in zip(
+        final_params(whole / "student"), final_params(found / "student"), strict=True
+    ):
         jax.tree.map(np.testing.assert_array_equal, expected, parameters)
-    lines = [list(map(json.loads, (run / "student" / "metrics.jsonl").read_text().splitlines())) for run in (whole, found)]
+    lines = [
+        list(map(json.loads, (run / "student" / "metrics.jsonl").read_text().splitlines()))
+        for run in (whole, found)
+    ]
     assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
     assert [line.get("loss") for line in lines[0]] == [line.get("loss") for line in lines[1]]
     scores = [json.loads((run / "results.json").read_text())["networks"] for run in (whole, found)]
@@ -91,7 +111,8 @@ import sys
 import jax.numpy as jnp
 from kdpose_jax.checkpoint.manager import Checkpoints
 
-run = Checkpoints("gs://killed/run", keep_latest=2, keep_best=0, best_metric="x", best_is_lowest=True, asynchronous=True)
+options = {"best_metric": "x", "best_is_lowest": True, "asynchronous": True}
+run = Checkpoints("gs://killed/run", keep_latest=2, keep_best=0, **options)
 for step in range(1, 100):
     run.save(step, {"weights": jnp.full((64,), step, jnp.float32)}, {"step": step}, None)
     run.wait()
@@ -99,15 +120,24 @@ for step in range(1, 100):
 
 
 def test_killed_while_it_saves(service):
-    """At whatever request a process dies: the steps that count are whole, and the next process goes on from them."""
+    """At whatever request a process dies.
+
+    The steps that count are whole, and the next process goes on from them.
+    """
     service.make("killed")
-    process = subprocess.Popen([sys.executable, "-c", SAVES], cwd=REPOSITORY, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"})
+    process = subprocess.Popen(
+        [sys.executable, "-c", SAVES],
+        cwd=REPOSITORY,
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
+    )
     service.kill_after(process.pid, 75)  # in the third or fourth save
     assert process.wait(timeout=300) < 0
     names = service.names("killed")
     stored = {int(name.split("/")[1]) for name in names if name.split("/")[1].isdigit()}
     marked = {step for step in stored if f"run/{step}/commit_success.txt" in names}
-    options = dict(keep_latest=2, keep_best=0, best_metric="x", best_is_lowest=True, asynchronous=False)
+    options = dict(
+        keep_latest=2, keep_best=0, best_metric="x", best_is_lowest=True, asynchronous=False
+    )
     run = Checkpoints("gs://killed/run", **options)
     assert run.latest_step() == max(marked)
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -118,7 +148,9 @@ def test_killed_while_it_saves(service):
         np.testing.assert_array_equal(state["weights"], np.full(64, step, np.float32))
     following = max(stored) + 1
     for step in range(max(marked) + 1, following + 1):
-        assert run.save(step, {"weights": jax.numpy.full(64, step, jax.numpy.float32)}, {"step": step}, None)
+        assert run.save(
+            step, {"weights": jax.numpy.full(64, step, jax.numpy.float32)}, {"step": step}, None
+        )
     run.close()
     assert Checkpoints("gs://killed/run", **options).latest_step() == following
 
@@ -156,5 +188,7 @@ def test_rights_that_end_while_it_reads(service, records, without):
     metadata = schema.read_metadata("gs://lost", schema.SEQUENCES)
     assert len(list(read_records("gs://lost", "test", metadata))) == 24
     without("storage.objects.get")
-    with pytest.raises(UserError, match="'gs://lost' could not be reached .*403.*: check the bucket"):
+    with pytest.raises(
+        UserError, match="'gs://lost' could not be reached .*403.*: check the bucket"
+    ):
         list(read_records("gs://lost", "train", metadata))

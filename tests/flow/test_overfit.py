@@ -20,12 +20,25 @@ STEPS = 120
 
 @pytest.mark.usefixtures("quick_compiles")
 def test_student_learns_its_pictures_by_heart(tmp_path):
-    """From the records through the demo's own loss and optimiser to scores in evaluation mode, with the averaged statistics."""
-    convert.prepare("people", str(tmp_path / "records"), train_pictures=PERSONS, test_pictures=1, picture_size=160, workers=1)
+    """From the records through the demo's own loss and optimiser to scores in evaluation mode, with
+    the averaged statistics.
+    """
+    convert.prepare(
+        "people",
+        str(tmp_path / "records"),
+        train_pictures=PERSONS,
+        test_pictures=1,
+        picture_size=160,
+        workers=1,
+    )
     data = persons.read(tmp_path / "records", "train")
     views = {"image": 32}
     batch = persons.open_evaluation(data, views=views).gather(np.arange(PERSONS))
-    (run,) = (run for run in pipeline.planned_runs(shrink(get_config("cdkd", "demo"))) if run.name == "baseline")
+    (run,) = (
+        run
+        for run in pipeline.planned_runs(shrink(get_config("cdkd", "demo")))
+        if run.name == "baseline"
+    )
     run.config.student.train.batch, run.config.student.train.epochs = PERSONS, float(STEPS)
     run.config.student.optim.learning_rate = 1e-2
     built = build(run, PERSONS)
@@ -33,10 +46,17 @@ def test_student_learns_its_pictures_by_heart(tmp_path):
     place = NamedSharding(mesh_of(1), PartitionSpec())
     batch, key = jax.device_put((batch, jax.random.key(0)), place)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
-        current = state.create(method, optimizer, batch, key, with_ema=False, mesh=mesh_of(1), fsdp=False)
-        predict = jax.jit(method.predict).lower(current.params, current.model_state, batch).compile()
-        step = build_step(method, optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current))
-        jax.config.update("jax_disable_most_optimizations", False)  # so many steps are worth the compiler's time
+        current = state.create(
+            method, optimizer, batch, key, with_ema=False, mesh=mesh_of(1), fsdp=False
+        )
+        predict = (
+            jax.jit(method.predict).lower(current.params, current.model_state, batch).compile()
+        )
+        step = build_step(
+            method, optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current)
+        )
+        # So many steps are worth the compiler's time.
+        jax.config.update("jax_disable_most_optimizations", False)
         for _ in range(STEPS):
             current, _ = step(current, {}, batch, key)
     found = predict(current.params, current.model_state, batch)

@@ -1,4 +1,7 @@
-"""A whole run: what it leaves, that it is done when it is done, and that a killed one ends up the same."""
+"""A whole run.
+
+What it leaves, that it is done when it is done, and that a killed one ends up the same.
+"""
 
 import json
 import os
@@ -30,10 +33,13 @@ def test_everything_is_left_behind(finished):
     for name in NETWORKS:
         scores = results["networks"][name]["scores"]
         for flip in ("plain", "flip"):
-            # 24 test sequences of 60 frames: 7 windows of 9 in `compat`, every frame once in `exact`.
+            # 24 test sequences of 60 frames: 7 windows of 9 in `compat`, every frame once in
+            # `exact`.
             assert scores[flip]["compat"]["frames"] == 24 * 7 * 9
             assert scores[flip]["exact"]["frames"] == 24 * 60
-        lines = [json.loads(line) for line in (workdir / name / "metrics.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (workdir / name / "metrics.jsonl").read_text().splitlines()
+        ]
         steps = [line["step"] for line in lines if "loss" in line]
         assert steps == sorted(set(steps)) and "data_wait_seconds" in lines[0]
         assert any((workdir / name / "tensorboard").iterdir())
@@ -67,7 +73,8 @@ def test_killed_and_stopped_run_ends_with_the_same_parameters(finished, tmp_path
     killed = tmp_path / "killed"
     arguments = [word if word != str(whole) else str(killed) for word in arguments]
     command = [sys.executable, "launch.py", *arguments]
-    # Killed in the teacher, told to stop in the student: a checkpoint is there, and the run is in the middle of things.
+    # Killed in the teacher, told to stop in the student: a checkpoint is there, and the run is in
+    # the middle of things.
     disturbances = (("teacher", signal.SIGKILL, -signal.SIGKILL), ("student", signal.SIGTERM, 75))
     for run, number, code in disturbances:
         process = subprocess.Popen(
@@ -82,22 +89,36 @@ def test_killed_and_stopped_run_ends_with_the_same_parameters(finished, tmp_path
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
         assert process.returncode == code, said
-    assert said.endswith("stopped by SIGTERM, nothing is lost: run the same command again to go on\n")
+    assert said.endswith(
+        "stopped by SIGTERM, nothing is lost: run the same command again to go on\n"
+    )
     # Told to stop behind its last step, the student has nothing that is not in its last checkpoint.
-    assert (killed / "student" / "interrupted").exists() or (killed / "student" / "checkpoints" / "17").exists()
-    deletion = killed / "teacher" / "checkpoints" / "deleted" / "5"  # as a kill between the last save and the end leaves it
+    assert (killed / "student" / "interrupted").exists() or (
+        killed / "student" / "checkpoints" / "17"
+    ).exists()
+    # As a kill between the last save and the end leaves it.
+    deletion = killed / "teacher" / "checkpoints" / "deleted" / "5"
     deletion.mkdir(parents=True)
     assert launch_main(*arguments) == 0
     assert not deletion.parent.exists() and not (killed / "student" / "interrupted").exists()
     for run in NETWORKS:
-        for expected, found in zip(final_params(whole / run), final_params(killed / run), strict=True):
+        for expected, found in zip(
+            final_params(whole / run), final_params(killed / run), strict=True
+        ):
             jax.tree.map(np.testing.assert_array_equal, expected, found)
         expected, found = (
-            [line for line in map(json.loads, (folder / run / "metrics.jsonl").read_text().splitlines())]
+            [
+                line
+                for line in map(
+                    json.loads, (folder / run / "metrics.jsonl").read_text().splitlines()
+                )
+            ]
             for folder in (whole, killed)
         )
         assert [line["step"] for line in expected] == [line["step"] for line in found]
-        assert [line["loss"] for line in expected if "loss" in line] == [line["loss"] for line in found if "loss" in line]
+        assert [line["loss"] for line in expected if "loss" in line] == [
+            line["loss"] for line in found if "loss" in line
+        ]
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -107,7 +128,9 @@ def test_evaluation_repeats_on_any_number_of_devices(finished, devices):
     arguments = ("--mode", "eval", "--checkpoint", str(workdir / "student"), "--workdir", str(home))
     assert launch_main(*arguments, devices=devices) == 0
     expected = json.loads((workdir / "results.json").read_text())["networks"]["student"]["scores"]
-    found = json.loads((home / "eval" / "results.json").read_text())["networks"]["student"]["scores"]
+    found = json.loads((home / "eval" / "results.json").read_text())["networks"]["student"][
+        "scores"
+    ]
     expected, found = configs.flatten(expected), configs.flatten(found)
     assert set(expected) == set(found)
     for name, value in expected.items():

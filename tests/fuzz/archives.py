@@ -57,17 +57,25 @@ def npz(folder: pathlib.Path) -> Reader:
     seeds = []
     detected, metadata = _detected()
     for save in (np.savez, np.savez_compressed):
-        for arrays in ({"positions_3d": _motion()}, {"positions_2d": detected, "metadata": metadata}):
+        for arrays in (
+            {"positions_3d": _motion()},
+            {"positions_2d": detected, "metadata": metadata},
+        ):
             content = io.BytesIO()
             save(content, **arrays)
             seeds.append(content.getvalue())
     return Reader(
-        on_file(folder / "data_3d_set.npz", read), seeds, (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", *PICKLE_WORDS)
+        on_file(folder / "data_3d_set.npz", read),
+        seeds,
+        (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", *PICKLE_WORDS),
     )
 
 
 def npz_pickle(folder: pathlib.Path) -> Reader:
-    """The pickles alone, in an npz file that is whole: the first byte says which entry the rest is."""
+    """The pickles alone, in an npz file that is whole.
+
+    The first byte says which entry the rest is.
+    """
     from numpy.lib import format as npy_format
 
     from data_prep import takes
@@ -80,14 +88,23 @@ def npz_pickle(folder: pathlib.Path) -> Reader:
 
     def read(content: bytes) -> None:
         kind, pickled = content[:1], content[1:]
-        entries = {b"m": {"positions_2d": detected, "metadata": pickled}, b"d": {"positions_2d": pickled, "metadata": metadata}}
+        entries = {
+            b"m": {"positions_2d": detected, "metadata": pickled},
+            b"d": {"positions_2d": pickled, "metadata": metadata},
+        }
         with zipfile.ZipFile(path, "w") as archive:
-            for name, value in (entries[kind] if kind in entries else {"positions_3d": pickled}).items():
+            for name, value in (
+                entries[kind] if kind in entries else {"positions_3d": pickled}
+            ).items():
                 archive.writestr(f"{name}.npy", header.getvalue() + value)
         (takes.read_detections if kind in entries else takes.read_positions)(str(path))
 
     values = {b"p": _motion(), b"d": _detected()[0], b"m": _detected()[1]}
-    seeds = [kind + pickle.dumps(np.array(value, object), protocol) for kind, value in values.items() for protocol in (0, 2, 4, 5)]
+    seeds = [
+        kind + pickle.dumps(np.array(value, object), protocol)
+        for kind, value in values.items()
+        for protocol in (0, 2, 4, 5)
+    ]
     seeds += [kind + pickle.dumps(value, 2) for kind, value in values.items()]
     return Reader(read, seeds, PICKLE_WORDS)
 
@@ -126,12 +143,26 @@ def mat(folder: pathlib.Path) -> Reader:
 
 
 def _torch_states() -> list[Any]:
-    """Checkpoints with few bytes; the names are those of MixSTE, so that reading goes beyond the file."""
+    """Checkpoints with few bytes.
+
+    The names are those of MixSTE, so that reading goes beyond the file.
+    """
     import torch
 
     return [
-        {"model_pos": {"Spatial_patch_to_embedding.weight": torch.ones(2, 2), "Temporal_pos_embed": torch.ones(1, 3, 2)}},
-        {"state_dict": {"module.conv1.weight": torch.ones(2, 3, 1, 1, dtype=torch.float16), "epoch": torch.tensor(3)}, "epoch": 1},
+        {
+            "model_pos": {
+                "Spatial_patch_to_embedding.weight": torch.ones(2, 2),
+                "Temporal_pos_embed": torch.ones(1, 3, 2),
+            }
+        },
+        {
+            "state_dict": {
+                "module.conv1.weight": torch.ones(2, 3, 1, 1, dtype=torch.float16),
+                "epoch": torch.tensor(3),
+            },
+            "epoch": 1,
+        },
     ]
 
 
@@ -156,7 +187,10 @@ def torch_legacy(folder: pathlib.Path) -> Reader:
     from kdpose_jax.pytorch import importing
 
     seeds = []
-    for state in [*_torch_states(), {"net": {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2).bfloat16()}, "lr": 0.1}]:
+    for state in [
+        *_torch_states(),
+        {"net": {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2).bfloat16()}, "lr": 0.1},
+    ]:
         content = io.BytesIO()
         torch.save(state, content, _use_new_zipfile_serialization=False)
         seeds.append(content.getvalue())
@@ -179,11 +213,28 @@ def safetensors(folder: pathlib.Path) -> Reader:
         return struct.pack("<Q", len(encoded)) + encoded + bytes(size)
 
     seeds = []
-    for names, kind, width in ((("Spatial_pos_embed", "Temporal_pos_embed"), "F32", 4), (("a.transition1.0.0.weight", "b"), "BF16", 2)):
+    for names, kind, width in (
+        (("Spatial_pos_embed", "Temporal_pos_embed"), "F32", 4),
+        (("a.transition1.0.0.weight", "b"), "BF16", 2),
+    ):
         places = [[0, 6 * width], [6 * width, 12 * width]]
         entries = [{"dtype": kind, "shape": [1, 2, 3], "data_offsets": place} for place in places]
-        seeds.append(file({"__metadata__": {"format": "pt"}, **dict(zip(names, entries, strict=True))}, 12 * width))
-    words = (b'"data_offsets":[', b'"shape":[', b'"dtype":"F16"', b'"dtype":"BOOL"', b'"__metadata__"', b"\xff\xff\xff\xff", b"-1", b"1e9")
+        seeds.append(
+            file(
+                {"__metadata__": {"format": "pt"}, **dict(zip(names, entries, strict=True))},
+                12 * width,
+            )
+        )
+    words = (
+        b'"data_offsets":[',
+        b'"shape":[',
+        b'"dtype":"F16"',
+        b'"dtype":"BOOL"',
+        b'"__metadata__"',
+        b"\xff\xff\xff\xff",
+        b"-1",
+        b"1e9",
+    )
     return Reader(on_file(folder / "weights", _import_everything(importing)), seeds, words)
 
 
@@ -218,11 +269,20 @@ def torch_pickle(folder: pathlib.Path) -> Reader:
     seeds = []
     for state in [
         *_torch_states(),
-        {"model": {"a": torch.nn.Parameter(torch.ones(2, 2))}, "rng": np.random.RandomState(0).get_state()[2:]},
+        {
+            "model": {"a": torch.nn.Parameter(torch.ones(2, 2))},
+            "rng": np.random.RandomState(0).get_state()[2:],
+        },
     ]:
         content = io.BytesIO()
         torch.save(state, content)
         with zipfile.ZipFile(content) as archive:
             seeds.append(archive.read("archive/data.pkl"))
-    words = (b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"X\x07\x00\x00\x00storageq", b"Q", *PICKLE_WORDS)
+    words = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"ctorch\nFloatStorage\n",
+        b"X\x07\x00\x00\x00storageq",
+        b"Q",
+        *PICKLE_WORDS,
+    )
     return Reader(read, seeds, words)

@@ -80,7 +80,11 @@ def coco_annotations(folder: pathlib.Path) -> Reader:
 def coco_evaluation(folder: pathlib.Path) -> Reader:
     from kdpose_jax.evaluate.metrics import coco_ap
 
-    return Reader(on_file(folder / "test_annotations.json", coco_ap.read_annotations), as_json([_coco()]), is_json=True)
+    return Reader(
+        on_file(folder / "test_annotations.json", coco_ap.read_annotations),
+        as_json([_coco()]),
+        is_json=True,
+    )
 
 
 def detections(folder: pathlib.Path) -> Reader:
@@ -109,10 +113,26 @@ def detections(folder: pathlib.Path) -> Reader:
 def cameras(folder: pathlib.Path) -> Reader:
     from data_prep import cameras
 
-    lens = {"res_w": 100, "res_h": 90, "focal_length": [9.0, 9.0], "center": [5.0, 4.0], "radial_distortion": [0.1, 0.0, 0.0]}
+    lens = {
+        "res_w": 100,
+        "res_h": 90,
+        "focal_length": [9.0, 9.0],
+        "center": [5.0, 4.0],
+        "radial_distortion": [0.1, 0.0, 0.0],
+    }
     quaternion = {**lens, "orientation": [1.0, 0.0, 0.0, 0.0], "translation": [1.0, 2.0, 3.0]}
-    matrix = {"w": 9, "h": 9, "f": [9, 9], "c": [4, 4], "p": [0, 0], "R": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "t": [0, 1, 2]}
-    seeds = as_json([{"note": "x", "S1": [quaternion]}, {"S1/1": matrix, "S1/2": {**matrix, "T": [1, 2, 3]}}])
+    matrix = {
+        "w": 9,
+        "h": 9,
+        "f": [9, 9],
+        "c": [4, 4],
+        "p": [0, 0],
+        "R": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        "t": [0, 1, 2],
+    }
+    seeds = as_json(
+        [{"note": "x", "S1": [quaternion]}, {"S1/1": matrix, "S1/2": {**matrix, "T": [1, 2, 3]}}]
+    )
     return Reader(on_file(folder / "cameras.json", cameras.read_cameras), seeds, is_json=True)
 
 
@@ -133,12 +153,21 @@ def joint_map(folder: pathlib.Path) -> Reader:
 
     with open(skeletons.SHIPPED, encoding="utf-8") as file:
         entry = json.load(file)["cmu_bvh"] | {"metres": 0.01}
-    moved = entry | {"up": "z", "joints": entry["joints"] | {"head": {"joint": "Head", "offset": [0, 1, 2.5]}}}
-    return Reader(on_file(folder / "map.json", read), as_json([{"note": "x", "a": entry}, {"a": moved}]), is_json=True)
+    moved = entry | {
+        "up": "z",
+        "joints": entry["joints"] | {"head": {"joint": "Head", "offset": [0, 1, 2.5]}},
+    }
+    return Reader(
+        on_file(folder / "map.json", read),
+        as_json([{"note": "x", "a": entry}, {"a": moved}]),
+        is_json=True,
+    )
 
 
 def converter_json(folder: pathlib.Path) -> Reader:
-    """The three small files by which converters know a set's subjects, and an output folder that they have begun."""
+    """The three small files by which converters know a set's subjects, and an output folder that
+    they have begun.
+    """
     from data_prep import human36m, records
     from data_prep.people import generate
     from kdpose_jax.errors import UserError
@@ -160,7 +189,11 @@ def converter_json(folder: pathlib.Path) -> Reader:
             except UserError:
                 pass
 
-    seeds = [{"test_subjects": ["S1"]}, {"subjects": {"S1": {"split": "test"}}}, {"kind": "k", "settings": configs, "finished": True}]
+    seeds = [
+        {"test_subjects": ["S1"]},
+        {"subjects": {"S1": {"split": "test"}}},
+        {"kind": "k", "settings": configs, "finished": True},
+    ]
     return Reader(read, as_json(seeds), is_json=True)
 
 
@@ -180,8 +213,12 @@ def metadata(folder: pathlib.Path) -> Reader:
         "sources": {"a": "00"},
         "left_out": ["x"],
     }
-    splits = {name: {"records": 1, "frames": 1, "shards": {"shard": 1}} for name in ("train", "test")}
-    reach = {name: {"scale_factor": 0.25, "rotation_factor": 30.0, "half_body": False} for name in splits}
+    splits = {
+        name: {"records": 1, "frames": 1, "shards": {"shard": 1}} for name in ("train", "test")
+    }
+    reach = {
+        name: {"scale_factor": 0.25, "rotation_factor": 30.0, "half_body": False} for name in splits
+    }
     seeds = [
         {
             **shared,
@@ -217,12 +254,18 @@ def use_metadata(metadata: dict[str, Any]) -> None:
     assert SKELETONS[metadata["skeleton"]].num_joints
     configs.data_identity(metadata)
     bool(metadata["generated"]), ", ".join(metadata["left_out"]), str(metadata["keypoints"])
-    assert all(label + frames >= 0 for runs in metadata.get("activities", {}).values() for label, frames in runs)
+    assert all(
+        label + frames >= 0
+        for runs in metadata.get("activities", {}).values()
+        for label, frames in runs
+    )
     for name, split in metadata["splits"].items():
         f"{split['records']:,}", sum(count + 1 for count in split["shards"].values())
         if metadata["kind"] == schema.PERSONS.name:
             reach = metadata["settings"]["reach"][name]
-            Reach(reach["scale_factor"], reach["rotation_factor"], reach["half_body"]).covers(Reach(0.1, 1.0, True))
+            Reach(reach["scale_factor"], reach["rotation_factor"], reach["half_body"]).covers(
+                Reach(0.1, 1.0, True)
+            )
         else:
             f"{split['frames']:,}"
 
@@ -249,7 +292,15 @@ def config_json(folder: pathlib.Path) -> Reader:
         configs.holds_other_data(epath.Path(folder), metadata)
 
     whole = configs.as_dict(config)
-    seeds = [metadata, {"seed": 0, "name": whole["name"], "data": {**whole["data"], "train_split": "x"}, "baseline": True}]
+    seeds = [
+        metadata,
+        {
+            "seed": 0,
+            "name": whole["name"],
+            "data": {**whole["data"], "train_split": "x"},
+            "baseline": True,
+        },
+    ]
     return Reader(read, as_json(seeds), is_json=True)
 
 
@@ -266,18 +317,37 @@ def results_json(folder: pathlib.Path) -> Reader:
 
     def read(content: bytes) -> None:
         path.write_bytes(content)
-        for use in (results.read_results, results.read_metrics, lambda path: logs._lines_until(epath.Path(path), 3)):
+        for use in (
+            results.read_results,
+            results.read_metrics,
+            lambda path: logs._lines_until(epath.Path(path), 3),
+        ):
             try:
                 use(path)
             except UserError:
                 pass
 
-    seeds = as_json([{"schema_version": 1, "fingerprint": {}, "networks": {"student": {"scores": {"mpjpe": 1.0}}}}])
-    return Reader(read, [*seeds, b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n{"step": 2, "sco'], is_json=True)
+    seeds = as_json(
+        [
+            {
+                "schema_version": 1,
+                "fingerprint": {},
+                "networks": {"student": {"scores": {"mpjpe": 1.0}}},
+            }
+        ]
+    )
+    return Reader(
+        read,
+        [*seeds, b'{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n{"step": 2, "sco'],
+        is_json=True,
+    )
 
 
 def checkpoint_json(folder: pathlib.Path) -> Reader:
-    """The JSON files of a step: its meta, as a run, a teacher and the best step are found by it, and its scores."""
+    """The JSON files of a step.
+
+    Its meta, as a run, a teacher and the best step are found by it, and its scores.
+    """
     from configs import scjd
     from kdpose_jax.checkpoint import loading, stored
     from kdpose_jax.errors import UserError
@@ -291,7 +361,10 @@ def checkpoint_json(folder: pathlib.Path) -> Reader:
         meta, _, metrics = content.partition(b"\n")
         (step / stored.META / "metadata").write_bytes(meta)
         (step / stored.METRICS / stored.METRICS).write_bytes(metrics)
-        for use in (lambda: weights.stored_config(str(step)), lambda: loading._best_step(step.parent, [3])):
+        for use in (
+            lambda: weights.stored_config(str(step)),
+            lambda: loading._best_step(step.parent, [3]),
+        ):
             try:
                 use()
             except UserError:
@@ -299,7 +372,15 @@ def checkpoint_json(folder: pathlib.Path) -> Reader:
 
     config = configs.as_dict(scjd.get_config())
     kept = {key: config[key] for key in ("task", "method")}
-    kept |= {"teacher": {"method": "supervised", "pretrained": ""}, "student": {"pretrained": ""}, "data": {"reader": "sequences"}}
+    kept |= {
+        "teacher": {"method": "supervised", "pretrained": ""},
+        "student": {"pretrained": ""},
+        "data": {"reader": "sequences"},
+    }
     kept |= {"eval": {"protocol": "h36m"}, "gradient_report": {}}
     meta = {"run": {"config": kept, "teachers": {}}, "ranking": {"metric": "mpjpe", "lowest": True}}
-    return Reader(read, [json.dumps(meta).encode() + b"\n" + json.dumps({"mpjpe": 3.5}).encode()], is_json=True)
+    return Reader(
+        read,
+        [json.dumps(meta).encode() + b"\n" + json.dumps({"mpjpe": 3.5}).encode()],
+        is_json=True,
+    )

@@ -32,8 +32,20 @@ def bvh_file(folder: pathlib.Path) -> Reader:
 
     maps = skeletons.read_maps(skeletons.SHIPPED)
     text, _ = bvh(seed=0, frames=FRAMES, fps=60, unit=0.0564444)
-    words = (b"ROOT a", b"JOINT a\n{", b"End Site\n{", b"OFFSET 0 0 0", b"CHANNELS 1 Xrotation", b"MOTION", b"Frames: 1", b"Frame Time: 1")
-    read = on_file(folder / "a.bvh", lambda path: convert.read_job(convert.Job(path, "", 0.0, 0.0, "", maps, False)))
+    words = (
+        b"ROOT a",
+        b"JOINT a\n{",
+        b"End Site\n{",
+        b"OFFSET 0 0 0",
+        b"CHANNELS 1 Xrotation",
+        b"MOTION",
+        b"Frames: 1",
+        b"Frame Time: 1",
+    )
+    read = on_file(
+        folder / "a.bvh",
+        lambda path: convert.read_job(convert.Job(path, "", 0.0, 0.0, "", maps, False)),
+    )
     return Reader(read, [text.encode()], (*words, *NUMBERS))
 
 
@@ -71,7 +83,11 @@ def acclaim(folder: pathlib.Path) -> Reader:
         b"\n3\n",
         b"\n-1\n",
     )
-    return Reader(on_both, [(skeleton + text).encode()], (*words, *NUMBERS, *(name.encode() for name in ASF_TREE)))
+    return Reader(
+        on_both,
+        [(skeleton + text).encode()],
+        (*words, *NUMBERS, *(name.encode() for name in ASF_TREE)),
+    )
 
 
 def mpi_matlab5(folder: pathlib.Path) -> Reader:
@@ -86,10 +102,23 @@ def mpi_matlab5(folder: pathlib.Path) -> Reader:
     seeds = []
     for compressed in (False, True):
         file = io.BytesIO()
-        scipy.io.savemat(file, {**cells, "cameras": np.arange(14, dtype=np.uint8)}, do_compression=compressed)
+        scipy.io.savemat(
+            file, {**cells, "cameras": np.arange(14, dtype=np.uint8)}, do_compression=compressed
+        )
         seeds.append(file.getvalue())
-    words = (b"annot2", b"univ_annot3", b"cameras", b"\x0e\x00\x00\x00", b"\x0f\x00\x00\x00", b"\x01\x00\x00\x00", b"\x06\x00\x00\x00")
-    read = on_file(folder / "S1" / "Seq1" / "annot.mat", lambda path: list(mpi_inf_3dhp._official_training(path, "univ_annot3", [])))
+    words = (
+        b"annot2",
+        b"univ_annot3",
+        b"cameras",
+        b"\x0e\x00\x00\x00",
+        b"\x0f\x00\x00\x00",
+        b"\x01\x00\x00\x00",
+        b"\x06\x00\x00\x00",
+    )
+    read = on_file(
+        folder / "S1" / "Seq1" / "annot.mat",
+        lambda path: list(mpi_inf_3dhp._official_training(path, "univ_annot3", [])),
+    )
     return Reader(read, seeds, words)
 
 
@@ -103,12 +132,27 @@ def mpi_hdf5(folder: pathlib.Path) -> Reader:
         content = io.BytesIO()
         with h5py.File(content, "w", userblock_size=512) as file:
             for name, axes in (("annot2", 2), ("univ_annot3", 3)):
-                file.create_dataset(name, data=np.full((2, 1, 17, axes), 100.0, np.float32), **options)
+                file.create_dataset(
+                    name, data=np.full((2, 1, 17, axes), 100.0, np.float32), **options
+                )
             for name in ("valid_frame", "activity_annotation"):
                 file[name] = np.ones((2, 1))
         seeds.append(content.getvalue())
-    words = (b"annot2", b"univ_annot3", b"TREE", b"HEAP", b"SNOD", b"OHDR", b"\x89HDF\r\n\x1a\n", b"\xff" * 8, b"\x01" + bytes(7))
-    read = on_file(folder / "TS1" / "annot_data.mat", lambda path: mpi_inf_3dhp._official_test(path, "univ_annot3"))
+    words = (
+        b"annot2",
+        b"univ_annot3",
+        b"TREE",
+        b"HEAP",
+        b"SNOD",
+        b"OHDR",
+        b"\x89HDF\r\n\x1a\n",
+        b"\xff" * 8,
+        b"\x01" + bytes(7),
+    )
+    read = on_file(
+        folder / "TS1" / "annot_data.mat",
+        lambda path: mpi_inf_3dhp._official_test(path, "univ_annot3"),
+    )
     return Reader(read, seeds, words)
 
 
@@ -126,12 +170,18 @@ def mpi_npz(folder: pathlib.Path) -> Reader:
     def read(content: bytes) -> None:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("data.npy", header.getvalue() + content[1:])
-        list(mpi_inf_3dhp._npz_test(str(path)) if content[:1] == b"t" else mpi_inf_3dhp._npz_training(str(path), []))
+        list(
+            mpi_inf_3dhp._npz_test(str(path))
+            if content[:1] == b"t"
+            else mpi_inf_3dhp._npz_training(str(path), [])
+        )
 
     view = {"data_2d": np.ones((1, 17, 2), np.uint8), "data_3d": np.full((1, 17, 3), 100, np.uint8)}
     train = {"S1 Seq1": [{str(camera): view for camera in mpi_inf_3dhp.CAMERAS}, 25]}
     test = {"TS1": view | {"valid": np.ones(1, np.uint8)}}
     seeds = [
-        kind + pickle.dumps(np.array(value, object), protocol) for kind, value in ((b"n", train), (b"t", test)) for protocol in (0, 2, 4)
+        kind + pickle.dumps(np.array(value, object), protocol)
+        for kind, value in ((b"n", train), (b"t", test))
+        for protocol in (0, 2, 4)
     ]
     return Reader(read, seeds, PICKLE_WORDS)

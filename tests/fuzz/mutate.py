@@ -38,7 +38,8 @@ VALUES = (
 
 
 def mutate_json(content: bytes, generator: random.Random) -> bytes | None:
-    """One to three values of a document replaced, removed, doubled or moved; None where that is not to be done.
+    """One to three values of a document replaced, removed, doubled or moved; None where that is not
+    to be done.
 
     Args:
       content: the document; lines of their own if it is several.

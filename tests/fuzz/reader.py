@@ -1,4 +1,7 @@
-"""What a target is: a reader of users' files as a function of bytes, with the smallest files that it accepts."""
+"""What a target is.
+
+A reader of users' files as a function of bytes, with the smallest files that it accepts.
+"""
 
 import json
 import pathlib

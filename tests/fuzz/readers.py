@@ -1,4 +1,7 @@
-"""Every reader of users' files, and what one input may cost it. What a reader imports is imported when it is opened."""
+"""Every reader of users' files, and what one input may cost it.
+
+What a reader imports is imported when it is opened.
+"""
 
 import pathlib
 from collections.abc import Callable

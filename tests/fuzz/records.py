@@ -16,7 +16,8 @@ def _sequences(folder: pathlib.Path) -> Any:
     from kdpose_jax.data import schema
 
     schema.hide_accelerators()
-    schema.features_of = functools.cache(schema.features_of)  # takes longer to make than a record to read
+    # Takes longer to make than a record to read.
+    schema.features_of = functools.cache(schema.features_of)
     import tensorflow as tf
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,9 @@ def tfrecord(folder: pathlib.Path) -> Reader:
     path = folder / "shard"
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(_sequence_records()[0])
-    return Reader(on_file(path, lambda _: sequences.read(str(folder), "train")), [path.read_bytes()])
+    return Reader(
+        on_file(path, lambda _: sequences.read(str(folder), "train")), [path.read_bytes()]
+    )
 
 
 def record(folder: pathlib.Path) -> Reader:
@@ -76,7 +79,18 @@ def record(folder: pathlib.Path) -> Reader:
         tfrecords._raw_records = lambda *unused: iter([content])
         sequences.read(str(folder), "train")
 
-    words = tuple(name.encode() for name in ("keypoints_2d", "pose_3d", "frame_mask", "camera", "width", "subject", "keypoints_2d/shape"))
+    words = tuple(
+        name.encode()
+        for name in (
+            "keypoints_2d",
+            "pose_3d",
+            "frame_mask",
+            "camera",
+            "width",
+            "subject",
+            "keypoints_2d/shape",
+        )
+    )
     return Reader(read, _sequence_records(), words)
 
 
@@ -102,7 +116,9 @@ def photograph(folder: pathlib.Path) -> Reader:
             photographs.cut(used, (0, 0, 1, 1), "png")
 
     return Reader(
-        on_file(folder / "a.jpg", read), _pictures(), (b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"IHDR", b"IDAT", b"\xff\xff\xff\xff")
+        on_file(folder / "a.jpg", read),
+        _pictures(),
+        (b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"IHDR", b"IDAT", b"\xff\xff\xff\xff"),
     )
 
 
@@ -114,11 +130,24 @@ def picture(folder: pathlib.Path) -> Reader:
     from tests.people import people
 
     region = np.array([[0, 0, 16, 16]], np.int32)
-    one = people(MPII_16, np.zeros((1, 16, 2)), np.ones((1, 16), bool), region=region, photograph=region[:, 2:])
+    one = people(
+        MPII_16,
+        np.zeros((1, 16, 2)),
+        np.ones((1, 16), bool),
+        region=region,
+        photograph=region[:, 2:],
+    )
 
     def read(content: bytes) -> None:
         encoded = np.frombuffer(content, np.uint8)
-        if pictures.is_decodable(encoded, (16, 16)):  # as the reader of records has asked for every one
-            persons.open_evaluation(dataclasses.replace(one, image=(encoded,)), views={"image": 8})._decode(0)
+        # As the reader of records has asked for every one.
+        if pictures.is_decodable(encoded, (16, 16)):
+            persons.open_evaluation(
+                dataclasses.replace(one, image=(encoded,)), views={"image": 8}
+            )._decode(0)
 
-    return Reader(read, _pictures()[:3], (b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"IHDR", b"IDAT", b"\xff\xff\xff\xff"))
+    return Reader(
+        read,
+        _pictures()[:3],
+        (b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"IHDR", b"IDAT", b"\xff\xff\xff\xff"),
+    )

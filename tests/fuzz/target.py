@@ -1,8 +1,10 @@
-"""One process that fuzzes one reader under atheris: `python -m tests.fuzz.target READER FOLDER [libFuzzer's options]`.
+"""One process that fuzzes one reader under atheris: `python -m tests.fuzz.target READER FOLDER
+[libFuzzer's options]`.
 
-A reader that raises anything but UserError, says more than one line, asks for more memory than it may or touches what it has no business
-with is written down in FOLDER/found, by what went wrong, with the shortest such input; fuzzing goes on. What ends a process (a fault in
-C, an input over the time limit) is libFuzzer's to write down.
+A reader that raises anything but UserError, says more than one line, asks for more memory than it
+may or touches what it has no business with is written down in FOLDER/found, by what went wrong,
+with the shortest such input; fuzzing goes on. What ends a process (a fault in C, an input over the
+time limit) is libFuzzer's to write down.
 """
 
 import contextlib
@@ -47,7 +49,11 @@ class Watch:
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         # Modules are executed when they are imported, from files.
-        if self.active and (event.startswith(FORBIDDEN) or event == "exec" and arguments[0].co_filename == "<string>"):
+        if self.active and (
+            event.startswith(FORBIDDEN)
+            or event == "exec"
+            and arguments[0].co_filename == "<string>"
+        ):
             self.touched.append(event)
 
 
@@ -67,13 +73,21 @@ def complaint(error: BaseException) -> str:
 
     if not isinstance(error, UserError):
         frames = traceback.extract_tb(error.__traceback__)
-        last = [frame for frame in frames if any(f"/{part}/" in frame.filename for part in OURS)] or frames
-        return f"{type(error).__name__} at {pathlib.Path(last[-1].filename).name}:{last[-1].name}: {str(error)[:80]!r}"
+        last = [
+            frame for frame in frames if any(f"/{part}/" in frame.filename for part in OURS)
+        ] or frames
+        place = f"{pathlib.Path(last[-1].filename).name}:{last[-1].name}"
+        return f"{type(error).__name__} at {place}: {str(error)[:80]!r}"
     chain, cause = [], error
     while cause is not None and cause not in chain:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
-    if any(isinstance(one, MemoryError) or "Unable to allocate" in str(one) or "nsufficient memory" in str(one) for one in chain):
+    if any(
+        isinstance(one, MemoryError)
+        or "Unable to allocate" in str(one)
+        or "nsufficient memory" in str(one)
+        for one in chain
+    ):
         return f"asks for too much memory: {str(error)[-120:]}"
     said = str(error)
     if not said or len(said) > 16_000 or not said.isprintable():
@@ -112,7 +126,9 @@ def main(name: str, folder: pathlib.Path, options: list[str]) -> None:
     for number, seed in enumerate(reader.seeds):
         (seeds / f"{number:02d}").write_bytes(seed)
     words = folder / "words"
-    words.write_text("".join(f'"{"".join(f"{chr(92)}x{byte:02x}" for byte in word)}"\n' for word in reader.words))
+    words.write_text(
+        "".join(f'"{"".join(f"{chr(92)}x{byte:02x}" for byte in word)}"\n' for word in reader.words)
+    )
     for seed in reader.seeds:  # what a reader imports late is no business of the watch
         with contextlib.suppress(UserError):
             reader.read(seed)
@@ -120,9 +136,11 @@ def main(name: str, folder: pathlib.Path, options: list[str]) -> None:
     sys.addaudithook(watch)
     if not (folder / "count").exists():
         (folder / "count").write_bytes(bytes(8))
-    count = mmap.mmap(os.open(folder / "count", os.O_RDWR), 8)  # outlives the process, however it ends
+    # Outlives the process, however it ends.
+    count = mmap.mmap(os.open(folder / "count", os.O_RDWR), 8)
     allowed = limits.memory * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (virtual_memory() + allowed + 512 * 2**20,) * 2)  # libFuzzer has its own needs
+    # LibFuzzer has its own needs.
+    resource.setrlimit(resource.RLIMIT_AS, (virtual_memory() + allowed + 512 * 2**20,) * 2)
     peak = peak_memory()
     executions = struct.unpack("<Q", count[:8])[0]
 
@@ -159,9 +177,17 @@ def main(name: str, folder: pathlib.Path, options: list[str]) -> None:
 
     def mutator(content: bytes, longest: int, seed: int) -> bytes:
         changed = mutate_json(content, random.Random(seed))
-        return atheris.Mutate(content, longest) if changed is None or len(changed) > longest else changed
+        return (
+            atheris.Mutate(content, longest)
+            if changed is None or len(changed) > longest
+            else changed
+        )
 
-    atheris.Setup([*arguments, str(folder / "corpus"), str(seeds)], one_input, **({"custom_mutator": mutator} if reader.is_json else {}))
+    atheris.Setup(
+        [*arguments, str(folder / "corpus"), str(seeds)],
+        one_input,
+        **({"custom_mutator": mutator} if reader.is_json else {}),
+    )
     atheris.Fuzz()
 
 

@@ -1,4 +1,7 @@
-"""What `make fuzz` does for hours, for seconds: files that are accepted, changed in a place or two, are refused in a sentence or read."""
+"""What `make fuzz` does for hours, for seconds.
+
+Files that are accepted, changed in a place or two, are refused in a sentence or read.
+"""
 
 import contextlib
 import functools
@@ -13,13 +16,23 @@ from tests.fuzz import documents
 from tests.fuzz.readers import READERS
 
 # The same examples every time; those of longer runs are found by `make fuzz`.
-QUICK = settings(max_examples=30, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-SLOW_TO_OPEN = ("override", "tfrecord", "record")  # TensorFlow, and a config file that is executed every time
-NOT_ACCEPTED = ("torch", "torch_pickle", "torch_legacy", "safetensors")  # their seeds are checkpoints of no network, to be small
+QUICK = settings(
+    max_examples=30,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+# TensorFlow, and a config file that is executed every time.
+SLOW_TO_OPEN = ("override", "tfrecord", "record")
+# Their seeds are checkpoints of no network, to be small.
+NOT_ACCEPTED = ("torch", "torch_pickle", "torch_legacy", "safetensors")
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3)
+    ),
     max_leaves=4,
 )
 
@@ -38,7 +51,9 @@ def require_sentence(reader, content: bytes) -> None:
         assert str(error).isprintable() and str(error)
 
 
-every_reader = pytest.mark.parametrize("name", [name for name in READERS if name not in SLOW_TO_OPEN])
+every_reader = pytest.mark.parametrize(
+    "name", [name for name in READERS if name not in SLOW_TO_OPEN]
+)
 
 
 @every_reader
@@ -56,7 +71,12 @@ def test_changed_bytes(opened, name):
     @QUICK
     @given(
         seed=st.sampled_from(reader.seeds),
-        changes=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8) | st.sampled_from((b"", *reader.words))), max_size=4),
+        changes=st.lists(
+            st.tuples(
+                st.floats(0, 1), st.binary(max_size=8) | st.sampled_from((b"", *reader.words))
+            ),
+            max_size=4,
+        ),
         kept=st.just(1.0) | st.floats(0, 1),
     )
     def check(seed, changes, kept):
@@ -72,7 +92,9 @@ def test_changed_bytes(opened, name):
 def places(value, path=()):
     """The path of every value in a document."""
     yield path
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+    for key in (
+        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    ):
         yield from places(value[key], (*path, key))
 
 
@@ -85,17 +107,24 @@ def replaced(document, path, value):
     return copy
 
 
-@pytest.mark.parametrize("name", [name for name, target in READERS.items() if target.open.__module__ == documents.__name__])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, target in READERS.items() if target.open.__module__ == documents.__name__],
+)
 def test_changed_values(opened, name):
     reader = opened(name)
-    accepted = [(lines, json.loads(lines[0])) for lines in (seed.split(b"\n") for seed in reader.seeds)]
+    accepted = [
+        (lines, json.loads(lines[0])) for lines in (seed.split(b"\n") for seed in reader.seeds)
+    ]
 
     @QUICK
     @given(st.data())
     def check(data):
         lines, document = data.draw(st.sampled_from(accepted))
         for _ in range(data.draw(st.integers(1, 2))):
-            document = replaced(document, data.draw(st.sampled_from(list(places(document)))), data.draw(values))
+            document = replaced(
+                document, data.draw(st.sampled_from(list(places(document)))), data.draw(values)
+            )
         require_sentence(reader, b"\n".join([json.dumps(document).encode(), *lines[1:]]))
 
     check()

@@ -54,7 +54,9 @@ def override(folder: pathlib.Path) -> Reader:
     def read(content: bytes) -> None:
         argument = content.decode("utf-8", "replace")
         try:
-            words, config = program.parse_flags(["launch.py", "--config=configs/scjd.py", f"--config.{argument}"])
+            words, config = program.parse_flags(
+                ["launch.py", "--config=configs/scjd.py", f"--config.{argument}"]
+            )
             checks.check(config)
         finally:
             flags.FLAGS.unparse_flags()

@@ -12,22 +12,43 @@ from data_prep import coco
 @pytest.mark.parametrize("path", golden_files("coco_oks_ap*"))
 def test_persons(path, monkeypatch):
     with np.load(path) as golden:
-        data = {key.removeprefix("input/"): golden[key] for key in golden.files if key.startswith("input/")}
-        expected = {name: golden[f"output/db_{name}"] for name in ("center", "scale", "joints", "joints_vis")}
+        data = {
+            key.removeprefix("input/"): golden[key]
+            for key in golden.files
+            if key.startswith("input/")
+        }
+        expected = {
+            name: golden[f"output/db_{name}"]
+            for name in ("center", "scale", "joints", "joints_vis")
+        }
         width, height = json.loads(str(golden["config"][0]))["config"]["image_size"]
     monkeypatch.setattr(coco, "ASPECT", width / height)
     sizes = zip(data["image_id"].tolist(), data["image_size"].tolist(), strict=True)
-    images = {number: {"file_name": f"{number}.jpg", "width": size[0], "height": size[1]} for number, size in sizes}
+    images = {
+        number: {"file_name": f"{number}.jpg", "width": size[0], "height": size[1]}
+        for number, size in sizes
+    }
     entries = [
-        {"id": int(data["gt_id"][i]), "image_id": int(data["gt_image_id"][i]), "iscrowd": int(data["gt_iscrowd"][i]),
-         "area": float(data["gt_area"][i]), "bbox": data["gt_bbox"][i].tolist(), "keypoints": data["gt_keypoints"][i].ravel().tolist()}
+        {
+            "id": int(data["gt_id"][i]),
+            "image_id": int(data["gt_image_id"][i]),
+            "iscrowd": int(data["gt_iscrowd"][i]),
+            "area": float(data["gt_area"][i]),
+            "bbox": data["gt_bbox"][i].tolist(),
+            "keypoints": data["gt_keypoints"][i].ravel().tolist(),
+        }
         for i in range(len(data["gt_id"]))
-    ]  # fmt: skip
+    ]
     persons = coco.read_persons({"images": images, "annotations": entries}, "file.json", "test", [])
     assert len(persons) == len(expected["center"])
     visible = expected["joints_vis"][..., 0] > 0
-    ours = {name: np.stack([getattr(person, name) for person in persons]) for name in ("center", "scale", "joints", "visible")}
+    ours = {
+        name: np.stack([getattr(person, name) for person in persons])
+        for name in ("center", "scale", "joints", "visible")
+    }
     np.testing.assert_allclose(ours["center"], expected["center"], rtol=1e-6)
     np.testing.assert_allclose(ours["scale"], expected["scale"], rtol=1e-6)
     np.testing.assert_array_equal(ours["visible"], visible)
-    np.testing.assert_allclose(ours["joints"], expected["joints"][..., :2] * visible[..., None], rtol=1e-6)
+    np.testing.assert_allclose(
+        ours["joints"], expected["joints"][..., :2] * visible[..., None], rtol=1e-6
+    )

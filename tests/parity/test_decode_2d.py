@@ -1,4 +1,6 @@
-"""Decoding with and without flip against SimCC's validation and HRNet's inference (files decode_2d* of the golden folder)."""
+"""Decoding with and without flip against SimCC's validation and HRNet's inference (files decode_2d*
+of the golden folder).
+"""
 
 import json
 
@@ -30,22 +32,36 @@ def in_picture(joints, arrays, size):
 
 def test_simdr(golden):
     arrays, config = golden
-    size, ratio, permutation = config["image_size"], config["split"], permutation_of(config["pairs"], config["joints"])
+    size, ratio, permutation = (
+        config["image_size"],
+        config["split"],
+        permutation_of(config["pairs"], config["joints"]),
+    )
     logits = [arrays[f"input/logits_{name}"] for name in ("x", "y", "x_flipped", "y_flipped")]
-    cases = [(kind, flip) for kind in ("simdr", "sa_simdr") for flip in ("", "_flip", "_flip_shift")]
+    cases = [
+        (kind, flip) for kind in ("simdr", "sa_simdr") for flip in ("", "_flip", "_flip_shift")
+    ]
     for kind, flip in cases:
         for library in (np, jnp):
             x, y, *flipped = (library.asarray(array) for array in logits)
             if flip:
-                back = keypoints_2d.mirror_back(*flipped, flip_permutation=permutation, shift=int(flip == "_flip_shift"))
-                x, y = keypoints_2d.merge_flip((x, y), back, merge="probabilities" if kind == "simdr" else "logits")
+                back = keypoints_2d.mirror_back(
+                    *flipped, flip_permutation=permutation, shift=int(flip == "_flip_shift")
+                )
+                x, y = keypoints_2d.merge_flip(
+                    (x, y), back, merge="probabilities" if kind == "simdr" else "logits"
+                )
             else:
                 x, y = keypoints_2d.probabilities(x), keypoints_2d.probabilities(y)
             score = "max" if kind == "simdr" else "min"
-            joints, scores = keypoints_2d.decode(x, y, split_ratio=ratio, coordinate="argmax", score=score)
+            joints, scores = keypoints_2d.decode(
+                x, y, split_ratio=ratio, coordinate="argmax", score=score
+            )
             assert isinstance(joints, np.ndarray if library is np else jax.Array)
             wanted = arrays[f"output/{kind}{flip}/preds"]
-            np.testing.assert_allclose(in_picture(np.asarray(joints), arrays, size), wanted[..., :2], rtol=1e-5, atol=1e-3)
+            np.testing.assert_allclose(
+                in_picture(np.asarray(joints), arrays, size), wanted[..., :2], rtol=1e-5, atol=1e-3
+            )
             np.testing.assert_allclose(scores, wanted[..., 2], rtol=1e-5)
 
 
@@ -58,9 +74,13 @@ def test_heatmaps(golden):
     np.testing.assert_array_equal(peaks, arrays["output/heatmap_argmax/maxvals"][..., 0])
     for name, quarter in (("plain", False), ("quarter", True)):
         for library in (np, jnp):
-            joints, peaks = keypoints_2d.decode_heatmaps(library.asarray(heatmaps), size=(width, height), quarter=quarter)
+            joints, peaks = keypoints_2d.decode_heatmaps(
+                library.asarray(heatmaps), size=(width, height), quarter=quarter
+            )
             placed = in_picture(np.asarray(joints), arrays, (width, height))
-            np.testing.assert_allclose(placed, arrays[f"output/heatmap_{name}/preds"], rtol=1e-5, atol=1e-3)
+            np.testing.assert_allclose(
+                placed, arrays[f"output/heatmap_{name}/preds"], rtol=1e-5, atol=1e-3
+            )
             np.testing.assert_array_equal(peaks, arrays[f"output/heatmap_{name}/maxvals"][..., 0])
     # A crop of another size than the map: every cell is so many pixels wide.
     joints, _ = keypoints_2d.decode_heatmaps(heatmaps, size=(4 * width, 4 * height), quarter=False)

@@ -1,4 +1,4 @@
-"""Mirroring back against HRNet's and SimCC's flip_back (files transforms_2d* of the golden folder)."""
+"""Mirroring back against HRNet's and SimCC's flip_back (golden files transforms_2d*)."""
 
 import numpy as np
 import pytest

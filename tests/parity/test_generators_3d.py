@@ -1,4 +1,6 @@
-"""Our windows against the generators of VideoPose3D and MixSTE (files generators_3d* of the golden folder), bit for bit."""
+"""Our windows against the generators of VideoPose3D and MixSTE (files generators_3d* of the golden
+folder), bit for bit.
+"""
 
 import dataclasses
 import functools
@@ -30,13 +32,20 @@ def cases() -> list:
     for file in FILES:
         path = file.values[0]
         names = read(path)[1]["cases"] if path is not None else [None]
-        found += [pytest.param(path, name, id=f"{file.id}-{name}", marks=file.marks) for name in names]
+        found += [
+            pytest.param(path, name, id=f"{file.id}-{name}", marks=file.marks) for name in names
+        ]
     return found
 
 
 def motion_of(arrays: dict[str, np.ndarray], skeleton: Skeleton) -> Motion:
-    """The sequences of a file, end to end. Their poses are taken as they are: the generators change nothing but the sides."""
-    names = [str(number) for number in range(sum(name.startswith("input/pose2d/") for name in arrays))]
+    """The sequences of a file, end to end.
+
+    Their poses are taken as they are: the generators change nothing but the sides.
+    """
+    names = [
+        str(number) for number in range(sum(name.startswith("input/pose2d/") for name in arrays))
+    ]
     frames = np.array([len(arrays[f"input/pose2d/{name}"]) for name in names])
     return Motion(
         skeleton=skeleton,
@@ -51,25 +60,39 @@ def motion_of(arrays: dict[str, np.ndarray], skeleton: Skeleton) -> Motion:
 
 
 def cameras_of(arrays: dict[str, np.ndarray], augment: bool) -> np.ndarray:
-    """The camera vector of every sequence, those of the mirrored copies after all others, as `Motion.with_flips` has it."""
+    """The camera vector of every sequence, those of the mirrored copies after all others, as
+    `Motion.with_flips` has it.
+    """
     plain = np.stack([arrays[name] for name in arrays if name.startswith("input/camera/")])
     return np.concatenate([plain, poses.flip_intrinsics(plain)]) if augment else plain
 
 
 def batches_of(case: dict, motion: Motion, sequences: int):
-    """(windows, numbers of their sequences, numbers of the windows in the batch) of every batch, epoch after epoch."""
+    """(windows, numbers of their sequences, numbers of the windows in the batch) of every batch,
+    epoch after epoch.
+    """
     copies = len(motion.frames) // sequences
     if "chunk_length" not in case:  # whole sequences, each a batch with its mirrored copy
         for sequence in range(sequences):
             own = sequence + sequences * np.arange(copies)
-            yield windows_of_sequences(motion, own, int(motion.frames[sequence])), own, np.arange(copies)
+            yield (
+                windows_of_sequences(motion, own, int(motion.frames[sequence])),
+                own,
+                np.arange(copies),
+            )
         return
     length = case["chunk_length"]
     starts = [centred_starts(int(frames), length, length) for frames in motion.frames]
     windows = windows_of(motion, starts, length)
     owner = np.repeat(np.arange(len(starts)), [len(start) for start in starts])
     # The reference lists, sequence by sequence, the plain rows and then the flipped ones.
-    rows = np.concatenate([np.flatnonzero(owner == s + sequences * copy) for s in range(sequences) for copy in range(copies)])
+    rows = np.concatenate(
+        [
+            np.flatnonzero(owner == s + sequences * copy)
+            for s in range(sequences)
+            for copy in range(copies)
+        ]
+    )
     shuffle = np.random.RandomState(case["random_seed"]) if case["shuffle"] else None
     while True:
         epoch = shuffle.permutation(rows) if shuffle else rows
@@ -84,7 +107,9 @@ def windows_of_sequences(motion: Motion, chosen: np.ndarray, length: int) -> Win
 @pytest.mark.parametrize(("path", "name"), cases())
 def test_generator(path, name):
     arrays, config = read(path)
-    skeleton = dataclasses.replace(H36M_17, left=tuple(config["left"]), right=tuple(config["right"]))
+    skeleton = dataclasses.replace(
+        H36M_17, left=tuple(config["left"]), right=tuple(config["right"])
+    )
     case, plain = config["cases"][name], motion_of(arrays, skeleton)
     if "receptive_field" in case:
         check_evaluation(arrays, name, case, plain)
@@ -99,7 +124,9 @@ def test_generator(path, name):
         context = windows.rows(chosen, before=case["pad"] + shift, after=case["pad"] - shift)
         output = f"output/{name}/{number}"
         np.testing.assert_array_equal(motion.keypoints_2d[context], arrays[f"{output}/pose2d"])
-        np.testing.assert_array_equal(motion.pose_3d[windows.rows(chosen)], arrays[f"{output}/pose3d"])
+        np.testing.assert_array_equal(
+            motion.pose_3d[windows.rows(chosen)], arrays[f"{output}/pose3d"]
+        )
         np.testing.assert_array_equal(cameras[owner[chosen]], arrays[f"{output}/camera"])
 
 

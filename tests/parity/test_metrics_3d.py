@@ -16,10 +16,14 @@ FLOAT32_RELATIVE = 2.8e-6
 
 
 def our_values(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output of the file, computed with our functions. Metres, but for the names that end in _mm."""
+    """Every output of the file, computed with our functions.
+
+    Metres, but for the names that end in _mm.
+    """
     predicted, target = inputs["pred"], inputs["gt"]  # [B, F, J, 3]
     errors = poses_3d.joint_errors(predicted, target)
-    joined = [pose.reshape(-1, *pose.shape[2:]) for pose in (predicted, target)]  # the jump between clips counts
+    # The jump between clips counts.
+    joined = [pose.reshape(-1, *pose.shape[2:]) for pose in (predicted, target)]
     within = poses_3d.velocity_error_per_step(predicted, target).mean()
     values = {
         "mpjpe": poses_3d.mpjpe_per_frame(predicted, target).mean(),
@@ -35,7 +39,8 @@ def our_values(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         per_frame = poses_3d.p_mpjpe_per_frame(inputs[f"pred{suffix}"], target).reshape(-1)
         values[f"p_mpjpe_per_frame{suffix}"] = per_frame
         values[f"p_mpjpe{suffix}"] = per_frame.mean()
-    # Two penalties of P-STMO, both with its factor 0.01 and summed over bones: a bone is an error against zero.
+    # Two penalties of P-STMO, both with its factor 0.01 and summed over bones: a bone is an error
+    # against zero.
     parents, children = zip(*H36M_17.bones, strict=True)
     bones = predicted[..., children, :] - predicted[..., parents, :]  # [B, F, J-1, 3]
     steps = poses_3d.velocity_error_per_step(bones, np.zeros_like(bones))
@@ -53,8 +58,16 @@ def our_values(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def test_released_metrics(path):
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
-    inputs = {name.removeprefix("input/"): array for name, array in arrays.items() if name.startswith("input/")}
-    expected = {name.removeprefix("output64/"): array for name, array in arrays.items() if name.startswith("output64/")}
+    inputs = {
+        name.removeprefix("input/"): array
+        for name, array in arrays.items()
+        if name.startswith("input/")
+    }
+    expected = {
+        name.removeprefix("output64/"): array
+        for name, array in arrays.items()
+        if name.startswith("output64/")
+    }
 
     exact = our_values(inputs)
     assert expected.keys() == exact.keys()

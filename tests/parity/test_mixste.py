@@ -1,4 +1,6 @@
-"""Our MixSTE with imported weights against the released network (files mixste_* of the golden folder)."""
+"""Our MixSTE with imported weights against the released network (files mixste_* of the golden
+folder).
+"""
 
 import functools
 import json
@@ -19,14 +21,19 @@ from kdpose_jax.train.optim import build_optimizer
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 # Every file of the kind but those of the loss, which have a test of their own.
-FILES = [file for file in golden_files("mixste_*") if not file.id.startswith("mixste_loss")] or golden_files("mixste_f*")
-# The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin, which a file of this kind shows
-# by its `output/` and `output64/`, and which for the values on the way is 1.2e-6 of the largest value in the worst file.
+FILES = [
+    file for file in golden_files("mixste_*") if not file.id.startswith("mixste_loss")
+] or golden_files("mixste_f*")
+# The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin,
+# which a file of this kind shows by its `output/` and `output64/`, and which for the values on the
+# way is 1.2e-6 of the largest value in the worst file.
 FLOAT64_RELATIVE = 1e-9
 FLOAT32_RELATIVE = 1.2e-5
 GRADIENT_RELATIVE = 5.4e-6
 LOSS_RELATIVE = 2.2e-6
-TRAINED_LOSS_RELATIVE = 1e-5  # "good to 1e-6 over all steps", ten times; 1 - 0.999 in float32, as optax takes it, costs 6e-6 of a step
+# "good to 1e-6 over all steps", ten times; 1 - 0.999 in float32, as optax takes it, costs 6e-6 of a
+# step.
+TRAINED_LOSS_RELATIVE = 1e-5
 TRAINED_RELATIVE = 2.9e-6
 
 
@@ -47,24 +54,34 @@ class Reference:
             mlp_ratio=self.config["mlp_ratio"],
             drop_path=float(self.config["drop_path_rate"]),
         )
-        assert sizes == {name: getattr(self.network, name) for name in sizes}, "the importer reads other sizes off the weights"
+        assert sizes == {name: getattr(self.network, name) for name in sizes}, (
+            "the importer reads other sizes off the weights"
+        )
         permutation = np.arange(self.network.joints)
-        permutation[self.config["joints_left"] + self.config["joints_right"]] = self.config["joints_right"] + self.config["joints_left"]
+        permutation[self.config["joints_left"] + self.config["joints_right"]] = (
+            self.config["joints_right"] + self.config["joints_left"]
+        )
         self.flip_permutation = tuple(permutation.tolist())
 
     def part(self, prefix):
-        return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): array
+            for name, array in self.arrays.items()
+            if name.startswith(prefix)
+        }
 
     @functools.cache  # noqa: B019 (a handful of files)
     def forward(self, dtype):
-        """(pose, flip-averaged pose, features, values on the way by module and call), numpy arrays."""
+        """(pose, flip-averaged pose, features, values by module and call), numpy arrays."""
 
         def run(params, keypoints_2d):
             def predict(params, _, batch):
                 return self.network.apply({"params": params}, batch["keypoints_2d"])[0]
 
             batch = {"keypoints_2d": keypoints_2d}
-            (pose, features), state = self.network.apply({"params": params}, keypoints_2d, capture_intermediates=True)
+            (pose, features), state = self.network.apply(
+                {"params": params}, keypoints_2d, capture_intermediates=True
+            )
             averaged = flip_averaged(predict, self.flip_permutation)(params, {}, batch)
             return pose, averaged, features, state["intermediates"]
 
@@ -79,7 +96,9 @@ class Reference:
     def names(self):
         """The reference's name of every leaf of our tree, in a tree of the same structure."""
         state = self.part("param/")
-        numbered, _ = convert_mixste_state({name: np.full(array.shape, float(i)) for i, (name, array) in enumerate(state.items())})
+        numbered, _ = convert_mixste_state(
+            {name: np.full(array.shape, float(i)) for i, (name, array) in enumerate(state.items())}
+        )
         return jax.tree.map(lambda leaf: list(state)[int(leaf.flat[0])], numbered)
 
 
@@ -104,7 +123,9 @@ def test_pose_float32(reference, path):
     for name, value in computed.items():
         assert value.dtype == np.float32
         single, double = golden.arrays[f"output/{name}"], golden.arrays[f"output64/{name}"]
-        np.testing.assert_allclose(value, single, rtol=0, atol=10 * np.abs(single - double).max(), err_msg=name)
+        np.testing.assert_allclose(
+            value, single, rtol=0, atol=10 * np.abs(single - double).max(), err_msg=name
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -115,18 +136,27 @@ def test_values_on_the_way(reference, path, dtype):
     _, _, features, calls = golden.forward(dtype)
     frames, joints = golden.network.frames, golden.network.joints
 
-    def per_joint(array):  # [B, F, J, C] -> [BJ, F, C], the order of the reference's temporal blocks
+    # [B, F, J, C] -> [BJ, F, C], the order of the reference's temporal blocks.
+    def per_joint(array):
         return array.swapaxes(1, 2).reshape(-1, frames, array.shape[-1])
 
-    ours = {"patch_embedding": calls["joint_embedding"]["__call__"][0].reshape(-1, joints, golden.network.width)}
+    ours = {
+        "patch_embedding": calls["joint_embedding"]["__call__"][0].reshape(
+            -1, joints, golden.network.width
+        )
+    }
     ours["head_input"] = features["temporal"][-1]
     for layer in range(golden.network.depth):
-        spatial, temporal = (calls[f"{kind}_block_{layer}"]["__call__"][0] for kind in ("spatial", "temporal"))
+        spatial, temporal = (
+            calls[f"{kind}_block_{layer}"]["__call__"][0] for kind in ("spatial", "temporal")
+        )
         ours[f"STEblocks.{layer}"], ours[f"TTEblocks.{layer}"] = spatial[0], temporal[0]
         attention = features["spatial_attention"][layer]
         ours[f"STEblocks.{layer}.softmax"] = attention.reshape(-1, *attention.shape[2:])
         ours[f"TTEblocks.{layer}.softmax"] = temporal[1]
-        ours[f"Spatial_norm_call{layer}"] = features["spatial"][layer].reshape(-1, joints, golden.network.width)
+        ours[f"Spatial_norm_call{layer}"] = features["spatial"][layer].reshape(
+            -1, joints, golden.network.width
+        )
         ours[f"Temporal_norm_call{layer}"] = per_joint(features["temporal"][layer])
     recorded = golden.part("inter/")
     assert recorded and recorded.keys() <= ours.keys()
@@ -141,36 +171,57 @@ def trained(path):
 
 
 TRAINED = [file for file in FILES if file.values[0] is None or trained(file.values[0])] or [
-    pytest.param(None, marks=pytest.mark.skip(reason="no golden file mixste_* with a training run"), id="absent")
+    pytest.param(
+        None,
+        marks=pytest.mark.skip(reason="no golden file mixste_* with a training run"),
+        id="absent",
+    )
 ]
 
 
 @functools.cache
 def training(golden, dtype):
-    """Two runs of some steps of our AdamW, with the plain gradient and with the loss times it, as run.py trains.
+    """Two runs of some steps of our AdamW, with the plain gradient and with the loss times it, as
+    run.py trains.
 
     Returns:
-      {"plain" or "scaled": (losses, parameters after them)}, and loss terms and gradients of the first step.
+      {"plain" or "scaled": (losses, parameters after them)}, and loss terms and gradients of the
+        first step.
     """
     joint_weights = np.asarray(golden.config["train"]["w_mpjpe"])
     rate, decay, count = numbers_in(
-        golden.config["train"]["optimizer"], r"^AdamW lr ([\d.e-]+) weight_decay ([\d.e-]+), (\d+) steps on the one batch"
+        golden.config["train"]["optimizer"],
+        r"^AdamW lr ([\d.e-]+) weight_decay ([\d.e-]+), (\d+) steps on the one batch",
     )
     optimizer = build_optimizer(
-        lambda step: rate, weight_decay=decay, beta1=0.9, beta2=0.999, epsilon=1e-8, clip_norm=0.0, groups=()
+        lambda step: rate,
+        weight_decay=decay,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
+        clip_norm=0.0,
+        groups=(),
     )
 
     def loss(params, keypoints_2d, pose_3d):
         predicted, _ = golden.network.apply({"params": params}, keypoints_2d, deterministic=False)
         total, terms = lifting_loss(
-            predicted, pose_3d, joint_weights=joint_weights, smoothness_weight=0.5, velocity_weight=2.0
+            predicted,
+            pose_3d,
+            joint_weights=joint_weights,
+            smoothness_weight=0.5,
+            velocity_weight=2.0,
         )
         return total.mean(), {name: value.mean() for name, value in terms.items()}
 
     def step(params, opt_state, keypoints_2d, pose_3d, scaled):
-        (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(params, keypoints_2d, pose_3d)
+        (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(
+            params, keypoints_2d, pose_3d
+        )
         factor = jnp.where(scaled, total, jnp.ones_like(total))
-        updates, opt_state = optimizer.update(jax.tree.map(lambda g: factor * g, gradient), opt_state, params)
+        updates, opt_state = optimizer.update(
+            jax.tree.map(lambda g: factor * g, gradient), opt_state, params
+        )
         return optax.apply_updates(params, updates), opt_state, total, terms, gradient
 
     runs = {}
@@ -180,7 +231,9 @@ def training(golden, dtype):
             params, *batch = golden.inputs(dtype, "pose2d", "pose3d")
             opt_state, losses, first = optimizer.init(params), [], None
             for _ in range(int(count)):
-                params, opt_state, total, terms, gradient = compiled(params, opt_state, *batch, jnp.asarray(kind == "scaled"))
+                params, opt_state, total, terms, gradient = compiled(
+                    params, opt_state, *batch, jnp.asarray(kind == "scaled")
+                )
                 losses.append(float(total))
                 first = first or jax.tree.map(np.asarray, (terms, gradient))
             runs[kind] = (np.array(losses), jax.tree.map(np.asarray, params))
@@ -192,10 +245,13 @@ def training(golden, dtype):
 def test_losses_and_gradients(reference, path, dtype):
     golden = reference(path)
     runs, terms, gradient = training(golden, dtype)
-    recorded, relative = ("train64", FLOAT64_RELATIVE) if dtype == np.float64 else ("train", LOSS_RELATIVE)
+    recorded, relative = (
+        ("train64", FLOAT64_RELATIVE) if dtype == np.float64 else ("train", LOSS_RELATIVE)
+    )
     ours = {"loss_total": runs["plain"][0][0], "loss_weighted_mpjpe": terms["joint_error"]}
     ours["loss_smoothness"] = terms["smoothness"]
-    ours["loss_diff"] = 0.5 * terms["smoothness"] + 2.0 * terms["velocity_error"]  # run.py's name for all that is not loss_3d_pos
+    # run.py's name for all that is not loss_3d_pos.
+    ours["loss_diff"] = 0.5 * terms["smoothness"] + 2.0 * terms["velocity_error"]
     for name, value in ours.items():
         close(value, golden.arrays[f"{recorded}/{name}"], relative, name)
 
@@ -203,9 +259,18 @@ def test_losses_and_gradients(reference, path, dtype):
     expected, _ = convert_mixste_state(double or golden.part("grad/"))
     relative = FLOAT64_RELATIVE if double else GRADIENT_RELATIVE
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
-    for (where, wanted), leaf in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(gradient), strict=True):
-        # The key third of a qkv bias has no gradient but round-off, which is measured by the largest gradient.
-        close(leaf, wanted, relative, jax.tree_util.keystr(where), absolute=1e-7 * largest * relative / GRADIENT_RELATIVE)
+    for (where, wanted), leaf in zip(
+        jax.tree.leaves_with_path(expected), jax.tree.leaves(gradient), strict=True
+    ):
+        # The key third of a qkv bias has no gradient but round-off, which is measured by the
+        # largest gradient.
+        close(
+            leaf,
+            wanted,
+            relative,
+            jax.tree_util.keystr(where),
+            absolute=1e-7 * largest * relative / GRADIENT_RELATIVE,
+        )
 
 
 @pytest.mark.parametrize("kind", ["plain", "scaled"])

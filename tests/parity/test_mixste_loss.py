@@ -11,8 +11,12 @@ from golden import close, golden_files, numbers_in, single_slack
 from kdpose_jax.losses.lifting import lifting_loss
 
 FILES = golden_files("mixste_loss*")
-# float64 as the README asks, float32 to ten times what the reference is off its own float64 twin, by the README's table.
-RELATIVE = {np.float64: {"output": 1e-9, "grad": 1e-9}, np.float32: {"output": 1e-6, "grad": 9.6e-7}}
+# float64 as the README asks, float32 to ten times what the reference is off its own float64 twin,
+# by the README's table.
+RELATIVE = {
+    np.float64: {"output": 1e-9, "grad": 1e-9},
+    np.float32: {"output": 1e-6, "grad": 9.6e-7},
+}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -22,7 +26,8 @@ def test_released_loss(path, dtype):
         arrays = dict(file)
     smoothness, velocity = numbers_in(
         json.loads(str(arrays["config"][0]))["config"]["formula"],
-        r"^loss_total = weighted_mpjpe \+ ([\d.]+) \* mean\(w_j .* \+ ([\d.]+) \* mean_velocity_error_train",
+        r"^loss_total = weighted_mpjpe \+ ([\d.]+) \* mean\(w_j .* \+ ([\d.]+) \* "
+        r"mean_velocity_error_train",
     )
 
     def loss(predicted, target):
@@ -53,4 +58,9 @@ def test_released_loss(path, dtype):
         close(value, arrays[f"output{suffix}/{name}"], relative["output"], name)
     close(gradient, arrays[f"grad{suffix}/pred"], relative["grad"], "grad/pred")
     # run.py multiplies by the loss on the way back; this is what it amounts to.
-    close(total * gradient, arrays[f"grad{suffix}/pred_as_trained"], 2 * relative["grad"], "grad/pred_as_trained")
+    close(
+        total * gradient,
+        arrays[f"grad{suffix}/pred_as_trained"],
+        2 * relative["grad"],
+        "grad/pred_as_trained",
+    )

@@ -32,11 +32,17 @@ def test_scores(path, tmp_path):
     truth = gt_valid.read(str(official), "none")
     predicted = arrays["input/preds_0based"][..., :2]
     scores = pckh.score(predicted, truth.joints, truth.labelled, truth.head_size, np.zeros(16, int))
-    found = {name.split("/")[1] for name in arrays if name.startswith("output/") and name.count("/") == 2}
+    found = {
+        name.split("/")[1] for name in arrays if name.startswith("output/") and name.count("/") == 2
+    }
     assert found and found <= CASES.keys()
     for case in sorted(found):
         threshold, small_threshold = CASES[case]
-        expected = {name.split("/")[2]: value for name, value in arrays.items() if name.startswith(f"output/{case}/")}
+        expected = {
+            name.split("/")[2]: value
+            for name, value in arrays.items()
+            if name.startswith(f"output/{case}/")
+        }
         assert expected.keys() == {*pckh.GROUPS, "Mean", "Mean@0.1"}, case
         ours = {**scores[threshold], "Mean@0.1": scores[small_threshold]["Mean"]}
         for name, value in expected.items():

@@ -1,4 +1,6 @@
-"""Our PoseFormerV2 with imported weights against the released network (files poseformerv2_* of the golden folder)."""
+"""Our PoseFormerV2 with imported weights against the released network (files poseformerv2_* of the
+golden folder).
+"""
 
 import functools
 import json
@@ -20,8 +22,9 @@ from kdpose_jax.pytorch.poseformer_v2 import convert_poseformer_v2_state
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 FILES = golden_files("poseformerv2_*")
-# The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin, which a file shows by its `output/`
-# and `output64/`, and which for the values on the way is 5.9e-7 of the largest value in the worst file.
+# The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin,
+# which a file shows by its `output/` and `output64/`, and which for the values on the way is 5.9e-7
+# of the largest value in the worst file.
 FLOAT64_RELATIVE = 1e-9
 FLOAT32_RELATIVE = 5.9e-6
 
@@ -44,22 +47,33 @@ def load(path):
         mlp_ratio=config["mlp_ratio"],
         drop_path=0.0,
     )
-    assert sizes == {name: getattr(network, name) for name in sizes}, "the importer reads other sizes off the weights"
+    assert sizes == {name: getattr(network, name) for name in sizes}, (
+        "the importer reads other sizes off the weights"
+    )
     return arrays, network, params
 
 
 @functools.cache
 def forward(path, dtype):
-    """(pose, features, transform of the first coordinate and its inverse) in one precision, numpy arrays."""
+    """(pose, features, transform of the first coordinate and its inverse) in one precision, numpy
+    arrays.
+    """
     arrays, network, params = load(path)
 
     def run(params, keypoints_2d):
         pose, features = network.apply({"params": params}, keypoints_2d)
         transformed = along_time(cosine_transform(network.frames), keypoints_2d[:1, :, :, 0])
-        return pose, features, transformed, along_time(inverse_cosine_transform(network.frames), transformed)
+        return (
+            pose,
+            features,
+            transformed,
+            along_time(inverse_cosine_transform(network.frames), transformed),
+        )
 
     with precision(dtype):
-        inputs = jax.tree.map(lambda array: jnp.asarray(array, dtype), (params, arrays["input/pose2d"]))
+        inputs = jax.tree.map(
+            lambda array: jnp.asarray(array, dtype), (params, arrays["input/pose2d"])
+        )
         return jax.tree.map(np.asarray, jax.jit(run)(*inputs))
 
 
@@ -91,9 +105,14 @@ def test_values_on_the_way(path, dtype):
     ours = {f"blocks.{layer}": tokens for layer, tokens in enumerate(features["tokens"])}
     ours["Spatial_norm"] = features["joints"].reshape(-1, *features["joints"].shape[2:])
     ours["dct_coefficients"] = features["coefficients"]
-    last, norm = np.asarray(ours[f"blocks.{network.depth - 1}"], np.float64), params["temporal_norm"]
+    last, norm = (
+        np.asarray(ours[f"blocks.{network.depth - 1}"], np.float64),
+        params["temporal_norm"],
+    )
     centred = last - last.mean(-1, keepdims=True)
-    ours["Temporal_norm"] = centred / np.sqrt(last.var(-1, keepdims=True) + 1e-6) * norm["scale"] + norm["bias"]
+    ours["Temporal_norm"] = (
+        centred / np.sqrt(last.var(-1, keepdims=True) + 1e-6) * norm["scale"] + norm["bias"]
+    )
     recorded = part(arrays, "inter/")
     assert recorded and recorded.keys() <= ours.keys()
     for name, value in recorded.items():

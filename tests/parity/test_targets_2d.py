@@ -1,4 +1,6 @@
-"""SimDR bins, Gaussian labels and heatmaps against SimCC's dataset (files targets_2d* of the golden folder)."""
+"""SimDR bins, Gaussian labels and heatmaps against SimCC's dataset (files targets_2d* of the golden
+folder).
+"""
 
 import json
 
@@ -20,23 +22,39 @@ def cases(request):
     cases = []
     for name, config in json.loads(str(arrays["config"][0]))["config"]["cases"].items():
         given, wanted = (
-            {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+            {
+                key.removeprefix(prefix): array
+                for key, array in arrays.items()
+                if key.startswith(prefix)
+            }
             for prefix in (f"input/{name}/", f"output/{name}/")
         )
-        cases.append((config, given["joints"][:, :2], given["joints_vis"][:, 0], given["joints_weight"][:, 0], wanted))
+        cases.append(
+            (
+                config,
+                given["joints"][:, :2],
+                given["joints_vis"][:, 0],
+                given["joints_weight"][:, 0],
+                wanted,
+            )
+        )
     assert cases
     return cases
 
 
 def expected(weight, wanted, config, joints_weight):
-    """The reference multiplies by the weights of limbs where it is told to, which is no matter of the labels."""
+    """The reference multiplies by the weights of limbs where it is told to, which is no matter of
+    the labels.
+    """
     weight = weight * joints_weight if config["use_different_joints_weight"] else weight
     np.testing.assert_allclose(weight, wanted[:, 0], rtol=1e-6)
 
 
 def test_bins(cases):
     for config, joints, visible, joints_weight, wanted in cases:
-        bins, weight = keypoints_2d.to_bins(joints, visible, size=tuple(config["image_size"]), split_ratio=config["split"])
+        bins, weight = keypoints_2d.to_bins(
+            joints, visible, size=tuple(config["image_size"]), split_ratio=config["split"]
+        )
         expected(weight, wanted["simdr_weight"], config, joints_weight)
         np.testing.assert_array_equal(bins, wanted["simdr_bins"])
 
@@ -44,7 +62,11 @@ def test_bins(cases):
 def test_gaussians(cases):
     for config, joints, visible, joints_weight, wanted in cases:
         x, y, weight = keypoints_2d.to_gaussians(
-            joints, visible, size=tuple(config["image_size"]), split_ratio=config["split"], sigma=config["sigma"]
+            joints,
+            visible,
+            size=tuple(config["image_size"]),
+            split_ratio=config["split"],
+            sigma=config["sigma"],
         )
         np.testing.assert_allclose(x, wanted["sa_simdr_x"], rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(y, wanted["sa_simdr_y"], rtol=1e-5, atol=1e-7)

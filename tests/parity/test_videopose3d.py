@@ -1,4 +1,6 @@
-"""Our VideoPose3D with imported weights against the released network (files videopose3d_* of the golden folder)."""
+"""Our VideoPose3D with imported weights against the released network (files videopose3d_* of the
+golden folder).
+"""
 
 import functools
 import json
@@ -16,8 +18,9 @@ from kdpose_jax.pytorch.videopose3d import choose_reading, convert_videopose3d_s
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 FILES = golden_files("videopose3d_*")
-# The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin, which a file shows by its `output/`
-# and `output64/`, and which is for the values on the way 2.7e-7 and for gradients 2.3e-6 of the largest value in the worst file.
+# The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin,
+# which a file shows by its `output/` and `output64/`, and which is for the values on the way 2.7e-7
+# and for gradients 2.3e-6 of the largest value in the worst file.
 FLOAT64_RELATIVE = 1e-9
 FLOAT32_RELATIVE = 2.7e-6
 GRADIENT_RELATIVE = 2.3e-5
@@ -30,7 +33,9 @@ def load(path):
         arrays = dict(file)
     config = json.loads(str(arrays["config"][0]))["config"]
     if config["num_joints_in"] != config["num_joints_out"] or config["in_features"] != 2:
-        pytest.skip("a network whose joints out are not those in, in the plane: this program has none")
+        pytest.skip(
+            "a network whose joints out are not those in, in the plane: this program has none"
+        )
     params, batch_stats, sizes = convert_videopose3d_state(part(arrays, "param/"))
     network = VideoPose3D(
         joints=config["num_joints_in"],
@@ -43,14 +48,19 @@ def load(path):
     assert network.receptive_field == config["receptive_field"]
     sizes |= choose_reading(sizes.pop("readings"), network.receptive_field)[0]
     assert sizes.pop("frames") == network.receptive_field
-    assert sizes == {name: getattr(network, name) for name in sizes}, "the importer reads other sizes off the weights"
+    assert sizes == {name: getattr(network, name) for name in sizes}, (
+        "the importer reads other sizes off the weights"
+    )
     return arrays, network, {"params": params, "batch_stats": batch_stats}
 
 
 def inputs(path, dtype, *names):
     """Variables and inputs in one precision."""
     arrays, _, variables = load(path)
-    return jax.tree.map(lambda array: jnp.asarray(array, dtype), (variables, *(arrays[f"input/{name}"] for name in names)))
+    return jax.tree.map(
+        lambda array: jnp.asarray(array, dtype),
+        (variables, *(arrays[f"input/{name}"] for name in names)),
+    )
 
 
 @functools.cache
@@ -61,12 +71,19 @@ def forward(path, dtype):
     def run(variables, sequence, windows):
         pose, features = network.apply(variables, sequence)
         strided, strided_features = network.apply(variables, windows)
-        # One frame more than the receptive field makes the network dense: its first prediction is that of the window.
+        # One frame more than the receptive field makes the network dense: its first prediction is
+        # that of the window.
         dense, _ = network.apply(variables, jnp.concatenate([windows, windows[:, -1:]], axis=1))
         needed = [network.receptive_field // reach for reach in np.cumprod(network.filters)]
         computed = [hidden.shape[1] for hidden in strided_features["hidden"]]
-        assert network.dense_kernels or computed == needed, "the strided form computes more than it needs"
-        return {"pose": pose, "pose_windows_strided": strided, "pose_windows": dense[:, :1]}, features
+        assert network.dense_kernels or computed == needed, (
+            "the strided form computes more than it needs"
+        )
+        return {
+            "pose": pose,
+            "pose_windows_strided": strided,
+            "pose_windows": dense[:, :1],
+        }, features
 
     def run_sequence(variables, sequence):
         pose, features = network.apply(variables, sequence)
@@ -100,7 +117,8 @@ def test_values_on_the_way(path, dtype):
     ours = {"expand_bn": hidden[0], "shrink_input": hidden[-1]}
     assert recorded and recorded.keys() <= ours.keys()
     if "expand_bn" in recorded:
-        recorded["expand_bn"] = np.maximum(recorded["expand_bn"], 0)  # recorded in front of the ReLU
+        # Recorded in front of the ReLU.
+        recorded["expand_bn"] = np.maximum(recorded["expand_bn"], 0)
     for name, value in recorded.items():
         close(ours[name], value, single_slack(arrays, "output", FLOAT32_RELATIVE), name)
 
@@ -112,7 +130,11 @@ def trained(path):
 
 
 TRAINED = [file for file in FILES if file.values[0] is None or trained(file.values[0])] or [
-    pytest.param(None, marks=pytest.mark.skip(reason="no golden file videopose3d_* with a training run"), id="absent")
+    pytest.param(
+        None,
+        marks=pytest.mark.skip(reason="no golden file videopose3d_* with a training run"),
+        id="absent",
+    )
 ]
 
 
@@ -123,7 +145,10 @@ def test_training_float64(path):
 
     def loss(params, batch_stats, keypoints_2d, pose_3d):
         (pose, _), state = network.apply(
-            {"params": params, "batch_stats": batch_stats}, keypoints_2d, deterministic=False, mutable=["batch_stats"]
+            {"params": params, "batch_stats": batch_stats},
+            keypoints_2d,
+            deterministic=False,
+            mutable=["batch_stats"],
         )
         error = weighted_joint_error(pose, pose_3d, np.ones(network.joints)).mean()
         return error, (pose, state["batch_stats"])
@@ -131,12 +156,19 @@ def test_training_float64(path):
     with precision(np.float64):
         variables, *batch = inputs(path, np.float64, "pose2d", "pose3d")
         step = jax.jit(jax.value_and_grad(loss, has_aux=True))
-        (error, (pose, after)), gradient = jax.tree.map(np.asarray, step(variables["params"], variables["batch_stats"], *batch))
+        (error, (pose, after)), gradient = jax.tree.map(
+            np.asarray, step(variables["params"], variables["batch_stats"], *batch)
+        )
     close(pose, arrays["train64/pose"], FLOAT64_RELATIVE, "pose")
     close(error, arrays["train64/loss"], FLOAT64_RELATIVE, "loss")
     state = part(arrays, "param/")
     expected, _, _ = convert_videopose3d_state(state | part(arrays, "grad/"))
     _, statistics, _ = convert_videopose3d_state(state | part(arrays, "train64/state_after/"))
-    for wanted, ours, relative in ((expected, gradient, GRADIENT_RELATIVE), (statistics, after, FLOAT64_RELATIVE)):
-        for (where, value), leaf in zip(jax.tree.leaves_with_path(wanted), jax.tree.leaves(ours), strict=True):
+    for wanted, ours, relative in (
+        (expected, gradient, GRADIENT_RELATIVE),
+        (statistics, after, FLOAT64_RELATIVE),
+    ):
+        for (where, value), leaf in zip(
+            jax.tree.leaves_with_path(wanted), jax.tree.leaves(ours), strict=True
+        ):
             close(leaf, value, relative, jax.tree_util.keystr(where))

@@ -24,12 +24,18 @@ OLD_CITATION = re.compile(r"(?<!\.com/)\bspec/|\b[Ss]pec \d|\bspec of the method
 def tracked() -> tuple[str, ...]:
     """The files that git tracks, and those that a commit of everything would add."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout.splitlines()
+    listed = subprocess.run(
+        command, cwd=REPOSITORY, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
     return tuple(sorted({name for name in listed if (REPOSITORY / name).is_file()}))
 
 
 def documents() -> list[str]:
-    return [name for name in tracked() if name in ANYWHERE or (name.startswith("docs/") and name.endswith(".md"))]
+    return [
+        name
+        for name in tracked()
+        if name in ANYWHERE or (name.startswith("docs/") and name.endswith(".md"))
+    ]
 
 
 def sources() -> list[str]:
@@ -54,7 +60,10 @@ def outside_fences(text: str) -> list[tuple[int, str]]:
 
 
 def slug(heading: str) -> str:
-    """GitHub's anchor of a heading: lower case, spaces to hyphens, without markup and punctuation."""
+    """GitHub's anchor of a heading.
+
+    Lower case, spaces to hyphens, without markup and punctuation.
+    """
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # a link counts by its text
     text = re.sub(r"[^\w\- ]", "", text.lower())
     return text.replace(" ", "-")
@@ -115,7 +124,9 @@ def too_wide(text: str) -> list[int]:
     return [
         number
         for number, line in outside_fences(text)
-        if len(line) > WIDTH and not line.lstrip().startswith("|") and len(line.split()) > 1 + line.lstrip().startswith(("- ", "* "))
+        if len(line) > WIDTH
+        and not line.lstrip().startswith("|")
+        and len(line.split()) > 1 + line.lstrip().startswith(("- ", "* "))
     ]
 
 
@@ -123,13 +134,20 @@ def test_the_rules_are_githubs():
     """Anchors and links as GitHub makes them; what is checked below is found at all."""
     assert slug("Human3.6M with CPN detections") == "human36m-with-cpn-detections"
     assert slug("`mode`: what it does, and [why](a.md)") == "mode-what-it-does-and-why"
-    text = "# One\n```\n# code [x](no.md)\n```\n## Two `a b`\n## Two a b\n[long\ntext](a.md#b) `[c](d.md)` ![p](e.png)\n[r]: f.md\n"
+    text = "# One\n```\n# code [x](no.md)\n```\n## Two `a b`\n## Two a b\n[long\ntext](a.md#b) "
+    text += "`[c](d.md)` ![p](e.png)\n[r]: f.md\n"
     assert anchors(text) == ["one", "two-a-b", "two-a-b-1"]
     assert sorted(links(text)) == [(7, "a.md#b"), (8, "e.png"), (9, "f.md")]
-    assert [CITATION.findall(line) for line in ("see docs/methods/scjd.md#keyframes.", "(docs/a-b.md), x")] == [
-        ["docs/methods/scjd.md#keyframes"], ["docs/a-b.md"],
-    ]  # fmt: skip
-    assert too_wide(f"{'a ' * 51}\n| {'a ' * 51}|\n```\n{'a ' * 51}\n```\nhttps://{'a' * 100}\n- {'a' * 100}\n") == [1]
+    assert [
+        CITATION.findall(line)
+        for line in ("see docs/methods/scjd.md#keyframes.", "(docs/a-b.md), x")
+    ] == [
+        ["docs/methods/scjd.md#keyframes"],
+        ["docs/a-b.md"],
+    ]
+    assert too_wide(
+        f"{'a ' * 51}\n| {'a ' * 51}|\n```\n{'a ' * 51}\n```\nhttps://{'a' * 100}\n- {'a' * 100}\n"
+    ) == [1]
     assert {"README.md", "docs/methods/scjd.md"} <= set(documents())
 
 
@@ -137,13 +155,24 @@ def test_a_broken_link_is_seen():
     assert problem("methods/scjd.md#keyframes", "docs/architecture.md") == ""
     assert problem("https://example.org/no.md", "README.md") == ""
     assert problem("configs", "README.md") == ""
-    for target in ("methods/none.md", "methods/scjd.md#none", "#none", "../../elsewhere.md", "methods/scjd", "../configs#none"):
+    for target in (
+        "methods/none.md",
+        "methods/scjd.md#none",
+        "#none",
+        "../../elsewhere.md",
+        "methods/scjd",
+        "../configs#none",
+    ):
         assert problem(target, "docs/architecture.md"), target
 
 
 @pytest.mark.parametrize("name", documents())
 def test_links_resolve(name):
-    wrong = [f"{name}:{line}: {told}" for line, target in links(read(name)) if (told := problem(target, name))]
+    wrong = [
+        f"{name}:{line}: {told}"
+        for line, target in links(read(name))
+        if (told := problem(target, name))
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -171,7 +200,10 @@ def test_citations_in_code_resolve():
 
 
 def test_nothing_cites_what_is_not_here():
-    """The specifications are docs/methods; the folder `spec` that they came from was never in the repository."""
+    """The specifications are docs/methods.
+
+    The folder `spec` that they came from was never in the repository.
+    """
     texts = [*sources(), *documents()]
     wrong = [
         f"{name}:{number}: {line.strip()}"

@@ -84,7 +84,11 @@ ALLOWED = {
     "launch": ("kdpose_jax.program",),
 }
 # What the plain modules may import beside the standard library.
-LIGHT = {"kdpose_jax.skeletons": ("numpy",), "kdpose_jax.codecs": ("numpy", "jax"), "kdpose_jax.losses": ("numpy", "jax", "jaxtyping")}
+LIGHT = {
+    "kdpose_jax.skeletons": ("numpy",),
+    "kdpose_jax.codecs": ("numpy", "jax"),
+    "kdpose_jax.losses": ("numpy", "jax", "jaxtyping"),
+}
 TENSORFLOW_ROOMS = ("kdpose_jax.data", "data_prep")
 WITHOUT_A_TASK = (
     "launch",
@@ -119,7 +123,10 @@ def room_of(module: str) -> str:
 
 
 def imports(module: str, tree: ast.AST) -> set[str]:
-    """Every module that a file imports, anywhere in it; `from package import module` counts as the module."""
+    """Every module that a file imports, anywhere in it.
+
+    `from package import module` counts as the module.
+    """
     package = module if SOURCES[module].name == "__init__.py" else module.rpartition(".")[0]
     found = set()
     for node in ast.walk(tree):
@@ -130,7 +137,10 @@ def imports(module: str, tree: ast.AST) -> set[str]:
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, base]).rstrip(".")
-            found |= {name if (name := f"{base}.{alias.name}") in SOURCES else base for alias in node.names}
+            found |= {
+                name if (name := f"{base}.{alias.name}") in SOURCES else base
+                for alias in node.names
+            }
     return found
 
 
@@ -139,13 +149,26 @@ def parse(module: str) -> ast.Module:
 
 
 def test_the_files_are_found():
-    assert {"launch", "configs.scjd", "data_prep.convert", "kdpose_jax.train.loop", "kdpose_jax.methods.scjd.method"} <= SOURCES.keys()
-    lines = ["from kdpose_jax.train import loop", "from . import optim", "from ..data.order import x"]
+    assert {
+        "launch",
+        "configs.scjd",
+        "data_prep.convert",
+        "kdpose_jax.train.loop",
+        "kdpose_jax.methods.scjd.method",
+    } <= SOURCES.keys()
+    lines = [
+        "from kdpose_jax.train import loop",
+        "from . import optim",
+        "from ..data.order import x",
+    ]
     lines += ["def late():", "    import kdpose_jax.codecs"]
     tree = ast.parse("\n".join(lines))
     assert imports("kdpose_jax.train.step", tree) == {
-        "kdpose_jax.train.loop", "kdpose_jax.train.optim", "kdpose_jax.data.order", "kdpose_jax.codecs",
-    }  # fmt: skip
+        "kdpose_jax.train.loop",
+        "kdpose_jax.train.optim",
+        "kdpose_jax.data.order",
+        "kdpose_jax.codecs",
+    }
 
 
 @every_module
@@ -170,12 +193,21 @@ def test_nobody_imports_the_entry_points(module):
     found = imports(module, parse(module))
     assert "launch" not in found
     if not below(module, "launch") and not below(module, "configs"):
-        assert not any(below(name, "configs") for name in found), "only launch.py reads configs/, through its flag"
+        assert not any(below(name, "configs") for name in found), (
+            "only launch.py reads configs/, through its flag"
+        )
 
 
-@pytest.mark.parametrize(("module", "room"), [(module, room) for room in LIGHT for module in SOURCES if below(module, room)])
+@pytest.mark.parametrize(
+    ("module", "room"),
+    [(module, room) for room in LIGHT for module in SOURCES if below(module, room)],
+)
 def test_plain_modules_need_little(module, room):
-    others = {name.split(".")[0] for name in imports(module, parse(module))} - set(ROOTS) - set(sys.stdlib_module_names)
+    others = (
+        {name.split(".")[0] for name in imports(module, parse(module))}
+        - set(ROOTS)
+        - set(sys.stdlib_module_names)
+    )
     assert others <= set(LIGHT[room])
 
 
@@ -183,12 +215,20 @@ def test_plain_modules_need_little(module, room):
 def test_tensorflow_stays_where_records_are(module):
     if any(below(module, room) for room in TENSORFLOW_ROOMS):
         return
-    assert not [name for name in imports(module, parse(module)) if name.split(".")[0] in ("tensorflow", "tensorflow_datasets")]
+    assert not [
+        name
+        for name in imports(module, parse(module))
+        if name.split(".")[0] in ("tensorflow", "tensorflow_datasets")
+    ]
 
 
 @every_module
 def test_no_torch_at_run_time(module):
-    assert not [name for name in imports(module, parse(module)) if name.split(".")[0] in ("torch", "timm", "torchvision")]
+    assert not [
+        name
+        for name in imports(module, parse(module))
+        if name.split(".")[0] in ("torch", "timm", "torchvision")
+    ]
 
 
 def names_in(node: ast.AST) -> set[str]:
@@ -198,14 +238,18 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def fallback_reads(tree: ast.AST) -> list[int]:
-    """Lines with `X.get(key, default)` or `getattr(X, key, default)` where X has to do with a config."""
+    """Lines with `X.get(key, default)` or `getattr(X, key, default)` where X has to do with a
+    config.
+    """
     lines = []
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         if isinstance(node.func, ast.Attribute) and node.func.attr == "get":
             subject = node.func.value
-            fallback = len(node.args) > 1 or any(keyword.arg == "default" for keyword in node.keywords)
+            fallback = len(node.args) > 1 or any(
+                keyword.arg == "default" for keyword in node.keywords
+            )
         elif isinstance(node.func, ast.Name) and node.func.id == "getattr" and node.args:
             subject, fallback = node.args[0], len(node.args) > 2
         else:
@@ -216,7 +260,12 @@ def fallback_reads(tree: ast.AST) -> list[int]:
 
 
 def test_fallback_reads_are_recognised():
-    for line in ("config.get('a', 1)", "config.student.get('a', default=1)", "getattr(run.config, 'a', None)", "my_config.data.get(k, ())"):
+    for line in (
+        "config.get('a', 1)",
+        "config.student.get('a', default=1)",
+        "getattr(run.config, 'a', None)",
+        "my_config.data.get(k, ())",
+    ):
         assert fallback_reads(ast.parse(line)) == [1], line
     for line in ("config.get_ref('a')", "table.get('a', 1)", "getattr(config, 'a')"):
         assert fallback_reads(ast.parse(line)) == [], line
@@ -228,11 +277,19 @@ def test_no_hidden_defaults(module):
     assert fallback_reads(parse(module)) == []
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if any(below(name, room) for room in WITHOUT_A_TASK)])
+@pytest.mark.parametrize(
+    "module", [name for name in SOURCES if any(below(name, room) for room in WITHOUT_A_TASK)]
+)
 def test_the_trainer_knows_no_task(module):
-    """The loop and all that is around it serve every method, so no word of a task occurs in them, comments included."""
+    """The loop and all that is around it serve every method, so no word of a task occurs in them,
+    comments included.
+    """
     lines = SOURCES[module].read_text().splitlines()
-    found = [f"{number}: {line.strip()}" for number, line in enumerate(lines, 1) if re.search(r"joint|simdr|image", line, re.IGNORECASE)]
+    found = [
+        f"{number}: {line.strip()}"
+        for number, line in enumerate(lines, 1)
+        if re.search(r"joint|simdr|image", line, re.IGNORECASE)
+    ]
     assert not found
 
 

@@ -1,4 +1,6 @@
-"""The terms of the published ways to distil against plain numpy in double precision, and what their method makes of them."""
+"""The terms of the published ways to distil against plain numpy in double precision, and what their
+method makes of them.
+"""
 
 import itertools
 
@@ -72,7 +74,10 @@ def attention_oracle(student, teacher):
 
 
 def test_attention():
-    """Features of any width give a map of the joints; only where a map is high counts, not how high."""
+    """Features of any width give a map of the joints.
+
+    Only where a map is high counts, not how high.
+    """
     student, teacher = draw(B, K, J, C), draw(B, K, J, D, seed=1)
     energies = [np.einsum("bkjc,bkjc->bkj", each, each) for each in (student, teacher)]
     maps = [call(losses.activation_map, each) for each in (student, teacher)]
@@ -150,7 +155,10 @@ def test_frames_in_one_place_have_a_gradient():
 
 
 def config_with(**changes):
-    """The tiny experiment: 9 frames, r = 3, student of 2 layers and width 8, teacher of 3 and width 16."""
+    """The tiny experiment.
+
+    9 frames, r = 3, student of 2 layers and width 8, teacher of 3 and width 16.
+    """
     config = shrink(config_file.get_config("demo"))
     config.student.network.depth, config.teacher.network.depth = 2, 3
     config.student.input.phase_augmentation = False
@@ -181,7 +189,10 @@ def layers(depth, frames, width, seed):
 
 @pytest.mark.parametrize("maps", ["activations", "matrices"])
 def test_every_term_reads_what_it_says(monkeypatch, maps):
-    """Layers 1 and 2 of 2 meet 2 and 3 of 3 on the keyframes; each term teaches the student, one the regressor, none the teacher."""
+    """Layers 1 and 2 of 2 meet 2 and 3 of 3 on the keyframes.
+
+    Each term teaches the student, one the regressor, none the teacher.
+    """
     weights = dict.fromkeys(NAMES, 1.0)
     config = config_with(
         **{f"distill__weights__{name}": 1.0 for name in weights}, distill__relations__angle=0.5
@@ -263,7 +274,11 @@ def test_terms_are_weighted(monkeypatch):
     )
     config.student.network.depth = 1
     method, config = built_on(config, 64)
-    monkeypatch.setattr(method_module, "distillation_terms", lambda *_: {name: jnp.asarray([1.0, 2.0]) for name in weights})
+    monkeypatch.setattr(
+        method_module,
+        "distillation_terms",
+        lambda *_: {name: jnp.asarray([1.0, 2.0]) for name in weights},
+    )
     batch = example_batch(config)
     found = jax.jit(
         lambda: method.terms(

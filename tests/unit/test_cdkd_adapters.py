@@ -123,7 +123,9 @@ def test_chunked_is_the_same(kind):
 
 
 def test_chunked_never_makes_all_projections():
-    """No array of the chunked program, backward pass included, is as large as all projections together."""
+    """No array of the chunked program, backward pass included, is as large as all projections
+    together.
+    """
     maps, teacher = maps_of(0, batch=4), maps_of(1, batch=4, side=16)
 
     def makes_all(chunked):
@@ -150,7 +152,7 @@ def test_chunked_never_makes_all_projections():
 
 
 def test_kron_is_a_dense_map():
-    """The same outputs as dense projectors whose matrices are the Kronecker products, numpy's own."""
+    """The same outputs as dense projectors whose matrices are numpy's Kronecker products."""
     maps, weights = (
         maps_of(0),
         jnp.asarray(np.random.default_rng(1).uniform(size=(2, 3, 3)), jnp.float32),
@@ -188,7 +190,9 @@ def test_kron_starts_as_upsampling():
 
 
 def test_upsampling_reproduces_planes():
-    """x at the larger side is r times x at the smaller one, so a ramp becomes a finer ramp, held at its end."""
+    """x at the larger side is r times x at the smaller one, so a ramp becomes a finer ramp, held at
+    its end.
+    """
     column = np.broadcast_to(np.arange(4.0), (4, 4))
     found = (column.reshape(-1) @ upsampling(4, 16)).reshape(16, 16)
     np.testing.assert_allclose(
@@ -208,7 +212,9 @@ def test_single_examples_and_joints(kind, batch, joints):
 
 
 def test_attention_runs_on_batch_statistics():
-    """In training mode a change of one example changes the others' weights, and the statistics move; else not."""
+    """In training mode a change of one example changes the others' weights, and the statistics
+    move; else not.
+    """
     maps = maps_of(0)
     network = MultiScaleAttention(4)
     variables = network.init(jax.random.key(0), maps, False)

@@ -181,7 +181,10 @@ def test_gradients_go_to_the_student_and_the_temperature():
 
 @pytest.mark.parametrize("order", losses.ORDERS)
 def test_temperature_gets_the_slope(order):
-    """The whole derivative, by differences in float64; with the gradient stopped at h it is another number."""
+    """The whole derivative, by differences in float64.
+
+    With the gradient stopped at h it is another number.
+    """
     found = []
     with jax.enable_x64(True):
         student, teacher = (

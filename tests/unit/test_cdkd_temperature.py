@@ -17,7 +17,13 @@ RELEASE, REVERSED = (1.0, 0.0), (0.0, -1.0)
 
 def strength(epoch, ends, loops):
     step = jnp.asarray(int(epoch * STEPS_PER_EPOCH))
-    return reversal_strength(step, ends=ends, loops=loops, steps=210 * int(STEPS_PER_EPOCH), steps_per_epoch=STEPS_PER_EPOCH)
+    return reversal_strength(
+        step,
+        ends=ends,
+        loops=loops,
+        steps=210 * int(STEPS_PER_EPOCH),
+        steps_per_epoch=STEPS_PER_EPOCH,
+    )
 
 
 # docs/methods/cdkd.md#temperature: epoch, the release's lambda, CTKD's over 210 epochs and over 10.
@@ -32,7 +38,12 @@ def strength(epoch, ends, loops):
     ],
 )
 def test_table_of_the_spec(epoch, release, long, short):
-    for ends, loops, wanted in ((RELEASE, 0, release), (RELEASE, 210, release), (REVERSED, 0, long), (REVERSED, 10, short)):
+    for ends, loops, wanted in (
+        (RELEASE, 0, release),
+        (RELEASE, 210, release),
+        (REVERSED, 0, long),
+        (REVERSED, 10, short),
+    ):
         np.testing.assert_allclose(strength(epoch, ends, loops), wanted, atol=6e-4)
 
 
@@ -42,7 +53,9 @@ def test_it_stays_at_its_end():
 
 
 # 0.1 + 0.8 (1 + cos(pi e / 40)) / 2, by hand.
-@pytest.mark.parametrize(("epoch", "wanted"), [(0, 0.9), (10, 0.782843), (20, 0.5), (30, 0.217157), (40, 0.1), (60, 0.1)])
+@pytest.mark.parametrize(
+    ("epoch", "wanted"), [(0, 0.9), (10, 0.782843), (20, 0.5), (30, 0.217157), (40, 0.1), (60, 0.1)]
+)
 def test_other_ends(epoch, wanted):
     np.testing.assert_allclose(strength(epoch, (0.9, 0.1), 40), wanted, atol=1e-6)
 
@@ -86,7 +99,10 @@ def test_limit(tau):
 
 @pytest.mark.parametrize(("factor", "sign"), [(-1.0, 1), (1.0, -1)])
 def test_reversed_descent_makes_it_harder(factor, sign):
-    """With lambda = -1 a step of plain gradient descent raises the alignment loss; with the release's +1 it lowers it."""
+    """With lambda = -1 a step of plain gradient descent raises the alignment loss.
+
+    With the release's +1 it lowers it.
+    """
     generator = np.random.default_rng(0)
     student = {axis: jnp.asarray(generator.normal(size=(2, 3, 8)), jnp.float32) for axis in "xy"}
     teacher = {

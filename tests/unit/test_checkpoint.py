@@ -23,34 +23,57 @@ from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.errors import UserError
 
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
-META = {"config": "model:\n  width: 4\n", "method": "supervised", "versions": {"jax": jax.__version__}, "teacher": None}
+META = {
+    "config": "model:\n  width: 4\n",
+    "method": "supervised",
+    "versions": {"jax": jax.__version__},
+    "teacher": None,
+}
 
 
 def make_state(seed: int, width: int = 4, ema: bool = False) -> dict:
     key = jax.random.key(seed)
     params = {
-        "student": {"head": {"kernel": jax.random.normal(key, (width, 3)), "bias": jnp.full((3,), seed, jnp.float32)}},
+        "student": {
+            "head": {
+                "kernel": jax.random.normal(key, (width, 3)),
+                "bias": jnp.full((3,), seed, jnp.float32),
+            }
+        },
         "projector": {"kernel": jax.random.normal(key, (2, width)).astype(jnp.bfloat16)},
     }
     return {
-        "step": jnp.asarray(seed, jnp.int32), "params": params, "model_state": {}, "opt_state": OPTIMISER.init(params),
+        "step": jnp.asarray(seed, jnp.int32),
+        "params": params,
+        "model_state": {},
+        "opt_state": OPTIMISER.init(params),
         "ema": jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), params) if ema else None,
-    }  # fmt: skip
+    }
 
 
 def abstract(tree):
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
+    )
 
 
-def open_checkpoints(directory, keep_latest=2, keep_best=1, asynchronous=True, best_is_lowest=True) -> Checkpoints:
+def open_checkpoints(
+    directory, keep_latest=2, keep_best=1, asynchronous=True, best_is_lowest=True
+) -> Checkpoints:
     return Checkpoints(
-        directory, keep_latest=keep_latest, keep_best=keep_best, best_metric="mpjpe_mm", best_is_lowest=best_is_lowest,
+        directory,
+        keep_latest=keep_latest,
+        keep_best=keep_best,
+        best_metric="mpjpe_mm",
+        best_is_lowest=best_is_lowest,
         asynchronous=asynchronous,
-    )  # fmt: skip
+    )
 
 
 def steps_on_disk(directory) -> list[int]:
-    return sorted(int(entry.name) for entry in pathlib.Path(directory).iterdir() if entry.name.isdigit())
+    return sorted(
+        int(entry.name) for entry in pathlib.Path(directory).iterdir() if entry.name.isdigit()
+    )
 
 
 def assert_same(tree, other):
@@ -80,7 +103,9 @@ def test_state_and_meta_come_back_exactly(tmp_path, asynchronous, ema):
     assert_same(restored, state)  # optax's named tuples included
     assert meta == META == checkpoints.read_meta()
     checkpoints.close()
-    assert sorted(entry.name for entry in (tmp_path / "checkpoints" / "3").iterdir() if entry.is_dir()) == ["meta", "state"]
+    assert sorted(
+        entry.name for entry in (tmp_path / "checkpoints" / "3").iterdir() if entry.is_dir()
+    ) == ["meta", "state"]
 
 
 def test_donated_arrays_may_be_deleted_after_save(tmp_path):
@@ -100,7 +125,15 @@ def test_donated_arrays_may_be_deleted_after_save(tmp_path):
 )
 def test_latest_and_best_are_kept(tmp_path, best_is_lowest, kept, best):
     """Steps without the metric, or where it is not a number, count as latest and never as best."""
-    scores = [{"mpjpe_mm": 50.0}, {"mpjpe_mm": 10.0}, {"loss": 1.0}, {"mpjpe_mm": 60.0}, {"mpjpe_mm": 20.0}, {"mpjpe_mm": np.nan}, None]
+    scores = [
+        {"mpjpe_mm": 50.0},
+        {"mpjpe_mm": 10.0},
+        {"loss": 1.0},
+        {"mpjpe_mm": 60.0},
+        {"mpjpe_mm": 20.0},
+        {"mpjpe_mm": np.nan},
+        None,
+    ]
     options = {"keep_latest": 2, "keep_best": 2, "best_is_lowest": best_is_lowest}
     checkpoints = open_checkpoints(tmp_path, **options)
     for step, metrics in enumerate(scores):
@@ -142,9 +175,16 @@ def test_existing_step_is_skipped(tmp_path):
 
 @pytest.mark.parametrize("asynchronous", [True, False])
 def test_saving_asks_no_question_of_the_preemption_service(tmp_path, monkeypatch, asynchronous):
-    """The service takes every process to be at the number that it asked with last: a step between the loop's loses a SIGTERM."""
+    """The service takes every process to be at the number that it asked with last.
+
+    A step between the loop's loses a SIGTERM.
+    """
     asked = []
-    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda number: asked.append(number) or False)
+    monkeypatch.setattr(
+        multihost_utils,
+        "reached_preemption_sync_point",
+        lambda number: asked.append(number) or False,
+    )
     checkpoints = open_checkpoints(tmp_path, asynchronous=asynchronous)
     for step in (1, 2):
         assert checkpoints.save(step, make_state(step), META, {"mpjpe_mm": 40.0})
@@ -153,7 +193,7 @@ def test_saving_asks_no_question_of_the_preemption_service(tmp_path, monkeypatch
 
 
 def test_what_a_kill_left_of_a_deletion_is_removed_on_demand(run):
-    """A run that is trained already saves nothing any more, and looking alone must change nothing."""
+    """A run that is trained saves nothing any more, and looking alone must change nothing."""
     left = run / "checkpoints" / "deleted" / "1"
     left.mkdir(parents=True)
     (left / "array").write_bytes(b"0")
@@ -200,9 +240,13 @@ def change(state, path, leaf):
     [
         (("params", "student", "head", "kernel"), ((5, 3), jnp.float32),
          r"float32\[4, 3\] for 'params/student/head/kernel' where this run needs float32\[5, 3\]"),
-        (("params", "student", "head", "bias"), ((3,), jnp.bfloat16), r"float32\[3\] for .*/bias' where this run needs bfloat16\[3\]"),
-        (("params", "student", "head", "bias"), None, r"float32\[3\] for .*/bias' where this run needs nothing"),
-        (("params", "student", "neck", "bias"), ((3,), jnp.float32), r"nothing for 'params/student/neck/bias'"),
+        (("params", "student", "head", "bias"), ((3,), jnp.bfloat16), r"float32\[3\] for .*/bias' "
+                                                                      r"where this run needs "
+                                                                      r"bfloat16\[3\]"),
+        (("params", "student", "head", "bias"), None, r"float32\[3\] for .*/bias' where this run "
+                                                      r"needs nothing"),
+        (("params", "student", "neck", "bias"), ((3,), jnp.float32), r"nothing for "
+                                                                     r"'params/student/neck/bias'"),
         (("ema",), None, r"for 'ema/projector/kernel' where this run needs nothing"),
         (("opt_state",), None, r"int32\[\] for 'opt_state/1/0/count' where this run needs nothing"),
     ],
@@ -212,11 +256,15 @@ def test_state_of_another_model_is_refused(run, path, leaf, message):
     sharding = wanted["step"].sharding
     described = None if leaf is None else jax.ShapeDtypeStruct(*leaf, sharding=sharding)
     checkpoints = open_checkpoints(run / "checkpoints")
-    with pytest.raises(UserError, match=rf"step 2 in .*checkpoints has .*{message}.*use the config"):
+    with pytest.raises(
+        UserError, match=rf"step 2 in .*checkpoints has .*{message}.*use the config"
+    ):
         checkpoints.restore(change(wanted, path, described))
     assert checkpoints.restore(wanted)[0]["step"] == 2
     with pytest.raises(ValueError, match="'ema/projector/kernel' has no sharding"):
-        checkpoints.restore(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), wanted))
+        checkpoints.restore(
+            jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), wanted)
+        )
     with pytest.raises(UserError, match=r"step 9 .*the steps there are \[1, 2\]"):
         checkpoints.restore(wanted, 9)
     checkpoints.close()
@@ -224,7 +272,10 @@ def test_state_of_another_model_is_refused(run, path, leaf, message):
 
 def test_damaged_checkpoint_is_named(run):
     wanted = abstract(make_state(0, ema=True))
-    data = max((file for file in (run / "checkpoints" / "2" / "state").rglob("*") if file.is_file()), key=lambda f: f.stat().st_size)
+    data = max(
+        (file for file in (run / "checkpoints" / "2" / "state").rglob("*") if file.is_file()),
+        key=lambda f: f.stat().st_size,
+    )
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
     checkpoints = open_checkpoints(run / "checkpoints")
     with pytest.raises(UserError, match=r"step 2 in .* is damaged.*delete that step's folder"):
@@ -247,7 +298,10 @@ def test_nothing_to_keep_is_refused(tmp_path):
 
 @contextlib.contextmanager
 def largest_file(size: int):
-    """No file of this process can grow beyond `size` bytes: a failure of the real system calls, on any machine."""
+    """No file of this process can grow beyond `size` bytes.
+
+    A failure of the real system calls, on any machine.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -257,13 +311,19 @@ def largest_file(size: int):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's own threads
+# Of Orbax's own threads.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_failed_write_is_reported_and_harms_nothing(tmp_path, asynchronous):
     checkpoints = open_checkpoints(tmp_path, keep_latest=1, keep_best=0, asynchronous=asynchronous)
     checkpoints.save(1, make_state(1), META, None)
     checkpoints.wait()
     large = make_state(2, width=200_000)
-    with largest_file(2**17), pytest.raises(UserError, match=r"step 2 could not be written .*too large.*\(latest: step 1\)"):
+    with (
+        largest_file(2**17),
+        pytest.raises(
+            UserError, match=r"step 2 could not be written .*too large.*\(latest: step 1\)"
+        ),
+    ):
         checkpoints.save(2, large, META, None)
         checkpoints.wait()
     assert checkpoints.latest_step() == 1
@@ -292,7 +352,11 @@ def test_failure_in_the_background_is_reported_by_the_next_save_and_by_close(tmp
 @pytest.fixture
 def small_disk(tmp_path):
     (tmp_path / "disk").mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path / "disk"], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path / "disk"],
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip("this user may not mount a small disk")
     yield tmp_path / "disk"
@@ -304,7 +368,10 @@ def test_full_disk(small_disk):
     checkpoints = open_checkpoints(small_disk / "checkpoints")
     checkpoints.save(1, make_state(1), META, None)
     checkpoints.save(2, make_state(2, width=200_000), META, None)
-    with pytest.raises(UserError, match=r"step 2 could not be written .*the disk is full.*\(latest: step 1\): make room"):
+    with pytest.raises(
+        UserError,
+        match=r"step 2 could not be written .*the disk is full.*\(latest: step 1\): make room",
+    ):
         checkpoints.wait()
     assert_same(checkpoints.restore(abstract(make_state(1)))[0], make_state(1))
     checkpoints.close()
@@ -330,7 +397,9 @@ def test_full_disk_reported_by_the_system(tmp_path, monkeypatch):
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "run").write_text("a file where the folder should be")
     checkpoints = open_checkpoints(tmp_path / "run" / "checkpoints")
-    with pytest.raises(UserError, match=r"step 1 could not be written to .*run/checkpoints \(.*[Nn]ot a directory"):
+    with pytest.raises(
+        UserError, match=r"step 1 could not be written to .*run/checkpoints \(.*[Nn]ot a directory"
+    ):
         checkpoints.save(1, make_state(1), META, None)
     checkpoints.close()
 
@@ -352,8 +421,11 @@ jax.config.update("jax_platforms", "cpu")
 from kdpose_jax.checkpoint.manager import Checkpoints
 directory = pathlib.Path(sys.argv[1])
 checkpoints = Checkpoints(
-    directory, keep_latest=1, keep_best=0, best_metric="mpjpe_mm", best_is_lowest=True, asynchronous=True)
-state = lambda seed: {"w": jnp.full((6_000_000,), seed, jnp.float32) + jax.random.uniform(jax.random.key(seed), (6_000_000,))}
+    directory, keep_latest=1, keep_best=0, best_metric="mpjpe_mm", best_is_lowest=True,
+    asynchronous=True)
+def state(seed):
+    noise = jax.random.uniform(jax.random.key(seed), (6_000_000,))
+    return {"w": jnp.full((6_000_000,), seed, jnp.float32) + noise}
 checkpoints.save(1, state(1), {}, None)
 checkpoints.wait()
 def kill_when_half_written():
@@ -368,18 +440,27 @@ checkpoints.wait()
 
 def test_killed_while_saving(tmp_path):
     program = [sys.executable, "-c", textwrap.dedent(KILLED_WHILE_SAVING), str(tmp_path)]
-    killed = subprocess.run(program, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    killed = subprocess.run(
+        program,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     leftovers = [entry.name for entry in tmp_path.iterdir() if not entry.name.isdigit()]
     assert leftovers, "the process was not killed in the middle of a save"
     checkpoints = open_checkpoints(tmp_path, keep_latest=2)
     assert checkpoints.latest_step() == 1
     one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    restored, _ = checkpoints.restore({"w": jax.ShapeDtypeStruct((6_000_000,), jnp.float32, sharding=one_device)})
+    restored, _ = checkpoints.restore(
+        {"w": jax.ShapeDtypeStruct((6_000_000,), jnp.float32, sharding=one_device)}
+    )
     assert 1 <= float(restored["w"].min()) and float(restored["w"].max()) < 2
     checkpoints.save(3, {"w": restored["w"][:10]}, {}, None)
     checkpoints.close()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["1", "3"]  # the leftovers are gone
+    # The leftovers are gone.
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["1", "3"]
 
 
 def student_of(state):
@@ -395,21 +476,30 @@ def student_of(state):
 )  # fmt: skip
 @pytest.mark.parametrize("prefer_ema", [False, True])
 def test_teacher_is_found_in_any_folder_of_its_run(run, folder, which, step, prefer_ema):
-    variables, meta, found = loading.load_variables(run / folder, {"params": student_of(make_state(0))}, which=which, prefer_ema=prefer_ema)
+    variables, meta, found = loading.load_variables(
+        run / folder, {"params": student_of(make_state(0))}, which=which, prefer_ema=prefer_ema
+    )
     assert found == step
     assert meta["method"] == {1: "supervised", 2: "scjd"}[step]
     state = make_state(step, ema=True)
-    assert_same(variables["params"], {"student": state["ema" if prefer_ema else "params"]["student"]})  # adapters stay on the disk
+    # Adapters stay on the disk.
+    assert_same(
+        variables["params"], {"student": state["ema" if prefer_ema else "params"]["student"]}
+    )
 
 
 def test_teacher_without_moving_average_gives_its_parameters(tmp_path):
     checkpoints = open_checkpoints(tmp_path / "checkpoints")
     checkpoints.save(1, make_state(1), META, None)
     checkpoints.close()
-    variables, _, _ = loading.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="latest", prefer_ema=True)
+    variables, _, _ = loading.load_variables(
+        tmp_path, {"params": abstract(make_state(0)["params"])}, which="latest", prefer_ema=True
+    )
     assert_same(variables["params"], make_state(1)["params"])
     with pytest.raises(UserError, match="has a value of 'mpjpe_mm'.*none is the best") as refused:
-        loading.load_variables(tmp_path, {"params": abstract(make_state(0)["params"])}, which="best", prefer_ema=True)
+        loading.load_variables(
+            tmp_path, {"params": abstract(make_state(0)["params"])}, which="best", prefer_ema=True
+        )
     named = str(refused.value).split("'")[3]  # what the message says works
     assert loading.explicit(named) == str(tmp_path / "checkpoints" / "1")
     wanted = {"params": abstract(make_state(0)["params"])}
@@ -419,15 +509,25 @@ def test_teacher_without_moving_average_gives_its_parameters(tmp_path):
 def test_wrong_teacher_is_refused(run, tmp_path):
     wanted = student_of(make_state(0))
     with pytest.raises(UserError, match="no folder .*absent"):
-        loading.load_variables(tmp_path / "absent", {"params": wanted}, which="best", prefer_ema=True)
+        loading.load_variables(
+            tmp_path / "absent", {"params": wanted}, which="best", prefer_ema=True
+        )
     (tmp_path / "empty").mkdir()
     for which in ("best", "latest", 3):
         with pytest.raises(UserError, match="no checkpoint in .*empty"):
-            loading.load_variables(tmp_path / "empty", {"params": wanted}, which=which, prefer_ema=True)
+            loading.load_variables(
+                tmp_path / "empty", {"params": wanted}, which=which, prefer_ema=True
+            )
     with pytest.raises(UserError, match=r"no checkpoint of step 3 .*\[1, 2\]"):
         loading.load_variables(run, {"params": wanted}, which=3, prefer_ema=True)
-    with pytest.raises(UserError, match=r"float32\[4, 3\] for 'params/student/head/kernel' where this run needs float32\[8, 3\]"):
-        loading.load_variables(run, {"params": student_of(make_state(0, width=8))}, which="best", prefer_ema=False)
+    with pytest.raises(
+        UserError,
+        match=r"float32\[4, 3\] for 'params/student/head/kernel' where this run needs float32\[8, "
+        r"3\]",
+    ):
+        loading.load_variables(
+            run, {"params": student_of(make_state(0, width=8))}, which="best", prefer_ema=False
+        )
     deeper = change(wanted, ("student", "neck"), wanted["student"]["head"])
     with pytest.raises(UserError, match="nothing for 'ema/student/neck/bias'"):
         loading.load_variables(run, {"params": deeper}, which="best", prefer_ema=True)
@@ -471,15 +571,23 @@ def test_folder_of_several_networks_is_told_by_their_names(run, tmp_path):
 
 
 def test_fingerprint_tells_parameters_apart():
-    params = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "b": np.zeros(2, np.float32)}
+    params = {
+        "a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)},
+        "b": np.zeros(2, np.float32),
+    }
     same = {"b": jnp.zeros(2), "a": {"kernel": jnp.arange(6.0).reshape(2, 3)}}
     mark = loading.fingerprint(params)
     assert len(mark) == 16 and int(mark, 16) >= 0
     assert mark == loading.fingerprint(same)
     kernel = params["a"]["kernel"]
     others = [
-        params | {"a": {"kernel": kernel + np.float32(1e-6)}}, params | {"a": {"kernel": kernel.reshape(3, 2)}},
-        params | {"a": {"bias": kernel}}, params | {"b": np.zeros(2, np.int32)}, params | {"a": {"kernel": kernel.T.copy().T[:, ::-1]}},
-    ]  # fmt: skip
+        params | {"a": {"kernel": kernel + np.float32(1e-6)}},
+        params | {"a": {"kernel": kernel.reshape(3, 2)}},
+        params | {"a": {"bias": kernel}},
+        params | {"b": np.zeros(2, np.int32)},
+        params | {"a": {"kernel": kernel.T.copy().T[:, ::-1]}},
+    ]
     assert len({mark, *map(loading.fingerprint, others)}) == 6
-    assert loading.fingerprint({"a": np.asfortranarray(kernel)}) == loading.fingerprint({"a": kernel})
+    assert loading.fingerprint({"a": np.asfortranarray(kernel)}) == loading.fingerprint(
+        {"a": kernel}
+    )

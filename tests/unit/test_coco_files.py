@@ -53,13 +53,17 @@ def notes_of(summary, start="test: "):
 
 def ap_of_truth(folder):
     """What COCO's evaluation gives the stored annotations themselves."""
-    truth = coco_ap.read_annotations(
-        str(folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE)
-    )
+    truth = coco_ap.read_annotations(str(folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE))
     found = [
-        {"image_id": one["image_id"], "category_id": 1, "keypoints": [float(value) for value in one["keypoints"]], "score": 1.0}
-        for one in truth["annotations"] if not one["iscrowd"] and one["num_keypoints"]
-    ]  # fmt: skip
+        {
+            "image_id": one["image_id"],
+            "category_id": 1,
+            "keypoints": [float(value) for value in one["keypoints"]],
+            "score": 1.0,
+        }
+        for one in truth["annotations"]
+        if not one["iscrowd"] and one["num_keypoints"]
+    ]
     return coco_ap.ten_numbers(coco_ap.evaluate(truth, found))["ap"], truth
 
 
@@ -82,11 +86,19 @@ def reorder(names, person=1, spell=str, further=()):
     return change
 
 
-@pytest.mark.parametrize("names, person, spell", [
-    (sorted(NAMES), 1, str), (NAMES[::-1], 7, str.upper),
-    ([*NAMES[5:], "neck", *NAMES[:5], "head.top"], 0, lambda name: name.replace("_", " - ")),
-    ([*NAMES, *(f"face-{number}" for number in range(116))], 1, lambda name: name.replace("_", ".")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "names, person, spell",
+    [
+        (sorted(NAMES), 1, str),
+        (NAMES[::-1], 7, str.upper),
+        ([*NAMES[5:], "neck", *NAMES[:5], "head.top"], 0, lambda name: name.replace("_", " - ")),
+        (
+            [*NAMES, *(f"face-{number}" for number in range(116))],
+            1,
+            lambda name: name.replace("_", "."),
+        ),
+    ],
+)
 def test_joints_go_by_their_names(folder, names, person, spell):
     prepare(folder)
     expected = {
@@ -203,10 +215,16 @@ def test_image_ids_stand_once(folder):
         prepare(folder)
 
 
-@pytest.mark.parametrize("ids, fault", [
-    (range(0, 8), "the lowest is 0"), ([5] * 8, "1 stand more than once, id 5 for one"), (range(-9, -1), "the lowest is -9"),
-    ([None] + [1] * 7, "1 are missing or not whole numbers"), (["a", True, *range(6)], "2 are missing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "ids, fault",
+    [
+        (range(0, 8), "the lowest is 0"),
+        ([5] * 8, "1 stand more than once, id 5 for one"),
+        (range(-9, -1), "the lowest is -9"),
+        ([None] + [1] * 7, "1 are missing or not whole numbers"),
+        (["a", True, *range(6)], "2 are missing"),
+    ],
+)
 def test_ids_of_annotations_are_numbered_anew(folder, ids, fault):
     edit(
         folder,
@@ -336,10 +354,15 @@ def test_a_published_name_is_held_to_what_was_published(folder):
     )
 
 
-@pytest.mark.parametrize("way, spell", [
-    ("file names", lambda name: name), ("file names without folders", lambda name: f"val2017/{name}"),
-    ("file names without folders and endings", lambda name: f"x-{name[:-4]}"), ("digits of ids", lambda name: name[-7:-4]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "way, spell",
+    [
+        ("file names", lambda name: name),
+        ("file names without folders", lambda name: f"val2017/{name}"),
+        ("file names without folders and endings", lambda name: f"x-{name[:-4]}"),
+        ("digits of ids", lambda name: name[-7:-4]),
+    ],
+)
 def test_detections_that_name_their_photographs(folder, way, spell):
     if spell("x.jpg").startswith("x-"):
 

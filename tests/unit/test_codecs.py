@@ -1,4 +1,7 @@
-"""Coordinates as the networks see them: values by hand, inverses, and the same results from numpy and from jax."""
+"""Coordinates as the networks see them.
+
+Values by hand, inverses, and the same results from numpy and from jax.
+"""
 
 import jax
 import jax.numpy as jnp

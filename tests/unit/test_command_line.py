@@ -1,4 +1,7 @@
-"""What is said of a command line that cannot be used: the word that the user wrote, and a remedy."""
+"""What is said of a command line that cannot be used.
+
+The word that the user wrote, and a remedy.
+"""
 
 import pytest
 from ml_collections import ConfigDict
@@ -92,7 +95,8 @@ def test_numbers_that_are_none(value):
 def test_config_files(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.py").write_text(
-        "from ml_collections import ConfigDict\ndef get_config(text=''):\n    return ConfigDict({'a': text})\n"
+        "from ml_collections import ConfigDict\ndef get_config(text=''):\n    return "
+        "ConfigDict({'a': text})\n"
     )
     for words in (["--config", "~/mine.py:b,c=1"], ["--config=~/mine.py:b,c=1"]):
         found, named = command_line.with_config(["launch.py", *words])

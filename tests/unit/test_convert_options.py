@@ -1,4 +1,7 @@
-"""The converters' command line: ranges of numbers, `~`, and the same mistakes in the words of launch.py's fields."""
+"""The converters' command line.
+
+Ranges of numbers, `~`, and the same mistakes in the words of launch.py's fields.
+"""
 
 import os
 import signal
@@ -89,15 +92,27 @@ def config(source="", records="", **settings):
     [
         ("--source '/a' is not a folder.", "--config.data.source '/a' is not a folder."),
         ("give another --out.", "give another --workdir."),
-        ("'x' (see --map) and --up y: set --skip-unreadable.", "'x' (see --config.data.converter.settings.map_file) and "
-         "--config.data.converter.settings.up y: set --config.data.converter.settings.skip_unreadable=True."),
+        (
+            "'x' (see --map) and --up y: set --skip-unreadable.",
+            "'x' (see "
+            "--config.data.converter.settings.map_file) and "
+            "--config.data.converter.settings.up y: set "
+            "--config.data.converter.settings.skip_unreadable=True.",
+        ),
         ("'/a/--up' is wrong.", "'/a/--up' is wrong."),
-        ("run `python -m data_prep.convert mocap --source DIR`.", "run `python -m data_prep.convert mocap --source DIR`."),
+        (
+            "run `python -m data_prep.convert mocap --source DIR`.",
+            "run `python -m data_prep.convert mocap --source DIR`.",
+        ),
         ("use --config.data.frames.", "use --config.data.frames."),
-        ("with fewer --workers.", "with fewer --workers (--workers belongs to `python -m data_prep.convert mocap`, whose records "
-         "--config.data.records=DIR takes)."),
+        (
+            "with fewer --workers.",
+            "with fewer --workers (--workers belongs to `python -m "
+            "data_prep.convert mocap`, whose records "
+            "--config.data.records=DIR takes).",
+        ),
     ],
-)  # fmt: skip
+)
 def test_options_become_fields(sentence, said):
     assert (
         data.in_fields(sentence, "mocap", config(up="", map_file="", skip_unreadable=False)) == said
@@ -145,7 +160,8 @@ def test_ctrl_c_is_one_sentence_and_the_same_command_goes_on(tmp_path):
     assert process.returncode == 130
     assert (
         said
-        == f"stopped by Ctrl-C, what is finished in '{tmp_path / 'out'}' is kept: run the same command again to go on\n"
+        == f"stopped by Ctrl-C, what is finished in '{tmp_path / 'out'}' is kept: run the same "
+        f"command again to go on\n"
     )
     assert (
         convert.prepare("synthetic", str(tmp_path / "out"), print, frames=300, workers=2).seconds

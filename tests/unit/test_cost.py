@@ -33,7 +33,9 @@ def test_dense_by_hand():
 
 
 def convolution(inputs, kernel, **options):
-    return jax.lax.conv_general_dilated(inputs, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
+    return jax.lax.conv_general_dilated(
+        inputs, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options
+    )
 
 
 def test_convolution_by_hand():
@@ -41,20 +43,30 @@ def test_convolution_by_hand():
         return convolution(inputs, kernel, window_strides=(2, 2), padding="SAME")
 
     def grouped(inputs, kernel):
-        return convolution(inputs, kernel, window_strides=(1, 1), padding="VALID", feature_group_count=2)
+        return convolution(
+            inputs, kernel, window_strides=(1, 1), padding="VALID", feature_group_count=2
+        )
 
     # 4 x 5 output positions, 6 outputs, each over 3 x 3 x 4 inputs.
-    assert count_macs(strided, abstract(2, 8, 10, 4), abstract(3, 3, 4, 6)) == Macs(2 * 4 * 5 * 6 * 36, 0)
+    assert count_macs(strided, abstract(2, 8, 10, 4), abstract(3, 3, 4, 6)) == Macs(
+        2 * 4 * 5 * 6 * 36, 0
+    )
     # 6 x 8 positions, 6 outputs, each over 3 x 3 x 2 inputs of its group.
-    assert count_macs(grouped, abstract(2, 8, 10, 4), abstract(3, 3, 2, 6)) == Macs(2 * 6 * 8 * 6 * 18, 0)
+    assert count_macs(grouped, abstract(2, 8, 10, 4), abstract(3, 3, 2, 6)) == Macs(
+        2 * 6 * 8 * 6 * 18, 0
+    )
 
 
 def test_transposed_convolution_by_hand():
     def transposed(inputs, kernel):
-        return jax.lax.conv_transpose(inputs, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jax.lax.conv_transpose(
+            inputs, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
 
     # Each of 8 x 10 x 4 inputs meets 4 x 4 kernel places of 6 outputs.
-    assert count_macs(transposed, abstract(2, 8, 10, 4), abstract(4, 4, 4, 6)) == Macs(2 * 8 * 10 * 4 * 16 * 6, 0)
+    assert count_macs(transposed, abstract(2, 8, 10, 4), abstract(4, 4, 4, 6)) == Macs(
+        2 * 8 * 10 * 4 * 16 * 6, 0
+    )
 
 
 def attention_block(tokens, kernel_qkv, kernel_out):
@@ -95,8 +107,13 @@ def test_custom_derivatives_count_once():
     def reverse_mode(inputs, kernel):
         return inputs @ kernel
 
-    forward_mode.defjvp(lambda primals, tangents: (forward_mode(*primals), tangents[0] @ primals[1]))
-    reverse_mode.defvjp(lambda inputs, kernel: (inputs @ kernel, kernel), lambda kernel, grad: (grad @ kernel.T, kernel))
+    forward_mode.defjvp(
+        lambda primals, tangents: (forward_mode(*primals), tangents[0] @ primals[1])
+    )
+    reverse_mode.defvjp(
+        lambda inputs, kernel: (inputs @ kernel, kernel),
+        lambda kernel, grad: (grad @ kernel.T, kernel),
+    )
     for function in (forward_mode, reverse_mode):
         assert count_macs(function, abstract(5, 3), abstract(3, 11)) == Macs(5 * 3 * 11, 0)
 
@@ -123,7 +140,9 @@ def test_conditional_counts_the_costliest_branch():
         branches = [lambda x, k: x, lambda x, k: x @ k @ k, lambda x, k: x @ k]
         return jax.lax.switch(index, branches, inputs, kernel)
 
-    assert count_macs(choose, jax.ShapeDtypeStruct((), jnp.int32), abstract(5, 3), abstract(3, 3)) == Macs(2 * 5 * 9, 0)
+    assert count_macs(
+        choose, jax.ShapeDtypeStruct((), jnp.int32), abstract(5, 3), abstract(3, 3)
+    ) == Macs(2 * 5 * 9, 0)
 
 
 def test_loops_of_unknown_length():
@@ -131,7 +150,9 @@ def test_loops_of_unknown_length():
         change = (lambda x: x @ kernel) if product else (lambda x: x / 2)
         return jax.lax.while_loop(lambda x: x.sum() > 1, change, inputs)
 
-    assert count_macs(lambda x, k: halve(x, k, False) @ k, abstract(5, 3), abstract(3, 3)) == Macs(5 * 9, 0)
+    assert count_macs(lambda x, k: halve(x, k, False) @ k, abstract(5, 3), abstract(3, 3)) == Macs(
+        5 * 9, 0
+    )
     with pytest.raises(ValueError, match="'while' cannot be counted"):
         count_macs(lambda x, k: halve(x, k, True), abstract(5, 3), abstract(3, 3))
 
@@ -183,20 +204,28 @@ def test_measuring_is_bounded_in_time(monkeypatch, seconds, warmup, runs, calls,
 
 
 def test_cost_record():
-    cost = Cost(parameters=10, macs=Macs(600, 60), outputs=3, latencies={4: Latency(0.5, 0.25, 1.0, 7)})
+    cost = Cost(
+        parameters=10, macs=Macs(600, 60), outputs=3, latencies={4: Latency(0.5, 0.25, 1.0, 7)}
+    )
     record = cost.as_dict()
     assert cost.outputs_per_second(4) == record["outputs_per_second_batch4"] == 4 * 3 / 0.5
     assert record["flops_linear_per_example"] == 1200
     assert record["flops_total_per_example"] == 1320
     assert record["macs_linear_per_output"] == 200
     assert record["flops_attention_per_output"] == 40
-    assert record["latency_batch4"] == {"median_s": 0.5, "lowest_s": 0.25, "highest_s": 1.0, "runs": 7}
+    assert record["latency_batch4"] == {
+        "median_s": 0.5,
+        "lowest_s": 0.25,
+        "highest_s": 1.0,
+        "runs": 7,
+    }
 
 
 # docs/methods/lifting.md#cost and docs/methods/scjd.md#student: (network frames, width, depth),
 # output frames -> what the tables print.
-# Where a printed figure is the exact one rounded twice, the exact one stands here, rounded once: parameters of S-M
-# (4,244,995, printed 4.25 M) and of S-S at 27 frames (2,124,547, printed 2.13 M), FLOPs per frame of S-M (47.54995 M, 47.6).
+# Where a printed figure is the exact one rounded twice, the exact one stands here, rounded once:
+# parameters of S-M (4,244,995, printed 4.25 M) and of S-S at 27 frames (2,124,547, printed 2.13 M),
+# FLOPs per frame of S-M (47.54995 M, 47.6).
 TEACHER = (243, 512, 8)
 TABLE = {
     "teacher 243": (TEACHER, 243, "33.78", "277.25", "294.8", "1140.9", "1.0"),
@@ -215,17 +244,28 @@ TABLE = {
 
 @pytest.fixture(scope="module")
 def mixste_cost():
-    """(network frames, width, depth) -> its cost for one window, by tracing alone; each network is traced once."""
+    """(network frames, width, depth) -> its cost for one window, by tracing alone.
+
+    Each network is traced once.
+    """
     known = {}
 
     def cost(frames: int, width: int, depth: int) -> Cost:
         if (frames, width, depth) not in known:
             network = MixSTE(
-                joints=17, frames=frames, width=width, depth=depth, heads=8, mlp_ratio=2.0, drop_path=0.1
+                joints=17,
+                frames=frames,
+                width=width,
+                depth=depth,
+                heads=8,
+                mlp_ratio=2.0,
+                drop_path=0.1,
             )
             window = abstract(1, frames, 17, 2)
             variables = jax.eval_shape(network.init, jax.random.key(0), window)
-            macs = count_macs(lambda variables, window: network.apply(variables, window)[0], variables, window)
+            macs = count_macs(
+                lambda variables, window: network.apply(variables, window)[0], variables, window
+            )
             known[frames, width, depth] = Cost(count_parameters(variables), macs, frames, {})
         return known[frames, width, depth]
 
@@ -248,7 +288,10 @@ def test_published_cost_table(name, mixste_cost):
         assert printed(record["flops_total_per_example"] / 1e9, total) == total
     assert printed(record["flops_linear_per_output"] / 1e6, per_frame) == per_frame
     teacher = mixste_cost(*TEACHER).as_dict()
-    assert printed(teacher["flops_linear_per_output"] / record["flops_linear_per_output"], less) == less
+    assert (
+        printed(teacher["flops_linear_per_output"] / record["flops_linear_per_output"], less)
+        == less
+    )
 
 
 def test_teacher_parameters_exactly(mixste_cost):
@@ -264,7 +307,10 @@ def test_counts_follow_the_closed_form(network, mixste_cost):
     frames, width, depth = network
     cost = mixste_cost(*network)
     blocks = 2 * depth * (8 * width**2 + 11 * width)
-    assert cost.parameters == blocks + 3 * width + (17 + frames) * width + 4 * width + 2 * width + 3 * width + 3
+    assert (
+        cost.parameters
+        == blocks + 3 * width + (17 + frames) * width + 4 * width + 2 * width + 3 * width + 3
+    )
     tokens = 17 * frames
     assert cost.macs.linear == tokens * (2 * depth * 8 * width**2 + 2 * width + 3 * width)
     assert cost.macs.attention == depth * 2 * tokens * (17 + frames) * width

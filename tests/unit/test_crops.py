@@ -117,7 +117,9 @@ def test_covering():
     ],
 )
 def test_no_augmented_crop_samples_a_pixel_outside_the_region(skeleton, reach, half_probability):
-    """Every pixel of the photograph that bilinear sampling reads, over many draws, lies in the region, and the bound is not loose."""
+    """Every pixel of the photograph that bilinear sampling reads, over many draws, lies in the
+    region, and the bound is not loose.
+    """
     generator = np.random.default_rng(1)
     width, height, size, count = 640, 480, 16, 600
     augmentation = images.Augmentation(

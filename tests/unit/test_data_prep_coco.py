@@ -21,7 +21,9 @@ def folder(tmp_path):
 
 
 def prepare(folder, **settings):
-    return convert.prepare("coco", str(folder.parent / "records"), source=str(folder), workers=1, **settings)
+    return convert.prepare(
+        "coco", str(folder.parent / "records"), source=str(folder), workers=1, **settings
+    )
 
 
 def edit(folder, name, change) -> None:
@@ -34,13 +36,17 @@ def test_records_and_what_is_left_out(folder):
     summary = prepare(folder, detections="detections.json")
     assert summary.splits == {"train": (4, 4), "test": (4, 4), "test_detections": (3, 3)}
     assert summary.left_out == [
-        "train: 2 crowds", "train: 2 persons without a labelled joint", "test: 2 crowds", "test: 2 persons without a labelled joint",
-    ]  # fmt: skip
+        "train: 2 crowds",
+        "train: 2 persons without a labelled joint",
+        "test: 2 crowds",
+        "test: 2 persons without a labelled joint",
+    ]
     data = persons.read(folder.parent / "records", "test")
     entry = json.loads((folder / TEST).read_text())["annotations"][0]
     keypoints = np.asarray(entry["keypoints"]).reshape(17, 3)
     np.testing.assert_allclose(data.joints[0], keypoints[:, :2], rtol=1e-6)
-    assert (data.visible[0] == (keypoints[:, 2] > 0)).all() and data.visible[0, 3]  # hidden joints are labelled
+    # Hidden joints are labelled.
+    assert (data.visible[0] == (keypoints[:, 2] > 0)).all() and data.visible[0, 3]
 
 
 def test_detections(folder):
@@ -53,7 +59,10 @@ def test_detections(folder):
     np.testing.assert_allclose(data.scale[0], 90 / 200 * 1.25)
     assert not data.visible.any() and not data.joints.any()
     metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
-    assert metadata["settings"]["reach"][schema.DETECTIONS_SPLIT]["scale_factor"] == 0 and "detections.json" in metadata["sources"]
+    assert (
+        metadata["settings"]["reach"][schema.DETECTIONS_SPLIT]["scale_factor"] == 0
+        and "detections.json" in metadata["sources"]
+    )
 
 
 def test_cocoeval_reads_the_annotations_that_lie_beside(folder):
@@ -62,13 +71,23 @@ def test_cocoeval_reads_the_annotations_that_lie_beside(folder):
     prepare(folder)
     path = folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE
     metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
-    assert metadata["files"] == {coco.TEST_ANNOTATIONS_FILE: hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert metadata["files"] == {
+        coco.TEST_ANNOTATIONS_FILE: hashlib.sha256(path.read_bytes()).hexdigest()
+    }
     kept, given = COCO(str(path)), json.loads((folder / TEST).read_text())
-    assert sorted(kept.getImgIds()) == [501, 502] and len(kept.getAnnIds()) == len(given["annotations"])
-    for entry in given["annotations"]:  # crowds and persons without joints too, which COCOeval ignores in its own way
+    assert sorted(kept.getImgIds()) == [501, 502] and len(kept.getAnnIds()) == len(
+        given["annotations"]
+    )
+    # Crowds and persons without joints too, which COCOeval ignores in its own way.
+    for entry in given["annotations"]:
         (found,) = kept.loadAnns([entry["id"]])
-        assert all(found[key] == entry[key] for key in ("keypoints", "area", "iscrowd", "bbox", "image_id"))
-        assert found["num_keypoints"] == sum(label > 0 for label in entry["keypoints"][2::3]) and "segmentation" not in found
+        assert all(
+            found[key] == entry[key] for key in ("keypoints", "area", "iscrowd", "bbox", "image_id")
+        )
+        assert (
+            found["num_keypoints"] == sum(label > 0 for label in entry["keypoints"][2::3])
+            and "segmentation" not in found
+        )
     path.unlink()
     with pytest.raises(UserError, match="lacks 'test_annotations.json'"):
         schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
@@ -81,10 +100,18 @@ def test_simcc_has_a_further_folder(folder):
     assert prepare(folder).splits["train"] == (4, 4)
 
 
-@pytest.mark.parametrize("box, cleaned", [
-    ([10, 20, 30, 40], (10, 20, 29, 39)), ([-5, -5, 30, 40], (0, 0, 29, 39)), ([150, 100, 30, 40], (150, 100, 9, 19)),
-    ([159, 119, 30, 40], None), ([200, 10, 30, 40], None), ([10, 10, 1, 1], None), ([10, 10, 1, 9], (10, 10, 0, 8)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "box, cleaned",
+    [
+        ([10, 20, 30, 40], (10, 20, 29, 39)),
+        ([-5, -5, 30, 40], (0, 0, 29, 39)),
+        ([150, 100, 30, 40], (150, 100, 9, 19)),
+        ([159, 119, 30, 40], None),
+        ([200, 10, 30, 40], None),
+        ([10, 10, 1, 1], None),
+        ([10, 10, 1, 9], (10, 10, 0, 8)),
+    ],
+)
 def test_boxes_are_clipped_as_in_hrnet(box, cleaned):
     assert coco.clean_box(box, 160, 120) == cleaned
 
@@ -96,12 +123,23 @@ def test_boxes_of_zero_area_are_left_out_and_counted(folder):
 
     edit(folder, TRAIN, flatten)
     whole = {"image_id": 501, "category_id": 1, "bbox": [1, 2, 9, 9], "score": 0.5}
-    entries = [whole, whole | {"bbox": [1, 2, 0, 9]}, whole | {"category_id": 2}, whole | {"score": -1}]
+    entries = [
+        whole,
+        whole | {"bbox": [1, 2, 0, 9]},
+        whole | {"category_id": 2},
+        whole | {"score": -1},
+    ]
     (folder / "flat.json").write_text(json.dumps(entries))
     summary = prepare(folder, detections="flat.json")
     assert summary.splits["train"] == (2, 2) and summary.splits["test_detections"] == (1, 1)
-    assert "train: 2 boxes of zero area" in summary.left_out and "test_detections: 1 boxes of zero area" in summary.left_out
-    assert "test_detections: 2 detections of other categories or below a score of 0" in summary.left_out
+    assert (
+        "train: 2 boxes of zero area" in summary.left_out
+        and "test_detections: 1 boxes of zero area" in summary.left_out
+    )
+    assert (
+        "test_detections: 2 detections of other categories or below a score of 0"
+        in summary.left_out
+    )
 
 
 def test_detections_of_another_data_set(folder):
@@ -110,10 +148,15 @@ def test_detections_of_another_data_set(folder):
         "detections.json",
         lambda entries: [entry.update(image_id=entry["image_id"] + 2) for entry in entries],
     )
-    with pytest.raises(UserError, match="3 of 3 detections are of photographs that the test "
-    "annotations do not list .the first: image 504"):
+    with pytest.raises(
+        UserError,
+        match="3 of 3 detections are of photographs that the test "
+        "annotations do not list .the first: image 504",
+    ):
         prepare(folder, detections="detections.json")
-    with pytest.raises(UserError, match="nothing.json' does not exist: put it there, give --detections"):
+    with pytest.raises(
+        UserError, match="nothing.json' does not exist: put it there, give --detections"
+    ):
         prepare(folder, detections="nothing.json")
     with pytest.raises(UserError, match="are of the test photographs, which --splits leaves out"):
         prepare(folder, detections="detections.json", splits=("train",))
@@ -125,10 +168,16 @@ def test_detections_of_another_data_set(folder):
 @pytest.mark.parametrize("change, sentence", [
     (lambda content: [one.pop("keypoints") for one in content["annotations"]], "8 persons and "
     "keypoints of none .*: give the person_keypoints"),
-    (lambda content: content["annotations"][0].update(keypoints=[1, 2]), r"annotation 100, keypoints is .* where \[51\] numbers must be"),
+    (lambda content: content["annotations"][0].update(keypoints=[1, 2]), r"annotation 100, "
+                                                                         r"keypoints is .* where "
+                                                                         r"\[51\] numbers must be"),
     (lambda content: content["annotations"][0].update(bbox=None), r"annotation 100, bbox is"),
-    (lambda content: content["annotations"][0].update(image_id=77), "annotation 100 is of image 77, which the file does not list"),
-    (lambda content: content["annotations"][0].update(image_id=[1]), r"annotation 100, image_id is '\[1\]' where a whole number must be"),
+    (lambda content: content["annotations"][0].update(image_id=77), "annotation 100 is of image "
+                                                                    "77, which the file does not "
+                                                                    "list"),
+    (lambda content: content["annotations"][0].update(image_id=[1]), r"annotation 100, image_id "
+                                                                     r"is '\[1\]' where a whole "
+                                                                     r"number must be"),
     (lambda content: content.pop("images"), "is not in COCO's layout .KeyError"),
     (lambda content: content["images"][0].pop("width"), "is not in COCO's layout .KeyError"),
     (lambda content: content["annotations"].clear(), "has no annotation of category 1, which is "
@@ -142,17 +191,28 @@ def test_annotations_with_faults(folder, change, sentence):
 
 def test_photographs_of_another_size(folder):
     picture_sets.save(folder / "val2017" / "000000000502.jpg", picture_sets.picture(0, 80, 60))
-    with pytest.raises(UserError, match="000000000502.jpg' is 80 x 60 and its annotations are for "
-    "160 x 120: put the photographs there that were annotated.$"):
+    with pytest.raises(
+        UserError,
+        match="000000000502.jpg' is 80 x 60 and its annotations are for "
+        "160 x 120: put the photographs there that were annotated.$",
+    ):
         prepare(folder)
 
 
 def test_missing_photographs(folder):
     (folder / "train2017" / "000000000001.jpg").unlink()
-    with pytest.raises(UserError, match=r"1 of 2 photographs are missing in '.*train2017' \(000000000001.jpg\)"):
+    with pytest.raises(
+        UserError, match=r"1 of 2 photographs are missing in '.*train2017' \(000000000001.jpg\)"
+    ):
         prepare(folder)
     # A photograph without persons need not be there.
-    edit(folder, TRAIN, lambda content: content.update(annotations=[a for a in content["annotations"] if a["image_id"] != 1]))
+    edit(
+        folder,
+        TRAIN,
+        lambda content: content.update(
+            annotations=[a for a in content["annotations"] if a["image_id"] != 1]
+        ),
+    )
     assert prepare(folder).splits["train"] == (2, 2)
 
 

@@ -24,7 +24,9 @@ def folder(tmp_path):
 
 
 def prepare(folder, name="records", **settings):
-    return convert.prepare("mpii", str(folder.parent / name), source=str(folder), workers=1, **settings)
+    return convert.prepare(
+        "mpii", str(folder.parent / name), source=str(folder), workers=1, **settings
+    )
 
 
 def edit(folder, name, change) -> None:
@@ -41,22 +43,49 @@ def content(folder) -> dict[str, bytes]:
 
 def test_records(folder, capsys):
     summary = prepare(folder)
-    assert summary.splits == {"train": (4, 4), "test": (3, 3)} and summary.unit == "persons" and not summary.left_out
+    assert (
+        summary.splits == {"train": (4, 4), "test": (3, 3)}
+        and summary.unit == "persons"
+        and not summary.left_out
+    )
     assert "train: 4 persons" in capsys.readouterr().out
-    data, entries = persons.read(folder.parent / "records", "test"), json.loads((folder / "annot" / "valid.json").read_text())
-    assert data.skeleton.name == "mpii_16" and data.file == ("v0.jpg", "v1.jpg", "v2.jpg") and data.person_id.tolist() == [0, 1, 2]
+    data, entries = (
+        persons.read(folder.parent / "records", "test"),
+        json.loads((folder / "annot" / "valid.json").read_text()),
+    )
+    assert (
+        data.skeleton.name == "mpii_16"
+        and data.file == ("v0.jpg", "v1.jpg", "v2.jpg")
+        and data.person_id.tolist() == [0, 1, 2]
+    )
     for index, entry in enumerate(entries):
         visible = np.asarray(entry["joints_vis"]) > 0
         np.testing.assert_array_equal(data.visible[index], visible)
-        np.testing.assert_allclose(data.joints[index], (np.asarray(entry["joints"]) - 1) * visible[:, None], rtol=1e-6)
-        np.testing.assert_allclose(data.center[index], [entry["center"][0] - 1, entry["center"][1] + 15 * entry["scale"] - 1], rtol=1e-6)
+        np.testing.assert_allclose(
+            data.joints[index], (np.asarray(entry["joints"]) - 1) * visible[:, None], rtol=1e-6
+        )
+        np.testing.assert_allclose(
+            data.center[index],
+            [entry["center"][0] - 1, entry["center"][1] + 15 * entry["scale"] - 1],
+            rtol=1e-6,
+        )
         np.testing.assert_allclose(data.scale[index], entry["scale"] * 1.25, rtol=1e-6)
     np.testing.assert_allclose(data.head_size, 0.6 * 50)  # boxes of 30 by 40
     assert persons.read(folder.parent / "records", "train").head_size.tolist() == [0] * 4
     metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
-    assert sorted(metadata["sources"]) == ["annot/gt_valid.mat", "annot/train.json", "annot/valid.json"] and not metadata["generated"]
-    assert metadata["settings"]["reach"]["train"] == {"scale_factor": 0.25, "rotation_factor": 30.0, "half_body": False}
-    assert metadata["splits"]["train"]["records"] == 4 and "frames" not in metadata["splits"]["train"]
+    assert (
+        sorted(metadata["sources"])
+        == ["annot/gt_valid.mat", "annot/train.json", "annot/valid.json"]
+        and not metadata["generated"]
+    )
+    assert metadata["settings"]["reach"]["train"] == {
+        "scale_factor": 0.25,
+        "rotation_factor": 30.0,
+        "half_body": False,
+    }
+    assert (
+        metadata["splits"]["train"]["records"] == 4 and "frames" not in metadata["splits"]["train"]
+    )
 
 
 def test_a_changed_photograph_changes_the_checksums_of_the_records(folder):
@@ -64,12 +93,20 @@ def test_a_changed_photograph_changes_the_checksums_of_the_records(folder):
     prepare(folder)
     picture_sets.save(folder / "images" / "t1.jpg", picture_sets.picture(99, 160, 120))
     prepare(folder, "again")
-    first, again = (schema.read_metadata(str(folder.parent / name), schema.PERSONS) for name in ("records", "again"))
-    assert first["sources"] == again["sources"] and first["splits"]["test"] == again["splits"]["test"]
+    first, again = (
+        schema.read_metadata(str(folder.parent / name), schema.PERSONS)
+        for name in ("records", "again")
+    )
+    assert (
+        first["sources"] == again["sources"] and first["splits"]["test"] == again["splits"]["test"]
+    )
     before, after = (metadata["splits"]["train"]["sha256"] for metadata in (first, again))
     changed = [name for name in before if before[name] != after[name]]
     assert changed == ["train.tfrecord-00001-of-00004"]
-    assert before[changed[0]] == hashlib.sha256((folder.parent / "records" / changed[0]).read_bytes()).hexdigest()
+    assert (
+        before[changed[0]]
+        == hashlib.sha256((folder.parent / "records" / changed[0]).read_bytes()).hexdigest()
+    )
 
 
 def test_two_workers_write_the_same_bytes_and_a_second_run_nothing(folder, capsys):
@@ -109,7 +146,14 @@ def test_cut_regions_are_encoded_once(folder, encoding, largest, mean):
     assert cut >= 2
 
 
-@pytest.mark.parametrize("mode, note", [("L", "1 greyscale photographs"), ("CMYK", "1 CMYK photographs"), ("RGBA", "1 Pillow mode RGBA")])
+@pytest.mark.parametrize(
+    "mode, note",
+    [
+        ("L", "1 greyscale photographs"),
+        ("CMYK", "1 CMYK photographs"),
+        ("RGBA", "1 Pillow mode RGBA"),
+    ],
+)
 def test_other_colours_become_rgb_and_are_counted(folder, mode, note):
     path = folder / "images" / "v1.jpg"
     picture = Image.open(path).convert(mode)
@@ -127,25 +171,44 @@ def test_other_colours_become_rgb_and_are_counted(folder, mode, note):
 def test_missing_photographs_are_counted_before_anything_is_written(folder):
     for name in ("t1.jpg", "t3.jpg"):
         (folder / "images" / name).unlink()
-    with pytest.raises(UserError, match=r"2 of 4 photographs are missing in '.*images' \(t1.jpg, t3.jpg\): put them there") as caught:
+    with pytest.raises(
+        UserError,
+        match=r"2 of 4 photographs are missing in '.*images' \(t1.jpg, t3.jpg\): put them there",
+    ) as caught:
         prepare(folder)
     listed = folder.parent / "missing_photographs.txt"
-    assert not (folder.parent / "records").exists() and f"'{listed}' lists them all" in str(caught.value)
-    assert listed.read_text() == "".join(f"{folder / 'images' / name}\n" for name in ("t1.jpg", "t3.jpg"))
+    assert not (folder.parent / "records").exists() and f"'{listed}' lists them all" in str(
+        caught.value
+    )
+    assert listed.read_text() == "".join(
+        f"{folder / 'images' / name}\n" for name in ("t1.jpg", "t3.jpg")
+    )
 
 
 def test_missing_photographs_of_both_splits_are_listed_at_once(folder):
     for entry in range(12):
-        edit(folder, "train.json", lambda entries, number=entry: entries.append({**entries[0], "image": f"far{number}.jpg"}))
+        edit(
+            folder,
+            "train.json",
+            lambda entries, number=entry: entries.append(
+                {**entries[0], "image": f"far{number}.jpg"}
+            ),
+        )
     (folder / "images" / "v1.jpg").unlink()
-    with pytest.raises(UserError, match=r"12 of 16 .*far9.jpg and 2 more\) and 1 of 3 .*\(v1.jpg\): .* --train-images and --test-images"):
+    with pytest.raises(
+        UserError,
+        match=r"12 of 16 .*far9.jpg and 2 more\) and 1 of 3 .*\(v1.jpg\): .* --train-images and "
+        r"--test-images",
+    ):
         prepare(folder)
     assert len((folder.parent / "missing_photographs.txt").read_text().splitlines()) == 13
 
 
 def test_photographs_that_are_none(folder):
     (folder / "images" / "v2.jpg").write_text("no picture")
-    with pytest.raises(UserError, match=r"1 of 3 photographs in .* cannot be read \(v2.jpg; UnidentifiedImageError"):
+    with pytest.raises(
+        UserError, match=r"1 of 3 photographs in .* cannot be read \(v2.jpg; UnidentifiedImageError"
+    ):
         prepare(folder)
     assert not (folder.parent / "records").exists()
 
@@ -163,7 +226,9 @@ def test_a_photograph_that_is_cut_off(folder, keep):
 
 
 def test_no_folder_and_names_that_lead_out_of_it(folder):
-    with pytest.raises(UserError, match=r"photographs'.* is not a folder: put it there or give --train-images"):
+    with pytest.raises(
+        UserError, match=r"photographs'.* is not a folder: put it there or give --train-images"
+    ):
         prepare(folder, train_images="photographs")
     edit(folder, "train.json", lambda entries: entries[0].update(image="../../secret.jpg"))
     with pytest.raises(UserError, match=r"'../../secret.jpg' lies outside"):
@@ -171,11 +236,15 @@ def test_no_folder_and_names_that_lead_out_of_it(folder):
 
 
 @pytest.mark.parametrize("change, sentence", [
-    (lambda entry: entry.pop("joints"), r"valid.json', entry 1 has no joints: give annotations with joints, which test.json lacks"),
-    (lambda entry: entry.update(center=[1]), r"entry 1, center is '\[1\]' where \[2\] numbers must be"),
+    (lambda entry: entry.pop("joints"), r"valid.json', entry 1 has no joints: give annotations "
+                                        r"with joints, which test.json lacks"),
+    (lambda entry: entry.update(center=[1]), r"entry 1, center is '\[1\]' where \[2\] numbers "
+                                             r"must be"),
     (lambda entry: entry.update(scale="big"), r"entry 1, scale is 'big' where one number must be"),
-    (lambda entry: entry.update(joints=[[0, 0]] * 17), r"entry 1, joints is .* where \[16, 2\] numbers must be"),
-    (lambda entry: entry.update(joints=[[0, float("nan")]] * 16), r"entry 1, joints is .* where \[16, 2\] numbers"),
+    (lambda entry: entry.update(joints=[[0, 0]] * 17), r"entry 1, joints is .* where \[16, 2\] "
+                                                       r"numbers must be"),
+    (lambda entry: entry.update(joints=[[0, float("nan")]] * 16), r"entry 1, joints is .* where "
+                                                                  r"\[16, 2\] numbers"),
     (lambda entry: entry.update(image=3), r"entry 1, image is 3 where a file name must be"),
 ])  # fmt: skip
 def test_annotations_with_faults(folder, change, sentence):
@@ -185,12 +254,20 @@ def test_annotations_with_faults(folder, change, sentence):
 
 
 def test_files_of_another_kind(folder):
-    for text, sentence in (("{", "cannot be read as JSON"), ("{}", "is no list of persons"), ("[]", "is no list of persons")):
+    for text, sentence in (
+        ("{", "cannot be read as JSON"),
+        ("{}", "is no list of persons"),
+        ("[]", "is no list of persons"),
+    ):
         (folder / "annot" / "valid.json").write_text(text)
         with pytest.raises(UserError, match=sentence):
             prepare(folder)
     (folder / "annot" / "valid.json").unlink()
-    with pytest.raises(UserError, match="valid.json' does not exist: put it there, give --test-annotations, or leave its split out"):
+    with pytest.raises(
+        UserError,
+        match="valid.json' does not exist: put it there, give --test-annotations, or leave its "
+        "split out",
+    ):
         prepare(folder)
     assert list(prepare(folder, splits=("train",)).splits) == ["train"]
 
@@ -201,13 +278,16 @@ def test_boxes_of_zero_area_are_left_out_and_counted(folder):
     assert summary.splits["test"] == (2, 2) and summary.left_out == ["test: 1 boxes of zero area"]
     data = persons.read(folder.parent / "records", "test")
     assert data.person_id.tolist() == [0, 2]
-    assert data.unseen == 1 and data.unseen_joints.tolist() == [1] * 15 + [0]  # the last joint of v1 is not labelled
+    # The last joint of v1 is not labelled.
+    assert data.unseen == 1 and data.unseen_joints.tolist() == [1] * 15 + [0]
 
 
 def test_persons_outside_their_photograph_are_left_out_and_counted(folder):
     edit(folder, "train.json", lambda entries: entries[0].update(center=[900.0, 900.0]))
     summary = prepare(folder)
-    assert summary.splits["train"] == (3, 3) and summary.left_out == ["train: 1 persons whose box lies outside the photograph"]
+    assert summary.splits["train"] == (3, 3) and summary.left_out == [
+        "train: 1 persons whose box lies outside the photograph"
+    ]
     data, test = (persons.read(folder.parent / "records", split) for split in ("train", "test"))
     assert (data.unseen, data.unseen_joints.tolist(), test.unseen) == (1, [1] * 16, 0)
 
@@ -227,7 +307,9 @@ def test_without_head_boxes(folder):
         "test: no head boxes, so that PCKh cannot be computed"
     ]
     assert persons.read(folder.parent / "records", "test").head_size.tolist() == [0] * 3
-    with pytest.raises(UserError, match="gt_valid.mat' does not exist: put it there, or give --head-boxes none"):
+    with pytest.raises(
+        UserError, match="gt_valid.mat' does not exist: put it there, or give --head-boxes none"
+    ):
         prepare(folder, "other", head_boxes="annot/gt_valid.mat")
 
 
@@ -235,20 +317,35 @@ def test_head_boxes_of_other_persons(folder):
     entries = json.loads((folder / "annot" / "valid.json").read_text())
     path = folder / "annot" / "gt_valid.mat"
     for wrong, sentence in (
-        (picture_sets.head_boxes(entries[:2]), "gt_valid.mat' has 2 samples and 'annot/valid.json' has 3 persons: give --test-annotations"),
-        (picture_sets.head_boxes(entries[::-1]), "gt_valid.mat' does not match 'annot/valid.json': 32 of 48 joints differ, the first in"),
-        ({"jnt_missing": np.zeros((16, 3))}, "gt_valid.mat' lacks dataset_joints.*, or --head-boxes none"),
+        (
+            picture_sets.head_boxes(entries[:2]),
+            "gt_valid.mat' has 2 samples and 'annot/valid.json' has 3 persons: give "
+            "--test-annotations",
+        ),
+        (
+            picture_sets.head_boxes(entries[::-1]),
+            "gt_valid.mat' does not match 'annot/valid.json': 32 of 48 joints differ, the first in",
+        ),
+        (
+            {"jnt_missing": np.zeros((16, 3))},
+            "gt_valid.mat' lacks dataset_joints.*, or --head-boxes none",
+        ),
     ):
         scipy.io.savemat(path, wrong)
         with pytest.raises(UserError, match=sentence):
             prepare(folder)
 
 
-@pytest.mark.parametrize("settings, sentence", [
-    ({"scale_factor": 1.0}, "--scale-factor 1.0 must be"), ({"rotation_factor": 200.0}, "--rotation-factor 200.0"),
-    ({"encoding": "webp"}, "--encoding 'webp' must be jpeg or png"), ({"splits": ("valid",)}, "--splits 'valid' must be train or test"),
-    ({"splits": ()}, "--splits ''"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"scale_factor": 1.0}, "--scale-factor 1.0 must be"),
+        ({"rotation_factor": 200.0}, "--rotation-factor 200.0"),
+        ({"encoding": "webp"}, "--encoding 'webp' must be jpeg or png"),
+        ({"splits": ("valid",)}, "--splits 'valid' must be train or test"),
+        ({"splits": ()}, "--splits ''"),
+    ],
+)
 def test_options_out_of_range(folder, settings, sentence):
     with pytest.raises(UserError, match=sentence):
         prepare(folder, **settings)
@@ -257,9 +354,16 @@ def test_options_out_of_range(folder, settings, sentence):
 def test_expected_files():
     assert convert.needs_source("mpii") and not convert.needs_source("synthetic")
     said = convert.expected_files("mpii", {"splits": ("test",), "test_images": "pictures"})
-    assert said == "annot/valid.json with the photographs in pictures/, and annot/gt_valid.mat for PCKh, in HRNet's layout of MPII"
+    assert (
+        said
+        == "annot/valid.json with the photographs in pictures/, and annot/gt_valid.mat for PCKh, "
+        "in HRNet's layout of MPII"
+    )
     assert "data_2d_<name>_cpn.npz" in convert.expected_files("human36m", {"keypoints": "cpn"})
-    assert "annotations/person_keypoints_train2017.json with the photographs in train2017/" in convert.expected_files("coco", {})
+    assert (
+        "annotations/person_keypoints_train2017.json with the photographs in train2017/"
+        in convert.expected_files("coco", {})
+    )
     with pytest.raises(UserError, match="There is no converter 'imagenet': use human36m"):
         convert.needs_source("imagenet")
 
@@ -284,8 +388,15 @@ def test_an_orientation_is_ignored_as_in_hrnet_and_counted(folder):
         "were annotated as viewers show them, give "
         "--orientation exif"
     ]
-    turned = convert.prepare("mpii", str(folder.parent / "turned"), source=str(folder), workers=1, splits=("test",), encoding="png",
-                             orientation="exif")  # fmt: skip
+    turned = convert.prepare(
+        "mpii",
+        str(folder.parent / "turned"),
+        source=str(folder),
+        workers=1,
+        splits=("test",),
+        encoding="png",
+        orientation="exif",
+    )
     assert turned.notes[1:] == [
         "test: 1 photographs were turned by their EXIF orientation: 1 as --orientation exif says"
     ]
@@ -324,12 +435,23 @@ def test_a_film_behind_a_photograph_stays_out_of_the_records(folder):
     assert [image.tobytes() for image in data.image] == [plain[name] for name in data.file]
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda entry: entry.update(scale=200 * entry["scale"]), "boxes fit the labelled joints as a "
-    "centre and a scale in pixels and not as"),
-    (lambda entry: entry.update(center=[entry["center"][0] / 160, entry["center"][1] / 120]), "lie in the first 2 pixels, as fractions"),
-    (lambda entry: entry.update(joints=(np.asarray(entry["joints"]) * 4).tolist()), "of the labelled joints lie outside their photographs"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda entry: entry.update(scale=200 * entry["scale"]),
+            "boxes fit the labelled joints as a centre and a scale in pixels and not as",
+        ),
+        (
+            lambda entry: entry.update(center=[entry["center"][0] / 160, entry["center"][1] / 120]),
+            "lie in the first 2 pixels, as fractions",
+        ),
+        (
+            lambda entry: entry.update(joints=(np.asarray(entry["joints"]) * 4).tolist()),
+            "of the labelled joints lie outside their photographs",
+        ),
+    ],
+)
 def test_scales_centres_and_joints_of_another_kind(folder, change, words):
     edit(folder, "train.json", lambda entries: [change(entry) for entry in entries])
     with pytest.raises(UserError, match=f"train.json': .*{words}"):

@@ -25,7 +25,12 @@ def pose(action):
 
 
 def test_bones_are_rigid_symmetric_and_of_human_length(pose):
-    lengths = np.stack([np.linalg.norm(pose[:, child] - pose[:, parent], axis=-1) for parent, child in H36M_17.bones])
+    lengths = np.stack(
+        [
+            np.linalg.norm(pose[:, child] - pose[:, parent], axis=-1)
+            for parent, child in H36M_17.bones
+        ]
+    )
     np.testing.assert_allclose(lengths, np.repeat(lengths[:, :1], FRAMES, axis=1), rtol=1e-9)
     by_joint = dict(zip((child for _, child in H36M_17.bones), lengths[:, 0], strict=True))
     for left, right in zip(H36M_17.left, H36M_17.right, strict=True):
@@ -43,24 +48,42 @@ def test_it_stands_on_the_floor_within_the_studio_and_moves_smoothly(pose, actio
 
 
 def test_knees_bend_back_and_elbows_forward(pose):
-    for sign, (hip, knee, ankle), (shoulder, elbow, wrist) in ((1, (4, 5, 6), (11, 12, 13)), (-1, (1, 2, 3), (14, 15, 16))):
+    for sign, (hip, knee, ankle), (shoulder, elbow, wrist) in (
+        (1, (4, 5, 6), (11, 12, 13)),
+        (-1, (1, 2, 3), (14, 15, 16)),
+    ):
         across = sign * (pose[:, 4] - pose[:, 1]) * sign  # to the left
         thigh, shank = pose[:, knee] - pose[:, hip], pose[:, ankle] - pose[:, knee]
-        # thigh x shank points to the left when the shank is folded back; abducted legs turn the axis a little.
+        # thigh x shank points to the left when the shank is folded back; abducted legs turn the
+        # axis a little.
         assert (np.sum(np.cross(shank, thigh) * across, axis=-1) < 0.02).all()
-        bend = np.arccos(np.sum(thigh * shank, axis=-1) / np.linalg.norm(thigh, axis=-1) / np.linalg.norm(shank, axis=-1))
+        bend = np.arccos(
+            np.sum(thigh * shank, axis=-1)
+            / np.linalg.norm(thigh, axis=-1)
+            / np.linalg.norm(shank, axis=-1)
+        )
         assert (bend > 0.02).all() and (bend < 2.5).all()
         upper, lower = pose[:, elbow] - pose[:, shoulder], pose[:, wrist] - pose[:, elbow]
-        bend = np.arccos(np.sum(upper * lower, axis=-1) / np.linalg.norm(upper, axis=-1) / np.linalg.norm(lower, axis=-1))
+        bend = np.arccos(
+            np.sum(upper * lower, axis=-1)
+            / np.linalg.norm(upper, axis=-1)
+            / np.linalg.norm(lower, axis=-1)
+        )
         assert (bend > 0.05).all() and (bend < 2.5).all()
         forward = np.cross(across, [0, 0, 1])
-        folded = lower / np.linalg.norm(lower, axis=-1, keepdims=True) - upper / np.linalg.norm(upper, axis=-1, keepdims=True)
-        assert np.sum(folded * forward, axis=-1).mean() > 0  # the forearm is ahead of the upper arm's direction
+        folded = lower / np.linalg.norm(lower, axis=-1, keepdims=True) - upper / np.linalg.norm(
+            upper, axis=-1, keepdims=True
+        )
+        # The forearm is ahead of the upper arm's direction.
+        assert np.sum(folded * forward, axis=-1).mean() > 0
 
 
 def test_actions_differ():
     height = {name: world("G1", name)[:, 0, 2] for name in motion.ACTIONS}
-    speed = {name: np.linalg.norm(np.diff(world("G1", name), axis=0), axis=-1).mean() for name in motion.ACTIONS}
+    speed = {
+        name: np.linalg.norm(np.diff(world("G1", name), axis=0), axis=-1).mean()
+        for name in motion.ACTIONS
+    }
     assert height["Sitting"].max() < height["Waving"].min() - 0.2
     assert speed["Jogging"] > 1.5 * speed["Walking"] > 3 * speed["Sitting"]
     assert np.ptp(height["Squatting"]) > 0.15 > np.ptp(height["Walking"])
@@ -71,7 +94,11 @@ def test_a_walker_goes_where_it_faces():
     across = pose[:, 4] - pose[:, 1]
     forward = np.stack([across[:, 1], -across[:, 0]], axis=1)
     step = pose[10:, 0, :2] - pose[:-10, 0, :2]
-    cosine = np.sum(forward[5:-5] * step, axis=1) / np.linalg.norm(forward[5:-5], axis=1) / np.linalg.norm(step, axis=1)
+    cosine = (
+        np.sum(forward[5:-5] * step, axis=1)
+        / np.linalg.norm(forward[5:-5], axis=1)
+        / np.linalg.norm(step, axis=1)
+    )
     assert cosine.mean() > 0.9
 
 
@@ -84,8 +111,12 @@ def test_everything_follows_from_seed_subject_and_take():
         assert np.abs(other["pose_3d"] - first["pose_3d"]).max() > 0.05
     camera = synthetic.studio_cameras("G1", 7)
     turned = synthetic.make_record(synthetic.View(**vars(view) | dict(index=0)))
-    same = cameras.camera_to_world(turned["pose_3d"].astype(np.float64), camera[0].orientation, camera[0].translation)
-    seen = cameras.camera_to_world(first["pose_3d"].astype(np.float64), camera[2].orientation, camera[2].translation)
+    same = cameras.camera_to_world(
+        turned["pose_3d"].astype(np.float64), camera[0].orientation, camera[0].translation
+    )
+    seen = cameras.camera_to_world(
+        first["pose_3d"].astype(np.float64), camera[2].orientation, camera[2].translation
+    )
     np.testing.assert_allclose(same, seen, atol=1e-5)  # four views of one motion
 
 
@@ -95,14 +126,16 @@ def test_detector_noise_has_its_size_its_joints_and_its_memory(action):
         view = synthetic.View("G1", action, action, index, FRAMES, 0.01, 0)
         exact = synthetic.make_record(synthetic.View(**vars(view) | dict(noise=0.0)))
         noisy = synthetic.make_record(view)
-        assert (noisy["keypoints_2d"] > 0).all() and (noisy["keypoints_2d"] < 1000).all()  # within the picture
+        # Within the picture.
+        assert (noisy["keypoints_2d"] > 0).all() and (noisy["keypoints_2d"] < 1000).all()
         errors.append((noisy["keypoints_2d"] - exact["keypoints_2d"]) / 500)
     error = np.concatenate(errors)
     per_joint = error.std(axis=(0, 2))
     np.testing.assert_allclose(per_joint, 0.01 * np.asarray(synthetic.JOINT_NOISE), rtol=0.25)
     np.testing.assert_allclose(error.std(), 0.01, rtol=0.15)
     correlation = np.mean(error[1:] * error[:-1]) / np.mean(error**2)
-    assert 0.55 < correlation < 0.7  # 0.8^2: the slow part remains from frame to frame, the jitter does not
+    # 0.8^2: the slow part remains from frame to frame, the jitter does not.
+    assert 0.55 < correlation < 0.7
 
 
 def test_exact_projection_without_noise():
@@ -114,7 +147,16 @@ def test_exact_projection_without_noise():
 
 
 @pytest.mark.parametrize(
-    "setting", [dict(frames=0), dict(takes=0), dict(train_subjects=0), dict(noise=-0.1), dict(noise=5.0), dict(seed=-1), dict(workers=0)]
+    "setting",
+    [
+        dict(frames=0),
+        dict(takes=0),
+        dict(train_subjects=0),
+        dict(noise=-0.1),
+        dict(noise=5.0),
+        dict(seed=-1),
+        dict(workers=0),
+    ],
 )
 def test_settings_out_of_range(tmp_path, setting):
     with pytest.raises(UserError, match=f"--{next(iter(setting)).replace('_', '-')} "):

@@ -1,4 +1,7 @@
-"""The first question to jax, in processes of their own: what the environment asks for and what is said where it is not there."""
+"""The first question to jax, in processes of their own.
+
+What the environment asks for and what is said where it is not there.
+"""
 
 import os
 import subprocess
@@ -92,11 +95,13 @@ def test_names_that_are_none(monkeypatch, asked, remedy):
     ("raised", "said"),
     [
         (
-            "Unable to initialize backend 'tpu': ABORTED: The TPU is already in use by process with pid 4711.",
+            "Unable to initialize backend 'tpu': ABORTED: The TPU is already in use by process "
+            "with pid 4711.",
             "used by another program",
         ),
         (
-            "INTERNAL: failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+            "INTERNAL: failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of "
+            "memory",
             "has no memory left",
         ),
         ("line one\nline two " + "x" * 5000, "line one line two xxx"),

@@ -1,4 +1,7 @@
-"""Small decisions of a run: which folder, which checkpoint, whose config, and evaluations that are made again."""
+"""Small decisions of a run.
+
+Which folder, which checkpoint, whose config, and evaluations that are made again.
+"""
 
 import json
 import shutil
@@ -37,19 +40,27 @@ def test_folder_of_the_run_of_a_checkpoint(path, home):
 
 
 def test_which_checkpoint_is_said(tmp_path):
-    assert weights.which_checkpoint("/runs/student") == "the best on the test split, as in the literature"
+    assert (
+        weights.which_checkpoint("/runs/student")
+        == "the best on the test split, as in the literature"
+    )
     assert weights.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
     (tmp_path / "mixste").write_bytes(b"PK")  # a file is one of weights, whatever it is called
     assert weights.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
 
 
 def test_config_of_another_version_is_refused(monkeypatch):
-    """A run whose config lacks what this version reads is named, with the remedy, where it would be a traceback later."""
+    """A run whose config lacks what this version reads is named, with the remedy, where it would be
+    a traceback later.
+    """
     stored = configs.as_dict(get_config("scjd", "demo"))
     monkeypatch.setattr(weights.loading, "run_meta", lambda path: {"config": stored})
     assert weights.stored_run("/runs/old").config.task == "lifting"
     del stored["task"], stored["student"]["pretrained"]
-    with pytest.raises(UserError, match="'/runs/old' was trained by another version .* lacks task, student.pretrained") as caught:
+    with pytest.raises(
+        UserError,
+        match="'/runs/old' was trained by another version .* lacks task, student.pretrained",
+    ) as caught:
         weights.stored_run("/runs/old")
     assert "\n" not in str(caught.value)
 
@@ -100,7 +111,9 @@ def found(monkeypatch):
     def find(config, home, workdir=None):
         made.clear()
         given = None if workdir is None else epath.Path(workdir)
-        return data.find_records(config, str(home), epath.Path(home), given, convert, print), bool(made)
+        return data.find_records(config, str(home), epath.Path(home), given, convert, print), bool(
+            made
+        )
 
     find.metadata = metadata
     return find
@@ -189,12 +202,25 @@ def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypat
 
 @pytest.fixture
 def evaluated(tmp_path, monkeypatch):
-    """(config, metadata, function that evaluates into a folder of that name and gives the number of the evaluation that it shows)."""
+    """(config, metadata, function that evaluates into a folder of that name and gives the number of
+    the evaluation that it shows).
+    """
     config = get_config("cdkd", "demo")
     metadata = dict.fromkeys(configs.DATA_IDENTITY, "same")
-    context = Context(epath.Path(tmp_path), None, None, jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]), print, Stop())
+    context = Context(
+        epath.Path(tmp_path),
+        None,
+        None,
+        jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]),
+        print,
+        Stop(),
+    )
     made = []
-    monkeypatch.setattr(evaluation, "evaluate_network", lambda *arguments: made.append(arguments) or {"number": len(made)})
+    monkeypatch.setattr(
+        evaluation,
+        "evaluate_network",
+        lambda *arguments: made.append(arguments) or {"number": len(made)},
+    )
 
     def evaluate(folder="student", checkpoint="run"):
         place = RunFolder(epath.Path(tmp_path / folder))
@@ -205,8 +231,12 @@ def evaluated(tmp_path, monkeypatch):
     return config, metadata, evaluate
 
 
-@pytest.mark.parametrize("change", ["version", "eval", "decode", "split", "data", "checkpoint", "old", "damaged"])
-def test_evaluations_are_made_again_when_something_else_is_asked(tmp_path, monkeypatch, evaluated, change):
+@pytest.mark.parametrize(
+    "change", ["version", "eval", "decode", "split", "data", "checkpoint", "old", "damaged"]
+)
+def test_evaluations_are_made_again_when_something_else_is_asked(
+    tmp_path, monkeypatch, evaluated, change
+):
     config, metadata, evaluate = evaluated
     assert evaluate() == evaluate() == 1
     path = tmp_path / "student" / "evaluation.json"
@@ -247,14 +277,24 @@ def test_gradient_report_is_whole_with_both_moments(tmp_path):
 
 
 def test_runs_that_read_the_same_share_their_examples(tmp_path, monkeypatch):
-    """Teacher, baseline and student of a lifting experiment read the same windows; what is asked for otherwise is opened by itself."""
+    """Teacher, baseline and student of a lifting experiment read the same windows.
+
+    What is asked for otherwise is opened by itself.
+    """
     opened = []
-    monkeypatch.setattr(sequences, "open_training", lambda motion, **asked: opened.append(asked) or object())
+    monkeypatch.setattr(
+        sequences, "open_training", lambda motion, **asked: opened.append(asked) or object()
+    )
     context = Context(epath.Path(tmp_path), "motion", None, None, print, Stop())
     config = get_config("scjd", "demo")
     first, *others = (open_training(run, context) for run in pipeline.planned_runs(config))
     assert others == [first, first] and len(opened) == 1
-    for key, value in (("seed", 1), ("data.frames", 9), ("data.training.flip", False), ("data.training.stride", 3)):
+    for key, value in (
+        ("seed", 1),
+        ("data.frames", 9),
+        ("data.training.flip", False),
+        ("data.training.stride", 3),
+    ):
         changed = configs.copy_of(config)
         changed.update_from_flattened_dict({key: value})
         assert open_training(run_on(changed), context) is not first
@@ -263,23 +303,34 @@ def test_runs_that_read_the_same_share_their_examples(tmp_path, monkeypatch):
 
 
 def test_norms_of_terms():
-    """Of |p|^2 and 3 p.x the gradients 2 p and 3 x; a term without the student has none. Two moments share a program."""
+    """Of |p|^2 and 3 p.x the gradients 2 p and 3 x.
+
+    A term without the student has none. Two moments share a program.
+    """
 
     def terms(params, model_state, frozen, batch, key, step):
         student, x = params["student"], batch["x"]
-        return {"task": jnp.sum(student**2), "taught": 3.0 * student @ x, "adapter": params["adapter"] * frozen}
+        return {
+            "task": jnp.sum(student**2),
+            "taught": 3.0 * student @ x,
+            "adapter": params["adapter"] * frozen,
+        }
 
     def never(*arguments):
         raise AssertionError("terms alone are measured")
 
-    measure = gradients.term_norms(Method(init=never, loss=never, predict=never, predict_with_flip=never, terms=terms))
+    measure = gradients.term_norms(
+        Method(init=never, loss=never, predict=never, predict_with_flip=never, terms=terms)
+    )
     x, key = jnp.asarray([2.0, 3.0, 6.0]), jax.random.key(0)
     for step, student in enumerate(([1.0, 2.0, 2.0], [0.0, 3.0, 4.0])):
         params = {"student": jnp.asarray(student), "adapter": jnp.asarray(5.0)}
         current = TrainState(jnp.asarray(step, jnp.int32), params, None, None, None)
         norms = measure(current, jnp.asarray(2.0), {"x": x}, key)
         wanted = {"task": 2 * np.linalg.norm(student), "taught": 21.0, "adapter": 0.0}
-        assert {name: float(value) for name, value in norms.items()} == pytest.approx(wanted, rel=1e-6)
+        assert {name: float(value) for name, value in norms.items()} == pytest.approx(
+            wanted, rel=1e-6
+        )
     assert measure._cache_size() == 1
 
 
@@ -330,7 +381,10 @@ def test_options_that_are_gone_leave_old_runs_alone():
 
 
 def test_configs_of_older_versions_are_brought_up_to_date():
-    """The reversal was a name, and VideoPose3D had no dense kernels; the stored one is left as it is."""
+    """The reversal was a name, and VideoPose3D had no dense kernels.
+
+    The stored one is left as it is.
+    """
     stored = {
         "distill": {"temperature": {"reversal": "release", "loops": 210.0}},
         "student": {"network": {"name": "videopose3d", "filters": [3, 3]}},
@@ -338,11 +392,14 @@ def test_configs_of_older_versions_are_brought_up_to_date():
     }
     new = configs.upgraded(stored)
     assert new["distill"]["temperature"] == {"reversal": [1.0, 0.0], "loops": 210.0}
-    assert new["student"]["network"]["dense_kernels"] is False and "dense_kernels" not in new["teacher"]["network"]
+    assert (
+        new["student"]["network"]["dense_kernels"] is False
+        and "dense_kernels" not in new["teacher"]["network"]
+    )
     assert stored["distill"]["temperature"]["reversal"] == "release"
     assert configs.upgraded(new) == new
-    assert configs.upgraded({"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}) == {
-        "student": {"network": {"name": "videopose3d", "dense_kernels": True}}
-    }
+    assert configs.upgraded(
+        {"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}
+    ) == {"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}
     for malformed in ({}, {"distill": 3}, {"student": None}, {"student": {"network": []}}, []):
         assert configs.upgraded(malformed) == malformed

@@ -1,4 +1,6 @@
-"""Small files that are there whole or not at all, and folders that one process at a time writes into."""
+"""Small files that are there whole or not at all, and folders that one process at a time writes
+into.
+"""
 
 import errno
 import fcntl
@@ -30,7 +32,11 @@ def test_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"could not be written \(the disk is full\): free space or choose another folder, then"):
+    with pytest.raises(
+        UserError,
+        match=r"could not be written \(the disk is full\): free space or choose another folder, "
+        r"then",
+    ):
         write_atomically(path, b"new")
     monkeypatch.undo()
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
@@ -41,9 +47,18 @@ def test_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
 def test_folder_is_held_by_one_process_until_that_dies(tmp_path):
     folder = tmp_path / "run"
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True, env=environment)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     assert holder.stdout.readline() == "holds\n"
-    with pytest.raises(UserError, match=rf"run' is in use by process {holder.pid} on {os.uname().nodename} since 20.*: wait until"):
+    with pytest.raises(
+        UserError,
+        match=rf"run' is in use by process {holder.pid} on {os.uname().nodename} since 20.*: wait "
+        rf"until",
+    ):
         with held(folder, print):
             pass
     assert (folder / LOCK_FILE).exists()  # the refused one has taken nothing away

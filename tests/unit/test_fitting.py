@@ -15,11 +15,27 @@ from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 WIDTH, HEIGHT = 1280, 720
 FRAMES = 80
 # Places of Human3.6M's 17 joints in a standing body that faces +x, metres.
-BODY = np.asarray([
-    [0, 0, 0.93], [0, -0.12, 0.93], [0, -0.12, 0.5], [0, -0.13, 0.09], [0, 0.12, 0.93], [0, 0.12, 0.5], [0, 0.13, 0.09], [0, 0, 1.17],
-    [0, 0, 1.42], [0.04, 0, 1.53], [0, 0, 1.65], [0, 0.18, 1.4], [0.03, 0.25, 1.13], [0.1, 0.28, 0.9], [0, -0.18, 1.4],
-    [0.03, -0.25, 1.13], [0.1, -0.28, 0.9],
-])  # fmt: skip
+BODY = np.asarray(
+    [
+        [0, 0, 0.93],
+        [0, -0.12, 0.93],
+        [0, -0.12, 0.5],
+        [0, -0.13, 0.09],
+        [0, 0.12, 0.93],
+        [0, 0.12, 0.5],
+        [0, 0.13, 0.09],
+        [0, 0, 1.17],
+        [0, 0, 1.42],
+        [0.04, 0, 1.53],
+        [0, 0, 1.65],
+        [0, 0.18, 1.4],
+        [0.03, 0.25, 1.13],
+        [0.1, 0.28, 0.9],
+        [0, -0.18, 1.4],
+        [0.03, -0.25, 1.13],
+        [0.1, -0.28, 0.9],
+    ]
+)
 
 
 def motion(seed, frames=FRAMES):
@@ -203,9 +219,11 @@ EXCHANGED = [
 
 
 @pytest.mark.parametrize(("names", "words"), [
-    (COCO_17.joints, "COCO's order"), (MPII_16.joints, "MPII's order"), (BODY_25, "OpenPose's BODY_25"),
+    (COCO_17.joints, "COCO's order"), (MPII_16.joints, "MPII's order"), (BODY_25, "OpenPose's "
+                                                                                  "BODY_25"),
     (OPENPOSE_18, "OpenPose's COCO-18"), (PANOPTIC, "CMU Panoptic"), (LSP, "LSP's order"),
-    (EXCHANGED, "left and right exchanged"), (H36M_17.joints[::-1], r"the limbs are its joints \[12, 15,"),
+    (EXCHANGED, "left and right exchanged"), (H36M_17.joints[::-1], r"the limbs are its joints "
+                                                                    r"\[12, 15,"),
 ])  # fmt: skip
 def test_another_order_of_joints_is_refused_by_its_name(load, names, words):
     """Although the metadata says Human3.6M's."""
@@ -221,7 +239,8 @@ def test_metadata_is_believed_unless_geometry_says_otherwise(load):
     }
     with pytest.raises(
         UserError,
-        match="layout 'coco' and left and right joints that are COCO's.*fit the projected 3D in COCO's order",
+        match="layout 'coco' and left and right joints that are COCO's.*fit the projected 3D in "
+        "COCO's order",
     ):
         load(each(in_order(COCO_17.joints, ()), detections()), metadata=coco)
     for metadata, words in (
@@ -248,8 +267,11 @@ def test_metadata_is_believed_unless_geometry_says_otherwise(load):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda view: view / WIDTH * 2 - np.float32([1, HEIGHT / WIDTH]), "coordinates with x from -1.00 to 1.00 and y from -0.56 to 0.56"),
-    (lambda view: view / np.float32([WIDTH, HEIGHT]), "coordinates with x from 0.00 to 1.00 and y from 0.00 to 1.00"),
+    (lambda view: view / WIDTH * 2 - np.float32([1, HEIGHT / WIDTH]), "coordinates with x from "
+                                                                      "-1.00 to 1.00 and y from "
+                                                                      "-0.56 to 0.56"),
+    (lambda view: view / np.float32([WIDTH, HEIGHT]), "coordinates with x from 0.00 to 1.00 and y "
+                                                      "from 0.00 to 1.00"),
     (lambda view: view * 1.5, "a picture of 1.50 times the width and 1.50 times the height"),
     (lambda view: np.float32([WIDTH, 0]) + view * np.float32([-1, 1]), "when it is mirrored"),
     (lambda view: np.float32([0, HEIGHT]) + view * np.float32([1, -1]), "when it is upside down"),
@@ -302,7 +324,8 @@ def test_exchanged_cameras_and_other_conventions_are_refused(load):
     table = {who: [entry(view) for view in (VIEWS[1], VIEWS[0], VIEWS[2])] for who in ("P1", "P2")}
     with pytest.raises(
         UserError,
-        match=r"6 of the 9 views of subject 'P1'.*fits the projection of camera 1: bring the cameras",
+        match=r"6 of the 9 views of subject 'P1'.*fits the projection of camera 1: bring the "
+        r"cameras",
     ):
         load(detections(2.0), table=table)
     conventions = (
@@ -332,7 +355,8 @@ def test_exchanged_cameras_and_other_conventions_are_refused(load):
     }
     with pytest.raises(
         UserError,
-        match=r"behind the camera and \d+% outside its picture; they lie inside with .*write t for T",
+        match=r"behind the camera and \d+% outside its picture; they lie inside with .*write t "
+        r"for T",
     ):
         load(None, table=wrong)  # projections: every number of them would be the clip's
 
@@ -433,11 +457,16 @@ def test_few_frames_more_or_less_are_cut_and_counted(load):
     assert sorted(view.frames for view in recordset.items["train"]) == [FRAMES - 4, *[FRAMES] * 8]
 
 
-@pytest.mark.parametrize(("frames", "words"), [
-    (2 * FRAMES, "160 frames of 2D for 80 of 3D, a ratio of 2.00: the 2D seems to have twice"),
-    (2 * FRAMES + 1, "the 2D seems to have twice"), (3 * FRAMES, "three times"), (FRAMES + 11, "more than the few frames"),
-    (FRAMES // 2, "40 frames of 2D for 80 of 3D, a ratio of 0.50: the 3D seems to have twice"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (2 * FRAMES, "160 frames of 2D for 80 of 3D, a ratio of 2.00: the 2D seems to have twice"),
+        (2 * FRAMES + 1, "the 2D seems to have twice"),
+        (3 * FRAMES, "three times"),
+        (FRAMES + 11, "more than the few frames"),
+        (FRAMES // 2, "40 frames of 2D for 80 of 3D, a ratio of 0.50: the 3D seems to have twice"),
+    ],
+)
 def test_more_frames_are_refused_with_their_ratio(load, frames, words):
     with pytest.raises(UserError, match=words):
         load(each(lambda view: longer(view, frames)[:frames], detections()))
@@ -536,7 +565,8 @@ def test_3dhp_that_fits_is_passed_in_silence():
 
 @pytest.mark.parametrize(("change", "words"), [
     (lambda pixels: 2048 - pixels, "upside down"),
-    (lambda pixels: pixels / 1024 - 1, "x from -0.73 to 0.73"),  # half of 1500 pixels of focal length over 1024
+    # Half of 1500 pixels of focal length over 1024.
+    (lambda pixels: pixels / 1024 - 1, "x from -0.73 to 0.73"),
     (lambda pixels: pixels[:, list(H36M_17.flip_permutation)], "left and right exchanged"),
     (lambda pixels: pixels * 0.1, "focal length of 150 and 150 pixels"),
 ])  # fmt: skip
@@ -585,7 +615,8 @@ def test_3dhp_frames_of_the_protocol():
     ]
     test[1].valid[:] = False
     assert mpi_inf_3dhp._compare_with_release(sequence("S8"), test) == [
-        "S8 Seq1: 120 frames where the data set has 6,468", "TS1: 120 valid frames where the protocol has 603",
+        "S8 Seq1: 120 frames where the data set has 6,468", "TS1: 120 valid frames where the "
+                                                            "protocol has 603",
         "TS5: 0 valid frames where the protocol has 276",
     ]  # fmt: skip
 

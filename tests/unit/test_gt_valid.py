@@ -1,4 +1,7 @@
-"""The official file that PCKh is counted against: read, and refused where it is not what it should be."""
+"""The official file that PCKh is counted against.
+
+Read, and refused where it is not what it should be.
+"""
 
 import numpy as np
 import picture_sets

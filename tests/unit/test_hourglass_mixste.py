@@ -1,4 +1,7 @@
-"""HoT on MixSTE: the frames it keeps against plain loops, and the whole network against one written in PyTorch."""
+"""HoT on MixSTE.
+
+The frames it keeps against plain loops, and the whole network against one written in PyTorch.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,10 @@ B, F, J, C, DEPTH, HEADS, DENSE, KEPT = 2, 7, 3, 8, 3, 2, 2, 4
 
 
 def peaks_by_loops(gap, count, neighbours):
-    """Density peaks of one window, frame by frame; of equally dense frames the earlier one counts as the denser."""
+    """Density peaks of one window, frame by frame.
+
+    Of equally dense frames the earlier one counts as the denser.
+    """
     frames = len(gap)
     density = [np.exp(-np.mean(np.sort(gap[i])[:neighbours] ** 2)) for i in range(frames)]
     by_density = sorted(range(frames), key=lambda i: (-density[i], i))
@@ -28,7 +34,10 @@ def peaks_by_loops(gap, count, neighbours):
 
 
 def test_kept_frames_against_loops():
-    """Windows with twins among their frames: never are both kept while another frame is left out."""
+    """Windows with twins among their frames.
+
+    Never are both kept while another frame is left out.
+    """
     generator = np.random.default_rng(0)
     points = generator.normal(size=(40, 12, 3)).astype(np.float32)
     points[:, 5], points[:, 11] = points[:, 2], points[:, 0]

@@ -1,4 +1,7 @@
-"""HRNet and its heads: sizes, normalisation, gradients and compute types, on a network of a few channels."""
+"""HRNet and its heads.
+
+Sizes, normalisation, gradients and compute types, on a network of a few channels.
+"""
 
 import dataclasses
 import functools
@@ -65,7 +68,8 @@ PUBLISHED = {
 }
 
 
-# Tracing a whole backbone takes a second: these have it, for every width and every size of the input.
+# Tracing a whole backbone takes a second: these have it, for every width and every size of the
+# input.
 WITH_BACKBONE = ("student M32", "student C64", "teacher M64")
 
 
@@ -191,7 +195,9 @@ def test_gradients_reach_every_parameter():
 
 
 def test_remat_changes_nothing_but_memory():
-    """Loss and statistics are the same, and every module is recomputed in the program of the gradient."""
+    """Loss and statistics are the same, and every module is recomputed in the program of the
+    gradient.
+    """
     (plain, _), program = training_pass()
     given = variables()["params"], variables()["batch_stats"], IMAGES
     recomputing = functools.partial(training_loss, remat=True)
@@ -214,7 +220,9 @@ def test_an_example_alone_is_the_example_in_a_batch():
 
 
 def test_bfloat16_computes_only():
-    """Parameters, statistics, maps and logits are float32, the backbone is bfloat16, and the result is near the float32 one."""
+    """Parameters, statistics, maps and logits are float32, the backbone is bfloat16, and the result
+    is near the float32 one.
+    """
     network = dataclasses.replace(NETWORK, dtype=jnp.dtype(jnp.bfloat16))
     _, abstract = shapes_of(network)
     assert {leaf.dtype for leaf in jax.tree.leaves(abstract)} == {jnp.dtype(jnp.float32)}
@@ -241,7 +249,8 @@ def test_images_of_another_size_are_refused(size):
     network = dataclasses.replace(NETWORK, size=(48, 32)) if size == (48, 32) else NETWORK
     with pytest.raises(
         ValueError,
-        match=f"{size[0]}x{size[1]} pixels do not fit a network of size {network.size[0]}x{network.size[1]}",
+        match=f"{size[0]}x{size[1]} pixels do not fit a network of size "
+        f"{network.size[0]}x{network.size[1]}",
     ):
         network.apply(variables(), jnp.zeros((1, size[1], size[0], 3)))
 
@@ -253,7 +262,10 @@ def test_unknown_heads_are_refused():
 
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 2, 4), (1, 4)])
 def test_batch_norm_against_numpy(shape):
-    """Normalises by the biased variance and remembers the unbiased one, a tenth of it per batch; a single value has none."""
+    """Normalises by the biased variance and remembers the unbiased one, a tenth of it per batch.
+
+    A single value has none.
+    """
     generator = np.random.default_rng(3)
     inputs = jnp.asarray(generator.normal(2.0, 3.0, size=shape), jnp.float32)
     scale, bias, mean = generator.normal(size=(3, 4)).astype(np.float32)
@@ -281,7 +293,9 @@ def test_batch_norm_against_numpy(shape):
 
 
 def test_initialisation():
-    """Convolutions normal with deviation 0.001, biases 0, norms 1 and 0, linear layers uniform within 1 / sqrt(fan in)."""
+    """Convolutions normal with deviation 0.001, biases 0, norms 1 and 0, linear layers uniform
+    within 1 / sqrt(fan in).
+    """
     _, abstract = shapes_of(NETWORK)
     kinds = {
         tuple(key.key for key in path[-2:])

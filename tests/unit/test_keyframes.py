@@ -94,7 +94,8 @@ def test_matrix_of_every_phase(ends):
         assert matrix.shape == (frames, len(keyframes))
         np.testing.assert_allclose(matrix, interpolation_oracle(keyframes, frames, ends), atol=1e-6)
         np.testing.assert_allclose(matrix.sum(-1), 1, atol=1e-6)
-        # A signal that is linear in time comes back exactly; beyond the keyframes only where it is extrapolated.
+        # A signal that is linear in time comes back exactly; beyond the keyframes only where it is
+        # extrapolated.
         time = np.arange(frames)
         signal = 0.25 - 0.5 * time
         inside = (
@@ -208,7 +209,9 @@ def applied(upsampling, **options):
 
 @pytest.fixture(scope="module")
 def lifted(keypoints_2d):
-    """The plain network on the keyframes of an offset, with the parameters that all sparse networks start from."""
+    """The plain network on the keyframes of an offset, with the parameters that all sparse networks
+    start from.
+    """
     params = {"params": initial("linear_pose")["network"]}
     encode, decode = (
         jax.jit(functools.partial(small_network().apply, params, method=name))
@@ -222,7 +225,10 @@ def lifted(keypoints_2d):
 @pytest.mark.parametrize("offset", range(STRIDE))
 @pytest.mark.parametrize("upsampling", ["linear_pose", "linear_feat", "learned"])
 def test_sparse_network_interpolates(keypoints_2d, lifted, upsampling, offset):
-    """Poses or embeddings of the keyframes, brought to all frames; `learned` starts at the linear matrix in every phase."""
+    """Poses or embeddings of the keyframes, brought to all frames.
+
+    `learned` starts at the linear matrix in every phase.
+    """
     tokens, decode = lifted
     params = {**initial(upsampling), "network": initial("linear_pose")["network"]}
     pose, features = applied(upsampling)(params, keypoints_2d, offset)
@@ -255,7 +261,9 @@ def test_frames_between_the_keyframes_are_not_seen(keypoints_2d):
 
 
 def test_chosen_keyframes_keep_their_time(keypoints_2d):
-    """The correlated variant lifts other frames in every window, and interpolates between their true times."""
+    """The correlated variant lifts other frames in every window, and interpolates between their
+    true times.
+    """
     params = initial("linear_pose")
     pose, features = applied("linear_pose", selection="correlated")(params, keypoints_2d, 1)
     keyframes = np.asarray(features["keyframes"])
@@ -291,7 +299,10 @@ def test_learned_matrix_is_one_per_phase(keypoints_2d):
 
 
 def test_cross_attention_recovery_against_loops():
-    """Queries, keys and values by separate linear maps with bias, a residual onto the queries; 4 C^2 + 4 C + T C parameters."""
+    """Queries, keys and values by separate linear maps with bias, a residual onto the queries.
+
+    4 C^2 + 4 C + T C parameters.
+    """
     module, heads = CrossAttentionRecovery(frames=F, heads=2), 2
     tokens = np.random.default_rng(8).normal(size=(B, 4, J, C)).astype(np.float32)
     params = jax.jit(module.init)(jax.random.key(1), tokens)["params"]
@@ -323,7 +334,9 @@ def test_cross_attention_recovery_against_loops():
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_every_parameter_trains(keypoints_2d, upsampling):
-    """Away from the initialisation (zero queries hide their map) every parameter has a gradient, but for biases of keys."""
+    """Away from the initialisation (zero queries hide their map) every parameter has a gradient,
+    but for biases of keys.
+    """
     generator = np.random.default_rng(9)
     noisy = jax.tree.map(
         lambda leaf: np.asarray(leaf) + 0.3 * generator.normal(size=leaf.shape).astype(np.float32),

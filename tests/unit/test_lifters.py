@@ -1,4 +1,7 @@
-"""Lifting networks of the literature: sizes and cost at full size, the frames they read, values they refuse, PyTorch weights."""
+"""Lifting networks of the literature.
+
+Sizes and cost at full size, the frames they read, values they refuse, PyTorch weights.
+"""
 
 import functools
 import math
@@ -31,9 +34,13 @@ def network_of(text):
 
 @functools.cache
 def cost(text, predicted=None):
-    """(parameters, multiply-adds of one example) of a full-size network in evaluation, by shapes alone."""
+    """(parameters, multiply-adds of one example) of a full-size network in evaluation, by shapes
+    alone.
+    """
     block, frames = network_of(text)
-    network = lifting_networks.build_lifter(block, joints=17, frames=frames, training=False, place="student.network")
+    network = lifting_networks.build_lifter(
+        block, joints=17, frames=frames, training=False, place="student.network"
+    )
     span = lifting_networks.span(block, frames, training=True)
     read = span.before + (predicted or span.predicted) + span.after
     keypoints_2d = jax.ShapeDtypeStruct((1, read, 17, 2), jnp.float32)
@@ -78,7 +85,10 @@ def test_cost_of_hot():
     [(27, 3, "0.05861", "0.0004"), (243, 27, "0.5270", "0.0147")],
 )
 def test_cost_of_poseformer_v2(frames, kept, giga, giga_attention):
-    """Measured by PyTorch's counter, which leaves the cosine transforms out: that of the window, and two in each of four blocks."""
+    """Measured by PyTorch's counter, which leaves the cosine transforms out.
+
+    That of the window, and two in each of four blocks.
+    """
     _, macs = cost(f"poseformer_v2,data=h36m,frames={frames}")
     transforms = frames * kept * 34 + 4 * 2 * kept**2 * 17 * 32
     assert f"{(macs.linear - transforms) / 1e9:.{len(giga) - 2}f}" == giga
@@ -86,7 +96,10 @@ def test_cost_of_poseformer_v2(frames, kept, giga, giga_attention):
 
 
 def test_cost_of_videopose3d():
-    """Dense as measured by PyTorch's counter; strided by hand: every layer has a third of the outputs of the one before."""
+    """Dense as measured by PyTorch's counter.
+
+    Strided by hand: every layer has a third of the outputs of the one before.
+    """
     assert f"{cost('videopose3d,data=h36m', predicted=1000)[1].total / 1e9:.2f}" == "19.53"
     _, strided = cost("videopose3d,data=h36m")
     assert (
@@ -110,13 +123,16 @@ def test_spans():
 
 
 def test_poseformer_v2_sees_the_frames_around_its_own():
-    """Of an even window too: a change that leaves the window's mean alone shows where it meets one of the kept frames.
+    """Of an even window too: a change that leaves the window's mean alone shows where it meets one
+    of the kept frames.
 
     They lie around frame (F - 1) // 2, which is the one behind `before` others.
     """
     block, frames = network_of("poseformer_v2,data=h36m")[0], 10
     block.update({"width": 8, "depth": 1, "heads": 1, "kept_frames": 3, "kept_coefficients": 1})
-    network = lifting_networks.build_lifter(block, joints=2, frames=frames, training=False, place="student.network")
+    network = lifting_networks.build_lifter(
+        block, joints=2, frames=frames, training=False, place="student.network"
+    )
     generator = np.random.default_rng(0)
     windows = np.repeat(generator.normal(size=(1, frames, 2, 2)), frames, axis=0)
     windows[np.arange(frames), np.arange(frames)] += 1.0
@@ -128,7 +144,9 @@ def test_poseformer_v2_sees_the_frames_around_its_own():
     )
     pose, _ = jax.jit(network.apply)(variables, keypoints_2d)
     moved = np.abs(pose - pose[:1]).max((1, 2, 3))
-    around = np.abs(np.arange(frames) - lifting_networks.span(block, frames, training=True).before) <= 1
+    around = (
+        np.abs(np.arange(frames) - lifting_networks.span(block, frames, training=True).before) <= 1
+    )
     assert around.sum() == 3 and (moved[around] > 1e-3).all() and (moved[~around] < 1e-5).all()
 
 
@@ -166,8 +184,11 @@ def test_compute_types(text, hidden):
     block.compute = "bfloat16"
     keypoints_2d = jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32)
     for training, dtype in ((True, jnp.bfloat16), (False, jnp.float32)):
-        network = lifting_networks.build_lifter(block, joints=17, frames=frames, training=training, place="student.network")
-        with jax.numpy_dtype_promotion("standard"):  # flax's norms promote bfloat16 to float32 by themselves
+        network = lifting_networks.build_lifter(
+            block, joints=17, frames=frames, training=training, place="student.network"
+        )
+        # Flax's norms promote bfloat16 to float32 by themselves.
+        with jax.numpy_dtype_promotion("standard"):
             variables = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
             pose, features = jax.eval_shape(network.apply, variables, keypoints_2d)
         assert pose.dtype == jnp.float32 and hidden(features).dtype == dtype
@@ -211,7 +232,9 @@ def test_values_that_no_network_can_have(text, change, message):
     block, frames = network_of(text)
     block.update(change)
     with pytest.raises(UserError, match=message) as caught:
-        lifting_networks.build_lifter(block, joints=17, frames=frames, training=True, place="student.network")
+        lifting_networks.build_lifter(
+            block, joints=17, frames=frames, training=True, place="student.network"
+        )
     assert "\n" not in str(caught.value)
 
 
@@ -233,24 +256,39 @@ STATES = {
     ),
     "videopose3d": (
         videopose3d_state,
-        {"joints": 3, "width": 4, "readings": ({"filters": (3, 5), "frames": 15, "dense_kernels": False},)},
+        {
+            "joints": 3,
+            "width": 4,
+            "readings": ({"filters": (3, 5), "frames": 15, "dense_kernels": False},),
+        },
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STATES)
 def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
-    """Every tensor stands somewhere in the trees, once; the sizes read off the file build a network with just these trees."""
+    """Every tensor stands somewhere in the trees, once.
+
+    The sizes read off the file build a network with just these trees.
+    """
     make, sizes = STATES[name]
     state = make()
-    torch.save({"epoch": 3, "model_pos": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "w.bin")
+    torch.save(
+        {"epoch": 3, "model_pos": {f"module.{key}": value for key, value in state.items()}},
+        tmp_path / "w.bin",
+    )
     imported = importing.import_network(name, tmp_path / "w.bin")
     assert imported["sizes"] == sizes
     block, _ = network_of(name)
     sizes = sizes | (sizes["readings"][0] if "readings" in sizes else {})
-    block.update({key: value for key, value in sizes.items() if key in block} | ({"heads": 2} if "heads" in block else {}))
+    block.update(
+        {key: value for key, value in sizes.items() if key in block}
+        | ({"heads": 2} if "heads" in block else {})
+    )
     frames = sizes["frames"] if "frames" in sizes else 9
-    network = lifting_networks.build_lifter(block, joints=sizes["joints"], frames=frames, training=False, place="student.network")
+    network = lifting_networks.build_lifter(
+        block, joints=sizes["joints"], frames=frames, training=False, place="student.network"
+    )
     keypoints_2d = jax.ShapeDtypeStruct((1, frames, sizes["joints"], 2), jnp.float32)
     expected = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
     found = {"params": imported["params"], **imported["state"]}
@@ -264,7 +302,10 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
         return sorted(math.fsum(np.ravel(array).tolist()) for array in arrays)
 
     assert sums(jax.tree.leaves(found)) == sums(counted)
-    assert importing.import_pretrained(name, tmp_path / "w.bin")["params"].keys() == imported["params"].keys()
+    assert (
+        importing.import_pretrained(name, tmp_path / "w.bin")["params"].keys()
+        == imported["params"].keys()
+    )
 
 
 def test_what_a_weight_file_does_not_tell_is_said():
@@ -284,18 +325,29 @@ def test_what_a_weight_file_does_not_tell_is_said():
         config = experiments.get_config(name)
         config.teacher.checkpoint = "w.bin"
         notes = weights.assumptions(config, {"frames": 27} if name != "poseformer_v2" else {})
-        assert len(notes) == len(parts) and all(part in note for part, note in zip(parts, notes, strict=True))
+        assert len(notes) == len(parts) and all(
+            part in note for part, note in zip(parts, notes, strict=True)
+        )
 
 
 def dense_by_hand(state, keypoints, reaches):
-    """VideoPose3D's forward pass with plain sums: kernels with a weight for every frame, each block added to its middle frame."""
+    """VideoPose3D's forward pass with plain sums.
+
+    Kernels with a weight for every frame, each block added to its middle frame.
+    """
 
     def layer(hidden, conv, norm):
         weight = state[f"{conv}.weight"].double().numpy()  # [out, in, frames]
         count = len(hidden) - weight.shape[2] + 1
-        summed = np.stack([np.einsum("fi,oif->o", hidden[start : start + weight.shape[2]], weight) for start in range(count)])
+        summed = np.stack(
+            [
+                np.einsum("fi,oif->o", hidden[start : start + weight.shape[2]], weight)
+                for start in range(count)
+            ]
+        )
         mean, var, scale, bias = (
-            state[f"{norm}.{name}"].double().numpy() for name in ("running_mean", "running_var", "weight", "bias")
+            state[f"{norm}.{name}"].double().numpy()
+            for name in ("running_mean", "running_var", "weight", "bias")
         )
         return np.maximum((summed - mean) / np.sqrt(var + 1e-5) * scale + bias, 0)
 
@@ -304,7 +356,10 @@ def dense_by_hand(state, keypoints, reaches):
         changed = layer(layer(hidden, f"layers_conv.{2 * block}", f"layers_bn.{2 * block}"),
                         f"layers_conv.{2 * block + 1}", f"layers_bn.{2 * block + 1}")  # fmt: skip
         hidden = hidden[reach : reach + len(changed)] + changed
-    weight, bias = state["shrink.weight"].double().numpy()[..., 0], state["shrink.bias"].double().numpy()
+    weight, bias = (
+        state["shrink.weight"].double().numpy()[..., 0],
+        state["shrink.bias"].double().numpy(),
+    )
     return (hidden @ weight.T + bias).reshape(len(hidden), -1, 3)
 
 
@@ -317,12 +372,21 @@ def test_dense_kernels_of_videopose3d(tmp_path, frames):
     imported = importing.import_network("videopose3d", tmp_path / "dense.bin")
     block, _ = network_of("videopose3d")
     reading, notes = videopose3d.choose_reading(imported["sizes"]["readings"], 9)
-    assert reading == {"filters": (3, 3), "frames": 9, "dense_kernels": True} and "by data.frames" in notes[0]
+    assert (
+        reading == {"filters": (3, 3), "frames": 9, "dense_kernels": True}
+        and "by data.frames" in notes[0]
+    )
     block.update({"filters": (3, 3), "dense_kernels": True, "width": 4})
-    network = lifting_networks.build_lifter(block, joints=3, frames=9, training=False, place="student.network")
+    network = lifting_networks.build_lifter(
+        block, joints=3, frames=9, training=False, place="student.network"
+    )
     keypoints = np.random.default_rng(1).normal(size=(1, frames, 3, 2)).astype(np.float32)
-    pose, _ = network.apply({"params": imported["params"], **imported["state"]}, jnp.asarray(keypoints))
-    np.testing.assert_allclose(pose[0], dense_by_hand(state, keypoints[0].astype(np.float64), (3,)), rtol=1e-4, atol=1e-3)
+    pose, _ = network.apply(
+        {"params": imported["params"], **imported["state"]}, jnp.asarray(keypoints)
+    )
+    np.testing.assert_allclose(
+        pose[0], dense_by_hand(state, keypoints[0].astype(np.float64), (3,)), rtol=1e-4, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize(("kernels", "wanted"), [
@@ -337,11 +401,20 @@ def test_dense_kernels_of_videopose3d(tmp_path, frames):
     ((7,), [((7,), 7, False)]),
 ])  # fmt: skip
 def test_kernels_that_two_networks_have(kernels, wanted):
-    found = [(reading["filters"], reading["frames"], reading["dense_kernels"]) for reading in videopose3d.readings_of(kernels)]
+    found = [
+        (reading["filters"], reading["frames"], reading["dense_kernels"])
+        for reading in videopose3d.readings_of(kernels)
+    ]
     assert found == wanted
     if len(found) == 2:
-        assert videopose3d.choose_reading(videopose3d.readings_of(kernels), found[0][1])[0]["filters"] == kernels
-        with pytest.raises(UserError, match=f"data.frames is 5: say which with --config.data.frames={found[0][1]} or"):
+        assert (
+            videopose3d.choose_reading(videopose3d.readings_of(kernels), found[0][1])[0]["filters"]
+            == kernels
+        )
+        with pytest.raises(
+            UserError,
+            match=f"data.frames is 5: say which with --config.data.frames={found[0][1]} or",
+        ):
             videopose3d.choose_reading(videopose3d.readings_of(kernels), 5)
 
 
@@ -351,11 +424,18 @@ def test_a_teacher_of_dense_kernels_is_adopted(tmp_path):
     config = experiments.get_config("videopose3d")
     config.teacher.checkpoint = str(tmp_path / "w")
     notes = weights.adopt_teacher(config)
-    assert config.teacher.network.filters == (3, 3, 3) and config.teacher.network.dense_kernels and config.teacher.network.width == 8
+    assert (
+        config.teacher.network.filters == (3, 3, 3)
+        and config.teacher.network.dense_kernels
+        and config.teacher.network.width == 8
+    )
     assert "dense filters (3, 3, 3) (27 frames), by data.frames, are assumed" in notes[0]
     config = experiments.get_config("videopose3d,frames=81")
     config.teacher.checkpoint = str(tmp_path / "w")
-    with pytest.raises(UserError, match=r"^--checkpoint: The PyTorch file .*data.frames=399 or --config.data.frames=27"):
+    with pytest.raises(
+        UserError,
+        match=r"^--checkpoint: The PyTorch file .*data.frames=399 or --config.data.frames=27",
+    ):
         weights.adopt_teacher(config, named="--checkpoint")
 
 

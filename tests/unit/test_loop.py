@@ -1,4 +1,6 @@
-"""A run that is told to stop after any step, or during any evaluation, ends up as if nobody had disturbed it."""
+"""A run that is told to stop after any step, or during any evaluation, ends up as if nobody had
+disturbed it.
+"""
 
 import functools
 import json

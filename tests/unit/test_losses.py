@@ -76,7 +76,10 @@ def test_distance_against_loops(poses):
 
 
 def test_a_known_motion():
-    """All joints 0.3 m off in one frame of two: half of the mean weight x 0.3, and a velocity error of 0.3."""
+    """All joints 0.3 m off in one frame of two.
+
+    Half of the mean weight x 0.3, and a velocity error of 0.3.
+    """
     target = np.zeros((1, 2, 17, 3), np.float32)
     predicted = target.copy()
     predicted[:, 1, :, 2] = 0.3

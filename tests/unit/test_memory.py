@@ -21,7 +21,11 @@ def dense(width):
         return jnp.square(hidden).mean(), ({}, model_state)
 
     def init(key, batch):
-        return {"student": jnp.zeros((width, width))}, {}, {"teacher": {"params": jnp.zeros((5, 7)), "state": {}}}
+        return (
+            {"student": jnp.zeros((width, width))},
+            {},
+            {"teacher": {"params": jnp.zeros((5, 7)), "state": {}}},
+        )
 
     def predict(params, model_state, batch):
         raise AssertionError("nothing is predicted to count bytes")
@@ -32,7 +36,14 @@ def dense(width):
 def estimate(width=8, batch=12, accumulate=1, devices=4, with_ema=False, fsdp=False):
     example = {"x": np.zeros((1, width), np.float32)}
     return memory.estimate(
-        dense(width), optax.adam(1e-3), example, batch=batch, accumulate=accumulate, devices=devices, with_ema=with_ema, fsdp=fsdp
+        dense(width),
+        optax.adam(1e-3),
+        example,
+        batch=batch,
+        accumulate=accumulate,
+        devices=devices,
+        with_ema=with_ema,
+        fsdp=fsdp,
     )
 
 
@@ -41,20 +52,28 @@ def test_bytes_of_a_matrix():
     matrix, share = 8 * 8 * 4, 3 * 8 * 4
     assert (found.parameters, found.gradients, found.teachers) == (matrix, matrix, 5 * 7 * 4)
     assert found.optimizer == 2 * matrix + 4  # two moments and a counter
-    assert found.activations >= 2 * share  # the input and the hidden values at least; nothing of the other devices' share
+    # The input and the hidden values at least; nothing of the other devices' share.
+    assert found.activations >= 2 * share
     assert found.activations <= 6 * share
-    assert found.total == sum((found.parameters, found.gradients, found.optimizer, found.teachers, found.activations))
+    assert found.total == sum(
+        (found.parameters, found.gradients, found.optimizer, found.teachers, found.activations)
+    )
     assert estimate(with_ema=True).parameters == 2 * matrix
     assert estimate(devices=1).activations > 3 * found.activations
 
 
 def test_bytes_of_parts_and_shares():
-    """In 3 parts a device keeps a third of its activations at a time and a second set of gradients; shared, a quarter of the matrix."""
+    """In 3 parts a device keeps a third of its activations at a time and a second set of gradients.
+
+    Shared, a quarter of the matrix.
+    """
     whole, parts = estimate(batch=120), estimate(batch=120, accumulate=3)
     share, matrix = 30 * 8 * 4, 8 * 8 * 4
     assert parts.gradients == 2 * whole.gradients and parts.parameters == whole.parameters
     # The batch is there either way, and the parameters are not counted again.
-    assert whole.activations - share + matrix == 3 * (parts.activations - share + matrix) > 3 * matrix
+    assert (
+        whole.activations - share + matrix == 3 * (parts.activations - share + matrix) > 3 * matrix
+    )
     wide, shared = estimate(width=512), estimate(width=512, fsdp=True)
     matrix = 512 * 512 * 4
     assert wide.parameters == matrix and shared.parameters == shared.gradients == matrix / 4
@@ -67,7 +86,10 @@ def test_a_run_that_cannot_fit_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "memory_of", lambda _: needed.total * 2)
     memory.require_room("student", needed, device)
     monkeypatch.setattr(memory, "memory_of", lambda _: needed.total)  # a part is kept in reserve
-    with pytest.raises(UserError, match="^The student needs about .* per device: parameters .*: use more devices, a smaller"):
+    with pytest.raises(
+        UserError,
+        match="^The student needs about .* per device: parameters .*: use more devices, a smaller",
+    ):
         memory.require_room("student", needed, device)
     monkeypatch.setattr(memory, "memory_of", lambda _: None)  # a device that does not tell
     memory.require_room("student", needed, device)
@@ -77,15 +99,32 @@ def test_memory_of_the_cpu_is_shared_out():
     assert 0 < memory.memory_of(jax.devices()[0]) * jax.local_device_count() < 2**50
 
 
-@pytest.mark.parametrize(("groups", "files", "expected"), [
-    ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": "3000", "memory.max": "5000"}, [5000, 3000]),
-    ("0::/\n", {"memory.max": "7000"}, [7000]),
-    ("9:cpu:/x\n4:cpuset,memory:/host/only\n0::/\n", {"memory/memory.limit_in_bytes": "4000", "cpu/x/memory.max": "1"}, [4000]),
-    ("4:memory:/job:1\n", {"memory/job:1/memory.limit_in_bytes": "2000", "memory/memory.limit_in_bytes": str(2**63 - 4096)},
-     [2**63 - 4096, 2000]),
-    ("0::/\n", {}, []),
-    (None, {}, []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        (
+            "0::/a/b\n",
+            {"a/b/memory.max": "max", "a/memory.max": "3000", "memory.max": "5000"},
+            [5000, 3000],
+        ),
+        ("0::/\n", {"memory.max": "7000"}, [7000]),
+        (
+            "9:cpu:/x\n4:cpuset,memory:/host/only\n0::/\n",
+            {"memory/memory.limit_in_bytes": "4000", "cpu/x/memory.max": "1"},
+            [4000],
+        ),
+        (
+            "4:memory:/job:1\n",
+            {
+                "memory/job:1/memory.limit_in_bytes": "2000",
+                "memory/memory.limit_in_bytes": str(2**63 - 4096),
+            },
+            [2**63 - 4096, 2000],
+        ),
+        ("0::/\n", {}, []),
+        (None, {}, []),
+    ],
+)
 def test_limits_of_control_groups(tmp_path, groups, files, expected):
     for name, text in {f"sys/fs/cgroup/{name}": text for name, text in files.items()}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +145,14 @@ def test_a_container_has_less_than_the_machine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (3 * 2**30, "3 GiB"), (5000 * 2**30, "5000 GiB")]
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (3 * 2**30, "3 GiB"),
+        (5000 * 2**30, "5000 GiB"),
+    ],
 )
 def test_sizes_in_words(count, text):
     assert memory.size_text(count) == text
@@ -121,16 +167,28 @@ def test_dense_projectors_of_coco64():
     for kind in ("dense", "kron"):
         config = get_config("cdkd", "coco64")
         config.distill.projection.kind = kind
-        config.student.network.width = config.teacher.network.width = 8  # the projectors do not depend on it
+        # The projectors do not depend on it.
+        config.student.network.width = config.teacher.network.width = 8
         config.student.network.modules = config.teacher.network.modules = (1, 1, 1)
         config.student.network.blocks = config.teacher.network.blocks = 1
         run = pipeline.planned_runs(config)[-1]
         built = build(run, 1000)
         example = {
-            "image": np.zeros((1, 64, 64, 3), np.uint8), "teacher_image": np.zeros((1, 256, 256, 3), np.uint8),
-            "joints": np.zeros((1, 17, 2), np.float32), "joint_weight": np.zeros((1, 17), np.float32),
-        }  # fmt: skip
-        totals[kind] = memory.estimate(built.method, built.optimizer, example, batch=8, accumulate=1, devices=8, with_ema=False, fsdp=False)
+            "image": np.zeros((1, 64, 64, 3), np.uint8),
+            "teacher_image": np.zeros((1, 256, 256, 3), np.uint8),
+            "joints": np.zeros((1, 17, 2), np.float32),
+            "joint_weight": np.zeros((1, 17), np.float32),
+        }
+        totals[kind] = memory.estimate(
+            built.method,
+            built.optimizer,
+            example,
+            batch=8,
+            accumulate=1,
+            devices=8,
+            with_ema=False,
+            fsdp=False,
+        )
     difference = totals["dense"].parameters - totals["kron"].parameters
     assert 3.3 < difference / 2**30 < 3.45  # 3.4 GiB in float32
     assert 2 * difference == totals["dense"].optimizer - totals["kron"].optimizer

@@ -19,14 +19,19 @@ def random_rotations(rng: np.random.Generator, count: int) -> np.ndarray:
 
 @pytest.fixture
 def poses() -> tuple[np.ndarray, np.ndarray]:
-    """(predicted, target), `[12, 17, 3]` metres, far enough apart that every metric has something to measure."""
+    """(predicted, target), `[12, 17, 3]` metres, far enough apart that every metric has something
+    to measure.
+    """
     rng = np.random.default_rng(3)
     target = rng.normal(size=(12, 17, 3))
     return target + 0.3 * rng.normal(size=target.shape), target
 
 
 def moved(target: np.ndarray, distances: list[float]) -> np.ndarray:
-    """Copies of a pose `[J, 3]`, frame f shifted along x by distances[f]: MPJPE is known by construction."""
+    """Copies of a pose `[J, 3]`, frame f shifted along x by distances[f].
+
+    MPJPE is known by construction.
+    """
     return target[None] + np.array(distances)[:, None, None] * np.array([1.0, 0.0, 0.0])
 
 
@@ -74,7 +79,8 @@ def test_p_mpjpe_does_not_mirror(poses):
     target = poses[1]
     mirrored = target * np.array([-1.0, 1.0, 1.0])
     errors = poses_3d.p_mpjpe_per_frame(mirrored, target)
-    # Closed form: the best rotation of a mirror image loses the weakest direction of the pose twice over.
+    # Closed form: the best rotation of a mirror image loses the weakest direction of the pose twice
+    # over.
     centred = target - target.mean(1, keepdims=True)
     eigenvalues = np.linalg.eigvalsh(centred.swapaxes(1, 2) @ centred)  # rising, [N, 3]
     scale = 1 - 2 * eigenvalues[:, 0] / eigenvalues.sum(1)
@@ -158,7 +164,10 @@ def test_velocity_and_acceleration_by_hand(poses):
 
 
 def test_action_average_against_frame_average(poses):
-    """Walking: 1 frame of 10 mm and 3 of 30 mm in two sequences (mean 25); Sitting: 1 frame of 85 mm."""
+    """Walking.
+
+    1 frame of 10 mm and 3 of 30 mm in two sequences (mean 25); Sitting: 1 frame of 85 mm.
+    """
     pose = poses[1][0]
     sequences = [
         SequencePoses("Walking", moved(pose, [0.010]), pose[None], np.array([True])),
@@ -176,7 +185,7 @@ def test_action_average_against_frame_average(poses):
 
 
 def test_uncounted_frames_change_nothing(poses):
-    """Only steps whose frames all count are scored, and what the others hold (NaN) does not matter."""
+    """Only steps whose frames all count are scored; NaN in the others does not matter."""
     pose = poses[1][0]
     predicted = moved(pose, [0.001, 0.003, 7.0, 0.004, 0.009])
     predicted[2] = np.nan

@@ -1,4 +1,7 @@
-"""MixSTE and its blocks: sizes, initialisation, stochastic depth, compute types and rematerialisation."""
+"""MixSTE and its blocks.
+
+Sizes, initialisation, stochastic depth, compute types and rematerialisation.
+"""
 
 import dataclasses
 import functools
@@ -61,7 +64,7 @@ def test_attention_rows_sum_to_one(forward):
 
 
 def test_attention_against_loops():
-    """Queries, keys and values per head, rows are queries, scale by the root of the head's width."""
+    """Queries, keys and values per head; rows are queries, scaled by the root of the width."""
     module, size = SelfAttention(heads=A), C // A
     tokens = jnp.asarray(np.random.default_rng(2).normal(size=(3, J, C)), jnp.float32)
     weights = module.init(jax.random.key(1), tokens)["params"]
@@ -99,7 +102,7 @@ def test_number_of_parameters(frames, width, depth):
 
 
 def test_initialisation_is_torchs():
-    """Kernels and biases uniform within 1 / sqrt(fan in), norms one and zero, position terms zero."""
+    """Kernels and biases uniform in 1 / sqrt(fan in), norms one and zero, positions zero."""
     wide = dataclasses.replace(NETWORK, width=64, depth=1)
     tree = jax.jit(wide.init)(jax.random.key(2), jnp.zeros((1, F, J, 2)))["params"]
     assert not tree.pop("spatial_position").any() and not tree.pop("temporal_position").any()
@@ -153,7 +156,10 @@ def test_drop_rates_rise_linearly(depth, expected):
 
 
 def test_drop_path_drops_whole_examples():
-    """A branch is kept, scaled up, or dropped for all tokens of an example at once; its mean stays."""
+    """A branch is kept, scaled up, or dropped for all tokens of an example at once.
+
+    Its mean stays.
+    """
     rate, count = 0.25, 4000
     module, branch = DropPath(rate), jnp.ones((count, 3, 2))
     apply = functools.partial(module.apply, {}, branch)
@@ -185,7 +191,10 @@ def gradient_function(remat):
 
 
 def test_remat_changes_nothing_but_memory(keypoints_2d):
-    """The same loss and gradients, stochastic depth included; and the recomputation is really in the program."""
+    """The same loss and gradients, stochastic depth included.
+
+    And the recomputation is really in the program.
+    """
     key = jax.random.key(5)
     (plain_loss, plain), (loss, gradient) = (
         gradient_function(remat)(params(), keypoints_2d, key) for remat in (False, True)
@@ -212,7 +221,9 @@ def test_stochastic_depth_is_on_only_in_training(keypoints_2d, forward):
 
 
 def test_bfloat16_computes_only(keypoints_2d, forward):
-    """Parameters, pose and attention are float32, the blocks are bfloat16, and the result is near the float32 one."""
+    """Parameters, pose and attention are float32, the blocks are bfloat16, and the result is near
+    the float32 one.
+    """
     network = dataclasses.replace(NETWORK, dtype=jnp.dtype(jnp.bfloat16))
     with jax.numpy_dtype_promotion(
         "standard"

@@ -19,7 +19,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.99, 1e-6
 
 @pytest.fixture(autouse=True)
 def standard_promotion():
-    """optax's Adam raises a float to an integer power, which the suite's strict promotion forbids."""
+    """optax's Adam raises a float to an integer power, which strict promotion forbids."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -84,7 +84,8 @@ def test_landmarks_of_the_schedules():
 def test_unknown_schedule_is_refused():
     with pytest.raises(
         UserError,
-        match=r"^optim.schedule is 'linear': set it to one of \['epoch_decay', 'cosine', 'steps'\].$",
+        match=r"^optim.schedule is 'linear': set it to one of \['epoch_decay', 'cosine', "
+        r"'steps'\].$",
     ):
         rate_of("linear")
 
@@ -203,7 +204,10 @@ def test_small_gradients_are_not_clipped():
 
 
 def quadratic(noise):
-    """A method that pulls one vector to its examples; with noise, its loss shows the key of the step."""
+    """A method that pulls one vector to its examples.
+
+    With noise, its loss shows the key of the step.
+    """
 
     def loss(params, model_state, frozen, batch, key, step):
         drawn = jax.random.normal(key) if noise else 0.0

@@ -70,7 +70,10 @@ def test_shuffle_is_uniform():
 
 
 def test_the_order_stays_what_it_was():
-    """Checkpoints resume into this order: another generator would repeat some examples and miss others."""
+    """Checkpoints resume into this order.
+
+    Another generator would repeat some examples and miss others.
+    """
     assert order.epoch_order(0, 0, 10).tolist() == [0, 7, 8, 6, 9, 5, 1, 3, 2, 4]
     assert order.epoch_order(7, 3, 10).tolist() == [8, 4, 5, 3, 6, 0, 9, 7, 1, 2]
     assert order.batch_examples(7, 5, 4, 10)[0].tolist() == [1, 7, 2, 9]

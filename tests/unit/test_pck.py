@@ -68,7 +68,9 @@ def test_mean_weighs_joints_by_their_counts():
 
 
 def standing(skeleton, count=5):
-    """Joints at random, but for a torso of exactly 100 pixels (60 across, 80 down) and a head of 20."""
+    """Joints at random, but for a torso of exactly 100 pixels (60 across, 80 down) and a head of
+    20.
+    """
     joints = np.random.default_rng(0).uniform(150, 350, (count, skeleton.num_joints, 2))
     index = skeleton.joints.index
     joints[:, index("right_hip")] = joints[:, index("left_shoulder")] + (-60, 80)
@@ -82,7 +84,8 @@ def test_truth_scores_100_and_shifts_by_their_length(skeleton):
     joints = standing(skeleton)
     persons = people(skeleton, joints, np.ones(joints.shape[:2], bool))
     protocol = pck.open_protocol(persons, views={"image": SIDE}, **SETTINGS)
-    # 19 pixels of 100 are within 0.2 of the torso and 21 are not; two of the five persons are moved too far.
+    # 19 pixels of 100 are within 0.2 of the torso and 21 are not; two of the five persons are moved
+    # too far.
     shift = np.array([0, 19, 21, 19, 21.0])[:, None, None] * np.array([0.6, 0.8])
     predictions = {
         "plain": answering(persons, joints, SIDE),

@@ -1,4 +1,7 @@
-"""Records of persons -> crops: from the photograph itself, of one draw, a pure function of (seed, pass, example)."""
+"""Records of persons -> crops.
+
+From the photograph itself, of one draw, a pure function of (seed, pass, example).
+"""
 
 import cv2
 import numpy as np
@@ -111,7 +114,10 @@ def test_test_regions_reach_no_farther_than_the_box(folder):
 
 @pytest.mark.parametrize("example", range(4))
 def test_every_crop_is_that_of_the_whole_mirrored_and_turned_photograph(folder, train, example):
-    """HRNet's way, step by step: mirror the photograph, then warp it; with exact values from the whole photograph."""
+    """HRNet's way, step by step.
+
+    Mirror the photograph, then warp it; with exact values from the whole photograph.
+    """
     source = persons.open_training(train, views=VIEWS, seed=5, **TRAINING)
     photograph = photographs(folder, train, "train2017")[example]
     seen = set()
@@ -148,7 +154,9 @@ def test_every_crop_is_that_of_the_whole_mirrored_and_turned_photograph(folder, 
 
 
 def test_the_views_show_the_same_points(train):
-    """Every fourth pixel of the large view is a pixel of the small one, since x at 128 is 4 x at 32."""
+    """Every fourth pixel of the large view is a pixel of the small one, since x at 128 is 4 x at
+    32.
+    """
     batch = persons.open_training(train, views=VIEWS, seed=5, **TRAINING).gather(
         np.arange(4), np.arange(4)
     )
@@ -228,7 +236,8 @@ def test_source(train):
     [
         (
             {"scale_factor": 0.5},
-            r"data.training \(scale_factor 0.5.*reaches beyond what .* was cut for .*convert the data set again",
+            r"data.training \(scale_factor 0.5.*reaches beyond what .* was cut for .*convert the "
+            r"data set again",
         ),
         ({"scale_factor": 1.0}, "data.training.scale_factor is 1.0: use 0"),
         ({"rotation_factor": -1.0}, "data.training.rotation_factor is -1.0"),

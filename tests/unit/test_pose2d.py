@@ -1,4 +1,8 @@
-"""The 2D task: normalised crops, losses from the config's block, predictions with and without flip, refused options."""
+"""The 2D task.
+
+Normalised crops, losses from the config's block, predictions with and without flip, refused
+options.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +61,9 @@ def batch_of(seed=0, count=2):
 
 @pytest.fixture(scope="module", params=["simdr", "heatmap"])
 def scene(request):
-    """A task, its config, a batch, variables away from their start, and the network's plain prediction."""
+    """A task, its config, a batch, variables away from their start, and the network's plain
+    prediction.
+    """
     config = small_config(head=request.param)
     task, batch = pose2d.build_task(config, "student"), batch_of()
     params, state = jax.jit(task.init)(jax.random.key(0), batch)

@@ -1,4 +1,7 @@
-"""From a photograph through the reader's crops and back: what a network finds on a crop lands where it is on the photograph."""
+"""From a photograph through the reader's crops and back.
+
+What a network finds on a crop lands where it is on the photograph.
+"""
 
 import dataclasses
 
@@ -16,7 +19,9 @@ WIDTH, HEIGHT = 256, 200
 
 @pytest.fixture(scope="module")
 def persons():
-    """Persons on a photograph whose red is the column and whose green is the row of every pixel, cut out to odd regions."""
+    """Persons on a photograph whose red is the column and whose green is the row of every pixel,
+    cut out to odd regions.
+    """
     generator = np.random.default_rng(0)
     count = 12
     center = generator.uniform((110, 85), (145, 115), (count, 2)).astype(np.float32)
@@ -45,7 +50,9 @@ def persons():
 
 @pytest.mark.parametrize("side", [32, 64, 256])
 def test_labels_come_back(persons, side):
-    """The reader's labels, taken for predictions, are the annotated joints to a hundredth of a pixel."""
+    """The reader's labels, taken for predictions, are the annotated joints to a hundredth of a
+    pixel.
+    """
     source = person_records.open_evaluation(persons, views={"image": side})
     chosen = np.array([7, 0, 3])
     batch = source.gather(chosen)
@@ -58,7 +65,9 @@ def test_labels_come_back(persons, side):
 
 @pytest.mark.parametrize("side", [32, 64, 256])
 def test_pixels_come_back(persons, side):
-    """The colour of a crop's pixel says where on the photograph it was sampled, rounded to whole pixels."""
+    """The colour of a crop's pixel says where on the photograph it was sampled, rounded to whole
+    pixels.
+    """
     source = person_records.open_evaluation(persons, views={"image": side})
     everybody = np.arange(len(source))
     pictures = source.gather(everybody)["image"]  # [N, S, S, 3]

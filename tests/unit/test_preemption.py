@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C to processes of their own: what is saved, what is said, and with which exit code they end."""
+"""SIGTERM and Ctrl-C to processes of their own.
+
+What is saved, what is said, and with which exit code they end.
+"""
 
 import os
 import signal
@@ -43,15 +46,22 @@ def start(program, *arguments):
     """A process that has said "ready"."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
     assert process.stdout.readline() == "ready\n"
     return process
 
 
 @pytest.mark.parametrize(
     ("number", "code", "name"),
-    [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C"), (signal.SIGHUP, 75, "SIGHUP (the terminal was closed)")],
+    [
+        (signal.SIGTERM, 75, "SIGTERM"),
+        (signal.SIGINT, 130, "Ctrl-C"),
+        (signal.SIGHUP, 75, "SIGHUP (the terminal was closed)"),
+    ],
 )
 def test_a_call_into_c_is_left_at_once_when_all_is_saved(tmp_path, number, code, name):
     process = start(AT_ONCE, tmp_path / "state")
@@ -83,18 +93,26 @@ def test_workers_say_nothing_and_nothing_is_leaked(tmp_path, number, delay):
     """As a terminal's Ctrl-C does, the signal goes to all processes of the group."""
     (tmp_path / "pool.py").write_text(WORKERS)
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "pool.py"), str(delay)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": os.getcwd()}, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, str(tmp_path / "pool.py"), str(delay)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        start_new_session=True,
+    )
     assert process.stdout.readline() == "ready\n"
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=20)  # until the last process that has the pipe has ended
-    assert said.count("\n") == 1 and said.endswith(", all is kept: run the same command again to go on\n"), said
+    assert said.count("\n") == 1 and said.endswith(
+        ", all is kept: run the same command again to go on\n"
+    ), said
     assert process.returncode == EXIT_CODES[number]
 
 
 def test_closed_terminal_that_nohup_has_ignored(tmp_path):
-    program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + textwrap.dedent(DEFERRED)
+    program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + textwrap.dedent(
+        DEFERRED
+    )
     process = start(program, tmp_path / "state", 0)
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
@@ -108,7 +126,11 @@ def test_second_signal_while_saving_does_no_harm(tmp_path):
     assert process.stdout.readline() == "saving\n"
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=20)
-    assert process.returncode == 75 and (tmp_path / "state").read_text() == "saved" and said.count("\n") == 1
+    assert (
+        process.returncode == 75
+        and (tmp_path / "state").read_text() == "saved"
+        and said.count("\n") == 1
+    )
 
 
 def test_second_ctrl_c_ends_without_saving(tmp_path):
@@ -117,7 +139,9 @@ def test_second_ctrl_c_ends_without_saving(tmp_path):
     assert process.stdout.readline() == "saving\n"
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
-    assert process.returncode == 130 and not (tmp_path / "state").exists() and "without saving" in said
+    assert (
+        process.returncode == 130 and not (tmp_path / "state").exists() and "without saving" in said
+    )
 
 
 def test_request_that_waited_is_obeyed_as_soon_as_everything_can_be_saved():

@@ -27,8 +27,17 @@ from kdpose_jax.report.tables import breakdown_table, markdown_table, scaled
 
 def test_results_survive_the_file(tmp_path):
     networks = {
-        "teacher": {"mpjpe_mm": np.float64(40.9), "parameters": np.int64(7), "whole": np.bool_(True), "sizes": (1, 2)},
-        "student": {"per_action": {"Walking": float("nan")}, "curve": np.array([1.5, np.inf]), "none": None},
+        "teacher": {
+            "mpjpe_mm": np.float64(40.9),
+            "parameters": np.int64(7),
+            "whole": np.bool_(True),
+            "sizes": (1, 2),
+        },
+        "student": {
+            "per_action": {"Walking": float("nan")},
+            "curve": np.array([1.5, np.inf]),
+            "none": None,
+        },
     }
     write_results(tmp_path / "results.json", networks, {"commit": "abc"})
     document = read_results(tmp_path / "results.json")
@@ -49,7 +58,8 @@ def test_failed_write_keeps_the_older_file(tmp_path):
     write_results(path, {"teacher": {"mpjpe_mm": 1.0}}, {})
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # stands for a disk that fills up while it is written to
+    # Stands for a disk that fills up while it is written to.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(UserError, match="results.json' could not be written .*: free space"):
             write_results(path, {"teacher": {"mpjpe_mm": list(range(10_000))}}, {})
@@ -87,7 +97,14 @@ def test_bad_results(tmp_path, content, message):
 
 def test_fingerprint_of_a_checkout(tmp_path, monkeypatch):
     def git(*arguments):
-        options = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+        options = [
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e@example.org",
+            "-c",
+            "commit.gpgsign=false",
+        ]
         command = ["git", "-C", str(tmp_path), *options, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -153,7 +170,11 @@ def test_markdown_table():
         {"name": "a|b", "error": None, "parameters": 0},
         {"name": "c", "error": float("nan"), "parameters": 1_000},
     ]
-    columns = [("name", "network", str), ("error", "MPJPE (mm)", "{:.1f}".format), ("parameters", "parameters", scaled)]
+    columns = [
+        ("name", "network", str),
+        ("error", "MPJPE (mm)", "{:.1f}".format),
+        ("parameters", "parameters", scaled),
+    ]
     assert markdown_table(rows, columns) == (
         "| network | MPJPE (mm) | parameters |\n"
         "| :------ | ---------: | ---------: |\n"
@@ -195,13 +216,20 @@ def test_scaled(value, text):
     assert scaled(value) == text
 
 
-STUDENT = "student with SCJD from the same seed and budget, phase augmentation"  # long: it must fit all the same
+# Long: it must fit all the same.
+STUDENT = "student with SCJD from the same seed and budget, phase augmentation"
 RUNS = {
-    "teacher": [{"step": step, "loss": 1 / step, "learning_rate": 1e-3} for step in range(1, 30)] + [{"step": 29, "error": 40.0}],
+    "teacher": [{"step": step, "loss": 1 / step, "learning_rate": 1e-3} for step in range(1, 30)]
+    + [{"step": 29, "error": 40.0}],
     STUDENT: [{"step": step, "loss": 2 / step, "error": None} for step in range(1, 30)],
 }
-ACTIONS = {"teacher": {"Walking": 30.0, "Sitting": 50.0}, STUDENT: {"Walking": 33.0, "Sitting": None}}
-POINTS = [figures.CostPoint("teacher", 1.1e9, 40.9)] + [figures.CostPoint(STUDENT, 9.5e7, error) for error in (44.0, 44.6)]
+ACTIONS = {
+    "teacher": {"Walking": 30.0, "Sitting": 50.0},
+    STUDENT: {"Walking": 33.0, "Sitting": None},
+}
+POINTS = [figures.CostPoint("teacher", 1.1e9, 40.9)] + [
+    figures.CostPoint(STUDENT, 9.5e7, error) for error in (44.0, 44.6)
+]
 LABELS = {"cost_label": "FLOPs per frame", "score_label": "MPJPE (mm)"}
 
 
@@ -267,10 +295,14 @@ def test_curves_show_what_was_recorded(tmp_path, drawn):
 @pytest.mark.parametrize("costs", [(3e6,), (2.9e6, 4e6), (1e6, 1e9), (1e3, 1e12)])
 def test_cost_axis_is_labelled_without_overlap(costs, tmp_path, drawn):
     points = [figures.CostPoint("network", cost, 40.0) for cost in costs]
-    figures.score_against_cost(tmp_path / "scatter.png", points, **LABELS, dataset="d", generated=False)
+    figures.score_against_cost(
+        tmp_path / "scatter.png", points, **LABELS, dataset="d", generated=False
+    )
     axes = drawn[0].axes[0]
     lowest, highest = axes.get_xlim()
-    labels = [label for label in axes.get_xticklabels() if lowest <= label.get_position()[0] <= highest]
+    labels = [
+        label for label in axes.get_xticklabels() if lowest <= label.get_position()[0] <= highest
+    ]
     assert len(labels) >= 2
     renderer = FigureCanvasAgg(drawn[0]).get_renderer()
     boxes = sorted((label.get_window_extent(renderer) for label in labels), key=lambda box: box.x0)
@@ -285,6 +317,8 @@ def test_points_and_bars_show_what_was_given(tmp_path, drawn):
     assert scatter.get_xscale() == "log"
     heights = [[patch.get_height() for patch in group] for group in bars.containers]
     assert heights == [[50.0, 30.0], [33.0]]  # Sitting, Walking
-    centres = [patch.get_x() + patch.get_width() / 2 for group in bars.containers for patch in group]
+    centres = [
+        patch.get_x() + patch.get_width() / 2 for group in bars.containers for patch in group
+    ]
     assert [round(centre) for centre in centres] == [0, 1, 1]
     assert [text.get_text() for text in bars.get_xticklabels()] == ["Sitting", "Walking"]

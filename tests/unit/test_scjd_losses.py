@@ -148,7 +148,10 @@ def test_embedding_loss_is_free_of_scale_and_ranges_from_0_to_4():
 @both_grids
 @pytest.mark.parametrize("reach", [0, 2, 20])
 def test_motion_weights(wrap, keyframes, reach):
-    """Mean speed of the input around each keyframe, per joint, mean 1 over a window; a step of the last frame does not exist."""
+    """Mean speed of the input around each keyframe, per joint, mean 1 over a window.
+
+    A step of the last frame does not exist.
+    """
     keypoints_2d = draw(B, F, J, 2)
     found = wrap(lambda points, chosen: losses.motion_weights(points, chosen, reach))(
         jnp.asarray(keypoints_2d), jnp.asarray(keyframes, jnp.int32)

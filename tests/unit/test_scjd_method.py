@@ -57,7 +57,9 @@ def test_loss_is_the_weighted_sum(scene):
 
 
 def test_phases_are_drawn_in_training(scene):
-    """With phase augmentation every step lifts the keyframes of one offset, another one with another key; its loss is the task's."""
+    """With phase augmentation every step lifts the keyframes of one offset, another one with
+    another key; its loss is the task's.
+    """
     scjd, config = build(
         **{f"distill__weights__{name}": 0.0 for name in ONLY},
         student__input__phase_augmentation=True,
@@ -113,7 +115,9 @@ def test_a_copy_of_the_teacher_has_no_loss(copied):
 
 
 def test_a_copy_of_the_teacher_has_its_context_gap(copied):
-    """With a context of several frames DJED is the distance between an embedding and its own context, and nothing else."""
+    """With a context of several frames DJED is the distance between an embedding and its own
+    context, and nothing else.
+    """
     terms = copied.terms(distill__embedding__reach=2)
     embeddings = copied.taught["spatial"][2].astype(np.float64)
     target = np.einsum(
@@ -126,7 +130,10 @@ def test_a_copy_of_the_teacher_has_its_context_gap(copied):
 
 
 def test_flip_averaging_is_equivariant(scene):
-    """Invariant (iv): the averaged prediction of the mirrored input is the mirrored averaged prediction."""
+    """Invariant (iv).
+
+    The averaged prediction of the mirrored input is the mirrored averaged prediction.
+    """
     averaged = jax.jit(scene.method.predict_with_flip)
     mirrored = {"keypoints_2d": poses.flip(scene.batch["keypoints_2d"], FLIP)}
     plain, other = averaged(scene.params, {}, scene.batch), averaged(scene.params, {}, mirrored)
@@ -136,7 +143,10 @@ def test_flip_averaging_is_equivariant(scene):
 
 
 def test_prediction_is_relative_to_the_root(scene):
-    """The student's own pose on the centred grid with the root at zero; its parameters hold no projector (invariant ix)."""
+    """The student's own pose on the centred grid with the root at zero.
+
+    Its parameters hold no projector (invariant ix).
+    """
     found = jax.jit(scene.method.predict)({"student": scene.params["student"]}, {}, scene.batch)
     np.testing.assert_allclose(found[:, :, 1:], scene.predicted[:, :, 1:], atol=1e-5)
     assert (np.asarray(found[:, :, 0]) == 0).all() and np.abs(scene.predicted[:, :, 0]).max() > 0

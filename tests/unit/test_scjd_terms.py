@@ -1,4 +1,7 @@
-"""The terms of SCJD as the method wires them: every option against a numpy oracle on the networks' own features."""
+"""The terms of SCJD as the method wires them.
+
+Every option against a numpy oracle on the networks' own features.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
     ],
 )
 def test_embedding_term(scene, changes):
-    """DJED of the last student layer with teacher layer 3, context over one stride to either side."""
+    """DJED of the last student layer with teacher layer 3, context of one stride either side."""
     found = scene.terms(**ONLY["embedding"], **changes)
     assert found.keys() == {"embedding"}
     feature = changes.get("distill__embedding__feature", "spatial")
@@ -123,7 +126,9 @@ def test_flip_averaged_targets(scene):
 
 
 def test_attention_head_by_head(wide):
-    """With equal heads and widths the maps may be compared per head, which is more than that of their means."""
+    """With equal heads and widths the maps may be compared per head, which is more than that of
+    their means.
+    """
     each, mean = (
         np.asarray(wide.terms(**ONLY["attention"], distill__attention__heads=heads)["attention"])
         for heads in ("each", "mean")

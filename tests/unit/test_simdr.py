@@ -23,7 +23,9 @@ def peaks(bins, count):
 @LIBRARIES
 @pytest.mark.parametrize("ratio", [1.0, 2.0, 3.0])
 def test_round_trip(library, ratio):
-    """Joints -> bins -> joints is off by half a bin at most, and exact where a joint stands on a bin."""
+    """Joints -> bins -> joints is off by half a bin at most, and exact where a joint stands on a
+    bin.
+    """
     size = (48, 32)
     joints = np.random.default_rng(0).uniform((0, 0), (47, 31), (5, 7, 2)).astype(np.float32)
     bins, weight = keypoints_2d.to_bins(
@@ -38,7 +40,9 @@ def test_round_trip(library, ratio):
         for axis in (0, 1)
     )
     for coordinate in keypoints_2d.COORDINATES:
-        found, scores = keypoints_2d.decode(x, y, split_ratio=ratio, coordinate=coordinate, score="max")
+        found, scores = keypoints_2d.decode(
+            x, y, split_ratio=ratio, coordinate=coordinate, score="max"
+        )
         np.testing.assert_allclose(found, np.asarray(bins) / ratio, rtol=1e-6)
         assert np.abs(np.asarray(found) - joints).max() <= 0.5 / ratio + 1e-5
         assert (np.asarray(scores) == 1).all()
@@ -46,7 +50,10 @@ def test_round_trip(library, ratio):
 
 @LIBRARIES
 def test_joints_outside_have_no_weight(library):
-    """Outside by their bin: half a bin beyond the border counts as outside, and a half rounds to the even bin."""
+    """Outside by their bin.
+
+    Half a bin beyond the border counts as outside, and a half rounds to the even bin.
+    """
     joints = np.array(
         [[0, 0], [-0.3, 5], [15.9, 5], [15.4, 5], [5, -0.2], [5, 12], [7.25, 0.75], [3, 4]],
         np.float32,
@@ -79,7 +86,10 @@ def test_expectation_and_scores(library):
 @LIBRARIES
 @pytest.mark.parametrize("bins", [[120, 80], [2, 765], [600, 400]])
 def test_expectation_ignores_the_tail_of_smoothed_labels(library, bins):
-    """A label smoothed by 0.2 over 768 bins has a fifth of its mass far away; the mean of all would be off by dozens of pixels."""
+    """A label smoothed by 0.2 over 768 bins has a fifth of its mass far away.
+
+    The mean of all would be off by dozens of pixels.
+    """
     x, y = np.full((2, 1, 768), 0.2 / 767, np.float32)
     x[0, bins[0]] = y[0, bins[1]] = 0.8
     joints, _ = keypoints_2d.decode(
@@ -138,7 +148,9 @@ def test_merges():
         ),
         ("logits", [softmax((one + two) / 2) for one, two in zip(plain, other, strict=True)]),
     ):
-        for found, array in zip(keypoints_2d.merge_flip(plain, other, merge=merge), wanted, strict=True):
+        for found, array in zip(
+            keypoints_2d.merge_flip(plain, other, merge=merge), wanted, strict=True
+        ):
             np.testing.assert_allclose(found, array, rtol=1e-12)
 
 
@@ -163,7 +175,9 @@ def test_heatmap_round_trip(library):
 def test_gaussian_labels():
     """The mean bin of a label is x k, unrounded; a joint far outside has none."""
     joints = np.array([[10.3, 6.1], [-30.0, 5.0]])
-    x, y, weight = keypoints_2d.to_gaussians(joints, np.ones(2), size=(32, 16), split_ratio=2.0, sigma=1.5)
+    x, y, weight = keypoints_2d.to_gaussians(
+        joints, np.ones(2), size=(32, 16), split_ratio=2.0, sigma=1.5
+    )
     np.testing.assert_allclose(x[0].sum(), 1, atol=1e-6)
     np.testing.assert_allclose(
         [(x[0] * np.arange(64)).sum(), (y[0] * np.arange(32)).sum()], [20.6, 12.2], atol=1e-5
@@ -213,7 +227,10 @@ def test_without_smoothing_it_is_the_likelihood():
 
 
 def test_weights_and_forms():
-    """A joint of weight 0 adds nothing and still counts in the mean; per-example values belong to their example."""
+    """A joint of weight 0 adds nothing and still counts in the mean.
+
+    Per-example values belong to their example.
+    """
     generator = np.random.default_rng(0)
     x, y = (jnp.asarray(generator.uniform(1, 2, (2, 4)), jnp.float32) for _ in "xy")
     weight = jnp.asarray([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])

@@ -1,4 +1,8 @@
-"""Studies: what is run, in which order, what a stop or a mistake leaves, and the table, with a launcher that takes no time."""
+"""Studies.
+
+What is run, in which order, what a stop or a mistake leaves, and the table, with a launcher that
+takes no time.
+"""
 
 import json
 import os
@@ -51,14 +55,17 @@ if behave == "wait":
     print("waiting", flush=True)
     time.sleep(60)
 gain, seed = float(words.get("config.gain", 0)), int(words["config.seed"])
-cost = {{"parameters": 2000, "macs_linear_per_output": 10.0, "macs_total_per_output": 12.0 + gain, "outputs_per_example": 27,
-         "outputs_per_second_batch1": 5.0, "outputs_per_second_batch16": 1234.0}}
+cost = {{"parameters": 2000, "macs_linear_per_output": 10.0, "macs_total_per_output": 12.0 + gain,
+         "outputs_per_example": 27, "outputs_per_second_batch1": 5.0,
+         "outputs_per_second_batch16": 1234.0}}
 record = {{"table": {{"error": 100 - 10 * gain + seed, "other": None}}, "cost": cost}}
-fingerprint = {{"commit": "abc", "uncommitted_changes": False, "device_count": 1, "device_kind": "none", "host_cores": 1,
-               "versions": {{"jax": "1"}}, "conditions": "Scores: made up.",
+fingerprint = {{"commit": "abc", "uncommitted_changes": False, "device_count": 1,
+               "device_kind": "none", "host_cores": 1, "versions": {{"jax": "1"}},
+               "conditions": "Scores: made up.",
                "data": {{"generated": False, "settings": {{"name": "tests"}}}},
                "train_examples": 3, "test_examples": 2}}
-document = {{"schema_version": 1, "fingerprint": fingerprint, "networks": {{"teacher": record, "student": record}}}}
+networks = {{"teacher": record, "student": record}}
+document = {{"schema_version": 1, "fingerprint": fingerprint, "networks": networks}}
 (workdir / "results.json").write_text(json.dumps(document))
 """
 STUDY = """
@@ -66,11 +73,23 @@ from kdpose_jax.study.declare import Of, Published, Row, Run, Study
 def get_study(text):
     shared = {"teacher": Of("plain", "teacher")}
     return Study(
-        name="tiny", title="Tiny", unit="frame", reference="without", seeds=(4, 5), fixed=("batch",),
-        runs=(Run("plain", "configs/x.py:a", shared), Run("taught", "configs/x.py", {**shared, "gain": 3, "list": (1, 2)})),
-        rows=(Row("teacher", "plain", "teacher", seeds=1), Row("without", "plain"), Row("with", "taught")),
+        name="tiny", title="Tiny", unit="frame", reference="without", seeds=(4, 5),
+        fixed=("batch",),
+        runs=(
+            Run("plain", "configs/x.py:a", shared),
+            Run("taught", "configs/x.py", {**shared, "gain": 3, "list": (1, 2)}),
+        ),
+        rows=(
+            Row("teacher", "plain", "teacher", seeds=1),
+            Row("without", "plain"),
+            Row("with", "taught"),
+        ),
         columns=(("error", "error mm", "{:.1f}"), ("other", "other", "{:.1f}")),
-        published=(Published("elsewhere", ("method", "error mm", "source"), (("Theirs", "1.0", "a paper"),)),),
+        published=(
+            Published(
+                "elsewhere", ("method", "error mm", "source"), (("Theirs", "1.0", "a paper"),)
+            ),
+        ),
     )
 """
 
@@ -78,7 +97,11 @@ def get_study(text):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A repository with a launcher that takes no time, and a study."""
-    (tmp_path / "launch.py").write_text(textwrap.dedent(LAUNCHER).format(calls=str(tmp_path / "calls"), cores=str(tmp_path / "cores")))
+    (tmp_path / "launch.py").write_text(
+        textwrap.dedent(LAUNCHER).format(
+            calls=str(tmp_path / "calls"), cores=str(tmp_path / "cores")
+        )
+    )
     (tmp_path / "study.py").write_text(STUDY)
     monkeypatch.setattr(command, "LAUNCHER", (sys.executable, str(tmp_path / "launch.py")))
     monkeypatch.chdir(tmp_path)
@@ -111,15 +134,30 @@ def test_runs_come_in_order_and_share_what_the_first_makes(place):
 def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
     assert start() == 0
     text = (place / "out" / "study.md").read_text()
-    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines() if "|" in line}
+    rows = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
+        for line in text.splitlines()
+        if "|" in line
+    }
     # Seeds 4 and 5: 104 and 105, 74 and 75; their sample deviation is 1 / sqrt 2.
     assert rows["teacher"][:4] == ["1", "104.0", "-", "+0.0"]
     assert rows["without"][:4] == ["2", "104.5 ± 0.7", "-", "-"]
-    assert rows["with"] == ["2", "74.5 ± 0.7", "-", "-30.0 ± 0.0", "2.000 k", "10.00", "15.00", "1,234 (432)"]
+    assert rows["with"] == [
+        "2",
+        "74.5 ± 0.7",
+        "-",
+        "-30.0 ± 0.0",
+        "2.000 k",
+        "10.00",
+        "15.00",
+        "1,234 (432)",
+    ]
     assert "Not finished" not in text and "Scores: made up." in text and "commit abc" in text
     assert text.index("| Theirs") > text.index("## Published figures") > text.index("| with")
     document = json.loads((place / "out" / "study.json").read_text())
-    assert document["rows"][2]["scores"]["error"] == {"4": 74.0, "5": 75.0} and document["rows"][2]["against_reference"] == [-30.0, -30.0]
+    assert document["rows"][2]["scores"]["error"] == {"4": 74.0, "5": 75.0} and document["rows"][2][
+        "against_reference"
+    ] == [-30.0, -30.0]
     assert document["published_elsewhere"][0]["rows"] == [["Theirs", "1.0", "a paper"]]
     assert matplotlib.image.imread(place / "out" / "study.png").std() > 0
     assert "74.5 ± 0.7" in capsys.readouterr().out
@@ -137,7 +175,11 @@ def test_what_is_done_is_not_done_again_and_seeds_can_be_added(place):
 
 def test_only_some_runs_bring_what_they_need(place):
     assert start("--only", "taught") == 0
-    assert sorted(one[:2] for one in calls(place)) == [["plain", "seed_4"], ["taught", "seed_4"], ["taught", "seed_5"]]
+    assert sorted(one[:2] for one in calls(place)) == [
+        ["plain", "seed_4"],
+        ["taught", "seed_4"],
+        ["taught", "seed_5"],
+    ]
     assert "**Not finished**: without (1 of 2)." in (place / "out" / "study.md").read_text()
 
 
@@ -145,7 +187,12 @@ def test_fields_of_the_user_go_to_every_run_and_before_what_all_runs_have(place)
     assert start("--config.epochs=1", "--config.teacher=/given") == 0
     for run, seed, words in calls(place):
         own = {"config.gain": "3", "config.list": "(1, 2)"} if run == "taught" else {}
-        assert words == {"config.seed": seed[-1], "config.epochs": "1", "config.teacher": "/given", **own}
+        assert words == {
+            "config.seed": seed[-1],
+            "config.epochs": "1",
+            "config.teacher": "/given",
+            **own,
+        }
 
 
 @pytest.mark.parametrize("field", ["gain", "seed", "baseline", "batch"])
@@ -159,7 +206,10 @@ def test_other_commands_in_the_same_folder_are_refused(place, capsys):
     assert start() == 0
     before = calls(place)
     assert start("--config.epochs=1") == 2
-    assert "holds plain, seed 4 of another command (--config.epochs=1): use another --out" in capsys.readouterr().err
+    assert (
+        "holds plain, seed 4 of another command (--config.epochs=1): use another --out"
+        in capsys.readouterr().err
+    )
     assert calls(place) == before
     (place / "out" / "plain" / "seed_4.json").write_text("{")
     assert start() == 2
@@ -170,16 +220,26 @@ def test_a_mistake_stops_all_and_a_crash_only_its_own(place, capsys):
     assert start("--config.behave=mistake") == 2
     assert len(calls(place)) == 1
     error = capsys.readouterr().err
-    assert "plain, seed 4 ended with code 2: error: behave is 'mistake': do not. (all of it: " in error
+    assert (
+        "plain, seed 4 ended with code 2: error: behave is 'mistake': do not. (all of it: " in error
+    )
     assert start() == 0  # the command that was refused leaves nothing in the way
     done = len(calls(place))
-    assert command.main(["study.py", "--out", "other", "--only", "plain", "--config.behave=crash"]) == 1
+    assert (
+        command.main(["study.py", "--out", "other", "--only", "plain", "--config.behave=crash"])
+        == 1
+    )
     assert len(calls(place)) == done + 1  # the second seed needs the teacher of the first
 
 
 def test_a_run_that_fails_after_others_succeeded_fails_alone_and_is_tried_again(place, capsys):
     assert start("--config.behave=diverge") == 1
-    assert sorted(one[:2] for one in calls(place)) == [["plain", "seed_4"], ["plain", "seed_5"], ["taught", "seed_4"], ["taught", "seed_5"]]
+    assert sorted(one[:2] for one in calls(place)) == [
+        ["plain", "seed_4"],
+        ["plain", "seed_5"],
+        ["taught", "seed_4"],
+        ["taught", "seed_5"],
+    ]
     assert "taught, seed 4 ended with code 2: error: the loss is nan." in capsys.readouterr().err
     assert "**Not finished**: with (1 of 2)." in (place / "out" / "study.md").read_text()
     assert start("--config.behave=diverge") == 1
@@ -198,7 +258,13 @@ def test_a_stop_is_passed_on_and_the_same_command_goes_on(place):
     script = "import sys; from kdpose_jax.study import runner; "
     script += "runner.LAUNCHER = (sys.executable, 'launch.py'); sys.exit(runner.main(sys.argv[1:]))"
     words = [sys.executable, "-c", script, "study.py", "--out", "out", "--config.behave=wait"]
-    process = subprocess.Popen(words, cwd=place, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     log = place / "out" / "plain" / "seed_4.log"
     deadline = time.monotonic() + 60
     while not (log.exists() and "waiting" in log.read_text()):
@@ -218,7 +284,9 @@ def test_two_at_a_time_share_the_cores(place):
         assert start("--jobs", "2") == 2
         return
     # With a teacher from elsewhere nothing waits for anything.
-    assert start("--jobs", "2", "--seeds", "4", "--config.teacher=/given", "--config.behave=meet") == 0
+    assert (
+        start("--jobs", "2", "--seeds", "4", "--config.teacher=/given", "--config.behave=meet") == 0
+    )
     assert len(calls(place)) == 2
     parts = [set(json.loads(line)) for line in (place / "cores").read_text().splitlines()]
     assert not parts[0] & parts[1] and len(parts[0]) == len(parts[1]) == len(mine) // 2
@@ -232,10 +300,16 @@ def test_two_at_a_time_share_the_cores(place):
         (["launch.py"], "'launch.py' declares no study"),
         (["notes.md"], "'notes.md' is no study (invalid syntax"),
         (["study.py", "--seeds", "5"], "--seeds begins with 5: begin with 4"),
-        (["study.py", "--out", "gs://bucket/x"], "--out is 'gs://bucket/x': use a folder of a disk"),
+        (
+            ["study.py", "--out", "gs://bucket/x"],
+            "--out is 'gs://bucket/x': use a folder of a disk",
+        ),
         (["study.py", "--out", "launch.py"], "launch.py' cannot be used: File exists"),
         (["study.py", "--confg.x=1"], "'--confg.x=1' is not an option"),
-        (["study.py", "--only", "other"], "--only names 'other', which is no run of 'tiny': use some of plain, taught"),
+        (
+            ["study.py", "--only", "other"],
+            "--only names 'other', which is no run of 'tiny': use some of plain, taught",
+        ),
         (["study.py", "--jobs", "0"], "--jobs is 0"),
         (["study.py", "--seeds", "4,4"], "has the seed 4 twice"),
     ],
@@ -253,23 +327,41 @@ def test_a_column_that_the_protocol_lacks_is_named(place):
     study = command.load("study.py")
     study = Study(**{**vars(study), "columns": (("pck", "PCK", "{:.1f}"),)})
     record = {"table": {"error": 1.0}, "cost": {}}
-    with pytest.raises(UserError, match="shows 'pck', and plain is scored by error: use one of these"):
+    with pytest.raises(
+        UserError, match="shows 'pck', and plain is scored by error: use one of these"
+    ):
         Comparison(study, {("plain", 4): {"networks": {"teacher": record, "student": record}}})
 
 
 def test_a_network_that_a_run_lacks_is_named(place):
     record = {"table": {"error": 1.0}, "cost": {}}
-    with pytest.raises(UserError, match="shows 'teacher' of the run 'plain', which has baseline: use one of these"):
+    with pytest.raises(
+        UserError, match="shows 'teacher' of the run 'plain', which has baseline: use one of these"
+    ):
         Comparison(command.load("study.py"), {("plain", 4): {"networks": {"baseline": record}}})
 
 
 def test_names_that_do_not_fit_are_refused():
-    parts = {"name": "n", "title": "t", "unit": "frame", "columns": (("e", "e", "{}"),), "seeds": (0,)}
+    parts = {
+        "name": "n",
+        "title": "t",
+        "unit": "frame",
+        "columns": (("e", "e", "{}"),),
+        "seeds": (0,),
+    }
     run, row = Run("a", "x.py"), Row("A", "a")
-    Study(runs=(run,), rows=(row,), reference="A", published=(Published("p", ("s",), ()),), **parts).check()
+    Study(
+        runs=(run,), rows=(row,), reference="A", published=(Published("p", ("s",), ()),), **parts
+    ).check()
     for changed, said in [
-        ({"rows": (row, Row("B", "b"))}, "the row 'B' names the run 'b', which is none: use one of a"),
-        ({"runs": (run, Run("c", "x.py", {"f": Of("d", "data")}))}, "the run 'c' names the run 'd'"),
+        (
+            {"rows": (row, Row("B", "b"))},
+            "the row 'B' names the run 'b', which is none: use one of a",
+        ),
+        (
+            {"runs": (run, Run("c", "x.py", {"f": Of("d", "data")}))},
+            "the run 'c' names the run 'd'",
+        ),
         ({"runs": (run, run)}, "has the run a twice"),
         ({"rows": ()}, "has no row"),
         ({"reference": "B"}, "is compared with 'B', which is no row"),

@@ -1,4 +1,7 @@
-"""The supervised method: the task loss with the config's weights, and predictions relative to the root."""
+"""The supervised method.
+
+The task loss with the config's weights, and predictions relative to the root.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +23,15 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 @pytest.fixture(scope="module")
 def scene():
-    """The tiny teacher's method with weights of its own, its config, a batch, parameters, and the network's plain pose."""
+    """The tiny teacher's method with weights of its own, its config, a batch, parameters, and the
+    network's plain pose.
+    """
     config = run_of("scjd", "demo", "teacher").config
-    config.student.loss.smoothness, config.student.loss.velocity, config.student.network.drop_path = 0.3, 1.7, 0.0
+    (
+        config.student.loss.smoothness,
+        config.student.loss.velocity,
+        config.student.network.drop_path,
+    ) = 0.3, 1.7, 0.0
     method, config = built_on(config, 64)
     batch = example_batch(config)
     params, model_state, frozen = jax.jit(method.init)(jax.random.key(0), batch)

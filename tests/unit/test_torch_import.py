@@ -1,4 +1,7 @@
-"""Weights of PyTorch files: read exactly, without running their code, or refused in one sentence."""
+"""Weights of PyTorch files.
+
+Read exactly, without running their code, or refused in one sentence.
+"""
 
 import collections
 import io
@@ -24,15 +27,25 @@ SIZES = {"frames": 5, "joints": 3, "width": 8, "depth": 2, "mlp_ratio": 2.0}
 
 
 def assert_is_state(params, state):
-    assert np.array_equal(params["joint_embedding"]["kernel"], state["Spatial_patch_to_embedding.weight"].numpy().T)
+    assert np.array_equal(
+        params["joint_embedding"]["kernel"], state["Spatial_patch_to_embedding.weight"].numpy().T
+    )
     assert np.array_equal(params["temporal_position"], state["Temporal_pos_embed"].numpy())
-    assert np.array_equal(params["temporal_block_1"]["attention"]["qkv"]["kernel"], state["TTEblocks.1.attn.qkv.weight"].numpy().T)
-    assert np.array_equal(params["spatial_block_0"]["mlp_out"]["bias"], state["STEblocks.0.mlp.fc2.bias"].numpy())
+    assert np.array_equal(
+        params["temporal_block_1"]["attention"]["qkv"]["kernel"],
+        state["TTEblocks.1.attn.qkv.weight"].numpy().T,
+    )
+    assert np.array_equal(
+        params["spatial_block_0"]["mlp_out"]["bias"], state["STEblocks.0.mlp.fc2.bias"].numpy()
+    )
     assert np.array_equal(params["head_norm"]["scale"], state["head.0.weight"].numpy())
 
 
 def rewrite(source, target, change):
-    """Copies a zip archive; `change(name, data)` gives the new data of an entry, None to leave it out."""
+    """Copies a zip archive.
+
+    `change(name, data)` gives the new data of an entry, None to leave it out.
+    """
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             data = change(name, old.read(name))
@@ -42,7 +55,9 @@ def rewrite(source, target, change):
 
 
 def with_pickle(source, target, pickled: bytes):
-    return rewrite(source, target, lambda name, data: pickled if name.endswith("/data.pkl") else data)
+    return rewrite(
+        source, target, lambda name, data: pickled if name.endswith("/data.pkl") else data
+    )
 
 
 @pytest.fixture
@@ -73,7 +88,10 @@ def test_mixste_params_are_the_tree_of_our_network(checkpoint):
 
 
 def test_checkpoint_of_a_training_run_is_read(tmp_path):
-    """As MixSTE's run.py writes it: optimiser, numpy generator and numpy scalars beside the data-parallel network."""
+    """As MixSTE's run.py writes it.
+
+    Optimiser, numpy generator and numpy scalars beside the data-parallel network.
+    """
     state = mixste_state()
     weight = torch.nn.Parameter(torch.ones(2, 2))
     optimizer = torch.optim.AdamW([weight], lr=1e-3, amsgrad=True)
@@ -82,21 +100,30 @@ def test_checkpoint_of_a_training_run_is_read(tmp_path):
     random_state = np.random.RandomState(1234)
     torch.save(
         {
-            "epoch": 7, "lr": np.float64(4e-5), "random_state": random_state, "optimizer": optimizer.state_dict(),
-            "model_pos": {f"module.{name}": torch.nn.Parameter(value) for name, value in state.items()}, "history": np.arange(4.0),
+            "epoch": 7,
+            "lr": np.float64(4e-5),
+            "random_state": random_state,
+            "optimizer": optimizer.state_dict(),
+            "model_pos": {
+                f"module.{name}": torch.nn.Parameter(value) for name, value in state.items()
+            },
+            "history": np.arange(4.0),
         },
         tmp_path / "w.bin",
-    )  # fmt: skip
+    )
     params, sizes = importing.import_mixste(tmp_path / "w.bin")
     assert sizes == SIZES
     assert_is_state(params, state)
-    # numpy 1 calls the package of its internals `core`, numpy 2 `_core`: a file may come from either.
+    # numpy 1 calls the package of its internals `core`, numpy 2 `_core`: a file may come from
+    # either.
     names = [b"numpy._core.", b"numpy.core."]
     pickled = zipfile.ZipFile(tmp_path / "w.bin").read("w/data.pkl")
     written = names[0] if names[0] in pickled else names[1]
     assert written in pickled
     names.remove(written)
-    path = with_pickle(tmp_path / "w.bin", tmp_path / "other.bin", pickled.replace(written, names[0]))
+    path = with_pickle(
+        tmp_path / "w.bin", tmp_path / "other.bin", pickled.replace(written, names[0])
+    )
     assert_is_state(importing.import_mixste(path)[0], state)
 
 
@@ -127,12 +154,17 @@ TENSORS = {
 
 @pytest.mark.parametrize("big_endian", [False, True])
 def test_every_dtype_and_layout_is_read_exactly(tmp_path, big_endian):
-    torch.save(TENSORS | {"bfloat16": torch.tensor([0.1, 3.0], dtype=torch.bfloat16)}, tmp_path / "t.pt")
+    torch.save(
+        TENSORS | {"bfloat16": torch.tensor([0.1, 3.0], dtype=torch.bfloat16)}, tmp_path / "t.pt"
+    )
     path = tmp_path / "t.pt"
     if big_endian:
         if sys.byteorder == "big":
             pytest.skip("this machine is big-endian itself")
-        widths = {str(key): tensor.element_size() for key, tensor in enumerate([*TENSORS.values(), torch.zeros(1).bfloat16()])}
+        widths = {
+            str(key): tensor.element_size()
+            for key, tensor in enumerate([*TENSORS.values(), torch.zeros(1).bfloat16()])
+        }
 
         def swap(name, data):
             if name.endswith("byteorder"):
@@ -162,7 +194,9 @@ class Command:
 
 
 def test_foreign_code_is_not_run(tmp_path):
-    torch.save({"model_pos": mixste_state(), "extra": Command(tmp_path / "ran")}, tmp_path / "evil.bin")
+    torch.save(
+        {"model_pos": mixste_state(), "extra": Command(tmp_path / "ran")}, tmp_path / "evil.bin"
+    )
     with pytest.raises(UserError, match=r"(posix|nt)\.system.*could run code"):
         importing.import_mixste(tmp_path / "evil.bin")
     assert not (tmp_path / "ran").exists()
@@ -222,11 +256,23 @@ def test_other_formats_are_refused_with_the_remedy(tmp_path):
         ("Temporal_norm.bias", None, r"lacks \['Temporal_norm.bias'\]"),
         ("STEblocks.1.attn.qkv.bias", None, r"lacks \['STEblocks.1.attn.qkv.bias'\]"),
         ("Spatial_pos_embed", None, "no tensor 'Spatial_pos_embed'"),
-        ("STEblocks.0.attn.gate", torch.zeros(3), r"beyond a MixSTE network, \['STEblocks.0.attn.gate'\]"),
+        (
+            "STEblocks.0.attn.gate",
+            torch.zeros(3),
+            r"beyond a MixSTE network, \['STEblocks.0.attn.gate'\]",
+        ),
         ("STEblocks.2.norm1.bias", torch.zeros(8), "lacks .*STEblocks.2"),
-        ("TTEblocks.0.mlp.fc1.weight", torch.zeros(24, 8), r"'TTEblocks.0.mlp.fc1.weight' has shape \[24, 8\] .* \[16, 8\]"),
+        (
+            "TTEblocks.0.mlp.fc1.weight",
+            torch.zeros(24, 8),
+            r"'TTEblocks.0.mlp.fc1.weight' has shape \[24, 8\] .* \[16, 8\]",
+        ),
         ("head.1.weight", torch.zeros(3, 9), r"'head.1.weight' has shape \[3, 9\] .* \[3, 8\]"),
-        ("Temporal_pos_embed", torch.zeros(5, 8), r"'Temporal_pos_embed' has shape \[5, 8\] where 3 axes"),
+        (
+            "Temporal_pos_embed",
+            torch.zeros(5, 8),
+            r"'Temporal_pos_embed' has shape \[5, 8\] where 3 axes",
+        ),
         ("head.1.bias", torch.zeros(3, dtype=torch.int32), "'head.1.bias' holds int32"),
         ("head.1.bias", torch.full((3,), torch.nan), "not finite"),
     ],
@@ -245,7 +291,14 @@ def made_up_tensor(storage, offset, size, stride):
 
     class Tensor:
         def __reduce__(self):
-            return torch._utils._rebuild_tensor_v2, (storage, offset, size, stride, False, collections.OrderedDict())
+            return torch._utils._rebuild_tensor_v2, (
+                storage,
+                offset,
+                size,
+                stride,
+                False,
+                collections.OrderedDict(),
+            )
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, value):
@@ -267,12 +320,36 @@ FOUR_FLOATS = Storage("storage", torch.FloatStorage, "0", "cpu", 4)
 @pytest.mark.parametrize(
     ("pickled", "message"),
     [
-        (made_up_tensor(Storage("storage", torch.FloatStorage, "0", "cpu", 25 * 10**9), 0, (1,), (1,)), "of 25000000000 float32"),
-        (made_up_tensor(Storage("storage", torch.DoubleStorage, "0", "cpu", 4), 0, (4,), (1,)), "of 4 float64"),
-        (made_up_tensor(Storage("storage", torch.FloatStorage, "9", "cpu", 4), 0, (4,), (1,)), "storage '9' is missing"),
-        (made_up_tensor(Storage("storage", torch.FloatStorage, "../data.pkl", "cpu", 4), 0, (4,), (1,)), "is missing"),
-        (made_up_tensor(Storage("module", torch.FloatStorage, "0", "cpu", 4), 0, (4,), (1,)), "no storage"),
-        (made_up_tensor(Storage("storage", collections.OrderedDict, "0", "cpu", 4), 0, (4,), (1,)), "no storage"),
+        (
+            made_up_tensor(
+                Storage("storage", torch.FloatStorage, "0", "cpu", 25 * 10**9), 0, (1,), (1,)
+            ),
+            "of 25000000000 float32",
+        ),
+        (
+            made_up_tensor(Storage("storage", torch.DoubleStorage, "0", "cpu", 4), 0, (4,), (1,)),
+            "of 4 float64",
+        ),
+        (
+            made_up_tensor(Storage("storage", torch.FloatStorage, "9", "cpu", 4), 0, (4,), (1,)),
+            "storage '9' is missing",
+        ),
+        (
+            made_up_tensor(
+                Storage("storage", torch.FloatStorage, "../data.pkl", "cpu", 4), 0, (4,), (1,)
+            ),
+            "is missing",
+        ),
+        (
+            made_up_tensor(Storage("module", torch.FloatStorage, "0", "cpu", 4), 0, (4,), (1,)),
+            "no storage",
+        ),
+        (
+            made_up_tensor(
+                Storage("storage", collections.OrderedDict, "0", "cpu", 4), 0, (4,), (1,)
+            ),
+            "no storage",
+        ),
         (made_up_tensor(FOUR_FLOATS, 0, (10**6, 10**6), (0, 0)), r"size \[1000000, 1000000\]"),
         (made_up_tensor(FOUR_FLOATS, 0, (8,), (0,)), r"size \[8\]"),
         (made_up_tensor(FOUR_FLOATS, 2, (4,), (1,)), r"size \[4\]"),
@@ -294,7 +371,9 @@ def test_claims_beyond_the_file_are_refused(tmp_path, pickled, message):
 def test_honest_claims_of_the_same_pickles_are_read(tmp_path):
     """Guards the test above: the pickles made there are right but for their claims."""
     torch.save({"a": torch.arange(4.0)}, tmp_path / "honest.pt")
-    path = with_pickle(tmp_path / "honest.pt", tmp_path / "same.pt", made_up_tensor(FOUR_FLOATS, 1, (3,), (1,)))
+    path = with_pickle(
+        tmp_path / "honest.pt", tmp_path / "same.pt", made_up_tensor(FOUR_FLOATS, 1, (3,), (1,))
+    )
     assert weight_file.read_torch_file(path)["a"].tolist() == [1, 2, 3]
 
 
@@ -307,17 +386,33 @@ def test_compressed_entries_are_refused(tmp_path):
 
 
 def test_unknown_byte_order_is_refused(checkpoint, tmp_path):
-    path = rewrite(checkpoint, tmp_path / "w.bin", lambda name, data: b"middle" if name.endswith("byteorder") else data)
+    path = rewrite(
+        checkpoint,
+        tmp_path / "w.bin",
+        lambda name, data: b"middle" if name.endswith("byteorder") else data,
+    )
     with pytest.raises(UserError, match="byte order 'middle'"):
         weight_file.read_torch_file(path)
 
 
-@pytest.mark.parametrize("name", ["torch._utils _rebuild_tensor_v2", "torch FloatStorage", "numpy ndarray", "collections OrderedDict"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torch._utils _rebuild_tensor_v2",
+        "torch FloatStorage",
+        "numpy ndarray",
+        "collections OrderedDict",
+    ],
+)
 def test_pickle_cannot_alter_what_it_names(checkpoint, tmp_path, name):
     """The BUILD opcode on a global would set attributes of our own functions and classes."""
     module, attribute = name.encode().split()
     state = pickle.dumps((None, {"__call__": 1, "dtype": 2, "__init__": 3}), protocol=2)[2:-1]
-    path = with_pickle(checkpoint, tmp_path / "w.bin", b"\x80\x02c" + module + b"\n" + attribute + b"\n" + state + b"b.")
+    path = with_pickle(
+        checkpoint,
+        tmp_path / "w.bin",
+        b"\x80\x02c" + module + b"\n" + attribute + b"\n" + state + b"b.",
+    )
     with pytest.raises(UserError, match=re.escape("w.bin is damaged")):
         weight_file.read_torch_file(path)
     assert importing.import_mixste(checkpoint)[1] == SIZES

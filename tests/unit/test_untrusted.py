@@ -1,5 +1,7 @@
-"""Files that take memory, end the process or run code if they are believed: each is refused in one sentence, within the stated bounds."""
+"""Files that take memory, end the process or run code if they are believed.
 
+Each is refused in one sentence, within the stated bounds.
+"""
 
 import io
 import json
@@ -59,11 +61,23 @@ def torch_archive(path: pathlib.Path, pickled: bytes) -> str:
 
 
 PICKLES = {
-    "array without bytes": (RECONSTRUCT + b"(Nt" + b"R(I1\n(I%d\nt" % LENGTH + FLOATS + b"I00\nC\x00tb.", "with 0 bytes"),
+    "array without bytes": (
+        RECONSTRUCT + b"(Nt" + b"R(I1\n(I%d\nt" % LENGTH + FLOATS + b"I00\nC\x00tb.",
+        "with 0 bytes",
+    ),
     "array made by its class": (b"cnumpy\nndarray\n(I%d\ntR." % LENGTH, "does not hold subjects"),
-    "array of a record type": (b"cnumpy\ndtype\n(VV%d\nI00\nI01\ntR." % LENGTH, "an array of type V10000"),
-    "scalar of many bytes": (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(VU99999999\nI00\nI01\ntRC\x00tR.", "with 0 bytes"),
-    "bytes by their number": (b"cbuiltins\nbytearray\n(I%d\ntR." % LENGTH, "'builtins.bytearray'.* could run code"),
+    "array of a record type": (
+        b"cnumpy\ndtype\n(VV%d\nI00\nI01\ntR." % LENGTH,
+        "an array of type V10000",
+    ),
+    "scalar of many bytes": (
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(VU99999999\nI00\nI01\ntRC\x00tR.",
+        "with 0 bytes",
+    ),
+    "bytes by their number": (
+        b"cbuiltins\nbytearray\n(I%d\ntR." % LENGTH,
+        "'builtins.bytearray'.* could run code",
+    ),
     "fields behind the end": (FLOATS + b"(I3\nV<\nN(Va\nt}I99\nI8\nI1\ntb.", "compound type"),
     "memo": (b"\x80\x02Nr\xff\xff\xff\x7f.", "memo index"),
     # The hash of a key recurses until the stack overflows, or takes 2^60 steps.
@@ -95,7 +109,11 @@ def test_many_objects_are_counted(tmp_path, monkeypatch):
 
 
 def test_a_number_of_joints_that_is_none(tmp_path):
-    np.savez(tmp_path / "a.npz", positions_2d={"S1": {"a": [np.zeros((1, 17, 2))]}}, metadata={"num_joints": np.arange(3)})
+    np.savez(
+        tmp_path / "a.npz",
+        positions_2d={"S1": {"a": [np.zeros((1, 17, 2))]}},
+        metadata={"num_joints": np.arange(3)},
+    )
     with pytest.raises(UserError, match="has None joints"):
         takes.read_detections(str(tmp_path / "a.npz"))
 
@@ -111,7 +129,8 @@ def test_copies_of_one_dictionary_are_counted(tmp_path):
 
 def test_arrays_that_share_their_bytes_are_counted(tmp_path):
     content = b"B" + struct.pack("<I", 40_000) + bytes(40_000) + b"q\x01"
-    swapped = b"cnumpy\ndtype\n(Vf4\nI00\nI01\ntR(I3\nV>\nNNNI-1\nI-1\nI0\ntb"  # numpy copies what it has to swap
+    # Numpy copies what it has to swap.
+    swapped = b"cnumpy\ndtype\n(Vf4\nI00\nI01\ntR(I3\nV>\nNNNI-1\nI-1\nI0\ntb"
     one = RECONSTRUCT + b"(cnumpy\nndarray\n(I0\ntVb\ntR(I1\n(I10000\nt" + swapped + b"I00\nh\x01tb"
     with pytest.raises(UserError, match="claim more than the file has"):
         takes.read_positions(npz(tmp_path / "a.npz", b"(" + content + one * 100 + b"l."))
@@ -122,7 +141,11 @@ def test_an_archive_that_unpacks_to_much_is_refused_unread(tmp_path, monkeypatch
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("positions_3d.npy", bytes(10**7))
-    with pytest.raises(UserError, match=rf"claims 10,000,000 bytes, and at most {1000 + 100 * path.stat().st_size:,} are unpacked"):
+    with pytest.raises(
+        UserError,
+        match=rf"claims 10,000,000 bytes, and at most {1000 + 100 * path.stat().st_size:,} are "
+        rf"unpacked",
+    ):
         takes.read_positions(str(path))
 
 
@@ -150,7 +173,11 @@ def element(kind: int, content: bytes, order: str = "<") -> bytes:
 
 
 def variable(name: str, shape: tuple[int, ...], kind: int, content: bytes) -> bytes:
-    parts = element(6, struct.pack("<II", kind, 0)) + element(5, struct.pack(f"<{len(shape)}i", *shape)) + element(1, name.encode())
+    parts = (
+        element(6, struct.pack("<II", kind, 0))
+        + element(5, struct.pack(f"<{len(shape)}i", *shape))
+        + element(1, name.encode())
+    )
     return element(14, parts + content)
 
 
@@ -163,10 +190,21 @@ def mat(path: pathlib.Path, content: bytes) -> str:
 def test_matlab_files_are_read_as_scipy_reads_them(tmp_path, compressed):
     names = np.empty((1, 2), object)
     names[0] = [np.array(["rank"]), np.array(["rkne"])]
-    kinds = {f"a{index}": (np.arange(24).reshape(2, 3, 4) * 5 - 20).astype(kind) for index, kind in enumerate("bBhHiIlLfd")}
-    content = {**kinds, "dataset_joints": names, "bool": np.eye(3) > 0, "empty": np.zeros((0, 3)), "unwanted": {"a": 1}}
+    kinds = {
+        f"a{index}": (np.arange(24).reshape(2, 3, 4) * 5 - 20).astype(kind)
+        for index, kind in enumerate("bBhHiIlLfd")
+    }
+    content = {
+        **kinds,
+        "dataset_joints": names,
+        "bool": np.eye(3) > 0,
+        "empty": np.zeros((0, 3)),
+        "unwanted": {"a": 1},
+    }
     scipy.io.savemat(tmp_path / "a.mat", content, do_compression=compressed)
-    read = matlab.load_matlab(tmp_path / "a.mat", (*kinds, "bool", "empty", "dataset_joints", "absent"))
+    read = matlab.load_matlab(
+        tmp_path / "a.mat", (*kinds, "bool", "empty", "dataset_joints", "absent")
+    )
     expected = scipy.io.loadmat(tmp_path / "a.mat")
     assert read.pop("dataset_joints") == ["rank", "rkne"]
     assert set(read) == {*kinds, "bool", "empty"}
@@ -208,7 +246,9 @@ def test_a_small_matlab_file_may_not_unpack_to_much(tmp_path, monkeypatch):
     monkeypatch.setattr(bounds, "UNPACKED", 1000)
     compressed = zlib.compress(bytes(10**7))
     path = mat(tmp_path / "a.mat", struct.pack("<II", 15, len(compressed)) + compressed)
-    with pytest.raises(ValueError, match=f"more than the {1000 + 100 * pathlib.Path(path).stat().st_size:,} bytes"):
+    with pytest.raises(
+        ValueError, match=f"more than the {1000 + 100 * pathlib.Path(path).stat().st_size:,} bytes"
+    ):
         matlab.load_matlab(path, ("x",))
 
 
@@ -319,17 +359,32 @@ def test_a_config_of_a_run_that_is_no_object(tmp_path):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"skeleton": "h36m_99"}, {"skeleton": []}, {"splits": []}, {"splits": {"train": {}}}, {"left_out": [3]}, {"fps": "50"},
+        {"skeleton": "h36m_99"},
+        {"skeleton": []},
+        {"splits": []},
+        {"splits": {"train": {}}},
+        {"left_out": [3]},
+        {"fps": "50"},
         {"splits": {"train": {"records": 1, "frames": 1, "shards": {"../other": 1}}}},
         {"splits": {"train": {"records": 1, "frames": 1, "shards": {"a": 1.5}}}},
-        {"activities": {"S1": [1, 2]}}, {"activities": {"S1": [[1, -2]]}}, {"activities": [[1, 2]]},
+        {"activities": {"S1": [1, 2]}},
+        {"activities": {"S1": [[1, -2]]}},
+        {"activities": [[1, 2]]},
     ],
-)  # fmt: skip
+)
 def test_metadata_with_other_types(tmp_path, changed):
     whole = {
-        "kind": "pose_sequences", "schema_version": 1, "skeleton": "h36m_17", "keypoints": "gt", "generated": True, "splits": {},
-        "sources": {}, "settings": {}, "left_out": [], "fps": 50,
-    }  # fmt: skip
+        "kind": "pose_sequences",
+        "schema_version": 1,
+        "skeleton": "h36m_17",
+        "keypoints": "gt",
+        "generated": True,
+        "splits": {},
+        "sources": {},
+        "settings": {},
+        "left_out": [],
+        "fps": 50,
+    }
     (tmp_path / "metadata.json").write_text(json.dumps(whole))
     assert schema.read_metadata(str(tmp_path), schema.SEQUENCES) == whole
     (tmp_path / "metadata.json").write_text(json.dumps({**whole, **changed}))
@@ -340,9 +395,12 @@ def test_metadata_with_other_types(tmp_path, changed):
 @pytest.mark.parametrize("length", [2**38, 2**63, 2**64 - 16])
 def test_a_record_longer_than_its_shard(tmp_path, length):
     """TensorFlow asks for the memory before it reads, and ends the process if there is none."""
-    masked = {2**38: b"\xf59]}", 2**63: b"abcd", 2**64 - 16: b"\xe2\xca\xb66"}[length]  # checksums that are right, where TensorFlow went on
+    # Checksums that are right, where TensorFlow went on.
+    masked = {2**38: b"\xf59]}", 2**63: b"abcd", 2**64 - 16: b"\xe2\xca\xb66"}[length]
     (tmp_path / "shard").write_bytes(struct.pack("<Q", length) + masked + b"abc")
-    with pytest.raises(UserError, match="shard', record 0, is damaged: cut off, or longer than the file"):
+    with pytest.raises(
+        UserError, match="shard', record 0, is damaged: cut off, or longer than the file"
+    ):
         next(tfrecords._check_lengths(epath.Path(tmp_path) / "shard"))
 
 
@@ -352,11 +410,19 @@ def chunk(name: bytes, content: bytes, length: int | None = None) -> bytes:
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + data
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + data
+    )
 
 
 def jpeg(width: int, height: int) -> bytes:
-    return b"\xff\xd8\xff\xc0\x00\x11\x08" + struct.pack(">HH", height, width) + b"\x03\x01\x11\x00\x02\x11\x01\x03\x11\x01\xff\xda\x00\x02"
+    return (
+        b"\xff\xd8\xff\xc0\x00\x11\x08"
+        + struct.pack(">HH", height, width)
+        + b"\x03\x01\x11\x00\x02\x11\x01\x03\x11\x01\xff\xda\x00\x02"
+    )
 
 
 IMAGE = chunk(b"IDAT", zlib.compress((b"\0" + bytes(48)) * 16)) + chunk(b"IEND", b"")
@@ -368,7 +434,8 @@ IMAGE = chunk(b"IDAT", zlib.compress((b"\0" + bytes(48)) * 16)) + chunk(b"IEND",
     [
         (jpeg(65535, 65535), (65535, 65535)),
         (png(30_000, 30_000, IMAGE), (30_000, 30_000)),
-        (png(16, 16, chunk(b"IDAT", b"abc", length=2**29)), (16, 16)),  # OpenCV takes the half gigabyte
+        # OpenCV takes the half gigabyte.
+        (png(16, 16, chunk(b"IDAT", b"abc", length=2**29)), (16, 16)),
         (png(16, 16, b"\x29\x00\x00\x70IDAT"), (16, 16)),  # likewise, and the file ends there
         (png(16, 16, chunk(b"acTL", bytes(8)) + IMAGE), (16, 16)),
         (png(16, 16, IMAGE), (16, 17)),
@@ -385,7 +452,9 @@ def test_a_picture_as_it_should_be():
 
 def test_a_sentence_stays_one_line():
     error = UserError(f"'a\nb\x1b[31m\ud800{'x' * 99_999}' is no name: repair it.")
-    assert str(error).startswith(r"'a\nb\x1b[31m\ud800xxx") and str(error).endswith("xxx' is no name: repair it.")
+    assert str(error).startswith(r"'a\nb\x1b[31m\ud800xxx") and str(error).endswith(
+        "xxx' is no name: repair it."
+    )
     assert str(error).isprintable() and len(str(error)) < LONGEST + 100
     assert str(UserError("Größe 3 × 4: gut.")) == "Größe 3 × 4: gut."
 

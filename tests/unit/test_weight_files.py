@@ -1,4 +1,7 @@
-"""Files of weights by their content: those of before PyTorch 1.6, safetensors, and networks somewhere inside a file."""
+"""Files of weights by their content.
+
+Those of before PyTorch 1.6, safetensors, and networks somewhere inside a file.
+"""
 
 import collections
 import io
@@ -55,7 +58,10 @@ def test_old_format_is_read_exactly(tmp_path, protocol):
 
 
 def test_published_network_in_the_old_format(tmp_path):
-    """As VideoPose3D's checkpoint of 2018: the network beside an optimiser's state, a generator's and plain numbers."""
+    """As VideoPose3D's checkpoint of 2018.
+
+    The network beside an optimiser's state, a generator's and plain numbers.
+    """
     state = videopose3d_state()
     weight = torch.nn.Parameter(
         torch.ones(4, 6, 3)
@@ -63,8 +69,14 @@ def test_published_network_in_the_old_format(tmp_path):
     optimizer = torch.optim.Adam([weight], amsgrad=True)
     weight.sum().backward()
     optimizer.step()
-    whole = {"epoch": 80, "lr": np.float64(1e-3), "random_state": np.random.RandomState(3), "optimizer": optimizer.state_dict(),
-             "model_pos": state, "model_traj": None}  # fmt: skip
+    whole = {
+        "epoch": 80,
+        "lr": np.float64(1e-3),
+        "random_state": np.random.RandomState(3),
+        "optimizer": optimizer.state_dict(),
+        "model_pos": state,
+        "model_traj": None,
+    }
     imported = importing.import_network(
         "videopose3d", save_old(whole, tmp_path / "pretrained_h36m_cpn.bin")
     )
@@ -270,21 +282,33 @@ OTHER = {name: value + 1 for name, value in STATE.items()}
         ({"net": STATE, "epoch": 3}, ()),
         ({"a": {"b": [{"c": prefixed("module.", STATE)}]}}, ()),
         ({"state_dict": prefixed("model._orig_mod.", STATE), "hyper_parameters": {"width": 4}}, ()),
-        ({"state_dict": STATE, "best_state_dict": {name: value.clone() for name, value in STATE.items()}}, ()),
+        (
+            {
+                "state_dict": STATE,
+                "best_state_dict": {name: value.clone() for name, value in STATE.items()},
+            },
+            (),
+        ),
         ({"model": "videopose3d", "weights": STATE, "optimizer": {"state": OTHER}}, ()),
         ({"model": STATE, "o": {"state": prefixed("x.", OTHER), "param_groups": []}}, ()),
         (
-            {"state_dict": prefixed("lifter.", STATE) | {"loss.weight": torch.ones(3), "mpjpe.total": torch.ones(())}},
+            {
+                "state_dict": prefixed("lifter.", STATE)
+                | {"loss.weight": torch.ones(3), "mpjpe.total": torch.ones(())}
+            },
             (r"2 entries outside 'lifter.' are left out \('loss.weight', 'mpjpe.total'\)",),
         ),
         (
-            {"model_pos": STATE, "model_traj": {name: value for name, value in STATE.items() if "layers" not in name}
-             | {"shrink.weight": torch.ones(3, 4, 1), "shrink.bias": torch.ones(3)}},
+            {
+                "model_pos": STATE,
+                "model_traj": {name: value for name, value in STATE.items() if "layers" not in name}
+                | {"shrink.weight": torch.ones(3, 4, 1), "shrink.bias": torch.ones(3)},
+            },
             (r"'model_traj' \(\d+ tensors\) left out, not being a VideoPose3D network",),
         ),
         (STATE | {"epoch": 3}, (r"1 entries, which are not tensors are left out \('epoch'\)",)),
     ],
-)  # fmt: skip
+)
 def test_the_one_network_of_a_file_is_found(tmp_path, held, notes):
     torch.save(held, tmp_path / "w")
     imported = importing.import_network("videopose3d", tmp_path / "w")
@@ -297,17 +321,33 @@ def test_the_one_network_of_a_file_is_found(tmp_path, held, notes):
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ({"state_dict": STATE, "state_dict_ema": OTHER}, r"'state_dict' \(\d+ tensors\), 'state_dict_ema' \(\d+ tensors\): save"),
-        ({"state_dict": prefixed("student.", STATE) | prefixed("teacher.", OTHER)}, r"'state_dict student\.\*' .*'state_dict teacher\.\*'"),
-        ({"state_dict": prefixed("model.", mixste_state())}, r"no tensor 'expand_conv.weight'.* in 'state_dict' \('model.Spatial"),
+        (
+            {"state_dict": STATE, "state_dict_ema": OTHER},
+            r"'state_dict' \(\d+ tensors\), "
+            r"'state_dict_ema' \(\d+ tensors\): save",
+        ),
+        (
+            {"state_dict": prefixed("student.", STATE) | prefixed("teacher.", OTHER)},
+            r"'state_dict "
+            r"student\.\*' .*'state_dict teacher\.\*'",
+        ),
+        (
+            {"state_dict": prefixed("model.", mixste_state())},
+            r"no tensor 'expand_conv.weight'.* "
+            r"in 'state_dict' \('model.Spatial",
+        ),
         ({"optimizer": {"state": STATE}}, "no network state"),
         (
-            {"model": prefixed("model.", {name: STATE[name] for name in STATE if name != "shrink.bias"})},
+            {
+                "model": prefixed(
+                    "model.", {name: STATE[name] for name in STATE if name != "shrink.bias"}
+                )
+            },
             r"lacks \['shrink.bias'\].*under 'model.'",
         ),
         ([], "no network state.* but a list"),
     ],
-)  # fmt: skip
+)
 def test_several_networks_or_none(tmp_path, held, message):
     torch.save(held, tmp_path / "w")
     with pytest.raises(UserError, match=message) as caught:

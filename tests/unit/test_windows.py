@@ -1,4 +1,7 @@
-"""Windows over sequences against plain loops: where they start, what they hold, and how often a frame is scored."""
+"""Windows over sequences against plain loops.
+
+Where they start, what they hold, and how often a frame is scored.
+"""
 
 import dataclasses
 import math
@@ -45,7 +48,7 @@ def test_overlapping_windows_are_those_of_hot():
 
 
 def test_evaluation_starts():
-    """0, T, 2 T, ..., the last one aligned to the end of the sequence (MixSTE, eval_data_prepare)."""
+    """0, T, 2 T, ..., the last one at the sequence's end (MixSTE, eval_data_prepare)."""
     for frames, length in lengths(3):
         starts = evaluation_starts(frames, length).tolist()
         if frames <= length:
@@ -161,14 +164,18 @@ def test_source_gathers_2d_and_3d_of_the_same_frames(motion):
         "keypoints_2d": (3, 4, 17, 2),
         "pose_3d": (3, 4, 17, 3),
     }
-    # Three frames at 7 to 9, padded by one behind; seven at 0 to 6, centred by 0; ten at 10 to 19, centred by 1.
+    # Three frames at 7 to 9, padded by one behind; seven at 0 to 6, centred by 0; ten at 10 to 19,
+    # centred by 1.
     for row, frames in zip(range(3), ([7, 8, 9, 9], [0, 1, 2, 3], [17, 18, 19, 19]), strict=True):
         np.testing.assert_array_equal(batch["keypoints_2d"][row], motion.keypoints_2d[frames])
         np.testing.assert_array_equal(batch["pose_3d"][row], motion.pose_3d[frames])
 
 
 def test_source_gathers_the_context_of_single_frames(motion):
-    """Every frame is predicted once, from as many around it as there are; beyond the ends of its own sequence they are replicated."""
+    """Every frame is predicted once, from as many around it as there are.
+
+    Beyond the ends of its own sequence they are replicated.
+    """
     source = open_training(motion, frames=1, context=(2, 1), seed=0, stride=0, flip=False)
     assert len(source) == 20 and source.unit == ("frames", 1)
     batch = source.gather(np.array([0, 6, 8, 19]))
@@ -185,7 +192,10 @@ def test_source_gathers_the_context_of_single_frames(motion):
 
 @pytest.mark.parametrize("frames", [1, 4])
 def test_protocol_reads_the_context(motion, frames):
-    """A "network" that lifts the frames it is asked for by what it sees in them: scored as if every frame had been lifted by itself."""
+    """A "network" that lifts the frames it is asked for by what it sees in them.
+
+    Scored as if every frame had been lifted by itself.
+    """
     before, after = 3, 2
     whole = dataclasses.replace(motion, frame_mask=np.ones(20, bool))
     settings = {"windows": "exact", "flip": False, "keyframe_stride": 1, "keyframe_offset": -1}

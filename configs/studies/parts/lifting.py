@@ -7,16 +7,37 @@ from configs.studies.parts import published
 from kdpose_jax.study.declare import Of, Published, Run
 
 DATA = ("demo", "mocap", "h36m", "3dhp")
-HUMAN36M_COLUMNS = (("mpjpe_mm", "MPJPE mm", "{:.2f}"), ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}"), ("mpjve_mm", "MPJVE mm", "{:.2f}"))
+HUMAN36M_COLUMNS = (
+    ("mpjpe_mm", "MPJPE mm", "{:.2f}"),
+    ("p_mpjpe_mm", "P-MPJPE mm", "{:.2f}"),
+    ("mpjve_mm", "MPJVE mm", "{:.2f}"),
+)
 COLUMNS = dict.fromkeys(DATA, HUMAN36M_COLUMNS)
-COLUMNS["3dhp"] = (("mpjpe_mm", "MPJPE mm", "{:.2f}"), ("pck", "PCK", "{:.2f}"), ("auc", "AUC", "{:.2f}"))
-PUBLISHED: dict[str, tuple[Published, ...]] = {**dict.fromkeys(DATA, (published.HUMAN36M,)), "3dhp": (published.THREE_DHP,)}
+COLUMNS["3dhp"] = (
+    ("mpjpe_mm", "MPJPE mm", "{:.2f}"),
+    ("pck", "PCK", "{:.2f}"),
+    ("auc", "AUC", "{:.2f}"),
+)
+PUBLISHED: dict[str, tuple[Published, ...]] = {
+    **dict.fromkeys(DATA, (published.HUMAN36M,)),
+    "3dhp": (published.THREE_DHP,),
+}
 # Of the student: width and depth; the config's own is the second.
 FULL_SIZES = ((128, 8), (256, 8), (256, 4), (128, 4))
-SIZES = {"demo": ((8, 2), (16, 2), (24, 2)), "mocap": ((16, 2), (32, 2), (32, 4), (64, 2)), "h36m": FULL_SIZES, "3dhp": FULL_SIZES}
+SIZES = {
+    "demo": ((8, 2), (16, 2), (24, 2)),
+    "mocap": ((16, 2), (32, 2), (32, 4), (64, 2)),
+    "h36m": FULL_SIZES,
+    "3dhp": FULL_SIZES,
+}
 # Of the teacher.
 FULL_TEACHERS = ((256, 8), (512, 8))
-TEACHERS = {"demo": ((16, 2), (32, 2), (48, 2)), "mocap": ((32, 4), (64, 4), (96, 4)), "h36m": FULL_TEACHERS, "3dhp": FULL_TEACHERS}
+TEACHERS = {
+    "demo": ((16, 2), (32, 2), (48, 2)),
+    "mocap": ((32, 4), (64, 4), (96, 4)),
+    "h36m": FULL_TEACHERS,
+    "3dhp": FULL_TEACHERS,
+}
 
 
 def parse(text: str, allowed: tuple[str, ...] = DATA) -> tuple[str, str]:
@@ -36,13 +57,17 @@ def size(block: str, width: int, depth: int) -> dict[str, int]:
 
 
 def shared(owner: str, teacher: str) -> dict[str, Any]:
-    """Records and teacher that one run makes for all; demo's are generated, others' given with --config.data.records or source.
+    """Records and teacher that one run makes for all; demo's are generated, others' given with
+    --config.data.records or source.
 
     Args:
       owner: the run that makes them.
       teacher: `new`: made by the owner too; or a run that exists.
     """
-    return {"data.records": Of(owner, "data"), "teacher.checkpoint": Of(owner, "teacher") if teacher == "new" else teacher}
+    return {
+        "data.records": Of(owner, "data"),
+        "teacher.checkpoint": Of(owner, "teacher") if teacher == "new" else teacher,
+    }
 
 
 def alone(name: str, data: str, fields: dict[str, Any], **further: Any) -> Run:

@@ -19,14 +19,31 @@ from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.untrusted.documents import load_json
 
 # Ours -> the order of COCOeval's `stats` for keypoints.
-NUMBERS = ("ap", "ap_50", "ap_75", "ap_medium", "ap_large", "ar", "ar_50", "ar_75", "ar_medium", "ar_large")
+NUMBERS = (
+    "ap",
+    "ap_50",
+    "ap_75",
+    "ap_medium",
+    "ap_large",
+    "ar",
+    "ar_50",
+    "ar_75",
+    "ar_medium",
+    "ar_large",
+)
 SUPPRESSIONS = {"hard": keypoints_2d.suppress, "soft": keypoints_2d.suppress_softly}
 PERSON = 1
 # What pycocotools reads of an annotation, and of which type.
 _FIELDS = {
-    "id": int, "image_id": int, "category_id": int, "iscrowd": int, "num_keypoints": int, "area": int | float, "bbox": list,
+    "id": int,
+    "image_id": int,
+    "category_id": int,
+    "iscrowd": int,
+    "num_keypoints": int,
+    "area": int | float,
+    "bbox": list,
     "keypoints": list,
-}  # fmt: skip
+}
 _LENGTHS = {"bbox": 4, "keypoints": 3 * 17}
 
 
@@ -42,7 +59,8 @@ def detections_of(
     nms: str,
     nms_threshold: float,
 ) -> list[dict[str, Any]]:
-    """Rescores the persons of every picture, suppresses doubles, and writes the rest as COCO's results file has them.
+    """Rescores the persons of every picture, suppresses doubles, and writes the rest as COCO's
+    results file has them.
 
     Args:
       joints: photograph pixels.
@@ -56,10 +74,12 @@ def detections_of(
       nms_threshold: of the similarity.
 
     Returns:
-      {"image_id", "category_id", "keypoints": [x, y, score, ...], "score"} of every person that is kept, picture by picture.
+      {"image_id", "category_id", "keypoints": [x, y, score, ...], "score"} of every person that is
+        kept, picture by picture.
     """
     scores = keypoints_2d.rescore(box_score, joint_scores, joint_threshold)
-    triples = np.concatenate([joints, joint_scores[..., None]], axis=-1, dtype=np.float64)  # [N, J, 3]
+    # [N, J, 3].
+    triples = np.concatenate([joints, joint_scores[..., None]], axis=-1, dtype=np.float64)
     order = np.argsort(image_id, kind="stable")
     starts = np.flatnonzero(np.diff(image_id[order])) + 1
     detections = []
@@ -111,7 +131,10 @@ def evaluate(annotations: dict[str, Any], detections: list[dict[str, Any]]) -> C
 
 def ten_numbers(evaluation: COCOeval) -> dict[str, float | None]:
     """COCO's ten numbers, each 0 to 1; None where pycocotools says -1 because no person counts."""
-    return {name: float(value) if value >= 0 else None for name, value in zip(NUMBERS, evaluation.stats, strict=True)}
+    return {
+        name: float(value) if value >= 0 else None
+        for name, value in zip(NUMBERS, evaluation.stats, strict=True)
+    }
 
 
 def without(annotations: dict[str, Any], persons: Collection[tuple[int, int]]) -> dict[str, Any]:
@@ -134,7 +157,9 @@ def read_annotations(path: epath.PathLike) -> dict[str, Any]:
     try:
         annotations = load_json(path)
     except FileNotFoundError:
-        raise UserError(f"There is no '{path}', without which COCO's evaluation cannot run: {remedy}.") from None
+        raise UserError(
+            f"There is no '{path}', without which COCO's evaluation cannot run: {remedy}."
+        ) from None
     except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read as JSON ({error}): {remedy}.") from error
     problem = find_problem(annotations)
@@ -144,8 +169,12 @@ def read_annotations(path: epath.PathLike) -> dict[str, Any]:
 
 
 def find_problem(annotations: Any) -> str:
-    """What keeps an untrusted JSON value from being COCO's annotations of persons, as the end of "FILE ..."; "" if nothing does."""
-    if not isinstance(annotations, dict) or not all(isinstance(annotations.get(key), list) for key in ("images", "annotations")):
+    """What keeps an untrusted JSON value from being COCO's annotations of persons, as the end of
+    "FILE ..."; "" if nothing does.
+    """
+    if not isinstance(annotations, dict) or not all(
+        isinstance(annotations.get(key), list) for key in ("images", "annotations")
+    ):
         return "holds no lists of images and annotations"
     for number, image in enumerate(annotations["images"]):
         if not isinstance(image, dict) or not isinstance(image.get("id"), int):

@@ -14,12 +14,20 @@ Array = np.ndarray
 
 PCK_THRESHOLD = 150.0
 DECIMALS = 9  # of errors in mm that are more than round-off
-AUC_THRESHOLDS = np.arange(0.0, 151.0, 5.0)  # 0 is one of the 31, and counts no joint: a perfect AUC is 100 * 30 / 31
-# The official joint groups (P-STMO, test_util/*.m) in the order of H36M_17: without pelvis, spine and 3DHP's head.
+# 0 is one of the 31, and counts no joint: a perfect AUC is 100 * 30 / 31.
+AUC_THRESHOLDS = np.arange(0.0, 151.0, 5.0)
+# The official joint groups (P-STMO, test_util/*.m) in the order of H36M_17: without pelvis, spine
+# and 3DHP's head.
 GROUPS = {
-    "head": (10,), "neck": (8,), "shoulders": (14, 11), "elbows": (15, 12), "wrists": (16, 13), "hips": (1, 4), "knees": (2, 5),
+    "head": (10,),
+    "neck": (8,),
+    "shoulders": (14, 11),
+    "elbows": (15, 12),
+    "wrists": (16, 13),
+    "hips": (1, 4),
+    "knees": (2, 5),
     "ankles": (3, 6),
-}  # fmt: skip
+}
 JOINTS = tuple(sorted(joint for group in GROUPS.values() for joint in group))
 
 
@@ -51,7 +59,7 @@ def pck(errors: Float[Array, "*any"]) -> float:
 
 
 def auc(errors: Float[Array, "*any"]) -> float:
-    """Mean over 31 thresholds from 0 to 150 mm of the percent of joints that are strictly nearer."""
+    """Mean percent of joints strictly within 31 thresholds from 0 to 150 mm."""
     return float(100 * np.mean([np.mean(errors < threshold) for threshold in AUC_THRESHOLDS]))
 
 
@@ -62,7 +70,8 @@ def score(errors: Float[Array, "N 17"]) -> PartScores:
       errors: distance of every joint of H36M_17 from its place, mm; at least one frame.
 
     Returns:
-      MPJPE over 17 joints (the root, whose error is zero, among them), PCK and AUC over the 14 of `GROUPS`.
+      MPJPE over 17 joints (the root, whose error is zero, among them), PCK and AUC over the 14 of
+      `GROUPS`.
     """
     return PartScores(
         frames=len(errors),

@@ -1,1 +1,4 @@
-"""How each data set is scored: one published protocol a file, each with the contract in `contracts`."""
+"""How each data set is scored.
+
+One published protocol a file, each with the contract in `contracts`.
+"""

@@ -1,8 +1,8 @@
 """COCO's keypoint protocol: rescoring, suppression of doubles by OKS, COCO's own evaluation.
 
 Source: HRNet, coco.py; docs/methods/pose2d.md#coco-evaluation.
-Persons come from ground-truth boxes and, where the data set has them, from a detector's boxes; published figures are of either
-kind and do not compare with each other.
+Persons come from ground-truth boxes and, where the data set has them, from a detector's boxes;
+published figures are of either kind and do not compare with each other.
 """
 
 import dataclasses
@@ -47,7 +47,9 @@ class CocoPersons:
 
     def boxes(self) -> dict[str, Persons]:
         """The persons by the kind of their boxes."""
-        return {"ground_truth": self.ground_truth} | ({} if self.detections is None else {"detections": self.detections})
+        return {"ground_truth": self.ground_truth} | (
+            {} if self.detections is None else {"detections": self.detections}
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,12 @@ class Protocol:
     best_metric = "ap"
     best_is_lowest = False
     breakdown_title = "AP by size"
-    columns = (("ap", "AP", _hundredths), ("ap_50", "AP50", _hundredths), ("ap_75", "AP75", _hundredths), ("ar", "AR", _hundredths))
+    columns = (
+        ("ap", "AP", _hundredths),
+        ("ap_50", "AP50", _hundredths),
+        ("ap_75", "AP75", _hundredths),
+        ("ar", "AR", _hundredths),
+    )
 
     @property
     def source(self) -> PersonSource:
@@ -84,8 +91,13 @@ class Protocol:
     @property
     def test_set(self) -> str:
         """What was tested on."""
-        detected = f" and {len(self.sources['detections']):,} detections" if "detections" in self.sources else ""
-        return f"{len(self.source):,} persons{detected} in {len(self.data.annotations['images']):,} pictures"
+        detected = (
+            f" and {len(self.sources['detections']):,} detections"
+            if "detections" in self.sources
+            else ""
+        )
+        pictures = len(self.data.annotations["images"])
+        return f"{len(self.source):,} persons{detected} in {pictures:,} pictures"
 
     @property
     def conditions(self) -> str:
@@ -96,9 +108,10 @@ class Protocol:
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
         """A light evaluation for use during training, on ground-truth boxes.
 
-        Its AP counts the chosen persons alone, as if nobody else were in their pictures: with everybody chosen it is the AP of
-        `full`, so the checkpoint that is kept is the best by the published metric. OKS is the mean over the chosen persons, which
-        also tells apart networks of an AP of 0.
+        Its AP counts the chosen persons alone, as if nobody else were in their pictures: with
+        everybody chosen it is the AP of `full`, so the checkpoint that is kept is the best by the
+        published metric. OKS is the mean over the chosen persons, which also tells apart networks
+        of an AP of 0.
 
         Args:
           count: evenly spread persons that count; 0 or more than there are: all of them.
@@ -119,7 +132,9 @@ class Protocol:
 
         return Chosen(self.source, chosen), score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[..., crop_predictions.Prediction]) -> dict[str, Any]:
+    def full(
+        self, predictors: Mapping[str, Predict], run: Callable[..., crop_predictions.Prediction]
+    ) -> dict[str, Any]:
         """The whole protocol, on all boxes that there are.
 
         Args:
@@ -131,7 +146,9 @@ class Protocol:
         """
         return {
             name: {
-                boxes: self.score(run(predict, source), boxes, np.arange(len(source)), self.data.annotations)
+                boxes: self.score(
+                    run(predict, source), boxes, np.arange(len(source)), self.data.annotations
+                )
                 for boxes, source in self.sources.items()
             }
             for name, predict in predictors.items()
@@ -148,7 +165,11 @@ class Protocol:
         return {"medium": scores["ap_medium"], "large": scores["ap_large"]}
 
     def score(
-        self, prediction: crop_predictions.Prediction, boxes: str, chosen: Int[np.ndarray, "N"], annotations: dict[str, Any]
+        self,
+        prediction: crop_predictions.Prediction,
+        boxes: str,
+        chosen: Int[np.ndarray, "N"],
+        annotations: dict[str, Any],
     ) -> dict[str, Any]:
         """Scores predictions on the crops of some persons.
 
@@ -159,8 +180,9 @@ class Protocol:
           annotations: what counts as ground truth.
 
         Returns:
-          COCO's ten numbers, each 0 to 1 or None where nothing counts; `oks`, the mean over the persons, of ground-truth boxes
-          alone, else None; `persons` and how many of them the suppression `kept`.
+          COCO's ten numbers, each 0 to 1 or None where nothing counts; `oks`, the mean over the
+          persons, of ground-truth boxes alone, else None; `persons` and how many of them the
+          suppression `kept`.
         """
         persons = self.data.boxes()[boxes]
         joints = crop_predictions.photograph_joints(prediction, persons, chosen, self.side)
@@ -180,17 +202,27 @@ class Protocol:
         return {**numbers, "oks": mean_oks, "persons": len(chosen), "kept": len(detections)}
 
 
-def _mean_oks(joints: np.ndarray, persons: Persons, chosen: np.ndarray, sigmas: np.ndarray) -> float | None:
-    """Mean OKS with the annotated area over the persons that have a labelled joint, None if nobody has."""
+def _mean_oks(
+    joints: np.ndarray, persons: Persons, chosen: np.ndarray, sigmas: np.ndarray
+) -> float | None:
+    """Mean OKS with the annotated area over the persons that have a labelled joint, None if nobody
+    has.
+    """
     counts = persons.visible[chosen].any(-1)
     chosen, joints = chosen[counts], joints[counts]
     if not chosen.size:
         return None
     squared = np.sum((joints - persons.joints[chosen]) ** 2, axis=-1)
-    return float(keypoints_2d.object_keypoint_similarity(squared, persons.area[chosen], persons.visible[chosen], sigmas).mean())
+    return float(
+        keypoints_2d.object_keypoint_similarity(
+            squared, persons.area[chosen], persons.visible[chosen], sigmas
+        ).mean()
+    )
 
 
-def check_settings(*, flip: bool, boxes: str, joint_threshold: float, nms: str, nms_threshold: float) -> None:
+def check_settings(
+    *, flip: bool, boxes: str, joint_threshold: float, nms: str, nms_threshold: float
+) -> None:
     """Checks what `open_protocol` takes from the config, before any data is read.
 
     Raises:
@@ -200,11 +232,19 @@ def check_settings(*, flip: bool, boxes: str, joint_threshold: float, nms: str, 
     if boxes not in BOXES:
         raise UserError(f"eval.settings.boxes is {boxes!r}: set it to one of {list(BOXES)}.")
     if nms not in coco_ap.SUPPRESSIONS:
-        raise UserError(f"eval.settings.nms is {nms!r}: set it to one of {list(coco_ap.SUPPRESSIONS)}.")
+        raise UserError(
+            f"eval.settings.nms is {nms!r}: set it to one of {list(coco_ap.SUPPRESSIONS)}."
+        )
     if not 0 <= joint_threshold < 1:
-        raise UserError(f"eval.settings.joint_threshold is {joint_threshold}: use a score from 0 to below 1, such as 0.02.")
+        raise UserError(
+            f"eval.settings.joint_threshold is {joint_threshold}: use a score from 0 to below 1, "
+            f"such as 0.02."
+        )
     if not 0 < nms_threshold <= 1:
-        raise UserError(f"eval.settings.nms_threshold is {nms_threshold}: use a similarity above 0 up to 1, such as 0.9.")
+        raise UserError(
+            f"eval.settings.nms_threshold is {nms_threshold}: use a similarity above 0 up to 1, "
+            f"such as 0.9."
+        )
 
 
 def read(records: str, split: str) -> CocoPersons:
@@ -221,7 +261,9 @@ def read(records: str, split: str) -> CocoPersons:
     detected = f"{split}_detections"  # `schema.DETECTIONS_SPLIT` for the test split
     has_detections = detected in schema.read_metadata(records, schema.PERSONS)["splits"]
     annotations = coco_ap.read_annotations(epath.Path(records) / f"{split}_annotations.json")
-    return CocoPersons(persons, person_records.read(records, detected) if has_detections else None, annotations)
+    return CocoPersons(
+        persons, person_records.read(records, detected) if has_detections else None, annotations
+    )
 
 
 def open_protocol(
@@ -241,32 +283,51 @@ def open_protocol(
       views: crop -> its side in pixels; predictions are in pixels of "image".
       flip: test-time flip in the table.
       boxes: kind of boxes in the table.
-      joint_threshold: score above which a joint counts in its person's score (0.02 for SimDR at low resolution, 0.2 for heatmaps).
+      joint_threshold: score above which a joint counts in its person's score (0.02 for SimDR at low
+        resolution, 0.2 for heatmaps).
       nms: "hard" or "soft" suppression of doubles.
-      nms_threshold: OKS above which two poses are doubles (0.9); for "soft" the width of its Gaussian.
+      nms_threshold: OKS above which two poses are doubles (0.9); for "soft" the width of its
+        Gaussian.
 
     Raises:
-      UserError: another skeleton, no detections where the table is to show them, or annotations of other pictures.
+      UserError: another skeleton, no detections where the table is to show them, or annotations of
+        other pictures.
     """
-    check_settings(flip=flip, boxes=boxes, joint_threshold=joint_threshold, nms=nms, nms_threshold=nms_threshold)
+    check_settings(
+        flip=flip,
+        boxes=boxes,
+        joint_threshold=joint_threshold,
+        nms=nms,
+        nms_threshold=nms_threshold,
+    )
     skeleton = data.ground_truth.skeleton.name
     if skeleton != SKELETON:
-        raise UserError(f"COCO's evaluation needs the joints of {SKELETON} and this data set has {skeleton}: set eval.protocol to 'pck'.")
+        raise UserError(
+            f"COCO's evaluation needs the joints of {SKELETON} and this data set has {skeleton}: "
+            f"set eval.protocol to 'pck'."
+        )
     if boxes not in data.boxes():
         raise UserError(
-            "eval.settings.boxes is 'detections' and the records have no detections: convert the data set with a detections file, or "
+            "eval.settings.boxes is 'detections' and the records have no detections: convert the "
+            "data set with a detections file, or "
             "set it to 'ground_truth'."
         )
     if not data.ground_truth.visible.any():
-        raise UserError("No test person has a labelled joint: check the chosen split of the data set.")
+        raise UserError(
+            "No test person has a labelled joint: check the chosen split of the data set."
+        )
     pictures = {image["id"] for image in data.annotations["images"]}
     for kind, persons in data.boxes().items():
         others = set(persons.image_id.tolist()) - pictures
         if others:
             raise UserError(
-                f"{len(others)} pictures of the {kind} boxes are not in the stored annotations, image_id {min(others)} for one: convert "
+                f"{len(others)} pictures of the {kind} boxes are not in the stored annotations, "
+                f"image_id {min(others)} for one: convert "
                 "the data set again, with detections of the same pictures."
             )
-    sources = {kind: person_records.open_evaluation(persons, views=views) for kind, persons in data.boxes().items()}
+    sources = {
+        kind: person_records.open_evaluation(persons, views=views)
+        for kind, persons in data.boxes().items()
+    }
     rules = {"joint_threshold": joint_threshold, "nms": nms, "nms_threshold": nms_threshold}
     return Protocol(sources, data, views["image"], flip, boxes, rules)

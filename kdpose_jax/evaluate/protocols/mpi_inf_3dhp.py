@@ -20,7 +20,15 @@ from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import H36M_17
 
 # The official names of the labels 1 to 7.
-ACTIVITIES = ("standing, walking", "exercise", "sitting", "crouching, reaching", "on the floor", "sports", "miscellaneous")
+ACTIVITIES = (
+    "standing, walking",
+    "exercise",
+    "sitting",
+    "crouching, reaching",
+    "on the floor",
+    "sports",
+    "miscellaneous",
+)
 MEASURES = ("mpjpe_mm", "pck", "auc")
 
 
@@ -53,7 +61,8 @@ class CentredWindows:
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A window around every counted frame (the ends of a sequence replicated), and how its centre is scored.
+    """A window around every counted frame (the ends of a sequence replicated), and how its centre
+    is scored.
 
     Attributes:
       source: the windows.
@@ -93,7 +102,8 @@ class Protocol:
         flip = "with" if self.flip else "without"
         read = self.source.windows.windows.length + sum(self.source.windows.context)
         return (
-            f"Scores: all valid frames pooled, then the plain mean of the sequences, {flip} test-time flip, centre frame of a window of "
+            f"Scores: all valid frames pooled, then the plain mean of the sequences, {flip} "
+            f"test-time flip, centre frame of a window of "
             f"{read} around each frame, PCK within 150 mm and AUC over 14 joints."
         )
 
@@ -114,7 +124,9 @@ class Protocol:
 
         return Chosen(self.source, chosen), score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]) -> dict[str, Any]:
+    def full(
+        self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]
+    ) -> dict[str, Any]:
         """The whole protocol.
 
         Args:
@@ -122,7 +134,8 @@ class Protocol:
           run: gives the predictions of such a function on `source`, `[W, F, J, 3]`.
 
         Returns:
-          {"plain" and "flip": {"pooled": PartScores, "mean_of_sequences": {measure: value}, "sequences" and "activities": {name:
+          {"plain" and "flip": {"pooled": PartScores, "mean_of_sequences": {measure: value},
+            "sequences" and "activities": {name:
           PartScores}}}.
         """
         return {name: self.score(run(function)) for name, function in predictors.items()}
@@ -130,17 +143,27 @@ class Protocol:
     def score(self, predicted: Float[np.ndarray, "W F J 3"]) -> dict[str, Any]:
         """What `full` holds for one predictor."""
         errors = self.errors(predicted, np.arange(len(self.source)))
-        parts = {name: pck_3d.score(errors[self.sequence == name]) for name in dict.fromkeys(self.sequence)}
+        parts = {
+            name: pck_3d.score(errors[self.sequence == name])
+            for name in dict.fromkeys(self.sequence)
+        }
         return {
             "pooled": pck_3d.score(errors),
-            "mean_of_sequences": {measure: float(np.mean([part[measure] for part in parts.values()])) for measure in MEASURES},
+            "mean_of_sequences": {
+                measure: float(np.mean([part[measure] for part in parts.values()]))
+                for measure in MEASURES
+            },
             "sequences": parts,
             "activities": {
-                activity_name(label): pck_3d.score(errors[self.activity == label]) for label in np.unique(self.activity) if label
+                activity_name(label): pck_3d.score(errors[self.activity == label])
+                for label in np.unique(self.activity)
+                if label
             },
         }
 
-    def errors(self, predicted: Float[np.ndarray, "B F J 3"], chosen: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B J"]:
+    def errors(
+        self, predicted: Float[np.ndarray, "B F J 3"], chosen: Int[np.ndarray, "B"]
+    ) -> Float[np.ndarray, "B J"]:
         """Distance of every joint in the centre of some windows, mm.
 
         Raises:
@@ -150,7 +173,8 @@ class Protocol:
         bad = np.flatnonzero(~np.isfinite(centre).all(axis=(1, 2)))
         if bad.size:
             raise UserError(
-                f"The predicted pose of {bad.size} frames is NaN or infinite, the first in {self.sequence[chosen[bad[0]]]}: check the "
+                f"The predicted pose of {bad.size} frames is NaN or infinite, the first in "
+                f"{self.sequence[chosen[bad[0]]]}: check the "
                 "checkpoint."
             )
         return pck_3d.errors_mm(centre, self.target[chosen])
@@ -159,7 +183,9 @@ class Protocol:
         """The figures of `columns` from a record of `full`."""
         chosen = record["flip" if self.flip else "plain"]
         pooled = {measure: chosen["pooled"][measure] for measure in MEASURES}
-        return pooled | {f"mean_{measure}": value for measure, value in chosen["mean_of_sequences"].items()}
+        return pooled | {
+            f"mean_{measure}": value for measure, value in chosen["mean_of_sequences"].items()
+        }
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """MPJPE in mm of every sequence and, where frames are labelled, every activity."""
@@ -184,7 +210,8 @@ def check_settings(*, flip: bool) -> None:
 
 
 def read(records: str, split: str) -> LabelledMotion:
-    """The test data: one split of sequence records, whole in memory, and the activities in their metadata.
+    """The test data: one split of sequence records, whole in memory, and the activities in their
+    metadata.
 
     Raises:
       UserError: see `sequences.read`; or activities that do not fit the frames.
@@ -200,7 +227,8 @@ def read(records: str, split: str) -> LabelledMotion:
             labelled = sum(count for _, count in runs[subject])
             if labelled != frames:
                 raise UserError(
-                    f"The metadata of '{records}' has activities for {labelled} frames of {subject}, which has {frames}: convert it again "
+                    f"The metadata of '{records}' has activities for {labelled} frames of "
+                    f"{subject}, which has {frames}: convert it again "
                     "into a new folder."
                 )
             own = np.repeat(*np.asarray(runs[subject], int).T)
@@ -208,7 +236,9 @@ def read(records: str, split: str) -> LabelledMotion:
     return LabelledMotion(motion, np.concatenate(labels))
 
 
-def open_protocol(data: LabelledMotion, *, frames: int, context: tuple[int, int], flip: bool) -> Protocol:
+def open_protocol(
+    data: LabelledMotion, *, frames: int, context: tuple[int, int], flip: bool
+) -> Protocol:
     """Lays a window around every frame that counts.
 
     Args:
@@ -223,14 +253,28 @@ def open_protocol(data: LabelledMotion, *, frames: int, context: tuple[int, int]
     check_settings(flip=flip)
     motion = data.motion
     if frames % 2 == 0:
-        raise UserError(f"data.frames is {frames} and a window of it has no centre frame, which this protocol scores: use an odd number.")
+        raise UserError(
+            f"data.frames is {frames} and a window of it has no centre frame, which this protocol "
+            f"scores: use an odd number."
+        )
     if motion.skeleton.name != H36M_17.name:
-        raise UserError(f"PCK in 3D needs skeleton {H36M_17.name} and this data set has {motion.skeleton.name}: give other records.")
+        raise UserError(
+            f"PCK in 3D needs skeleton {H36M_17.name} and this data set has "
+            f"{motion.skeleton.name}: give other records."
+        )
     ends = motion.offset + motion.frames
-    counted = [np.flatnonzero(motion.frame_mask[start:end]) for start, end in zip(motion.offset, ends, strict=True)]
+    counted = [
+        np.flatnonzero(motion.frame_mask[start:end])
+        for start, end in zip(motion.offset, ends, strict=True)
+    ]
     rows = np.concatenate([start + own for start, own in zip(motion.offset, counted, strict=True)])
     if not len(rows):
-        raise UserError("No frame counts in the evaluation: check frame_mask and the chosen split of the data set.")
-    windows = WindowSource(motion, windows_of(motion, [own - frames // 2 for own in counted], frames), context)
+        raise UserError(
+            "No frame counts in the evaluation: check frame_mask and the chosen split of the data "
+            "set."
+        )
+    windows = WindowSource(
+        motion, windows_of(motion, [own - frames // 2 for own in counted], frames), context
+    )
     names = np.repeat([name.split("/")[0] for name in motion.names], [len(own) for own in counted])
     return Protocol(CentredWindows(windows), names, data.activity[rows], motion.pose_3d[rows], flip)

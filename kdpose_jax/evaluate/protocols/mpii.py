@@ -54,12 +54,14 @@ class Protocol:
         shown, unseen = len(self.source), self.persons.unseen
         missed = ", as wrong those of the others, whose boxes show nothing" if unseen else ""
         return (
-            f"Scores: percent of the joints but pelvis and thorax, {crop_predictions.flip_words(self.flip)}; joints of {shown:,} of "
+            f"Scores: percent of the joints but pelvis and thorax, "
+            f"{crop_predictions.flip_words(self.flip)}; joints of {shown:,} of "
             f"{shown + unseen:,} annotated persons scored{missed}."
         )
 
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
-        """A light evaluation for use during training: PCKh@0.5 of the chosen persons alone, which costs nothing beside the network.
+        """A light evaluation for use during training: PCKh@0.5 of the chosen persons alone, which
+        costs nothing beside the network.
 
         Args:
           count: evenly spread persons; 0 or more than there are: all of them.
@@ -70,11 +72,19 @@ class Protocol:
         chosen = evenly_spread(self.persons.visible[:, pckh.MEAN_OVER].any(-1), count)
 
         def score(prediction: crop_predictions.Prediction) -> dict[str, float]:
-            return {"pckh": self.score(prediction, chosen, np.zeros_like(self.persons.unseen_joints))["0.5"]["Mean"]}
+            return {
+                "pckh": self.score(prediction, chosen, np.zeros_like(self.persons.unseen_joints))[
+                    "0.5"
+                ]["Mean"]
+            }
 
         return Chosen(self.source, chosen), score
 
-    def full(self, predictors: Mapping[str, Predict], run: Callable[[Predict], crop_predictions.Prediction]) -> dict[str, Any]:
+    def full(
+        self,
+        predictors: Mapping[str, Predict],
+        run: Callable[[Predict], crop_predictions.Prediction],
+    ) -> dict[str, Any]:
         """The whole protocol.
 
         Args:
@@ -82,11 +92,15 @@ class Protocol:
           run: gives the predictions of such a function on `source`.
 
         Returns:
-          {"plain" and "flip": {"0.5", "0.1" and "0.11": {joint group and "Mean": percent}}, "persons": how many were predicted,
+          {"plain" and "flip": {"0.5", "0.1" and "0.11": {joint group and "Mean": percent}},
+            "persons": how many were predicted,
           "unseen": how many were not, whose joints count as wrong}.
         """
         everybody, unseen = np.arange(len(self.source)), self.persons.unseen_joints
-        record = {name: self.score(run(predict), everybody, unseen) for name, predict in predictors.items()}
+        record = {
+            name: self.score(run(predict), everybody, unseen)
+            for name, predict in predictors.items()
+        }
         return {**record, "persons": len(everybody), "unseen": self.persons.unseen}
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
@@ -100,12 +114,24 @@ class Protocol:
         return {group: scores[group] for group in pckh.GROUPS}
 
     def score(
-        self, prediction: crop_predictions.Prediction, chosen: Int[np.ndarray, "N"], missed: Int[np.ndarray, "16"]
+        self,
+        prediction: crop_predictions.Prediction,
+        chosen: Int[np.ndarray, "N"],
+        missed: Int[np.ndarray, "16"],
     ) -> dict[str, dict[str, float | None]]:
-        """PCKh of predictions on the crops of some persons, by threshold; `missed`: joints of others that count as wrong."""
+        """PCKh of predictions on the crops of some persons, by threshold.
+
+        `missed`: joints of others that count as wrong.
+        """
         joints = crop_predictions.photograph_joints(prediction, self.persons, chosen, self.side)
         persons = self.persons
-        return pckh.score(joints, persons.joints[chosen], persons.visible[chosen], persons.head_size[chosen], missed)
+        return pckh.score(
+            joints,
+            persons.joints[chosen],
+            persons.visible[chosen],
+            persons.head_size[chosen],
+            missed,
+        )
 
 
 def check_settings(*, flip: bool) -> None:
@@ -135,13 +161,19 @@ def open_protocol(data: Persons, *, views: Mapping[str, int], flip: bool) -> Pro
     """
     check_settings(flip=flip)
     if data.skeleton.name != SKELETON:
-        raise UserError(f"PCKh needs the joints of {SKELETON} and this data set has {data.skeleton.name}: set eval.protocol to 'pck'.")
+        raise UserError(
+            f"PCKh needs the joints of {SKELETON} and this data set has {data.skeleton.name}: set "
+            f"eval.protocol to 'pck'."
+        )
     without = np.flatnonzero(~(data.head_size > 0))
     if without.size:
         raise UserError(
-            f"{without.size} of {len(data.head_size)} test persons have no head size, the first in '{data.file[without[0]]}', so PCKh is "
+            f"{without.size} of {len(data.head_size)} test persons have no head size, the first "
+            f"in '{data.file[without[0]]}', so PCKh is "
             "undefined: set eval.protocol to 'pck'."
         )
     if not data.visible[:, pckh.MEAN_OVER].any():
-        raise UserError("No test person has a labelled joint: check the chosen split of the data set.")
+        raise UserError(
+            "No test person has a labelled joint: check the chosen split of the data set."
+        )
     return Protocol(person_records.open_evaluation(data, views=views), data, views["image"], flip)

@@ -98,7 +98,9 @@ class Protocol:
         return Chosen(self.source, numbers), score
 
     def full(
-        self, predictors: Mapping[str, Predict], run: Callable[[Predict], crop_predictions.Prediction]
+        self,
+        predictors: Mapping[str, Predict],
+        run: Callable[[Predict], crop_predictions.Prediction],
     ) -> dict[str, Any]:
         """Runs the whole protocol.
 

@@ -1,1 +1,4 @@
-"""Distillation as in the literature, on SCJD's student: output regression, FitNets hints, attention transfer, relational KD."""
+"""Distillation as in the literature, on SCJD's student.
+
+Output regression, FitNets hints, attention transfer, relational KD.
+"""

@@ -1,4 +1,5 @@
-"""CDKD: wiring of the student on small crops, the teacher on large ones, and the terms between them.
+"""CDKD: wiring of the student on small crops, the teacher on large ones, and the terms between
+them.
 
 L = L_task + lambda_p L_SAPE + lambda_a L_CCA (CDKD, arXiv 2405.11448, and its released code;
 docs/methods/cdkd.md#total-loss).
@@ -20,7 +21,10 @@ TITLE = "CDKD"
 
 
 def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader and of the protocol: the student's crop and, to be taught, the teacher's."""
+    """What a batch holds, as keyword arguments of the reader and of the protocol.
+
+    The student's crop and, to be taught, the teacher's.
+    """
     views = pose2d.reads(config, stage, training=training)["views"]
     if training and any(config.distill.weights.values()):
         views = {**views, "teacher_image": config.teacher.input.size}
@@ -31,11 +35,13 @@ def build(config: Any, stage: str) -> Method:
     """Builds the method.
 
     Args:
-      config: the locked config; reads `data`, `student`, `teacher`, `decode`, `distill` and `run` (steps).
+      config: the locked config; reads `data`, `student`, `teacher`, `decode`, `distill` and `run`
+        (steps).
       stage: name of the block that is trained, `student`.
 
     Returns:
-      The method. With every distillation weight zero it is the student's baseline: there is no teacher and no adapter.
+      The method. With every distillation weight zero it is the student's baseline: there is no
+      teacher and no adapter.
 
     Raises:
       UserError: options that do not fit together.
@@ -53,17 +59,24 @@ def build(config: Any, stage: str) -> Method:
         if weights.projection:
             maps = jnp.zeros((1, *distillation.student_maps), jnp.float32)
             variables = distillation.projection.init(keys[2], maps, train=False)
-            params["projection"], model_state["projection"] = variables["params"], {"batch_stats": variables["batch_stats"]}
+            params["projection"], model_state["projection"] = (
+                variables["params"],
+                {"batch_stats": variables["batch_stats"]},
+            )
         if weights.alignment:
             params["temperature"] = jnp.asarray(config.distill.temperature.initial, jnp.float32)
         return params, model_state, frozen
 
     def all_terms(params, model_state, frozen, batch, key, step):
-        prediction, features, state = task.apply(params["student"], model_state["student"], batch, key)
+        prediction, features, state = task.apply(
+            params["student"], model_state["student"], batch, key
+        )
         total, shown = task.loss(prediction, batch)
         weighted, state = {"task": total}, {**model_state, "student": state}
         if distillation.active:
-            added, metrics, state = distillation_terms(distillation, params, state, frozen, batch, prediction, features, step)
+            added, metrics, state = distillation_terms(
+                distillation, params, state, frozen, batch, prediction, features, step
+            )
             weighted.update({name: weights[name] * value for name, value in added.items()})
             shown = {**shown, **added, **metrics}
         return weighted, shown, state
@@ -87,7 +100,10 @@ def notes(config: Any) -> tuple[str, ...]:
     kind = config.distill.projection.kind
     if not config.distill.weights.projection or kind == "dense":
         return ()
-    return (f"note: the projectors are of kind '{kind}', a factorised stand-in for the released code's dense ones.",)
+    return (
+        f"note: the projectors are of kind '{kind}', a factorised stand-in for the released "
+        f"code's dense ones.",
+    )
 
 
 def groups(distillation: Distillation) -> tuple[Group, ...]:
@@ -99,5 +115,6 @@ def groups(distillation: Distillation) -> tuple[Group, ...]:
         factor = options.temperature.learning_rate_factor
         found.append(Group("^temperature", learning_rate_factor=factor, plain_sgd=True))
     if options.weights.projection and not options.projection.trained:
-        found.append(Group("^projection/", learning_rate_factor=0.0, plain_sgd=True))  # no decay, and no moments in memory
+        # No decay, and no moments in memory.
+        found.append(Group("^projection/", learning_rate_factor=0.0, plain_sgd=True))
     return tuple(found)

@@ -11,7 +11,12 @@ from jaxtyping import Array, Float, Int
 
 
 def reversal_strength(
-    step: Int[Array, ""], *, ends: tuple[float | int, ...], loops: float | int, steps: int, steps_per_epoch: float
+    step: Int[Array, ""],
+    *,
+    ends: tuple[float | int, ...],
+    loops: float | int,
+    steps: int,
+    steps_per_epoch: float,
 ) -> Float[Array, ""]:
     """Computes lambda, the factor on the temperature's gradient: a half cosine, then constant.
 

@@ -1,4 +1,7 @@
-"""What the student is taught: the teacher's maps and logits, and the two terms on them, from the resolved options."""
+"""What the student is taught.
+
+The teacher's maps and logits, and the two terms on them, from the resolved options.
+"""
 
 import dataclasses
 from typing import Any
@@ -70,7 +73,10 @@ def build_distillation(config: Any) -> Distillation:
     if any(options.weights.values()):
         teacher_size = config.teacher.input.size
         if teacher_size <= size:
-            raise UserError(f"teacher.input.size is {teacher_size} and student.input.size {size}: a teacher sees more pixels.")
+            raise UserError(
+                f"teacher.input.size is {teacher_size} and student.input.size {size}: a teacher "
+                f"sees more pixels."
+            )
         teacher = pose2d.build_pose_net(
             config.teacher.network,
             joints=joints,
@@ -92,7 +98,9 @@ def build_distillation(config: Any) -> Distillation:
         )
         projection = ScaleAdaptiveProjection(projectors)
     student_maps = (joints, size // MAP_STRIDE, size // MAP_STRIDE)
-    return Distillation(options, config.run, size, config.data.split_ratio, teacher, student_maps, projection)
+    return Distillation(
+        options, config.run, size, config.data.split_ratio, teacher, student_maps, projection
+    )
 
 
 def distillation_terms(
@@ -123,7 +131,9 @@ def distillation_terms(
     weights = distillation.options.weights
     images = pose2d.normalize(batch["teacher_image"])
     variables = {"params": frozen["teacher"]["params"], **frozen["teacher"]["state"]}
-    taught, taught_features = jax.lax.stop_gradient(distillation.teacher.apply(variables, images, train=False))
+    taught, taught_features = jax.lax.stop_gradient(
+        distillation.teacher.apply(variables, images, train=False)
+    )
     terms, metrics = {}, {}
     if weights.projection:
         terms["projection"], model_state = projection_term(
@@ -146,7 +156,9 @@ def projection_term(
     """
     options = distillation.options.projection
     maps = maps if options.student_gradient else jax.lax.stop_gradient(maps)
-    adapter = params["projection"] if options.trained else jax.lax.stop_gradient(params["projection"])
+    adapter = (
+        params["projection"] if options.trained else jax.lax.stop_gradient(params["projection"])
+    )
     projected, updated = distillation.projection.apply(
         {"params": adapter, **model_state["projection"]}, maps, train=True, mutable=["batch_stats"]
     )
@@ -159,20 +171,33 @@ def current_temperature(distillation: Distillation, tau: jax.Array, step: jax.Ar
     """ETHT: T at a step, whose gradient on tau is multiplied by lambda."""
     options, run = distillation.options.temperature, distillation.run
     strength = reversal_strength(
-        step, ends=options.reversal, loops=options.loops, steps=run.steps, steps_per_epoch=run.steps_per_epoch
+        step,
+        ends=options.reversal,
+        loops=options.loops,
+        steps=run.steps,
+        steps_per_epoch=run.steps_per_epoch,
     )
     return temperature(
-        tau, strength, start=options.start, reach=options.range, limit=options.limit, trained=options.trained
+        tau,
+        strength,
+        start=options.start,
+        reach=options.range,
+        limit=options.limit,
+        trained=options.trained,
     )
 
 
-def alignment_term(distillation: Distillation, prediction: Any, taught: Any, heat: jax.Array, batch: Any) -> jax.Array:
+def alignment_term(
+    distillation: Distillation, prediction: Any, taught: Any, heat: jax.Array, batch: Any
+) -> jax.Array:
     """CCA, `[B]`."""
     options = distillation.options.alignment
     weight = None
     if options.mask == "visible":
         side, ratio = distillation.size, distillation.split_ratio
-        _, weight = keypoints_2d.to_bins(batch["joints"], batch["joint_weight"], size=(side, side), split_ratio=ratio)
+        _, weight = keypoints_2d.to_bins(
+            batch["joints"], batch["joint_weight"], size=(side, side), split_ratio=ratio
+        )
     return losses.alignment_loss(
         prediction,
         taught,
@@ -200,7 +225,9 @@ def check_projection(options: Any) -> None:
 
 
 def check_alignment(config: Any) -> None:
-    """Refuses `distill.alignment` and `distill.temperature` blocks that mean nothing, or networks that they cannot align."""
+    """Refuses `distill.alignment` and `distill.temperature` blocks that mean nothing, or networks
+    that they cannot align.
+    """
     options, softening = config.distill.alignment, config.distill.temperature
     for name, allowed in (
         ("grouping", losses.GROUPINGS),
@@ -218,7 +245,9 @@ def check_alignment(config: Any) -> None:
         )
     for name in ("start", "limit"):
         if not softening[name] > 0:
-            raise UserError(f"distill.temperature.{name} is {softening[name]}: use a number above 0.")
+            raise UserError(
+                f"distill.temperature.{name} is {softening[name]}: use a number above 0."
+            )
     for name in ("range", "loops", "learning_rate_factor"):
         if not softening[name] >= 0:
             raise UserError(f"distill.temperature.{name} is {softening[name]}: use 0 or more.")
@@ -227,10 +256,14 @@ def check_alignment(config: Any) -> None:
     for place in ("student", "teacher"):
         head = config[place].network.head
         if head != "simdr":
-            raise UserError(f"{place}.network.head is '{head}', which has no bins to align: set distill.weights.alignment=0.")
+            raise UserError(
+                f"{place}.network.head is '{head}', which has no bins to align: set "
+                f"distill.weights.alignment=0."
+            )
     small, large = config.student.input.size, config.teacher.input.size
     if large % small and options.grouping != "hat":
         raise UserError(
-            f"teacher.input.size {large} is no multiple of student.input.size {small}, and distill.alignment.grouping is "
+            f"teacher.input.size {large} is no multiple of student.input.size {small}, and "
+            f"distill.alignment.grouping is "
             f"'{options.grouping}': set it to 'hat'."
         )
