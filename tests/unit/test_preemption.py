@@ -42,6 +42,11 @@ except Stopped as stopped:
 """
 
 
+def hear_all_signals():
+    """What a started process inherits: the suite itself may run where hang-ups are ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(program, *arguments):
     """A process that has said "ready"."""
     process = subprocess.Popen(
@@ -50,6 +55,7 @@ def start(program, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
+        preexec_fn=hear_all_signals,
     )
     assert process.stdout.readline() == "ready\n"
     return process
@@ -98,6 +104,7 @@ def test_workers_say_nothing_and_nothing_is_leaked(tmp_path, number, delay):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
+        preexec_fn=hear_all_signals,
         start_new_session=True,
     )
     assert process.stdout.readline() == "ready\n"
