@@ -1,7 +1,7 @@
-"""Draws the README's picture from a trained demo: `python -m scripts.readme_picture` after `make demo`.
+"""Draws the README's picture: `python -m scripts.readme_picture` after `make demo`.
 
-One window of generated motion: what the teacher reads, what the student reads, and the poses that both
-predict beside the true one.
+One window of generated motion: what the teacher reads, what the student reads, and the poses that
+both predict beside the true one.
 """
 
 import argparse

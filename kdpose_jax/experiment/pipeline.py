@@ -62,7 +62,7 @@ def train_and_report(
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
             files.tidy(workdir, below=written_below(runs))
-            show(folder.table.read_text(errors="replace"))
+            show(folder.table.read_bytes().decode(errors="replace"))
         return
     for run in runs:
         if not is_given(run, config):

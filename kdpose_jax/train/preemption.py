@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.util
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -136,6 +137,10 @@ def leave(line: str, code: int) -> None:
     """
     for worker in multiprocessing.active_children():
         worker.kill()
+    # One that is just being started is not among them, and would tell how it lost this process.
+    for child in _children() - {resource_tracker._resource_tracker._pid}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
     with contextlib.suppress(Exception):
         multiprocessing.util._run_finalizers(0)
     with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
@@ -143,6 +148,12 @@ def leave(line: str, code: int) -> None:
         print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
         sys.stdout.flush()
     os._exit(code)
+
+
+def _children() -> set[int]:
+    """The processes that this one has started, where Linux tells."""
+    tasks = pathlib.Path("/proc/self/task").glob("*/children")
+    return {int(number) for task in tasks for number in task.read_text().split()}
 
 
 @contextlib.contextmanager

@@ -280,14 +280,14 @@ def test_preset_of_mpi_inf_3dhp():
     ("teacher.method", "scjdd", "teacher.method is 'scjdd'"),
     ("teacher.method", "scjd", "teacher.method is 'scjd', which has a teacher itself"),
     ("teacher.method", "cdkd", "teacher.method is 'cdkd', which has a teacher itself"),
-    ("task", "pose2d", "task is 'pose2d' and method 'scjd' has lifting"),
+    ("task", "pose2d", "task is 'pose2d', and method 'scjd' trains lifting"),
     ("eval.protocol", "none", "eval.protocol is 'none'"),
-    ("eval.protocol", "cost", "eval.protocol is 'cost', and kdpose_jax/evaluate/cost is no "
-                              "protocol"),
+    ("eval.protocol", "cost", "eval.protocol is 'cost', and there is no "
+                              "kdpose_jax/evaluate/protocols/cost"),
     ("eval.protocol", "mpii", "eval.protocol is 'mpii', whose settings are flip, and "
                               "eval.settings has flip, keyframe_offset"),
     ("data.reader", "none", "data.reader is 'none'"),
-    ("data.reader", "windows", "data.reader is 'windows', and kdpose_jax/data/windows is no "
+    ("data.reader", "windows", "data.reader is 'windows', and kdpose_jax/data/windows is not a "
                                "reader"),
     ("student.train.evaluate_examples", -5, "student.train.evaluate_examples is -5"),
     ("teacher.optim.warmup_epochs", -1.0, "teacher.optim.warmup_epochs is -1"),
@@ -297,7 +297,7 @@ def test_preset_of_mpi_inf_3dhp():
     ("student.train.epochs", float("inf"), "student.train.epochs is inf"),
     ("student.train.ema_decay", 1.0, "student.train.ema_decay is 1.0"),
     ("eval.batch", 0, "eval.batch is 0"),
-    ("eval.latency_batches", (), "name at least one batch size"),
+    ("eval.latency_batches", (), "name at least one number of examples"),
 ])  # fmt: skip
 def test_values_refused_before_anything_starts(key, value, message):
     config = scjd.get_config("demo")
@@ -312,6 +312,13 @@ def test_values_refused_before_anything_starts(key, value, message):
     ("data.joints", 16, "data.joints is 16 and skeleton h36m_17 has 17"),
     ("student.network.name", "resnet", "student.network.name is 'resnet'"),
     ("student.network.mlp_ratio", 0.0, "student.network.mlp_ratio is 0"),
+    ("teacher.network.name", "resnet", "teacher.network.name is 'resnet'"),
+    ("teacher.network.mlp_ratio", 0.0, "teacher.network.mlp_ratio is 0"),
+    ("teacher.network.heads", 3, "teacher.network.width 32 is not a multiple of"),
+    ("teacher.network.depth", 0, "teacher.network has depth 0"),
+    ("teacher.network.drop_path", 2.0, "teacher.network.drop_path is 2"),
+    ("teacher.network.joint_position_std", -1.0, "teacher.network.joint_position_std is -1"),
+    ("teacher.network.compute", "int8", "teacher.network.compute is 'int8'"),
     ("student.network.joint_position_std", -1.0, "student.network.joint_position_std is -1"),
     ("distill.embedding.reach", -2, "distill.embedding.reach is -2"),
     ("distill.embedding.temperature", 0.0, "distill.embedding.temperature is 0"),

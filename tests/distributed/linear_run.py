@@ -111,18 +111,18 @@ def new_state(mesh):
 
 def main(folder):
     """Trains until the signal that the last process sends itself, and predicts all examples."""
-    number, processes = int(os.environ["KDPOSE_PROCESS"]), int(os.environ["KDPOSE_PROCESSES"])
-    jax.distributed.initialize(os.environ["KDPOSE_COORDINATOR"], processes, number)
+    number, count = int(os.environ["KDPOSE_PROCESS"]), int(os.environ["KDPOSE_PROCESSES"])
+    jax.distributed.initialize(os.environ["KDPOSE_COORDINATOR"], count, number)
     mesh = sharding.make_mesh()
     sharding.meet(mesh)
     order = []
-    if number == processes - 1:
+    if number == count - 1:
         time.sleep(0.3)  # it would be first otherwise
     with processes.first_process_first():
         order = [path.name for path in folder.glob("was-*")]
         (folder / f"was-{number}").touch()
     current, optimizer, key = new_state(mesh)
-    tested, trained, stop = Line(), Line(), SignalledStop(number == processes - 1)
+    tested, trained, stop = Line(), Line(), SignalledStop(number == count - 1)
 
     def predictions(current):
         return runner.predict_all(

@@ -332,12 +332,12 @@ def test_other_data_in_the_same_folder(capsys, finished, tmp_path):
 
 
 def test_full_disk(capsys, records, tmp_path, monkeypatch):
-    from kdpose_jax.experiment import configs
+    from kdpose_jax import files
 
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(configs, "write_atomically", full)
+    monkeypatch.setattr(files, "write_atomically", full)
     message = refusal(
         capsys,
         *CONFIG,

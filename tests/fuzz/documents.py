@@ -362,7 +362,7 @@ def checkpoint_json(folder: pathlib.Path) -> Reader:
         (step / stored.META / "metadata").write_bytes(meta)
         (step / stored.METRICS / stored.METRICS).write_bytes(metrics)
         for use in (
-            lambda: weights.stored_config(str(step)),
+            lambda: weights.stored_run(str(step)),
             lambda: loading._best_step(step.parent, [3]),
         ):
             try:

@@ -6,6 +6,7 @@ The word that the user wrote, and a remedy.
 import pytest
 from ml_collections import ConfigDict
 
+from kdpose_jax import presets
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import command_line
 
@@ -118,7 +119,7 @@ def test_config_files(tmp_path, monkeypatch):
             command_line.with_config(["launch.py", *words])
         assert said in str(refused.value), words
     monkeypatch.chdir(tmp_path)  # started in another folder
-    with pytest.raises(UserError, match=f"start the command in '{command_line.REPOSITORY}'"):
+    with pytest.raises(UserError, match=f"start the command in '{presets.folder().parent}'"):
         command_line.with_config(["launch.py", "--config", "configs/scjd.py"])
 
 

@@ -115,12 +115,15 @@ def config(source="", records="", **settings):
 )
 def test_options_become_fields(sentence, said):
     assert (
-        data.in_fields(sentence, "mocap", config(up="", map_file="", skip_unreadable=False)) == said
+        data.in_fields(
+            sentence, "mocap", config(up="", map_file="", skip_unreadable=False), convert
+        )
+        == said
     )
 
 
 def test_out_is_the_field_that_the_user_set():
-    said = data.in_fields("give another --out.", "mocap", config(source="a", records="b"))
+    said = data.in_fields("give another --out.", "mocap", config(source="a", records="b"), convert)
     assert said == "give another --config.data.records."
 
 
@@ -128,13 +131,13 @@ def test_source_and_settings_are_asked_for_first(tmp_path):
     with pytest.raises(
         UserError, match=r"^--config\.data\.source '/nowhere/at-all' is not a folder"
     ):
-        data.check_source(config(source="/nowhere/at-all"))
+        data.check_source(config(source="/nowhere/at-all"), convert)
     with pytest.raises(UserError, match=r"^--config\.data\.converter\.settings\.seed is '-3'"):
-        data.check_source(config(source=str(tmp_path), seed=-3))
+        data.check_source(config(source=str(tmp_path), seed=-3), convert)
     with pytest.raises(UserError, match=r"--config\.data\.source=DIR"):
-        data.check_source(config())
-    data.check_source(config(source=str(tmp_path), seed=3))
-    data.check_source(config(records="gs://bucket/records"))
+        data.check_source(config(), convert)
+    data.check_source(config(source=str(tmp_path), seed=3), convert)
+    data.check_source(config(records="gs://bucket/records"), convert)
 
 
 def test_ctrl_c_is_one_sentence_and_the_same_command_goes_on(tmp_path):

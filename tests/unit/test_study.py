@@ -296,7 +296,7 @@ def test_two_at_a_time_share_the_cores(place):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nothing.py"], "There is no 'nothing.py': use one of"),
+        (["nothing.py"], "There is no study 'nothing.py': use one of"),
         (["launch.py"], "'launch.py' declares no study"),
         (["notes.md"], "'notes.md' is no study (invalid syntax"),
         (["study.py", "--seeds", "5"], "--seeds begins with 5: begin with 4"),

@@ -94,7 +94,9 @@ def test_heatmap_network(tmp_path):
         "split_ratio": None,
         "size": None,
     }
-    assert_tree_of_network(params, batch_stats, PoseNet(**sizes | {"size": (32, 32)}))
+    assert_tree_of_network(
+        params, batch_stats, PoseNet(**sizes | {"size": (32, 32), "split_ratio": 2.0})
+    )
     assert_same_tensors((params, batch_stats), state)
 
 

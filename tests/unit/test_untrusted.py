@@ -309,7 +309,7 @@ def test_deeply_nested_json(tmp_path):
         lambda: schema.read_metadata(str(tmp_path), schema.SEQUENCES),
         lambda: coco_ap.read_annotations(str(path)),
         lambda: results.read_results(path),
-        lambda: weights.stored_config(str(step)),
+        lambda: weights.stored_run(str(step)),
     ):
         with pytest.raises(UserError, match="JSON|damaged"):
             read()
@@ -345,7 +345,7 @@ def test_a_checkpoint_that_lacks_its_meta(tmp_path, meta):
         (step / item).mkdir(parents=True)
     (step / stored.META / "metadata").write_text(json.dumps(meta))
     with pytest.raises(UserError, match="damaged|holds no config"):
-        weights.stored_config(str(step))
+        weights.stored_run(str(step))
     with pytest.raises(UserError, match="damaged|No checkpoint"):
         loading._best_step(tmp_path, [3])
 
