@@ -135,18 +135,20 @@ def leave(line: str, code: int) -> None:
     Worker processes are ended first, and what multiprocessing has in the system is given back: its
     helper would call it leaked.
     """
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    # One that is just being started is not among them, and would tell how it lost this process.
-    for child in _children() - {resource_tracker._resource_tracker._pid}:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-    with contextlib.suppress(Exception):
-        multiprocessing.util._run_finalizers(0)
     with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
         # Behind ^C or half a line of progress.
         print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
         sys.stdout.flush()
+    # What the main thread says of the workers that it loses now is of no use to anybody.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    known = {resource_tracker._resource_tracker._pid}
+    while started := _children() - known:  # a worker that is just being started too
+        known |= started
+        for child in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+    with contextlib.suppress(Exception):
+        multiprocessing.util._run_finalizers(0)
     os._exit(code)
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kdpose_jax import processes
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.contracts import Method
 from kdpose_jax.data.batches import TrainBatches, to_global

@@ -42,20 +42,18 @@ except Stopped as stopped:
 """
 
 
-def hear_all_signals():
-    """What a started process inherits: the suite itself may run where hang-ups are ignored."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# The suite itself may run where hang-ups are ignored, which started processes inherit.
+HEARS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
 
 
 def start(program, *arguments):
     """A process that has said "ready"."""
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
+        [sys.executable, "-c", HEARS + textwrap.dedent(program), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
-        preexec_fn=hear_all_signals,
     )
     assert process.stdout.readline() == "ready\n"
     return process
@@ -97,14 +95,13 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("delay", [0.0, 3.0])  # while the workers start, and while they work
 def test_workers_say_nothing_and_nothing_is_leaked(tmp_path, number, delay):
     """As a terminal's Ctrl-C does, the signal goes to all processes of the group."""
-    (tmp_path / "pool.py").write_text(WORKERS)
+    (tmp_path / "pool.py").write_text(HEARS + WORKERS)
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "pool.py"), str(delay)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.getcwd()},
-        preexec_fn=hear_all_signals,
         start_new_session=True,
     )
     assert process.stdout.readline() == "ready\n"
