@@ -56,7 +56,9 @@ def _check_bucket(name: str, needed: tuple[str, ...]) -> None:
     from google.auth import (
         exceptions as auth_exceptions,  # imported late: a second that a run on a disk need not wait
     )
-    from google.cloud import exceptions, storage
+
+    # Many packages share google.cloud, and this one has no types.
+    from google.cloud import exceptions, storage  # type: ignore[attr-defined]
 
     remedy = "correct the path, or make the bucket first (gcloud storage buckets create)"
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", name):

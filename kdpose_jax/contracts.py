@@ -10,11 +10,14 @@ F frames that are predicted, J joints, and H W image rows and columns.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+
+if TYPE_CHECKING:  # at run time this module imports nothing from the package
+    from kdpose_jax.data import schema
 
 Array = np.ndarray | jax.Array
 # Nested dictionaries of arrays: parameters, batch statistics, a teacher's variables.
@@ -79,7 +82,7 @@ class Reader(Protocol):
       KIND: the kind of records that it reads, one of `schema.KINDS`.
     """
 
-    KIND: str
+    KIND: "schema.Kind"
 
     def read(self, records: str, split: str) -> Any:
         """Reads a whole split into memory; pictures stay encoded.

@@ -8,7 +8,7 @@ import signal
 LONGEST = 2000
 # Exit codes of a run that was told to stop, by a closed terminal too: EX_TEMPFAIL of sysexits.h,
 # which a restart script takes for "run it again", and the shell's for Ctrl-C.
-EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGHUP: 75}
+EXIT_CODES: dict[int, int] = {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGHUP: 75}
 
 
 class UserError(Exception):

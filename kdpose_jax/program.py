@@ -133,16 +133,17 @@ def start_distributed() -> None:
         DISTRIBUTED.value == "auto" and not on_cloud_tpu and processes is None
     ):
         return
+    count: int | None = None
+    number: int | None = None
     if processes is not None or process is not None:
-        numbers = [
-            value for value in (processes, process) if value is not None and value.isdecimal()
-        ]
-        if address is None or len(numbers) < 2 or not int(process) < int(processes):
+        texts = [value for value in (processes, process) if value is not None and value.isdecimal()]
+        if address is None or len(texts) < 2 or not int(texts[1]) < int(texts[0]):
             raise UserError(
                 f"KDPOSE_COORDINATOR is '{address}', KDPOSE_PROCESSES '{processes}' and "
                 f"KDPOSE_PROCESS '{process}': set all three, to "
                 "HOST:PORT of process 0, the number of processes and this one's number from 0."
             )
+        count, number = int(texts[0]), int(texts[1])
     import_jax()
     import jax
 
@@ -159,8 +160,9 @@ def start_distributed() -> None:
     hint.daemon = True
     hint.start()
     try:
-        numbers = (int(value) if value is not None else None for value in (processes, process))
-        jax.distributed.initialize(address, *numbers, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE)
+        jax.distributed.initialize(
+            address, count, number, shutdown_timeout_seconds=SECONDS_UNTIL_ALONE
+        )
     except Exception as error:  # clusters that jax recognises each raise errors of their own
         raise UserError(
             f"The processes could not be connected: {' '.join(str(error).split())} (see "
@@ -208,6 +210,7 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     logging.get_absl_logger().addFilter(without_traceback)
     workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "train":
+        assert config is not None  # refused above
         workdir = workdir or epath.Path("runs").resolve() / config.name
         check_source(config, workdir, converters)
     devices.check_environment()
@@ -218,6 +221,7 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     module = importlib.import_module(converters)
     if MODE.value == "eval":
         checkpoint, records = CHECKPOINT.value, RECORDS.value
+        assert checkpoint is not None  # refused above
         pipeline.evaluate_and_report(config, checkpoint, records, workdir, module, show, stop)
     else:
         pipeline.train_and_report(config, workdir, module, show, stop)

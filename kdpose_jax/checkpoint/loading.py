@@ -6,7 +6,7 @@ The teacher of a distillation, or the network to evaluate, export and predict wi
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -25,11 +25,13 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.files import absolute
 
 FINGERPRINT_LENGTH = 16
-LATEST = "latest"  # as the last part of a path: the newest checkpoint of the network in front of it
+# As the last part of a path: the newest checkpoint of the network in front of it.
+LATEST: Final = "latest"
+Which = Literal["best", "latest"] | int
 
 
 def load_variables(
-    directory: epath.PathLike, target: Mapping[str, Any], *, which: str | int, prefer_ema: bool
+    directory: epath.PathLike, target: Mapping[str, Any], *, which: Which, prefer_ema: bool
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Restores some variables alone, without optimiser, from the checkpoints of another run.
 
@@ -164,7 +166,7 @@ def fingerprint(params: Any) -> str:
     return digest.hexdigest()[:FINGERPRINT_LENGTH]
 
 
-def _step_directory(directory: epath.PathLike, which: str | int) -> epath.Path:
+def _step_directory(directory: epath.PathLike, which: Which) -> epath.Path:
     """The folder of the checkpoint to read.
 
     Raises:
@@ -188,6 +190,7 @@ def _step_directory(directory: epath.PathLike, which: str | int) -> epath.Path:
     elif which == "best":  # of those of the plan, where there are any: the other has no scores
         chosen = next(folder for folder in reversed(folders) if folder in found.values())
         return chosen / str(_best_step(chosen, [step for step in found if found[step] == chosen]))
+    assert isinstance(which, int), f"{which!r} is neither 'best', 'latest' nor a step"
     step = stored.choose_step(list(found), which, path)
     return found[step] / str(step)
 

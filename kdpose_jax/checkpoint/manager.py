@@ -261,6 +261,7 @@ class Checkpoints:
     def _write_checksums(self) -> None:
         """Called by Orbax after the last byte of a checkpoint, before it is committed."""
         if jax.process_index() == 0:
+            assert self._in_flight is not None  # Orbax calls this within a save, which sets it
             write_checksums(self._directory, self._in_flight)
 
     def _existing(self, step: int | None) -> int:

@@ -123,7 +123,8 @@ def draw(
         generator = np.random.Generator(bits)
         uniform[row], normal[row] = generator.random(3), generator.standard_normal(3)
     enough = visible.sum(1) > crops.HALF_BODY_MIN_VISIBLE
-    for row in np.flatnonzero(enough & (uniform[:, 0] < augmentation.half_body_probability)):
+    halved = enough & (uniform[:, 0] < augmentation.half_body_probability)
+    for row in np.flatnonzero(halved).tolist():
         half = crops.half_body(joints[row], visible[row], upper_body, normal[row, 0], 1.0)
         if half is not None:
             center[row], scale[row] = half

@@ -180,7 +180,8 @@ def measure_latency(function: Callable, *arguments: Any, warmup: int, runs: int)
         return time.perf_counter() - start
 
     call()
-    warming, seconds = 0.0, []
+    warming = 0.0
+    seconds: list[float] = []
     for _ in range(warmup - 1):
         if warming >= LONGEST_S / 4:
             break

@@ -246,6 +246,7 @@ def _fits(default: Any, value: str) -> bool:
         if kind is tuple:
             read = ast.literal_eval(value)
             entries = read if isinstance(read, tuple | list) else (read,)
+            wanted: dict[type, type | tuple[type, ...]]
             wanted = {int: int, float: (int, float), str: str}
             return not default or all(
                 isinstance(entry, wanted.get(type(default[0]), object)) for entry in entries

@@ -34,6 +34,7 @@ def term_norms(
     def norms(state: TrainState, frozen: Any, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
         def terms(student: Any) -> dict[str, jax.Array]:
             params = {**state.params, "student": student}
+            assert method.terms is not None  # only a method with teachers is measured
             return method.terms(
                 params, state.model_state, jax.lax.stop_gradient(frozen), batch, key, state.step
             )

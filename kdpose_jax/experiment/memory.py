@@ -7,7 +7,7 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -78,9 +78,10 @@ def estimate(
       fsdp: the devices share large arrays of the state (`sharding.layout`).
     """
     share = math.ceil(batch / (devices * accumulate))
+    arrays: Mapping[str, Any] = example
     shapes = {
         name: jax.ShapeDtypeStruct((share, *array.shape[1:]), array.dtype)
-        for name, array in example.items()
+        for name, array in arrays.items()
     }
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, model_state, frozen = jax.eval_shape(method.init, key, shapes)
@@ -202,7 +203,7 @@ def size_of(tree: Any) -> int:
     )
 
 
-def size_text(count: int) -> str:
+def size_text(count: float) -> str:
     """Bytes in the largest unit that leaves a whole digit: 3 GiB."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:

@@ -147,19 +147,19 @@ def run_stages(
         else:
             run.config.teacher.checkpoint = teacher_run
             checkpoint = str(train_run(run, context))
-        folder = RunFolder(workdir / run.name)
-        record = evaluate_once(folder, run, checkpoint, metadata, context)
+        run_folder = RunFolder(workdir / run.name)
+        record = evaluate_once(run_folder, run, checkpoint, metadata, context)
         networks_done[run.name] = {"title": run.title, "checkpoint": checkpoint, **record}
     if jax.process_index() == 0:
-        student, folder = runs[-1], WorkFolder(workdir)
+        student, work_folder = runs[-1], WorkFolder(workdir)
         protocol = open_protocol(student, context)
         extra = origin_of(student, metadata, context, protocol)
         extra["teachers"] = loading.run_meta(str(workdir / student.name))["teachers"]
         origin = results.fingerprint(student.block.network.compute, extra)
-        run_page.tell(folder, networks_done, origin, protocol, metadata, show)
-        run_page.draw(folder, networks_done, protocol, metadata)
-        results.write_results(folder.results, networks_done, origin)  # last: the run is done
-        show(run_page.where(folder))
+        run_page.tell(work_folder, networks_done, origin, protocol, metadata, show)
+        run_page.draw(work_folder, networks_done, protocol, metadata)
+        results.write_results(work_folder.results, networks_done, origin)  # last: the run is done
+        show(run_page.where(work_folder))
     processes.wait_for_all("report")
 
 

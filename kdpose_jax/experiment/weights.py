@@ -43,7 +43,7 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
     path, block = config.teacher.checkpoint, config.teacher
     if not path:
         return []
-    notes = []
+    notes: list[str] = []
     if is_weight_file(path):
         with naming(named):
             found, notes = read_sizes(config)

@@ -161,12 +161,10 @@ def _backbone_entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
             )
     yield from _conv_norm("transition1.0.0", "transition1.0.1", ("transition1_0",), wide, width, 3)
     for stage, modules in enumerate(sizes["modules"], start=2):
-        name, inputs = (
-            f"transition{stage - 1}.{stage - 1}.0",
-            wide if stage == 2 else width * 2 ** (stage - 2),
-        )
-        ours = (f"transition{stage - 1}_{stage - 1}",)
-        yield from _conv_norm(f"{name}.0", f"{name}.1", ours, inputs, width * 2 ** (stage - 1), 3)
+        name = f"transition{stage - 1}.{stage - 1}.0"
+        inputs = wide if stage == 2 else width * 2 ** (stage - 2)
+        path = (f"transition{stage - 1}_{stage - 1}",)
+        yield from _conv_norm(f"{name}.0", f"{name}.1", path, inputs, width * 2 ** (stage - 1), 3)
         for module in range(modules):
             outputs = 1 if stage == 4 and module == modules - 1 else stage
             yield from _module_entries(
@@ -184,10 +182,8 @@ def _module_entries(
     widths = [sizes["width"] * 2**branch for branch in range(branches)]
     for branch, width in enumerate(widths):
         for block in range(sizes["blocks"]):
-            theirs, path = (
-                f"{name}.branches.{branch}.{block}",
-                (ours, f"branch_{branch}_block_{block}"),
-            )
+            theirs = f"{name}.branches.{branch}.{block}"
+            path = (ours, f"branch_{branch}_block_{block}")
             yield from _conv_norm(
                 f"{theirs}.conv1", f"{theirs}.bn1", (*path, "first"), width, width, 3
             )
@@ -196,10 +192,11 @@ def _module_entries(
             )
     for target in range(outputs):
         for source in range(branches):
-            theirs, path = f"{name}.fuse_layers.{target}.{source}", f"fuse_{target}_{source}"
+            theirs = f"{name}.fuse_layers.{target}.{source}"
+            fuse = f"fuse_{target}_{source}"
             if source > target:
                 yield from _conv_norm(
-                    f"{theirs}.0", f"{theirs}.1", (ours, path), widths[source], widths[target], 1
+                    f"{theirs}.0", f"{theirs}.1", (ours, fuse), widths[source], widths[target], 1
                 )
             for step in range(target - source):
                 width = widths[target] if step == target - source - 1 else widths[source]

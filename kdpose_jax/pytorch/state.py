@@ -147,13 +147,13 @@ def _without(checkpoint: Any, anchor: str, network: str) -> str:
             "it has no network state, that is no dictionary of tensors by their names, but "
             f"{held}: save the network's state_dict()."
         )
-    held = []
+    parts = []
     for where, entries in found[:_SHOWN]:
         names = [name for name, value in entries.items() if isinstance(value, np.ndarray)]
-        held.append(f"{len(names)} tensors{f' in {where!r}' if where else ''} ({_listed(names)})")
+        parts.append(f"{len(names)} tensors{f' in {where!r}' if where else ''} ({_listed(names)})")
     more = f" and {len(found) - _SHOWN} more dictionaries" if len(found) > _SHOWN else ""
     return (
-        f"it has no tensor '{anchor}', with or without a prefix, but {', '.join(held)}{more}; "
+        f"it has no tensor '{anchor}', with or without a prefix, but {', '.join(parts)}{more}; "
         f"name the checkpoint of {network}."
     )
 

@@ -58,7 +58,9 @@ def fingerprint(precision: str, extra: Mapping[str, Any]) -> dict[str, Any]:
         "host_cores": host_cores(),
         "process_count": jax.process_count(),
         "precision": precision,
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        # jax gives its config this attribute when it is imported, which the stubs do not have.
+        "matmul_precision": jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+        or "default",
         **extra,
     }
 

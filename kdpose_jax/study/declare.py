@@ -135,7 +135,8 @@ class Study:
                     f"In study '{self.name}' {where} names the run '{name}', which is none: use "
                     f"one of {', '.join(names)}."
                 )
-        for what, listed in (("run", names), ("row", titles), ("seed", list(self.seeds))):
+        lists: dict[str, Sequence[str | int]] = {"run": names, "row": titles, "seed": self.seeds}
+        for what, listed in lists.items():
             twice = sorted({str(one) for one in listed if listed.count(one) > 1})
             if twice or not listed:
                 raise UserError(
@@ -246,7 +247,7 @@ class Comparison:
         against = f"{first[1]}, minus that of {study.reference}, seed by seed"
         rows = []
         for entry in self.entries:
-            row = {"title": entry.title, "seeds": str(entry.done)}
+            row: dict[str, Any] = {"title": entry.title, "seeds": str(entry.done)}
             row |= {
                 key: with_spread(list(entry.scores[key].values()), form)
                 for key, _, form in study.columns
@@ -255,7 +256,7 @@ class Comparison:
             row |= {key: entry.cost[key] if entry.cost else None for key in results.COSTS}
             row["rate"] = fastest(entry.cost) if entry.cost else None
             rows.append(row)
-        columns = [("title", "network", str), ("seeds", "seeds", str)]
+        columns: list[tables.Column] = [("title", "network", str), ("seeds", "seeds", str)]
         columns += [(key, header, str) for key, header, _ in study.columns] + [
             ("against", "against the reference", str)
         ]

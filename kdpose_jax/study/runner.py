@@ -261,12 +261,11 @@ def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, 
     for name, value in run.fields.items():
         if name in fields:
             continue
-        if isinstance(value, Of):
-            if (value.run, first) == (run.name, seed):
-                continue
+        if not isinstance(value, Of):
+            given[name] = str(value)
+        elif (value.run, first) != (run.name, seed):
             needs.append((value.run, first))
-            value = out / value.run / f"seed_{first}" / value.path
-        given[name] = str(value)
+            given[name] = str(out / value.run / f"seed_{first}" / value.path)
     command = (
         "--config",
         run.config,

@@ -30,7 +30,10 @@ class Stopped(Exception):
 
 
 def _name(number: int) -> str:
-    names = {signal.SIGINT: "Ctrl-C", signal.SIGHUP: "SIGHUP (the terminal was closed)"}
+    names: dict[int, str] = {
+        signal.SIGINT: "Ctrl-C",
+        signal.SIGHUP: "SIGHUP (the terminal was closed)",
+    }
     return names[number] if number in names else signal.Signals(number).name
 
 
@@ -118,14 +121,14 @@ class Stop:
                 number if self._number is None else self._number,
             )
             if self._finish is not None and not again:
-                self._end()
+                self._end(number, self._finish)
 
-    def _end(self) -> None:
+    def _end(self, number: int, finish: Callable[[], None]) -> None:
         try:
-            self._finish()
+            finish()
         except Exception as error:  # a save that fails must not keep the process from ending
-            leave(f"error: {error}", EXIT_CODES[self._number])
-        leave(str(self.exception()), EXIT_CODES[self._number])
+            leave(f"error: {error}", EXIT_CODES[number])
+        leave(str(self.exception()), EXIT_CODES[number])
 
 
 def leave(line: str, code: int) -> None:
@@ -147,8 +150,10 @@ def leave(line: str, code: int) -> None:
         for child in started:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+    for worker in multiprocessing.active_children():  # those of systems that do not tell
+        worker.kill()
     with contextlib.suppress(Exception):
-        multiprocessing.util._run_finalizers(0)
+        multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]  # not in the stubs
     os._exit(code)
 
 

@@ -83,7 +83,8 @@ class _Array(np.ndarray):
         if len(content) != count * (1 if kind.dtype.hasobject else kind.dtype.itemsize):
             raise ValueError(f"an array of shape {list(shape)} with {len(content)} bytes")
         self.budget.spend(count * kind.dtype.itemsize)
-        super().__setstate__((1, shape, kind.dtype, bool(fortran), content))
+        state = (1, shape, kind.dtype, bool(fortran), content)
+        super().__setstate__(state)  # type: ignore[arg-type]  # the stubs ask for NumPy's bool
 
 
 def _require_shape(shape: Any) -> None:

@@ -42,9 +42,9 @@ def parse_json(text: str | bytes) -> Any:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object's entries; ValueError if a key stands there twice."""
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
+    entries: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entries:
+            raise ValueError(f"the key {name[:60]!r} stands twice in one object")
+        entries[name] = value
     return entries

@@ -11,12 +11,13 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from kdpose_jax.untrusted import bounds
 
+_Order = Literal["<", ">"]  # of bytes
 _MATRIX, _COMPRESSED = 14, 15
 _TYPES = {
     1: "i1",
@@ -57,7 +58,8 @@ def load_matlab(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, An
         raise ValueError(f"more than {bounds.MATLAB:,} bytes")
     with open(path, "rb") as file:
         content = file.read()
-    order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
+    orders: dict[bytes, _Order] = {b"IM": "<", b"MI": ">"}
+    order = orders.get(content[126:128])
     if order is None or struct.unpack(f"{order}H", content[124:126])[0] >> 8 != 1:
         raise ValueError("no MATLAB 5 file (save it with -v7, or less)")
     found, left = {}, min(bounds.unpacked(size), bounds.MATLAB)
@@ -83,7 +85,7 @@ def _unpack(element: bytes, left: int) -> bytes:
     return unpacked
 
 
-def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+def _elements(content: bytes, order: _Order) -> Iterator[tuple[int, bytes]]:
     """Yields (type, bytes) of every element, all of them inside `content`."""
     position = 0
     while position < len(content):
@@ -102,7 +104,7 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
         position = start + size if kind == _COMPRESSED else (start + size + 7) // 8 * 8
 
 
-def _variable(element: bytes, order: str, names: tuple[str, ...], depth: int) -> tuple[str, Any]:
+def _variable(element: bytes, order: _Order, names: tuple[str, ...], depth: int) -> tuple[str, Any]:
     """The name and the value of a variable, None unless it is wanted.
 
     The members of a cell are wanted and have no names.

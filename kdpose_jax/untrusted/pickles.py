@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds
+from kdpose_jax.untrusted.archives import Clipped
 
 _TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
@@ -34,7 +35,7 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: BinaryIO | Clipped,
         allowed: Mapping[tuple[str, str], Any],
         place: str,
         remedy: str,
@@ -57,7 +58,7 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
 
 
 def load_pickle(
-    file: BinaryIO,
+    file: BinaryIO | Clipped,
     allowed: Mapping[tuple[str, str], Any],
     place: str,
     persistent_load=None,
@@ -85,12 +86,13 @@ def load_pickle(
         _refuse_bombs(file)
     unpickler = _AllowedNamesUnpickler(file, allowed, place, remedy, **options)
     if persistent_load is not None:
-        unpickler.persistent_load = persistent_load
+        # The stubs have a method; CPython reads it from the instance too.
+        unpickler.persistent_load = persistent_load  # type: ignore[method-assign]
     with _damage(place):
         return unpickler.load()
 
 
-def _refuse_bombs(file: BinaryIO) -> None:
+def _refuse_bombs(file: BinaryIO | Clipped) -> None:
     """Refuses what no honest pickle of this length has, by following what each opcode takes from
     and puts on the stack.
 
@@ -102,16 +104,20 @@ def _refuse_bombs(file: BinaryIO) -> None:
     values: list[int] = []  # of every object on the stack, how many a tuple holds
     marks: list[int] = []  # where in it the marks stand
     memo: dict[int, int] = {}
-    for count, (code, argument, position) in enumerate(pickletools.genops(file)):
+    # The stubs ask for all methods of a file; `genops` calls read, readline and tell.
+    opcodes = pickletools.genops(file)  # type: ignore[arg-type]
+    for count, (code, argument, position) in enumerate(opcodes):
         if count >= bounds.OPCODES:
             raise ValueError(f"more than {bounds.OPCODES:,} opcodes")
         if code.name in _PUTS:
+            assert argument is not None and position is not None  # all have one; the file can tell
             if int(argument) > position - start:
                 raise ValueError(f"memo index {argument} in its first {position - start} bytes")
             memo[int(argument)] = values[-1]
         elif code.name == "MEMOIZE":
             memo[len(memo)] = values[-1]
         elif code.name in _GETS:
+            assert argument is not None  # all have one
             values.append(memo[int(argument)])
         elif code.name == "DUP":
             values.append(values[-1])

@@ -61,6 +61,7 @@ def header_of(path: str, formats: tuple[str, ...]) -> Header:
         # A JPEG with further pictures behind it (MPO, a phone's depth or gain map) is the JPEG that
         # it begins with.
         kind = "JPEG" if image.format == "MPO" else image.format
+        assert kind is not None  # Pillow has found which of `formats` it is
         return Header(image.width, image.height, kind, image.mode, _orientation(image, path))
 
 

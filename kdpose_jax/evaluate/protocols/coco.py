@@ -120,7 +120,7 @@ class Protocol:
           Their crops, and the function that scores predictions on them.
         """
         persons = self.data.ground_truth
-        labelled = persons.visible.any(-1)
+        labelled = np.any(persons.visible, axis=-1)
         chosen = evenly_spread(labelled, count)
         others = np.setdiff1d(np.flatnonzero(labelled), chosen)
         unwanted = list(zip(persons.image_id[others], persons.person_id[others], strict=True))

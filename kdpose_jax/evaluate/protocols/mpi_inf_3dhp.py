@@ -5,7 +5,7 @@ MPJPE, PCK and AUC: docs/methods/lifting.md#mpi-inf-3dhp-protocol.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -29,7 +29,7 @@ ACTIVITIES = (
     "sports",
     "miscellaneous",
 )
-MEASURES = ("mpjpe_mm", "pck", "auc")
+MEASURES: Final = ("mpjpe_mm", "pck", "auc")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,14 +69,13 @@ class Protocol:
         Returns:
           Their crops, and the function that scores predictions on them.
         """
-        chosen = evenly_spread(self.persons.visible[:, pckh.MEAN_OVER].any(-1), count)
+        chosen = evenly_spread(np.any(self.persons.visible[:, pckh.MEAN_OVER], axis=-1), count)
 
         def score(prediction: crop_predictions.Prediction) -> dict[str, float]:
-            return {
-                "pckh": self.score(prediction, chosen, np.zeros_like(self.persons.unseen_joints))[
-                    "0.5"
-                ]["Mean"]
-            }
+            nobody = np.zeros_like(self.persons.unseen_joints)
+            mean = self.score(prediction, chosen, nobody)["0.5"]["Mean"]
+            assert mean is not None  # every chosen person has a labelled joint that counts
+            return {"pckh": mean}
 
         return Chosen(self.source, chosen), score
 

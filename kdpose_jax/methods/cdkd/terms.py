@@ -51,6 +51,7 @@ class Distillation:
 
     def init_teacher(self, key: jax.Array, batch: Any) -> dict[str, Any]:
         """Fresh variables of the teacher: {"params", "state"}."""
+        assert self.teacher is not None  # `active`: only then is there a teacher to initialise
         variables = self.teacher.init(key, pose2d.normalize(batch["teacher_image"]), train=False)
         return {"params": variables["params"], "state": {"batch_stats": variables["batch_stats"]}}
 
@@ -131,6 +132,7 @@ def distillation_terms(
     weights = distillation.options.weights
     images = pose2d.normalize(batch["teacher_image"])
     variables = {"params": frozen["teacher"]["params"], **frozen["teacher"]["state"]}
+    assert distillation.teacher is not None  # there is one wherever a term has a weight
     taught, taught_features = jax.lax.stop_gradient(
         distillation.teacher.apply(variables, images, train=False)
     )
@@ -159,6 +161,7 @@ def projection_term(
     adapter = (
         params["projection"] if options.trained else jax.lax.stop_gradient(params["projection"])
     )
+    assert distillation.projection is not None  # there is one wherever a term has a weight
     projected, updated = distillation.projection.apply(
         {"params": adapter, **model_state["projection"]}, maps, train=True, mutable=["batch_stats"]
     )
