@@ -1,4 +1,4 @@
-"""What a user's mistake raises, and the end of a run that was told to stop.
+"""Defines what a user's mistake raises, and the exit codes of a run that was told to stop.
 
 Imports nothing from the package.
 """
@@ -6,8 +6,8 @@ Imports nothing from the package.
 import signal
 
 LONGEST = 2000
-# Exit codes of a run that was told to stop, by a closed terminal too: EX_TEMPFAIL of sysexits.h,
-# which a restart script takes for "run it again", and the shell's for Ctrl-C.
+# Exit codes of a run that was told to stop. 75 is EX_TEMPFAIL of sysexits.h, which tells a restart
+# script to run the command again. 130 is the shell's code for Ctrl-C.
 EXIT_CODES = {signal.SIGTERM: 75, signal.SIGINT: 130, signal.SIGHUP: 75}
 
 
@@ -19,8 +19,8 @@ class UserError(Exception):
     """
 
     def __init__(self, sentence: str):
-        # Names out of files may hold line breaks, and control characters that a terminal obeys; the
-        # remedy stands at the end.
+        # Names from files may hold line breaks, and control characters that a terminal obeys. A
+        # long sentence keeps its end, where the remedy stands.
         shown = (
             sentence
             if len(sentence) <= LONGEST
@@ -30,6 +30,7 @@ class UserError(Exception):
 
 
 class StalledError(UserError):
-    """Something that the run depends on has stopped answering, so that its threads cannot be waited
-    for.
+    """Tells that something the run depends on no longer answers.
+
+    Its threads cannot be waited for.
     """

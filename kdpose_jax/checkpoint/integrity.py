@@ -67,7 +67,8 @@ def damage(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> str | 
     """Says what is wrong with a checkpoint's files; None if they are as written.
 
     A checkpoint gets its name after its checksums are written. One without checksums comes from a
-    copy that was interrupted. Files that were added (by a file manager, an evaluation) are not damage.
+    copy that was interrupted. Files that a file manager or an evaluation added are
+    not damage.
 
     Args:
       step_directory: the checkpoint's folder.
@@ -113,8 +114,8 @@ def require_whole(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) ->
 def set_damaged_aside(directory: epath.Path, show: Callable[[str], None]) -> None:
     """Moves damaged checkpoints out of a folder, and says so.
 
-    From the newest checkpoint backwards, every file is compared until one checkpoint is whole. A run
-    is resumed from that one. In older checkpoints only the small files are compared: the run
+    From the newest checkpoint backwards, every file is compared until one checkpoint is whole. A
+    run is resumed from that one. In older checkpoints only the small files are compared: the run
     chooses its best step by the scores in them.
 
     Args:
