@@ -176,7 +176,7 @@ def base() -> ConfigDict:
                     "gate": False,
                 }
             ),
-            "warmup_epochs": 5.0,  # of the embedding and attention terms
+            "warmup_epochs": 5.0,  # used by the embedding and attention terms
             "decay_fraction": 0.0,
             "flip_averaged_targets": False,
         }

@@ -71,7 +71,7 @@ def get_study(text: str = "") -> Study:
     teacher = Of("paper", "teacher") if chosen["teacher"] == "new" else chosen["teacher"]
     fields = {"data.records": Of("paper", "data"), "teacher.checkpoint": teacher}
 
-    # Of 4 bins per pixel.
+    # There `plus` has 4 bins per pixel, so it cannot share the teacher of `paper`.
     own_teacher = (
         {"teacher.checkpoint": Of("plus", "teacher")} if preset in ("mpii32", "coco32") else {}
     )
