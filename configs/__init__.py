@@ -1,1 +1,1 @@
-"""One file per experiment."""
+"""Presets: one file per experiment."""

@@ -1,4 +1,4 @@
-"""Blocks that experiments share, and the parser of the text behind the colon."""
+"""Builds blocks that experiments share, and parses the text behind a config's colon."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError
 
-KINDS = {int: "a whole number", float: "a number", str: "a text"}  # of options
+KINDS = {int: "a whole number", float: "a number", str: "a text"}  # of an option, in words
 
 
 def parse_preset(
@@ -15,15 +15,15 @@ def parse_preset(
     """Splits `h36m,frames=81,r=9` into the preset and its options.
 
     Args:
-      text: what stands behind the colon; empty is the first preset.
-      presets: allowed presets.
-      options: allowed options with their defaults; a default's type is the option's type.
+      text: the text behind the colon; "" stands for the first preset.
+      presets: the allowed presets.
+      options: the allowed options with their defaults. A default's type is the option's type.
 
     Returns:
       The preset and all options.
 
     Raises:
-      UserError: an unknown preset or option, or a value of another type.
+      UserError: a preset or an option is unknown, or a value has another type.
     """
     words = [word.strip() for word in text.split(",")] if text else [presets[0]]
     preset, chosen = words[0], dict(options)
@@ -60,7 +60,7 @@ def require(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 
 def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> ConfigDict:
-    """AdamW with a rate that falls by 1 % per epoch.
+    """Configures AdamW with a rate that falls by 1 % per epoch.
 
     `schedule` may be `epoch_decay`, `cosine` or `steps`.
     """
@@ -69,9 +69,9 @@ def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> Con
             "learning_rate": learning_rate,
             "schedule": "epoch_decay",
             "decay_per_epoch": 0.99,  # MixSTE, HoT: run.py
-            "drop_epochs": (170.0, 200.0),  # of `steps`: HRNet, SimCC
-            "drop_factor": 0.1,  # of `steps`
-            "final_learning_rate": 1e-6,  # of `cosine`
+            "drop_epochs": (170.0, 200.0),  # used by `steps`: HRNet, SimCC
+            "drop_factor": 0.1,  # used by `steps`
+            "final_learning_rate": 1e-6,  # used by `cosine`
             "warmup_epochs": 0.0,
             "weight_decay": weight_decay,
             "beta1": 0.9,  # torch's defaults
@@ -83,23 +83,23 @@ def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> Con
 
 
 def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
-    """The loop; `batch` counts examples of all devices together."""
+    """Configures the training loop. `batch` counts the examples of all devices together."""
     return ConfigDict(
         {
             "batch": batch,
-            # Parts that a batch is computed in, one after another, for less memory.
+            # Number of parts in which a batch is computed, one after another, to save memory.
             "accumulate": 1,
             # Devices share large parameters and their optimiser state instead of each keeping a
             # copy.
             "fsdp": False,
             "epochs": epochs,
-            # 0: none; otherwise the averaged weights are evaluated and shipped.
+            # 0: no average. Otherwise the averaged weights are evaluated and exported.
             "ema_decay": ema_decay,
             "log_every_steps": 50,
             "save_every_steps": 1000,
             "evaluate_every_epochs": 1.0,
             "evaluate_examples": 0,  # evenly spread test examples scored during training; 0: all
-            # That the loop waits for a batch before it takes the input for hung.
+            # How long the loop waits for a batch before it reports that the input hangs.
             "patience_seconds": 300.0,
             "log_examples": False,  # examples.jsonl: the numbers of the examples of every step
         }
@@ -116,9 +116,9 @@ def quick_stage(
     evaluate_every_epochs: float,
     evaluate_examples: int,
 ) -> None:
-    """Optimiser and loop of a network that is trained on a small machine.
+    """Sets the optimiser and the loop of a network that is trained on a small machine.
 
-    High rate, cosine, batches of 16.
+    The rate is high and falls by a cosine. A batch has 16 examples.
     """
     stage.optim = adamw(learning_rate, weight_decay=0.01, clip_norm=1.0)
     stage.optim.schedule = "cosine"
@@ -130,7 +130,7 @@ def quick_stage(
 
 
 def evaluation(protocol: str, *, batch: int, settings: dict[str, Any]) -> ConfigDict:
-    """How networks are scored (`settings` are the protocol's) and timed."""
+    """Configures how networks are scored and timed. `settings` are the protocol's."""
     return ConfigDict(
         {
             "protocol": protocol,
@@ -140,8 +140,7 @@ def evaluation(protocol: str, *, batch: int, settings: dict[str, Any]) -> Config
                 1,
                 64,
             ),  # examples per call; the largest gives the rate of the table
-            # Calls before the timed ones; at most so many, since the time is bounded
-            # (evaluate/cost.py)
+            # Calls before the timed ones, at most: the time is bounded (evaluate/cost.py).
             "latency_warmup": 5,
             "latency_runs": 50,  # timed calls, at most
         }
@@ -149,5 +148,5 @@ def evaluation(protocol: str, *, batch: int, settings: dict[str, Any]) -> Config
 
 
 def checkpoint() -> ConfigDict:
-    """What is kept on disk."""
+    """Configures which checkpoints are kept."""
     return ConfigDict({"keep_latest": 2, "keep_best": 1, "asynchronous": True})

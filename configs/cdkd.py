@@ -1,33 +1,38 @@
-"""CDKD: 2D pose in low-resolution pictures, a student of 64x64 or 32x32 pixels from a teacher of
-256x256.
+"""CDKD: 2D pose in low-resolution pictures, distilled from a high-resolution teacher.
+
+The student sees 64x64 or 32x32 pixels, the teacher 256x256.
 
 Source: "Cross-Domain Knowledge Distillation for Low-Resolution Human Pose Estimation", arXiv
-  2405.11448. Its abstract and its
-released code were available, its tables were not. `mode` says how the code's slips
-(docs/methods/cdkd.md#deviations) are treated:
-  paper    corrected: gradients reach the student and the projectors, the temperature is trained
-    against the student
-  release  as released: two of the three ideas get no gradient and the third next to none; a row for
-    audits
+2405.11448. Its abstract and its released code were available, its tables were not.
+
+`mode` says how slips in the code (docs/methods/cdkd.md#deviations) are treated:
+  paper    Corrected. Gradients reach the student and the projectors, and the temperature is trained
+           against the student.
+  release  As released. Two of the three ideas get no gradient, and the third gets next to none. It
+           gives a row for audits.
   plus     `paper` with this project's own changes: unbiased class alignment, exact flip shift,
-    Kronecker projectors, a low temperature, Gaussian labels and decoding by expectation (its
-    baseline has the last three too), k = 4 at 32 pixels of the full sizes
+           Kronecker projectors, a low temperature, Gaussian labels and decoding by expectation. Its
+           baseline has the last three too. At 32 pixels of the full sizes, k is 4.
 
-  python launch.py --config configs/cdkd.py                 demo: generated pictures, narrow
-    networks, minutes on 2 cores. Its numbers mean nothing beside any data set's. python launch.py
-    --config configs/cdkd.py:pictures --config.data.source=DIR photographs in MPII's layout without
-    head boxes, narrow networks. Options: size=64|32, mode=paper|release|plus, teacher_size=128|256,
-    head=simdr|heatmap. python launch.py --config configs/cdkd.py:mpii64 --config.data.source=DIR
-    MPII or COCO at full size: mpii32, mpii64, coco32, coco64. Options: mode=paper|release|plus,
-    teacher=new|PATH, imagenet=PATH (HRNet's ImageNet weights, which the published recipe starts
-    from), head=simdr|heatmap. Published for MPII 64x64 without distillation: SimDR, HRNet-W32, 78.7
-    PCKh@0.5, heatmap 76.4 (SimCC). CDKD's own numbers were not available. Not run by us: we had
-    neither data set. Hours (arithmetic, not measured): 210 epochs of MPII are about 0.13 EFLOP, an
-    hour at 40 TFLOP/s sustained; COCO seven times that.
+  python launch.py --config configs/cdkd.py
+      demo: generated pictures and narrow networks, minutes on 2 cores. Its numbers mean nothing
+      beside any data set's.
+  python launch.py --config configs/cdkd.py:pictures --config.data.source=DIR
+      Photographs in MPII's layout without head boxes, and narrow networks.
+      Options: size=64|32, mode=paper|release|plus, teacher_size=128|256, head=simdr|heatmap.
+  python launch.py --config configs/cdkd.py:mpii64 --config.data.source=DIR
+      MPII or COCO at full size: mpii32, mpii64, coco32, coco64.
+      Options: mode=paper|release|plus, teacher=new|PATH, head=simdr|heatmap, imagenet=PATH (HRNet's
+      ImageNet weights, from which the published recipe starts).
+      Published for MPII 64x64 without distillation, HRNet-W32, PCKh@0.5: SimDR 78.7, heatmap 76.4
+      (SimCC). CDKD's own numbers were not available.
+      Not run by us: we had neither data set.
+      Hours (arithmetic, not measured): 210 epochs of MPII are about 0.13 EFLOP, which is an hour at
+      40 TFLOP/s sustained. COCO takes seven times that.
 
-`head=heatmap` trains HRNet's heatmap network of the student's size alone, the baseline that SimDR
-and CDKD are compared with. It has
-no teacher: what CDKD distils are logits of SimDR's bins, which a heatmap has not.
+`head=heatmap` trains HRNet's heatmap network of the student's size alone. SimDR and CDKD are
+compared with this baseline. It has no teacher: CDKD distils logits of SimDR's bins, which a heatmap
+does not have.
 """
 
 from ml_collections import ConfigDict
@@ -38,8 +43,8 @@ from kdpose_jax.skeletons import COCO_17, MPII_16
 MODES = ("paper", "release", "plus")
 HEADS = ("simdr", "heatmap")
 SIZES = {"mpii32": 32, "mpii64": 64, "coco32": 32, "coco64": 64}
-# alpha, beta and batch of the released configs, by preset; both are multiplied by 0.4 there, and
-# beta's term is a sum over the batch (docs/methods/cdkd.md#released-weights).
+# Preset -> alpha, beta and batch of the released configs. The release multiplies alpha and beta by
+# 0.4. Its term with beta is a sum over the batch (docs/methods/cdkd.md#released-weights).
 RELEASED_WEIGHTS = {
     "mpii32": (1.0, 0.1, 128),
     "mpii64": (1e-4, 1e-5, 32),
@@ -49,7 +54,7 @@ RELEASED_WEIGHTS = {
 
 
 def get_config(text: str = "") -> ConfigDict:
-    """The experiment behind `configs/cdkd.py[:preset[,option=value...]]`."""
+    """Builds the experiment of `configs/cdkd.py[:preset[,option=value...]]`."""
     full = {"mode": "paper", "teacher": "new", "imagenet": "", "head": "simdr"}
     options = {"": {"mode": "paper"}, "demo": {"mode": "paper"}}
     options["pictures"] = {"size": 64, "mode": "paper", "teacher_size": 128, "head": "simdr"}
@@ -62,7 +67,7 @@ def get_config(text: str = "") -> ConfigDict:
     blocks.require(f"option mode of preset {preset}", chosen["mode"], MODES)
     head = chosen.pop("head") if "head" in chosen else "simdr"
     blocks.require(f"option head of preset {preset}", head, HEADS)
-    if head == "heatmap":  # alone: what belongs to CDKD says nothing
+    if head == "heatmap":  # trained alone, so the options of CDKD do not apply
         for name, without in (("mode", "paper"), ("teacher", "new")):
             if name in chosen:
                 blocks.require(
@@ -87,7 +92,7 @@ def get_config(text: str = "") -> ConfigDict:
 
 
 def base() -> ConfigDict:
-    """Every field with its default and its origin."""
+    """Lists every field with its default and its origin."""
     config = ConfigDict()
     config.name = ""
     config.method = "cdkd"
@@ -98,9 +103,9 @@ def base() -> ConfigDict:
     config.data = ConfigDict(
         {
             "reader": "persons",
-            # Folder of TFRecords; empty: made from `source` under the work directory.
+            # Folder of TFRecords. Empty: the run makes them from `source` in the work directory.
             "records": "",
-            # Raw files to convert first; empty for records that exist or for generated pictures.
+            # Raw files to convert. Empty: the records exist, or the pictures are generated.
             "source": "",
             "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
             "skeleton": MPII_16.name,
@@ -109,7 +114,7 @@ def base() -> ConfigDict:
             "must_fit": ("joints", "split_ratio"),  # what teacher and student must have in common
             "train_split": "train",
             "test_split": "test",
-            # MPII, HRNet.
+            # As HRNet does for MPII.
             "training": augmentation(
                 scale_factor=0.25, rotation_factor=30.0, half_body_probability=0.0
             ),
@@ -118,11 +123,11 @@ def base() -> ConfigDict:
     config.teacher = ConfigDict(
         {
             "shape": ("network", "input"),  # the blocks that decide the parameters
-            # A run or an imported PyTorch file; empty: train it into <workdir>/teacher.
+            # A run or a PyTorch file. Empty: the teacher is trained into <workdir>/teacher.
             "checkpoint": "",
             "method": "supervised",
             "network": network(32),
-            "pretrained": "",  # HRNet's ImageNet weights, that training starts from
+            "pretrained": "",  # HRNet's ImageNet weights, from which training starts
             "input": ConfigDict({"size": 256}),
             "loss": task_loss("norm", smoothing=0.2),  # SimCC
             "optim": adam(1e-3),
@@ -138,7 +143,7 @@ def base() -> ConfigDict:
             "input": ConfigDict({"size": 64}),
             "loss": task_loss("mean", smoothing=0.2),  # docs/methods/cdkd.md#total-loss
             "optim": adam(1e-3),
-            # Equal for all students: docs/methods/cdkd.md#recipe
+            # The same for all students: docs/methods/cdkd.md#recipe
             "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),
         }
     )
@@ -153,19 +158,19 @@ def base() -> ConfigDict:
     )
     config.distill = ConfigDict(
         {
-            # Inferred. Alignment: near the 0.08 that the release has at MPII 32x32 in these units
-            # (docs/methods/cdkd.md#released-weights); 1 did harm (docs/results/pictures.md).
+            # Inferred. The release's alignment weight at MPII 32x32 is 0.08 in these units
+            # (docs/methods/cdkd.md#released-weights). 1 did harm (docs/results/pictures.md).
             "weights": ConfigDict({"projection": 0.1, "alignment": 0.1}),
             "projection": ConfigDict(
                 {  # SAPE, docs/methods/cdkd.md#projector-ensemble
                     "kind": "dense",
-                    "rank": 128,  # of `lowrank`
+                    "rank": 128,  # used by `lowrank`
                     "ensemble": 3,
                     "projector_activation": "relu",
                     "teacher_activation": "none",
                     "student_gradient": True,  # released code: False
                     "trained": True,  # released code: False
-                    "chunked": False,  # joint by joint, for less memory
+                    "chunked": False,  # True: joint by joint, to save memory
                 }
             ),
             "alignment": ConfigDict(
@@ -174,7 +179,8 @@ def base() -> ConfigDict:
                     "order": "temper_then_sum",
                     "mask": "none",
                     "reduction": "mean",  # released code: a sum over the batch
-                    # The temperature's, through the softened target (CTKD); released code: False.
+                    # The temperature's gradient passes the softened target (CTKD).
+                    # Released code: False.
                     "target_gradient": True,
                 }
             ),
@@ -183,14 +189,14 @@ def base() -> ConfigDict:
                     "start": 1.0,
                     "range": 20.0,
                     "initial": 1.0,
-                    # Lambda at the start and at the end: CTKD's. Released code: 1 and 0, by which
-                    # the sign is lost (0.9 and 0.1 were tried too).
+                    # CTKD's lambda at the start and the end. The released code has 1 and 0, which
+                    # lose the sign. (0.9 and 0.1 were tried too.)
                     "reversal": (0.0, -1.0),
-                    "loops": 0.0,  # epochs until the reversal is whole; 0: all
+                    "loops": 0.0,  # epochs until the reversal is complete; 0: all epochs
                     "trained": True,  # released code: False
-                    # Of plain gradient descent, whose rate CTKD has at 0.05.
+                    # CTKD trains it by plain gradient descent with rate 0.05.
                     "learning_rate_factor": 50.0,
-                    "limit": 6.0,  # of the absolute value of tau
+                    "limit": 6.0,  # largest absolute value of tau
                 }
             ),
         }
@@ -206,17 +212,17 @@ def base() -> ConfigDict:
 def network(
     width: int, *, stem_width: int = 64, blocks: int = 4, modules: tuple[int, ...] = (1, 4, 3)
 ) -> ConfigDict:
-    """An HRNet with a head; as published but for the width."""
+    """Configures an HRNet with a head, as published except for the width."""
     return ConfigDict(
         {
             "name": "hrnet",
             "width": width,
             "stem_width": stem_width,
             "blocks": blocks,
-            "modules": modules,  # of stages 2, 3 and 4; fewer numbers for a network that ends there
-            "head": "simdr",  # or `heatmap`, of the supervised method alone
-            # The head's kernels before training, as released; `marginal` is ours and learns faster
-            # from nothing.
+            "modules": modules,  # in stages 2, 3 and 4; fewer numbers mean fewer stages
+            "head": "simdr",  # or `heatmap`, with the supervised method only
+            # The head's kernels before training, as released. `marginal` is ours and learns
+            # faster from a random start.
             "head_start": "uniform",
             "compute": "float32",
             "remat": False,
@@ -227,7 +233,7 @@ def network(
 def augmentation(
     *, scale_factor: float, rotation_factor: float, half_body_probability: float
 ) -> ConfigDict:
-    """What training pictures go through (HRNet, JointsDataset)."""
+    """Configures the augmentation of training pictures (HRNet, JointsDataset)."""
     return ConfigDict(
         {
             "scale_factor": scale_factor,
@@ -239,15 +245,15 @@ def augmentation(
 
 
 def task_loss(form: str, *, smoothing: float, sigma: float = 6.0) -> ConfigDict:
-    """Classification of coordinates; a heatmap head reads sigma and scale alone."""
-    # sigma: in bins, of the Gaussian forms; in cells, of heatmaps.
+    """Configures the task loss. A heatmap head reads sigma and scale only."""
+    # The Gaussian forms take sigma in bins, heatmaps in cells.
     return ConfigDict({"form": form, "smoothing": smoothing, "sigma": sigma, "scale": 1.0})
 
 
 def adam(learning_rate: float) -> ConfigDict:
-    """Adam as the released code runs it.
+    """Configures Adam as in the released code.
 
-    Dropped tenfold after 170 and 200 epochs, no decay of weights.
+    The rate drops tenfold after 170 and 200 epochs. Weights do not decay.
     """
     optim = blocks.adamw(learning_rate, weight_decay=0.0, clip_norm=0.0)
     optim.schedule = "steps"
@@ -278,7 +284,7 @@ def set_mode(config: ConfigDict, mode: str, preset: str) -> None:
         distill.temperature.trained = False
         config.student.loss = ConfigDict(config.teacher.loss.to_dict())
         config.student.loss.scale = 1000.0
-    if mode == "plus":  # all of it this project's own
+    if mode == "plus":  # all these changes are ours
         distill.projection.kind = "kron"
         distill.alignment.grouping = "hat"
         distill.temperature.range = 3.0
@@ -299,16 +305,19 @@ def narrow(
     learning_rate: float,
     evaluate_examples: int,
 ) -> None:
-    """Networks and schedules for 2 cores, where a teacher of 256x256 pixels would train at a fifth
-    of the speed of one of 128x128.
+    """Sets networks and schedules for 2 cores.
+
+    There a teacher of 256x256 pixels would train at a fifth of the speed of one of 128x128.
     """
     config.teacher.input.size = 128
     config.teacher.network = network(8, stem_width=16, blocks=1, modules=(1, 1, 1))
     config.student.network = network(8, stem_width=16, blocks=1, modules=(1, 1, 1))
     config.student.input.size = size
     config.data.split_ratio = split_ratio
-    config.distill.projection.kind = "kron"  # dense ones have hundreds of millions of parameters
-    # Ours: targets softened 16 times and more say little (docs/results/pictures.md)
+    config.distill.projection.kind = (
+        "kron"  # dense ones would have hundreds of millions of parameters
+    )
+    # Ours: targets softened 16 times or more say little (docs/results/pictures.md).
     config.distill.temperature.range = 3.0
     for stage in (config.teacher, config.student):
         stage.network.head_start = "marginal"
@@ -324,15 +333,15 @@ def narrow(
         # A fixed norm would weigh the modes' losses, which differ in scale, unequally.
         stage.optim.clip_norm = 0.0
     set_mode(config, mode, "mpii32" if size == 32 else "mpii64")
-    # Learns faster than one bin.
+    # The teacher learns faster from Gaussian labels than from one bin.
     config.teacher.loss = task_loss("mean_gaussian", smoothing=0.0, sigma=4.0 * split_ratio / 3.0)
 
 
 def demo(config: ConfigDict, mode: str) -> None:
-    """Generated pictures and narrow networks."""
+    """Sets generated pictures and narrow networks."""
     config.data.converter = ConfigDict({"name": "people", "settings": ConfigDict({"seed": 0})})
-    # Mirrored only: in so few epochs pictures that are turned and scaled as well are learned half
-    # as far.
+    # Pictures are only mirrored. In so few epochs, networks learn half as much from pictures that
+    # are also turned and scaled.
     config.data.training = augmentation(
         scale_factor=0.0, rotation_factor=0.0, half_body_probability=0.0
     )
@@ -351,7 +360,7 @@ def demo(config: ConfigDict, mode: str) -> None:
 
 
 def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> None:
-    """Photographs in MPII's layout, scored by PCK because they have no head boxes."""
+    """Sets photographs in MPII's layout, scored by PCK because they have no head boxes."""
     blocks.require("option size of preset pictures", size, (64, 32))
     blocks.require("option teacher_size of preset pictures", teacher_size, (128, 256))
     files = ("train_annotations", "test_annotations", "train_images", "test_images")
@@ -376,7 +385,7 @@ def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> 
 
 
 def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, imagenet: str) -> None:
-    """MPII or COCO as the released code has them, by the recipe of docs/methods/cdkd.md#recipe."""
+    """Sets MPII or COCO as in the released code, with the recipe of docs/methods/cdkd.md#recipe."""
     size = SIZES[preset]
     if preset.startswith("coco"):
         config.data.skeleton, config.data.joints = COCO_17.name, COCO_17.num_joints
@@ -391,10 +400,10 @@ def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, image
             batch=32,
             settings={
                 "flip": True,
-                # What tables show, as every released config has it; the results have detector boxes
-                # too.
+                # Tables show this one, as every released config does. The results have detector
+                # boxes too.
                 "boxes": "ground_truth",
-                "joint_threshold": 0.02,  # SimCC at low resolution; heatmaps: 0.2
+                "joint_threshold": 0.02,  # SimCC at low resolution; 0.2 for heatmaps
                 "nms": "hard",
                 "nms_threshold": 0.9,
             },
@@ -415,15 +424,15 @@ def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, image
 
 
 def heatmap(config: ConfigDict) -> None:
-    """The student's network with heatmaps in SimDR's place, trained on its own (HRNet).
+    """Replaces SimDR by heatmaps in the student, which is trained alone (HRNet).
 
     Labels and decoding: docs/methods/pose2d.md#heatmaps.
     """
     config.method = "supervised"
     config.student.network.head = "heatmap"
-    # Of maps of 8x8 and 16x16 cells; those of 64x64 (256 pixels) have 2. The loss, half of a mean
+    # For maps of 8x8 and 16x16 cells; HRNet uses 2 for 64x64 (256 pixels). The loss, half of a mean
     # square, is HRNet's too.
     config.student.loss.sigma = 1.0
     if config.eval.protocol == "coco":
-        # HRNet: a heatmap's peak is near 1, a probability over bins is not.
+        # As in HRNet. A heatmap's peak is near 1; a probability over bins is not.
         config.eval.settings.joint_threshold = 0.2

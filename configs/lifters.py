@@ -1,30 +1,35 @@
-"""Lifting networks of the literature, each trained on its own with the task loss that it was
-published with, and scored alike.
+"""Lifting networks of the literature, each trained alone and all scored alike.
 
-  python launch.py --config configs/lifters.py:mixste           Zhang et al., MixSTE, CVPR 2022: all
-    frames of a window. python launch.py --config configs/lifters.py:mixste_hot       Li et al., HoT
-    on MixSTE, CVPR 2024: the same, from a third of them after the first blocks. python launch.py
-    --config configs/lifters.py:poseformer_v2    Zhao et al., PoseFormerV2, CVPR 2023: the middle
-    frame of a window. python launch.py --config configs/lifters.py:videopose3d      Pavllo et al.,
-    VideoPose3D, CVPR 2019: any number of frames.
+Each network has the task loss with which it was published.
+
+  python launch.py --config configs/lifters.py:mixste
+      Zhang et al., MixSTE, CVPR 2022: all frames of a window.
+  python launch.py --config configs/lifters.py:mixste_hot
+      Li et al., HoT on MixSTE, CVPR 2024: all frames, from a third of them after the first blocks.
+  python launch.py --config configs/lifters.py:poseformer_v2
+      Zhao et al., PoseFormerV2, CVPR 2023: the middle frame of a window.
+  python launch.py --config configs/lifters.py:videopose3d
+      Pavllo et al., VideoPose3D, CVPR 2019: any number of frames.
 
 Options of every preset:
-  data=demo|mocap|h36m    generated motion and tiny networks, minutes on 2 cores (the numbers mean
-    nothing beside any data set's); 17-joint motion files and narrow networks, hours on 2 cores;
-    Human3.6M and the published sizes. mocap and h36m need --config.data.source=DIR or records, as
-    in configs/scjd.py. frames=27|81|243        frames that a prediction depends on; 0: 243 of h36m,
-    27 elsewhere. epochs=E                0: as published of h36m, 4 of demo, 1.25 of mocap.
-    test=S5+S7              test subjects of mocap.
+  data=demo|mocap|h36m  demo: generated motion and tiny networks, minutes on 2 cores. Its numbers
+                        mean nothing beside any data set's.
+                        mocap: 17-joint motion files and narrow networks, hours on 2 cores.
+                        h36m: Human3.6M and the published sizes.
+                        mocap and h36m need --config.data.source=DIR or records, as in
+                        configs/scjd.py.
+  frames=27|81|243      Frames that a prediction depends on. 0: 243 for h36m, 27 for the others.
+  epochs=E              0: 4 for demo, 1.25 for mocap, as published for h36m.
+  test=S5+S7            Test subjects of mocap.
 
-One budget: in an epoch every training frame is predicted once, and once mirrored, by every network;
-  a batch is of as many predicted
-frames: the multiple of frames= next below 108 of mocap and 432 of demo, but at least one window.
-  (Of h36m MixSTE and HoT have the multiple
-below 1024, the others 1024, as published.) So with the same epochs= all take the same steps over
-the same frames. All are scored with every real frame counted once.
+All networks have one budget. In an epoch, every network predicts every training frame once, and
+once mirrored. Every batch has equally many predicted frames: the multiple of frames= next below
+108 for mocap and 432 for demo, but at least one window. For h36m, MixSTE and HoT have the multiple
+next below 1024, and the others have 1024, as published. With equal epochs=, all networks therefore
+take the same steps over the same frames. All are scored with every real frame counted once.
+
 Published, Human3.6M, CPN input, MPJPE: MixSTE 40.9 mm (243 frames), HoT 41.0 (243), PoseFormerV2
-  45.2 (243) and 47.9 (27), VideoPose3D
-46.8 (243). Not run by us: we had no Human3.6M licence.
+45.2 (243) and 47.9 (27), VideoPose3D 46.8 (243). Not run by us: we had no Human3.6M licence.
 """
 
 from typing import Any
@@ -40,7 +45,7 @@ KEPT = {27: 3, 81: 9, 243: 27}
 
 
 def get_config(text: str = "") -> ConfigDict:
-    """The experiment behind `configs/lifters.py[:preset[,option=value...]]`."""
+    """Builds the experiment of `configs/lifters.py[:preset[,option=value...]]`."""
     presets = {
         "mixste": mixste,
         "mixste_hot": mixste_hot,
@@ -60,15 +65,14 @@ def get_config(text: str = "") -> ConfigDict:
         {"smoothness": 0.5, "velocity": 2.0} if windows else {"smoothness": 0.0, "velocity": 0.0}
     )
     train(config, data, predicted=frames if windows else 1, epochs=chosen["epochs"], **recipe)
-    # PyTorch weights that are given to `--mode eval` are read as a teacher's: here the network
-    # itself.
+    # `--mode eval` reads PyTorch weights as a teacher's. Here the teacher is the network itself.
     config.teacher = ConfigDict({**config.student, "checkpoint": "", "method": config.method})
     config.name = f"lifters_{preset}"
     return config
 
 
 def base(data: str, frames: int, test: str) -> ConfigDict:
-    """What all networks share."""
+    """Configures what all networks share."""
     config = ConfigDict()
     config.name = ""
     config.method = "supervised"
@@ -95,7 +99,7 @@ def base(data: str, frames: int, test: str) -> ConfigDict:
         "pose3d",
         batch=1,
         settings={
-            "windows": "exact",  # networks that predict frames one by one count each once
+            "windows": "exact",  # as for networks that predict one frame at a time
             "flip": True,
             "keyframe_stride": 1,
             "keyframe_offset": -1,
@@ -117,19 +121,19 @@ def train(
     published_epochs: float,
     evaluated: int,
 ) -> None:
-    """Optimiser, loop and the sizes of evaluation.
+    """Sets the optimiser, the loop and the sizes of evaluation.
 
     Args:
-      config: of the experiment.
-      data: of `DATA`.
+      config: the experiment's config.
+      data: one of `DATA`.
       predicted: frames that a training example predicts.
-      epochs: 0 for the default of the data.
-      optim: published optimiser, of h36m.
-      published_epochs: of h36m.
-      evaluated: examples that evaluation predicts at once, per device, of h36m.
+      epochs: epochs to train; 0 for the default of the data.
+      optim: the published optimiser, used for h36m.
+      published_epochs: the published epochs, used for h36m.
+      evaluated: examples that evaluation predicts at once per device, used for h36m.
     """
     student = config.student
-    # Of an evaluated example: VideoPose3D predicts many at once there.
+    # Frames of an evaluated example. VideoPose3D predicts many at once in evaluation.
     frames = (
         student.network.evaluated_frames if "evaluated_frames" in student.network else predicted
     )
@@ -153,27 +157,27 @@ def train(
             evaluate_every_epochs=1.0 if demo else 0.25,
             evaluate_examples=27 * 256 // frames,
         )
-        # Both as in configs/scjd.py.
+        # Both numbers are as in configs/scjd.py.
         window, budget = config.data.frames, 432 if demo else 108
         student.train.batch = max(window, budget // window * window) // predicted
         student.train.save_every_steps = 200 if demo else 1000
         config.eval.latency_runs = 20
         config.eval.latency_batches = (1, 432 // frames)
-    # Fits a CPU core's cache.
+    # An eighth fits a CPU core's cache.
     config.eval.batch = evaluated if data == "h36m" else max(1, evaluated // 8)
 
 
 def transformer(
     name: str, width: int, depth: int, heads: int, drop_path: float, **further: Any
 ) -> ConfigDict:
-    """What MixSTE has, and what others have beside it."""
+    """Configures a transformer: the fields that MixSTE has, and `further` ones."""
     return ConfigDict(
         {**scjd.network(width, depth, heads=heads, drop_path=drop_path), "name": name, **further}
     )
 
 
 def mixste(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """MixSTE; published sizes and recipe: its run.py, 160 epochs as HoT trains it."""
+    """Configures MixSTE. Sizes and recipe are from its run.py; HoT trains it for 160 epochs."""
     sizes = {"demo": (32, 2, 4, 0.0), "mocap": (64, 4, 4, 0.0), "h36m": (512, 8, 8, 0.1)}
     recipe = {
         "optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),
@@ -186,9 +190,9 @@ def mixste(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
 
 
 def mixste_hot(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """HoT on MixSTE.
+    """Configures HoT on MixSTE.
 
-    Published: its common/arguments.py (81 of 243 frames, in front of the fourth of eight pairs).
+    Sizes are from its common/arguments.py: 81 of 243 frames, before the fourth of eight pairs.
     """
     network, recipe = mixste(data, frames)
     further = {
@@ -200,10 +204,10 @@ def mixste_hot(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
 
 
 def poseformer_v2(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """PoseFormerV2.
+    """Configures PoseFormerV2.
 
-    Published: its common/arguments.py and run_poseformer.py. `width` is that of a joint; a frame
-    has 17 times it.
+    Sizes and recipe are from its common/arguments.py and run_poseformer.py. `width` is the width of
+    a joint. A frame has 17 times as much.
     """
     sizes = {"demo": (4, 2, 4, 0.0), "mocap": (8, 4, 8, 0.0), "h36m": (32, 4, 8, 0.1)}
     recipe = {
@@ -218,10 +222,11 @@ def poseformer_v2(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
 
 
 def videopose3d(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """VideoPose3D; published: its common/arguments.py, 80 epochs by its README.
+    """Configures VideoPose3D.
 
-    It was trained with AMSGrad, and the share of a batch in its running statistics fell from 0.1 to
-    0.001; here it is Adam, and 0.1.
+    Sizes and recipe are from its common/arguments.py, the 80 epochs from its README. It was trained
+    with AMSGrad; here it is trained with Adam. The share of a batch in its running statistics fell
+    from 0.1 to 0.001; here it stays 0.1.
     """
     network = ConfigDict(
         {
@@ -229,10 +234,10 @@ def videopose3d(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
             "filters": FILTERS[frames],
             "width": {"demo": 64, "mocap": 256, "h36m": 1024}[data],
             "dropout": 0.25 if data == "h36m" else 0.0,
-            "causal": False,  # True: a frame depends on those in front of it alone
-            # True: a weight for every frame that a filter reaches over (--dense)
+            "causal": False,  # True: a frame depends only on itself and earlier frames
+            # True: a filter has a weight for every frame in its reach (--dense).
             "dense_kernels": False,
-            # That one dense pass of evaluation predicts.
+            # Frames that one dense pass of evaluation predicts.
             "evaluated_frames": 972 if data == "h36m" else 81,
             "compute": "float32",
         }

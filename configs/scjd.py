@@ -1,32 +1,41 @@
 """SCJD: 3D pose lifting, a sparse student from a dense MixSTE teacher.
 
 Source: "SCJD: Sparse Correlation and Joint Distillation for Efficient 3D Human Pose Estimation",
-  arXiv 2503.14097. Only
-its abstract was available: the forms and weights of the distillation terms are this project's
-  design and are marked
-"inferred" below; everything about MixSTE is from its released code.
+arXiv 2503.14097. Only its abstract was available. The forms and weights of the distillation terms
+are this project's design, and are marked "inferred" below. Everything about MixSTE is from its
+released code.
 
-  python launch.py --config configs/scjd.py                 demo: generated motion, tiny networks,
-    minutes on 2 cores. Its numbers mean nothing beside any data set's. python launch.py --config
-    configs/scjd.py:mocap --config.data.source=DIR Recorded motion, networks for a few hours on 2
-    cores. Options: frames=27, r=3, files=npz|motion, test=S5+S7 (test subjects). npz: 17 joints in
-    VideoPose3D's layout with their own cameras; meta.json beside them may name the test subjects.
-    motion: a folder of BVH or ASF/AMC files, for example CMU's `subjects`, seen by four cameras of
-    ours; without test= a fifth of the subjects is drawn. More settings (units, rates, joint maps):
-    `python -m data_prep.convert mocap --help`, or --config.data.converter.settings.NAME=VALUE.
-    python launch.py --config configs/scjd.py:h36m --config.data.source=DIR Human3.6M in
-    VideoPose3D's files, full size. Options: frames=243|81|27, student=S-B|S-S|S-M|S-XS, r=3|5|9,
-    recipe=parity|recommended, teacher=new|PATH. Published: MixSTE, 243 frames, CPN input, 40.9 mm
-    MPJPE. Not run by us: we had no Human3.6M licence. Hours (arithmetic, not measured): teacher
-    about 1.8 EFLOP in 160 epochs, 5 h at 100 TFLOP/s sustained; student about a third of it. python
-    launch.py --config configs/scjd.py:3dhp --config.data.source=DIR MPI-INF-3DHP, full size, from
-    the official files or P-STMO's two npz files; 2D input is the ground truth's. Options:
-    frames=81|27|9, student=S-B|S-S|S-M|S-XS, r=3|9, recipe=parity|recommended, teacher=new|PATH,
-    pose=univ_annot3|annot3 (the protocol's; true scale, not comparable with published figures).
-    Scored as P-STMO does: the centre frame of a window around every valid frame. Published, 81
-    frames, MPJPE mm / PCK / AUC: PoseFormerV2 27.8 / 97.9 / 78.8, TCPFormer 15.0 / 99.0 / 87.7. Not
-    run by us: we had no licence of the data set. Joints are put into Human3.6M's order, so that
-    networks of one data set go to the other.
+  python launch.py --config configs/scjd.py
+      demo: generated motion and tiny networks, minutes on 2 cores. Its numbers mean nothing beside
+      any data set's.
+  python launch.py --config configs/scjd.py:mocap --config.data.source=DIR
+      Recorded motion, and networks for a few hours on 2 cores.
+      Options: frames=27, r=3, files=npz|motion, test=S5+S7 (test subjects).
+      files=npz: 17 joints in VideoPose3D's layout with their own cameras. A meta.json beside them
+      may name the test subjects.
+      files=motion: a folder of BVH or ASF/AMC files, for example CMU's `subjects`, seen by four
+      cameras of ours. Without test=, a fifth of the subjects is drawn.
+      More settings (units, rates, joint maps): `python -m data_prep.convert mocap --help`, or
+      --config.data.converter.settings.NAME=VALUE.
+  python launch.py --config configs/scjd.py:h36m --config.data.source=DIR
+      Human3.6M in VideoPose3D's files, full size.
+      Options: frames=243|81|27, student=S-B|S-S|S-M|S-XS, r=3|5|9, recipe=parity|recommended,
+      teacher=new|PATH.
+      Published: MixSTE, 243 frames, CPN input, 40.9 mm MPJPE.
+      Not run by us: we had no Human3.6M licence.
+      Hours (arithmetic, not measured): the teacher takes about 1.8 EFLOP in 160 epochs, which is
+      5 h at 100 TFLOP/s sustained. The student takes about a third of it.
+  python launch.py --config configs/scjd.py:3dhp --config.data.source=DIR
+      MPI-INF-3DHP, full size, from the official files or P-STMO's two npz files. 2D input is the
+      ground truth's.
+      Options: frames=81|27|9, student=S-B|S-S|S-M|S-XS, r=3|9, recipe=parity|recommended,
+      teacher=new|PATH, pose=univ_annot3|annot3. The protocol uses univ_annot3. annot3 has the true
+      scale and is not comparable with published figures.
+      Scored as in P-STMO: the centre frame of a window around every valid frame.
+      Published, 81 frames, MPJPE mm / PCK / AUC: PoseFormerV2 27.8 / 97.9 / 78.8, TCPFormer 15.0 /
+      99.0 / 87.7.
+      Not run by us: we had no licence of the data set.
+      Joints are put into Human3.6M's order, so that a network of one data set fits the other.
 """
 
 from typing import Any
@@ -55,13 +64,13 @@ STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}
 
 
 def get_config(text: str = "") -> ConfigDict:
-    """The experiment behind `configs/scjd.py[:preset[,option=value...]]`."""
+    """Builds the experiment of `configs/scjd.py[:preset[,option=value...]]`."""
     preset, chosen = parse(text, {})
     return experiment("scjd", preset, chosen)
 
 
 def parse(text: str, further: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The preset and its options, for a config that has the same presets with `further` options."""
+    """Parses a preset and its options, for a config with the same presets and `further` options."""
     preset = text.split(",")[0].strip()
     return blocks.parse_preset(
         text, tuple(OPTIONS), {**(OPTIONS[preset] if preset in OPTIONS else {}), **further}
@@ -69,7 +78,7 @@ def parse(text: str, further: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def experiment(name: str, preset: str, chosen: dict[str, Any]) -> ConfigDict:
-    """An experiment of this data, teacher and student, with SCJD."""
+    """Builds an experiment on this data, teacher and student, with SCJD's distillation."""
     config = base()
     {"demo": demo, "mocap": mocap, "h36m": h36m, "3dhp": mpi_inf_3dhp}[preset](config, **chosen)
     config.name = f"{name}_{preset}"
@@ -77,7 +86,7 @@ def experiment(name: str, preset: str, chosen: dict[str, Any]) -> ConfigDict:
 
 
 def base() -> ConfigDict:
-    """Every field with its default and its origin."""
+    """Lists every field with its default and its origin."""
     config = ConfigDict()
     config.name = ""
     config.method = "scjd"
@@ -88,9 +97,9 @@ def base() -> ConfigDict:
     config.data = ConfigDict(
         {
             "reader": "sequences",
-            # Folder of TFRecords; empty: made from `source` under the work directory.
+            # Folder of TFRecords. Empty: the run makes them from `source` in the work directory.
             "records": "",
-            # Raw files to convert first; empty for records that exist or for generated motion.
+            # Raw files to convert. Empty: the records exist, or the motion is generated.
             "source": "",
             "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
             "skeleton": "h36m_17",
@@ -110,7 +119,7 @@ def base() -> ConfigDict:
     config.teacher = ConfigDict(
         {
             "shape": ("network",),
-            # A run or an imported PyTorch file; empty: train it into <workdir>/teacher.
+            # A run or a PyTorch file. Empty: the teacher is trained into <workdir>/teacher.
             "checkpoint": "",
             "method": "supervised",
             "network": network(512, 8, heads=8, drop_path=0.1),
@@ -143,8 +152,8 @@ def base() -> ConfigDict:
     )
     config.distill = ConfigDict(
         {  # inferred, docs/methods/scjd.md#joint-embedding and on
-            # docs/results/motion.md. By an argument about magnitudes (0.02, 1.0, 1.0) the first two
-            # pull at nothing (docs/methods/scjd.md#total-loss).
+            # From docs/results/motion.md. An argument about magnitudes gave 0.02, 1.0 and 1.0, with
+            # which the first two terms have no effect (docs/methods/scjd.md#total-loss).
             "weights": ConfigDict({"embedding": 1.0, "attention": 30.0, "temporal": 0.3}),
             "embedding": ConfigDict(
                 {
@@ -153,21 +162,21 @@ def base() -> ConfigDict:
                     "temperature": 0.1,
                     "feature": "spatial",
                     "motion_weight": False,
-                    "layers": (),  # 0-based; empty: the last third
+                    "layers": (),  # 0-based layers; empty: the last third
                 }
             ),
-            "layer_map": (),  # teacher layer of every student layer, 0-based; empty: in proportion
-            # With `kl` a 20th of the weight.
+            "layer_map": (),  # 0-based teacher layer of every student layer; empty: in proportion
+            # `kl` needs a 20th of the weight.
             "attention": ConfigDict({"kind": "mse", "heads": "mean", "gather": "keyframe"}),
             "temporal": ConfigDict(
                 {
                     "velocity": 2.0,
                     "correlation": 0.1,
-                    # Only where the teacher is nearer to the ground truth than the student.
+                    # True: count only where the teacher is nearer to the truth than the student.
                     "gate": False,
                 }
             ),
-            "warmup_epochs": 5.0,  # of the embedding and attention terms
+            "warmup_epochs": 5.0,  # used by the embedding and attention terms
             "decay_fraction": 0.0,
             "flip_averaged_targets": False,
         }
@@ -176,9 +185,9 @@ def base() -> ConfigDict:
         "pose3d",
         batch=64,  # windows per device
         settings={
-            "windows": "compat",  # what tables show; the results have `exact` too
-            "flip": True,  # flip test-time augmentation in tables; the results have both
-            # Keyframes scored alone; 1: none (with `correlated` keyframes, which lie on no grid).
+            "windows": "compat",  # shown in tables; the results have `exact` too
+            "flip": True,  # test-time flip, shown in tables; the results have both
+            # Keyframes are also scored alone. 1: they are not (`correlated` ones have no grid).
             "keyframe_stride": config.student.input.get_oneway_ref("stride"),
             "keyframe_offset": config.student.input.get_oneway_ref("offset"),
         },
@@ -191,7 +200,7 @@ def base() -> ConfigDict:
 
 
 def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDict:
-    """A MixSTE; `mlp_ratio` as released."""
+    """Configures a MixSTE, with `mlp_ratio` as released."""
     return ConfigDict(
         {
             "name": "mixste",
@@ -202,13 +211,13 @@ def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDi
             "drop_path": drop_path,
             "compute": "float32",
             "remat": False,
-            "joint_position_std": 0.0,  # of the joints' position terms at the start; as released 0
+            "joint_position_std": 0.0,  # deviation of initial joint positions; released: 0
         }
     )
 
 
 def demo(config: ConfigDict) -> None:
-    """Generated motion and tiny networks."""
+    """Sets generated motion and tiny networks."""
     config.data.converter = ConfigDict({"name": "synthetic", "settings": ConfigDict({"seed": 0})})
     config.teacher.network = network(32, 2, heads=4, drop_path=0.0)
     config.student.network = network(16, 2, heads=4, drop_path=0.0)
@@ -228,9 +237,9 @@ def demo(config: ConfigDict) -> None:
 
 
 def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> None:
-    """Recorded motion.
+    """Sets recorded motion, and networks for a few hours on 2 cores.
 
-    17 joints in VideoPose3D's layout, or BVH and ASF/AMC files; sized for a few hours on 2 cores.
+    The files have 17 joints in VideoPose3D's layout, or are BVH and ASF/AMC files.
     """
     blocks.require("option files of preset mocap", files, ("npz", "motion"))
     test_subjects = tuple(subject for subject in test.split("+") if subject)
@@ -260,7 +269,7 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
             evaluate_every_epochs=0.25,
             evaluate_examples=512,
         )
-        # docs/results/motion.md: how they learn far more from the same frames.
+        # Small batches learn far more from the same frames (docs/results/motion.md).
         stage.train.batch = 4
         stage.network.joint_position_std = 1.0
         stage.train.save_every_steps = 1000
@@ -271,7 +280,7 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
 def h36m(
     config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str
 ) -> None:
-    """Human3.6M at full size."""
+    """Sets Human3.6M at full size."""
     blocks.require("option frames of preset h36m", frames, (243, 81, 27))
     blocks.require("option r of preset h36m", r, (3, 5, 9))
     config.data.converter = ConfigDict(
@@ -288,9 +297,12 @@ def h36m(
 def mpi_inf_3dhp(
     config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str, pose: str
 ) -> None:
-    """MPI-INF-3DHP at full size, by P-STMO's protocol (docs/methods/lifting.md#mpi-inf-3dhp)."""
+    """Sets MPI-INF-3DHP at full size.
+
+    The protocol is P-STMO's (docs/methods/lifting.md#mpi-inf-3dhp).
+    """
     blocks.require("option frames of preset 3dhp", frames, (81, 27, 9))
-    # Divide the windows, and keep their centre.
+    # These strides divide the windows and keep their centres.
     blocks.require("option r of preset 3dhp", r, (3, 9))
     blocks.require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
     config.data.converter = ConfigDict(
@@ -303,12 +315,12 @@ def mpi_inf_3dhp(
 def full_size(
     config: ConfigDict, preset: str, *, frames: int, student: str, r: int, recipe: str, teacher: str
 ) -> None:
-    """The networks and the recipes of the large data sets."""
+    """Sets the networks and the recipes of the large data sets."""
     blocks.require(f"option student of preset {preset}", student, tuple(STUDENTS))
     blocks.require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))
     config.data.frames = frames
     config.teacher.checkpoint = "" if teacher == "new" else teacher
-    config.teacher.train.batch = 1024 // frames  # MixSTE: 1024 frames a batch
+    config.teacher.train.batch = 1024 // frames  # 1024 frames per batch, as in MixSTE
     # docs/methods/lifting.md#latency
     config.eval.latency_warmup, config.eval.latency_runs = 50, 200
     width, depth = STUDENTS[student]

@@ -1,9 +1,8 @@
-"""Buckets of Google Cloud Storage: whether one can be used, and one sentence for what can go wrong.
-Imports only `errors`.
+"""Checks buckets of Google Cloud Storage, and puts their errors into one sentence.
 
-Nothing is read or written here: small files go through etils.epath (TensorFlow's file system),
-  records through TensorFlow, arrays
-through TensorStore. Each retries what may pass by itself; what they give up on ends here.
+Imports only `errors`. It reads and writes nothing. Small files go through etils.epath (TensorFlow's
+file system), records through TensorFlow, and arrays through TensorStore. Each of these retries
+passing errors. This module handles the errors after which they gave up.
 """
 
 import contextlib
@@ -20,8 +19,8 @@ PREFIX = "gs://"
 # Orbax asks a bucket what kind it is, and lists, writes and deletes objects in it.
 READING = ("storage.buckets.get", "storage.objects.get", "storage.objects.list")
 WRITING = (*READING, "storage.objects.create", "storage.objects.delete")
-# What TensorStore, whose errors are all ValueErrors, says of a storage rather than of the data in
-# it.
+# Statuses of TensorStore that blame the storage and not the data in it. All its errors are
+# ValueErrors.
 _STATUS = re.compile(
     "(UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED|RESOURCE_EXHAUSTED|ABORTED): "
 )
@@ -29,21 +28,20 @@ _LONGEST_REASON = 300
 
 
 def is_bucket(path: epath.PathLike) -> bool:
-    """Whether a path lies in a bucket."""
+    """Returns whether a path lies in a bucket."""
     return os.fspath(path).startswith(PREFIX)
 
 
 def check_access(path: epath.PathLike, *, writes: bool) -> None:
-    """Asks a bucket, before any work, whether this program may do there what it will do; says
-    nothing of a path on a disk.
+    """Checks before any work that this program may use a bucket. Paths on a disk pass.
 
     Args:
-      path: where records, checkpoints or results lie or shall lie.
+      path: path of records, checkpoints or results, which may not exist yet.
       writes: whether anything is written there.
 
     Raises:
-      UserError: no credentials, no such bucket, too few permissions, or a bucket of a kind that
-        Orbax cannot prune with what is installed.
+      UserError: there are no credentials, no such bucket or too few permissions, or Orbax cannot
+        prune this kind of bucket with the installed packages.
     """
     if is_bucket(path):
         _check_bucket(
@@ -54,7 +52,7 @@ def check_access(path: epath.PathLike, *, writes: bool) -> None:
 @functools.lru_cache
 def _check_bucket(name: str, needed: tuple[str, ...]) -> None:
     from google.auth import (
-        exceptions as auth_exceptions,  # imported late: a second that a run on a disk need not wait
+        exceptions as auth_exceptions,  # imported late, as it takes a second
     )
 
     # Many packages share google.cloud, and this one has no types.
@@ -100,7 +98,7 @@ def _check_bucket(name: str, needed: tuple[str, ...]) -> None:
 
 
 def failure(error: BaseException) -> str | None:
-    """What a bucket's client gave up with, on one line; None if the error is no client's."""
+    """Returns the error of a bucket's client on one line, None if it is not a client's."""
     kinds = {
         kind.__module__.partition(".")[0] + "." + kind.__name__ for kind in type(error).__mro__
     }
@@ -116,10 +114,10 @@ def failure(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def one_sentence(place: epath.PathLike) -> Iterator[None]:
-    """Turns what a bucket's client gives up with into one sentence about `place`.
+    """Turns the error of a bucket's client into one sentence about `place`.
 
     Raises:
-      UserError: in place of a client's error; others pass.
+      UserError: replaces a client's error. Others pass through.
     """
     try:
         yield
@@ -131,7 +129,7 @@ def one_sentence(place: epath.PathLike) -> Iterator[None]:
 
 
 def sentence(error: BaseException, place: str) -> str | None:
-    """The sentence for what a bucket's client gave up with; None if the error is no client's."""
+    """Makes the sentence for an error of a bucket's client, None if it is not a client's."""
     reason = failure(error)
     if reason is None:
         return None
@@ -143,6 +141,6 @@ def sentence(error: BaseException, place: str) -> str | None:
 
 
 def _one_line(error: BaseException) -> str:
-    # TensorFlow's text alone, without the operation that failed.
+    # TensorFlow's text only, without the operation that failed.
     said = getattr(error, "message", None) or str(error)
     return " ".join(str(said).split())[:_LONGEST_REASON]

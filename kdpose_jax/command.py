@@ -1,13 +1,13 @@
-"""The console command `kdpose`: train, eval, convert and study, with the presets that the package
-brings.
+"""The console command `kdpose`: train, eval, convert and study.
+
+It finds the presets that the package brings.
 
   kdpose train --config scjd[:PRESET,OPTION=VALUE] [--workdir DIR] [--config.FIELD=VALUE ...]
   kdpose eval --checkpoint RUN/student [--records DIR] [--workdir DIR]
   kdpose convert human36m --source DIR --out DIR
   kdpose study scjd_ablation [--jobs 2] [--config.FIELD=VALUE ...]
 
-`kdpose train` takes every flag of launch.py, and so does `kdpose eval`. `kdpose COMMAND --help`
-lists them.
+`kdpose train` and `kdpose eval` take every flag of launch.py. `kdpose COMMAND --help` lists them.
 """
 
 import importlib
@@ -15,7 +15,7 @@ import signal
 import sys
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Ctrl-C while the imports run: nothing has begun, and nothing need be said.
+    # Ctrl-C during the imports ends the process in silence, because nothing has begun.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from kdpose_jax import __version__, presets  # noqa: E402
@@ -25,7 +25,7 @@ CONVERTERS = "data_prep.convert"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+    """Runs the command line and returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] in (["--help"], ["-h"], ["help"]):
         print(__doc__)

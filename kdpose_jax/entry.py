@@ -1,4 +1,4 @@
-"""What the entry points share: the sentence for whatever ends them, and its exit code.
+"""Turns whatever ends an entry point into a sentence and an exit code.
 
 The entry points are `launch.py`, `data_prep.convert`, `kdpose_jax.study.runner` and `kdpose`.
 """
@@ -15,9 +15,9 @@ MISTAKE = 2  # a mistake, a device that is not there or a full disk
 
 
 def sentence(error: Exception) -> str | None:
-    """The sentence for an error that the user can do something about.
+    """Returns the sentence for an error that the user can do something about.
 
-    None for a bug, which is raised again.
+    It is None for a bug.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -46,7 +46,7 @@ def tell(error: Exception) -> int:
 def say(line: str, stream: TextIO) -> None:
     """Prints one line.
 
-    What is printed to a stream that has been closed goes nowhere from then on.
+    Once the stream is closed, its output is dropped.
     """
     try:
         print(line, file=stream, flush=True)

@@ -1,4 +1,4 @@
-"""What a user's mistake raises, and the end of a run that was told to stop.
+"""Defines what a user's mistake raises, and the exit codes of a run that was told to stop.
 
 Imports nothing from the package.
 """
@@ -19,8 +19,8 @@ class UserError(Exception):
     """
 
     def __init__(self, sentence: str):
-        # Names out of files may hold line breaks, and control characters that a terminal obeys; the
-        # remedy stands at the end.
+        # Names from files may hold line breaks, and control characters that a terminal obeys. A
+        # long sentence keeps its end, where the remedy stands.
         shown = (
             sentence
             if len(sentence) <= LONGEST
@@ -30,6 +30,7 @@ class UserError(Exception):
 
 
 class StalledError(UserError):
-    """Something that the run depends on has stopped answering, so that its threads cannot be waited
-    for.
+    """Tells that something the run depends on no longer answers.
+
+    Its threads cannot be waited for.
     """

@@ -1,6 +1,7 @@
-"""Paths that a user may give, of a disk or of a bucket (`gs://`), small files written whole or not
-at all, and folders that one process at
-a time writes into. Imports only `errors` and `buckets`.
+"""Handles paths that a user may give, small files, and folders that one process holds.
+
+Paths are of a disk or of a bucket (`gs://`). Small files are written completely or not at all. Only
+one process at a time writes into a held folder. Imports only `errors` and `buckets`.
 """
 
 import contextlib
@@ -20,17 +21,17 @@ from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
 
 LOCK_FILE = ".lock"
-# A process that has written nothing into an unfinished file for so long is gone.
+# A process that has written nothing into an unfinished file for this long counts as gone.
 SECONDS_UNTIL_DEAD = 3600.0
-# What file systems answer that cannot lock.
+# Answers of file systems that cannot lock.
 _UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sentence(error: OSError) -> str | None:
-    """The sentence for a file that cannot be used or a disk that is full.
+    """Makes the sentence for a file that cannot be used or a disk that is full.
 
-    None of an error that names no file, which is no user's.
+    It is None if the error names no file. Then it is a bug and not a user's mistake.
     """
     if error.errno in DISK_FULL:
         place = error.filename or "while writing"
@@ -44,10 +45,10 @@ def sentence(error: OSError) -> str | None:
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """The absolute form of a path, `~` filled in; a bucket's is absolute already.
+    """Makes a path absolute and fills in `~`. A bucket's path is absolute already.
 
     Raises:
-      UserError: a storage that is neither a disk nor a bucket of Google Cloud Storage.
+      UserError: the storage is neither a disk nor a bucket of Google Cloud Storage.
     """
     text = os.fspath(path)
     if buckets.is_bucket(text):
@@ -61,8 +62,9 @@ def absolute(path: epath.PathLike) -> epath.Path:
 
 
 def home_filled_in(text: str) -> str:
-    """A path with `~` or `~USER` at its beginning filled in, as a shell does it for words that do
-    not begin with a flag.
+    """Fills in `~` or `~USER` at the beginning of a path.
+
+    A shell does so only for words that do not begin with a flag.
 
     Raises:
       UserError: there is no such user.
@@ -78,18 +80,17 @@ def home_filled_in(text: str) -> str:
 
 
 def write_atomically(path: epath.PathLike, data: bytes) -> None:
-    """Writes a small file, of which nobody ever sees a part: neither another process, nor one after
-    a kill or a power cut.
+    """Writes a small file completely or not at all, even if the power fails.
 
-    On a disk it is written under a temporary name and renamed; in a bucket an object appears when
-    its last byte has arrived.
+    No other process sees a part of it. On a disk it is written under a temporary name and renamed.
+    In a bucket an object appears when its last byte has arrived.
 
     Args:
       path: the file, in a folder that exists.
-      data: what is to be in it.
+      data: the content.
 
     Raises:
-      UserError: it cannot be written; an older file of this name is unharmed.
+      UserError: the file cannot be written. An older file of this name stays as it was.
     """
     path = epath.Path(path)
     if buckets.is_bucket(path):
@@ -118,17 +119,17 @@ def write_atomically(path: epath.PathLike, data: bytes) -> None:
 
 
 def write_json(path: epath.PathLike, content: Any) -> None:
-    """Writes a JSON file whole or not at all.
+    """Writes a JSON file completely or not at all.
 
     Raises:
-      UserError: it cannot be written.
-      ValueError: NaN or infinity, which JSON does not have.
+      UserError: the file cannot be written.
+      ValueError: the content has NaN or infinity, which JSON lacks.
     """
     write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def sync_folder(folder: epath.PathLike) -> None:
-    """Has the names in a local folder on the disk, where its file system can do that."""
+    """Puts the names in a local folder onto the disk, if its file system can do that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -138,7 +139,7 @@ def sync_folder(folder: epath.PathLike) -> None:
 
 
 def partial_name(path: epath.PathLike) -> epath.Path:
-    """The name under which a file is written until it is whole; a new one each time.
+    """Makes a new name, under which a file is written until it is complete.
 
     Process numbers alone would not tell the hosts of a pod apart, nor the containers of a machine.
     """
@@ -147,7 +148,7 @@ def partial_name(path: epath.PathLike) -> epath.Path:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a killed process may have left a file of this name: its lock, or a part of a file."""
+    """Returns whether a name is a lock's or an unfinished file's, which a kill may leave."""
     return name == LOCK_FILE or _is_partial(name)
 
 
@@ -156,16 +157,16 @@ def _is_partial(name: str) -> bool:
 
 
 def _remove_partial(folder: epath.Path, younger: bool) -> None:
-    """Deletes what killed processes left of files that they wrote into a folder.
+    """Deletes unfinished files that killed processes left in a folder.
 
     Args:
-      folder: need not exist.
-      younger: whether those too that are younger than `SECONDS_UNTIL_DEAD`, which a live process
-        may be writing.
+      folder: the folder, which need not exist.
+      younger: whether to delete files younger than `SECONDS_UNTIL_DEAD` too. A live process may be
+        writing them.
     """
     if not folder.is_dir():
         return
-    with contextlib.suppress(OSError):  # of a file that is gone meanwhile
+    with contextlib.suppress(OSError):  # a file may be gone by now
         for entry in [entry for entry in folder.iterdir() if _is_partial(entry.name)]:
             if younger or entry.stat().mtime < time.time() - SECONDS_UNTIL_DEAD:
                 entry.unlink()
@@ -175,20 +176,20 @@ def _remove_partial(folder: epath.Path, younger: bool) -> None:
 def held(
     folder: epath.PathLike, show: Callable[[str], None], below: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Holds a folder for this process, so that no second run writes into it; let go when the
-    process ends, however it does.
+    """Holds a folder for this process, so that no second run writes into it.
 
-    What killed processes left of their writes is deleted: nobody else writes there now. A folder
-    that cannot be locked (a bucket, some network file systems) is used all the same, and said to be
-    unprotected; there only what is older than `SECONDS_UNTIL_DEAD` is deleted.
+    The folder is released when the process ends in any way. Unfinished files of killed processes
+    are deleted, since nobody else writes there now. A folder that cannot be locked (a bucket, some
+    network file systems) is used too, and a line says that it is unprotected. There only files
+    older than `SECONDS_UNTIL_DEAD` are deleted.
 
     Args:
-      folder: made if needed.
+      folder: the folder, which is made if needed.
       show: prints one line.
-      below: folders in it that only its holder writes into.
+      below: names of folders in it that only its holder writes into.
 
     Raises:
-      UserError: another process holds it; names the process and its machine.
+      UserError: another process holds the folder. The sentence names it and its machine.
     """
     folder = epath.Path(folder)
     if buckets.is_bucket(folder):
@@ -203,20 +204,20 @@ def held(
             _remove_partial(folder / name, younger=locked)
         yield
     finally:
-        with contextlib.suppress(OSError):  # while it is held, and so never another's
+        with contextlib.suppress(OSError):  # while it is held, so it is never another's lock
             os.unlink(folder / LOCK_FILE)
-            # Only where nothing came of it: no trace of a command that was refused.
+            # Works only if the folder is empty: a refused command leaves no trace.
             os.rmdir(folder)
         os.close(descriptor)
 
 
 def tidy(folder: epath.PathLike, below: Sequence[str] = ()) -> None:
-    """Deletes what a killed process left in a folder that is complete.
+    """Deletes unfinished files that a killed process left in a complete folder.
 
-    Nothing happens where a live process holds the folder, or nobody may write into it.
+    Nothing happens if a live process holds the folder, or if it cannot be written.
 
     Args:
-      folder: exists.
+      folder: the folder, which exists.
       below: as for `held`.
     """
     folder = epath.Path(folder)
@@ -227,7 +228,11 @@ def tidy(folder: epath.PathLike, below: Sequence[str] = ()) -> None:
 
 
 def _lock(folder: epath.Path, show: Callable[[str], None]) -> tuple[int, bool]:
-    """A descriptor that holds the folder for as long as it is open, and whether it does."""
+    """Opens a descriptor that holds the folder while it is open.
+
+    Returns:
+      (descriptor, whether it holds the folder).
+    """
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,7 +251,7 @@ def _lock(folder: epath.Path, show: Callable[[str], None]) -> tuple[int, bool]:
             f"writes there"
         )
         return descriptor, False
-    if os.fstat(descriptor).st_nlink == 0:  # the holder before was just removing it
+    if os.fstat(descriptor).st_nlink == 0:  # the holder before has just removed it
         os.close(descriptor)
         folder.mkdir(parents=True, exist_ok=True)
         return _lock(folder, show)
@@ -261,7 +266,7 @@ def _lock(folder: epath.Path, show: Callable[[str], None]) -> tuple[int, bool]:
 
 
 def _holder(content: bytes) -> str:
-    """Who holds a lock, from its file, in words."""
+    """Says who holds a lock, from its file."""
     try:
         about = json.loads(content)
         return f"process {about['pid']} on {about['host']} since {about['since']}"

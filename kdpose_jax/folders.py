@@ -1,14 +1,14 @@
-"""The names of everything in a work directory: one object for an experiment, one for each of its
-networks.
+"""Names everything in a work directory.
 
-Imports nothing of the package.
+One object stands for an experiment, and one for each of its networks. Imports nothing of the
+package.
 """
 
 import dataclasses
 
 from etils import epath
 
-# Where the steps of the plan are saved, and the step at which a run was told to stop.
+# Folders for the steps of the plan, and for the step at which a run was told to stop.
 CHECKPOINTS, INTERRUPTED = "checkpoints", "interrupted"
 
 
@@ -34,7 +34,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> epath.Path:
-        """Losses, rates and scores, one JSON object a line."""
+        """Losses, rates and scores, one JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -44,7 +44,7 @@ class RunFolder:
 
     @property
     def examples(self) -> epath.Path:
-        """The numbers of the examples of every step, where they are logged."""
+        """The numbers of the examples of every step, if they are logged."""
         return self.path / "examples.jsonl"
 
     @property
@@ -75,7 +75,7 @@ class WorkFolder:
 
     @property
     def data_identity(self) -> epath.Path:
-        """What says which data the run was begun with."""
+        """The file that says which data the run was begun with."""
         return self.path / "data.json"
 
     @property
@@ -100,7 +100,7 @@ class WorkFolder:
 
     @property
     def evaluation(self) -> "WorkFolder":
-        """Where `--mode eval` writes."""
+        """The folder that `--mode eval` writes into."""
         return WorkFolder(self.path / "eval")
 
     def run(self, name: str) -> RunFolder:

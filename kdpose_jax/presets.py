@@ -1,6 +1,6 @@
-"""Where the experiments and studies are that a command may name.
+"""Finds the experiments and studies that a command may name.
 
-Beside the package in a checkout, inside it when installed.
+In a checkout they lie beside the package. In an installed package they lie inside it.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ def bring_in() -> None:
 
 
 def folder() -> pathlib.Path | None:
-    """The folder `configs`; None where there is none to import."""
+    """Returns the folder `configs`, None if it cannot be imported."""
     spec = importlib.util.find_spec("configs")
     places = (spec.submodule_search_locations or ()) if spec is not None else ()
     found = (pathlib.Path(place) for place in places)
@@ -27,7 +27,7 @@ def folder() -> pathlib.Path | None:
 
 
 def names(part: str = "") -> list[str]:
-    """The names that may stand for a file, in order.
+    """Lists the names that may stand for a file, in order.
 
     Args:
       part: "" for experiments, "studies" for studies.
@@ -40,10 +40,12 @@ def names(part: str = "") -> list[str]:
 
 
 def resolve(text: str, part: str = "") -> str:
-    """A file for a name such as `scjd`, what stands behind the colon kept; other texts as they are.
+    """Replaces a name such as `scjd` by its file. Other texts stay as they are.
+
+    The text behind the colon is kept.
 
     Args:
-      text: NAME or PATH, perhaps with :PRESET,OPTION=VALUE.
+      text: NAME or PATH, with or without :PRESET,OPTION=VALUE.
       part: as in `names`.
     """
     name, colon, rest = text.partition(":")

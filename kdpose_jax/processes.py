@@ -1,4 +1,4 @@
-"""What the processes of a run say to each other, and where they wait for each other."""
+"""Lets the processes of a run tell each other things and wait for each other."""
 
 import contextlib
 import itertools
@@ -12,22 +12,21 @@ from orbax.checkpoint import multihost
 
 from kdpose_jax.errors import UserError
 
-# What a connection says that the other end has closed.
+# Texts of errors of a connection whose other end is closed.
 _GONE = re.compile("by peer|broken pipe|socket closed|heartbeat", re.IGNORECASE)
 
-# A process that died is found by its missing heartbeat, not here: what the others wait for may take
-# hours.
+# The longest wait. It is long because the others may take hours. A dead process is found by its
+# missing heartbeat.
 SECONDS = 7 * 24 * 3600
-# A name may be waited at once only; all processes wait in the same order.
+# A name can be used for one wait only. All processes wait in the same order.
 _NUMBERS = itertools.count()
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has called it; through jax's coordination service, not through the
-    devices.
+    """Returns when every process has called it.
 
-    A collective would do, were it not that gloo, which joins CPU processes, gives up where one is
-    30 s late for their first.
+    It uses jax's coordination service and not a collective on the devices. Gloo, which connects CPU
+    processes, gives up if one of them is 30 s late for their first collective.
     """
     multihost.get_barrier_sync_fn()(
         key=f"kdpose {next(_NUMBERS)} {name}", timeout_ms=1000 * SECONDS
@@ -35,9 +34,9 @@ def wait_for_all(name: str) -> None:
 
 
 def lost_process(error: BaseException) -> str | None:
-    """The sentence for what the others meet, in their next sum, when a connected process is gone.
+    """Makes the sentence for the error that the others meet when a process is gone.
 
-    None of any other error.
+    They meet it in their next sum. For any other error it is None.
     """
     if (
         not isinstance(error, jax.errors.JaxRuntimeError)
@@ -53,16 +52,16 @@ def lost_process(error: BaseException) -> str | None:
 
 
 def whole(array: jax.Array) -> np.ndarray:
-    """A batch array of all processes, on each of them."""
+    """Collects a batch array of all processes on each of them."""
     return np.asarray(
         multihost_utils.process_allgather(array, tiled=True) if jax.process_count() > 1 else array
     )
 
 
 def first_process_says(value: bool) -> bool:
-    """Process 0's answer, on every process.
+    """Returns process 0's answer on every process.
 
-    What only one of them can see must not send them different ways.
+    Processes that see different files would otherwise take different branches.
     """
     wait_for_all("question to the first process")
     return (
@@ -73,7 +72,7 @@ def first_process_says(value: bool) -> bool:
 
 
 def all_processes_say(value: bool) -> bool:
-    """Whether every process says yes."""
+    """Returns whether every process says yes."""
     wait_for_all("question to all processes")
     return (
         value
@@ -84,12 +83,11 @@ def all_processes_say(value: bool) -> bool:
 
 @contextlib.contextmanager
 def first_process_first() -> Iterator[None]:
-    """Runs a block on process 0 before the others, which then find its files where the disk is
-    shared.
+    """Runs a block on process 0 before the others, which then find its files on a shared disk.
 
     Raises:
-      UserError: on the others, where the block failed on process 0: they need not fail at the same
-        themselves.
+      UserError: the block failed on process 0. The others raise it, because the block might not
+        fail on them.
     """
     if jax.process_index() > 0 and not first_process_says(False):
         raise UserError(

@@ -1,6 +1,6 @@
-"""The program behind `python launch.py` and `kdpose train`.
+"""Runs the program behind `python launch.py` and `kdpose train`.
 
-Flags, the start of the processes, what ends a run.
+It parses the flags, starts the processes, and turns whatever ends a run into an exit code.
 """
 
 import importlib
@@ -47,14 +47,14 @@ DISTRIBUTED = flags.DEFINE_enum(
 
 
 SECONDS_UNTIL_HINT = 60
-SECONDS_UNTIL_ALONE = 60  # that a process which ends waits for the others, which jax then ends
+SECONDS_UNTIL_ALONE = 60  # how long an exiting process waits for the others, which jax then ends
 
 
 def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
-    """Parses the command line and loads the config; a mistake in them becomes one sentence.
+    """Parses the command line and loads the config. A mistake in them becomes one sentence.
 
     Returns:
-      The words that are no flags, and the config, None where none is named.
+      The words that are not flags, and the config or None if none is named.
     """
     app.define_help_flags()
     argv, named = command_line.with_config(argv)
@@ -74,10 +74,10 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
 
 
 def import_jax() -> None:
-    """Imports jax, which reads its variables of the environment then.
+    """Imports jax, which then reads its environment variables.
 
     Raises:
-      UserError: it is not installed, or a variable has a value that it does not know.
+      UserError: jax is not installed, or does not know the value of a variable.
     """
     try:
         import jax  # noqa: F401
@@ -98,10 +98,10 @@ def import_jax() -> None:
 
 
 def refuse_fields_alone(argv: list[str]) -> None:
-    """Refuses fields of a config that is not named, in the words of what the user may have wanted.
+    """Refuses config fields without a config. The sentence guesses what the user wanted.
 
     Raises:
-      UserError: there is one.
+      UserError: there is such a field.
     """
     names = [word.lstrip("-").partition("=")[0] for word in argv[1:] if word.startswith("-")]
     alone = [name for name in names if name.startswith("config.")]
@@ -113,14 +113,14 @@ def refuse_fields_alone(argv: list[str]) -> None:
 
 
 def start_distributed() -> None:
-    """Connects the processes; must come before anything touches a device.
+    """Connects the processes. It must come before anything touches a device.
 
-    Cloud TPU VMs, Slurm and Open MPI tell jax who is there. Elsewhere KDPOSE_COORDINATOR=HOST:PORT
-    (a port of process 0), KDPOSE_PROCESSES and KDPOSE_PROCESS say it. KDPOSE_COORDINATOR alone is
-    the way out where a firewall closes the port that jax would pick.
+    Cloud TPU VMs, Slurm and Open MPI tell jax which processes there are. Elsewhere the variables
+    KDPOSE_COORDINATOR=HOST:PORT (a port of process 0), KDPOSE_PROCESSES and KDPOSE_PROCESS do. Set
+    KDPOSE_COORDINATOR alone if a firewall closes the port that jax would pick.
 
     Raises:
-      UserError: the variables make no sense, or the processes did not find each other.
+      UserError: the variables are invalid, or the processes did not find each other.
     """
     has_tpu = any(os.path.exists(device) for device in ("/dev/accel0", "/dev/vfio/0"))
     on_cloud_tpu = has_tpu and importlib.util.find_spec("libtpu") is not None
@@ -206,7 +206,7 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
             "--records goes with --mode eval; training takes them as --config.data.records=DIR."
         )
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
-    # Orbax logs what it raises afterwards, which is then told in a sentence.
+    # Orbax logs the errors that it raises. They are told in a sentence later.
     logging.get_absl_logger().addFilter(without_traceback)
     workdir = files.absolute(WORKDIR.value) if WORKDIR.value else None
     if MODE.value == "train":
@@ -228,13 +228,14 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
 
 
 def check_source(config: ConfigDict, workdir: epath.Path, converters: str) -> None:
-    """Checks that the raw files are there, before jax is imported; a run that is done needs them no
-    more.
+    """Checks before jax is imported that the raw files are there.
+
+    A run that is done does not need them.
 
     Raises:
-      UserError: they are not, or a setting of their converter is out of its range.
+      UserError: they are not there, or a setting of their converter is out of its range.
     """
-    from kdpose_jax.experiment import data  # not at the top: it takes a second
+    from kdpose_jax.experiment import data  # not at the top, as it takes a second
 
     try:
         data.check_source(config, importlib.import_module(converters))
@@ -244,18 +245,17 @@ def check_source(config: ConfigDict, workdir: epath.Path, converters: str) -> No
 
 
 def without_traceback(record: Any) -> bool:
-    """A filter of log records: lets all of them through, as one line."""
+    """Filters log records: lets all of them through, without their tracebacks."""
     record.exc_info = None
     return True
 
 
 def show(line: str) -> None:
-    """Prints one line at once, on the first process alone.
+    """Prints one line at once, on the first process only.
 
-    A terminal or a reader that is gone does not end the run.
+    If the terminal or the reader is gone, the run goes on.
     """
-    # Not at the top: the first question to it starts the devices, and mistakes are found before
-    # that.
+    # Not at the top: its first use starts the devices, and mistakes are found before that.
     import jax
 
     if jax.process_index() == 0:
@@ -279,7 +279,7 @@ def main(argv: list[str], *, converters: str) -> int:
             entry.say(str(stopped), sys.stderr)
             return stopped.code
         except StalledError as error:
-            # What hangs would keep the interpreter from ending.
+            # Hanging threads would keep the interpreter from ending.
             preemption.leave(f"error: {error}", entry.MISTAKE)
         except UserError as error:
             return entry.tell(error)

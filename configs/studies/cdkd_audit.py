@@ -1,12 +1,14 @@
-"""CDKD's audit: no distillation, what was released, what its papers say, our own, and each change
-alone.
+"""CDKD's audit: without distillation, as released, as published, our own, and each change.
+
+Each change is tried alone.
 
   python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py
-  demo: generated pictures python -m kdpose_jax.study.runner
-  configs/studies/cdkd_audit.py:pictures,size=32 --config.data.records=DIR python -m
-  kdpose_jax.study.runner configs/studies/cdkd_audit.py:mpii32 --config.data.records=DIR         or
-  mpii64, coco32, coco64 ... ,teacher=RUN
-  with a teacher that exists
+      demo: generated pictures.
+  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py:pictures,size=32
+      --config.data.records=DIR
+      Photographs, with narrow networks.
+  python -m kdpose_jax.study.runner configs/studies/cdkd_audit.py:mpii32 --config.data.records=DIR
+      Or mpii64, coco32, coco64. teacher=RUN takes a teacher that exists.
 """
 
 from configs import blocks, cdkd
@@ -23,8 +25,8 @@ COLUMNS = {
     "coco32": AP,
     "coco64": AP,
 }
-SMALL = ("demo", "pictures")  # these have Kronecker projectors and low temperatures in every mode
-# One change of `plus` in `paper`, or one slip of the release put back into it.
+SMALL = ("demo", "pictures")  # every mode has Kronecker projectors and low temperatures here
+# One change of `plus` made in `paper`, or one slip of the release put back into `paper`.
 ALONE = {
     "hat": ("paper, unbiased class alignment", {"distill.alignment.grouping": "hat"}),
     "shift": ("paper, exact flip shift", {"decode.flip_shift": "exact"}),
@@ -62,14 +64,14 @@ KRONECKER = {"kron": ("paper, Kronecker projectors", {"distill.projection.kind":
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/cdkd_audit.py[:preset[,size=32][,teacher=RUN]]`."""
+    """Builds the study of `configs/studies/cdkd_audit.py[:preset[,size=32][,teacher=RUN]]`."""
     options = {"teacher": "new", **({"size": 32} if text.startswith("pictures") else {})}
     preset, chosen = blocks.parse_preset(text, tuple(COLUMNS), options)
     size = f",size={chosen['size']}" if preset == "pictures" else ""
     teacher = Of("paper", "teacher") if chosen["teacher"] == "new" else chosen["teacher"]
     fields = {"data.records": Of("paper", "data"), "teacher.checkpoint": teacher}
 
-    # Of 4 bins per pixel.
+    # There `plus` has 4 bins per pixel, so it cannot share the teacher of `paper`.
     own_teacher = (
         {"teacher.checkpoint": Of("plus", "teacher")} if preset in ("mpii32", "coco32") else {}
     )

@@ -1,8 +1,9 @@
 """SCJD beside other ways to distil the same student from the same teacher.
 
 python -m kdpose_jax.study.runner configs/studies/distillers.py
-demo: generated motion python -m kdpose_jax.study.runner configs/studies/distillers.py:mocap
---config.data.records=DIR      or h36m, 3dhp; teacher=RUN
+    demo: generated motion.
+python -m kdpose_jax.study.runner configs/studies/distillers.py:mocap --config.data.records=DIR
+    Or h36m, 3dhp. teacher=RUN takes a teacher that exists.
 """
 
 from configs.studies.parts import lifting
@@ -17,7 +18,7 @@ TITLES = {
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/distillers.py[:data[,teacher=RUN]]`."""
+    """Builds the study of `configs/studies/distillers.py[:data[,teacher=RUN]]`."""
     data, teacher = lifting.parse(text)
     fields = lifting.shared("scjd", teacher)
     return Study(

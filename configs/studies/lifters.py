@@ -1,11 +1,14 @@
-"""Every lifting network under one budget: every frame predicted equally often, scored on the same
-frames. MixSTE is SCJD's teacher.
+"""Every lifting network under one budget.
+
+Every network predicts every frame equally often, and all are scored on the same frames. MixSTE is
+SCJD's teacher.
 
   python -m kdpose_jax.study.runner configs/studies/lifters.py
-  demo: generated motion python -m kdpose_jax.study.runner configs/studies/lifters.py:mocap
-  --config.data.records=DIR      epochs=0.25 for a short one; teacher=RUN python -m
-  kdpose_jax.study.runner configs/studies/lifters.py:h36m --config.data.records=DIR       each by
-  its published recipe instead
+      demo: generated motion.
+  python -m kdpose_jax.study.runner configs/studies/lifters.py:mocap --config.data.records=DIR
+      epochs=0.25 makes a short study. teacher=RUN takes a teacher that exists.
+  python -m kdpose_jax.study.runner configs/studies/lifters.py:h36m --config.data.records=DIR
+      Each network by its published recipe instead.
 """
 
 from typing import Any
@@ -27,8 +30,8 @@ BUDGET = (
     "rate (windows that are filled up at the ends of sequences make a few steps more), and is "
     "scored on every frame once."
 )
-# VideoPose3D of as many multiply-adds per frame as SCJD's student; at the other sizes it has no
-# more as it is.
+# Width of a VideoPose3D with as many multiply-adds per frame as SCJD's student. At the other sizes
+# it already has no more.
 NARROW = {"mocap": 144}
 APART = " The teacher of SCJD's students was trained apart, and may have had more."
 RECIPES = (
@@ -39,7 +42,7 @@ RECIPES = (
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/lifters.py[:data[,epochs=E,teacher=RUN]]`."""
+    """Builds the study of `configs/studies/lifters.py[:data[,epochs=E,teacher=RUN]]`."""
     data, chosen = blocks.parse_preset(text, DATA, {"epochs": 0.0, "teacher": "new"})
     epochs, given = chosen["epochs"], chosen["teacher"] != "new"
     options = f"data={data}" + (f",epochs={epochs:g}" if epochs else "")
@@ -103,9 +106,9 @@ def get_study(text: str = "") -> Study:
 
 
 def like_the_others(data: str, epochs: float) -> dict[str, Any]:
-    """What configs/scjd.py has otherwise than configs/lifters.py.
+    """Sets the fields of configs/scjd.py to what configs/lifters.py has.
 
-    The budget, where there is one, and how networks are scored and timed.
+    They are the budget, if there is one, and how networks are scored and timed.
     """
     scored: dict[str, Any] = {"eval.settings.windows": "exact"}
     if data == "h36m":
@@ -122,5 +125,5 @@ def like_the_others(data: str, epochs: float) -> dict[str, Any]:
 
 
 def large(data: str) -> tuple[int, int]:
-    """The size of MixSTE in configs/lifters.py."""
+    """Returns width and depth of MixSTE in configs/lifters.py."""
     return {"demo": (32, 2), "mocap": (64, 4), "h36m": (512, 8)}[data]

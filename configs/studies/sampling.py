@@ -1,19 +1,20 @@
 """How sparse SCJD's keyframes may be, and how the poses between them are made.
 
 python -m kdpose_jax.study.runner configs/studies/sampling.py
-demo: generated motion python -m kdpose_jax.study.runner configs/studies/sampling.py:mocap
---config.data.records=DIR      or h36m; teacher=RUN
+    demo: generated motion.
+python -m kdpose_jax.study.runner configs/studies/sampling.py:mocap --config.data.records=DIR
+    Or h36m. teacher=RUN takes a teacher that exists.
 """
 
 from configs.studies.parts import lifting
 from kdpose_jax.study.declare import Row, Run, Study
 
 DATA = ("demo", "mocap", "h36m")
-# How the frames between are made, with and without shifts of the keyframes' grid in training (phase
-# augmentation).
+# How the frames between keyframes are made. SHIFTED runs shift the keyframes' grid in training
+# (phase augmentation), and UNSHIFTED ones do not.
 SHIFTED = {"linear_feat": "embeddings interpolated", "learned": "learned filter"}
 UNSHIFTED = {"linear_pose": "unshifted", "cross_attn": "unshifted, cross-attention"}
-# Keyframes that lie on no grid can neither be shifted nor scored alone.
+# These keyframes do not lie on a grid, so they can neither be shifted nor scored alone.
 CORRELATED = {
     "student.input.selection": "correlated",
     "student.input.phase_augmentation": False,
@@ -22,7 +23,7 @@ CORRELATED = {
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/sampling.py[:data[,teacher=RUN]]`."""
+    """Builds the study of `configs/studies/sampling.py[:data[,teacher=RUN]]`."""
     data, teacher = lifting.parse(text, DATA)
     shared = lifting.shared("r3", teacher)
 
@@ -51,7 +52,7 @@ def get_study(text: str = "") -> Study:
             Row("r = 1", "r1"),
             Row("r = 3", "r3"),
             Row("r = 9", "r9"),
-            # 5 does not divide the windows, and only then can a grid be shifted.
+            # A grid can be shifted only if the stride divides the window. 5 does not.
             Row("r = 5, unshifted", "r5"),
             Row("r = 3, unshifted, of every 3 the most typical", "r3_correlated"),
             *(Row(title, one.name) for title, one in between.items()),

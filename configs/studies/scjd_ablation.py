@@ -1,10 +1,12 @@
-"""What each part of SCJD does: the student that reads every frame, one that reads keyframes, each
-distillation term alone, all of them.
+"""What each part of SCJD does.
+
+The students read every frame or keyframes, and learn without distillation, from each term alone, or
+from all terms.
 
   python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py
-  demo: generated motion python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py:mocap
-  --config.data.records=DIR      or h36m, 3dhp ... :mocap,teacher=RUN
-  with a teacher that exists
+      demo: generated motion.
+  python -m kdpose_jax.study.runner configs/studies/scjd_ablation.py:mocap --config.data.records=DIR
+      Or h36m, 3dhp. teacher=RUN takes a teacher that exists.
 """
 
 from configs.studies.parts import lifting
@@ -14,7 +16,7 @@ TERMS = ("embedding", "attention", "temporal")
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/scjd_ablation.py[:data[,teacher=RUN]]`."""
+    """Builds the study of `configs/studies/scjd_ablation.py[:data[,teacher=RUN]]`."""
     data, teacher = lifting.parse(text)
     fields = lifting.shared("scjd", teacher)
 

@@ -1,8 +1,9 @@
 """SCJD's student at several sizes, without and with distillation.
 
 python -m kdpose_jax.study.runner configs/studies/student_size.py
-demo: generated motion python -m kdpose_jax.study.runner configs/studies/student_size.py:mocap
---config.data.records=DIR      or h36m, 3dhp; teacher=RUN
+    demo: generated motion.
+python -m kdpose_jax.study.runner configs/studies/student_size.py:mocap --config.data.records=DIR
+    Or h36m, 3dhp. teacher=RUN takes a teacher that exists.
 """
 
 from configs.studies.parts import lifting
@@ -10,7 +11,7 @@ from kdpose_jax.study.declare import Row, Run, Study
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/student_size.py[:data[,teacher=RUN]]`."""
+    """Builds the study of `configs/studies/student_size.py[:data[,teacher=RUN]]`."""
     data, teacher = lifting.parse(text)
     sizes = {f"w{width}d{depth}": (width, depth) for width, depth in lifting.SIZES[data]}
     owner = list(sizes)[1]

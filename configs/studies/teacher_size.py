@@ -1,8 +1,9 @@
 """One student from teachers of several sizes, and from none.
 
 python -m kdpose_jax.study.runner configs/studies/teacher_size.py
-demo: generated motion python -m kdpose_jax.study.runner configs/studies/teacher_size.py:mocap
---config.data.records=DIR      or h36m, 3dhp
+    demo: generated motion.
+python -m kdpose_jax.study.runner configs/studies/teacher_size.py:mocap --config.data.records=DIR
+    Or h36m, 3dhp.
 """
 
 from configs import blocks
@@ -11,7 +12,7 @@ from kdpose_jax.study.declare import Of, Row, Run, Study
 
 
 def get_study(text: str = "") -> Study:
-    """The study behind `configs/studies/teacher_size.py[:data]`."""
+    """Builds the study of `configs/studies/teacher_size.py[:data]`."""
     data, _ = blocks.parse_preset(text, lifting.DATA, {})
     sizes = {f"w{width}d{depth}": (width, depth) for width, depth in lifting.TEACHERS[data]}
     owner, *others = sizes

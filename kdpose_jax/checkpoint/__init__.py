@@ -1,1 +1,4 @@
-"""Checkpoints of a run, and the parameters of another run. Imports no other room of the package."""
+"""Saves and restores the checkpoints of a run, and reads those of another run.
+
+It imports no other room of the package.
+"""

@@ -1,8 +1,7 @@
-"""Checksums of a checkpoint's files, written before it is committed, and what is done with a
-checkpoint that fails them.
+"""Writes checksums of a checkpoint's files, and sets aside checkpoints that fail them.
 
-TensorStore checks its indices and not the arrays' bytes: of flipped bytes most would be restored
-without a word.
+Checksums are written before a checkpoint is committed. TensorStore checks its indices but not the
+arrays' bytes. Most flipped bytes would be restored without a word.
 """
 
 import hashlib
@@ -18,28 +17,29 @@ from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json
 
 CHECKSUMS = "checksums.json"
-# Orbax writes these two while it commits; nothing of the state is in them, but the first must be
+# Orbax writes these two while it commits. They hold nothing of the state, but the first must be
 # JSON.
 _METADATA, _COMMITTED = "_CHECKPOINT_METADATA", "commit_success.txt"
-# The parts of a checkpoint that are small: what it belongs to and the scores it reached.
+# The small parts of a checkpoint: the run it belongs to, and its scores.
 SMALL = ("meta/", "metrics/")
-# What the name of the folder starts with that damaged checkpoints are moved to.
+# Prefix of the folder that damaged checkpoints are moved to.
 ASIDE = "damaged-"
 _STEP = re.compile("0|[1-9][0-9]*")
 _CHUNK = 2**20
 
 
 class DamagedCheckpoint(UserError):
-    """Files of a checkpoint are not what was written."""
+    """Tells that a checkpoint's files differ from what was written."""
 
 
 def write_checksums(directory: epath.Path, step: int) -> None:
-    """Writes down the checksums of a checkpoint that is being saved; called when its files are
-    there and before it has its name.
+    """Writes the checksums of a checkpoint that is being saved.
+
+    It is called when the checkpoint's files are there but before it has its final name.
 
     Args:
       directory: the `checkpoints` folder.
-      step: of the save.
+      step: the checkpoint's step.
     """
     for folder in directory.iterdir():
         if folder.name == str(step) or folder.name.startswith(f"{step}."):
@@ -48,15 +48,14 @@ def write_checksums(directory: epath.Path, step: int) -> None:
 
 
 def is_step(name: str) -> bool:
-    """Whether a folder of this name is a checkpoint's: the number of its step."""
+    """Returns whether a folder's name is a step number, and so a checkpoint's."""
     return _STEP.fullmatch(name) is not None
 
 
 def steps_in(directory: epath.Path) -> list[int]:
-    """The steps of a folder of checkpoints, in order, whole or not: folders named by a number.
+    """Lists the steps in a folder of checkpoints in order, complete or not.
 
-    In a bucket the ones that Orbax has not committed are left out: it passes them over, and removes
-    them at the next save.
+    In a bucket, uncommitted ones are left out. Orbax skips them, and removes them at the next save.
     """
     found = [entry for entry in directory.iterdir() if is_step(entry.name)]
     if buckets.is_bucket(directory):
@@ -65,14 +64,15 @@ def steps_in(directory: epath.Path) -> list[int]:
 
 
 def damage(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> str | None:
-    """What is wrong with the files of a checkpoint, in words; None if they are as written.
+    """Says what is wrong with a checkpoint's files; None if they are as written.
 
-    A checkpoint gets its name after its checksums are written. One without them was left by a copy
-    that did not end. Files that somebody added (a file manager, an evaluation) are no damage.
+    A checkpoint gets its name after its checksums are written. One without checksums comes from a
+    copy that was interrupted. Files that a file manager or an evaluation added are
+    not damage.
 
     Args:
-      step_directory: of the checkpoint.
-      parts: what the names of the files start with that are compared, such as "meta/".
+      step_directory: the checkpoint's folder.
+      parts: prefixes of the names of the files to compare, such as "meta/".
     """
     if not (step_directory / CHECKSUMS).exists():
         return f"{CHECKSUMS} is missing: it was not written or copied to its end"
@@ -93,14 +93,14 @@ def damage(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> str | 
 
 
 def require_whole(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> None:
-    """Refuses a checkpoint whose files are not what was written.
+    """Refuses a checkpoint whose files differ from what was written.
 
     Args:
-      step_directory: of the checkpoint.
+      step_directory: the checkpoint's folder.
       parts: as for `damage`.
 
     Raises:
-      DamagedCheckpoint: names its folder, its step and the file.
+      DamagedCheckpoint: a file differs. The sentence names the folder, the step and the file.
     """
     found = damage(step_directory, parts)
     if found is not None:
@@ -112,13 +112,14 @@ def require_whole(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) ->
 
 
 def set_damaged_aside(directory: epath.Path, show: Callable[[str], None]) -> None:
-    """Moves damaged checkpoints of a folder out of the way, and says so.
+    """Moves damaged checkpoints out of a folder, and says so.
 
-    Of the newest whole one every file is compared, of those before it the small ones: a run goes on
-    from the former, and chooses its best step by the scores of all.
+    From the newest checkpoint backwards, every file is compared until one checkpoint is whole. A
+    run is resumed from that one. In older checkpoints only the small files are compared: the run
+    chooses its best step by the scores in them.
 
     Args:
-      directory: the `checkpoints` folder; they go to `damaged-<name>` beside it.
+      directory: the `checkpoints` folder. Damaged ones go to `damaged-<name>` beside it.
       show: prints one line.
     """
     if not directory.is_dir():
@@ -143,7 +144,7 @@ def set_damaged_aside(directory: epath.Path, show: Callable[[str], None]) -> Non
 
 
 def _files(step_directory: epath.Path) -> dict[str, epath.Path]:
-    """The files of a new checkpoint by their path in it; not those that committing it changes."""
+    """Lists a new checkpoint's files by path, except those that its commit changes."""
     found, folders = {}, [(step_directory, "")]
     while folders:
         folder, prefix = folders.pop()

@@ -1,7 +1,4 @@
-"""Parameters of another run.
-
-The teacher of a distillation, or the network to evaluate, export and predict with.
-"""
+"""Reads the parameters of another run: a teacher, or a network to evaluate or predict with."""
 
 import hashlib
 import json
@@ -33,23 +30,24 @@ Which = Literal["best", "latest"] | int
 def load_variables(
     directory: epath.PathLike, target: Mapping[str, Any], *, which: Which, prefer_ema: bool
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Restores some variables alone, without optimiser, from the checkpoints of another run.
+    """Restores some variables, without optimiser, from the checkpoints of another run.
 
     Args:
-      directory: a run's folder, its `checkpoints` folder, or the folder of one step (which then
-        decides the step).
-      target: "params" and, where there are any, "model_state" -> {name of a network or adapter:
-        tree of `jax.ShapeDtypeStruct` with shardings}. What the run has beside these names is left
-        on the disk; within a name everything must agree.
+      directory: a run's folder, its `checkpoints` folder, or the folder of one step. The last one
+        decides the step.
+      target: "params" and, if there are any, "model_state" -> {name of a network or adapter: tree
+        of `jax.ShapeDtypeStruct` with shardings}. Other names of the run are not read. Within a
+        name everything must agree.
       which: "best", "latest" or a step.
-      prefer_ema: take the moving average of the parameters where the run kept one.
+      prefer_ema: whether to take the moving average of the parameters if the run kept one.
 
     Returns:
       (variables, meta, step): arrays in the tree and shardings of `target`, the JSON values saved
       with them, and their step.
 
     Raises:
-      UserError: no such folder, no such checkpoint in it, one of another model, or damaged files.
+      UserError: there is no such folder, it has no such checkpoint, the checkpoint has another
+        model, or files are damaged.
     """
     step_directory = _step_directory(directory, which)
     place = f"The checkpoint of step {step_directory.name} in {step_directory.parent}"
@@ -82,11 +80,12 @@ def load_variables(
 
 
 def run_meta(directory: epath.PathLike) -> dict[str, Any]:
-    """The JSON values saved with a run's newest checkpoint (or with the one step whose folder is
-    given).
+    """Returns the JSON values saved with a run's newest checkpoint.
+
+    If the folder of one step is given, they are that step's.
 
     Raises:
-      UserError: no such folder, no checkpoint in it, or a damaged one.
+      UserError: there is no such folder, it has no checkpoint, or the checkpoint is damaged.
     """
     step_directory = _step_directory(directory, LATEST)
     require_whole(step_directory, SMALL)
@@ -94,16 +93,18 @@ def run_meta(directory: epath.PathLike) -> dict[str, Any]:
 
 
 def require_step(directory: epath.PathLike) -> None:
-    """Refuses, before any work, a path from which `load_variables` would find no best checkpoint.
+    """Refuses a path in which `load_variables` would find no best checkpoint.
+
+    It is called before any work.
 
     Raises:
-      UserError: as `load_variables`, but for what is wrong with the arrays.
+      UserError: as in `load_variables`, except for errors in the arrays.
     """
     _step_directory(directory, "best")
 
 
 def explicit(path: str) -> str:
-    """A path that ends in "latest" -> the folder of the network's newest checkpoint.
+    """Replaces a path that ends in "latest" by the folder of the newest checkpoint.
 
     Other paths stay as they are.
 
@@ -117,13 +118,13 @@ def explicit(path: str) -> str:
 
 
 def network_folder(checkpoint: epath.PathLike) -> epath.Path:
-    """The folder of the network that a checkpoint belongs to, by its path alone.
+    """Returns the folder of the network that a checkpoint belongs to, from its path alone.
 
     Args:
-      checkpoint: a network's folder, one of its folders of checkpoints, or a step's folder there.
+      checkpoint: a network's folder, one of its folders of checkpoints, or a step's folder in one.
 
     Returns:
-      The network's folder; what was given where its path does not say so.
+      The network's folder, or `checkpoint` itself if its path does not show one.
     """
     path = epath.Path(checkpoint)
     if is_step(path.name) and _is_folder_of_steps(path.parent):
@@ -132,12 +133,12 @@ def network_folder(checkpoint: epath.PathLike) -> epath.Path:
 
 
 def holds_checkpoints(folder: epath.PathLike) -> bool:
-    """Whether a folder is a network's: it has a folder of checkpoints."""
+    """Returns whether a folder is a network's, which has a folder of checkpoints."""
     return any((epath.Path(folder) / name).is_dir() for name in stored.FOLDERS)
 
 
 def passed_over(directory: epath.PathLike) -> list[str]:
-    """A sentence for each step of a network that is not read as it was not copied to its end."""
+    """Lists a sentence for each step that is skipped because its copy is incomplete."""
     path = absolute(directory)
     if is_step(path.name):
         return []
@@ -170,7 +171,7 @@ def _step_directory(directory: epath.PathLike, which: Which) -> epath.Path:
     """The folder of the checkpoint to read.
 
     Raises:
-      UserError: no such folder or no such checkpoint in it.
+      UserError: there is no such folder, or it has no such checkpoint.
     """
     path = absolute(directory)
     if not path.is_dir():
@@ -179,7 +180,9 @@ def _step_directory(directory: epath.PathLike, which: Which) -> epath.Path:
             "run (it contains checkpoints/), or a file of weights."
         )
     if is_step(path.name) and ((path / stored.STATE).is_dir() or _is_folder_of_steps(path.parent)):
-        stored.choose_step(steps_in(path.parent), int(path.name), path.parent)  # or half-written
+        stored.choose_step(
+            steps_in(path.parent), int(path.name), path.parent
+        )  # raises if it is half-written
         return path
     folders = _folders_of(path)
     found = {step: folder for folder in folders for step in _whole_steps(folder)}
@@ -187,7 +190,7 @@ def _step_directory(directory: epath.PathLike, which: Which) -> epath.Path:
         raise UserError(_why_there_is_none(path))
     if which == LATEST:
         which = max(found)
-    elif which == "best":  # of those of the plan, where there are any: the other has no scores
+    elif which == "best":  # prefers the plan's steps: the interrupted one has no scores
         chosen = next(folder for folder in reversed(folders) if folder in found.values())
         return chosen / str(_best_step(chosen, [step for step in found if found[step] == chosen]))
     assert isinstance(which, int), f"{which!r} is neither 'best', 'latest' nor a step"
@@ -196,7 +199,7 @@ def _step_directory(directory: epath.PathLike, which: Which) -> epath.Path:
 
 
 def _folders_of(path: epath.Path) -> list[epath.Path]:
-    """The folders of checkpoints at a path; the last has the steps of the plan."""
+    """Lists the folders of checkpoints at a path. The last has the steps of the plan."""
     there = [path / name for name in reversed(stored.FOLDERS) if (path / name).is_dir()]
     return there if there else [path]
 
@@ -206,13 +209,13 @@ def _is_folder_of_steps(path: epath.Path) -> bool:
 
 
 def _whole_steps(folder: epath.Path) -> list[int]:
-    """Steps that were written to their end."""
+    """Lists the steps that were written completely."""
     with stored.damage_errors(f"A checkpoint in {folder}"):
         return [step for step in steps_in(folder) if (folder / str(step) / CHECKSUMS).exists()]
 
 
 def _why_there_is_none(path: epath.Path) -> str:
-    """The sentence for a folder in which no checkpoint was found."""
+    """Makes the sentence for a folder that has no checkpoint."""
     networks = [folder for level in ("*", "*/*") for folder in _networks_below(path, level)]
     if networks:
         named = [str(folder) for folder in networks[:6]]
@@ -232,7 +235,7 @@ def _why_there_is_none(path: epath.Path) -> str:
 
 
 def _networks_below(path: epath.Path, level: str) -> list[epath.Path]:
-    """Folders of networks so many levels below, in the order in which they are trained."""
+    """Lists folders of networks at a level below a path, in the order of training."""
     places = [place for name in stored.FOLDERS for place in path.glob(f"{level}/{name}")]
     order = ["teacher", "baseline", "student"]
 
@@ -244,10 +247,10 @@ def _networks_below(path: epath.Path, level: str) -> list[epath.Path]:
 
 
 def _best_step(path: epath.Path, steps: list[int]) -> int:
-    """The best step by the ranking that the run itself used.
+    """Returns the best step by the ranking that the run itself used.
 
     Raises:
-      UserError: no step was evaluated, or what says how good a step is has been damaged.
+      UserError: no step was evaluated, or the files with the scores are damaged.
     """
     for step in steps:
         require_whole(path / str(step), SMALL)

@@ -1,9 +1,11 @@
-"""The checkpoints of one run, with Orbax: latest and best kept, any device topology, nothing
-half-written.
+"""Keeps the checkpoints of one run with Orbax: the latest and the best.
 
-Layout: `<run>/checkpoints/<step>/{state,meta,metrics,checksums.json}`: arrays, what they belong to,
-  the scores they reached.
-Orbax is named in this folder alone.
+They can be restored on any device topology, and none is ever half-written.
+
+Layout: `<run>/checkpoints/<step>/{state,meta,metrics,checksums.json}`. `state` has the arrays,
+`meta` says what they belong to, and `metrics` has the scores that they reached.
+
+Orbax is named in this folder only.
 """
 
 import contextlib
@@ -32,21 +34,21 @@ from kdpose_jax.checkpoint.stored import (
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import absolute
 
-# Where Orbax moves what is no longer kept, at one stroke: a checkpoint that a kill leaves half
-# deleted would pass for one.
+# Orbax moves old checkpoints here in one step, before it deletes them. A kill could otherwise leave
+# a half-deleted checkpoint that looks whole.
 _DELETED = "deleted"
 # TensorStore reports a failed write as a ValueError that starts with the name of its status.
 _STORAGE_STATUS = re.compile(r"[A-Z_]{5,}: ")
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, but for one question that is not its own."""
+    """Orbax's manager with its own preemption check disabled."""
 
     def reached_preemption(self, step: int) -> bool:
-        """False.
+        """Always returns False.
 
-        Jax's preemption service counts questions, `train.preemption` asks them, and steps among its
-        numbers lose requests.
+        JAX's preemption service must be polled with consecutive numbers, as `train.preemption`
+        does. Polling it here with step numbers too would lose requests.
         """
         return False
 
@@ -55,8 +57,8 @@ class Checkpoints:
     """Saves and restores the state of one run.
 
     Opening and reading change nothing on the disk, so that another process may look at a run that
-    is still training; the folder is made, and what a killed process left half-written is removed,
-    at the first save. In a run of several processes every process makes the same calls in the same
+    is still training. The first save makes the folder, and removes files that a killed process left
+    half-written. In a run of several processes every process makes the same calls in the same
     order.
 
     Args:
@@ -65,10 +67,10 @@ class Checkpoints:
       keep_best: how many of the best checkpoints to keep beside them.
       best_metric: key of `metrics` that ranks checkpoints.
       best_is_lowest: True for an error, False for a score.
-      asynchronous: write in the background while training goes on.
+      asynchronous: whether to write in the background while training goes on.
 
     Raises:
-      UserError: impossible numbers to keep, or a folder that cannot be read.
+      UserError: the numbers to keep are impossible, or the folder cannot be read.
     """
 
     def __init__(
@@ -98,19 +100,18 @@ class Checkpoints:
     def save(
         self, step: int, state: Any, meta: Mapping[str, Any], metrics: Mapping[str, float] | None
     ) -> bool:
-        """Saves one step; returns at once if asynchronous, when the arrays have been copied to the
-        host.
+        """Saves one step. If asynchronous, it returns when the arrays are copied to the host.
 
         Args:
           step: number of optimiser steps done; a step that is already saved is skipped.
-          state: tree of jax arrays; `None` marks what the run does not have (such as `ema`).
+          state: tree of jax arrays; `None` marks a part that the run lacks (such as `ema`).
           meta: JSON values that say what the state belongs to (config text, method, versions,
             teacher fingerprint).
-          metrics: scores of this step; None if it was not evaluated, which makes it restorable but
-            never the best.
+          metrics: scores of this step; None if it was not evaluated. The step can then be
+            restored, but is never the best.
 
         Returns:
-          True if it was saved, False if the step existed.
+          True if the step was saved, False if it existed.
 
         Raises:
           UserError: this save, or the one before it in the background, could not be written.
@@ -126,11 +127,11 @@ class Checkpoints:
             meta=ocp.args.JsonSave({"run": dict(meta), "ranking": self._ranking}),
         )
         with self._storage_errors():
-            # So that an error of the save before is reported under its own step.
+            # An error of the save before is thereby reported under its own step.
             self._manager.wait_until_finished()
             self.remove_deleted()
             self._in_flight = step
-            # `force` only passes Orbax's own decision when to save, which is the caller's here.
+            # `force` overrides Orbax's decision when to save. Here the caller decides.
             self._manager.save(step, args=items, metrics=values, force=True)
             if not self._asynchronous:
                 self._manager.wait_until_finished()
@@ -138,33 +139,34 @@ class Checkpoints:
         return True
 
     def latest_step(self) -> int | None:
-        """The newest step that is saved or being saved, None if there is none."""
+        """Returns the newest step that is saved or being saved, None if there is none."""
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """The step with the best value of `best_metric`, None if no saved step has one."""
+        """Returns the step with the best value of `best_metric`, None if no step has one."""
         return best_of(
             {step: self._metrics[step] for step in self._manager.all_steps()}, self._ranking
         )
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """The scores that `step` was saved with, None if it was not evaluated or is not there."""
+        """Returns the scores of `step`, None if it was not evaluated or is not there."""
         return self._metrics[step] if step in self._manager.all_steps() else None
 
     def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
         """Restores the whole state onto the devices that `abstract_state` names.
 
         Args:
-          abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, on any mesh; same tree as
-            was saved.
-          step: which step, None for the newest.
+          abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, on any mesh. The tree is
+            the saved one.
+          step: the step, or None for the newest.
 
         Returns:
           (state, meta): arrays in the tree and shardings of `abstract_state`, and the JSON values
           saved with them.
 
         Raises:
-          UserError: no such checkpoint, a state of another model or optimiser, or damaged files.
+          UserError: there is no such checkpoint, its state has another model or optimiser, or files
+            are damaged.
         """
         self.wait()
         step = self._existing(step)
@@ -181,7 +183,7 @@ class Checkpoints:
         return restored.state, meta
 
     def read_meta(self, step: int | None = None) -> dict[str, Any]:
-        """The JSON values saved with a step (None: the newest), without touching its arrays."""
+        """Returns the JSON values saved with a step (None: the newest), without its arrays."""
         self.wait()
         return read_meta(self._directory / str(self._existing(step)))["run"]
 
@@ -189,14 +191,15 @@ class Checkpoints:
         """Returns when the save in the background is on the disk.
 
         Raises:
-          UserError: it could not be written.
+          UserError: the save could not be written.
         """
         with self._storage_errors():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and releases the threads; call it at the end of a run, so that no failed save
-        passes in silence.
+        """Waits for the save in the background, and releases the threads.
+
+        Call it at the end of a run, so that a failed save is reported.
 
         Raises:
           UserError: the save in the background could not be written.
@@ -209,9 +212,9 @@ class Checkpoints:
             self._manager.close()
 
     def remove_deleted(self) -> None:
-        """Deletes what Orbax has moved out of the way.
+        """Deletes the checkpoints that Orbax has moved out of the way.
 
-        A kill leaves the rest of it to the next time.
+        If it is killed, the next call deletes the rest.
         """
         deleted = self._directory / _DELETED
         if jax.process_index() == 0 and deleted.exists():
@@ -224,14 +227,14 @@ class Checkpoints:
             create=False,
             cleanup_tmp_directories=self._writes,
             todelete_subdir=None if buckets.is_bucket(self._directory) else _DELETED,
-            # Folders are made at once: one that cannot be made in the background is reported after
-            # minutes of waiting for it.
+            # Folders are made at once. If one could not be made in the background, the error would
+            # come after minutes of waiting.
             async_options=ocp.AsyncOptions(
                 post_finalization_callback=self._write_checksums,
                 create_directories_asynchronously=False,
             ),
-            # A best function on its own would delete the newest checkpoint; here it only makes
-            # Orbax write the metrics.
+            # Without a policy, a best function would delete the newest checkpoint. Here it only
+            # makes Orbax write the metrics.
             best_fn=metric_value,
             preservation_policy=preservation_policy.AnyPreservationPolicy(
                 [
@@ -259,7 +262,7 @@ class Checkpoints:
             self._open()
 
     def _write_checksums(self) -> None:
-        """Called by Orbax after the last byte of a checkpoint, before it is committed."""
+        """Writes checksums. Orbax calls it between a checkpoint's last byte and its commit."""
         if jax.process_index() == 0:
             assert self._in_flight is not None  # Orbax calls this within a save, which sets it
             write_checksums(self._directory, self._in_flight)
@@ -274,7 +277,7 @@ class Checkpoints:
     def _storage_errors(self) -> Iterator[None]:
         """Turns a failed write into one sentence.
 
-        What is no failure of the storage stays a bug and passes.
+        Other errors are bugs and pass through.
         """
         try:
             yield

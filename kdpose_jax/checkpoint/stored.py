@@ -1,6 +1,6 @@
-"""What one checkpoint on the disk is.
+"""Describes one checkpoint on the disk.
 
-Its paths, its arrays' shapes, what belongs to it, and which step is the best.
+That is its paths, its arrays' shapes, what belongs to it, and which step is the best.
 """
 
 import contextlib
@@ -18,37 +18,38 @@ from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
 
 STATE, META, METRICS = "state", "meta", "metrics"
-# Where the checkpoints of one network lie: those of the plan, and the one of the step at which it
-# was told to stop.
+# The folders of one network's checkpoints: those of the plan, and the one of the step at which the
+# run was told to stop.
 FOLDERS = ("checkpoints", "interrupted")
 
 
 def leaves(tree: Any) -> dict[str, Any]:
-    """Arrays (or their descriptions) of a tree by path, such as `params/student/head/kernel`.
+    """Lists the arrays (or their descriptions) of a tree by path.
 
-    Empty nodes left out.
+    A path is such as `params/student/head/kernel`. Empty nodes are left out.
     """
     flat = ocp.tree.to_flat_dict(ocp.tree.serialize_tree(tree, keep_empty_nodes=True), sep="/")
     return {path: leaf for path, leaf in sorted(flat.items()) if hasattr(leaf, "shape")}
 
 
 def stored_leaves(step_directory: epath.Path) -> dict[str, Any]:
-    """Shape and dtype of the arrays in one checkpoint, by path, without reading them."""
+    """Returns shape and dtype of a checkpoint's arrays by path, without reading them."""
     return leaves(ocp.StandardCheckpointHandler().metadata(step_directory / STATE).tree)
 
 
 def require_same_leaves(stored: Mapping[str, Any], wanted: Mapping[str, Any], place: str) -> None:
-    """Refuses a checkpoint that differs in the name, shape or dtype of any array; Orbax would cast
-    dtypes silently.
+    """Refuses a checkpoint that differs in the name, shape or dtype of any array.
+
+    Orbax would cast dtypes silently.
 
     Args:
-      stored: what the checkpoint has, by path.
-      wanted: what to restore, by path, with shardings.
-      place: what to call the checkpoint in an error.
+      stored: the checkpoint's arrays by path.
+      wanted: the arrays to restore by path, with shardings.
+      place: names the checkpoint in error messages.
 
     Raises:
-      UserError: names the first array that differs.
-      ValueError: a wanted array names no devices; Orbax would look for those that it was saved
+      UserError: an array differs. The sentence names the first one.
+      ValueError: a wanted array names no devices. Orbax would look for those that it was saved
         from.
     """
     for path in sorted(stored.keys() | wanted.keys()):
@@ -64,10 +65,10 @@ def require_same_leaves(stored: Mapping[str, Any], wanted: Mapping[str, Any], pl
 
 
 def choose_step(steps: list[int], step: int | None, directory: epath.Path) -> int:
-    """`step` if it is among the saved `steps`.
+    """Returns `step` if it is among the saved `steps`.
 
     Raises:
-      UserError: it is not, or there is none.
+      UserError: it is not among them, or there is no step.
     """
     if not steps:
         raise UserError(
@@ -83,11 +84,13 @@ def choose_step(steps: list[int], step: int | None, directory: epath.Path) -> in
 
 
 def read_meta(step_directory: epath.Path) -> dict[str, Any]:
-    """The `meta` item of one checkpoint: `run` (what the caller saved) and `ranking` (metric,
-    lowest).
+    """Reads the `meta` item of one checkpoint.
+
+    Returns:
+      `run` (the caller's values) and `ranking` (metric, lowest).
 
     Raises:
-      UserError: it is missing or damaged.
+      UserError: the item is missing or damaged.
     """
     with damage_errors(f"The checkpoint of step {step_directory.name} in {step_directory.parent}"):
         meta = json.loads((step_directory / META / "metadata").read_text())
@@ -96,9 +99,9 @@ def read_meta(step_directory: epath.Path) -> dict[str, Any]:
 
 
 def ranking_key(ranking: Mapping[str, Any]) -> Callable[[Mapping[str, float] | None], float]:
-    """A function metrics -> number that grows with quality.
+    """Makes a function metrics -> number that grows with quality.
 
-    -inf for metrics without a finite value of the ranked one.
+    The number is -inf if the ranked metric is missing or not finite.
     """
 
     def quality(metrics: Mapping[str, float] | None) -> float:
@@ -116,8 +119,9 @@ def ranking_key(ranking: Mapping[str, Any]) -> Callable[[Mapping[str, float] | N
 def best_of(
     metrics: Mapping[int, Mapping[str, float] | None], ranking: Mapping[str, Any]
 ) -> int | None:
-    """The step with the best metrics (the newest of equals, as the preservation policy has it),
-    None without a ranked one.
+    """Returns the step with the best metrics, None if no step has the ranked metric.
+
+    Of equals it is the newest, as in the preservation policy.
     """
     quality = ranking_key(ranking)
     ranked = [
@@ -131,7 +135,7 @@ def damage_errors(place: str) -> Iterator[None]:
     """Turns whatever a damaged or unreadable checkpoint raises into one sentence about `place`.
 
     Raises:
-      UserError: in place of any exception but that of a device that ran out of memory.
+      UserError: replaces any exception except that of a device that ran out of memory.
     """
     try:
         yield
@@ -159,7 +163,7 @@ def _described(tree: Mapping[str, Any], path: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception on one line, without its middle if it is long."""
+    """Writes the message of an exception on one line, without its middle if it is long."""
     text = " ".join(str(error).split())
     # The system's reason stands at the end.
     return text if len(text) <= 300 else f"{text[:80]} ... {text[-200:]}"

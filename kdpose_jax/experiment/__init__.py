@@ -1,4 +1,5 @@
-"""From a config to results.
+"""Runs an experiment from its config to its results.
 
-Data, teacher, student, evaluation, report. Knows the config, and no pose.
+The stages are data, teacher, student, evaluation and report. This room knows the config and
+nothing about poses.
 """

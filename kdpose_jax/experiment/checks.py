@@ -1,4 +1,4 @@
-"""What can be checked of a config before any data are read and any device is asked for."""
+"""Checks a config before any data are read and before any device is used."""
 
 import inspect
 import math
@@ -9,7 +9,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import modules
 
 PLATFORMS = ("cpu", "gpu", "tpu")
-# Block, field and lowest value of fields that teacher and student have.
+# Block, field and lowest value of the fields that both teacher and student have.
 LOWEST = (
     ("train", "batch", 1),
     ("train", "accumulate", 1),
@@ -26,10 +26,10 @@ LOWEST = (
 
 
 def check(config: ConfigDict) -> None:
-    """Checks everything that needs neither data nor devices.
+    """Checks everything about a config that needs neither data nor devices.
 
     Raises:
-      UserError: an unknown method or protocol, or a value out of its range.
+      UserError: a method or protocol is unknown, or a value is out of its range.
     """
     check_values(config)
     if modules.method(config.teacher.method, "teacher.method").TITLE:
@@ -49,7 +49,7 @@ def check(config: ConfigDict) -> None:
 
 
 def check_values(config: ConfigDict) -> None:
-    """Checks the values for which nothing need be imported, which would take seconds.
+    """Checks the values that need no imports, which would take seconds.
 
     Raises:
       UserError: a value is out of its range.
@@ -89,11 +89,10 @@ def check_values(config: ConfigDict) -> None:
 
 
 def check_protocol(config: ConfigDict) -> None:
-    """Checks the protocol, and that it takes the settings that the config has for it.
+    """Checks that the protocol exists and takes the settings that the config has for it.
 
     Raises:
-      UserError: there is no such protocol, or it has other settings, or a value is out of its
-        range.
+      UserError: there is no such protocol, it has other settings, or a value is out of its range.
     """
     check_settings = modules.protocol(config.eval.protocol).check_settings
     expected, stored = set(inspect.signature(check_settings).parameters), set(config.eval.settings)

@@ -1,8 +1,6 @@
-"""The words of launch.py's command line: which config they name, and in plain words what is wrong
-with one of them.
+"""Reads launch.py's command line, and explains mistakes in it.
 
-Reads words and the config alone, so that a mistake is told before anything is imported that takes
-seconds.
+It needs only the words and the config. A mistake is therefore told before the slow imports.
 """
 
 import ast
@@ -23,7 +21,7 @@ from kdpose_jax.errors import UserError
 _CONFIG = re.compile(r"--?config(?:=(.*))?", re.DOTALL)
 _FIELD = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 _BOOLEANS = ("true", "false", "t", "f", "1", "0", "yes", "no", "y", "n")  # absl's
-# What a field takes, by the type of its default, and an example.
+# Type of a field's default -> what the field takes, in words.
 _KINDS = {
     bool: "True or False",
     int: "a whole number",
@@ -34,11 +32,13 @@ _KINDS = {
 
 
 def with_config(words: Sequence[str]) -> tuple[list[str], str]:
-    """The command line with `~` filled in where it names the config, and FILE[:PRESET,...]; ""
-    where it names none.
+    """Finds the config that the command line names, and fills in `~` in its path.
+
+    Returns:
+      The command line, and FILE[:PRESET,...] or "" if no config is named.
 
     Raises:
-      UserError: it names two, no name follows `--config`, or there is no such file.
+      UserError: two configs are named, no name follows `--config`, or there is no such file.
     """
     found, named = list(words), []
     for index, word in enumerate(words):
@@ -67,7 +67,7 @@ def with_config(words: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _require_file(path: str) -> None:
-    """Raises UserError where there is no config file of this name."""
+    """Raises UserError unless there is a config file of this name."""
     if os.path.isfile(path):
         return
     place = presets.folder()
@@ -94,7 +94,7 @@ def _require_file(path: str) -> None:
 
 
 def load(text: str) -> ConfigDict:
-    """The config of FILE[:PRESET,...] as its file gives it, before the command line's fields.
+    """Loads the config of FILE[:PRESET,...], without the fields that the command line sets.
 
     Raises:
       UserError: the file is not a config, or it refuses the preset.
@@ -107,7 +107,7 @@ def load(text: str) -> ConfigDict:
         config = module.get_config(preset) if ":" in text else module.get_config()
     except UserError:
         raise
-    except Exception as error:  # what a file that somebody wrote may raise
+    except Exception as error:  # a user's file may raise anything
         lines = str(error).strip().splitlines() or [""]
         reason = f"{type(error).__name__}: {' '.join(lines[-1].split())}"
         if isinstance(error, AttributeError) and not hasattr(module, "get_config"):
@@ -125,9 +125,9 @@ def load(text: str) -> ConfigDict:
 
 
 def fields(words: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
-    """Each word that sets a field, as (word, dotted name, value).
+    """Finds each word that sets a field: (word, dotted name, value).
 
-    The value None where `--noconfig.NAME` or nothing gives one.
+    The value is None if the word is `--noconfig.NAME` or no value follows.
     """
     for index, word in enumerate(words):
         match = _FIELD.fullmatch(word)
@@ -145,16 +145,15 @@ def fields(words: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
 
 
 def check_words(words: Sequence[str], config: ConfigDict | None, flags: Sequence[str]) -> None:
-    """Looks for the first word that does not fit the config; returns where every word does.
+    """Checks that every word fits the config.
 
     Args:
       words: the command line.
-      config: as its file gives it; None where none is named.
-      flags: names of the flags that are no fields.
+      config: the config from its file; None if no config is named.
+      flags: names of the flags that are not fields.
 
     Raises:
-      UserError: a field that the config lacks, a value of another type, or a flag that does not
-        exist.
+      UserError: the config lacks a field, a value has another type, or a flag does not exist.
     """
     place = next(
         (index for index, word in enumerate(words) if index and _CONFIG.fullmatch(word)), 0
@@ -200,10 +199,10 @@ def check_words(words: Sequence[str], config: ConfigDict | None, flags: Sequence
 
 
 def _leaf(word: str, name: str, config: ConfigDict) -> Any:
-    """The value that a dotted name stands for in the config.
+    """Returns the config's value for a dotted name.
 
     Raises:
-      UserError: there is none, or the name is a block's.
+      UserError: there is no such field, or the name stands for a block.
     """
     block: Any = config
     parts = name.split(".")
@@ -236,8 +235,9 @@ def _leaf(word: str, name: str, config: ConfigDict) -> Any:
 
 
 def _fits(default: Any, value: str) -> bool:
-    """Whether the text of a value can be read as a field of the default's type, a tuple with
-    entries of its first entry's.
+    """Returns whether a value's text can be read with the type of the field's default.
+
+    The entries of a tuple must have the type of the default's first entry.
     """
     kind = type(default)
     try:
@@ -259,10 +259,10 @@ def _fits(default: Any, value: str) -> bool:
 
 
 def check_numbers(config: ConfigDict) -> None:
-    """Checks that every number of a config is one; NaN and infinity pass every parser.
+    """Checks that every number of a config is finite. NaN and infinity pass every parser.
 
     Raises:
-      UserError: one is not finite.
+      UserError: a number is not finite.
     """
 
     def walk(value: Any, place: str) -> None:

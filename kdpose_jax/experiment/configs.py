@@ -1,6 +1,6 @@
-"""Configs on the disk.
+"""Stores configs, compares them and reads those of older versions.
 
-Written beside what a run made, compared when it goes on, read again by later versions.
+A config is written beside the results of its run. It is compared when the run is resumed.
 """
 
 import json
@@ -14,14 +14,14 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.folders import WorkFolder
 from kdpose_jax.untrusted.documents import load_json
 
-# What may differ when a run goes on: nothing that its numbers depend on.
+# Fields that may differ when a run is resumed. The run's numbers do not depend on them.
 MAY_CHANGE = (
     "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
     ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
 )  # fmt: skip
-# What of a data set's metadata says that it is the same one, wherever it lies now.
+# Metadata entries that identify a data set, wherever its files lie.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
-# What every stored config must have to be used by this version.
+# Fields without which this version cannot use a stored config.
 REQUIRED = (
     "task",
     "method",
@@ -32,7 +32,7 @@ REQUIRED = (
     "eval.protocol",
     "gradient_report",
 )
-# What distill.temperature.reversal was called before it was two numbers.
+# Names of distill.temperature.reversal in versions where it was not yet two numbers.
 OLD_REVERSALS = {"reversed": [0.0, -1.0], "release": [1.0, 0.0]}
 
 
@@ -48,12 +48,12 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:
-    """The resolved config as plain, JSON-ready values."""
+    """Turns the resolved config into plain values that JSON can store."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """The config that `as_dict` gave."""
+    """Turns the result of `as_dict` back into a config."""
 
     def tuples(value: Any) -> Any:
         if isinstance(value, dict):
@@ -64,7 +64,7 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """A stored config with this version's fields in place of older ones, or beside them."""
+    """Replaces fields of older versions in a stored config, and adds new ones."""
     new = json.loads(json.dumps(values))
     match new:
         case {"distill": {"temperature": {"reversal": str(name)} as temperature}} if (
@@ -81,7 +81,7 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """Keys whose values differ, those in `MAY_CHANGE` left out, as "key: 1 became 2"."""
+    """Lists the keys whose values differ, as "key: 1 became 2". Skips those in `MAY_CHANGE`."""
     one, two = flatten(first), flatten(second)
     keys = [key for key in sorted(one | two) if not any(part in key for part in MAY_CHANGE)]
     absent = "absent"
@@ -93,7 +93,7 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
 
 
 def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
-    """Checks that a work directory, if it holds a run, holds one of this config.
+    """Refuses a work directory that holds a run of another config.
 
     Raises:
       UserError: the directory belongs to another config.
@@ -113,7 +113,7 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
 
 
 def without_unused(stored: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """A stored config without options that this version lacks and the run had switched off."""
+    """Drops options that this version lacks and that the stored run had switched off."""
     known = flatten(wanted)
     return {
         name: value
@@ -123,20 +123,20 @@ def without_unused(stored: dict[str, Any], wanted: dict[str, Any]) -> dict[str, 
 
 
 def holds_other_data(workdir: epath.Path, metadata: dict[str, Any]) -> bool:
-    """Whether the run in a work directory was begun with other data."""
+    """Returns whether the run in a work directory was begun with other data."""
     path = WorkFolder(workdir).data_identity
     return path.exists() and read_json(path) != json.loads(json.dumps(data_identity(metadata)))
 
 
 def data_identity(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What of a data set's metadata says that it is the same one."""
+    """Picks the metadata entries that identify a data set."""
     return {name: metadata[name] for name in DATA_IDENTITY}
 
 
 def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:
     """Writes config and data identity into the work directory.
 
-    Done when all that can be checked was found right.
+    Call it only after all checks have passed: it marks the directory as this run's.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     folder = WorkFolder(workdir)
@@ -145,10 +145,10 @@ def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> 
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
-    """A JSON file of a work directory, all of which hold an object.
+    """Reads a JSON file of a work directory, which must hold an object.
 
     Raises:
-      UserError: it is damaged: not JSON, not an object, or with numbers that JSON does not have.
+      UserError: the file is not JSON, does not hold an object, or has NaN or infinity.
     """
     try:
         found = load_json(path)
@@ -163,7 +163,7 @@ def read_json(path: epath.Path) -> dict[str, Any]:
 
 
 def without_distillation(config: ConfigDict) -> ConfigDict:
-    """A copy in which every weight of `distill.weights` is zero: the student's baseline."""
+    """Copies a config with every weight of `distill.weights` at zero: the student's baseline."""
     derived = copy_of(config)
     for name in derived.distill.weights:
         derived.distill.weights[name] = 0.0
@@ -171,12 +171,12 @@ def without_distillation(config: ConfigDict) -> ConfigDict:
 
 
 def copy_of(config: ConfigDict) -> ConfigDict:
-    """An unlocked deep copy, without the references that a config file may hold."""
+    """Makes an unlocked deep copy, without the references that a config file may hold."""
     return ConfigDict(plain(config.to_dict()))
 
 
 def plain(values: dict[str, Any]) -> dict[str, Any]:
-    """A deep copy of a config's dictionary without references to it."""
+    """Makes a deep copy of a config's nested dictionaries."""
     return {
         name: plain(value) if isinstance(value, dict) else value for name, value in values.items()
     }

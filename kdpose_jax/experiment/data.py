@@ -1,4 +1,4 @@
-"""The data stage: records that exist, or made from raw files, or generated."""
+"""Finds the records of an experiment, or makes them from raw files or a generator."""
 
 import re
 from collections.abc import Callable
@@ -19,16 +19,13 @@ if TYPE_CHECKING:  # contracts need jax, which takes a second to import
 def prepare_records(
     config: ConfigDict, workdir: epath.Path, converters: "Converters", show: Callable[[str], None]
 ) -> str:
-    """The folder of records that a run reads, converted first where it must be.
+    """Returns the folder of records that a run reads, after converting raw files if needed.
 
     Args:
       config: reads `data.records`, `data.source` and `data.converter`.
-      workdir: records go to its `data` folder where the config names none.
-      converters: what makes records of raw files.
+      workdir: its `data` folder takes the records if the config names no folder.
+      converters: make records from raw files.
       show: prints one line.
-
-    Returns:
-      The folder.
 
     Raises:
       UserError: there is nothing to read, or the conversion failed.
@@ -45,8 +42,7 @@ def prepare_records(
 
 
 def check_source(config: ConfigDict, converters: "Converters") -> None:
-    """Checks before any work that there are records, or a folder of raw files, or that none are
-    needed.
+    """Checks before any work that the data can be read, converted or generated.
 
     Raises:
       UserError: the folder is not there, the config names none, or a setting of the converter is
@@ -62,7 +58,7 @@ def check_source(config: ConfigDict, converters: "Converters") -> None:
 
 
 def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[str, Any]]:
-    """The converter that makes the records, and its settings.
+    """Returns the name of the converter that makes the records, and its settings.
 
     Raises:
       UserError: there is no such converter, or it needs raw files and the config names none.
@@ -90,18 +86,17 @@ def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[
 
 
 def in_fields(sentence: str, name: str, config: ConfigDict, converters: "Converters") -> str:
-    """A converter's sentence with the fields of the config in the place of its command line's
-    options.
+    """Replaces a converter's options by config fields in an error sentence.
 
     Args:
-      sentence: of the converter; what stands between backquotes is a command and stays.
-      name: of the converter.
-      config: of the experiment; where it has no field for an option, the sentence says whose option
-        that is.
+      sentence: the converter's sentence. Text between backquotes is a command and stays as it is.
+      name: name of the converter.
+      config: the experiment's config. If it has no field for an option, the sentence says whose
+        option that is.
       converters: know the options.
 
     Returns:
-      The sentence for somebody who started launch.py.
+      The sentence for a user of launch.py.
     """
     named = {
         "source": "--config.data.source",
@@ -142,22 +137,19 @@ def find_records(
     converters: "Converters",
     show: Callable[[str], None],
 ) -> str:
-    """The folder of records that a network is scored on; made again where that is possible.
+    """Returns the folder of records to score a network on, making them again if it can.
 
     Args:
       config: reads `data`.
-      checkpoint: of the network, for the error.
-      home: the network's folder. The folder around it is looked into only where it is its run.
-      workdir: records that are made go to its `data` folder; None: to the run's or the network's.
-      converters: what makes records of raw files.
+      checkpoint: the network's checkpoint, for error messages.
+      home: the network's folder. Its parent is searched only if it is the network's run.
+      workdir: its `data` folder takes new records. None: the run's or the network's folder does.
+      converters: make records from raw files.
       show: prints one line.
 
-    Returns:
-      The folder.
-
     Raises:
-      UserError: there is nothing to read, the run's records are others than those it was trained
-        on, or the conversion failed.
+      UserError: there is nothing to read, the run was trained on other records than those in its
+        folder, or the conversion failed.
     """
     data, run = config.data, home.parent
     own = not data.records and is_run_of(run, config)
@@ -186,7 +178,7 @@ def find_records(
 
 
 def is_run_of(folder: epath.Path, config: ConfigDict) -> bool:
-    """Whether a folder is a run with this data, in which a network's records are looked for."""
+    """Returns whether a folder holds a run on this data, and so may hold its records."""
     path = WorkFolder(folder).config
     if not path.is_file():
         return False

@@ -1,5 +1,6 @@
-"""Scores and costs of one network, kept in its folder so that an interrupted run does not repeat
-them.
+"""Measures scores and costs of one network.
+
+They are kept in the network's folder, so that a resumed run does not measure them again.
 """
 
 import dataclasses
@@ -23,26 +24,26 @@ from kdpose_jax.report import results
 from kdpose_jax.train import sharding
 from kdpose_jax.untrusted.documents import load_json
 
-RECORD_VERSION = 2  # of evaluation.json; a file of another one is made again
+RECORD_VERSION = 2  # a stored evaluation.json of another version is measured again
 
 
 def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, Any]:
-    """The whole protocol and the cost of a trained network, in float32.
+    """Runs the whole protocol on a trained network, in float32, and measures its cost.
 
     Args:
-      run: the network's.
-      checkpoint: its folder, or a PyTorch file.
+      run: the run that trained the network.
+      checkpoint: the network's folder, or a PyTorch file.
       context: test data and devices.
 
     Returns:
-      A record for `results.json`: what was `loaded`, `scores`, their `table` row and `breakdown`,
-        and `cost`.
+      A record for `results.json`: which checkpoint was `loaded`, `scores`, their `table` row and
+        `breakdown`, and `cost`.
 
     Raises:
       UserError: the checkpoint holds another network.
     """
     protocol = open_protocol(run, context)
-    # Without weights of the distillation there is no teacher to build.
+    # With all distillation weights at zero, no teacher needs to be built.
     alone = dataclasses.replace(run, config=configs.without_distillation(run.config))
     alone, method = build_method(alone, plan_of(run, 1))
     everywhere = sharding.replicated(context.mesh)
@@ -90,9 +91,7 @@ def cost_of(
     config: ConfigDict,
     show: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Parameters, multiply-adds, latency and rate of one network, without test-time flip, on one
-    device.
-    """
+    """Measures parameters, multiply-adds, latency and rate, on one device and without flip."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     compiled = jax.jit(predict)
     local = jax.device_put(jax.tree.map(np.asarray, (params, model_state)), device)
@@ -118,9 +117,9 @@ def cost_of(
 
 
 def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a file, where it is one of what is asked.
+    """Returns the stored record if it answers the question `asked`, else None.
 
-    None too of a damaged file, which is made again.
+    A damaged file counts as absent.
     """
     try:
         found = load_json(path) if path.exists() else None
@@ -133,14 +132,14 @@ def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | Non
 def evaluate_once(
     folder: RunFolder, run: Run, checkpoint: str, metadata: dict[str, Any], context: Context
 ) -> dict[str, Any]:
-    """`evaluate_network`, or what it gave the last time.
+    """Returns the stored result of `evaluate_network`, or calls it and stores the result.
 
     Args:
-      folder: the network's, in which the record is kept; only process 0 need see it.
-      run: the network's.
-      checkpoint: its folder, or a PyTorch file. A teacher of another experiment may have been
-        scored there, on the same data.
-      metadata: the data set's.
+      folder: the network's folder, which keeps the record. Only process 0 needs to see it.
+      run: the run that trained the network.
+      checkpoint: the network's folder, or a PyTorch file. A record is looked for there too: another
+        experiment may have scored its teacher on the same data.
+      metadata: the data set's metadata.
       context: test data and devices.
     """
     values = configs.as_dict(run.config)
@@ -154,7 +153,7 @@ def evaluate_once(
         "split": run.config.data.test_split,
     }
     asked |= {block: values[block] for block in ("eval", "decode") if block in values}
-    # Of the latencies.
+    # Latencies depend on the device.
     asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"
     places = (folder.evaluation, RunFolder(weights.run_folder(checkpoint)).evaluation)
     stored = (kept_record(place, asked) for place in places)

@@ -1,6 +1,6 @@
-"""How strongly each term of a loss pulls at the student.
+"""Measures how strongly each term of a loss pulls at the student.
 
-The norm of its gradient, at the start and at the end of a run.
+The measure is the norm of the term's gradient, at the start and at the end of a run.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,15 @@ from kdpose_jax.train.state import TrainState
 def term_norms(
     method: Method,
 ) -> Callable[[TrainState, Any, Batch, jax.Array], dict[str, jax.Array]]:
-    """Makes the function that measures the terms of a method, compiled at its first call.
+    """Makes the function that measures a method's terms. It compiles at its first call.
 
     Args:
-      method: with `terms`.
+      method: a method that has `terms`.
 
     Returns:
       (state, teachers, batch, key of the step) -> the global norm of every weighted term's gradient
-      with respect to the student's parameters; zero exactly where a term cannot move the student.
+      with respect to the student's parameters. It is exactly zero if a term cannot move the
+      student.
     """
 
     @jax.jit
@@ -52,7 +53,7 @@ def term_norms(
 
 
 def is_whole(path: epath.Path) -> bool:
-    """Whether a report has both its moments.
+    """Returns whether a report has both measurements.
 
     A run may have been killed between its last step and the second measurement.
     """
@@ -60,7 +61,7 @@ def is_whole(path: epath.Path) -> bool:
 
 
 def write(path: epath.Path, when: str, norms: dict[str, float]) -> None:
-    """Adds the norms of one moment ("start", "end") to a report."""
+    """Adds one measurement ("start" or "end") to a report."""
     report = configs.read_json(path) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(path, report | {when: norms})

@@ -1,6 +1,6 @@
-"""What a run will hold in each device's memory, from shapes alone.
+"""Estimates what a run will hold in each device's memory, from shapes alone.
 
-Nothing is allocated and nothing compiled.
+Nothing is allocated, and nothing is compiled.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from kdpose_jax.contracts import Batch, Method
 from kdpose_jax.errors import UserError
 from kdpose_jax.train import sharding
 
-RESERVE = 0.92  # share of a device's memory that a run may plan with
+RESERVE = 0.92  # largest share of a device's memory that a run may need
 ROOT = pathlib.Path("/")
 
 
@@ -27,11 +27,11 @@ class Bytes:
     """Bytes on one device.
 
     Attributes:
-      parameters: trained ones and their moving average, batch statistics.
-      gradients: as large as the trained parameters.
+      parameters: trained parameters, their moving average and batch statistics.
+      gradients: gradients, which are as large as the trained parameters.
       optimizer: the optimiser's state.
-      teachers: frozen networks.
-      activations: what the forward pass keeps for the backward pass, and the batch.
+      teachers: the frozen networks.
+      activations: arrays that the forward pass keeps for the backward pass, and the batch.
     """
 
     parameters: int
@@ -62,20 +62,20 @@ def estimate(
     with_ema: bool,
     fsdp: bool,
 ) -> Bytes:
-    """The bytes that training holds at the end of a step's forward pass.
+    """Estimates the bytes that training holds at the end of a step's forward pass.
 
-    Transient buffers of the compiler are not in it, nor is what it saves by fusing; the truth lies
-    within tens of per cent.
+    It leaves out transient buffers of the compiler, and the memory that fusing saves. The error is
+    tens of per cent.
 
     Args:
-      method: what is trained.
+      method: the method to train.
       optimizer: its optimiser.
       example: a batch of any size, for shapes.
       batch: global batch size.
-      accumulate: parts that it is computed in.
-      devices: that share it.
-      with_ema: an average of the parameters is kept.
-      fsdp: the devices share large arrays of the state (`sharding.layout`).
+      accumulate: number of parts in which a batch is computed.
+      devices: number of devices that share a batch.
+      with_ema: whether an average of the parameters is kept.
+      fsdp: whether the devices share large arrays of the state (`sharding.layout`).
     """
     share = math.ceil(batch / (devices * accumulate))
     arrays: Mapping[str, Any] = example
@@ -103,7 +103,7 @@ def estimate(
     trained = on_one(params)
     return Bytes(
         parameters=trained * (2 if with_ema else 1) + on_one(model_state),
-        gradients=trained * (2 if accumulate > 1 else 1),  # the sum so far beside those of the part
+        gradients=trained * (2 if accumulate > 1 else 1),  # the sum so far, and the part's own
         optimizer=on_one(opt_state),
         teachers=size_of(frozen),
         # The backward pass reads the parameters too.
@@ -112,7 +112,7 @@ def estimate(
 
 
 def parts_of(tree: Any, devices: int, shared_axes: Sequence[tuple[str, int]]) -> Any:
-    """Descriptions of what one of several devices holds of every array that they share."""
+    """Describes one device's part of every array in a tree."""
 
     def part(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
         axis = sharding.shared_axis(
@@ -131,7 +131,7 @@ def require_room(name: str, needed: Bytes, device: jax.Device) -> None:
     """Refuses a run that cannot fit.
 
     Raises:
-      UserError: it needs more than the device has.
+      UserError: the run needs more memory than the device has.
     """
     available = memory_of(device)
     if available is not None and needed.total > RESERVE * available:
@@ -144,9 +144,9 @@ def require_room(name: str, needed: Bytes, device: jax.Device) -> None:
 
 
 def memory_of(device: jax.Device) -> int | None:
-    """Bytes of a device's memory.
+    """Returns the bytes of a device's memory, or None if the device does not tell.
 
-    Of the machine's, shared out, where the devices are CPUs; None where it is not told.
+    CPU devices share the machine's memory equally.
     """
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
@@ -158,20 +158,21 @@ def memory_of(device: jax.Device) -> int | None:
 
 
 def control_group_limits(root: pathlib.Path) -> list[int]:
-    """The memory limits that Linux has set on this process, as containers and batch systems do:
-    more of it is killed, not refused.
+    """Reads the memory limits that Linux has set on this process.
+
+    Containers and batch systems set them. Linux kills a process that goes beyond its limit.
 
     Args:
-      root: of the file system.
+      root: root of the file system.
 
     Returns:
-      Bytes, of every control group that the process is in and of those above it (version 2:
-      memory.max; 1: memory.limit_in_bytes).
+      Bytes, for every control group that the process is in and for those above it (version 2:
+      memory.max; version 1: memory.limit_in_bytes).
     """
     limits = []
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return []
     for line in lines:
         _, controllers, path = line.split(":", 2)
@@ -182,20 +183,20 @@ def control_group_limits(root: pathlib.Path) -> list[int]:
             if controllers
             else ("sys/fs/cgroup", "memory.max")
         )
-        # Inside a container the path may be the host's, which does not exist there, and the group
-        # itself be mounted at the top.
+        # Inside a container the path may be the host's, which does not exist there. The group
+        # itself may be mounted at the top.
         parts = [part for part in path.split("/") if part]
         for depth in range(len(parts) + 1):
             try:
                 text = (root / mount).joinpath(*parts[:depth], file).read_text().strip()
             except OSError:
                 continue
-            limits += [int(text)] if text.isdigit() else []  # "max": none
+            limits += [int(text)] if text.isdigit() else []  # "max" is not a limit
     return limits
 
 
 def size_of(tree: Any) -> int:
-    """Bytes of all arrays (or their descriptions) in a tree; keys count nothing."""
+    """Counts the bytes of all arrays (or their descriptions) in a tree, except random keys."""
     return sum(
         math.prod(leaf.shape) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)

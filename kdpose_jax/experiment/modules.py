@@ -1,4 +1,4 @@
-"""The modules that a config names: readers, protocols and methods."""
+"""Imports the modules that a config names: readers, protocols and methods."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from kdpose_jax.errors import UserError
 if TYPE_CHECKING:  # contracts need jax, which takes a second to import
     from kdpose_jax.contracts import MethodModule, ProtocolModule, Reader
 
-# Room -> what a module there must have to be one of its kind (`contracts`).
+# Room -> names that a module of that kind must have (`contracts`).
 NEEDED = {
     "data": ("KIND", "read", "open_training"),
     "evaluate.protocols": ("check_settings", "read", "open_protocol"),
@@ -17,7 +17,7 @@ NEEDED = {
 
 
 def reader(name: str) -> "Reader":
-    """The reader that `data.reader` names.
+    """Returns the reader that `data.reader` names.
 
     Raises:
       UserError: there is no such reader.
@@ -26,7 +26,7 @@ def reader(name: str) -> "Reader":
 
 
 def protocol(name: str) -> "ProtocolModule":
-    """The protocol that `eval.protocol` names.
+    """Returns the protocol that `eval.protocol` names.
 
     Raises:
       UserError: there is no such protocol.
@@ -35,11 +35,11 @@ def protocol(name: str) -> "ProtocolModule":
 
 
 def method(name: str, field: str) -> "MethodModule":
-    """The method of a name, as the module in its folder.
+    """Returns a method's module.
 
     Args:
-      name: names the folder.
-      field: the field that holds the name, `method` or `teacher.method`.
+      name: names the method's folder.
+      field: the config field that holds the name, `method` or `teacher.method`.
 
     Raises:
       UserError: there is no such method.

@@ -1,4 +1,4 @@
-"""The stages of a run in their order: data, teacher, baseline, student, evaluation, report."""
+"""Runs the stages in order: data, teacher, baseline, student, evaluation, report."""
 
 import contextlib
 import pathlib
@@ -23,7 +23,7 @@ from kdpose_jax.report import results, run_page
 from kdpose_jax.train import devices, sharding
 from kdpose_jax.train.preemption import Stop
 
-MEANING = ("pose_source",)  # settings of converters that say what the poses are
+MEANING = ("pose_source",)  # converter settings that decide what the poses mean
 
 
 def train_and_report(
@@ -33,12 +33,12 @@ def train_and_report(
     show: Callable[[str], None],
     stop: Stop,
 ) -> None:
-    """Everything that `--mode train` does; what is done already is not done again.
+    """Does everything that `--mode train` does, except what is done already.
 
     Args:
-      config: the experiment's.
-      workdir: where everything is written.
-      converters: what makes records of raw files.
+      config: the experiment's config.
+      workdir: the folder that everything is written into.
+      converters: make records from raw files.
       show: prints one line.
       stop: whether the program was told to stop.
 
@@ -79,15 +79,15 @@ def train_and_report(
 def held_by_first_process(
     workdir: epath.Path, below: list[str], show: Callable[[str], None]
 ) -> Iterator[None]:
-    """Holds a folder for all processes of this run, which shows too whether it can be written.
+    """Holds a folder for all processes of this run, and checks that it can be written.
 
     Args:
-      workdir: made if needed.
-      below: see `files.held`.
+      workdir: the folder, which is made if needed.
+      below: as for `files.held`.
       show: prints one line.
 
     Raises:
-      UserError: another run holds it, or it cannot be written.
+      UserError: another run holds the folder, or it cannot be written.
     """
     refusal = UserError(
         f"'{workdir}' is in use by another run, as process 0 says: wait until it ends, or use "
@@ -119,7 +119,10 @@ def run_stages(
     show: Callable[[str], None],
     stop: Stop,
 ) -> None:
-    """Data, the networks one after another, the report; see `train_and_report`."""
+    """Makes the data, the networks one after another, and the report.
+
+    Arguments and errors are as in `train_and_report`.
+    """
     with processes.first_process_first():
         records = data.prepare_records(config, workdir, converters, show)
     metadata = check_records(config, records)
@@ -172,21 +175,22 @@ def evaluate_and_report(
     show: Callable[[str], None],
     stop: Stop,
 ) -> None:
-    """Everything that `--mode eval` does: restores a checkpoint on any number of devices and scores
-    it.
+    """Does everything that `--mode eval` does: restores a checkpoint and scores it.
+
+    The number of devices may differ from the number in training.
 
     Args:
-      config: of the experiment; None takes the checkpoint's own. A PyTorch file needs one, and is
-        taken for its teacher.
+      config: the experiment's config; None takes the checkpoint's own. A PyTorch file needs a
+        config, and is taken for its teacher.
       checkpoint: a network of ours (its folder or one of its steps) or a PyTorch file.
-      records: to score it on; empty: those of the config.
-      workdir: where the results go; None: into the network's folder.
-      converters: what makes records of raw files.
+      records: folder of the records to score on; "" takes the config's.
+      workdir: the folder for the results; None takes the network's folder.
+      converters: make records from raw files.
       show: prints one line.
       stop: whether the program was told to stop.
 
     Raises:
-      UserError: the checkpoint is of another model or method, or any other mistake of the user's.
+      UserError: the checkpoint has another model or method, or the user made any other mistake.
     """
     checkpoint, records = weights.resolve(checkpoint), weights.resolve(records)
     buckets.check_access(checkpoint, writes=workdir is None)
@@ -197,7 +201,7 @@ def evaluate_and_report(
         resolve_paths(config)
         if records:
             config.data.records, config.data.source = records, ""
-    # A run's own platform is where it was trained; where it is scored the command says.
+    # The stored config's platform says where the run was trained, not where it is scored.
     mesh = start_devices("" if config is None else config.platform)
     if weights.is_weight_file(checkpoint):
         if config is None:
@@ -222,7 +226,7 @@ def evaluate_and_report(
     if records:
         run.config.data.records, run.config.data.source = records, ""
     checks.check(run.config)
-    # Nothing is read from the other paths.
+    # Evaluation reads nothing from the config's other paths.
     buckets.check_access(run.config.data.records, writes=False)
     home = place_of_results(checkpoint) if workdir is None else workdir
     for note in notes:
@@ -248,7 +252,7 @@ def report_evaluation(
     metadata: dict[str, Any],
     context: Context,
 ) -> None:
-    """Shows and writes what an evaluation gave; pictures last, so that none costs the scores."""
+    """Shows and writes an evaluation. Draws last, so that a failed picture loses no scores."""
     protocol = open_protocol(run, context)
     extra = origin_of(run, metadata, context, protocol)
     origin = results.fingerprint(run.block.network.compute, extra)
@@ -261,15 +265,15 @@ def report_evaluation(
 
 
 def written_below(runs: list[Run]) -> list[str]:
-    """The folders of a work directory that a run writes small files into."""
+    """Names the folders of a work directory that a run writes small files into."""
     return [WorkFolder(epath.Path()).figures.name, *(run.name for run in runs)]
 
 
 def place_of_results(checkpoint: str) -> epath.Path:
-    """The folder into which an evaluation writes where no --workdir is given: the network's.
+    """Returns the network's folder, which an evaluation without --workdir writes into.
 
     Raises:
-      UserError: the checkpoint lies by itself. Then its parents are anybody's.
+      UserError: the checkpoint does not lie in a network's folder, so its parents are not ours.
     """
     home = weights.run_folder(checkpoint)
     trained = RunFolder(home).metrics.exists() or loading.holds_checkpoints(checkpoint)
@@ -282,11 +286,12 @@ def place_of_results(checkpoint: str) -> epath.Path:
 
 
 def require_shared(workdir: epath.Path) -> None:
-    """Refuses a work directory that some process does not see as process 0 does, before anything is
-    trained into it.
+    """Refuses a work directory that is not the same folder for every process.
+
+    It is called before anything is trained.
 
     Raises:
-      UserError: on all processes.
+      UserError: some process does not see process 0's files. All processes raise it.
     """
     if not processes.all_processes_say(WorkFolder(workdir).config.exists()):
         raise UserError(
@@ -296,7 +301,7 @@ def require_shared(workdir: epath.Path) -> None:
 
 
 def planned_runs(config: ConfigDict) -> list[Run]:
-    """Teacher, student without distillation where asked for, student.
+    """Lists the runs: teacher, student without distillation if `baseline` is set, student.
 
     A method without a teacher trains the student alone.
     """
@@ -311,7 +316,7 @@ def planned_runs(config: ConfigDict) -> list[Run]:
 
 
 def check_before_data(runs: list[Run]) -> list[str]:
-    """Builds every run on a guessed length, so that a bad option is found before any work.
+    """Builds every run for one example, so that a bad option is found before any work.
 
     Returns:
       The notes of the methods.
@@ -324,15 +329,16 @@ def check_before_data(runs: list[Run]) -> list[str]:
 
 
 def is_given(run: Run, config: ConfigDict) -> bool:
-    """Whether a run needs no training: a teacher that exists."""
+    """Returns whether a run needs no training because it is a teacher that exists."""
     return run.stage == "teacher" and bool(config.teacher.checkpoint)
 
 
 def check_records(config: ConfigDict, records: str) -> dict[str, Any]:
-    """The metadata of the records, which must be those of the config.
+    """Reads the metadata of the records, and refuses records that do not fit the config.
 
     Raises:
-      UserError: they have another skeleton, or hold what the config's reader does not read.
+      UserError: the records have another skeleton or pose source, or a kind that the config's
+        reader does not read.
     """
     metadata = schema.read_metadata(records, modules.reader(config.data.reader).KIND)
     if metadata["skeleton"] != config.data.skeleton:
@@ -361,7 +367,7 @@ def open_context(
     *,
     training: bool,
 ) -> Context:
-    """Reads the data that all runs of an experiment share; `run` is one of them."""
+    """Reads the data that all runs of an experiment share. `run` is any one of them."""
     options = run.config.data
     training_data = None
     if training:
@@ -379,7 +385,7 @@ def open_context(
 
 
 def resolve_paths(config: ConfigDict) -> None:
-    """Makes paths absolute, so that what a run stores of them is true from any folder."""
+    """Makes the config's paths absolute, so that stored ones are valid from any folder."""
     teacher = weights.resolve(config.teacher.checkpoint)
     config.teacher.checkpoint = loading.explicit(teacher)
     for name in ("records", "source"):
@@ -389,10 +395,10 @@ def resolve_paths(config: ConfigDict) -> None:
 
 
 def check_what_is_read(config: ConfigDict) -> None:
-    """Asks the buckets among the config's paths for access, before any work.
+    """Checks before any work that the buckets among the config's paths can be read.
 
     Raises:
-      UserError: one of them cannot be read.
+      UserError: a bucket cannot be read.
     """
     for path in (
         config.data.records,
@@ -404,11 +410,10 @@ def check_what_is_read(config: ConfigDict) -> None:
 
 
 def start_devices(platform: str) -> jax.sharding.Mesh:
-    """The mesh of all devices; the first question to them.
+    """Starts the devices and makes the mesh of all of them.
 
     Raises:
-      UserError: there are none that can be used, or they are not of the platform that is asked for,
-        unless that is "".
+      UserError: no device can be used, or `platform` is not "" and the devices are of another.
     """
     devices.find(platform)
     mesh = sharding.make_mesh()
@@ -419,7 +424,7 @@ def start_devices(platform: str) -> jax.sharding.Mesh:
 def announce(
     config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]
 ) -> None:
-    """Says in a few lines what will be done, and on which devices."""
+    """Shows in a few lines what will be done, and on which devices."""
     found = jax.devices()
     show(f"{config.name}  method {config.method}, seed {config.seed}, into {workdir}")
     show(
@@ -436,18 +441,19 @@ def announce(
 
 
 def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> None:
-    """Compares what decides the network: method, the trained block's parts, and the data that fit
-    them.
+    """Refuses a config whose network is not the checkpoint's.
+
+    It compares the method, the trained block's parts, and the data fields that must fit them.
 
     Raises:
-      UserError: something differs; names the field and both values.
+      UserError: a field differs. The sentence names it and both values.
     """
     remedy = "give the config it was trained with, or no --config"
     stage = "student"
     if stored.method_name == config.teacher.method and stored.method_name != config.method:
         stage = "teacher"  # the checkpoint is the teacher of such an experiment
     wanted = Run(stored.name, stored.title, stage, config)
-    if wanted.method_name != stored.method_name:  # another method's blocks cannot be compared
+    if wanted.method_name != stored.method_name:  # blocks of different methods cannot be compared
         raise UserError(
             f"'{checkpoint}' has method {stored.method_name} and the config says "
             f"{wanted.method_name}: {remedy}."
@@ -471,7 +477,7 @@ def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> No
 def origin_of(
     run: Run, metadata: dict[str, Any], context: Context, protocol: EvaluationProtocol
 ) -> dict[str, Any]:
-    """What the results depend on beside code and devices."""
+    """Collects what the results depend on, apart from code and devices."""
     identity = ("keypoints", "generated", "splits", "sources", "settings")
     trained = context.training_data is not None
     return {

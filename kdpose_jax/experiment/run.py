@@ -1,6 +1,6 @@
-"""What a run is, and what it needs to be trained or evaluated.
+"""Describes a run, and builds what it needs to be trained or evaluated.
 
-Examples, protocol, method, optimiser.
+That is its examples, its protocol, its method and its optimiser.
 """
 
 import dataclasses
@@ -36,10 +36,10 @@ class Run:
     """One network of an experiment.
 
     Attributes:
-      name: also its folder in the work directory.
-      title: what tables call it.
-      stage: the config's block that is trained, `teacher` or `student`.
-      config: the experiment's, for this run alone.
+      name: names the run's folder in the work directory.
+      title: names the run in tables.
+      stage: names the config's block that is trained, `teacher` or `student`.
+      config: the experiment's config, as a copy for this run.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Run:
 
     @property
     def block(self) -> ConfigDict:
-        """The block that is trained."""
+        """The config block that is trained."""
         return self.config[self.stage]
 
     @property
     def method_name(self) -> str:
-        """The method that trains it; a teacher has its own."""
+        """The name of the method that trains the network. A teacher has its own method."""
         return self.config.teacher.method if self.stage == "teacher" else self.config.method
 
     @property
@@ -64,7 +64,7 @@ class Run:
         return modules.method(self.method_name, field)
 
     def copy(self) -> "Run":
-        """The same run with an unlocked config of its own."""
+        """Copies the run, with an unlocked config."""
         return dataclasses.replace(self, config=configs.copy_of(self.config))
 
 
@@ -74,13 +74,13 @@ class Context:
 
     Attributes:
       workdir: the experiment's folder.
-      training_data: what the reader read; None where nothing is trained.
-      test_data: what the protocol read.
+      training_data: the reader's data; None if nothing is trained.
+      test_data: the protocol's data.
       mesh: the devices.
       show: prints one line.
       stop: whether the program was told to stop.
-      sources: training examples opened so far, by what a method reads; opening them may copy all
-        data.
+      sources: training examples opened so far, by the reader's options. They are kept because
+        opening them may copy all data.
     """
 
     workdir: epath.Path
@@ -97,10 +97,10 @@ class Built:
     """A run whose length is known.
 
     Attributes:
-      run: with its length in `config.run`, locked.
-      plan: how long to train, and what to do on the way.
+      run: the run, locked, with its length in `config.run`.
+      plan: how long to train, and when to log, evaluate and save.
       method: the method, built from the config.
-      rate: the learning rate of a step.
+      rate: (number of steps taken) -> learning rate.
       optimizer: the optimiser.
     """
 
@@ -112,12 +112,12 @@ class Built:
 
 
 def reads(run: Run, *, training: bool) -> dict[str, Any]:
-    """What the run's batches hold, as its method says."""
+    """Returns what the run's batches must hold, as its method says."""
     return run.method.reads(run.config, run.stage, training=training)
 
 
 def open_training(run: Run, context: Context) -> Source:
-    """The training examples as the run's method reads them; runs that read the same share them."""
+    """Opens the training examples for the run's method. Runs with equal options share them."""
     config = run.config
     options = {
         "seed": config.seed,
@@ -132,7 +132,7 @@ def open_training(run: Run, context: Context) -> Source:
 
 
 def open_protocol(run: Run, context: Context) -> EvaluationProtocol:
-    """The evaluation of the run's network."""
+    """Opens the protocol that evaluates the run's network."""
     settings = run.config.eval
     protocol = modules.protocol(settings.protocol)
     options = reads(run, training=False)
@@ -140,10 +140,10 @@ def open_protocol(run: Run, context: Context) -> EvaluationProtocol:
 
 
 def plan_of(run: Run, examples: int) -> loop.Plan:
-    """Epochs -> steps.
+    """Turns the config's epochs into a plan in steps.
 
     Args:
-      run: reads `train` of its block.
+      run: the run, whose block's `train` is read.
       examples: number of training examples.
     """
     options = run.block.train
@@ -158,10 +158,10 @@ def plan_of(run: Run, examples: int) -> loop.Plan:
 
 
 def build_method(run: Run, plan: loop.Plan) -> tuple[Run, Method]:
-    """The method of a run of this length, and the run with its length, locked.
+    """Writes the length into a copy of the run, locks it and builds its method.
 
     Raises:
-      UserError: options that do not fit together.
+      UserError: options do not fit together.
     """
     run = run.copy()
     run.config.run.steps, run.config.run.steps_per_epoch = plan.steps, plan.steps_per_epoch
@@ -170,10 +170,10 @@ def build_method(run: Run, plan: loop.Plan) -> tuple[Run, Method]:
 
 
 def build(run: Run, examples: int) -> Built:
-    """Everything of a run that its config and the number of training examples decide.
+    """Builds all that the config and the number of training examples decide.
 
     Raises:
-      UserError: options that do not fit together.
+      UserError: options do not fit together.
     """
     plan = plan_of(run, examples)
     run, method = build_method(run, plan)

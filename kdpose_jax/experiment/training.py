@@ -1,4 +1,4 @@
-"""Trains one network of an experiment into its folder, or finds it trained there already."""
+"""Trains one network of an experiment into its folder, unless it is trained already."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,12 @@ from kdpose_jax.train.step import build_step
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """Checkpoints of a run: of the plan's steps, and of the step at which it was told to stop."""
+    """The checkpoints of a run.
+
+    Attributes:
+      checkpoints: those of the steps at which the plan saves.
+      interrupted: the one of the step at which the run was told to stop.
+    """
 
     checkpoints: Checkpoints
     interrupted: Checkpoints
@@ -38,12 +43,12 @@ class Start:
     """Where training begins.
 
     Attributes:
-      state: new, or restored.
-      interval: metrics since the last line of the log, where the run was stopped before the next.
+      state: the state, which is new or restored.
+      interval: metrics since the last line of the log, if the run was stopped between two lines.
       frozen: the teachers.
-      fingerprints: what identifies each teacher's weights.
+      fingerprints: name of a teacher -> fingerprint of its weights.
       example: the first examples, for shapes and for the report of the gradients.
-      root_key: the key that the key of every step is folded from.
+      root_key: the key from which the key of every step is folded.
     """
 
     state: state.TrainState
@@ -55,10 +60,10 @@ class Start:
 
 
 def check_run(run: Run, context: Context) -> None:
-    """Says what a run will hold in memory, from shapes alone, and refuses what cannot be trained.
+    """Shows what a run will hold in memory, and refuses a run that cannot be trained.
 
     Raises:
-      UserError: it does not fit into memory, or its pretrained weights are another network's.
+      UserError: the run does not fit into memory, or its pretrained weights are another network's.
     """
     source = open_training(run, context)
     built = build(run, len(source))
@@ -82,14 +87,14 @@ def check_run(run: Run, context: Context) -> None:
 
 
 def train_run(run: Run, context: Context) -> epath.Path:
-    """Trains a run, from its last checkpoint where it has one.
+    """Trains a run, from its last checkpoint if it has one.
 
     Returns:
-      Its folder.
+      The run's folder.
 
     Raises:
-      UserError: see `loop.Training.run`, or options of the config that do not fit.
-      Stopped: see `loop.Training.run`.
+      UserError: options of the config do not fit together, or as in `loop.Training.run`.
+      Stopped: as in `loop.Training.run`.
     """
     folder = RunFolder(context.workdir / run.name)
     source, protocol = open_training(run, context), open_protocol(run, context)
@@ -110,7 +115,7 @@ def train_run(run: Run, context: Context) -> epath.Path:
 def open_stored(
     folder: RunFolder, built: Built, protocol: EvaluationProtocol, show: Callable[[str], None]
 ) -> Iterator[Stored]:
-    """The run's checkpoints, after damaged ones were set aside; closed at the end."""
+    """Opens the run's checkpoints after setting damaged ones aside, and closes them at the end."""
     if jax.process_index() == 0:
         for place in (folder.checkpoints, folder.interrupted):
             set_damaged_aside(place, show)
@@ -134,25 +139,25 @@ def open_stored(
             Checkpoints(folder.interrupted, keep_latest=1, keep_best=0, **shared)
         ) as interrupted,
     ):
-        checkpoints.remove_deleted()  # a run that has only its report left to write saves nothing
+        checkpoints.remove_deleted()  # a run that only writes its report saves nothing
         yield Stored(checkpoints, interrupted)
 
 
 def is_trained(folder: RunFolder, stored: Stored, built: Built) -> bool:
-    """Whether nothing is left to do."""
+    """Returns whether the run has nothing left to do."""
     reported = not reports_gradients(built) or gradients.is_whole(folder.gradients)
     return stored.checkpoints.latest_step() == built.plan.steps and reported
 
 
 def reports_gradients(built: Built) -> bool:
-    """Whether the run measures how strongly each term pulls."""
+    """Returns whether the run measures how strongly each term pulls."""
     return built.run.config.gradient_report and bool(built.method.teachers)
 
 
 def start_of(
     folder: RunFolder, stored: Stored, built: Built, source: Source, context: Context
 ) -> Start:
-    """A new state, or the newest one on the disk.
+    """Makes a new state, or restores the newest one on the disk.
 
     Raises:
       UserError: the run was begun with another teacher.
@@ -199,7 +204,7 @@ def train_from(
     protocol: EvaluationProtocol,
     context: Context,
 ) -> None:
-    """Trains to the end of the plan, and measures the gradients of the terms before and after."""
+    """Trains to the end of the plan. Measures the terms' gradients before and after."""
     options, plan = built.run.block.train, built.plan
     step, writes = int(start.state.step), jax.process_index() == 0
     log = MetricsLog(folder.path, first_step=step - 1 if start.interval else step, writes=writes)
@@ -261,14 +266,14 @@ def train_from(
 
 
 def shown_metrics(run: Run) -> tuple[str, ...]:
-    """The metrics in the progress line; the log has all of them."""
+    """Names the metrics in the progress line. The log has all metrics."""
     return ("loss", "task", *(f"weighted_{name}" for name in run.config.distill.weights))
 
 
 def keys_of(seed: int, everywhere: jax.sharding.Sharding) -> tuple[jax.Array, jax.Array]:
-    """The key of the initialisation and the root key of the steps.
+    """Makes the key of the initialisation and the root key of the steps.
 
-    They are made in place, since a process cannot put an array onto another process's devices.
+    They are made on their devices. A process cannot put an array onto another process's devices.
     """
 
     def keys() -> tuple[jax.Array, jax.Array]:
@@ -281,7 +286,7 @@ def keys_of(seed: int, everywhere: jax.sharding.Sharding) -> tuple[jax.Array, ja
 def report_gradients(
     folder: RunFolder, when: str, measure: Callable, current: state.TrainState, start: Start
 ) -> None:
-    """Writes the norms of the terms' gradients on the first examples, which are not augmented."""
+    """Writes the norms of the terms' gradients on the first examples, without augmentation."""
     key = jax.random.fold_in(start.root_key, int(current.step))
     measured = measure(current, start.frozen, start.example, key)
     norms = {name: float(value) for name, value in measured.items()}
@@ -290,7 +295,7 @@ def report_gradients(
 
 
 def with_pretrained(run: Run, fresh: state.TrainState) -> state.TrainState:
-    """A state at step 0 whose network starts from published weights."""
+    """Fills published weights into the network of a state at step 0."""
     variables = weights.variables_of("student", fresh.params, fresh.model_state)
     filled = weights.start_from(run.block.network.name, run.block.pretrained, variables)
     model_state = fresh.model_state
@@ -304,7 +309,7 @@ def with_pretrained(run: Run, fresh: state.TrainState) -> state.TrainState:
 
 
 def meta_of(run: Run, start: Start) -> dict[str, Any]:
-    """What a checkpoint says of itself."""
+    """Collects what a checkpoint says about its run."""
     return {
         "config": configs.as_dict(run.config),
         "method": run.method_name,
@@ -314,7 +319,7 @@ def meta_of(run: Run, start: Start) -> dict[str, Any]:
 
 
 def newest_of(checkpoints: Checkpoints, interrupted: Checkpoints) -> Checkpoints | None:
-    """The folder with the newest checkpoint, or None.
+    """Returns the folder with the newest checkpoint, or None.
 
     If both have the same step, the plan's is taken: its evaluation and logging are complete.
     """
@@ -329,7 +334,7 @@ def newest_of(checkpoints: Checkpoints, interrupted: Checkpoints) -> Checkpoints
 def quick_evaluation(
     built: Built, protocol: EvaluationProtocol, mesh: jax.sharding.Mesh
 ) -> Callable[[state.TrainState], Mapping[str, float]]:
-    """The light evaluation during training: state -> scores."""
+    """Makes the light evaluation during training: state -> scores."""
     source, score = protocol.quick(built.run.block.train.evaluate_examples)
     predict = jax.jit(built.method.predict)
     batch = sharding.evaluation_batch(built.run.config.eval.batch, mesh)

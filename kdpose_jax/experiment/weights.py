@@ -1,4 +1,4 @@
-"""Finding networks that exist already: teachers of a method, and the network of a checkpoint."""
+"""Finds networks that exist already: a method's teachers, and a checkpoint's network."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,24 +21,24 @@ TEACHER = "--config.teacher.checkpoint (or the preset's teacher=)"
 
 
 def is_weight_file(path: str) -> bool:
-    """Whether a path names a file of weights, whatever it is called; a run of ours is a folder."""
+    """Returns whether a path is a file of weights, by any name. A run of ours is a folder."""
     return bool(path) and epath.Path(path).is_file()
 
 
 def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
-    """Takes the teacher's sizes from its checkpoint, so that nobody has to repeat them.
+    """Takes the teacher's sizes from its checkpoint, so that users need not repeat them.
 
     Args:
-      config: the blocks of `teacher` that its `shape` names are replaced where `teacher.checkpoint`
-        is given.
-      named: the flag or field that the user named the checkpoint with, for errors.
+      config: the config. If `teacher.checkpoint` is given, the blocks that `teacher.shape` names
+        are replaced.
+      named: the flag or field that names the checkpoint, for error messages.
 
     Returns:
-      What a given file of weights does not tell and the config had to, and what of it was left out,
-      as sentences.
+      Sentences on a file of weights: what it does not say, so that the config decided, and what in
+      it was left out.
 
     Raises:
-      UserError: no such checkpoint, or one whose sizes do not fit the student's.
+      UserError: there is no such checkpoint, or its sizes do not fit the student's.
     """
     path, block = config.teacher.checkpoint, config.teacher
     if not path:
@@ -80,7 +80,7 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
 
 @contextlib.contextmanager
 def naming(named: str) -> Iterator[None]:
-    """Puts the flag or field that named a file in front of what is wrong with the file."""
+    """Puts the flag or field that named a file in front of errors about the file."""
     try:
         yield
     except UserError as error:
@@ -88,12 +88,14 @@ def naming(named: str) -> Iterator[None]:
 
 
 def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
-    """The sizes that the teacher's file of weights shows, and what of the file was not taken as it
-    is.
+    """Reads the sizes in the teacher's file of weights.
+
+    Returns:
+      The sizes, and sentences on what in the file was not taken as it is.
 
     Raises:
-      UserError: it is not such a file, holds another network, or fits several of which none is the
-        config's.
+      UserError: it is not a file of weights, it holds another network, or it fits several networks
+        and none of them is the config's.
     """
     path, network = config.teacher.checkpoint, config.teacher.network
     imported = importing.import_network(network.name, path)
@@ -109,10 +111,10 @@ def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
 
 
 def stored_run(path: str) -> Run:
-    """The run that a checkpoint belongs to, as it was trained.
+    """Returns the run that a checkpoint belongs to, as it was trained.
 
     Raises:
-      UserError: no such run, or one of a version of this program whose configs were others.
+      UserError: there is no such run, or its config is of a version that this one cannot use.
     """
     meta = loading.run_meta(path)
     try:
@@ -137,7 +139,7 @@ def stored_run(path: str) -> Run:
 
 
 def which_checkpoint(path: str) -> str:
-    """Which of a run's checkpoints `load_network` takes, in words."""
+    """Says which of a run's checkpoints `load_network` takes."""
     if is_weight_file(path):
         return "imported from PyTorch"
     name = epath.Path(path).name
@@ -147,9 +149,9 @@ def which_checkpoint(path: str) -> str:
 
 
 def run_folder(checkpoint: str) -> epath.Path:
-    """The folder of the run that a checkpoint belongs to.
+    """Returns the folder of the run that a checkpoint belongs to.
 
-    For a PyTorch file one under `runs`, as it has none.
+    A PyTorch file has no run, so it gets a folder under `runs`.
     """
     path = epath.Path(checkpoint)
     if is_weight_file(checkpoint):
@@ -158,10 +160,10 @@ def run_folder(checkpoint: str) -> epath.Path:
 
 
 def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
-    """What the teacher's file of weights does not tell and the config had to, as sentences.
+    """Lists, as sentences, what the teacher's file does not say and the config decided.
 
     Args:
-      config: of the experiment.
+      config: the experiment's config.
       found: the sizes that the file shows.
     """
     path, fields = config.teacher.checkpoint, configs.flatten(config.to_dict())
@@ -177,9 +179,10 @@ def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
 
 
 def variables_of(name: str, params: Any, model_state: Any) -> dict[str, Any]:
-    """One network out of a run's variables.
+    """Takes one network out of a run's variables.
 
-    {"params", "state"}, the state empty where it has none.
+    Returns:
+      {"params", "state"}. The state is empty if the network has none.
     """
     return {"params": params[name], "state": model_state[name] if name in model_state else {}}
 
@@ -187,17 +190,17 @@ def variables_of(name: str, params: Any, model_state: Any) -> dict[str, Any]:
 def load_frozen(
     method: Method, network: str, example: Any, key: jax.Array, mesh: Any
 ) -> tuple[Any, dict[str, str]]:
-    """The teachers of a method, on the devices.
+    """Loads the teachers of a method onto the devices.
 
     Args:
-      method: with its teachers; each `checkpoint` is a run or a PyTorch file.
-      network: name of their architecture, which a PyTorch file does not tell.
+      method: the method, whose teachers' `checkpoint` is each a run or a PyTorch file.
+      network: name of their architecture, which a PyTorch file does not say.
       example: a batch, for the shapes.
-      key: for the shapes.
+      key: any key, for the shapes.
       mesh: the devices.
 
     Returns:
-      `frozen` and the fingerprint of each teacher.
+      Name of a teacher -> variables, and name -> fingerprint.
     """
     _, _, abstract = jax.eval_shape(method.init, key, example)
     everywhere = sharding.replicated(mesh)
@@ -212,15 +215,15 @@ def load_frozen(
 
 
 def load_network(network: str, path: str, target: Any) -> dict[str, Any]:
-    """The variables of one network from a run (its best checkpoint) or a PyTorch file.
+    """Loads one network from a run (its best checkpoint) or from a PyTorch file.
 
     Args:
       network: name of its architecture.
-      path: of either.
+      path: path of the run or the file.
       target: {"params", "state"}, abstract, with shardings.
 
     Raises:
-      UserError: it holds another network.
+      UserError: the run or the file holds another network.
     """
     if not is_weight_file(path):
         wanted = {"params": {"student": target["params"]}}
@@ -237,15 +240,15 @@ def load_network(network: str, path: str, target: Any) -> dict[str, Any]:
 
 
 def start_from(network: str, path: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """A new network with the pretrained part of it filled in.
+    """Fills pretrained weights into a new network.
 
     Args:
       network: name of its architecture.
-      path: a PyTorch file with weights of the part (or all) of it that is published pretrained.
+      path: a PyTorch file with weights of all of the network, or of the part that is published.
       variables: {"params", "state"} as initialised, on the devices.
 
     Returns:
-      The same trees; what the file lacks (heads) keeps its initialisation.
+      The same trees. What the file lacks (heads) keeps its initialisation.
 
     Raises:
       UserError: the file holds another network.
@@ -259,7 +262,7 @@ def start_from(network: str, path: str, variables: dict[str, Any]) -> dict[str, 
 
 
 def read_pretrained(network: str, path: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """Published weights that part of a network can start from.
+    """Reads published weights that all or part of a network can start from.
 
     Args:
       network: name of its architecture.
@@ -270,7 +273,7 @@ def read_pretrained(network: str, path: str, variables: dict[str, Any]) -> dict[
       Path in `variables` -> weights, for what the file has.
 
     Raises:
-      UserError: no such file, or one of another network.
+      UserError: there is no such file, or it holds another network.
     """
     found, wanted = _by_path(importing.import_pretrained(network, path)), _by_path(variables)
     require_same_shapes(path, found, {name: leaf for name, leaf in wanted.items() if name in found})
@@ -278,7 +281,7 @@ def read_pretrained(network: str, path: str, variables: dict[str, Any]) -> dict[
 
 
 def require_same_shapes(path: str, found: Any, wanted: Any) -> None:
-    """Refuses a file whose arrays are not those of the config's network."""
+    """Refuses a file whose arrays do not have the names and shapes of the config's network."""
     found, wanted = (
         {name: leaf.shape for name, leaf in _by_path(tree).items()} for tree in (found, wanted)
     )
@@ -299,16 +302,15 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 def check_pretrained(stage: str, block: ConfigDict, variables: dict[str, Any]) -> None:
-    """Reads the published weights that a stage starts from and compares their shapes, before
-    anything is trained.
+    """Checks the published weights that a stage starts from, before anything is trained.
 
     Args:
-      stage: name of the block, for the error.
+      stage: name of the stage's block, for error messages.
       block: the stage's config block.
       variables: {"params", "state"} of its network, abstract.
 
     Raises:
-      UserError: no such file, or one of another network.
+      UserError: there is no such file, or it holds another network.
     """
     field = f"--config.{stage}.pretrained"
     name, options = block.network.name, importing.PRESET_OPTIONS
@@ -317,8 +319,8 @@ def check_pretrained(stage: str, block: ConfigDict, variables: dict[str, Any]) -
 
 
 def resolve(path: str) -> str:
-    """Absolute form of a path, so that a run may be started from anywhere.
+    """Makes a path absolute, so that a run may be started from anywhere.
 
-    An empty one stays so.
+    An empty path stays empty.
     """
     return str(files.absolute(path)) if path else path

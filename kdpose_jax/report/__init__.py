@@ -1,1 +1,1 @@
-"""What a run leaves for people to read: results file, tables and figures. Knows no poses."""
+"""Writes results for people to read: the results file, tables and figures. Knows no poses."""

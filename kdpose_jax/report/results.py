@@ -1,6 +1,6 @@
-"""The files a run leaves.
+"""Writes and reads results.json, and reads metrics.jsonl.
 
-Results.json, and metrics.jsonl read back. Imports only `errors` and `files` of the package.
+It imports only `errors` and `files` of the package.
 """
 
 import importlib.metadata
@@ -35,14 +35,14 @@ _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def fingerprint(precision: str, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What a figure depends on beside the config: code, versions, devices, precision.
+    """Collects what a number depends on beside the config: code, versions, devices, precision.
 
     Args:
       precision: compute type of the run, for example "bfloat16".
-      extra: further entries of the caller (teacher, data, the config).
+      extra: further entries (teacher, data, the config).
 
     Returns:
-      A plain dictionary. `commit` is None where the code is not a git checkout.
+      A plain dictionary. `commit` is None if the code is not a git checkout.
     """
     devices = jax.devices()
     commit, changed = _git_state()
@@ -66,7 +66,7 @@ def fingerprint(precision: str, extra: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def host_cores() -> int:
-    """Cores that this process may use."""
+    """Counts the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -78,10 +78,10 @@ def _version(library: str) -> str | None:
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it); (None, None) if git does not track this
-    package.
+    """Returns (commit, whether tracked files differ from it).
 
-    A checkout that merely surrounds the installed package says nothing about it.
+    It is (None, None) if git does not track this package. A checkout that merely surrounds the
+    installed package says nothing about it.
     """
     package = os.path.dirname(kdpose_jax.__file__)
     try:
@@ -102,7 +102,7 @@ def _git(root: str, *arguments: str) -> str:
 def write_results(
     path: epath.PathLike, networks: Mapping[str, Mapping[str, Any]], origin: Mapping[str, Any]
 ) -> None:
-    """Writes results.json whole or not at all.
+    """Writes results.json completely or not at all.
 
     Args:
       path: the file; its folder exists. May be on a bucket.
@@ -111,8 +111,8 @@ def write_results(
       origin: the fingerprint.
 
     Raises:
-      UserError: the file cannot be written (full disk, no permission); an older one is then
-        unharmed.
+      UserError: the file cannot be written (full disk, no permission). An older file then stays as
+        it was.
     """
     document = {"schema_version": SCHEMA_VERSION, "fingerprint": origin, "networks": networks}
     text = json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
@@ -120,7 +120,7 @@ def write_results(
 
 
 def largest_call(cost: Mapping[str, Any]) -> int:
-    """Examples of the largest call that was timed."""
+    """Returns the number of examples in the largest timed call."""
     return max(int(key.removeprefix(RATE)) for key in cost if key.startswith(RATE))
 
 
@@ -131,7 +131,7 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
       {"schema_version", "fingerprint", "networks"}, as written.
 
     Raises:
-      UserError: no such file, not JSON, or another schema version.
+      UserError: there is no such file, it is not JSON, or it has another schema version.
     """
     path = epath.Path(path)
     try:
@@ -148,7 +148,7 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
             f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: run the "
             f"evaluation again."
         )
-    document = plain(document)  # NaN and infinity of other writers: this program writes null
+    document = plain(document)  # other writers may have NaN and infinity
     origin, networks = document["fingerprint"], document["networks"]
     blocks = [origin, *networks.values()] if isinstance(networks, dict) else [None]
     if not all(isinstance(block, dict) for block in blocks):
@@ -160,15 +160,14 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
 
 
 def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
-    """Reads a metrics.jsonl that a run may have been killed in, or resumed from an older
-    checkpoint.
+    """Reads a metrics.jsonl, which a killed or resumed run may have written.
 
     Returns:
-      The records in order of "step". Of two records of one step with the same keys the later
-      stands: the run was resumed and came by again.
+      The records in order of "step". Of two records of one step with the same keys, the later one
+      counts: a resumed run repeated the step.
 
     Raises:
-      UserError: no such file, or a damaged line before the last.
+      UserError: there is no such file, or a line before the last one is damaged.
     """
     path = epath.Path(path)
     try:
@@ -193,7 +192,7 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Numpy values and tuples -> what JSON knows; NaN and infinity -> None."""
+    """Turns NumPy values and tuples into values that JSON knows. NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

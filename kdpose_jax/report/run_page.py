@@ -1,4 +1,4 @@
-"""What a finished run leaves beside results.json: results.md and figures."""
+"""Writes results.md and the figures of a finished run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,14 +18,14 @@ def tell(
     metadata: Mapping[str, Any],
     show: Callable[[str], None],
 ) -> None:
-    """Shows the table, then writes it: whatever fails afterwards, the scores have been seen.
+    """Shows the table, then writes it. Scores are thereby seen even if writing fails.
 
     Args:
-      folder: where the results go.
-      networks: name -> `title` and what `evaluation.evaluate_network` gives.
+      folder: the folder for the results.
+      networks: name -> `title`, and the record from `evaluation.evaluate_network`.
       origin: the fingerprint.
-      protocol: of the evaluation.
-      metadata: of the data set.
+      protocol: the evaluation's protocol.
+      metadata: the data set's metadata.
       show: prints the table.
 
     Raises:
@@ -55,25 +55,25 @@ def tell(
 
 
 def where(folder: WorkFolder) -> str:
-    """Where the results are, in words."""
+    """Says where the results are."""
     names = f"{folder.results.name}, {folder.table.name}, {folder.figures.name}/"
     return f"results in {folder.path}: {names}"
 
 
 def name_of(metadata: Mapping[str, Any]) -> str:
-    """What titles call a data set."""
+    """Returns the name of a data set in titles."""
     if metadata["generated"]:
         return f"generated {schema.KINDS[metadata['kind']].contents}"
     return metadata["settings"]["name"]
 
 
 def breakdowns(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, float | None]]:
-    """Title of a network -> the parts of its score."""
+    """Returns title of a network -> the parts of its score."""
     return {record["title"]: record["breakdown"] for record in networks.values()}
 
 
 def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -> str:
-    """One line per network: the protocol's columns, then the cost per output unit."""
+    """Makes a table with one line per network: the protocol's columns, then costs per output."""
     unit = protocol.unit[0]
     costs = dict(results.COSTS)
     if all(
@@ -107,7 +107,7 @@ def caption(
     metadata: Mapping[str, Any],
     protocol: Any,
 ) -> str:
-    """Where the numbers come from, as a sentence."""
+    """Says in a sentence where the numbers come from."""
     contents = schema.KINDS[metadata["kind"]].contents
     kind = (
         f"Generated {contents}: these numbers say nothing about any real data set. "
@@ -133,7 +133,9 @@ def draw(
     protocol: Any,
     metadata: Mapping[str, Any],
 ) -> None:
-    """Training curves, score against cost, the score's parts; arguments as of `tell`.
+    """Draws training curves, score against cost, and the parts of the score.
+
+    Arguments are as in `tell`.
 
     Raises:
       UserError: a picture cannot be written.

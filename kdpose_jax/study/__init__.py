@@ -1,4 +1,4 @@
-"""Lists of runs with several seeds.
+"""Studies: lists of runs with several seeds, compared in one table.
 
-Declared in `configs/studies`, trained, and compared in one table.
+They are declared in `configs/studies`.
 """

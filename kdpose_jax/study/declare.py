@@ -1,8 +1,7 @@
-"""Several networks, each trained with several seeds, in one table: what a study is made of, and
-what comes of it.
+"""Declares studies: networks trained with several seeds and compared in one table.
 
-A file of configs/studies/ declares a `Study`; `kdpose_jax/study/runner.py` trains its runs and
-writes what `Comparison` gives.
+A file of configs/studies/ declares a `Study`. `kdpose_jax/study/runner.py` trains its runs and
+writes the page of its `Comparison`.
 """
 
 import dataclasses
@@ -20,12 +19,13 @@ from kdpose_jax.report import figures, results, tables
 
 @dataclasses.dataclass(frozen=True)
 class Of:
-    """A path inside another run of the study, of the study's first seed: a teacher that is trained
-    once, records made once.
+    """A path inside another run of the study, with the study's first seed.
+
+    It lets runs share a teacher that is trained once, or records that are made once.
 
     Attributes:
-      run: its name.
-      path: relative to its work directory.
+      run: names the other run.
+      path: the path relative to that run's work directory.
     """
 
     run: str
@@ -37,10 +37,10 @@ class Run:
     """One command of the launcher, given once per seed.
 
     Attributes:
-      name: its folder.
-      config: what stands behind --config, relative to the repository.
-      fields: config field -> value, for --config.FIELD=VALUE; an `Of` this very run and seed is
-        left out, as it makes it.
+      name: names the run's folder.
+      config: value of --config, relative to the repository.
+      fields: config field -> value, for --config.FIELD=VALUE. An `Of` that refers to the run itself
+        is left out, because this run makes it.
     """
 
     name: str
@@ -55,10 +55,11 @@ class Row:
     """One line of the table.
 
     Attributes:
-      title: in table and picture.
-      run: whose network it is.
-      network: of that run: teacher, baseline or student.
-      seeds: so many of the run's; 0: all. 1 of a teacher, which is the same with all of them.
+      title: names the row in table and picture.
+      run: names the run that has the network.
+      network: names the network in that run: teacher, baseline or student.
+      seeds: how many of the run's seeds to show; 0 for all. A teacher takes 1, because
+        all seeds share it.
     """
 
     title: str
@@ -69,12 +70,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Figures of others: a block below the table, in no order with it.
+    """Figures of others, in a block below the table and not ranked with it.
 
     Attributes:
-      protocol: data, 2D input and metric that they stand for.
-      columns: headers; the last is the source.
-      rows: as printed there.
+      protocol: names the data, the 2D input and the metric of the figures.
+      columns: headers; the last one is the source.
+      rows: the figures as printed in the source.
     """
 
     protocol: str
@@ -84,22 +85,21 @@ class Published:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What is trained, and how it is shown.
+    """The runs of a study, and how they are shown.
 
     Attributes:
-      name: its folder under runs/studies.
-      title: above the table.
-      runs: in the order in which they start.
-      rows: of the table.
-      columns: (key in a network's `table` of results.json, header, format such as "{:.1f}"); the
-        first is the one that is drawn.
-      unit: what a network puts out, as in MACs/frame.
+      name: names the study's folder under runs/studies.
+      title: the heading of the table.
+      runs: the runs in the order in which they start.
+      rows: the rows of the table.
+      columns: (key in a network's `table` of results.json, header, format such as "{:.1f}"). The
+        first column is drawn.
+      unit: a network's output, as in MACs/frame.
       reference: title of the row that others are compared with, seed by seed.
       published: figures of others.
-      note: what a reader of the table must know.
-      seeds: each run's.
-      fixed: fields that the command line may not set for all runs, as they would then no longer be
-        comparable.
+      note: text that a reader of the table must know.
+      seeds: the seeds of each run.
+      fixed: fields that the command line may not set, because the runs would not be comparable.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Study:
         """Refuses a study that cannot be run.
 
         Raises:
-          UserError: names that do not fit each other.
+          UserError: names of runs, rows or references do not fit each other.
         """
         names = [run.name for run in self.runs]
         titles = [row.title for row in self.rows]
@@ -152,13 +152,13 @@ class Study:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What one row came to.
+    """The results of one row.
 
     Attributes:
-      title: of the row.
-      scores: column -> seed -> value; a seed that is not done yet is missing.
-      cost: of its first seed, as in results.json; empty where none is done.
-      wanted: how many seeds there are to be.
+      title: the row's title.
+      scores: column -> seed -> value. A seed that is not done yet is missing.
+      cost: cost of the first seed, as in results.json; empty if no seed is done.
+      wanted: number of seeds that the row will have.
     """
 
     title: str
@@ -168,16 +168,16 @@ class Entry:
 
     @property
     def done(self) -> int:
-        """Seeds that are done."""
+        """Counts the seeds that are done."""
         return max(len(values) for values in self.scores.values())
 
 
 class Comparison:
-    """The results of a study's runs, as far as they are done.
+    """The results of those runs of a study that are done.
 
     Args:
-      study: which is whole (`Study.check`).
-      documents: (run, seed) -> what `results.read_results` gives.
+      study: the study, which has passed `Study.check`.
+      documents: (run, seed) -> the document from `results.read_results`.
     """
 
     def __init__(self, study: Study, documents: Mapping[tuple[str, int], Mapping[str, Any]]):
@@ -226,9 +226,9 @@ class Comparison:
         return Entry(row.title, scores, cost, len(seeds))
 
     def differences(self, entry: Entry) -> list[float]:
-        """First column.
+        """Computes entry minus reference in the first column, for every seed that both have.
 
-        Entry minus reference, of every seed that both have; none of the reference itself.
+        The reference itself has no differences.
         """
         key = self.study.columns[0][0]
         reference = next(
@@ -242,7 +242,7 @@ class Comparison:
         )
 
     def markdown(self) -> str:
-        """The page: table, where its numbers come from, and the published block."""
+        """Writes the page: the table, the origin of its numbers, and the published block."""
         study, first = self.study, self.study.columns[0]
         against = f"{first[1]}, minus that of {study.reference}, seed by seed"
         rows = []
@@ -290,7 +290,7 @@ class Comparison:
         return text
 
     def origin(self) -> str:
-        """Data, code and device, as sentences; whatever differs between runs is listed."""
+        """Describes data, code and device in sentences, and lists what differs between runs."""
         prints = [document["fingerprint"] for document in self.documents.values()]
         if not prints:
             return "Nothing is done yet."
@@ -312,20 +312,20 @@ class Comparison:
         return " ".join(said) + f"jax {listed({one['versions']['jax'] for one in prints})}."
 
     def dataset(self) -> str:
-        """What the runs were trained and tested on."""
+        """Names the data that the runs were trained and tested on."""
         data = [document["fingerprint"]["data"] for document in self.documents.values()]
         return listed(
             {"generated data" if one["generated"] else one["settings"]["name"] for one in data}
         )
 
     def generated(self) -> bool:
-        """Whether any of the data were."""
+        """Returns whether any of the data were generated."""
         return any(
             document["fingerprint"]["data"]["generated"] for document in self.documents.values()
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For study.json: every seed's figures, and the published ones."""
+        """Collects every seed's figures and the published ones, for study.json."""
         entries = [
             {
                 "title": entry.title,
@@ -354,7 +354,7 @@ class Comparison:
         return {**about, "rows": entries, "published_elsewhere": published}
 
     def draw(self, path: epath.PathLike) -> None:
-        """The first column against multiply-adds, a point per seed."""
+        """Draws the first column against multiply-adds, with a point per seed."""
         key, header, _ = self.study.columns[0]
         points = [
             figures.CostPoint(entry.title, entry.cost["macs_total_per_output"], value)
@@ -374,22 +374,22 @@ class Comparison:
 
 
 def fastest(cost: Mapping[str, Any]) -> str:
-    """Outputs per second of the largest call that was timed, and how many that has."""
+    """Writes outputs per second in the largest timed call, and that call's number of outputs."""
     examples = results.largest_call(cost)
     return f"{cost[f'{RATE}{examples}']:,.0f} ({examples * cost['outputs_per_example']:,})"
 
 
 def spread(values: Sequence[float]) -> float | None:
-    """The sample's standard deviation; None of fewer than two."""
+    """Returns the sample's standard deviation, None for fewer than two values."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
 def with_spread(values: Sequence[float], form: str) -> str:
-    """`82.49 ± 0.70`; a single value alone; "-" of none.
+    """Writes mean and spread as `82.49 ± 0.70`, one value alone, and no value as "-".
 
     Args:
       values: one per seed.
-      form: of the mean, such as "{:.2f}"; the spread is written with as many decimals.
+      form: format of the mean, such as "{:.2f}". The spread has as many decimals.
     """
     if not values:
         return "-"
@@ -399,5 +399,5 @@ def with_spread(values: Sequence[float], form: str) -> str:
 
 
 def listed(names: set[str]) -> str:
-    """Names in their order, with `and` between them."""
+    """Joins sorted names with `and`."""
     return " and ".join(sorted(names))

@@ -1,19 +1,24 @@
-"""Trains the runs of a study, one launcher command each, and puts them into one table and one
-picture.
+"""Trains the runs of a study, one launcher command each, and compares them in one table.
 
   python -m kdpose_jax.study.runner configs/studies/NAME.py[:OPTION=VALUE,...]
-      [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1] [--only RUN,RUN] [--config.FIELD=VALUE
-      ...]
+      [--out runs/studies/NAME] [--seeds 0,1,2] [--jobs 1] [--only RUN,RUN]
+      [--config.FIELD=VALUE ...]
 
 NAME alone stands for a study of this program. `kdpose study` is the same command.
 
-Fields go to every run. Interrupted, or with more seeds, the same command goes on: what is done is
-not done again. `--jobs 2` has two runs at a time on halves of the cores, or of a GPU's memory; a
-TPU takes one. Leaves study.md, study.json and study.png, made anew after every run, and RUN/seed_N
-with the launcher's files and log.
+Fields go to every run. After an interruption, or with more seeds, the same command goes on. It does
+not repeat what is done. `--jobs 2` has two runs at a time, each on half of the cores or of a GPU's
+memory. A TPU takes one run at a time.
 
-Exit codes: 0 done; 1 some run failed, which is named; 2 a mistake; 75 and 130 stopped, with all
-  work saved.
+It leaves study.md, study.json and study.png, which are written again after every run. RUN/seed_N
+has the launcher's files and log.
+
+Exit codes:
+  0    done
+  1    some run failed; it is named
+  2    a mistake
+  75   stopped by SIGTERM or a closed terminal, with all work saved
+  130  stopped by Ctrl-C, with all work saved
 """
 
 import argparse
@@ -46,10 +51,10 @@ class Job:
     """One run with one seed.
 
     Attributes:
-      run: of the study.
-      seed: its seed.
-      workdir: of the launcher.
-      command: words of the launcher's command line, the work directory left out.
+      run: the study's run.
+      seed: the run's seed.
+      workdir: the launcher's work directory.
+      command: words of the launcher's command line, without the work directory.
       needs: jobs that must be done before, as (run, seed).
     """
 
@@ -73,16 +78,16 @@ class Job:
 
     @property
     def note(self) -> pathlib.Path:
-        """What was run."""
+        """The file that says which command was run."""
         return self.workdir.with_suffix(".json")
 
     @property
     def results(self) -> pathlib.Path:
-        """The launcher writes it last."""
+        """The results, which the launcher writes last."""
         return pathlib.Path(WorkFolder(self.workdir).results)
 
     def last_words(self) -> str:
-        """The last line that the launcher printed."""
+        """Returns the last line that the launcher printed."""
         lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
         return next(
             (line.strip() for line in reversed(lines) if line.strip()), "it printed nothing"
@@ -102,16 +107,17 @@ def main(words: Sequence[str]) -> int:
             return Runner(study, out, jobs, options.jobs).run()
     except Exception as error:
         return entry.tell(error)
-    except KeyboardInterrupt:  # before the first run, or between two
+    except KeyboardInterrupt:  # before the first run, or between two runs
         print("stopped: run the same command again to go on", file=sys.stderr)
         return EXIT_CODES[signal.SIGINT]
 
 
 def chosen_seeds(study: Study, seeds: Sequence[int]) -> Study:
-    """The study with the seeds of the command line; its own where there are none.
+    """Returns the study with the command line's seeds, or with its own if there are none.
 
     Raises:
-      UserError: they begin with another, whose runs make what the others share.
+      UserError: they begin with another seed than the study's. The first seed's runs make what the
+        others share.
     """
     if not seeds:
         return study
@@ -124,11 +130,10 @@ def chosen_seeds(study: Study, seeds: Sequence[int]) -> Study:
 
 
 def folder(text: str) -> pathlib.Path:
-    """Where the study is written.
+    """Returns the folder that the study is written into.
 
     Raises:
-      UserError: in a bucket, which can be neither locked nor written to by runs that are watched
-        from here.
+      UserError: the folder is in a bucket, which the runner can neither lock nor watch.
     """
     path = files.absolute(text)
     if buckets.is_bucket(path):
@@ -139,10 +144,10 @@ def folder(text: str) -> pathlib.Path:
 
 
 def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
-    """The options, and the fields that are given to every run.
+    """Parses the options, and the fields that are given to every run.
 
     Raises:
-      UserError: a word that is neither.
+      UserError: a word is neither an option nor a field.
     """
     plain = argparse.RawTextHelpFormatter
     parser = argparse.ArgumentParser(
@@ -181,12 +186,12 @@ def parse(words: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Seeds of the command line."""
+    """Parses the seeds of the command line."""
     return tuple(int(word) for word in text.split(","))
 
 
 def load(text: str) -> Study:
-    """The study behind `configs/studies/NAME.py[:OPTION=VALUE,...]`.
+    """Loads the study of `configs/studies/NAME.py[:OPTION=VALUE,...]`.
 
     Raises:
       UserError: there is no such file, or it declares no study.
@@ -211,17 +216,18 @@ def load(text: str) -> Study:
 
 
 def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence[str]) -> list[Job]:
-    """The jobs in the order in which they start: the first seed of all runs, then the next, so that
-    a table is there early.
+    """Lists the jobs in the order in which they start.
+
+    The first seed of all runs comes first, then the next seed. A table is thereby there early.
 
     Args:
-      study: which is whole.
+      study: the study, which has passed `Study.check`.
       out: the study's folder.
-      fields: of every run, before its own.
-      only: names of runs; empty: all.
+      fields: fields for every run, which override the run's own.
+      only: names of runs; empty for all.
 
     Raises:
-      UserError: `only` names no run, or a field of the user's is what the study varies.
+      UserError: `only` has a name that is not a run's, or the study varies a field of the user's.
     """
     varied = {
         name
@@ -247,7 +253,7 @@ def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence
         for seed in study.seeds
     }
     wanted = [key for key in jobs if not only or key[0] in only]
-    for key in wanted:  # grows while it is walked
+    for key in wanted:  # grows in the loop
         wanted += [need for need in jobs[key].needs if need not in wanted]
     return sorted(
         (jobs[key] for key in wanted),
@@ -256,7 +262,7 @@ def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence
 
 
 def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, str]) -> Job:
-    """One job; what the user gives goes before what all runs of the study have."""
+    """Makes one job. The user's fields override those that all runs of the study have."""
     first, given, needs = study.seeds[0], {"seed": str(seed)}, []
     for name, value in run.fields.items():
         if name in fields:
@@ -275,13 +281,13 @@ def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, 
 
 
 def refuse_other_commands(out: pathlib.Path, jobs: Sequence[Job]) -> None:
-    """Checks that the runs that were begun in a folder are those of this command.
+    """Refuses a folder in which another command began its runs.
 
     Raises:
-      UserError: they are of another, or the file that says so is damaged.
+      UserError: another command began them, or the file that names it is damaged.
     """
     for one in jobs:
-        # Which the launcher writes when it has found everything right.
+        # The launcher writes the config when all its checks have passed.
         if not WorkFolder(one.workdir).config.exists():
             continue
         try:
@@ -303,10 +309,10 @@ class Runner:
     """Runs jobs side by side.
 
     Args:
-      study: of the table.
+      study: the study.
       out: the study's folder.
-      jobs: in the order in which they start.
-      side_by_side: jobs at a time.
+      jobs: the jobs in the order in which they start.
+      side_by_side: number of jobs at a time.
     """
 
     def __init__(self, study: Study, out: pathlib.Path, jobs: Sequence[Job], side_by_side: int):
@@ -318,7 +324,7 @@ class Runner:
         self.stopped_by = 0
 
     def run(self) -> int:
-        """Runs all, writes the table after each; returns the exit code."""
+        """Runs all jobs, writes the table after each, and returns the exit code."""
         self.write()  # finds a damaged result before an hour is spent
         print(
             f"{self.study.title}: {len(self.jobs)} runs, {len(self.done)} done, in {self.out}",
@@ -341,7 +347,7 @@ class Runner:
                     ]:
                         self.finish(running)
             finally:
-                for process, _, _ in self.active.values():  # none, unless something went wrong here
+                for process, _, _ in self.active.values():  # empty unless an error ended the loop
                     process.send_signal(signal.SIGTERM)
                     process.wait()
         self.write()
@@ -357,14 +363,14 @@ class Runner:
         return entry.MISTAKE if self.in_vain() else min(1, len(self.failed))
 
     def in_vain(self) -> bool:
-        """Whether the first run of all was refused.
+        """Returns whether all runs would be refused, as the first one was.
 
-        For a mistake of the user's, which the others would repeat.
+        A user's mistake was the reason, and the other runs would repeat it.
         """
         return not self.done and entry.MISTAKE in self.failed.values()
 
     def next(self) -> Job | None:
-        """The first job that can start."""
+        """Returns the first job that can start."""
         if self.in_vain():
             return None
         busy = self.done | self.failed.keys() | {job.key for job in self.active}
@@ -379,12 +385,12 @@ class Runner:
         cores = self.slots.pop(0)
         command = [*LAUNCHER, *absolute(one.command), "--workdir", str(one.workdir)]
         files.write_atomically(one.note, json.dumps({"command": one.command}, indent=1).encode())
-        # Or the last line of a failure would be about filtering.
+        # Otherwise the last line of a failure would be about filtering.
         environment = {**os.environ, "JAX_TRACEBACK_FILTERING": "off"}
         if self.side_by_side > 1:
             environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / self.side_by_side:.2f}"
         with open(one.log, "ab") as log, on_cores(cores):
-            # A session of its own: Ctrl-C comes to the study, which passes it on.
+            # It has its own session, so that Ctrl-C reaches the study only, which passes it on.
             process = subprocess.Popen(
                 command,
                 stdout=log,
@@ -394,7 +400,7 @@ class Runner:
                 start_new_session=True,
             )
         self.active[one] = process, time.monotonic(), cores
-        if self.stopped_by:  # meanwhile
+        if self.stopped_by:  # a request came during the start
             process.send_signal(as_the_launcher_knows(self.stopped_by))
         print(
             f"{len(self.done) + len(self.active)}/{len(self.jobs)}  {one.title}: started, log in "
@@ -403,7 +409,7 @@ class Runner:
         )
 
     def finish(self, one: Job) -> None:
-        """Takes note of how a job ended."""
+        """Records how a job ended."""
         process, started, cores = self.active.pop(one)
         self.slots.append(cores)
         minutes = (time.monotonic() - started) / 60
@@ -420,9 +426,9 @@ class Runner:
             )
 
     def stop(self, number: int) -> None:
-        """Passes a request to stop on.
+        """Passes a request to stop on to the launchers.
 
-        The launcher saves and ends, and after a second Ctrl-C ends at once.
+        A launcher saves and ends. After a second Ctrl-C it ends at once.
         """
         if not self.stopped_by:
             print("stopping: the runs save their work", file=sys.stderr, flush=True)
@@ -431,7 +437,7 @@ class Runner:
             process.send_signal(as_the_launcher_knows(number))
 
     def write(self) -> None:
-        """Table and picture of the runs that are done, by this command or an earlier one."""
+        """Writes table and picture of the runs that this or an earlier command has done."""
         every = [(run.name, seed) for run in self.study.runs for seed in self.study.seeds]
         paths = {key: self.out / key[0] / f"seed_{key[1]}" for key in every}
         stored = {key: pathlib.Path(WorkFolder(path).results) for key, path in paths.items()}
@@ -447,26 +453,26 @@ class Runner:
 
 
 def as_the_launcher_knows(number: int) -> int:
-    """The signal that is passed on: the launcher saves at SIGTERM and Ctrl-C."""
+    """Returns the signal to pass on. The launcher saves at SIGTERM and Ctrl-C."""
     return signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
 
 
 def with_path(config: str) -> str:
-    """The config `configs/NAME.py:TEXT` of a study, found from any folder."""
+    """Makes the path of a study's config `configs/NAME.py:TEXT` valid from any folder."""
     place = presets.folder()
     return str(place.parent / config) if place is not None else config
 
 
 def absolute(command: Sequence[str]) -> Iterator[str]:
-    """The command with the config file found from any folder."""
+    """Makes the path of the config file in a command valid from any folder."""
     for before, word in zip(("", *command), command, strict=False):
         yield with_path(word) if before == "--config" else word
 
 
 def shares(count: int) -> list[set[int]]:
-    """The cores of this process in so many parts of one size.
+    """Splits the cores of this process into parts of one size.
 
-    Empty where there is one part, or a system that pins nothing.
+    Every part is empty if there is only one, or if the system cannot pin processes to cores.
     """
     if count == 1 or not hasattr(os, "sched_getaffinity"):
         return [set() for _ in range(count)]
@@ -477,7 +483,7 @@ def shares(count: int) -> list[set[int]]:
 
 @contextlib.contextmanager
 def on_cores(chosen: set[int]) -> Iterator[None]:
-    """Has what is started meanwhile run on these cores.
+    """Makes processes that are started in the block run on these cores.
 
     Two XLA programs that share cores are slower than one after the other.
     """
@@ -494,8 +500,8 @@ def on_cores(chosen: set[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopping(stop: Callable[[int], None]) -> Iterator[None]:
-    """Calls `stop` with the signal where the process is told to end."""
-    # Nohup has closed terminals ignored.
+    """Calls `stop` with the signal when the process is told to end."""
+    # nohup ignores closed terminals.
     heard = [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, lambda number, _: stop(number)) for number in heard}
     try:

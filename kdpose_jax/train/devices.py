@@ -1,4 +1,4 @@
-"""The first question to the devices, and one sentence for each way in which it can fail."""
+"""Starts the devices, with one sentence for each way in which that can fail."""
 
 import importlib.util
 import os
@@ -9,31 +9,30 @@ import sys
 from kdpose_jax.errors import UserError
 
 NVIDIA = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-# What JAX_PLATFORMS may name, and the platform that jax then says it found.
+# Value of JAX_PLATFORMS -> the platform that jax then reports.
 KNOWN = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "rocm": "gpu", "tpu": "tpu"}
 LONGEST_REASON = 300
-# Parses XLA_FLAGS and asks no device but the CPU; jax itself would end the process at a flag that
-# it does not know.
+# Parses XLA_FLAGS and uses no device but the CPU. In this process, jax would end the program at an
+# unknown flag.
 PROBE = "from jaxlib import xla_client; xla_client.make_cpu_client()"
 
 
 def find(platform: str) -> None:
-    """Starts jax's devices; everything that has to do with devices comes after it.
+    """Starts jax's devices. It must come before any other use of them.
 
     Args:
-      platform: "cpu", "gpu" or "tpu": the config's, on which the program is to run; "" takes what
-        is there.
+      platform: the config's platform, "cpu", "gpu" or "tpu". "" takes any that is there.
 
     Raises:
-      UserError: the environment names devices that are not there or cannot be used, or they are of
-        another platform.
+      UserError: the environment names devices that are not there or cannot be used, or the devices
+        are of another platform.
     """
     try:
         import jax
         import numpy as np
 
         devices = jax.devices()
-    except Exception as error:  # jax raises anything here, an AssertionError among it
+    except Exception as error:  # jax may raise anything here, even an AssertionError
         raise UserError(_sentence(platform, error)) from error
     found = devices[0].platform
     if platform and found != platform:
@@ -61,12 +60,12 @@ def find(platform: str) -> None:
 
 
 def _asked() -> str:
-    """What the environment asks jax for."""
+    """Returns the platforms that the environment asks jax for."""
     return os.environ["JAX_PLATFORMS"] if "JAX_PLATFORMS" in os.environ else ""
 
 
 def _sentence(platform: str, error: Exception) -> str:
-    """What is wrong, by name and value, and what to do."""
+    """Makes the sentence that says what is wrong and what to do."""
     asked, reason = _asked(), _reason(error)
     why = f" ({reason})" if reason else ""
     names = asked.split(",")
@@ -115,7 +114,7 @@ def _sentence(platform: str, error: Exception) -> str:
 
 
 def _remedy(kind: str, name: str) -> str:
-    """What makes a platform's devices appear."""
+    """Says what makes a platform's devices appear."""
     if kind == "tpu":
         if importlib.util.find_spec("libtpu") is None:
             return "install jax[tpu] on a machine with a TPU"
@@ -128,8 +127,9 @@ def _remedy(kind: str, name: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """jax's own words on one line, without its advice about flags that this program explains
-    itself.
+    """Returns jax's own words on one line.
+
+    Its advice about flags is left out, because this program gives its own.
     """
     said = re.sub(
         r"\(set JAX_PLATFORMS=.*?\)|\(you may need to uninstall.*?\)",
@@ -140,12 +140,11 @@ def _reason(error: Exception) -> str:
 
 
 def check_environment() -> None:
-    """Checks what can be checked of the variables that jax reads before it is imported, which takes
-    seconds.
+    """Checks jax's environment variables before jax is imported, which takes seconds.
 
     Raises:
-      UserError: JAX_PLATFORMS names what is not a platform, or jax would end the process for
-        XLA_FLAGS, with code 1 and all flags listed.
+      UserError: JAX_PLATFORMS names something that is not a platform, or XLA_FLAGS has a flag at
+        which jax would end the process with code 1 and a list of all flags.
     """
     asked = _asked()
     names = asked.split(",")

@@ -1,6 +1,6 @@
-"""SIGTERM, Ctrl-C and a closed terminal.
+"""Handles SIGTERM, Ctrl-C and a closed terminal.
 
-A run that is told to stop saves what it has and ends in time.
+A run that is told to stop saves its state and ends in time.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from kdpose_jax.errors import EXIT_CODES
 
 
 class Stopped(Exception):
-    """The run was told to stop, and what it had is on the disk.
+    """Tells that the run was told to stop, and that its state is on the disk.
 
     Attributes:
-      code: the exit code that is due.
+      code: the exit code to end with.
     """
 
     def __init__(self, number: int, kept: str):
@@ -38,19 +38,19 @@ def _name(number: int) -> str:
 
 
 def _nothing() -> None:
-    """All is on the disk."""
+    """Does nothing, because everything is on the disk."""
 
 
 class Stop:
-    """Whether the process was told to stop, and what happens when it is.
+    """Knows whether the process was told to stop, and decides what then happens.
 
-    It is in one of two states. `at_once(finish)`: a thread calls `finish` and ends the process,
-    whatever the main thread is doing, which may be minutes of compiling inside C++; this is how
-    everything runs whose results are on the disk or can be made again. `defer()`: the request waits
-    until the main thread asks for it, because memory holds what the disk does not.
+    It is in one of two states. After `at_once(finish)`, a thread calls `finish` and ends the
+    process, whatever the main thread does. That may be minutes of compiling inside C++. This state
+    is for work whose results are on the disk or can be made again. After `defer()`, the request
+    waits until the main thread asks for it, because memory holds a state that the disk lacks.
 
     Args:
-      kept: what the message says of the work that was done.
+      kept: text of the message about the work that was done.
     """
 
     def __init__(self, kept: str = "nothing is lost") -> None:
@@ -61,12 +61,12 @@ class Stop:
         self._questions = 0
 
     def requested(self) -> bool:
-        """Whether a request to stop is waiting: of connected processes, which all ask equally
-        often, the same answer to all.
+        """Returns whether a request to stop is waiting.
 
-        There jax's preemption service has taken over SIGTERM, whichever process it comes to.
+        Connected processes must all ask equally often, and all get the same answer. Jax's
+        preemption service has taken over their SIGTERM, whichever process gets it.
         """
-        import jax  # late: signals are watched for from the start, and importing it takes seconds
+        import jax  # imported late: it takes seconds, and signals are watched from the start
         from jax.experimental import multihost_utils
 
         if self._number is None and jax.process_count() > 1:
@@ -85,15 +85,15 @@ class Stop:
             raise self.exception()
 
     def defer(self) -> None:
-        """From here on a request waits to be asked for."""
+        """Makes requests wait until `requested` is called."""
         with self._lock:
             self._finish = None
 
     def at_once(self, finish: Callable[[], None] = _nothing) -> None:
-        """From here on a request ends the process as soon as `finish` has returned.
+        """Makes a request end the process as soon as `finish` has returned.
 
         Raises:
-          Stopped: one was waiting already; `finish` has been called.
+          Stopped: a request was waiting already. `finish` has been called.
         """
         with self._lock:
             self._finish = finish
@@ -102,13 +102,13 @@ class Stop:
             raise self.exception()
 
     def exception(self) -> Stopped:
-        """What the main thread raises when it has saved."""
+        """Makes the exception that the main thread raises when it has saved."""
         return Stopped(signal.SIGTERM if self._number is None else self._number, self._kept)
 
     def receive(self, number: int) -> None:
-        """Takes a signal, on a thread of its own.
+        """Takes a signal, on the watching thread.
 
-        A second one changes nothing, but a second Ctrl-C ends the process unsaved.
+        A second signal changes nothing, except that a second Ctrl-C ends the process unsaved.
         """
         if self._number is not None and number == signal.SIGINT:
             leave(
@@ -132,11 +132,10 @@ class Stop:
 
 
 def leave(line: str, code: int) -> None:
-    """Ends the process without waiting for anybody: neither for the main thread nor for a reader
-    that hangs.
+    """Ends the process without waiting for the main thread or for a reader that hangs.
 
-    Worker processes are ended first, and what multiprocessing has in the system is given back: its
-    helper would call it leaked.
+    Worker processes are ended first. Resources of multiprocessing are released, because its helper
+    would report them as leaked.
     """
     with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
         # Behind ^C or half a line of progress.
@@ -165,15 +164,15 @@ def _children() -> set[int]:
 
 @contextlib.contextmanager
 def watching(kept: str = "nothing is lost") -> Iterator[Stop]:
-    """Handles SIGTERM, Ctrl-C and SIGHUP within a block of the main thread; what handled them
-    before does so afterwards.
+    """Handles SIGTERM, Ctrl-C and SIGHUP within a block of the main thread.
 
-    The main thread and what it starts have them blocked meanwhile: worker processes, which a
-    terminal's Ctrl-C reaches too, leave it to this one to speak. SIGHUP that is ignored stays so,
-    as nohup wants it.
+    Earlier handlers are restored afterwards. In the block, the signals are blocked for the main
+    thread and for the processes and threads that it starts. A terminal's Ctrl-C reaches worker
+    processes too, but only this process then prints. An ignored SIGHUP stays ignored, as nohup
+    requires.
 
     Args:
-      kept: what the message says of the work that was done.
+      kept: text of the message about the work that was done.
     """
     stop = Stop(kept)
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -185,7 +184,7 @@ def watching(kept: str = "nothing is lost") -> Iterator[Stop]:
     }
 
     def watch() -> None:
-        # Python runs handlers between two of its instructions; the bytes of the wake-up descriptor
+        # Python runs handlers between two of its instructions. The bytes of the wake-up descriptor
         # come at once.
         with open(reading, "rb", buffering=0) as signals:
             while numbers := signals.read(64):
@@ -196,7 +195,7 @@ def watching(kept: str = "nothing is lost") -> Iterator[Stop]:
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, lambda *_: None) for number in heard}
     threading.Thread(target=watch, daemon=True, name="stop").start()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # not in the thread, to which they come
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # not in the thread, which gets them
     resource_tracker.ensure_running()  # multiprocessing's helper, whose start unblocks some of them
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     try:
@@ -206,4 +205,4 @@ def watching(kept: str = "nothing is lost") -> Iterator[Stop]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(before)
-        os.close(writing)  # ends the thread, which has the other end
+        os.close(writing)  # ends the thread, which reads the other end

@@ -1,4 +1,4 @@
-"""The mesh and where arrays lie on it."""
+"""Makes the mesh, and decides where arrays lie on it."""
 
 import math
 import re
@@ -12,15 +12,15 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from kdpose_jax.errors import UserError
 from kdpose_jax.processes import wait_for_all
 
-# Bytes; of less than that every device keeps a copy, which costs less than to collect its parts.
+# Bytes. Every device keeps a copy of smaller arrays, which costs less than collecting their parts.
 SMALLEST_SHARED = 2**20
 
 
 def make_mesh() -> Mesh:
-    """All devices of all processes on one axis, `data`, process after process.
+    """Makes a mesh of all devices on one axis, `data`, process after process.
 
-    `jax.make_mesh` would order them by their place in the machine, where the devices of two hosts
-    may take turns; in this order a host's share of a batch are consecutive examples. The axis is
+    In this order a host's share of a batch is consecutive examples. `jax.make_mesh` would order
+    devices by their place in the machine, where those of two hosts may take turns. The axis is
     Auto: Linen modules with reshapes and transposes fail under jax's default, Explicit.
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
@@ -28,26 +28,26 @@ def make_mesh() -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device: parameters, states, metrics."""
+    """Returns the sharding of arrays that every device copies: parameters, states, metrics."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis cut over the devices: batches."""
+    """Returns the sharding of batches, whose first axis is cut over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def layout(tree: Any, mesh: Mesh, *, fsdp: bool, shared_axes: Sequence[tuple[str, int]]) -> Any:
-    """Where every array of a training state lies.
+    """Decides where every array of a training state lies.
 
     Args:
       tree: arrays or their descriptions: a state, or a part of one.
       mesh: the devices.
-      fsdp: the devices share large arrays instead of each keeping a copy.
-      shared_axes: (path pattern, axis) of arrays that are to be cut along that axis; the first
-        match counts. Moments of the optimiser and averages have the path of their parameter at
-        their own path's end. Other arrays, and those that the devices cannot share equally along
-        their axis, are cut along the largest axis that they can, the last of equals.
+      fsdp: whether the devices share large arrays instead of each keeping a copy.
+      shared_axes: (path pattern, axis) of arrays to cut along that axis. The first match counts.
+        The paths of averages and of the optimiser's moments end in the path of their parameter.
+        Other arrays are cut along the largest axis that the devices can share equally, the last
+        of equals. So are arrays whose given axis cannot be shared equally.
 
     Returns:
       The tree with a sharding in the place of every array.
@@ -73,8 +73,9 @@ def layout(tree: Any, mesh: Mesh, *, fsdp: bool, shared_axes: Sequence[tuple[str
 def shared_axis(
     path: str, leaf: Any, devices: int, shared_axes: Sequence[tuple[str, int]]
 ) -> int | None:
-    """The axis along which so many devices share one array (see `layout`), None where each keeps a
-    copy.
+    """Returns the axis along which devices share an array, None if each keeps a copy.
+
+    `layout` says which axis that is.
     """
     if (
         jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -91,15 +92,16 @@ def shared_axis(
 
 
 def evaluation_batch(per_device: int, mesh: Mesh) -> int:
-    """The batch of all devices together: the same share for each, so that every device runs the
-    same program and scores
-    do not depend on how many there are.
+    """Returns the evaluation batch of all devices together.
+
+    Every device has the same share and runs the same program. Scores therefore do not depend on the
+    number of devices.
     """
     return per_device * mesh.size
 
 
 def check_batch(name: str, batch: int, accumulate: int, mesh: Mesh) -> None:
-    """Refuses a global batch that the devices cannot share equally, in so many parts."""
+    """Refuses a global batch that cannot be cut into equal parts for all devices."""
     if accumulate < 1:
         raise UserError(f"{name.replace('batch', 'accumulate')} is {accumulate}: use at least 1.")
     smallest = mesh.size * accumulate
@@ -112,9 +114,10 @@ def check_batch(name: str, batch: int, accumulate: int, mesh: Mesh) -> None:
 
 
 def meet(mesh: Mesh) -> None:
-    """A first sum over all devices while every process is there: gloo, which joins CPU processes,
-    then has its connections, for which
-    it would not wait longer than 30 s for a process that compiles more slowly.
+    """Computes a first sum over all devices while every process is there.
+
+    Gloo, which connects CPU processes, makes its connections in the first sum. It would wait only
+    30 s for a process that compiles more slowly.
     """
     if jax.process_count() > 1:
         wait_for_all("first sum")

@@ -1,4 +1,4 @@
-"""What studies of lifting networks share: data, teacher, columns."""
+"""Holds what studies of lifting networks share: data, teacher and columns."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
     **dict.fromkeys(DATA, (published.HUMAN36M,)),
     "3dhp": (published.THREE_DHP,),
 }
-# Of the student: width and depth; the config's own is the second.
+# Width and depth of the student. The second pair is the config's own.
 FULL_SIZES = ((128, 8), (256, 8), (256, 4), (128, 4))
 SIZES = {
     "demo": ((8, 2), (16, 2), (24, 2)),
@@ -30,7 +30,7 @@ SIZES = {
     "h36m": FULL_SIZES,
     "3dhp": FULL_SIZES,
 }
-# Of the teacher.
+# Width and depth of the teacher.
 FULL_TEACHERS = ((256, 8), (512, 8))
 TEACHERS = {
     "demo": ((16, 2), (32, 2), (48, 2)),
@@ -41,28 +41,29 @@ TEACHERS = {
 
 
 def parse(text: str, allowed: tuple[str, ...] = DATA) -> tuple[str, str]:
-    """Data and teacher, of `mocap,teacher=PATH`."""
+    """Splits `mocap,teacher=PATH` into data and teacher."""
     data, chosen = blocks.parse_preset(text, allowed, {"teacher": "new"})
     return data, chosen["teacher"]
 
 
 def scjd(data: str) -> str:
-    """The config of SCJD on some data."""
+    """Names the config of SCJD on some data."""
     return f"configs/scjd.py:{data}"
 
 
 def size(block: str, width: int, depth: int) -> dict[str, int]:
-    """The fields of a network's size; `block` is teacher or student."""
+    """Sets the fields of a network's size. `block` is teacher or student."""
     return {f"{block}.network.width": width, f"{block}.network.depth": depth}
 
 
 def shared(owner: str, teacher: str) -> dict[str, Any]:
-    """Records and teacher that one run makes for all; demo's are generated, others' given with
-    --config.data.records or source.
+    """Sets the fields by which all runs share the records and the teacher of one run.
+
+    The records of demo are generated. Others are given with --config.data.records or source.
 
     Args:
-      owner: the run that makes them.
-      teacher: `new`: made by the owner too; or a run that exists.
+      owner: names the run that makes them.
+      teacher: `new` if the owner makes the teacher too, or the path of a run that exists.
     """
     return {
         "data.records": Of(owner, "data"),
@@ -71,5 +72,5 @@ def shared(owner: str, teacher: str) -> dict[str, Any]:
 
 
 def alone(name: str, data: str, fields: dict[str, Any], **further: Any) -> Run:
-    """A student trained by SCJD's config, without its twin that learns without distillation."""
+    """Declares a student of SCJD's config, without the baseline run beside it."""
     return Run(name, scjd(data), {**fields, "baseline": False, **further})

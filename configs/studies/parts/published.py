@@ -1,4 +1,4 @@
-"""Figures that others published, as printed there. They stand below our tables, never in them.
+"""Holds figures as others printed them. They stand below our tables, never in them.
 
 Sources: docs/methods/lifting.md#published-numbers and docs/methods/pose2d.md#published-numbers.
 """
