@@ -30,7 +30,7 @@ def parse_json(text: str | bytes) -> Any:
 
     Raises:
       ValueError: the text is not JSON, or it is nested beyond Python's recursion limit, or an
-      object has a key twice, which would lose the first value.
+        object has a key twice, which would lose the first value.
     """
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))

@@ -22,7 +22,7 @@ def load_hdf5(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, np.n
     Raises:
       OSError: the file cannot be read.
       ValueError: the file is not HDF5, is damaged, is larger than `bounds` allows, or holds
-      something else than numbers stored in the file itself.
+        something else than numbers stored in the file itself.
     """
     import h5py  # here, because it starts a library of its own
 

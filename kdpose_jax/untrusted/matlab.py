@@ -51,7 +51,7 @@ def load_matlab(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, An
     Raises:
       OSError: the file cannot be read.
       ValueError: the file is not MATLAB 5, is damaged, holds another kind of variable under a name,
-      or is larger than `bounds` allows, packed or unpacked.
+        or is larger than `bounds` allows, packed or unpacked.
     """
     size = os.path.getsize(path)
     if size > bounds.MATLAB:

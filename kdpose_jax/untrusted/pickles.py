@@ -79,7 +79,7 @@ def load_pickle(
 
     Raises:
       UserError: the pickle names a global that is not listed, asks for more than `bounds` allows,
-      or is damaged.
+        or is damaged.
     """
     with _damage(place):
         _refuse_bombs(file)

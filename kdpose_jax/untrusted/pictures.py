@@ -33,7 +33,7 @@ class Header(NamedTuple):
       format: "JPEG", "PNG" or "BMP".
       mode: Pillow's name for the colours, such as "RGB".
       orientation: EXIF's orientation, 1 to 8, by which viewers turn the stored pixels; 1 if they
-      stay as they are or there is no tag.
+        stay as they are or there is no tag.
     """
 
     width: int
