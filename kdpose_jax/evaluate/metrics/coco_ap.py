@@ -141,7 +141,8 @@ def ten_numbers(evaluation: COCOeval) -> dict[str, float | None]:
 def without(annotations: dict[str, Any], persons: Collection[tuple[int, int]]) -> dict[str, Any]:
     """Returns the annotations without these persons.
 
-    A person is (picture's id, own id), because its own id need not be unique."""
+    A person is (picture's id, own id), because its own id need not be unique.
+    """
     unwanted = {(int(image_id), int(number)) for image_id, number in persons}
     kept = [
         one for one in annotations["annotations"] if (one["image_id"], one["id"]) not in unwanted
