@@ -93,9 +93,10 @@ class Findings:
         return float(np.median([fit.distance for fit in self.fits])) if self.fits else 0.0
 
     def refuse(self) -> None:
-        """Raises UserError for a fault in most of a subject's views, or in most joints.
+        """Raises UserError if the 2D is certainly wrong.
 
-        The views must have the same certain fault, and no camera can see where the joints are.
+        Either most of a subject's views have the same certain fault, or most joints lie where no
+        camera sees them.
         """
         for subject in dict.fromkeys(fit.subject for fit in self.fits):
             own = [fit for fit in self.fits if fit.subject == subject]
