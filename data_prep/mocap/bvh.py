@@ -245,7 +245,7 @@ def _is_cut(words: list[str], channels: int) -> bool:
 
 
 def _read_row(path: str, line: int, words: list[str], channels: int) -> list[float]:
-    """One line of motion."""
+    """Reads one line of motion."""
     if len(words) != channels:
         raise fault(path, line, f"{len(words)} values where the skeleton has {channels} channels")
     values = []
@@ -260,7 +260,7 @@ def _read_row(path: str, line: int, words: list[str], channels: int) -> list[flo
 
 
 def _pose(joints: list[_Joint], values: np.ndarray, fps: float | None) -> Clip:
-    """Forward kinematics."""
+    """Computes forward kinematics."""
     whole = np.isfinite(values).all(axis=1)
     values = np.where(whole[:, None], values, 0.0)
     positions, rotations = np.zeros((len(values), len(joints), 3)), []
