@@ -40,7 +40,7 @@ PERMISSIONS = (
 
 @dataclasses.dataclass
 class Stored:
-    """One object."""
+    """Holds one object."""
 
     content: bytes
     generation: int
@@ -202,7 +202,7 @@ class BucketService:
             return fault
 
     def bucket(self, name: str) -> dict[str, Stored]:
-        """The objects of a bucket."""
+        """Returns a bucket's objects."""
         if name not in self.buckets:
             raise Refused(404, "The specified bucket does not exist.")
         return self.buckets[name]
