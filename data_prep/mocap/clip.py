@@ -24,7 +24,7 @@ class Clip:
 
     Attributes:
       joints: name -> column of `positions` and `rotations`.
-      positions: in the file's unit and axes, NaN in frames that hold NaN, `[F, N, 3]`.
+      positions: `[F, N, 3]` in the file's unit and axes, NaN in frames that hold NaN.
       rotations: turn a joint's own axes into the file's, one `Rotation` with F entries per joint.
       fps: frames per second; None if the file does not say.
       metres: length of the file's unit; None if the file does not say.

@@ -135,7 +135,7 @@ def parse_unit(unit: str) -> float:
 
 
 def parse_rates(fps: str) -> list[tuple[str, float]]:
-    """ "60" or "60_*=60,61_*=60" -> (pattern of file names, frames per second)."""
+    """Parses "60" or "60_*=60,61_*=60" as (pattern of file names, frames per second)."""
     rates = []
     for part in (part for part in fps.split(",") if part.strip()):
         pattern, _, rate = part.strip().rpartition("=")

@@ -20,7 +20,7 @@ WINDOWS = ("compat", "exact")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test windows of a data set, and how predictions on them are scored.
+    """Holds a data set's test windows, and scores predictions on them.
 
     Attributes:
       source: windows end to end over every test sequence (`windows.evaluation_starts`).
