@@ -41,12 +41,12 @@ TRAIN = ("launch.py", "--config", "configs/scjd.py", "--config.baseline=False", 
 EVALUATE = ("launch.py", "--mode", "eval")
 NETWORKS = ("teacher", "student")
 BUCKET = "bucket"
-# What of a line of metrics.jsonl is no matter of time.
+# The entries in a line of metrics.jsonl that do not depend on time.
 TIMED = ("_per_second", "_seconds")
 
 
 def start(command: tuple[str, ...], environment: dict[str, str]) -> subprocess.Popen:
-    """A command of the program, as a user starts it."""
+    """Starts a command of the program as a user would."""
     return subprocess.Popen(
         [sys.executable, *command],
         cwd=REPOSITORY,
@@ -58,7 +58,7 @@ def start(command: tuple[str, ...], environment: dict[str, str]) -> subprocess.P
 
 
 def finish(command: tuple[str, ...], environment: dict[str, str]) -> None:
-    """Runs a command to its end, which must be a good one."""
+    """Runs a command to its end, which must be successful."""
     process = start(command, environment)
     _, said = process.communicate()
     if process.returncode:
@@ -66,10 +66,7 @@ def finish(command: tuple[str, ...], environment: dict[str, str]) -> None:
 
 
 def experiment(place: str, environment: dict[str, str]) -> list[tuple[str, ...]]:
-    """The three commands of an experiment in a place.
-
-    Converts at once, and returns training and evaluation.
-    """
+    """Converts an experiment's data, and returns its training and evaluation commands."""
     finish((*RECORDS, f"--out={place}/records"), environment)
     training = (*TRAIN, f"--config.data.records={place}/records", "--workdir", f"{place}/run")
     return [
@@ -88,7 +85,8 @@ def train_and_kill(
 ) -> tuple[int, int]:
     """Trains to the end through kills.
 
-    Returns how many there were, and how much that was half-written counted as whole after one.
+    Returns:
+      The number of kills, and the number of half-written things that counted as whole after one.
     """
     generator, killed, taken_for_whole = random.Random(seed), 0, 0
     while True:
@@ -105,7 +103,7 @@ def train_and_kill(
 
 
 def halves(folder: pathlib.Path) -> int:
-    """How many files, and checkpoints that are marked as whole, cannot be read."""
+    """Counts files, and checkpoints marked as whole, that cannot be read."""
     bad = 0
     for path in [*folder.rglob("*.json"), *folder.rglob("metrics.jsonl")]:
         try:
@@ -124,7 +122,7 @@ def halves(folder: pathlib.Path) -> int:
 
 
 def arrays(step: pathlib.Path) -> dict[str, np.ndarray]:
-    """Every array of a checkpoint: parameters, their averages, the optimiser's state, the step."""
+    """Reads a checkpoint's arrays: parameters, averages, the optimiser's state, the step."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         restored = checkpointer.restore(step / "state")
     return {
@@ -134,7 +132,7 @@ def arrays(step: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def compare(disk: pathlib.Path, bucket: pathlib.Path) -> dict[str, tuple[int, int]]:
-    """What was compared -> (how many things, how many differ)."""
+    """Returns what was compared -> (number of things, number that differ)."""
     records = [
         (path.read_bytes(), (bucket / "records" / path.name).read_bytes())
         for path in sorted((disk / "records").iterdir())
@@ -179,7 +177,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        # One program is compiled once, however often the run starts.
+        # A program is compiled once, however often the run starts.
         cache = {
             "JAX_COMPILATION_CACHE_DIR": f"{name}/cache",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -42,15 +42,15 @@ sys.path.insert(0, str(REPOSITORY))
 METHODS = ("scjd", "cdkd")
 NETWORKS = ("teacher", "baseline", "student")
 TIMINGS = ("_per_second", "_seconds")
-# Files whose names are drawn: Orbax's data, TensorBoard's, of which every start writes one.
+# Files with random names: Orbax's data, and TensorBoard's files, one for each start.
 DRAWN = re.compile(r"(.*/checkpoints/[0-9]+/state/.*d/)[0-9a-f]{32}|(.*/tensorboard/).*")
-# Connected processes agree to stop between two steps: what is compiled is waited for
-# (docs/running/pods.md), here by four on two cores.
+# Connected processes agree to stop between two steps, so they wait for compilation
+# (docs/running/pods.md). Here four processes compile on two cores.
 SECONDS_AFTER_SIGTERM = {1: 15.0, 2: 60.0}
 SECONDS_AT_MOST = 3600.0
-# Of the undisturbed run's length, compiling included: when a start is disturbed at the latest. The
-# first start of a run is disturbed anywhere in it, and one later start in four within half of it,
-# or few runs would be disturbed in their last stages.
+# A start is disturbed within this share of the undisturbed run's length, compilation included. A
+# run's first start is disturbed anywhere in the length. One later start in four is disturbed within
+# half of it. Otherwise few runs would be disturbed in their last stages.
 LATEST, LATEST_OF_A_QUARTER, LATEST_OF_THE_FIRST = 0.25, 0.5, 1.0
 
 
@@ -81,7 +81,7 @@ def main() -> int:
     set_environment(folder)
     preload()
     started, report, target = time.monotonic(), Report(), 0.0
-    # Fewer of runs that take longer.
+    # Slower runs are killed less often.
     shares = [2 / (1 + processes) for processes in options.processes]
     for share, processes in zip(shares, options.processes, strict=True):
         home = folder / f"of_{processes}"
@@ -97,9 +97,10 @@ def main() -> int:
 
 @dataclasses.dataclass
 class Report:
-    """What happened.
+    """Collects what happened.
 
-    Signal, processes, method and stage -> how often; runs compared; what differed.
+    It has (signal, processes, method, stage) -> how often, the number of compared runs, and what
+    differed.
     """
 
     signals: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -126,7 +127,7 @@ class Report:
 
 
 class Run:
-    """One run: its processes, started again and again with the same command."""
+    """Starts one run's processes again and again with the same command."""
 
     def __init__(
         self, method: str, workdir: pathlib.Path, processes: int, generator: random.Random
@@ -139,29 +140,29 @@ class Run:
         )
         self.log = workdir.with_suffix(".log")
         self.signals = 0
-        self._pids: dict[int, int] = {}  # pid -> exit status, -1 while it runs
+        self._pids: dict[int, int] = {}  # pid -> exit status, -1 while the process runs
         self._deadline, self._from = 0.0, 0
 
     def start(self, seconds: float) -> None:
-        """Starts its processes, to be disturbed after so many seconds."""
+        """Starts the processes, to be disturbed after some seconds."""
         port = free_port()
         self._from = self.log.stat().st_size if self.log.exists() else 0
         self._pids = {self._fork(index, port): -1 for index in range(self._processes)}
         self._deadline = time.monotonic() + seconds
 
     def running(self) -> bool:
-        """Whether any process runs."""
+        """Tells whether any process runs."""
         for pid, status in self._pids.items():
             if status < 0 and os.waitpid(pid, os.WNOHANG)[0]:
                 self._pids[pid] = 0
         return -1 in self._pids.values()
 
     def due(self) -> bool:
-        """Whether it is time to disturb it."""
+        """Tells whether it is time to disturb the run."""
         return time.monotonic() >= self._deadline
 
     def finish(self) -> float:
-        """Runs to the end undisturbed; returns the seconds."""
+        """Runs to the end undisturbed; returns the seconds that it took."""
         started = time.monotonic()
         self.start(SECONDS_AT_MOST)
         codes = self._wait(SECONDS_AT_MOST)
@@ -170,11 +171,11 @@ class Run:
         return time.monotonic() - started
 
     def disturb(self, report: Report) -> None:
-        """Sends it a signal, and waits until all of it is gone."""
+        """Sends the run a signal, and waits until all processes are gone."""
         number = signal.SIGTERM if self._generator.random() < 1 / 8 else signal.SIGKILL
         stage, saving = self.stage(), any(self.workdir.glob("*/*/*.orbax-checkpoint-tmp*"))
-        # Of several, all or one: the others must end by themselves, for which jax takes a minute
-        # where one was killed.
+        # The signal goes to all processes or to one. Then the others must end by
+        # themselves. JAX takes a minute for this if one was killed.
         one = (
             self._processes > 1
             and stage != "start"
@@ -206,7 +207,7 @@ class Run:
             )
 
     def stage(self) -> str:
-        """What the run says that it is doing."""
+        """Returns the stage that the run reports."""
         with self.log.open() as file:
             file.seek(self._from)
             lines = [line for line in file.read().splitlines() if line.strip()]
@@ -257,9 +258,9 @@ class Run:
             os._exit(code)
 
     def _wait(self, seconds: float) -> list[int]:
-        """The exit codes of all processes.
+        """Returns the exit codes of all processes.
 
-        Those that have not ended in time are killed, and the code is theirs.
+        Processes that do not end in time are killed, and get the code of a killed process.
         """
         codes, deadline = [], time.monotonic() + seconds
         for pid, status in list(self._pids.items()):
@@ -280,9 +281,9 @@ class Run:
 
 
 def undisturbed(method: str, folder: pathlib.Path, processes: int) -> float:
-    """Seconds that a run takes.
+    """Measures how many seconds an undisturbed run takes.
 
-    The programs that it compiles are found in a cache by those that are killed.
+    Killed runs find its compiled programs in a cache.
     """
     shutil.rmtree(folder / f"{method}_whole", ignore_errors=True)
     seconds = Run(method, folder / f"{method}_whole", processes, random.Random(0)).finish()
@@ -298,7 +299,7 @@ def survive(
     lengths: dict[str, float],
     report: Report,
 ) -> None:
-    """Disturbs runs side by side up to a number of kills, and compares each when it is done."""
+    """Disturbs runs side by side up to a number of kills, and compares finished runs."""
     generator = random.Random(options.seed)
     active: list[Run] = []
     number = 0
@@ -324,16 +325,16 @@ def survive(
 
 
 def until_disturbed(generator: random.Random, length: float) -> float:
-    """Seconds after a later start; `length` is that of the undisturbed run."""
+    """Draws when a later start is disturbed, seconds; `length` is the undisturbed run's."""
     return generator.uniform(
         0.0, (LATEST_OF_A_QUARTER if generator.random() < 1 / 4 else LATEST) * length
     )
 
 
 def compare_run(run: Run, folder: pathlib.Path, report: Report) -> None:
-    """Adds what differs from the undisturbed run to the report."""
+    """Adds the differences from the undisturbed run to the report."""
     answer = run.workdir.with_suffix(".json")
-    pid = os.fork()  # restoring starts jax's devices, after which a process cannot be forked
+    pid = os.fork()  # Restoring starts JAX's devices, and then a process cannot be forked.
     if not pid:
         try:
             answer.write_text(json.dumps(differences(folder / f"{run.method}_whole", run.workdir)))
@@ -355,7 +356,7 @@ def compare_run(run: Run, folder: pathlib.Path, report: Report) -> None:
 
 
 def differences(whole: pathlib.Path, disturbed: pathlib.Path) -> list[str]:
-    """What a disturbed run has that the undisturbed one has otherwise, as sentences."""
+    """Says in sentences how a disturbed run differs from the undisturbed one."""
     if not (disturbed / "results.json").exists():
         return [f"it did not finish: {disturbed.with_suffix('.log').read_text()[-500:]}"]
     found = []
@@ -401,7 +402,7 @@ def differences(whole: pathlib.Path, disturbed: pathlib.Path) -> list[str]:
 
 
 def paths(run: pathlib.Path) -> set[str]:
-    """The files and folders of a run, drawn names as one."""
+    """Lists a run's files and folders; random names count as one."""
     found = set()
     for path in run.rglob("*"):
         name = path.relative_to(run).as_posix()
@@ -411,7 +412,7 @@ def paths(run: pathlib.Path) -> set[str]:
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of a log without their timings."""
+    """Reads a log's lines without their timings."""
     lines = map(json.loads, path.read_text().splitlines())
     return [
         {name: value for name, value in line.items() if not name.endswith(TIMINGS)}
@@ -420,7 +421,7 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def read_checkpoints(directory: pathlib.Path) -> dict[str, Any]:
-    """Step and path -> bytes of the array, of every checkpoint that was kept, and the scores."""
+    """Reads kept checkpoints, as (step, path) -> the array's bytes, and the scores."""
     import jax
     import numpy as np
     import orbax.checkpoint as ocp
@@ -431,7 +432,7 @@ def read_checkpoints(directory: pathlib.Path) -> dict[str, Any]:
     for step in sorted(entry for entry in directory.iterdir() if entry.name.isdigit()):
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             shapes = checkpointer.metadata(step / "state").item_metadata.tree
-            # Whatever devices saved it.
+            # The checkpoint may come from other devices.
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             tree = checkpointer.restore(step / "state", restore_args=as_numpy)
         for path, leaf in jax.tree.leaves_with_path(tree):
@@ -442,9 +443,9 @@ def read_checkpoints(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def set_environment(folder: pathlib.Path) -> None:
-    """One CPU device per process, and compiled programs kept for the next start.
+    """Sets one CPU device per process, and a cache for compiled programs.
 
-    Before jax is imported.
+    It must be called before JAX is imported.
     """
     os.environ.update(
         JAX_PLATFORMS="cpu",
@@ -460,7 +461,7 @@ def set_environment(folder: pathlib.Path) -> None:
 
 
 def preload() -> None:
-    """Imports what a run imports, once, and starts nothing."""
+    """Imports once what a run imports, and starts nothing."""
     import importlib
 
     names = [
@@ -483,7 +484,7 @@ def preload() -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """Returns a port on which nobody listens."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]

@@ -1,5 +1,6 @@
-"""Both methods at sizes that train in seconds, every stage and every kind of file included: what
-`benchmarks/chaos.py` runs.
+"""Configures both methods at sizes that train in seconds, for `benchmarks/chaos.py`.
+
+Every stage and every kind of file is included.
 
   python launch.py --config benchmarks/chaos_config.py:scjd      or :cdkd
 """
@@ -10,7 +11,7 @@ from configs import blocks, cdkd, scjd
 
 
 def get_config(text: str = "scjd") -> ConfigDict:
-    """The demo of a method, made small; its data are generated into the work directory."""
+    """Makes a method's demo small; its data are generated into the work directory."""
     blocks.require("the method", text, ("scjd", "cdkd"))
     config = {"scjd": small_scjd, "cdkd": small_cdkd}[text]()
     config.name = f"chaos_{text}"
@@ -24,7 +25,7 @@ def get_config(text: str = "scjd") -> ConfigDict:
 
 
 def small_scjd() -> ConfigDict:
-    """Windows of 9 frames, networks of one or two layers."""
+    """Uses windows of 9 frames, and networks with one or two layers."""
     config = scjd.get_config("demo")
     settings = {
         "seed": 0,
@@ -44,7 +45,7 @@ def small_scjd() -> ConfigDict:
 
 
 def small_cdkd() -> ConfigDict:
-    """Pictures of 64 pixels for the teacher and 32 for the student."""
+    """Uses pictures of 64 pixels for the teacher and 32 for the student."""
     config = cdkd.get_config("demo")
     settings = {
         "seed": 0,

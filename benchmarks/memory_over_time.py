@@ -21,7 +21,7 @@ from unittest import mock
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-WARM = 0.2  # of the run
+WARM = 0.2  # share of the run
 MOST_GROWTH = {
     "MB resident": 1.05,
     "live arrays": 1.01,
@@ -52,14 +52,15 @@ def main() -> int:
 
 
 def train(folder: pathlib.Path, steps: int, every: int, table: list[dict[str, float]]) -> None:
-    """Trains the teacher of the small SCJD experiment for so many steps, measuring at every
-    evaluation, and stops there.
+    """Trains the small SCJD experiment's teacher, and measures at every evaluation.
+
+    It stops after `steps` steps.
     """
     import launch
     from kdpose_jax.experiment import pipeline, training
 
-    examples = 336  # windows of the small experiment, mirrored ones included
-    epochs = 8 / examples  # of one step
+    examples = 336  # windows in the small experiment, with mirrored ones
+    epochs = 8 / examples  # for one step
     quick = training.quick_evaluation
 
     def measured(*arguments):
@@ -94,14 +95,14 @@ def train(folder: pathlib.Path, steps: int, every: int, table: list[dict[str, fl
         mock.patch.object(pipeline, "evaluate_once", stop_here),
     ):
         try:
-            sys.argv = arguments  # where ml_collections looks for --config.FIELD
+            sys.argv = arguments  # ml_collections looks there for --config.FIELD
             launch.main(arguments)
         except Measured:
             pass
 
 
 class Measured(Exception):
-    """The teacher is trained; the rest of the experiment is not wanted."""
+    """Ends the experiment when the teacher is trained."""
 
 
 def stop_here(*arguments):
@@ -109,7 +110,7 @@ def stop_here(*arguments):
 
 
 def measure() -> dict[str, float]:
-    """What the process holds."""
+    """Measures what the process holds."""
     import jax
 
     arrays = jax.live_arrays()
@@ -131,7 +132,7 @@ def measure() -> dict[str, float]:
 
 
 def judge(table: list[dict[str, float]], steps: int) -> int:
-    """Prints how much everything has grown; returns the exit code."""
+    """Prints how much each measure has grown; returns the exit code."""
     warm = [row for row in table if row["step"] >= WARM * steps]
     if len(warm) < 2:
         print("too few measurements: more --steps, or fewer between two")

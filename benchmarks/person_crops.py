@@ -1,11 +1,13 @@
-"""How fast crops of persons are made from records, both views of each: decode, one draw, two warps.
+"""Measures how fast crops of persons are made from records, in two views each.
+
+A crop takes one decode, one random draw and two warps.
 
   python -m benchmarks.person_crops RECORDS [SPLIT]
 
 RECORDS is a folder that `python -m data_prep.convert mpii` (or coco) wrote. Prints persons per
 second for a teacher's view of 256 pixels and a student's of 64, for the student's alone, and for
-decoding alone, and what the records cost in bytes and pixels. The rate per second of processor time
-is that of one core, and hardly depends on what else runs.
+decoding alone. Also prints what the records cost in bytes and pixels. The rate per second of
+processor time is one core's, and hardly depends on what else runs.
 """
 
 import concurrent.futures
@@ -21,7 +23,7 @@ BATCH, ROUNDS, SECONDS = 64, 5, 2.0
 
 
 def main(records: str, split: str) -> None:
-    """Reads the records and times."""
+    """Reads the records and measures the times."""
     data = persons.read(records, split)
     sizes = np.array([len(image) for image in data.image])
     pixels = data.region[:, 2] * data.region[:, 3]
@@ -58,7 +60,7 @@ def main(records: str, split: str) -> None:
 
 
 def report(title: str, work, count: int, generator: np.random.Generator) -> None:
-    """Prints the median rate of random batches, by the clock and by processor time."""
+    """Prints the median rate for random batches, by the clock and by processor time."""
     work(generator.integers(0, count, BATCH))
     rates, per_core = [], []
     for _ in range(ROUNDS):

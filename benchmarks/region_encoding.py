@@ -1,11 +1,10 @@
-"""What storing cut regions as JPEG costs against PNG, which loses nothing: differences in grey
-levels, bytes, time to decode.
+"""Compares cut regions as JPEG with lossless PNG: grey levels, bytes, time to decode.
 
   python -m benchmarks.region_encoding SOURCE
 
 SOURCE is a folder in COCO's layout. Its training split is converted twice, into a temporary folder.
-Regions that are whole photographs keep their file's bytes either way, so they count in the size of
-all images alone. A mean is one of the means of every picture; time is processor time.
+Regions that are whole photographs keep their file's bytes either way, so they count only in the
+size of all images. A mean is the mean over all pictures' means. Time is processor time.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ import numpy as np
 from data_prep import coco, convert
 from kdpose_jax.data import images, persons
 
-# Sides of the student's and the teacher's crops, pixels.
+# Sides of the student's and teacher's crops, pixels.
 VIEWS = {"image": 64, "teacher_image": 256}
 ROUNDS = 5
 
@@ -75,14 +74,14 @@ def main(source: str) -> None:
 
 
 def difference(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> str:
-    """Mean and largest difference of pictures."""
+    """Writes the mean and the largest difference between pictures."""
     apart = [np.abs(a.astype(int) - b.astype(int)) for a, b in zip(one, other, strict=True)]
     mean, most = np.mean([each.mean() for each in apart]), max(each.max() for each in apart)
     return f"{mean:.2f} grey levels off in the mean, {most} at most"
 
 
 def decoding_seconds(encoded: Sequence[np.ndarray]) -> float:
-    """Processor time to decode all, median of the rounds."""
+    """Measures the processor time to decode all pictures, the median over rounds."""
     taken = []
     for _ in range(ROUNDS):
         start = time.process_time()

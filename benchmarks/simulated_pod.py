@@ -1,13 +1,14 @@
-"""The same run on 1, 2, 4 and 8 connected processes of this machine, eight CPU devices in all: are
-the losses the same?
+"""Compares the losses of one run on 1, 2, 4 and 8 connected processes on this machine.
+
+There are eight CPU devices in all.
 
   python -m benchmarks.simulated_pod scjd|cdkd [PROCESSES ...]
 
 Starts launch.py as a pod would (docs/running/pods.md), on generated data and tiny networks, and
-prints a table: losses of the student at some steps, their largest relative difference from the
-first row over all steps of all networks, test scores, and steps per second relative to the first
-row. All processes share this machine's cores, so that the last column says what the connections
-cost and nothing about a pod's speed.
+prints a table. Its columns are the student's losses at some steps, the largest relative difference
+from the first row over all steps and networks, test scores, and steps per second relative to the
+first row. All processes share this machine's cores. So the last column says what the connections
+cost, and nothing about a pod's speed.
 """
 
 import json
@@ -82,7 +83,7 @@ def main(words: list[str]) -> None:
 
 
 def run(method: str, count: int, records: str, workdir: pathlib.Path) -> pathlib.Path:
-    """One run of launch.py on so many processes; returns its work directory."""
+    """Runs launch.py on `count` processes; returns its work directory."""
     settings = [
         f"--config.{stage}.network.{value}"
         for stage in ("teacher", "student")
@@ -132,8 +133,9 @@ def run(method: str, count: int, records: str, workdir: pathlib.Path) -> pathlib
 
 
 def read(workdir: pathlib.Path) -> tuple[dict[tuple[str, int], float], float, float]:
-    """Losses by (network, step), the student's first score with flip, and steps per second of its
-    training.
+    """Reads losses by (network, step), the student's first flip score, and its speed.
+
+    The speed is in training steps per second.
     """
     losses, seconds = {}, []
     for network in ("teacher", "student"):

@@ -1,9 +1,11 @@
-"""How long a training step should take on v5e-8 to v5e-256, on paper: nothing here is measured.
+"""Computes how long a training step should take on v5e-8 to v5e-256.
+
+Nothing here is measured.
 
   python -m benchmarks.step_time_model
 
-Counts parameters, multiply-adds and bytes of the full-size runs from shapes alone, and prints the
-table of docs/running/pods.md, whose formulas these functions are.
+Counts parameters, multiply-adds and bytes of the full-size runs from shapes alone. Prints the table
+in docs/running/pods.md, whose formulas these functions are.
 """
 
 import dataclasses
@@ -19,26 +21,26 @@ from kdpose_jax.experiment import memory, pipeline
 from kdpose_jax.experiment.run import Run, build, reads
 
 CHIPS = (8, 16, 32, 64, 128, 256)
-# spec: Cloud TPU v5e, per chip.
+# From the specification of Cloud TPU v5e, per chip.
 PEAK, MEMORY, HOST_THREADS = 197e12, 16e9, 224 / 8  # FLOP/s in bfloat16, bytes, host threads
 # Assumed: bandwidths in bytes/s, seconds per hop, share of the peak that is reached.
 MEMORY_BANDWIDTH, LINK_BANDWIDTH, HOP, UTILISATION = 819e9, 200e9 / 2, 1e-6, 0.4
-# Assumed: seconds of one host thread per example (spec: 47,700 windows/s a thread, 505 crops/s a
-# core; two crops, two threads a core).
+# Assumed: seconds of one host thread per example (spec: 47,700 windows/s per thread, 505 crops/s
+# per core; two crops, two threads per core).
 READING = {"sequences": 1 / 47_700, "persons": 4 / 505}
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A run's size, of one example where it is per example.
+    """Holds a run's size.
 
     Attributes:
-      title: in the table.
+      title: the row's title in the table.
       share: examples per chip.
-      parameters: bytes of what is trained.
-      flops: of one example's forward and backward pass, the teacher's forward pass included.
-      reading: seconds of a host thread.
-      memory: chips -> bytes that one of them holds.
+      parameters: bytes of the trained parameters.
+      flops: FLOPs for one example's forward and backward pass, with the teacher's forward pass.
+      reading: seconds of a host thread for one example.
+      memory: number of chips -> bytes that one of them holds.
     """
 
     title: str
@@ -50,9 +52,9 @@ class Size:
 
 
 def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -> Size:
-    """The size of one run of an experiment.
+    """Computes the size of one run in an experiment.
 
-    Its backward pass costs twice its forward pass, and a teacher has none.
+    A backward pass costs twice its forward pass, and a teacher in distillation has none.
     """
     run = next(run for run in pipeline.planned_runs(config) if run.name == name)
     built = build(run, 100_000)
@@ -83,7 +85,7 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
 
 
 def example_of(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
-    """The description of one example as the config's reader gives it."""
+    """Describes one example as the config's reader gives it."""
     joints, asked = run.config.data.joints, reads(run, training=True)
     if run.config.data.reader == "sequences":
         frames = asked["frames"]
@@ -103,19 +105,22 @@ def example_of(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def compute(size: Size) -> float:
-    """Seconds of products: every chip has its share of the batch."""
+    """Computes the seconds for products; every chip has its share of the batch."""
     return size.flops * size.share / (UTILISATION * PEAK)
 
 
 def update(size: Size, chips: int, fsdp: bool) -> float:
-    """Seconds of AdamW: gradient, parameter and two moments read, three written."""
+    """Computes the seconds for AdamW.
+
+    It reads gradient, parameter and two moments, and writes three of them.
+    """
     return 7 * size.parameters / MEMORY_BANDWIDTH / (chips if fsdp else 1)
 
 
 def exchange(size: Size, chips: int, fsdp: bool) -> float:
-    """Seconds of the gradients' sum over a ring in each direction.
+    """Computes the seconds for the gradients' sum over a ring in each direction.
 
-    Sharing adds a collection of the parameters to half of it.
+    Sharing halves it and adds a collection of the parameters.
     """
     passes = 3 if fsdp else 2
     return passes * (
@@ -124,12 +129,12 @@ def exchange(size: Size, chips: int, fsdp: bool) -> float:
 
 
 def reading(size: Size) -> float:
-    """Seconds that the host's threads need for a chip's share."""
+    """Computes the seconds that the host's threads need for a chip's share."""
     return size.share * size.reading / HOST_THREADS
 
 
 def main() -> None:
-    """Prints one table of the runs and one of their steps."""
+    """Prints one table with the runs and one with their steps."""
     wide = {}
     for kind in ("kron", "dense"):
         wide[kind] = cdkd.get_config("coco64")

@@ -1,9 +1,10 @@
-"""How fast windows are gathered, on generated arrays of Human3.6M's training size.
+"""Measures how fast windows are gathered, on generated arrays of Human3.6M's size.
 
   python -m benchmarks.window_gathering
 
-Prints windows of 243 frames (2D and 3D) per second, and the ratio to copying the windows one by one
-with slices, both in this process, in turns, on one thread.
+The arrays have the size of the training set. Prints windows of 243 frames (2D and 3D) per second,
+and the ratio to copying windows one by one with slices. Both run in this process, in turns, on one
+thread.
 """
 
 import time

@@ -1,1 +1,1 @@
-"""Raw pose files -> TFRecord data sets; the entry point is `python -m data_prep.convert`."""
+"""Converts raw pose files to TFRecord data sets, with `python -m data_prep.convert`."""

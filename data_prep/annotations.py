@@ -1,6 +1,6 @@
-"""What the converters of annotated photographs share.
+"""Has the shared parts of the converters for annotated photographs.
 
-Reading JSON, the options of their reach, and persons -> records.
+They read JSON, check the options, and turn persons into records.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from kdpose_jax.untrusted.documents import load_json
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Person:
-    """An annotated or detected person.
+    """Describes an annotated or detected person.
 
     Pixels count from 0. The fields are those of `schema.person_features`.
     """
@@ -42,7 +42,7 @@ class Person:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Item:
-    """A person and where its pixels are."""
+    """Holds a person, and where its pixels are."""
 
     person: Person
     photograph: Photograph
@@ -52,8 +52,11 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How persons are cut out of the photographs of the training split, which photographs are used
-    and how, and the splits."""
+    """Holds the options of a conversion.
+
+    They say how persons are cut out of training photographs, which photographs are used and how,
+    and the splits.
+    """
 
     reach: Reach
     encoding: str
@@ -63,13 +66,14 @@ class Options:
     skip_missing: bool
 
     def reach_of(self, split: str) -> Reach:
-        """Only training moves the boxes."""
+        """Returns a split's reach; only training moves the boxes."""
         return self.reach if split == "train" else crops.NO_REACH
 
     def settings(self, splits: list[str]) -> dict[str, Any]:
-        """As they stand in the metadata, where the reader looks up the reach."""
+        """Returns the options for the metadata, where the reader looks up the reach."""
         reach = {split: self.reach_of(split)._asdict() for split in splits}
-        # What is named only where it is asked for leaves the settings of older records as they are.
+        # These are named only if they are requested, so the settings of older records stay
+        # the same.
         asked = {"orientation": self.orientation} if self.orientation else {}
         asked |= {"skip_missing": True} if self.skip_missing else {}
         return {"encoding": self.encoding, "generated": self.generated, "reach": reach} | asked
@@ -86,21 +90,24 @@ def check_options(
     orientation: str | None,
     skip_missing: bool,
 ) -> Options:
-    """Raises UserError for options out of range.
+    """Checks the options.
 
     Args:
-      source: folder of the raw files.
+      source: folder with the raw files.
       scale_factor: the most that training enlarges or shrinks a box.
-      rotation_factor: degrees; training turns by up to twice as many.
+      rotation_factor: degrees; training turns by up to twice as much.
       half_body: whether training may cut out half bodies.
-      encoding: of regions that are cut, "jpeg" or "png".
-      splits: some of "train" and "test".
+      encoding: encoding of the regions that are cut, "jpeg" or "png".
+      splits: "train", "test" or both.
       generated: whether the photographs are generated pictures.
-      orientation: of `photographs.oriented`.
-      skip_missing: whether persons are left out whose photograph is missing.
+      orientation: see `photographs.oriented`.
+      skip_missing: whether to leave out persons whose photograph is missing.
 
-    Returns:
-      The options.
+      Returns:
+        The options.
+
+      Raises:
+        UserError: an option is out of range.
     """
     if not os.path.isdir(source):
         raise UserError(
@@ -138,10 +145,10 @@ def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: 
     """Adds the options that both converters have.
 
     Args:
-      parser: of the subcommand.
-      layout: defaults of train_annotations, test_annotations, train_images and test_images,
+      parser: the subcommand's parser.
+      layout: defaults for train_annotations, test_annotations, train_images and test_images,
         relative to --source.
-      reach: defaults of the augmentation.
+      reach: defaults for the augmentation.
     """
     parser.add_argument(
         "--source",
@@ -204,11 +211,11 @@ def add_options(parser: argparse.ArgumentParser, layout: dict[str, str], reach: 
 
 
 def read_json(path: str, option: str) -> Any:
-    """The content of a JSON file; UserError where there is none.
+    """Reads a JSON file; raises UserError if it is absent or malformed.
 
     Args:
-      path: of the file.
-      option: which names another one, for messages.
+      path: the file.
+      option: the option that names another file, for messages.
     """
     if not os.path.isfile(path):
         raise UserError(
@@ -225,10 +232,10 @@ def read_json(path: str, option: str) -> Any:
 
 
 def as_whole(value: Any) -> int | None:
-    """`value` as an integer of 64 bits, None if it is not one.
+    """Reads `value` as an integer of 64 bits; None if it is not one.
 
-    Annotation tools write ids as texts of digits, and 18 as 18.0, which is one number up to 2^53.
-    True is not a number.
+    Annotation tools write ids as texts of digits, and 18 as 18.0. Up to 2^53 these are exact. True
+    is not a number.
     """
     if isinstance(value, str) and re.fullmatch("-?[0-9]{1,40}", value):
         value = int(value)
@@ -238,7 +245,7 @@ def as_whole(value: Any) -> int | None:
 
 
 def whole_number(value: Any, place: str) -> int:
-    """`as_whole`; UserError that begins with `place`."""
+    """Reads an integer by `as_whole`; raises UserError that begins with `place`."""
     number = as_whole(value)
     if number is None:
         raise UserError(
@@ -249,14 +256,17 @@ def whole_number(value: Any, place: str) -> int:
 
 
 def numbers(value: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
-    """`value` as float64 of a shape, below ten million; UserError that begins with `place`."""
+    """Reads float64 numbers below ten million; raises UserError that begins with `place`.
+
+    `shape` is the shape that `value` must have.
+    """
     try:
         array = np.asarray(value)
-        # A text of digits is no number.
+        # A text of digits is not a number.
         array = array.astype(np.float64) if array.dtype.kind in "iuf" else np.zeros(0)
     except (TypeError, ValueError):
         array = np.zeros(0)
-    # Also false for what is not a number.
+    # The comparison is also false for NaN.
     if array.shape != shape or not (np.abs(array) < 1e7).all():
         shown = "one number" if shape == () else f"{list(shape)} numbers"
         raise UserError(
@@ -269,8 +279,10 @@ def numbers(value: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
 def with_photographs(
     persons: list[Person], pictures: dict[str, Photograph], split: str, left_out: list[str]
 ) -> list[tuple[Person, Photograph]]:
-    """The persons with their photographs; `left_out` gets those whose photograph is missing,
-    counted."""
+    """Pairs persons with their photographs.
+
+    `left_out` gets the number of persons whose photograph is missing.
+    """
     missing = sum(person.file not in pictures for person in persons)
     left_out += [f"{split}: {missing:,} persons whose photograph is missing"] if missing else []
     return [(person, pictures[person.file]) for person in persons if person.file in pictures]
@@ -290,12 +302,12 @@ def recordset(
     Args:
       out: folder for the records.
       sources: annotation file -> sha256.
-      options: checked.
+      options: the checked options.
       settings: what the records depend on, besides the options.
-      skeleton: of the joints.
+      skeleton: the joints' skeleton.
       load: () -> (split -> list of (person, photograph), left out, notes, files); called only if
-        there is something to write.
-      workers: processes.
+      there is something to write.
+      workers: number of processes.
 
     Returns:
       The summary.
@@ -354,8 +366,11 @@ def recordset(
 def _items(
     persons: list[tuple[Person, Photograph]], skeleton: Skeleton, reach: Reach, encoding: str
 ) -> tuple[list[Item], list[Person], list[Person]]:
-    """The persons with their regions, those whose box has no area, and those whose box shows
-    nothing of the photograph.
+    """Finds the region of each person.
+
+    Returns:
+      The persons with their regions, the persons whose box has no area, and the persons whose box
+      lies outside the photograph.
     """
     items, without, outside = [], [], []
     for person, photograph in persons:
@@ -380,7 +395,7 @@ def _items(
 
 
 def _joints_outside(item: Item) -> int:
-    """Labelled joints of a person that no pixel shows."""
+    """Counts a person's labelled joints that no pixel shows."""
     last = np.asarray([item.photograph.width - 1, item.photograph.height - 1])
     # A pixel reaches half a pixel around its centre.
     inside = ((item.person.joints >= -0.5) & (item.person.joints <= last + 0.5)).all(-1)
@@ -388,7 +403,7 @@ def _joints_outside(item: Item) -> int:
 
 
 def make_record(item: Item) -> dict[str, Any]:
-    """Item -> record of `schema.person_features`."""
+    """Makes a record of `schema.person_features` from an item."""
     image = photographs.cut(item.photograph, item.region, item.encoding)
     return {
         field.name: getattr(item.person, field.name) for field in dataclasses.fields(Person)
@@ -400,7 +415,7 @@ def make_record(item: Item) -> dict[str, Any]:
 
 
 def make_person(**fields: Any) -> Person:
-    """A person with arrays of the records' types, joints zero where they are not labelled."""
+    """Makes a person with arrays of the records' types; unlabelled joints are zero."""
     visible = np.asarray(fields["visible"], np.bool_)
     joints = np.where(visible[:, None], fields["joints"], 0).astype(np.float32)
     center, scale = (np.asarray(fields[name], np.float32) for name in ("center", "scale"))

@@ -1,11 +1,10 @@
-"""Whether the boxes of a file are what its layout says: one check, against labelled joints and
-photographs, for every reader of pictures.
+"""Checks a file's boxes against labelled joints and photographs.
 
-Every box is looked at as the square that its crop is cut from, so that one measure serves boxes of
-corners and sizes and MPII's centre
-and scale. Other readings of the same numbers (corners, centres, pixels for units of 200) are tried
-beside the layout's own: where nearly
-all persons fit another reading and not this one, the file is refused and the reading named.
+The check asks whether the boxes are what the layout says. Every reader of pictures uses it. A box
+counts as the square that its crop is cut from, so one measure serves boxes with corners and sizes
+and MPII's centre and scale. Other readings of the same numbers (corners, centres, pixels for units
+of 200) are tried beside the layout's own. If nearly all persons fit another reading and not this
+one, the file is refused, and the message names the reading.
 """
 
 from collections.abc import Callable
@@ -19,18 +18,20 @@ from kdpose_jax.errors import UserError
 # pixels.
 Reading = Callable[[np.ndarray], np.ndarray]
 
-# A person speaks for a reading whose square overlaps theirs by so much more (intersection over
-# union).
+# A person supports a reading whose square overlaps theirs by at least this much more (intersection
+# over union).
 LEAD = 0.1
-# What a reading must reach, of its own, and of those that speak, to be what the file means.
+# Shares that a reading must reach to count as what the file means: its overlap, and its part of the
+# persons who support a reading.
 OVERLAP, AGREEMENT = 0.3, 0.8
-# Among fewer persons a lead must be a large one: the layout's overlap below this share of the
+# Among fewer persons the lead must be large. The layout's overlap must be below this share of the
 # other's.
 FEW, CLEAR = 20, 0.6
-# From so many persons on, boxes that show nothing of most are refused without another reading.
+# From this number of persons on, boxes that do not show most of them are refused without another
+# reading.
 CERTAIN = 10
-BEYOND = 0.1  # of a photograph's side: detectors' boxes reach beyond it by a few pixels
-TINY = 2.0  # pixels: everything below is a fraction of the photograph
+BEYOND = 0.1  # share of a photograph's side; detectors' boxes reach beyond it by a few pixels
+TINY = 2.0  # pixels; numbers below it are fractions of the photograph
 
 
 def _square(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray) -> np.ndarray:
@@ -41,7 +42,7 @@ def _corner(a: np.ndarray) -> np.ndarray:
     return _square(a[:, 0], a[:, 1], a[:, 2], a[:, 3])
 
 
-# The first of each is the layout's own.
+# The first entry in each is the layout's own.
 BOXES: dict[str, Reading] = {
     "x, y, width, height": _corner,
     "x1, y1, x2, y2": lambda a: _square(a[:, 0], a[:, 1], a[:, 2] - a[:, 0], a[:, 3] - a[:, 1]),
@@ -69,8 +70,9 @@ CENTRES: dict[str, Reading] = {
 
 
 def squares_of_joints(joints: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """The smallest squares around the labelled joints of persons, `[N, 3]`; NaN where fewer than
-    half are labelled.
+    """Computes the smallest squares around persons' labelled joints, `[N, 3]`.
+
+    A square is NaN if fewer than half of its joints are labelled.
 
     Args:
       joints: `[N, J, 2]` pixels.
@@ -84,8 +86,10 @@ def squares_of_joints(joints: np.ndarray, visible: np.ndarray) -> np.ndarray:
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of squares `[..., 3]`, shapes broadcast; 0 for a side that is not
-    positive."""
+    """Computes intersection over union of squares `[..., 3]`, with broadcast shapes.
+
+    It is 0 if a side is not positive.
+    """
     sides = np.maximum(first[..., 2], 0), np.maximum(second[..., 2], 0)
     inner = np.ones(np.broadcast_shapes(first.shape[:-1], second.shape[:-1]))
     for axis in (0, 1):
@@ -104,21 +108,21 @@ def check_annotated(
     sizes: np.ndarray,
     path: str,
 ) -> list[str]:
-    """Checks the boxes of persons against their labelled joints and their photographs.
+    """Checks persons' boxes against their labelled joints and their photographs.
 
     Args:
-      stated: the numbers of the file, `[N, 3 or 4]`.
+      stated: the file's numbers, `[N, 3 or 4]`.
       readings: `BOXES` or `CENTRES`.
       joints: `[N, J, 2]` pixels.
       visible: `[N, J]`.
       sizes: widths and heights of the photographs, `[N, 2]` pixels.
-      path: of the file, for messages.
+      path: names the file in messages.
 
     Returns:
       Notes.
 
     Raises:
-      UserError: the numbers mean something else, or joints and photographs do not belong together.
+      UserError: the numbers mean something else, or joints and photographs do not match.
     """
     if not len(stated):
         return []
@@ -139,7 +143,7 @@ def check_annotated(
         [overlap(read(stated[known]), references[known]) for read in readings.values()]
     )
     notes = _judge(scores, list(readings), path, "labelled joints")
-    if readings is BOXES:  # those of MPII reach beyond where a person does
+    if readings is BOXES:  # MPII's boxes may reach beyond, as persons do
         notes += _reaching_beyond(stated, sizes, scores, path)
     squares = next(iter(readings.values()))(stated)
     half = np.maximum(squares[:, 2:] * crops.PADDING / 2, 0)
@@ -156,16 +160,15 @@ def check_detected(
     sizes: np.ndarray,
     path: str,
 ) -> list[str]:
-    """Checks a detector's boxes (x, y, width, height) against the annotated persons of their
-    photographs.
+    """Checks a detector's boxes against the annotated persons on their photographs.
 
     Args:
-      stated: the numbers of the file, `[N, 4]`.
-      owners: the photograph of every box, `[N]`.
-      persons: annotated boxes, `[M, 4]`, checked before.
-      owners_of_persons: the photograph of every person, `[M]`.
-      sizes: widths and heights of the boxes' photographs, `[N, 2]` pixels.
-      path: of the file, for messages.
+      stated: the file's numbers x, y, width, height, `[N, 4]`.
+      owners: number of each box's photograph, `[N]`.
+      persons: annotated boxes that have been checked, `[M, 4]`.
+      owners_of_persons: number of each person's photograph, `[M]`.
+      sizes: width and height of each box's photograph, `[N, 2]` pixels.
+      path: names the file in messages.
 
     Returns:
       Notes.
@@ -202,8 +205,7 @@ def check_detected(
 def _refuse_fractions(
     stated: np.ndarray, joints: np.ndarray, visible: np.ndarray, path: str
 ) -> None:
-    """Raises UserError if boxes, or the joints in them, are given as fractions of the
-    photograph."""
+    """Raises UserError if boxes or joints are given as fractions of the photograph."""
     small = (np.abs(stated) <= TINY).all(1)
     if small.mean() > 0.5:
         raise UserError(
@@ -222,8 +224,10 @@ def _refuse_fractions(
 
 
 def _judge(scores: np.ndarray, names: list[str], path: str, what: str) -> list[str]:
-    """Compares readings by their overlaps `[readings, persons]` with what is known; the first is
-    the layout's own."""
+    """Compares readings by their overlaps `[readings, persons]` with known squares.
+
+    The first reading is the layout's own.
+    """
     if not scores.shape[1]:
         return []
     others = scores[1:]
@@ -252,10 +256,10 @@ def _judge(scores: np.ndarray, names: list[str], path: str, what: str) -> list[s
 def _reaching_beyond(
     stated: np.ndarray, sizes: np.ndarray, scores: np.ndarray, path: str
 ) -> list[str]:
-    """Counts boxes that reach far beyond their photographs, as corners do that are taken for sizes.
+    """Counts boxes that reach far beyond their photographs, as misread corners do.
 
-    Boxes of whole persons who are only partly in the picture do so too, but they fit: `scores` are
-    those of `BOXES`.
+    Boxes of whole persons who are only partly in the picture do so too, but they fit. `scores` are
+    the overlaps of `BOXES`.
     """
     ends, margin = stated[:, :2] + stated[:, 2:], BEYOND * sizes
     beyond = ((ends > sizes + margin) | (stated[:, :2] < -margin)).any(1)

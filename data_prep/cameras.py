@@ -1,4 +1,4 @@
-"""Pinhole cameras with distortion, and the JSON tables they come from.
+"""Models pinhole cameras with distortion, and reads tables of cameras in JSON.
 
 Equations: VideoPose3D, camera.py and quaternion.py.
 """
@@ -17,14 +17,14 @@ H36M_TABLE = os.path.join(os.path.dirname(__file__), "h36m_cameras.json")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Camera:
-    """One camera as one subject's takes see it.
+    """Describes one camera in one subject's takes.
 
     Attributes:
-      width: picture width, pixels.
-      height: picture height, pixels.
+      width: width of the picture, pixels.
+      height: height of the picture, pixels.
       intrinsic: `[9]` float64, fx fy cx cy (pixels) k1 k2 k3 p1 p2.
       orientation: `[4]` float64, unit quaternion w x y z that turns camera axes into world axes.
-      translation: `[3]` float64, place of the camera in the world, metres.
+      translation: `[3]` float64, the camera's place in the world, metres.
     """
 
     width: int
@@ -50,16 +50,16 @@ def rotate(vectors: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
 
 
 def inverse(quaternion: np.ndarray) -> np.ndarray:
-    """The opposite turn of a unit quaternion, `[..., 4]` in and out."""
+    """Returns the opposite turn to a unit quaternion, `[..., 4]` in and out."""
     return quaternion * np.asarray([1, -1, -1, -1], quaternion.dtype)
 
 
 def world_to_camera(
     points: np.ndarray, orientation: np.ndarray, translation: np.ndarray
 ) -> np.ndarray:
-    """World -> camera axes (x right, y down, z forward), `[..., 3]` metres in and out.
+    """Computes R(q)^-1 (X - t), from world to camera axes (x right, y down, z forward).
 
-    R(q)^-1 (X - t).
+    Points are `[..., 3]` metres, in and out.
     """
     return rotate(points - translation, inverse(orientation))
 
@@ -67,7 +67,7 @@ def world_to_camera(
 def camera_to_world(
     points: np.ndarray, orientation: np.ndarray, translation: np.ndarray
 ) -> np.ndarray:
-    """Camera -> world axes, `[..., 3]` metres in and out: R(q) X + t."""
+    """Computes R(q) X + t, from camera to world axes, `[..., 3]` metres in and out."""
     return rotate(points, orientation) + translation
 
 
@@ -93,21 +93,22 @@ def project_to_2d(points: np.ndarray, intrinsic: np.ndarray) -> np.ndarray:
 
 
 def clips(points: np.ndarray) -> np.ndarray:
-    """Whether `project_to_2d` moves points `[..., 3]` to the edge of its range: x or y exceed z.
-    `[...]`.
+    """Tells whether `project_to_2d` moves points `[..., 3]` to the edge of its range.
+
+    It does if x or y exceed z. The result is `[...]`.
     """
     return (np.abs(points[..., :2]) > points[..., 2:]).any(axis=-1)
 
 
 def project_to_2d_linear(points: np.ndarray, intrinsic: np.ndarray) -> np.ndarray:
-    """`project_to_2d` without the distortion (VideoPose3D's `project_to_2d_linear`)."""
+    """Projects without distortion (VideoPose3D's `project_to_2d_linear`)."""
     return intrinsic[:2] * np.clip(points[..., :2] / points[..., 2:], -1, 1) + intrinsic[2:4]
 
 
 def screen_intrinsic(camera: Camera) -> np.ndarray:
-    """The `[9]` intrinsics in screen units (both axes over the width, x in [-1, 1].
+    """Converts a camera's intrinsics `[9]` to screen units.
 
-    VideoPose3D, h36m_dataset.py).
+    Both axes are divided by the width, and x is in [-1, 1] (VideoPose3D, h36m_dataset.py).
     """
     scaled = camera.intrinsic.copy()
     scaled[:4] *= 2 / camera.width
@@ -116,8 +117,9 @@ def screen_intrinsic(camera: Camera) -> np.ndarray:
 
 
 def other_readings(camera: Camera) -> dict[str, Camera]:
-    """What the camera is if its place was written in another convention than the one it was read
-    by: words -> camera.
+    """Returns the cameras that other conventions would read: words -> camera.
+
+    A convention is a way to write the camera's place.
     """
     turned, moved = (
         inverse(camera.orientation),
@@ -137,9 +139,9 @@ def other_readings(camera: Camera) -> dict[str, Camera]:
 
 
 def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Rotation matrix `[3, 3]` -> unit quaternion `[4]` w x y z, w >= 0.
+    """Converts a rotation matrix `[3, 3]` to a unit quaternion `[4]` w x y z, w >= 0.
 
-    The eigenvector of Bar-Itzhack's symmetric matrix.
+    It is an eigenvector of Bar-Itzhack's symmetric matrix.
     """
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = matrix
     symmetric = np.asarray(
@@ -213,7 +215,7 @@ def read_cameras(path: str) -> dict[str, list[Camera]]:
 
 
 def _parse_camera(entry: Any, place: str) -> Camera:
-    """One entry of a table -> Camera."""
+    """Reads one entry in a table."""
     if not isinstance(entry, dict):
         raise UserError(
             f"{place} is a {type(entry).__name__} and not an object with focal_length, center "
@@ -223,7 +225,7 @@ def _parse_camera(entry: Any, place: str) -> Camera:
     def numbers(
         names: tuple[str, ...], shape: tuple[int, ...], optional: bool = False
     ) -> np.ndarray:
-        """The entry under the first of `names` that is there, as float64 of this shape."""
+        """Reads the entry under the first of `names` that exists, as float64 in this shape."""
         present = [name for name in names if name in entry]
         if not present:
             if optional:
@@ -268,9 +270,9 @@ def _parse_camera(entry: Any, place: str) -> Camera:
 
 
 def _parse_place(entry: dict[str, Any], numbers, place: str) -> tuple[np.ndarray, np.ndarray]:
-    """Orientation (camera to world) and position (metres) of a table's entry.
+    """Reads orientation (camera to world) and position (metres) from a table's entry.
 
-    `numbers` as in `_parse_camera`.
+    `numbers` is the function in `_parse_camera`.
     """
     if "orientation" in entry:
         orientation = numbers(("orientation",), (4,))

@@ -1,5 +1,7 @@
-"""The table `categories` of a COCO file: which of its categories is the person, and in which order
-a person's joints stand."""
+"""Reads the table `categories` in a COCO file.
+
+It says which category is the person, and the order of a person's joints.
+"""
 
 import collections
 import re
@@ -15,14 +17,13 @@ _ABSENT = -1
 
 
 class Category(NamedTuple):
-    """The category of persons.
+    """Describes the category of persons.
 
     Attributes:
       person: its id in the file.
-      places: where each of COCO's joints stands among the joints of the file, -1: the file does not
-        have it.
-      count: how many joints of a person the file has.
-      notes: what was assumed or left out.
+      places: index of each COCO joint among the file's joints; -1 if the file lacks it.
+      count: number of a person's joints in the file.
+      notes: say what was assumed or left out.
     """
 
     person: int
@@ -32,7 +33,7 @@ class Category(NamedTuple):
 
     @property
     def is_coco(self) -> bool:
-        """Whether id and joints are COCO's own."""
+        """Tells whether id and joints are COCO's own."""
         return (self.person, self.places, self.count) == (
             PERSON,
             tuple(range(COCO_17.num_joints)),
@@ -40,8 +41,10 @@ class Category(NamedTuple):
         )
 
     def arrange(self, keypoints: list[Any]) -> list[Any]:
-        """The (x, y, label) of a person in the file's order -> in COCO's, (0, 0, 0) where the file
-        lacks the joint."""
+        """Brings a person's (x, y, label) from the file's order into COCO's.
+
+        Joints that the file lacks are (0, 0, 0).
+        """
         triples = [
             keypoints[3 * place : 3 * place + 3] if place != _ABSENT else [0, 0, 0]
             for place in self.places
@@ -50,17 +53,17 @@ class Category(NamedTuple):
 
 
 def read(content: Any, path: str) -> Category:
-    """Reads the table of a file of annotations.
+    """Reads the table from an annotation file.
 
     Args:
-      content: of the file, a dictionary.
-      path: of the file, for messages.
+      content: the file's content, a dictionary.
+      path: names the file in messages.
 
     Returns:
-      The category; COCO's own where the file has no table.
+      The category; COCO's own if the file has no table.
 
     Raises:
-      UserError: no category, or several, called person; joints that cannot be told by their names.
+      UserError: no category or several are called person, or joints cannot be told by their names.
     """
     table = content["categories"] if "categories" in content else None
     if not isinstance(table, list) or not all(isinstance(entry, dict) for entry in table or ()):
@@ -104,12 +107,12 @@ def read(content: Any, path: str) -> Category:
 
 
 def normalised(name: str) -> str:
-    """A name without case and without what people put between words."""
+    """Normalises a name: no case, and nothing between words."""
     return re.sub(r"[\s._-]+", "", name).casefold()
 
 
 def _places(names: list[str], path: str) -> tuple[tuple[int, ...], list[str]]:
-    """Where each of COCO's joints stands among the names, and notes."""
+    """Returns the index of each COCO joint among the names, and notes."""
     wanted = {normalised(joint): joint for joint in COCO_17.joints}
     found = [normalised(name) for name in names]
     counts = collections.Counter(found)
@@ -122,7 +125,7 @@ def _places(names: list[str], path: str) -> tuple[tuple[int, ...], list[str]]:
     unknown = [name for name, key in zip(names, found, strict=True) if key not in wanted]
     missing = [joint for key, joint in wanted.items() if key not in counts]
     if unknown and missing:
-        # Nothing tells whether one is another name of the other.
+        # Nothing tells whether one name is a synonym for the other.
         raise UserError(
             f"'{path}' names keypoints that COCO does not have ({_some(unknown)}) and lacks some "
             f"that it has ({_some(missing)}): give "

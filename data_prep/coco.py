@@ -1,5 +1,6 @@
-"""COCO keypoints (person_keypoints_*.json, photographs, a file of detections) -> person records.
+"""Converts COCO keypoints to person records.
 
+It reads person_keypoints_*.json, photographs and a file of detections.
 Layout: docs/methods/pose2d.md#coco.
 """
 
@@ -27,7 +28,7 @@ LAYOUT = {
     "test_images": "val2017",
 }
 REACH = Reach(scale_factor=0.35, rotation_factor=45.0, half_body=True)
-# What COCOeval needs of the test split; lies beside the shards.
+# The test annotations for COCOeval, which lie beside the shards.
 TEST_ANNOTATIONS_FILE = "test_annotations.json"
 
 
@@ -52,25 +53,26 @@ def convert(
     """Converts COCO, or another set in its layout; paths are relative to `source`.
 
     Args:
-      source: folder of the raw files.
+      source: folder with the raw files.
       out: folder for the records.
-      train_annotations: COCO's file of the training persons.
-      test_annotations: of the test persons.
-      train_images: folder of the training photographs, there or in a folder `images` (SimCC's
+      train_annotations: COCO's file with the training persons.
+      test_annotations: COCO's file with the test persons.
+      train_images: folder with the training photographs, there or in a folder `images` (SimCC's
         layout).
-      test_images: folder of the test photographs, likewise.
-      detections: a detector's boxes on the test photographs, COCO's results format; None: none.
+      test_images: folder with the test photographs, likewise.
+      detections: a detector's boxes on the test photographs, COCO's results format; None for no
+      boxes.
       splits: "train", "test" or both.
-      scale_factor: as the six that follow: `annotations.check_options`.
+      scale_factor: see `annotations.check_options`, also for the next six.
       rotation_factor: degrees.
       half_body: whether training may cut out half bodies.
       encoding: "jpeg" or "png".
       generated: whether the pictures are generated.
-      orientation: "exif" or "ignore"; None: as the annotations show.
+      orientation: "exif" or "ignore"; None lets the annotations decide.
       skip_missing: whether to leave out persons whose photograph is missing.
-      workers: processes.
+      workers: number of processes.
 
-    Returns:
+      Returns:
       The summary.
 
     Raises:
@@ -120,7 +122,7 @@ def convert(
                 found, files["test"], place, left_out, doubts
             )
             notes += [f"{schema.DETECTIONS_SPLIT}: {note}" for note in doubts]
-        # Folder of photographs -> splits.
+        # Folder with photographs -> splits.
         shown = {"train": ["train"], "test": ["test", schema.DETECTIONS_SPLIT]}
         members = {
             split: [one for name in shown[split] if name in persons for one in persons[name]]
@@ -148,7 +150,7 @@ def convert(
     other = {
         split: one.category._asdict() for split, one in files.items() if not one.category.is_coco
     }
-    if other:  # records of older versions took category 1 and COCO's order
+    if other:  # older versions took category 1 and COCO's order
         settings["categories"] = {
             split: {"person": one["person"], "joints": list(one["places"])}
             for split, one in other.items()
@@ -159,9 +161,9 @@ def convert(
 def clean_box(
     box: list[float], width: int, height: int
 ) -> tuple[float, float, float, float] | None:
-    """A box (x, y, width, height) clipped to its photograph as HRNet's coco.py does.
+    """Clips a box (x, y, width, height) to its photograph, as HRNet's coco.py does.
 
-    None: nothing is left of it.
+    The result is None if nothing is left.
     """
     x, y = max(0.0, box[0]), max(0.0, box[1])
     right, bottom = (
@@ -178,19 +180,19 @@ def clean_box(
 def read_persons(
     annotated: Annotated, split: str, left_out: list[str], notes: list[str]
 ) -> list[Person]:
-    """The annotated persons, photograph by photograph, as HRNet's coco.py takes them.
+    """Reads annotated persons, photograph by photograph, as HRNet's coco.py takes them.
 
     Args:
-      annotated: their file.
-      split: name of the split, for `left_out`.
-      left_out: gets what is not taken, counted.
-      notes: gets what is doubtful.
+      annotated: the file with the persons.
+      split: names the split in `left_out`.
+      left_out: gets the number of persons that are not taken, by reason.
+      notes: gets sentences about what is doubtful.
 
     Returns:
       The persons.
 
     Raises:
-      UserError: boxes that mean something else, or not one person to show.
+      UserError: the boxes mean something else, or nobody is left.
     """
     notes += _check_boxes(annotated)
     of_image = collections.defaultdict(list)
@@ -235,7 +237,7 @@ def read_persons(
 
 
 def _check_boxes(annotated: Annotated) -> list[str]:
-    """Notes of `boxes.check_annotated` on the persons that have joints."""
+    """Returns the notes from `boxes.check_annotated` about the persons that have joints."""
     labelled = [one for one in annotated.persons if one["num_keypoints"] and not one["iscrowd"]]
     keypoints = np.asarray([one["keypoints"] for one in labelled], np.float64).reshape(
         len(labelled), COCO_17.num_joints, 3
@@ -259,7 +261,8 @@ def _photographs(
 ) -> dict[str, dict[str, Photograph]]:
     """Looks at the photographs of some persons, by split.
 
-    UserError if one is not of the size that its annotations are for.
+    Raises:
+      UserError: a photograph does not have the size that its annotations state.
     """
     wanted = []
     for split, folder in folders.items():

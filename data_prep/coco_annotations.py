@@ -1,5 +1,4 @@
-"""A file of COCO annotations, read by what it says of itself: its categories, its names of joints,
-its ids."""
+"""Reads a COCO annotation file by its own categories, joint names and ids."""
 
 import collections
 import dataclasses
@@ -22,11 +21,11 @@ KEPT_OF_ANNOTATIONS = (
     "num_keypoints",
     "keypoints",
 )
-SOURCE_ID = "source_id"  # the file's own id of an annotation, where it had to be numbered anew
-# Area of a person over that of its box, as the field's tools (MMPose) take it where a file has no
+SOURCE_ID = "source_id"  # the file's own id, if an annotation got a new one
+# A person's area over its box's area, which the field's tools (MMPose) assume if a file has no
 # area.
 AREA_OF_BOX = 0.53
-# What the published files hold: images, persons, and those of them that have keypoints.
+# Counts in the published files: images, persons, and persons with keypoints.
 PUBLISHED = {
     "person_keypoints_train2017.json": (118_287, 262_465, 149_813),
     "person_keypoints_val2017.json": (5_000, 11_004, 6_352),
@@ -35,16 +34,15 @@ PUBLISHED = {
 
 @dataclasses.dataclass(frozen=True)
 class Annotated:
-    """A file as it is used.
+    """Holds a file's content as it is used.
 
     Attributes:
-      path: of the file.
-      category: of the persons.
+      path: the file.
+      category: the persons' category.
       images: id -> entry.
-      persons: entries of persons in the order of the file, with COCO's category and joints, numbers
-        of the types that pycocotools
-        needs, and ids that are positive and unique.
-      notes: what was assumed or converted.
+      persons: the persons' entries in the file's order. They have COCO's category and joints,
+        numbers of the types that pycocotools needs, and ids that are positive and unique.
+      notes: say what was assumed or converted.
     """
 
     path: str
@@ -55,18 +53,18 @@ class Annotated:
 
 
 def read_annotations(path: str, option: str, generated: bool) -> Annotated:
-    """Reads COCO's annotations, checked one by one.
+    """Reads COCO's annotations, and checks them one by one.
 
     Args:
-      path: of the file.
-      option: which names another one, for messages.
+      path: the file.
+      option: the option that names another file, for messages.
       generated: whether the set only has the layout of the published one.
 
     Returns:
-      The file as it is used.
+      The file's content as it is used.
 
     Raises:
-      UserError: another layout, ids of images that stand twice, or an entry with a fault.
+      UserError: the layout is another one, an image's id occurs twice, or an entry has a fault.
     """
     content = annotations.read_json(path, option)
     try:
@@ -111,8 +109,12 @@ def read_annotations(path: str, option: str, generated: bool) -> Annotated:
 
 
 def _images(entries: list[Any], path: str) -> dict[int, dict[str, Any]]:
-    """The images by their ids; UserError if an id stands twice, KeyError and the like for another
-    layout."""
+    """Returns the images by their ids.
+
+    Raises:
+      UserError: an id occurs twice.
+      Exception: KeyError and the like, for another layout.
+    """
     images: dict[int, dict[str, Any]] = {}
     for image in entries:
         number = annotations.whole_number(image["id"], f"'{path}', image id")
@@ -144,7 +146,7 @@ def _person(
     place: str,
     counts: collections.Counter[str],
 ) -> dict[str, Any]:
-    """One person as it is used; `counts` gets what was assumed, by what it is."""
+    """Returns one person as it is used; `counts` counts each kind of assumption."""
     for key in ("image_id", "bbox"):
         if key not in entry:
             raise UserError(
@@ -180,8 +182,10 @@ def _person(
 def _keypoints(
     entry: dict[str, Any], category: Category, place: str, counts: collections.Counter[str]
 ) -> list[Any]:
-    """(x, y, label) of COCO's joints; all zero for a person that has a box alone, as annotation
-    tools write persons of both kinds."""
+    """Returns (x, y, label) for COCO's joints; all zero for a person with only a box.
+
+    Annotation tools write persons with and without joints into one file.
+    """
     keypoints = entry["keypoints"] if "keypoints" in entry else None
     if keypoints is None or keypoints == []:
         return [0] * (3 * COCO_17.num_joints)
@@ -226,8 +230,10 @@ def _area(entry: dict[str, Any], place: str, counts: collections.Counter[str]) -
 
 
 def _number_anew(persons: list[dict[str, Any]]) -> list[str]:
-    """Numbers the persons from 1 where their ids cannot be pycocotools' keys, which takes a match
-    with id 0 for none; returns notes."""
+    """Numbers persons from 1 if pycocotools cannot use their ids; returns notes.
+
+    pycocotools reads a match with id 0 as no match.
+    """
     ids = [None if one["id"] is None else annotations.as_whole(one["id"]) for one in persons]
     repeated = [
         one for one, count in collections.Counter(ids).items() if one is not None and count > 1
@@ -251,8 +257,10 @@ def _number_anew(persons: list[dict[str, Any]]) -> list[str]:
 
 
 def _doubled(images: dict[int, Any], persons: list[dict[str, Any]]) -> list[str]:
-    """Notes of what merging files leaves behind: photographs under several ids, and persons that
-    stand twice."""
+    """Returns notes about photographs with several ids, and persons that occur twice.
+
+    People who merge files leave these behind.
+    """
     names = collections.Counter(image["file_name"] for image in images.values())
     files = sum(count > 1 for count in names.values())
     notes = [f"{files:,} photographs are listed under more than one image id"] if files else []
@@ -272,7 +280,7 @@ def _doubled(images: dict[int, Any], persons: list[dict[str, Any]]) -> list[str]
 def _published(
     path: str, images: dict[int, Any], persons: list[dict[str, Any]], generated: bool
 ) -> list[str]:
-    """A note if a file of a published name does not hold what was published."""
+    """Returns a note if a file with a published name does not hold what was published."""
     name = path.replace("\\", "/").rsplit("/", 1)[-1]
     if generated or name not in PUBLISHED:
         return []
@@ -288,8 +296,10 @@ def _published(
 
 
 def for_evaluation(annotated: Annotated, lost: set[str]) -> bytes:
-    """The test annotations without outlines and licences, crowds included, as COCOeval reads them;
-    `lost`: photographs left out."""
+    """Returns the test annotations for COCOeval, without outlines and licences.
+
+    Crowds are included. `lost` names photographs that are left out.
+    """
     images = {
         number: image
         for number, image in annotated.images.items()

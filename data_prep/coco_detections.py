@@ -1,4 +1,4 @@
-"""A detector's boxes on the test photographs, in COCO's results format."""
+"""Reads a detector's boxes on the test photographs, in COCO's results format."""
 
 import collections
 import math
@@ -18,7 +18,7 @@ from kdpose_jax.skeletons import COCO_17
 
 ASPECT = 1.0  # crops are square
 FIELDS = ("image_id", "category_id", "bbox", "score")
-# How a detector may name a photograph, as a function of its file's name.
+# Ways in which a detector may name a photograph, as functions of its file's name.
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "file names": lambda name: name,
     "file names without folders": lambda name: name.replace("\\", "/").rsplit("/", 1)[-1],
@@ -31,21 +31,21 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 def read_detections(
     entries: Any, annotated: Annotated, path: str, left_out: list[str], notes: list[str]
 ) -> list[Person]:
-    """A detector's persons on the test photographs; they have no joints.
+    """Reads a detector's persons on the test photographs; they have no joints.
 
     Args:
-      entries: content of the file.
-      annotated: the test annotations, by whose person and images the detections go.
-      path: of the file.
-      left_out: gets what is not taken, counted.
-      notes: gets what was assumed.
+      entries: the file's content.
+      annotated: the test annotations, which define the persons' category and the images.
+      path: names the file in messages.
+      left_out: gets the number of detections that are not taken, by reason.
+      notes: gets sentences about what was assumed.
 
     Returns:
-      The persons; their person_id is the index in the file.
+      The persons. A person_id is the index in the file.
 
     Raises:
-      UserError: another layout, boxes that mean something else, or no detection of a person on one
-        of the photographs.
+      UserError: the layout is another one, the boxes mean something else, or no person is detected
+        on any of the photographs.
     """
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"'{path}' is no list of detections: give a file in COCO's results format.")
@@ -88,7 +88,7 @@ def read_detections(
         f"{schema.DETECTIONS_SPLIT}: {count:,} {what}" for what, count in sorted(counts.items())
     ]
     persons = [_person(*one, annotated) for one in taken]
-    # Persons of a photograph follow each other, so that it is decoded once.
+    # The persons on a photograph follow each other, so it is decoded once.
     order = {image_id: place for place, image_id in enumerate(annotated.images)}
     return sorted(persons, key=lambda person: order[person.image_id])
 
@@ -114,11 +114,10 @@ def _person(
 def _images_of(
     entries: list[dict[str, Any]], images: dict[int, Any], path: str, notes: list[str]
 ) -> list[int | None]:
-    """The image of every detection, None for one that the annotations do not list.
+    """Finds the image of each detection; None if the annotations do not list it.
 
-    Detectors name images by id, or by texts: file names, with or without folders or endings, or the
-    digits of an id. All texts
-    of a file are of one kind.
+    Detectors name images by id or by a text. A text is a file name, with or without folders or
+    ending, or the digits of an id. All texts in a file are of one kind.
     """
     given = [entry["image_id"] for entry in entries]
     texts = {one for one in given if isinstance(one, str)}
@@ -134,7 +133,7 @@ def _images_of(
         for text in texts
         if (number := annotations.as_whole(text)) is not None and number in images
     }
-    way = max(tables, key=lambda one: len(tables[one]))  # the first of equals
+    way = max(tables, key=lambda one: len(tables[one]))  # the first one wins a tie
     found = tables[way]
     for other in tables:
         for text in tables[other] if len(tables[other]) == len(found) else ():
@@ -168,7 +167,7 @@ def _images_of(
 def _table(
     texts: set[str], images: dict[int, Any], spell: Callable[[str], str]
 ) -> dict[str, set[int]]:
-    """The images that each text may mean, by one way to spell file names."""
+    """Returns the images that each text may mean, by one way to spell file names."""
     numbers = collections.defaultdict(set)
     for number, image in images.items():
         numbers[spell(image["file_name"])].add(number)
@@ -182,7 +181,7 @@ def _refuse_none(
     annotated: Annotated,
     path: str,
 ) -> None:
-    """Raises UserError, with the reason, if no detection was taken."""
+    """Raises UserError with the reason if no detection was taken."""
     if taken:
         return
     known = [entry for entry, image_id in zip(entries, images, strict=True) if image_id is not None]
@@ -208,7 +207,7 @@ def _refuse_none(
 
 
 def _check_boxes(taken: list[Any], annotated: Annotated, path: str) -> list[str]:
-    """Notes of `boxes.check_detected`."""
+    """Returns the notes from `boxes.check_detected`."""
     images, persons = annotated.images, [one for one in annotated.persons if not one["iscrowd"]]
     sizes = np.asarray(
         [[images[image_id]["width"], images[image_id]["height"]] for _, image_id, *_ in taken],

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Ctrl-C while the imports run: nothing has begun, and nothing need be said.
+    # After Ctrl-C during the imports nothing has begun, so nothing is said.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from data_prep import (  # noqa: E402
@@ -43,27 +43,26 @@ CONVERTERS = {
     "people": people.convert,
 }
 WITHOUT_SOURCE = ("synthetic", "people")
-FPS_RANGE = (1.0, 1000.0)  # of recordings
-PATHS = ("DIR", "FILE", "PATH")  # metavars of options that name a file or a folder
+FPS_RANGE = (1.0, 1000.0)  # for recordings
+PATHS = ("DIR", "FILE", "PATH")  # metavars for options that name a file or a folder
 
 
 def prepare(
     name: str, out: str, show: Callable[[str], None] = print, **settings: Any
 ) -> records.Summary:
-    """Converts one data set; what the command line does, for callers in Python.
+    """Converts one data set for callers in Python, as the command line does.
 
     Args:
       name: one of CONVERTERS.
       out: folder for the records; may be in a bucket.
       show: prints one line of the summary.
-      **settings: keyword arguments of its `convert`; those left out have the command line's
-        defaults.
+      **settings: keyword arguments for its `convert`; others have the command line's defaults.
 
     Returns:
-      The summary, shown as well.
+      The summary, which is also shown.
 
     Raises:
-      UserError: bad input, or `out` cannot be used.
+      UserError: the input is wrong, or `out` cannot be used.
     """
     arguments = check(name, settings | {"out": out})
     if "://" in arguments["out"]:
@@ -75,18 +74,17 @@ def prepare(
 
 
 def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Checks settings of a converter, and that the folder of the raw files is there, where it needs
-    one.
+    """Checks a converter's settings, and that its folder of raw files exists if it needs one.
 
     Args:
       name: one of CONVERTERS.
-      settings: keyword arguments of its `convert`; those left out have the command line's defaults.
+      settings: keyword arguments for its `convert`; others have the command line's defaults.
 
     Returns:
       All arguments.
 
     Raises:
-      UserError: one does not exist or is out of its range, or the folder is not there.
+      UserError: a setting does not exist or is out of its range, or the folder does not exist.
     """
     arguments = _with_defaults(name, settings)
     if "source" not in arguments:
@@ -105,21 +103,21 @@ def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def needs_source(name: str) -> bool:
-    """Whether a converter reads raw files; UserError if there is no such converter."""
+    """Tells whether a converter reads raw files; UserError if there is no such converter."""
     if name not in CONVERTERS:
         raise UserError(f"There is no converter '{name}': use {', '.join(CONVERTERS)}.")
     return name not in WITHOUT_SOURCE
 
 
 def expected_files(name: str, settings: dict[str, Any]) -> str:
-    """The raw files that a converter reads, in words, for the message that they are wanted.
+    """Names the raw files that a converter reads, for the message that they are missing.
 
     Args:
       name: one of CONVERTERS.
-      settings: keyword arguments of its `convert`; those left out have the command line's defaults.
+      settings: keyword arguments for its `convert`; others have the command line's defaults.
 
     Returns:
-      A list of files, relative to the folder that is to be given.
+      A list of files, relative to the folder that the user gives.
     """
     if not needs_source(name):
         return "no files"
@@ -145,11 +143,10 @@ def expected_files(name: str, settings: dict[str, Any]) -> str:
 
 
 def _with_defaults(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the command line's defaults for those left out, each checked as the command
-    line's.
+    """Adds the command line's defaults to the settings, and checks each setting.
 
     Raises:
-      UserError: one that does not exist, or is out of its range.
+      UserError: a setting does not exist, or is out of its range.
     """
     wanted = ["--source", ""] if needs_source(name) else []
     defaults = vars(_parser().parse_args([name, "--out", "", *wanted]))
@@ -168,7 +165,7 @@ def _with_defaults(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def options(name: str) -> dict[str, argparse.Action]:
-    """The options of a converter's command line, by the word that begins with `--`."""
+    """Returns a converter's command-line options, by the word that begins with `--`."""
     return {
         action.option_strings[0]: action
         for action in _parser().kinds.choices[name]._actions
@@ -177,7 +174,7 @@ def options(name: str) -> dict[str, argparse.Action]:
 
 
 def _checked(option: str, action: argparse.Action, value: Any) -> Any:
-    """A value given in Python, read by the option's type where that is one of this module's."""
+    """Reads a value from Python by the option's type, if that is one of this module's."""
     if isinstance(value, str) and action.metavar in PATHS:
         return files.home_filled_in(value)
     if not isinstance(action.type, Number):
@@ -189,12 +186,12 @@ def _checked(option: str, action: argparse.Action, value: Any) -> Any:
 
 
 class Number:
-    """The type of an option that is a number in a range.
+    """Parses an option that is a number in a range.
 
     Args:
       kind: int or float.
       low: the least value.
-      high: the largest value; infinity is none.
+      high: the largest value; infinity sets no bound.
       below: whether `high` itself is too much.
     """
 
@@ -225,7 +222,7 @@ class Number:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises a mistake as one sentence."""
+    """Raises a user's mistake as one sentence."""
 
     def error(self, message: str) -> None:
         said = message.removeprefix("argument ")
@@ -350,9 +347,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _type_of(name: str, default: Any) -> Any:
-    """The type of a setting of generated data.
+    """Returns the type of a setting for generated data.
 
-    What has a narrower range is checked where it is used.
+    A setting with a narrower range is checked where it is used.
     """
     if isinstance(default, str):
         return str
@@ -430,7 +427,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command line; returns the exit code: 0, or 2 after a mistake of the user's."""
+    """Runs the command line; returns the exit code 0, or 2 after a user's mistake."""
     try:
         settings = vars(_parser().parse_args(arguments))
         with preemption.watching(f"what is finished in '{settings['out']}' is kept"):

@@ -1,8 +1,8 @@
-"""Does the 2D of a view belong to its 3D? Every take and camera is asked, in units of the person.
+"""Checks whether each view's 2D belongs to its 3D, in units of the person's size.
 
-What is certainly wrong for most views of a subject ends the conversion. Everything else is one
-list for the notes. Human3.6M's own 3D is shifted in some takes of S9, which everybody uses as they
-are: a shift alone is never refused.
+A certain fault in most of a subject's views ends the conversion. Everything else becomes one list
+in the notes. A shift alone is never refused: Human3.6M's own 3D is shifted in some takes of S9,
+which everybody uses as they are.
 """
 
 import dataclasses
@@ -14,11 +14,13 @@ from data_prep import misfits
 from data_prep.misfits import LIMBS, LIMIT, Pair, sample
 from kdpose_jax.errors import UserError
 
-CERTAIN = 0.5  # of a subject's views, or of the joints of a camera: beyond it the conversion ends
-WORTH_A_NOTE = 0.01  # of the joints of a camera
-LISTED = 10  # takes; the rest is counted
-FARTHEST = 1e6  # what is said of distances that are not a number
-MARKS = (0.0, -1.0)  # what detectors write for x and y of a joint that they did not find
+CERTAIN = (
+    0.5  # share of a subject's views, or of a camera's joints, beyond which the conversion ends
+)
+WORTH_A_NOTE = 0.01  # share of a camera's joints
+LISTED = 10  # takes that are listed; the rest is counted
+FARTHEST = 1e6  # stands for distances that are NaN
+MARKS = (0.0, -1.0)  # x and y that detectors write for a joint that they did not find
 REMEDIES = {
     "order": "bring the joints of the 2D into Human3.6M's order",
     "camera": "bring the cameras into the order of the 2D's views",
@@ -29,8 +31,10 @@ REMEDIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """How well a view fits: `distance` in units of the person's size, `pixels` alike, `kind` and
-    `cause` of a misfit ("" if unknown).
+    """Says how well a view fits.
+
+    `distance` is in units of the person's size, and `pixels` in pixels. `kind` and `cause` describe
+    a misfit ("" if unknown).
     """
 
     subject: str
@@ -50,15 +54,16 @@ class Findings:
     """Collects the views of a data set, and says what is odd about them."""
 
     def __init__(self, keypoints: str, cameras: str):
-        """Takes the names of the files with the 2D and the cameras, as messages have them; cameras
-        "": there is no such file.
+        """Takes the names of the 2D file and the camera file, for messages.
+
+        `cameras` is "" if there is no camera file.
         """
         self.keypoints, self.cameras = keypoints, cameras
         self.fits: list[Fit] = []
         self._shares: dict[tuple[str, int], np.ndarray] = {}  # joints, behind, clipped, outside
-        # Another reading of the camera, under which the joints are in the picture.
+        # Camera readings under which the joints lie in the picture.
         self._inside: dict[tuple[str, int], str] = {}
-        self._marks: dict[str, tuple[int, int]] = {}  # marks and joints of a view
+        self._marks: dict[str, tuple[int, int]] = {}  # number of marks and of joints in a view
 
     def add(self, pair: Pair) -> None:
         """Measures a view."""
@@ -84,12 +89,14 @@ class Findings:
 
     @property
     def typical(self) -> float:
-        """The median distance of all views, in units of a person's size."""
+        """Returns the median distance over all views, in units of a person's size."""
         return float(np.median([fit.distance for fit in self.fits])) if self.fits else 0.0
 
     def refuse(self) -> None:
-        """Raises UserError if most views of a subject have one certain fault, or most joints are
-        where no camera sees them.
+        """Raises UserError if the 2D is certainly wrong.
+
+        Either most of a subject's views have the same certain fault, or most joints lie where no
+        camera sees them.
         """
         for subject in dict.fromkeys(fit.subject for fit in self.fits):
             own = [fit for fit in self.fits if fit.subject == subject]
@@ -122,7 +129,7 @@ class Findings:
                 )
 
     def notes(self) -> list[str]:
-        """One list of what is odd, the worst first."""
+        """Lists what is odd, the worst first."""
         takes: dict[tuple[str, str, str], list[Fit]] = {}
         for fit in self.fits:
             if fit.odd:
@@ -161,7 +168,7 @@ class Findings:
 
 
 def listed(lines: list[str], what: str) -> list[str]:
-    """The first lines, and a count of the rest."""
+    """Returns the first lines, and a count of the rest."""
     return (
         lines
         if len(lines) <= LISTED
@@ -170,8 +177,9 @@ def listed(lines: list[str], what: str) -> list[str]:
 
 
 def marks(given: np.ndarray) -> np.ndarray:
-    """Which joints `[F, 17]` of a view are a mark of a missing joint: 0, -1, or one value that
-    several joints of several frames share.
+    """Tells which joints `[F, 17]` in a view are marks for a missing joint.
+
+    A mark is 0, -1, or one value that several joints in several frames share.
     """
     x, y = given[..., 0], given[..., 1]
     found = np.zeros(x.shape, bool)
@@ -180,7 +188,7 @@ def marks(given: np.ndarray) -> np.ndarray:
     frames = sample(len(given))
     pairs = (
         np.ascontiguousarray(given[frames], np.float32).reshape(-1, 2).view(np.complex64)[:, 0]
-    )  # sorted as single values
+    )  # sorts x and y as one value
     values, where, counts = np.unique(pairs, return_inverse=True, return_counts=True)
     most = counts.argmax()
     joints = np.flatnonzero(where == most) % x.shape[1]
@@ -190,7 +198,7 @@ def marks(given: np.ndarray) -> np.ndarray:
 
 
 def _measure(pair: Pair, missing: np.ndarray) -> Fit:
-    """How far the 2D is from its projection over all frames, and what else it fits."""
+    """Measures how far the 2D is from its projection, and what else it fits."""
     given = np.where(missing[..., None], np.nan, pair.given.astype(np.float64))
     expected = pair.projected
     if not pair.known_camera:
@@ -222,9 +230,7 @@ def _measure(pair: Pair, missing: np.ndarray) -> Fit:
 
 
 def _reading_inside(pair: Pair) -> str:
-    """Words for another reading of the camera under which most joints lie in the picture, "" if
-    none does.
-    """
+    """Names the camera reading under which most joints lie in the picture; "" for none."""
     for (kind, words), other in pair.others.items():
         inside = ((other >= 0) & (other <= pair.size)).all(axis=-1)
         if kind == "reading" and inside.mean() > 0.9:
@@ -233,14 +239,15 @@ def _reading_inside(pair: Pair) -> str:
 
 
 def _share(distance: float) -> str:
-    """A distance in units of the person's size, which is nothing where all joints are projected to
-    one edge.
+    """Writes a distance in units of the person's size.
+
+    That size is zero if all joints are projected to one edge.
     """
     return f"{distance:.0%}" if distance < 10 else "more than 1000%"
 
 
 def _sentence(fits: list[Fit]) -> str:
-    """One take's views with one kind of misfit."""
+    """Writes a sentence about one take's views with one kind of misfit."""
     cameras = f"camera{'s' if len(fits) > 1 else ''} {', '.join(str(fit.camera) for fit in fits)}"
     ends = sorted(fit.pixels for fit in fits)
     pixels = (
@@ -262,15 +269,15 @@ def _sentence(fits: list[Fit]) -> str:
 
 
 def check_bodies(poses: Iterable[tuple[str, np.ndarray]], place: str) -> None:
-    """Checks that thighs, shanks and arms have lengths that people have, left like right.
+    """Checks that thighs, shanks and arms have human lengths, left like right.
 
     Args:
-      poses: (subject, `[F, 17, 3]` metres) of every take.
-      place: what to call the file.
+      poses: (subject, `[F, 17, 3]` metres) for every take.
+      place: names the file in messages.
 
     Raises:
-      UserError: most frames of a subject have no such body, as in another order of joints or
-        another unit.
+      UserError: most of a subject's frames have no such body, which another order of joints or
+        another unit would explain.
     """
     bones = [
         (1, 2),

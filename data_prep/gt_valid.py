@@ -1,4 +1,4 @@
-"""The official file that PCKh is counted against, gt_valid.mat (docs/methods/pose2d.md#head-boxes).
+"""Reads gt_valid.mat, the official file for PCKh (docs/methods/pose2d.md#head-boxes).
 
 It has the joints and head boxes of MPII's test persons.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted.matlab import load_matlab
 
-# The names of the joints in the file, in the skeleton's order.
+# The file's joint names, in the skeleton's order.
 JOINTS = (
     "rank",
     "rkne",
@@ -30,17 +30,17 @@ JOINTS = (
     "lwri",
 )
 FIELDS = ("dataset_joints", "jnt_missing", "pos_gt_src", "headboxes_src")
-HEAD_FACTOR = 0.6  # of the head box's diagonal: PCKh's unit of length (SC_BIAS)
+HEAD_FACTOR = 0.6  # times the head box's diagonal is PCKh's unit of length (SC_BIAS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeadBoxes:
-    """N test persons as the official file has them.
+    """Holds N test persons from the official file.
 
     Attributes:
       joints: photograph pixels, from 0, `[N, 16, 2]`.
-      labelled: joints that count, `[N, 16]`.
-      head_size: 0.6 of the diagonal of the head box, pixels, `[N]`.
+      labelled: whether each joint counts, `[N, 16]`.
+      head_size: 0.6 times the head box's diagonal, pixels, `[N]`.
     """
 
     joints: np.ndarray
@@ -48,7 +48,7 @@ class HeadBoxes:
     head_size: np.ndarray
 
     def samples(self, places: np.ndarray) -> "HeadBoxes":
-        """Some of the persons."""
+        """Returns some of the persons."""
         return HeadBoxes(self.joints[places], self.labelled[places], self.head_size[places])
 
 
@@ -56,15 +56,15 @@ def read(path: str, remedy: str) -> HeadBoxes:
     """Reads gt_valid.mat, whose pixels count from 1.
 
     Args:
-      path: of the file, MATLAB 5.
-      remedy: what else the user can do, for messages.
+      path: the file, MATLAB 5.
+      remedy: tells the user what else to do, for messages.
 
-    Returns:
-      Its persons.
+      Returns:
+        The file's persons.
 
     Raises:
-      UserError: no such file of MATLAB's, arrays or joints that are not MPII's, or a head box
-        without size.
+      UserError: the file is absent or not MATLAB 5, its arrays or joints are not MPII's, or a head
+        box has no size.
     """
     remedy = f"give the gt_valid.mat of MPII's annotations as HRNet hands them out, or {remedy}"
     try:

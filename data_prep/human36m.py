@@ -1,4 +1,4 @@
-"""Human3.6M, or any other set in VideoPose3D's npz layout, -> sequence records.
+"""Converts Human3.6M, or another set in VideoPose3D's npz layout, to sequence records.
 
 Layout: docs/methods/lifting.md#human36m.
 """
@@ -21,13 +21,13 @@ from kdpose_jax.untrusted.documents import load_json
 H36M = "h36m"
 H36M_SUBJECTS = ("S1", "S5", "S6", "S7", "S8", "S9", "S11")
 H36M_TEST_SUBJECTS = ("S9", "S11")
-# The mocap of this take is corrupt; everybody leaves it out (VideoPose3D, prepare_data_h36m.py).
+# This take's mocap is corrupt. Everybody leaves it out (VideoPose3D, prepare_data_h36m.py).
 H36M_CORRUPT_TAKE = ("S11", "Directions")
-# What its publisher hands out: takes of a subject, and frames of a split in four views
-# (VideoPose3D's and everybody's).
+# The published numbers: takes per subject, and frames per split in four views (VideoPose3D's and
+# everybody's).
 H36M_TAKES = {subject: 29 if subject == "S11" else 30 for subject in H36M_SUBJECTS}
 H36M_FRAMES = {"train": 1_559_752, "test": 543_344}
-# The 2D of a take may have this many frames more or less than its 3D, or this share of them:
+# A take's 2D may have this many frames more or less than its 3D, or this share of them, because
 # videos run a few frames longer.
 SPARE_FRAMES, SPARE_SHARE = 10, 0.05
 FPS_RANGE = (1.0, 2000.0)
@@ -35,7 +35,7 @@ FPS_RANGE = (1.0, 2000.0)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """One camera view of one take.
+    """Describes one camera's view of one take.
 
     `keypoints_2d` `[F, J, 2]` pixels or None (then projected), `pose_world` `[F, J, 3]` metres.
     """
@@ -55,11 +55,11 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """The files of one conversion."""
+    """Names the files for one conversion."""
 
     name: str
     positions: str
-    keypoints: str | None  # None: no file, the projections are computed
+    keypoints: str | None  # None if there is no file; projections are then computed
     cameras: str
     test_subjects: tuple[str, ...] | None
 
@@ -73,19 +73,18 @@ def convert(
     fps: float,
     workers: int,
 ) -> records.Summary:
-    """Converts `data_3d_<name>.npz` and `data_2d_<name>_<keypoints>.npz` of a folder.
+    """Converts a folder with `data_3d_<name>.npz` and `data_2d_<name>_<keypoints>.npz`.
 
     Args:
       source: the folder.
       out: folder for the records.
-      keypoints: detector name in the 2D file's name; "gt" is computed from the 3D if it has no
-        file.
-      cameras_file: camera table; None: Human3.6M's own, or `cameras.json` in `source` for another
-        set.
-      test_subjects: None: S9 and S11 for Human3.6M, or those that `meta.json` in `source` names for
-        another set.
-      fps: frames per second of the files.
-      workers: processes.
+      keypoints: the detector in the 2D file's name; "gt" is computed from the 3D if it has no file.
+      cameras_file: camera table; None for Human3.6M's own or another set's `cameras.json` in
+        `source`.
+      test_subjects: names of the test subjects; None for Human3.6M's S9 and S11, or those that
+        another set's `meta.json` in `source` names.
+      fps: the files' frames per second.
+      workers: number of processes.
 
     Returns:
       The summary.
@@ -93,7 +92,7 @@ def convert(
     Raises:
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
-    if not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:  # NaN too
+    if not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:  # also refuses NaN
         raise UserError(
             f"--fps is {fps:g}: give the frames per second of the files, from {FPS_RANGE[0]:g} "
             f"to {FPS_RANGE[1]:g}."
@@ -162,9 +161,9 @@ def _find_files(
 
 
 def _test_subjects_of_meta(path: str) -> tuple[str, ...] | None:
-    """The test subjects that a `meta.json` names.
+    """Reads the test subjects that a `meta.json` names; None if there is no such file.
 
-    `test_subjects`, or `subjects` with a `split` each; None if there is no such file.
+    They are under `test_subjects`, or under `subjects` with a `split` each.
     """
     if not os.path.isfile(path):
         return None
@@ -183,7 +182,7 @@ def _test_subjects_of_meta(path: str) -> tuple[str, ...] | None:
 
 
 def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
-    """Reads the files, pairs every take with its views, and checks that they belong together."""
+    """Reads the files, pairs each take with its views, and checks that they fit."""
     positions = read_positions(files.positions)
     poses, notes = positions.takes, list(positions.notes)
     left_out = _leave_out(files, poses)
@@ -251,9 +250,9 @@ def _views(
     table: list[Camera],
     changed: dict[str, list[int]],
 ) -> tuple[list[View], list[str]]:
-    """One take's views, 2D and 3D cut to the shorter of them, and what of it has no 2D.
+    """Returns one take's views, and sentences about views without 2D.
 
-    `changed` gets by how many frames, for every view that was cut.
+    2D and 3D are cut to the shorter one. `changed` gets the number of frames that each view lost.
     """
     place = f"'{files.keypoints}', subject '{subject}', take '{take}'"
     if len(given) != len(table):
@@ -301,7 +300,7 @@ def _views(
 
 
 def _rates(ratio: float) -> str:
-    """The end of the sentence on numbers of frames that do not belong together."""
+    """Ends the sentence about numbers of frames that do not match."""
     for times, words in ((2, "twice"), (3, "three times"), (4, "four times"), (5, "five times")):
         for value, which in ((ratio, "2D"), (1 / ratio, "3D")):
             if abs(value / times - 1) < 0.05:
@@ -317,7 +316,7 @@ def _rates(ratio: float) -> str:
 
 
 def _pair(view: View, table: list[Camera]) -> fitting.Pair:
-    """What `fitting` looks at."""
+    """Makes what `fitting` checks."""
     some = view.pose_world[fitting.sample(view.frames)]
     others = {}
     for index, camera in enumerate(table):
@@ -343,7 +342,7 @@ def _pair(view: View, table: list[Camera]) -> fitting.Pair:
 
 
 def _project(pose_world: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels `[F, J, 2]` and camera coordinates `[F, J, 3]` of world coordinates, float64."""
+    """Projects world coordinates to pixels `[F, J, 2]` and camera axes `[F, J, 3]`, float64."""
     pose = cameras.world_to_camera(
         pose_world.astype(np.float64), camera.orientation, camera.translation
     )
@@ -352,11 +351,11 @@ def _project(pose_world: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.nda
 
 
 def _judge(files: _Source, detections: Detections | None, findings: fitting.Findings) -> list[str]:
-    """What is to be said of 2D that does not fit, and of metadata that does not.
+    """Returns notes about 2D and metadata that do not fit.
 
     Raises:
-      UserError: it is certainly wrong; or the metadata names other joints than Human3.6M's,
-        and the 2D does not say otherwise.
+      UserError: the 2D is certainly wrong; or the metadata names other joints than Human3.6M's, and
+        the 2D does not show otherwise.
     """
     layout = "" if detections is None else detections.layout
     if not layout:
@@ -385,7 +384,7 @@ def _judge(files: _Source, detections: Detections | None, findings: fitting.Find
 def _compare_with_release(
     files: _Source, poses: Takes3D, items: dict[str, list[View]]
 ) -> list[str]:
-    """Human3.6M's published numbers of takes and frames where the files have others."""
+    """Returns notes if Human3.6M's numbers of takes and frames differ from the published ones."""
     if files.name != H36M:
         return []
     few = [
@@ -410,9 +409,10 @@ def _compare_with_release(
 
 
 def make_record(view: View) -> dict[str, Any]:
-    """View -> record of `schema.sequence_features`.
+    """Makes a record of `schema.sequence_features` from a view.
 
-    World -> camera metres, projected with distortion if it has no 2D.
+    World coordinates become camera coordinates in metres. If the view has no 2D, they are projected
+    with distortion.
     """
     camera = view.camera
     pose = cameras.world_to_camera(
@@ -438,7 +438,7 @@ def make_record(view: View) -> dict[str, Any]:
 
 
 def action_of(take: str) -> str:
-    """What scores are averaged over: "Sitting 1" -> "Sitting", "walk_03" -> "walk"."""
+    """Returns a take's action for scores: "Sitting 1" -> "Sitting", "walk_03" -> "walk"."""
     return re.sub(r"_\d+$", "", take.split(" ")[0])
 
 
@@ -461,7 +461,7 @@ def _leave_out(files: _Source, poses: Takes3D) -> list[str]:
 
 
 def _check_test_subjects(files: _Source, poses: Takes3D) -> tuple[str, ...]:
-    """The test subjects, all present; raises UserError if they are unknown."""
+    """Returns the test subjects; raises UserError if they are unknown or absent."""
     found = ", ".join(sorted(poses, key=_natural))
     if files.test_subjects is None:
         raise UserError(
@@ -469,7 +469,7 @@ def _check_test_subjects(files: _Source, poses: Takes3D) -> tuple[str, ...]:
             f"--test-subjects (found: {found})."
         )
     if files.name == H36M and files.test_subjects == H36M_TEST_SUBJECTS:
-        # A missing one is in left_out.
+        # A missing take is in left_out.
         return tuple(subject for subject in files.test_subjects if subject in poses)
     unknown = [subject for subject in files.test_subjects if subject not in poses]
     if unknown:
@@ -481,7 +481,7 @@ def _check_test_subjects(files: _Source, poses: Takes3D) -> tuple[str, ...]:
 
 
 def _check_pairs(files: _Source, poses: Takes3D, detections: Takes2D) -> list[str]:
-    """Removes what has no 2D from `poses`; returns what is in one file alone.
+    """Removes takes without 2D from `poses`; returns what only one file has.
 
     Raises:
       UserError: a subject with 3D has no 2D.
@@ -513,5 +513,5 @@ def _check_pairs(files: _Source, poses: Takes3D, detections: Takes2D) -> list[st
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts S5 before S11."""
+    """Makes a sort key by which S5 comes before S11."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

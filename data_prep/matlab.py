@@ -1,4 +1,4 @@
-"""Variables of users' MATLAB files, with one sentence for those that are none."""
+"""Reads variables from users' MATLAB files, and refuses other files in one sentence."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,19 +9,22 @@ from kdpose_jax.untrusted.matlab import load_matlab
 
 
 def read_v5(path: str, names: tuple[str, ...]) -> list[Any]:
-    """Variables of a MATLAB 5 file; cells are flat lists.
+    """Reads variables from a MATLAB 5 file; cells are flat lists.
 
     Raises:
-      UserError: no such file of MATLAB's, or a variable is missing.
+      UserError: the file is absent or not MATLAB 5, or a variable is missing.
     """
     return _read(load_matlab, "MATLAB 5", path, names)
 
 
 def read_v73(path: str, names: tuple[str, ...]) -> list[Any]:
-    """Arrays of a MATLAB 7.3 file, in the file's order of axes (the reverse of MATLAB's).
+    """Reads arrays from a MATLAB 7.3 file.
+
+    Axes are in the file's order, the reverse of MATLAB's.
 
     Raises:
-      UserError: no such file of MATLAB's, or a variable is missing or no array of numbers.
+      UserError: the file is absent or not MATLAB 7.3, or a variable is missing or not an array of
+        numbers.
     """
     return _read(load_hdf5, "MATLAB 7.3", path, names)
 

@@ -1,4 +1,4 @@
-"""What 2D fits instead of its own projection: another camera, joint order, scale or moment."""
+"""Finds what 2D fits instead of its projection: a camera, joint order, scale or moment."""
 
 import dataclasses
 
@@ -6,19 +6,19 @@ import numpy as np
 
 from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 
-# Detectors are wrong by 0.02 to 0.05 of a person's size. What lies further away does not fit.
+# Detectors are wrong by 0.02 to 0.05 of a person's size. A larger distance does not fit.
 LIMIT = 0.08
-# Another explanation must halve the distance, and lower it by this share of the person's size.
+# Another explanation must halve the distance, and lower it by this part of the person's size.
 BETTER, MARGIN = 0.5, 0.005
-SAMPLE = 60  # frames of a take on which other explanations are tried
+SAMPLE = 60  # frames per take on which other explanations are tried
 LONGEST_LAG = 50  # frames
 LIMBS = tuple(
     H36M_17.joints.index(f"{side}_{part}")
     for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
     for side in ("left", "right")
 )
-# Where the limbs (left before right: hips, knees, ankles, shoulders, elbows, wrists) stand in
-# other orders of joints.
+# Indices of the limbs in other joint orders: hips, knees, ankles, shoulders, elbows, wrists, left
+# before right.
 ORDERS = {
     "Human3.6M's order with left and right exchanged": tuple(
         H36M_17.flip_permutation[joint] for joint in LIMBS
@@ -34,18 +34,18 @@ ORDERS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """The 2D and the 3D of one camera view of one take.
+    """Holds the 2D and the 3D for one camera's view of one take.
 
     Attributes:
-      subject, take, camera: what it is called.
-      given: `[F, 17, 2]` pixels, or None where the projection itself is the 2D.
-      projected: `[F, 17, 2]` pixels; where the camera is not known, x/z and y/z.
+      subject, take, camera: name the view.
+      given: `[F, 17, 2]` pixels, or None if the projection is the 2D.
+      projected: `[F, 17, 2]` pixels; x/z and y/z if the camera is not known.
       depth: `[F, 17]`, metres in front of the camera.
       clipped: `[F, 17]`, whether the projection stops at the edge of its range.
-      others: (kind, what it is) -> `[S, 17, 2]`, other projections of the frames of `sample`;
-        the kinds are those of REMEDIES.
+      others: (kind in REMEDIES, words) -> `[S, 17, 2]`, other projections at the frames from
+        `sample`.
       size: width and height of the picture.
-      known_camera: False: focal length and centre are free, and fitted.
+      known_camera: whether the camera is known; if not, focal length and centre are fitted.
     """
 
     subject: str
@@ -61,14 +61,12 @@ class Pair:
 
 
 def sample(frames: int) -> np.ndarray:
-    """The frames of a take on which other explanations are tried."""
+    """Returns a take's frames on which other explanations are tried."""
     return np.unique(np.linspace(0, frames - 1, min(frames, SAMPLE)).astype(int))
 
 
 def cause_of(pair: Pair, given: np.ndarray, frames: np.ndarray, here: float) -> tuple[str, str]:
-    """The kind and the words of what the 2D fits better than its own projection, or two empty
-    texts.
-    """
+    """Returns kind and words of what the 2D fits better, or two empty texts."""
     limbs, own, free = list(LIMBS), pair.projected[frames], not pair.known_camera
 
     def far(joints: np.ndarray, expected: np.ndarray) -> float:
@@ -102,7 +100,7 @@ def cause_of(pair: Pair, given: np.ndarray, frames: np.ndarray, here: float) -> 
 
 
 def _nearest_joints(given: np.ndarray, limbs: np.ndarray) -> list[int] | None:
-    """The joint of the 2D that is nearest to each limb, if these are twelve different joints."""
+    """Returns the 2D joint nearest to each limb, if these are twelve different joints."""
     apart = np.hypot(*np.moveaxis(given[:, None] - limbs[:, :, None], -1, 0))
     cost = np.median(np.where(np.isfinite(apart), apart, np.inf), axis=0)  # [12, 17]
     if not np.isfinite(cost).all():
@@ -112,7 +110,7 @@ def _nearest_joints(given: np.ndarray, limbs: np.ndarray) -> list[int] | None:
 
 
 def _lag(pair: Pair, given: np.ndarray, here: float) -> tuple[int, float]:
-    """By how many frames the 2D lags the 3D where it fits best, and its distance there."""
+    """Returns the lag at which 2D fits 3D best, in frames, and the distance there."""
     reach = min(LONGEST_LAG, len(given) // 4)
     if reach == 0:
         return 0, np.inf
@@ -120,7 +118,7 @@ def _lag(pair: Pair, given: np.ndarray, here: float) -> tuple[int, float]:
     middle = reach + sample(len(given) - 2 * reach)
     projected = expected = pair.projected[middle][:, limbs]
     lags, best, value = np.arange(-reach, reach + 1), 0, np.inf
-    for _ in range(1 if pair.known_camera else 3):  # the camera that is fitted depends on the lag
+    for _ in range(1 if pair.known_camera else 3):  # the fitted camera depends on the lag
         if not pair.known_camera:
             scale, shift = line_of(given[middle + best][:, limbs], projected)
             expected = scale * projected + shift
@@ -133,8 +131,9 @@ def _lag(pair: Pair, given: np.ndarray, here: float) -> tuple[int, float]:
 
 
 def _scaled(pair: Pair, given: np.ndarray, own: np.ndarray, here: float) -> tuple[str, str, float]:
-    """Kind, words and distance for 2D in another scale, mirrored, upside down, with x and y
-    exchanged, or shifted; two empty texts.
+    """Returns kind, words and distance for 2D in another scale; kind and words may be "".
+
+    It may also be mirrored, upside down, shifted, or have x and y exchanged.
     """
     limbs = list(LIMBS)
     if not pair.known_camera:
@@ -174,7 +173,7 @@ def _scaled(pair: Pair, given: np.ndarray, own: np.ndarray, here: float) -> tupl
 
 
 def _scale_words(scale: np.ndarray, shift: np.ndarray, size: np.ndarray) -> tuple[str, str]:
-    """Kind and words of 2D = scale * pixels + shift."""
+    """Returns kind and words for 2D = scale * pixels + shift."""
     turned = " and ".join(
         word for word, factor in zip(("mirrored", "upside down"), scale, strict=True) if factor < 0
     )
@@ -195,8 +194,9 @@ def _scale_words(scale: np.ndarray, shift: np.ndarray, size: np.ndarray) -> tupl
 
 
 def distance(given: np.ndarray, expected: np.ndarray, fitted: bool) -> float:
-    """Median distance of `[F, J, 2]` from what is expected, in units of the person's size; infinite
-    if there is none.
+    """Computes the median distance of `[F, J, 2]` from the expected joints.
+
+    The unit is the person's size. It is infinite if there is no distance.
     """
     if fitted:
         scale, shift = line_of(given, expected)
@@ -205,22 +205,24 @@ def distance(given: np.ndarray, expected: np.ndarray, fitted: bool) -> float:
 
 
 def apart_of(given: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Distances `[..., F, J]` in units of the person's size in each frame, which is the longer side
-    of what is expected.
+    """Computes distances `[..., F, J]` in units of the person's size in each frame.
+
+    The size is the longer side of the expected joints.
     """
     size = (expected.max(axis=-2) - expected.min(axis=-2)).max(axis=-1)  # [F]
     return np.hypot(*np.moveaxis(given - expected, -1, 0)) / np.maximum(size, 1e-9)[:, None]
 
 
 def median(values: np.ndarray) -> float:
-    """The median of what is finite; infinite if nothing is."""
+    """Returns the median of finite values; infinite if there is none."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else np.inf
 
 
 def line_of(given: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale `[2]` and shift `[2]` of each axis with given = scale * expected + shift, outliers left
-    aside.
+    """Fits given = scale * expected + shift for each axis, without outliers.
+
+    Returns scale `[2]` and shift `[2]`.
     """
     scales, shifts = np.ones(2), np.zeros(2)
     for axis in range(2):

@@ -1,7 +1,6 @@
-"""Generated motion.
+"""Generates motion for Human3.6M's 17 joints.
 
-Smooth joint angles on a skeleton of human proportions, as Human3.6M's 17 joints. All of it is our
-own design.
+It is made of smooth joint angles on a skeleton with human proportions. All of it is our own design.
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ BONES = {
 }
 ANKLE_HEIGHT = 0.08
 STUDIO_RADIUS = 1.6
-# Range of each angle, radians. Flexion is positive: a knee bends back, an elbow forward, and
+# Range of each angle, radians. Flexion is positive. A knee bends back, an elbow bends forward, and
 # neither overextends.
 LIMITS = {
     "hip_flexion": (-0.6, 2.2),
@@ -40,19 +39,17 @@ LIMITS = {
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """Parameters of a kind of motion; angles in radians, frequencies in hertz.
+    """Holds a kind of motion's parameters; angles in radians, frequencies in hertz.
 
     Attributes:
       cadence: gait cycles per second, 0 for none.
-      leg_swing, knee_lift, arm_swing: amplitudes of the gait.
-      crouch, crouch_swing: mean and amplitude of the bending of both legs (1: thighs level), at
-        `tempo`.
-      raise_arms, arm_motion: mean and strength of the arms' lifting; `arm_band` is how fast they
-        move.
+      leg_swing, knee_lift, arm_swing: amplitudes in the gait.
+      crouch, crouch_swing: mean and amplitude of both legs' bend (1: thighs level), at `tempo`.
+      raise_arms, arm_motion: mean and strength of the arms' lift; `arm_band` is how fast they move.
       elbow: mean bend of the elbows.
-      lean: how far the trunk leans forward; trunk_motion: strength of its movement.
-      tempo: cycles per second of the repeated part that is no gait.
-      wave: amplitude of the right forearm's waving.
+      lean: how far the trunk leans forward; `trunk_motion` is the strength of its movement.
+      tempo: cycles per second in the repeated part that is not gait.
+      wave: amplitude of the right forearm's wave.
     """
 
     cadence: float = 0.0
@@ -90,16 +87,19 @@ ACTIONS = {
 
 
 def smooth_noise(rng: np.random.Generator, frames: int, channels: int, band: float) -> np.ndarray:
-    """Band-limited noise of unit variance: eight sinusoids below `band` hertz, `[F, channels]`."""
+    """Makes noise of unit variance `[F, channels]`: eight sinusoids below `band` hertz."""
     frequency = rng.uniform(0.05 * band, band, (8, channels))
     phase = rng.uniform(0, 2 * np.pi, (8, channels))
     time = np.arange(frames)[:, None, None] / FPS
-    # Variance of a sine is 1/2, of eight 4.
+    # The variance of a sine is 1/2, and that of eight sines is 4.
     return np.sin(2 * np.pi * frequency * time + phase).sum(axis=1) / 2
 
 
 def body(rng: np.random.Generator) -> dict[str, float]:
-    """Bone lengths of a subject, metres: everything taller or smaller, and each bone a little."""
+    """Draws a subject's bone lengths, metres.
+
+    One factor scales the whole body, and each bone varies a little more.
+    """
     size = rng.normal(1, 0.05)
     return {name: length * size * rng.normal(1, 0.03) for name, length in BONES.items()}
 
@@ -107,19 +107,19 @@ def body(rng: np.random.Generator) -> dict[str, float]:
 def generate(
     rng: np.random.Generator, action: Action, bones: dict[str, float], frames: int
 ) -> np.ndarray:
-    """One take.
+    """Generates one take.
 
     Args:
-      rng: of this take.
-      action: what is done.
-      bones: of the subject.
-      frames: F, at 50 per second.
+      rng: the take's generator.
+      action: what the subject does.
+      bones: the subject's bone lengths, metres.
+      frames: number F of frames, at 50 per second.
 
     Returns:
       `[F, 17, 3]` float64, metres, world coordinates with z up and the floor at 0, around the
       origin.
     """
-    style = rng.normal(1, 0.12, 6)  # how this subject does it this time
+    style = rng.normal(1, 0.12, 6)  # the style of this take
     time = np.arange(frames) / FPS
     cadence = action.cadence * style[0] * (1 + 0.06 * smooth_noise(rng, frames, 1, 0.3)[:, 0])
     phase = 2 * np.pi * (np.cumsum(cadence) / FPS + rng.uniform())
@@ -143,8 +143,8 @@ def generate(
         angles, trunk, bones, -0.1 * action.leg_swing * np.sin(phase), rng.normal(0, 0.05)
     )
     pose = pose @ np.swapaxes(_turn(heading, 2), -1, -2)
-    # The lower ankle stands on the floor; a soft minimum (1 cm), so that the body does not jerk
-    # when the feet change.
+    # The lower ankle stands on the floor. The minimum is soft (1 cm), so that the body does not
+    # jerk when the feet change.
     lowest = -np.logaddexp(-pose[:, 3, 2] / 0.01, -pose[:, 6, 2] / 0.01) * 0.01
     pose[..., 2] += ANKLE_HEIGHT - lowest[:, None]
     pose[..., :2] += course[:, None, :]
@@ -154,7 +154,7 @@ def generate(
 def _limb_angles(
     rng, action: Action, style: np.ndarray, phase: np.ndarray, beat: np.ndarray, side: str
 ) -> dict[str, np.ndarray]:
-    """The angles of one leg and one arm, `[F]` each, within LIMITS."""
+    """Computes the angles for one leg and one arm, `[F]` each, within LIMITS."""
     frames = len(phase)
     slow, arm = (
         smooth_noise(rng, frames, 4, 0.4),
@@ -188,7 +188,7 @@ def _limb_angles(
 
 
 def _limit(angle: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Bends an angle smoothly into (low, high): nothing jerks at the limit."""
+    """Bends an angle smoothly into (low, high), so that nothing jerks at the limit."""
     middle, half = (low + high) / 2, (high - low) / 2
     return middle + half * np.tanh((angle - middle) / half)
 
@@ -196,12 +196,12 @@ def _limit(angle: np.ndarray, low: float, high: float) -> np.ndarray:
 def _course(
     rng, action: Action, style: np.ndarray, bones: dict[str, float], frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Heading `[F]` (radians) and place on the floor `[F, 2]`.
+    """Computes heading `[F]` (radians) and place on the floor `[F, 2]`.
 
-    A gait goes round within the studio, the rest stands and turns a little.
+    A gait goes round within the studio. Other actions stand and turn a little.
     """
     wander = smooth_noise(rng, frames, 3, 0.25)
-    # Two steps per cycle, each as long as the two legs' spread.
+    # A cycle has two steps, each as long as the two legs' spread.
     speed = (
         4
         * action.cadence
@@ -217,7 +217,7 @@ def _course(
 
 
 def _turn(angle: np.ndarray, axis: int) -> np.ndarray:
-    """Rotation matrices `[..., 3, 3]` by `angle` about the axis 0 x, 1 y or 2 z."""
+    """Makes rotation matrices `[..., 3, 3]` by `angle` about axis 0 (x), 1 (y) or 2 (z)."""
     matrix = np.zeros(np.shape(angle) + (3, 3))
     first, second = (axis + 1) % 3, (axis + 2) % 3
     matrix[..., axis, axis] = 1
@@ -234,7 +234,10 @@ def _forward_kinematics(
     pelvis_turn: np.ndarray,
     pelvis_roll: float,
 ) -> np.ndarray:
-    """Angles -> `[F, 17, 3]` around the hip at the origin; x is forward, y left, z up."""
+    """Computes joints `[F, 17, 3]` from angles, with the hip at the origin.
+
+    x is forward, y left, z up.
+    """
     frames = len(trunk)
     pose = np.zeros((frames, 17, 3))
     up = np.asarray([0.0, 0.0, 1.0])

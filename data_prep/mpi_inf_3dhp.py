@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP, the official release or P-STMO's npz files -> sequence records.
+"""Converts MPI-INF-3DHP, official or in P-STMO's npz files, to sequence records.
 
 Layouts: docs/methods/lifting.md#mpi-inf-3dhp.
 """
@@ -18,7 +18,7 @@ from kdpose_jax.skeletons import H36M_17
 
 OFFICIAL, NPZ = "official", "npz"
 LAYOUTS = (OFFICIAL, NPZ)
-# Every body brought to one size (the protocol's), or as it is.
+# Bodies are brought to one size (the protocol's), or stay as they are.
 UNIVERSAL, TRUE_SCALE = "univ_annot3", "annot3"
 POSE_SOURCES = (UNIVERSAL, TRUE_SCALE)
 NPZ_FILES = {"train": "data_train_3dhp.npz", "test": "data_test_3dhp.npz"}
@@ -28,8 +28,8 @@ TEST_FOLDERS = (
     os.path.join("mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set"),
 )
 NUM_CAMERAS, RAW_JOINTS = 14, 28
-CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # those at the height of a person (P-STMO)
-# Frames and frames per second of the training sequences, as P-STMO cuts them; the files say
+CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # the cameras at a person's height (P-STMO)
+# Frames and frames per second in the training sequences, as P-STMO cuts them. The files say
 # neither.
 SEQUENCES = {
     ("S1", "Seq1"): (6416, 25),
@@ -57,25 +57,27 @@ VALID_FRAMES = {
     "TS4": 553,
     "TS5": 276,
     "TS6": 452,
-}  # that count in the protocol
-# From knee to neck along the bones, millimetres: the one size of univ_annot3, and by how much it
-# may differ within a file and from it.
+}  # frames that count in the protocol
+# Distance from knee to neck along the bones, millimetres: univ_annot3's one size, and by how much
+# it may differ within a file and from it.
 KNEE_TO_NECK, SAME_SIZE, SIZE_RANGE = 920.0, 0.03, 0.06
-TEST_FPS = 25.0  # nominal: no file says it, and nothing here depends on it
-SIDE = 2048  # pixels of the studio's square pictures
+TEST_FPS = 25.0  # nominal; no file says it, and nothing here depends on it
+SIDE = 2048  # side of the studio's square pictures, pixels
 LARGEST = 1e9  # millimetres or pixels
 OUTDOORS = {"TS5": (1920, 1080), "TS6": (1920, 1080)}
-# The 17 of the 28 joints that P-STMO keeps (and the test files have), and where Human3.6M's joints
-# are among the 17: their head is Human3.6M's neck or nose, their neck its thorax.
+# P-STMO keeps 17 of the 28 joints, which the test files have too. The second row is the index of
+# Human3.6M's joints among the 17. Their head is Human3.6M's neck or nose, and their neck is its
+# thorax.
 RAW_TO_NPZ = (7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6)
 NPZ_TO_H36M = (14, 8, 9, 10, 11, 12, 13, 15, 1, 16, 0, 5, 6, 7, 2, 3, 4)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """One camera's view of one sequence.
+    """Holds one camera's view of one sequence.
 
-    `keypoints_2d` `[F, 17, 2]` pixels and `pose_3d` `[F, 17, 3]` metres, Human3.6M's joints.
+    `keypoints_2d` is `[F, 17, 2]` pixels and `pose_3d` `[F, 17, 3]` metres, with Human3.6M's
+    joints.
     """
 
     subject: str
@@ -94,7 +96,7 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """The files of one conversion."""
+    """Names the files for one conversion."""
 
     layout: str
     train: list[str]
@@ -104,18 +106,18 @@ class _Files:
 def convert(
     source: str, out: str, layout: str | None, pose_source: str, workers: int
 ) -> records.Summary:
-    """Converts `S*/Seq*/annot.mat` with `TS*/annot_data.mat`, or `data_train_3dhp.npz` with
-    `data_test_3dhp.npz`.
+    """Converts the official files, or P-STMO's npz files.
 
-    Both give the same records; the activities of the test frames, which go into the metadata, are
-    in the official files alone.
+    The official files are `S*/Seq*/annot.mat` and `TS*/annot_data.mat`. The others are
+    `data_train_3dhp.npz` and `data_test_3dhp.npz`. Both give the same records. Only the official
+    files have the test frames' activities, which go into the metadata.
 
     Args:
       source: the folder.
       out: folder for the records.
-      layout: "official" or "npz"; None: the official one if its files are there.
-      pose_source: "univ_annot3" or "annot3" (in the official files alone).
-      workers: processes.
+      layout: "official" or "npz"; None for the official one if its files exist.
+      pose_source: "univ_annot3", or "annot3", which only the official files have.
+      workers: number of processes.
 
     Returns:
       The summary.
@@ -142,7 +144,7 @@ def convert(
 
 
 def _find_files(source: str, layout: str | None) -> _Files:
-    """The layout of a folder, and the files of each split."""
+    """Finds a folder's layout, and each split's files."""
     if not os.path.isdir(source):
         raise UserError(
             f"--source '{source}' is not a folder: give the folder that holds S1/Seq1/annot.mat "
@@ -182,13 +184,13 @@ def _find_files(source: str, layout: str | None) -> _Files:
 
 
 def _name_of(path: str) -> tuple[str, str]:
-    """(subject, sequence) of an annot.mat."""
+    """Returns an annot.mat's (subject, sequence)."""
     folder, sequence = os.path.split(os.path.dirname(path))
     return os.path.basename(folder), sequence
 
 
 def _load(files: _Files, pose_source: str) -> records.Recordset:
-    """Reads all files: 360 MB for the whole data set."""
+    """Reads all files, which have 360 MB for the whole data set."""
     activities: dict[str, list[list[int]]] = {}
     left_out: list[str] = []
     if files.layout == OFFICIAL:
@@ -236,8 +238,9 @@ def _load(files: _Files, pose_source: str) -> records.Recordset:
 
 
 def _pair(view: View, same: list[View]) -> fitting.Pair:
-    """What `fitting` looks at, in the frames that count; `same` are the other cameras' views of the
-    sequence.
+    """Makes what `fitting` checks, from the frames that count.
+
+    `same` are the other cameras' views of the sequence.
     """
     counted = np.flatnonzero(view.valid) if view.valid.any() else np.arange(view.frames)
     some = counted[fitting.sample(len(counted))]
@@ -247,7 +250,7 @@ def _pair(view: View, same: list[View]) -> fitting.Pair:
         if other.frames == view.frames
     }
     pose = view.pose_3d[counted]
-    nothing = np.zeros(pose.shape[:2], bool)  # these files hold no projection that could be clipped
+    nothing = np.zeros(pose.shape[:2], bool)  # these files have no projection that could be clipped
     return fitting.Pair(
         view.subject,
         view.take,
@@ -263,15 +266,16 @@ def _pair(view: View, same: list[View]) -> fitting.Pair:
 
 
 def _plane(pose: np.ndarray) -> np.ndarray:
-    """x/z and y/z of `[F, J, 3]`: the picture, but for focal length and centre, which the files do
-    not have.
+    """Computes x/z and y/z of `[F, J, 3]`.
+
+    This is the picture without focal length and centre, which the files lack.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return pose[..., :2].astype(np.float64) / pose[..., 2:]
 
 
 def _compare_with_release(train: list[View], test: list[View]) -> list[str]:
-    """The protocol's numbers of frames where the files have others."""
+    """Returns notes if numbers of frames differ from the protocol's."""
     frames = {(view.subject, view.take): view.frames for view in train}
     lines = [
         f"{subject} {take}: {count:,} frames where the data set has {SEQUENCES[subject, take][0]:,}"
@@ -288,7 +292,7 @@ def _compare_with_release(train: list[View], test: list[View]) -> list[str]:
 
 
 def _compare_sizes(views: list[View]) -> list[str]:
-    """One sentence if the bodies are not of the one size that univ_annot3 promises."""
+    """Returns a note if the bodies do not have the one size that univ_annot3 promises."""
     hip, spine, neck, left_hip, left_knee = (
         H36M_17.joints.index(name) for name in ("hip", "spine", "thorax", "left_hip", "left_knee")
     )
@@ -317,7 +321,7 @@ def _compare_sizes(views: list[View]) -> list[str]:
 
 
 def run_lengths(labels: np.ndarray) -> list[list[int]]:
-    """Labels `[F]` as [label, how many frames in a row], in order."""
+    """Encodes labels `[F]` as [label, number of frames in a row], in order."""
     starts = np.flatnonzero(np.diff(labels, prepend=labels[0] - 1))
     return [
         [int(labels[start]), int(count)]
@@ -326,8 +330,9 @@ def run_lengths(labels: np.ndarray) -> list[list[int]]:
 
 
 def _official_training(path: str, pose_source: str, left_out: list[str]) -> Iterator[View]:
-    """The views of one annot.mat: cells `[14, 1]` of `[F, 56]` pixels and `[F, 84]` millimetres;
-    `left_out` gets those that are empty.
+    """Yields the views in one annot.mat; `left_out` gets empty ones.
+
+    The file has cells `[14, 1]` with `[F, 56]` pixels and `[F, 84]` millimetres.
     """
     subject, take = _name_of(path)
     frames, fps = SEQUENCES[subject, take]
@@ -364,8 +369,9 @@ def _official_training(path: str, pose_source: str, left_out: list[str]) -> Iter
 
 
 def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
-    """The view of one annot_data.mat (`[F, 1, 17, 2 or 3]`) and the activity of every frame, `[F]`
-    from 1.
+    """Reads the view in one annot_data.mat (`[F, 1, 17, 2 or 3]`).
+
+    It also returns the activity of each frame, `[F]` from 1.
     """
     name = os.path.basename(os.path.dirname(path))
     pixels, poses, valid, activity = matlab.read_v73(
@@ -388,8 +394,9 @@ def _official_test(path: str, pose_source: str) -> tuple[View, np.ndarray]:
 
 
 def _npz_training(path: str, left_out: list[str]) -> Iterator[View]:
-    """P-STMO's dict["S1 Seq1"] = [dict["0"] = {data_2d, data_3d}, fps]; `left_out` gets views that
-    are None or empty.
+    """Yields the views in P-STMO's dict["S1 Seq1"] = [dict["0"] = {data_2d, data_3d}, fps].
+
+    `left_out` gets views that are None or empty.
     """
     for sequence, value in _entries(path):
         place = f"'{path}', sequence '{sequence}'"
@@ -425,7 +432,7 @@ def _npz_training(path: str, left_out: list[str]) -> Iterator[View]:
 
 
 def _npz_test(path: str) -> Iterator[View]:
-    """P-STMO's dict["TS1"] = {data_2d, data_3d, valid}."""
+    """Yields the views in P-STMO's dict["TS1"] = {data_2d, data_3d, valid}."""
     for name, value in _entries(path):
         place = f"'{path}', sequence '{name}'"
         if name not in TEST_SEQUENCES:
@@ -437,7 +444,7 @@ def _npz_test(path: str) -> Iterator[View]:
 
 
 def _is_hole(entry: Any) -> bool:
-    """Whether a view is None, or has None or an empty array where its 2D or its 3D should be."""
+    """Tells whether a view, its 2D or its 3D is None or empty."""
     if entry is None:
         return True
     parts = [
@@ -447,7 +454,7 @@ def _is_hole(entry: Any) -> bool:
 
 
 def _entries(path: str) -> list[tuple[str, Any]]:
-    """The dictionary of one of P-STMO's files, sorted as the official folders are."""
+    """Returns the entries in one of P-STMO's files, sorted like the official folders."""
     (content,) = npz.read_pickled_npz(path, ("data",))
     if not isinstance(content, dict) or not content:
         raise UserError(f"'{path}' does not hold a dictionary of sequences: give P-STMO's file.")
@@ -457,7 +464,7 @@ def _entries(path: str) -> list[tuple[str, Any]]:
 
 
 def _npz_arrays(entry: Any, names: tuple[str, ...], place: str) -> list[np.ndarray]:
-    """data_2d `[F, 17, 2]`, data_3d `[F, 17, 3]` and, where asked for, valid `[F]`, of one view."""
+    """Returns a view's data_2d `[F, 17, 2]`, data_3d `[F, 17, 3]` and, if named, valid `[F]`."""
     missing = [name for name in names if not isinstance(entry, dict) or name not in entry]
     if missing:
         raise UserError(f"{place} lacks {missing[0]}: give P-STMO's file.")
@@ -475,8 +482,9 @@ def _npz_arrays(entry: Any, names: tuple[str, ...], place: str) -> list[np.ndarr
 
 
 def _numbers(value: Any, shape: tuple[int | None, ...], place: str) -> np.ndarray:
-    """float64 of a shape, None standing for any length but zero, all of them numbers that a body or
-    a picture may have.
+    """Reads float64 numbers that a body or a picture may have, and checks their shape.
+
+    None in the shape stands for any length except zero.
     """
     try:
         array = np.asarray(value, np.float64)
@@ -492,7 +500,7 @@ def _numbers(value: Any, shape: tuple[int | None, ...], place: str) -> np.ndarra
             f"{place}: shape {list(array.shape)} where [{wanted}] is needed: copy or download the "
             f"file again."
         )
-    bad = ~(np.abs(array) < LARGEST)  # NaN too
+    bad = ~(np.abs(array) < LARGEST)  # also finds NaN
     if bad.any():
         frame = np.argwhere(bad)[0][0]
         raise UserError(
@@ -512,7 +520,7 @@ def _view(
     valid: np.ndarray,
     place: str,
 ) -> View:
-    """A view from P-STMO's 17 joints, pixels and millimetres."""
+    """Makes a view from P-STMO's 17 joints in pixels and millimetres."""
     if len(pixels) != len(pose):
         raise UserError(
             f"{place}: {len(pixels)} frames of 2D and {len(pose)} of 3D: copy or download the "
@@ -532,7 +540,7 @@ def _view(
 
 
 def make_record(view: View) -> dict[str, Any]:
-    """View -> record of `schema.sequence_features`.
+    """Makes a record of `schema.sequence_features` from a view.
 
     Invalid frames stay as context, and do not count.
     """

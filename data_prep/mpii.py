@@ -1,6 +1,6 @@
-"""MPII in HRNet's layout (annot/*.json, annot/gt_valid.mat, images/) -> person records.
+"""Converts MPII in HRNet's layout to person records.
 
-Layout: docs/methods/pose2d.md#mpii.
+It reads annot/*.json, annot/gt_valid.mat and images/. Layout: docs/methods/pose2d.md#mpii.
 """
 
 import os
@@ -26,14 +26,14 @@ LAYOUT = {
 HEAD_BOXES = "annot/gt_valid.mat"
 NO_HEAD_BOXES = "none"
 REACH = Reach(scale_factor=0.25, rotation_factor=30.0, half_body=False)
-# Two conversions of one annotation differ by its rounding; another sample's joints are far off.
+# Two conversions of one annotation differ by rounding. Another sample's joints are far off.
 SAME_JOINT = 2.0
-# Of the joints so many may be off: official conversions differ in a few.
+# This share of the joints may be off, because official conversions differ in a few.
 MISMATCH = 0.01
-UNKNOWN = -1  # x of a centre that nobody has marked
-# Of a photograph's sides: joints are marked so far beyond it.
+UNKNOWN = -1  # x of an unmarked centre
+# Joints are marked beyond a photograph by up to this share of its sides.
 ON_PHOTOGRAPH = 0.02
-PUBLISHED = {"train.json": 22_246, "valid.json": 2_958}  # persons of HRNet's lists
+PUBLISHED = {"train.json": 22_246, "valid.json": 2_958}  # persons in HRNet's lists
 
 
 def convert(
@@ -57,23 +57,23 @@ def convert(
     """Converts MPII, or another set in its layout; paths are relative to `source`.
 
     Args:
-      source: folder of the raw files.
+      source: folder with the raw files.
       out: folder for the records.
-      train_annotations: HRNet's list of the training persons.
-      test_annotations: of the test persons.
-      train_images: folder of the training photographs.
-      test_images: folder of the test photographs.
-      head_boxes: MATLAB file for PCKh, of the test persons; None: HEAD_BOXES if it is there;
-        "none": no head sizes.
+      train_annotations: HRNet's list with the training persons.
+      test_annotations: HRNet's list with the test persons.
+      train_images: folder with the training photographs.
+      test_images: folder with the test photographs.
+      head_boxes: MATLAB file with the test persons' head boxes for PCKh; None for HEAD_BOXES if it
+        exists, "none" for no head sizes.
       splits: "train", "test" or both.
-      scale_factor: as the six that follow: `annotations.check_options`.
+      scale_factor: see `annotations.check_options`, also for the next six.
       rotation_factor: degrees.
       half_body: whether training may cut out half bodies.
       encoding: "jpeg" or "png".
       generated: whether the pictures are generated.
-      orientation: "exif" or "ignore"; None: as the annotations show.
+      orientation: "exif" or "ignore"; None lets the annotations decide.
       skip_missing: whether to leave out persons whose photograph is missing.
-      workers: processes.
+      workers: number of processes.
 
     Returns:
       The summary.
@@ -147,11 +147,12 @@ def convert(
 def from_annotation(
     center: np.ndarray, scale: float, joints: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """MPII's convention -> ours (HRNet, mpii.py): the box moved down a little and padded, MATLAB's
-    pixels from 1 counted from 0.
+    """Converts MPII's convention to ours (HRNet, mpii.py).
+
+    The box moves down a little and gets a margin. MATLAB's pixels count from 1, ours from 0.
 
     Args:
-      center: `[2]`, pixels from 1; x = -1: unknown.
+      center: `[2]`, pixels from 1; x = -1 if it is unknown.
       scale: person height / 200 pixels.
       joints: `[16, 2]`, pixels from 1.
 
@@ -164,17 +165,17 @@ def from_annotation(
 
 
 def read_persons(entries: Any, path: str) -> list[Person]:
-    """The persons of HRNet's list, checked entry by entry.
+    """Reads the persons in HRNet's list, and checks each entry.
 
     Args:
-      entries: content of the JSON file.
-      path: of the file.
+      entries: the JSON file's content.
+      path: names the file in messages.
 
     Returns:
-      One person per entry, in their order, without head sizes.
+      One person per entry, in the list's order, without head sizes.
 
     Raises:
-      UserError: another layout, or an entry without joints.
+      UserError: the layout is another one, or an entry has no joints.
     """
     if (
         not isinstance(entries, list)
@@ -223,7 +224,7 @@ def read_persons(entries: Any, path: str) -> list[Person]:
 
 
 def _published(name: str, persons: list[Person], generated: bool) -> list[str]:
-    """A note if a list of a published name does not hold as many persons as were published."""
+    """Returns a note if a list with a published name does not hold the published number."""
     published = PUBLISHED.get(os.path.basename(name))
     if generated or published is None or len(persons) == published:
         return []
@@ -231,7 +232,7 @@ def _published(name: str, persons: list[Person], generated: bool) -> list[str]:
 
 
 def _fit(persons: list[Person]) -> Callable[[Photograph], bool]:
-    """Whether all labelled joints on a photograph lie on it as it is used, about."""
+    """Makes a function that tells whether labelled joints lie about on their photograph."""
     lows, highs = {}, {}
     for person in persons:
         if person.visible.any():
@@ -257,7 +258,10 @@ def _fit(persons: list[Person]) -> Callable[[Photograph], bool]:
 def _check_boxes(
     pairs: list[tuple[Person, Photograph]], entries: list[dict[str, Any]], path: str
 ) -> list[str]:
-    """Notes of `boxes.check_annotated` on the persons with joints, a centre and a scale."""
+    """Returns the notes from `boxes.check_annotated`.
+
+    They are about the persons with joints, a centre and a scale.
+    """
     kept = [
         (person, picture, entry)
         for person, picture in pairs
@@ -276,7 +280,7 @@ def _check_boxes(
 
 
 def _head_boxes(source: str, head_boxes: str | None) -> str | None:
-    """The file of head boxes, relative to `source`."""
+    """Returns the file with head boxes, relative to `source`."""
     if head_boxes == NO_HEAD_BOXES:
         return None
     name = HEAD_BOXES if head_boxes is None else head_boxes
@@ -291,8 +295,10 @@ def _head_boxes(source: str, head_boxes: str | None) -> str | None:
 
 
 def _places(persons: list[Person], official: gt_valid.HeadBoxes) -> np.ndarray | None:
-    """The sample of each person, one for each, by labelled joints in the same places; None if one
-    person has none or several."""
+    """Finds each person's sample in the official file, by joints in the same places.
+
+    Labelled joints count. The result is None if a person has no sample or several.
+    """
     places = []
     for person in persons:
         distance = np.linalg.norm(official.joints - person.joints, axis=-1)
@@ -308,19 +314,20 @@ def _places(persons: list[Person], official: gt_valid.HeadBoxes) -> np.ndarray |
 def with_head_boxes(
     persons: list[Person], path: str, listed: str
 ) -> tuple[list[Person], list[str]]:
-    """Adds the head sizes of gt_valid.mat, by whose joints PCKh goes, after checking that it is
-    about the same persons.
+    """Adds gt_valid.mat's head sizes and joints, which define PCKh.
+
+    It first checks that the file is about the same persons.
 
     Args:
-      persons: of the test list, in its order.
-      path: of the MATLAB file.
-      listed: name of the list, for messages.
+      persons: the test list's persons, in its order.
+      path: the MATLAB file.
+      listed: names the list in messages.
 
     Returns:
       The persons with head sizes and the file's joints, and notes.
 
     Raises:
-      UserError: the file cannot be read, or is of other persons.
+      UserError: the file cannot be read, or is about other persons.
     """
     remedy = f"give --test-annotations that belong to it, or --head-boxes {NO_HEAD_BOXES}"
     official, notes = gt_valid.read(path, f"--head-boxes {NO_HEAD_BOXES}"), []

@@ -1,6 +1,6 @@
-"""VideoPose3D's and P-STMO's npz files, whose dictionaries are pickled.
+"""Reads VideoPose3D's and P-STMO's npz files, whose dictionaries are pickled.
 
-Read without running what a pickle may hold.
+Nothing that a pickle may hold is run.
 """
 
 import io
@@ -16,8 +16,9 @@ from kdpose_jax.untrusted.arrays import load_arrays
 
 
 def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
-    """Reads objects that are stored as 0-d object arrays (`np.savez(path,
-    positions_3d=dictionary)`).
+    """Reads objects that are stored as 0-d object arrays.
+
+    `np.savez(path, positions_3d=dictionary)` stores them so.
 
     Args:
       path: npz file.
@@ -27,8 +28,8 @@ def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
       One object per key; arrays inside are numpy's.
 
     Raises:
-      UserError: not a zip file, a missing key, an entry that is not one pickled object, a damaged
-        entry, foreign code.
+      UserError: the file is not a zip file, a key is missing, or an entry is damaged, is not one
+        pickled object or holds foreign code.
     """
     try:
         with open(path, "rb") as file:
@@ -47,7 +48,7 @@ def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
             ]
     except UserError:
         raise
-    except Exception as error:  # zipfile raises almost anything
+    except Exception as error:  # zipfile can raise almost anything
         raise UserError(
             f"'{path}' is not a whole npz file ({error}): copy or download it again."
         ) from error
@@ -57,7 +58,7 @@ def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
 
 
 def _read_object(content: bytes, place: str) -> Any:
-    """The object of one npy member."""
+    """Reads the object in one npy member."""
     member = io.BytesIO(content)
     try:
         version = npy_format.read_magic(member)
@@ -83,7 +84,7 @@ def _read_object(content: bytes, place: str) -> Any:
 
 
 def require_file(path: str, expected: list[str]) -> None:
-    """Raises UserError, with the list of files expected in the folder, if `path` is not a file."""
+    """Raises UserError with the list of expected files if `path` is not a file."""
     if not os.path.isfile(path):
         raise UserError(
             f"'{path}' does not exist; expected in '{os.path.dirname(path)}': "

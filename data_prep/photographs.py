@@ -1,8 +1,7 @@
-"""Photographs of a data set: looked at before anything is written, then cut to the region that a
-person's crops can reach.
+"""Checks a data set's photographs, and cuts the regions that persons' crops can reach.
 
-No checksum of a photograph is kept: records hold the bytes that were cut from it, and the metadata
-  the checksums of the records.
+All photographs are checked before anything is written. No checksum of a photograph is kept: records
+hold the bytes that were cut from it, and the metadata hold the records' checksums.
 """
 
 import concurrent.futures
@@ -19,8 +18,8 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds, pictures
 
 Region = tuple[int, int, int, int]
-# A cut region is encoded once more. Quality 95 without colour subsampling is off by 1.7 grey levels
-# in the mean on COCO's photographs (1.0 in crops of 64 and 256 pixels), and takes a third of the
+# A cut region is encoded once more. Quality 95 without colour subsampling has a mean error of 1.7
+# grey levels on COCO's photographs (1.0 in crops with 64 and 256 pixels). It takes a third of the
 # bytes of PNG and of the whole files, and 0.4 of their time to decode
 # (benchmarks/region_encoding.py).
 JPEG = [
@@ -30,14 +29,15 @@ JPEG = [
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 ]
 ENCODINGS = ("jpeg", "png")
-NAMED = 10  # of many files with the same fault so many are named
-MISSING_FILE = "missing_photographs.txt"  # beside the records' folder: all of them
-THREADS = 16  # which wait for the disk
+NAMED = 10  # files that are named if many have the same fault
+MISSING_FILE = "missing_photographs.txt"  # lists all of them, beside the records' folder
+THREADS = 16  # they wait for the disk
 
 
 class Folder(NamedTuple):
-    """A folder, the files that are wanted of it (one may be named twice), and the option that names
-    the folder, for messages.
+    """Names a folder, the files wanted from it, and the folder's option for messages.
+
+    A file may be named twice.
     """
 
     path: str
@@ -47,17 +47,17 @@ class Folder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """A file as its header describes it.
+    """Describes a file by its header.
 
     Attributes:
-      path: of the file.
-      name: in the annotations.
-      width: of the pixels as they are used, turned or not.
-      height: likewise.
+      path: the file.
+      name: the file's name in the annotations.
+      width: width of the pixels as they are used, turned or not.
+      height: height of the pixels as they are used.
       format: "JPEG", "PNG" or "BMP".
-      mode: colours in Pillow's words, such as "RGB".
-      orientation: EXIF's, 1 to 8.
-      is_turned: whether the pixels are used as viewers show them, turned by the orientation.
+      mode: Pillow's name for the colours, such as "RGB".
+      orientation: EXIF's orientation, 1 to 8.
+      is_turned: whether the pixels are turned by the orientation, as viewers show them.
     """
 
     path: str
@@ -71,24 +71,24 @@ class Photograph:
 
     @property
     def is_ordinary(self) -> bool:
-        """A JPEG in three colours, whose bytes can be kept as they are."""
+        """Tells whether this is a JPEG in three colours, whose bytes can be kept."""
         return self.format == "JPEG" and self.mode == "RGB" and not self.is_turned
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """Width and height of the pixels in the file."""
+        """Returns width and height of the pixels in the file."""
         is_swapped = self.is_turned and self.orientation in _ON_THE_SIDE
         return (self.height, self.width) if is_swapped else (self.width, self.height)
 
     def turned(self) -> "Photograph":
-        """The same file, its pixels used as viewers show them."""
+        """Returns the same file with its pixels turned, as viewers show them."""
         width, height = self.stored_size
         if self.orientation in _ON_THE_SIDE:
             width, height = height, width
         return dataclasses.replace(self, width=width, height=height, is_turned=True)
 
 
-# EXIF's orientation -> stored pixels `[H, W, 3]` as viewers show them.
+# EXIF's orientation -> a function that turns stored pixels `[H, W, 3]` as viewers do.
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
@@ -100,26 +100,27 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
 }
 _ON_THE_SIDE = (5, 6, 7, 8)  # orientations that exchange width and height
-# Whether to turn photographs by their EXIF orientation; None: where the annotations show that they
-# are for turned ones.
+# Whether to turn photographs by their EXIF orientation. None turns them if the annotations show
+# that they are for turned ones.
 ORIENTATIONS = ("exif", "ignore")
 
 
 def look_at(folders: list[Folder], out: str, skip_missing: bool) -> list[dict[str, Photograph]]:
-    """Reads the header of every photograph, so that a fault in one is known before hours are spent
-    on the others.
+    """Reads the header of every photograph.
+
+    A fault in one is then known before hours are spent on the others.
 
     Args:
-      folders: with the photographs.
-      out: folder of the records, beside which missing photographs are listed.
-      skip_missing: whether to go on without those that are missing, if some are there.
+      folders: folders with the photographs.
+      out: folder for the records; missing photographs are listed beside it.
+      skip_missing: whether to go on without missing photographs, if others exist.
 
     Returns:
       Name -> photograph, folder by folder.
 
     Raises:
-      UserError: no such folder; a name that leads out of it; photographs that are missing, or that
-        are none (with their count).
+      UserError: a folder is absent, a name leads out of it, or files are missing or are not
+        photographs (with their count).
     """
     folders = [folder._replace(names=list(dict.fromkeys(folder.names))) for folder in folders]
     for folder, names, option in folders:
@@ -171,9 +172,7 @@ def _paths(folder: Folder) -> list[str]:
 
 
 def _refuse_missing(folders: list[Folder], there: list[list[bool]], out: str) -> None:
-    """Raises UserError with the first of the missing photographs, and writes the list of all beside
-    `out`.
-    """
+    """Raises UserError with the first missing photographs, and lists all beside `out`."""
     lacking, options, everything = [], [], []
     for folder, found in zip(folders, there, strict=True):
         missing = [name for name, one in zip(folder.names, found, strict=True) if not one]
@@ -202,9 +201,9 @@ def _refuse_missing(folders: list[Folder], there: list[list[bool]], out: str) ->
 
 
 def conversions(photographs: list[Photograph]) -> list[str]:
-    """What of the photographs is not in ordinary colours, counted.
+    """Counts photographs that are not in ordinary colours.
 
-    They become RGB as OpenCV, and so HRNet's loader, makes them.
+    They become RGB as OpenCV, and so HRNet's loader, converts them.
     """
     modes = [photograph.mode for photograph in photographs if photograph.mode != "RGB"]
     titles = {"L": "greyscale", "CMYK": "CMYK"}
@@ -218,23 +217,20 @@ def conversions(photographs: list[Photograph]) -> list[str]:
 def oriented(
     found: dict[str, Photograph], fits: Callable[[Photograph], bool], orientation: str | None
 ) -> tuple[dict[str, Photograph], list[str]]:
-    """Turns photographs by their EXIF orientation where their annotations are for turned ones.
+    """Turns photographs by EXIF's orientation if their annotations are for turned ones.
 
-    Training code of MPII and COCO ignores the tag (HRNet), while viewers and annotation tools obey
-    it. Where turning exchanges
-    width and height, the annotations can show which they are for; this decides, photograph by
-    photograph. Where they do
-    not, `orientation` decides, and without it the other photographs do: if some show that they are
-    annotated as viewers
-    turn them, and none that it is annotated as stored, all are turned.
+    Training code for MPII and COCO ignores the tag (HRNet), while viewers and annotation tools obey
+    it. If turning exchanges width and height, a photograph's annotations may show which they are
+    for, and this decides. If they do not show it, `orientation` decides. Without `orientation` the
+    other photographs decide: all are turned if some are annotated as turned and none as stored.
 
     Args:
       found: name -> photograph as stored.
-      fits: whether a photograph's annotations fit it as it is used.
+      fits: tells whether a photograph's annotations fit it as it is used.
       orientation: one of `ORIENTATIONS`, or None.
 
     Returns:
-      Name -> photograph as used, and notes.
+      Name -> photograph as it is used, and notes.
     """
     tagged = {name: one for name, one in found.items() if one.orientation != 1}
     verdicts = {name: (fits(one), fits(one.turned())) for name, one in tagged.items()}
@@ -263,17 +259,17 @@ def oriented(
 
 
 def cut(photograph: Photograph, region: Region, encoding: str) -> bytes:
-    """The region of a photograph as an encoded file: cut, never scaled, and encoded at most once
-    more.
+    """Cuts a region from a photograph and encodes it, without scaling.
+
+    It is encoded at most once more.
 
     Args:
-      photograph: looked at before.
+      photograph: a photograph that has been checked.
       region: x, y, width, height, pixels.
       encoding: "jpeg" (quality 95, 4:4:4) or "png" (lossless).
 
     Returns:
-      The file's own bytes where the region is the whole of an ordinary JPEG, otherwise a new
-      encoding.
+      The file's own bytes if the region is a whole ordinary JPEG, otherwise a new encoding.
 
     Raises:
       UserError: the file is damaged.
@@ -286,10 +282,12 @@ def cut(photograph: Photograph, region: Region, encoding: str) -> bytes:
     return cv2.imencode(suffix, picture[y : y + height, x : x + width], options)[1].tobytes()
 
 
-@functools.lru_cache(maxsize=1)  # the persons of a photograph follow each other
+@functools.lru_cache(maxsize=1)  # the persons on a photograph follow each other
 def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
-    """The bytes of a file without what follows its picture, and its pixels as they are used, in
-    OpenCV's order, `[H, W, 3]`."""
+    """Returns a file's bytes and its pixels as they are used, `[H, W, 3]`.
+
+    The bytes end with the picture. The colours are in OpenCV's order.
+    """
     fault = None
     try:
         if os.path.getsize(photograph.path) > bounds.PICTURE_BYTES:
@@ -316,10 +314,10 @@ def _decode(photograph: Photograph) -> tuple[bytes, np.ndarray]:
 
 
 def _read_header(path: str, name: str) -> Photograph | str:
-    """The photograph, or what is wrong with it."""
+    """Returns the photograph, or a text that says what is wrong with it."""
     try:
         return Photograph(path, name, *pictures.header_of(path, ("JPEG", "PNG", "BMP")))
-    except Exception as error:  # whatever a parser may raise at bytes of any kind
+    except Exception as error:  # a parser may raise anything here
         return f"{type(error).__name__}: {error}"
 
 

@@ -1,6 +1,6 @@
 """Writes a data set of records.
 
-Parallel over shards, restartable, the same bytes for the same input.
+It works on shards in parallel, can be restarted, and writes the same bytes for the same input.
 """
 
 import concurrent.futures
@@ -28,11 +28,12 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json
 
-# Says what a folder without metadata.json is being made from; deleted when the data set is whole.
+# Says from what a folder without metadata.json is being made. It is deleted when the data set is
+# whole.
 UNFINISHED_FILE = "unfinished.json"
-BLOCK_BYTES = 8 * 2**20  # read at once for a checksum: in a bucket each is a request
-# At least this many shards per split, for as many workers and hosts; more when a shard would exceed
-# about 35 MB.
+BLOCK_BYTES = 8 * 2**20  # read at once for a checksum; in a bucket each read is a request
+# A split has at least this many shards, for as many workers and hosts, and more if a shard would
+# exceed about 35 MB.
 MIN_SHARDS = 8
 PER_SHARD = {schema.SEQUENCES.name: 100_000, schema.PERSONS.name: 500}
 SECONDS_BETWEEN_LINES = 10.0
@@ -40,20 +41,20 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Recordset:
-    """What is to be written.
+    """Describes a data set to write.
 
     Attributes:
-      kind: of the records.
-      skeleton: key of `skeletons.SKELETONS`.
+      kind: the records' kind.
+      skeleton: key in `skeletons.SKELETONS`.
       keypoints: origin of the 2D joints ("gt", "annotations", the detector's name).
       generated: whether the input was generated rather than recorded.
-      items: split -> items, one per record, in the order of the records; an item of sequences has
-        an attribute `frames`.
+      items: split -> items, one per record, in the records' order; a sequence's item has an
+        attribute `frames`.
       make_record: item -> record of `schema.features_of`; a top-level function, since workers call
         it.
-      left_out: what of the input is not in the data set, and why.
-      described: further entries of the metadata, those of `kind.keys`; the writer fills in "files".
-      files: name -> content of what lies beside the shards.
+      left_out: sentences that say what is not in the data set, and why.
+      described: the metadata's entries that `kind.keys` names; the writer fills in "files".
+      files: name -> content, for files beside the shards.
     """
 
     kind: schema.Kind
@@ -67,16 +68,16 @@ class Recordset:
     files: dict[str, bytes]
 
     def size(self, item: Any) -> int:
-        """How much of the kind's unit an item is."""
+        """Returns an item's size in the kind's unit."""
         return item.frames if self.kind is schema.SEQUENCES else 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What is in the folder now.
+    """Says what is in the folder now.
 
-    Split -> (records, size in `unit`), bytes, and the seconds it took (zero if nothing was
-    written).
+    It has split -> (records, size in `unit`), bytes, and the seconds that writing took (zero if
+    nothing was written).
     """
 
     out: str
@@ -97,7 +98,7 @@ class _Shard:
 
 
 def sha256(path: epath.PathLike) -> str:
-    """The checksum of a file, in hexadecimal digits."""
+    """Computes a file's checksum in hexadecimal digits."""
     checksum = hashlib.sha256()
     with epath.Path(path).open("rb") as file:
         while block := file.read(BLOCK_BYTES):
@@ -113,16 +114,17 @@ def write_recordset(
     load: Callable[[], Recordset],
     workers: int,
 ) -> Summary:
-    """Writes `load()` into `out`; goes on where an earlier run stopped, and does nothing if it is
-    done already.
+    """Writes `load()` into `out`, or goes on where an earlier run stopped.
+
+    It does nothing if the data set is complete.
 
     Args:
       out: folder, made if needed; may be in a bucket.
-      kind: of the records.
-      sources: file name -> sha256 of every input file.
+      kind: the records' kind.
+      sources: name -> sha256, for every input file.
       settings: everything else that the records depend on, as JSON.
       load: reads the input; called only if there is something to write.
-      workers: processes; the bytes do not depend on it.
+      workers: number of processes; the bytes do not depend on it.
 
     Returns:
       The summary.
@@ -143,7 +145,7 @@ def write_recordset(
         return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
     recordset = load()
     with process_errors(), _storage_errors(out), files.held(out, print):
-        if _is_finished(out, identity):  # by another process, meanwhile
+        if _is_finished(out, identity):  # another process finished it meanwhile
             return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
         folder = epath.Path(out)
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,9 +167,10 @@ def write_recordset(
 
 
 def _is_finished(out: str, identity: dict[str, Any]) -> bool:
-    """Whether `out` is this data set, whole.
+    """Tells whether `out` holds this data set completely.
 
-    Raises UserError if it is, or is becoming, anything else.
+    Raises:
+      UserError: it holds, or is about to hold, anything else.
     """
     folder = epath.Path(out)
     if folder.exists() and not folder.is_dir():
@@ -202,7 +205,7 @@ def _is_finished(out: str, identity: dict[str, Any]) -> bool:
 def _plan_shards(split: str, items: list[Any], sizes: list[int], per_shard: int) -> list[_Shard]:
     """Cuts the items, in order, into shards of about equal size.
 
-    Depends on nothing but the items.
+    The cuts depend only on the items.
     """
     ends = np.cumsum(sizes)
     count = min(len(items), max(MIN_SHARDS, math.ceil(ends[-1] / per_shard)))
@@ -220,7 +223,7 @@ def _plan_shards(split: str, items: list[Any], sizes: list[int], per_shard: int)
 
 
 def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers: int) -> None:
-    """Writes the shards that are not there yet, then tfds's own metadata."""
+    """Writes the shards that are missing, and then tfds's own metadata."""
     num_joints = skeletons.SKELETONS[recordset.skeleton].num_joints
     there = {entry.name for entry in epath.Path(out).iterdir()}
     pending = [shard for shard in planned if shard.name not in there]
@@ -250,13 +253,13 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
         [(shard.split, shard.name, len(shard.items)) for shard in planned],
     )
     with progress(total, done, kind.unit, "written") as advance:
-        if min(workers, len(pending)) <= 1:  # needs no process of its own
+        if min(workers, len(pending)) <= 1:  # a process of its own is not needed
             for shard, call in zip(pending, calls, strict=True):
                 shards.write_shard(*call)
                 advance(shard.size)
             shards.write_tfds_metadata(*finish)
             return
-        # spawn: a forked copy of a process in which JAX or TensorFlow has started threads can hang.
+        # spawn, because a forked process can hang if JAX or TensorFlow has started threads.
         context = multiprocessing.get_context("spawn")
         count = min(workers, len(pending))
         with concurrent.futures.ProcessPoolExecutor(
@@ -279,9 +282,9 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
 def _metadata(
     out: str, identity: dict[str, Any], recordset: Recordset, planned: list[_Shard]
 ) -> dict[str, Any]:
-    """The content of metadata.json.
+    """Makes the content of metadata.json.
 
-    The shards' checksums stand for all input, photographs too, of which `sources` names none.
+    The shards' checksums stand for all input. `sources` does not name photographs.
     """
     splits = {}
     with concurrent.futures.ThreadPoolExecutor() as executor:
@@ -317,9 +320,9 @@ def _write_json(path: epath.Path, content: dict[str, Any]) -> None:
 
 
 def _remove_leftovers(out: str) -> None:
-    """Deletes what a process left that was killed between its last two lines.
+    """Deletes the rest that a process leaves if it is killed between its last two lines.
 
-    A folder that nobody may write into, or that another process holds, stays as it is.
+    A folder that is read-only, or that another process holds, stays as it is.
     """
     folder = epath.Path(out)
     names = {entry.name for entry in folder.iterdir()}
@@ -332,13 +335,15 @@ def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: flo
     size = "frames" if kind is schema.SEQUENCES else "records"
     splits = {name: (split["records"], split[size]) for name, split in metadata["splits"].items()}
     num_bytes = sum(entry.stat().length for entry in epath.Path(out).iterdir())
-    notes = metadata["notes"] if "notes" in metadata else []  # those of sequences came later
+    notes = (
+        metadata["notes"] if "notes" in metadata else []
+    )  # older metadata of sequences have none
     return Summary(out, kind.unit, splits, num_bytes, metadata["left_out"], notes, seconds)
 
 
 @contextlib.contextmanager
 def _storage_errors(out: str) -> Iterator[None]:
-    """Turns what the storage raises into one sentence."""
+    """Turns the storage's errors into one sentence."""
     try:
         with buckets.one_sentence(out):
             yield
@@ -355,7 +360,7 @@ def _storage_errors(out: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def process_errors() -> Iterator[None]:
-    """Turns the death of a worker process into one sentence."""
+    """Turns a worker process's death into one sentence."""
     try:
         yield
     except concurrent.futures.process.BrokenProcessPool as error:
@@ -367,9 +372,9 @@ def process_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(total: int, done: int, unit: str, verb: str) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes what is `verb` (written, read), in `unit`.
+    """Yields a function that takes the amount that is `verb` (written, read), in `unit`.
 
-    A bar on a terminal, otherwise a line now and then.
+    It shows a bar on a terminal, and otherwise prints a line now and then.
     """
     with tqdm.tqdm(
         total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty()

@@ -1,6 +1,6 @@
-"""What a worker process does.
+"""Writes one shard, or tfds's metadata, in a worker process.
 
-Writes one shard, or the metadata of tfds. TensorFlow is imported here and only in workers' calls.
+TensorFlow is imported here, and only in workers' calls.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ def write_shard(
     """Writes one shard under a temporary name and renames it when it is whole.
 
     Args:
-      path: of the shard.
-      items: in the order of the records.
+      path: the shard.
+      items: items in the records' order.
       make_record: item -> record of `schema.features_of(kind, num_joints)`.
-      kind: of the records.
-      num_joints: J.
+      kind: the records' kind.
+      num_joints: number J of joints.
 
-    Raises:
-      OSError: ENOSPC if the disk is full, EIO for anything else that TensorFlow says of the file.
+      Raises:
+      OSError: ENOSPC if the disk is full, EIO for TensorFlow's other errors with the file.
     """
     features = _features(kind, num_joints)
     import tensorflow as tf
@@ -47,8 +47,8 @@ def write_shard(
         with _file_errors(), tf.io.TFRecordWriter(str(partial)) as writer:
             for item in items:
                 example = tf.train.Example.FromString(features.serialize_example(make_record(item)))
-                # tfds leaves the order of the fields to chance; the same input shall give the same
-                # bytes.
+                # tfds leaves the fields' order to chance, but the same input must
+                # give the same bytes.
                 writer.write(example.SerializeToString(deterministic=True))
         if not buckets.is_bucket(path):
             with open(partial, "rb") as file:
@@ -62,14 +62,14 @@ def write_shard(
 
 
 def end_with_parent() -> None:
-    """Makes a worker process end when its parent does, however that ends.
+    """Makes a worker process end when its parent ends, in whatever way.
 
-    Without it, those of a killed run would stay for ever.
+    Otherwise a killed run's workers would stay for ever.
     """
-    # Of a Ctrl-C, which all processes of a terminal get, the parent speaks.
+    # All processes on a terminal get Ctrl-C, but only the parent answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise
-    # With which a pool ends its workers; the parent had it blocked.
+    # A pool ends its workers with this signal, which the parent has blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def watch() -> None:
@@ -82,14 +82,15 @@ def end_with_parent() -> None:
 def write_tfds_metadata(
     out: str, kind: str, num_joints: int, shards: list[tuple[str, str, int]]
 ) -> None:
-    """Writes features.json and dataset_info.json, so that `tfds.builder_from_directory(out)` opens
-    the folder.
+    """Writes features.json and dataset_info.json.
+
+    With them `tfds.builder_from_directory(out)` opens the folder.
 
     Args:
       out: the folder.
-      kind: of the records.
-      num_joints: J.
-      shards: (split, file name, records) of every shard, in order.
+      kind: the records' kind.
+      num_joints: number J of joints.
+      shards: (split, file name, number of records) for every shard, in order.
     """
     features = _features(kind, num_joints)
     import tensorflow_datasets as tfds
@@ -120,7 +121,7 @@ def write_tfds_metadata(
 
 @contextlib.contextmanager
 def _file_errors() -> Iterator[None]:
-    """TensorFlow's errors as OSError: they cannot cross a process boundary as they are."""
+    """Turns TensorFlow's errors, which cannot cross a process boundary, into OSError."""
     import tensorflow as tf
 
     try:

@@ -1,5 +1,6 @@
-"""Generated motion seen by four cameras and an imperfect detector -> the same records as recorded
-motion. All of it is our own design.
+"""Generates motion, as four cameras and an imperfect detector see it.
+
+The records are like those of recorded motion. All of it is our own design.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17, H36M_32_TO_17
 
-# (name, default, help) of the settings; the defaults are the demo's: 84,000 frames of all views.
+# The settings' (name, default, help). The defaults are the demo's, with 84,000 frames in all views.
 ARGUMENTS = (
     ("train_subjects", 5, "number of training subjects"),
     ("test_subjects", 2, "number of test subjects"),
@@ -29,8 +30,7 @@ ARGUMENTS = (
     ),
     ("seed", 0, "everything random follows from it"),
 )
-# How much worse or better than average a detector finds each joint of H36M_17, in the order of its
-# joints.
+# A detector's error for each joint relative to its average, in the order of H36M_17.
 JOINT_NOISE = (
     0.6,
     0.85,
@@ -55,7 +55,10 @@ NUM_CAMERAS = 4
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """One camera view of one generated take; small, since workers generate what it describes."""
+    """Describes one camera's view of one generated take.
+
+    It is small, because workers generate what it describes.
+    """
 
     subject: str
     action: str
@@ -127,16 +130,15 @@ def convert(
 
 
 def make_record(view: View) -> dict[str, Any]:
-    """View -> record of `schema.sequence_features`."""
+    """Makes a record of `schema.sequence_features` from a view."""
     return record_of(view, world_pose(view))
 
 
 def record_of(view: Any, pose_world: np.ndarray) -> dict[str, Any]:
-    """What a camera of the studio, and the detector behind it, see of a take.
+    """Makes the record of a take as a studio camera and its detector see it.
 
     Args:
-      view: whose `subject`, `action`, `take`, `index`, `noise`, `seed` and `frames` are read, as of
-        `View`.
+      view: has `subject`, `action`, `take`, `index`, `noise`, `seed` and `frames`, as `View` does.
       pose_world: `[F, 17, 3]` float64 metres, world.
 
     Returns:
@@ -159,9 +161,9 @@ def record_of(view: Any, pose_world: np.ndarray) -> dict[str, Any]:
 
 
 def world_pose(view: View) -> np.ndarray:
-    """The take that a view looks at, `[F, 17, 3]` float64 metres, world.
+    """Generates a view's take, `[F, 17, 3]` float64 metres, world.
 
-    The same for every camera.
+    It is the same for every camera.
     """
     bones = motion.body(generator(view.seed, view.subject))
     return motion.generate(
@@ -173,9 +175,9 @@ def world_pose(view: View) -> np.ndarray:
 
 
 def studio_cameras(subject: str, seed: int) -> list[Camera]:
-    """Four cameras in the corners of a studio, looking at its middle.
+    """Places four cameras in a studio's corners, which look at its middle.
 
-    A little different for every subject, like Human3.6M's.
+    They differ a little for every subject, like Human3.6M's.
     """
     rng = generator(seed, subject, "cameras")
     placed = []
@@ -215,20 +217,20 @@ def write_videopose3d_files(
     noise: float,
     seed: int,
 ) -> None:
-    """Writes generated motion as VideoPose3D's npz files, to try the converter without a data set.
+    """Writes generated motion as VideoPose3D's npz files, to try the converter.
 
     Args:
       folder: gets data_3d_<name>.npz, data_2d_<name>_gt.npz, data_2d_<name>_generated.npz,
         cameras.json and meta.json.
-      name: of the data set.
+      name: names the data set.
       subjects: names of all subjects.
-      test_subjects: those that meta.json names.
-      num_joints: 17, or 32 (Human3.6M's own; the joints that the 17 leave out are at the origin).
-      tables: cameras per subject; None: `studio_cameras`.
-      takes: of each action.
-      frames: per take.
-      noise: as in ARGUMENTS.
-      seed: as in ARGUMENTS.
+      test_subjects: test subjects, which meta.json names.
+      num_joints: 17, or 32 as in Human3.6M; joints that the 17 leave out are at the origin.
+      tables: cameras for each subject; None for `studio_cameras`.
+      takes: number of takes for each action.
+      frames: number of frames in a take.
+      noise: see ARGUMENTS.
+      seed: see ARGUMENTS.
     """
     positions, exact, noisy, table = {}, {}, {}, {}
     for subject in subjects:
@@ -277,7 +279,7 @@ def write_videopose3d_files(
 
 
 def _views(subjects: list[str], takes: int, frames: int, noise: float, seed: int) -> list[View]:
-    """Every view of every take, in order."""
+    """Lists every view of every take, in order."""
     return [
         View(
             subject, action, action if take == 0 else f"{action} {take}", index, frames, noise, seed
@@ -290,7 +292,7 @@ def _views(subjects: list[str], takes: int, frames: int, noise: float, seed: int
 
 
 def _detect_view(view: View, pose: np.ndarray, camera: Camera) -> np.ndarray:
-    """What the detector finds in a view."""
+    """Returns what the detector finds in a view."""
     return detect(
         pose,
         camera,
@@ -300,13 +302,15 @@ def _detect_view(view: View, pose: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def detect(pose: np.ndarray, camera: Camera, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Projects a pose and adds a detector's slow error (it is wrong for a while) and its jitter.
+    """Projects a pose, and adds a detector's slow error and jitter.
+
+    The slow error is wrong for a while.
 
     Args:
       pose: `[F, 17, 3]`, metres in camera coordinates, 50 frames per second.
       camera: its camera.
-      noise: as in ARGUMENTS.
-      rng: of this view.
+      noise: see ARGUMENTS.
+      rng: the view's generator.
 
     Returns:
       `[F, 17, 2]`, pixels.
@@ -321,7 +325,7 @@ def detect(pose: np.ndarray, camera: Camera, noise: float, rng: np.random.Genera
 
 
 def _camera_entry(camera: Camera) -> dict[str, Any]:
-    """Camera -> entry of a table that `cameras.read_cameras` reads."""
+    """Makes an entry in a table that `cameras.read_cameras` reads."""
     focal, center, radial, tangential = np.split(camera.intrinsic, [2, 4, 7])
     return {
         "res_w": camera.width,
@@ -336,5 +340,5 @@ def _camera_entry(camera: Camera) -> dict[str, Any]:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """A generator of its own for every (seed, names): nothing depends on order or workers."""
+    """Makes a generator for each (seed, names), so nothing depends on order or workers."""
     return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])

@@ -1,4 +1,4 @@
-"""The positions and the 2D joints in VideoPose3D's npz files, checked number by number."""
+"""Reads positions and 2D joints from VideoPose3D's npz files, and checks each number."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -39,8 +39,9 @@ SCORES = (3, 4)  # x and y with one score, or with Detectron's two
 
 @dataclasses.dataclass(frozen=True)
 class Positions:
-    """The 3D of a file: subject -> take -> `[F, 17, 3]` float32, metres, world coordinates; and
-    what is to be said of it.
+    """Holds a file's 3D, and notes about it.
+
+    It is subject -> take -> `[F, 17, 3]` float32, metres, world coordinates.
     """
 
     takes: Takes3D
@@ -49,14 +50,14 @@ class Positions:
 
 @dataclasses.dataclass(frozen=True)
 class Detections:
-    """The 2D of a file: subject -> take -> one `[F, 17, 2]` float32 per camera, pixels, None where
-    a view has no 2D.
+    """Holds a file's 2D.
 
     Attributes:
-      takes: as above.
-      layout: the joints that the metadata names, in words, "" if they are Human3.6M's or it
-        names none.
-      notes: what is to be said of it.
+      takes: subject -> take -> one `[F, 17, 2]` float32 per camera, pixels; None for a view without
+        2D.
+      layout: the joints that the metadata names, in words; "" if they are Human3.6M's or it names
+        none.
+      notes: sentences about the 2D.
     """
 
     takes: Takes2D
@@ -74,7 +75,8 @@ def read_positions(path: str) -> Positions:
       The positions.
 
     Raises:
-      UserError: a damaged file, another layout or number of joints, not-a-numbers, or millimetres.
+      UserError: the file is damaged, has another layout or number of joints, or holds NaN or
+        millimetres.
     """
     (raw,) = npz.read_pickled_npz(path, ("positions_3d",))
     poses: Takes3D = {}
@@ -109,7 +111,7 @@ def read_detections(path: str) -> Detections:
       The detections.
 
     Raises:
-      UserError: a damaged file, another layout or number of joints, or not-a-numbers.
+      UserError: the file is damaged, has another layout or number of joints, or holds NaN.
     """
     raw, metadata = npz.read_pickled_npz(path, ("positions_2d", "metadata"))
     joints = (
@@ -157,8 +159,9 @@ def read_detections(path: str) -> Detections:
 
 
 def _named_layout(metadata: dict[str, Any]) -> str:
-    """The joints that a 2D file's metadata names, in words, "" if they are Human3.6M's or it names
-    none that is known.
+    """Names the joints in a 2D file's metadata, in words.
+
+    The result is "" if they are Human3.6M's, or if no known joint is named.
     """
     name = metadata["layout_name"] if "layout_name" in metadata else None
     said = []
@@ -175,12 +178,12 @@ def _named_layout(metadata: dict[str, Any]) -> str:
         if whose != "Human3.6M's":
             said.append(f"left and right joints that are {whose}")
         elif said and name.lower().strip() not in OTHER_LAYOUTS:
-            return ""  # a name of the user's own
+            return ""  # a name that the user made up
     return " and ".join(said)
 
 
 def _pairs(symmetry: Any) -> set[tuple[int, int]] | None:
-    """Pairs of left and right joints, None if the entry is something else."""
+    """Returns pairs of left and right joints, None if the entry is something else."""
     try:
         left, right = ([int(joint) for joint in side] for side in symmetry)
         return set(zip(left, right, strict=True))
@@ -189,8 +192,9 @@ def _pairs(symmetry: Any) -> set[tuple[int, int]] | None:
 
 
 def _is_hole(view: Any) -> bool:
-    """Whether a view has no 2D: None, an empty array, not-a-numbers alone, or one mark of a missing
-    joint everywhere.
+    """Tells whether a view has no 2D.
+
+    It is then None, an empty array, only NaN, or one mark for a missing joint everywhere.
     """
     if view is None or (
         isinstance(view, np.ndarray)
@@ -211,16 +215,14 @@ def _is_hole(view: Any) -> bool:
 
 
 def _half_step(value: Any, array: np.ndarray) -> float:
-    """By how much float16 rounds the largest of these numbers, 0 if they are stored in another
-    type.
-    """
+    """Returns by how much float16 rounds the largest number; 0 for another stored type."""
     if not isinstance(value, np.ndarray) or value.dtype != np.float16:
         return 0.0
     return float(np.spacing(np.float16(np.abs(array).max()))) / 2
 
 
 def _takes(raw: Any, path: str) -> Iterator[tuple[str, str, Any]]:
-    """Yields (subject, take, value) of VideoPose3D's nested dictionaries."""
+    """Yields (subject, take, value) from VideoPose3D's nested dictionaries."""
     if (
         not isinstance(raw, dict)
         or not raw
@@ -239,7 +241,7 @@ def _takes(raw: Any, path: str) -> Iterator[tuple[str, str, Any]]:
 def _checked_array(
     value: Any, joints: tuple[int, ...], axes: tuple[int, ...], place: str
 ) -> np.ndarray:
-    """`[F, J, axes]` float32, finite, with a permitted number of joints and of axes."""
+    """Returns finite float32 `[F, J, axes]`, and checks its joints and axes."""
     try:
         array = np.asarray(value, np.float32)
     except (TypeError, ValueError, OverflowError):

@@ -1,11 +1,10 @@
-"""A bucket service on this machine, with faults: the part of Cloud Storage's API that TensorFlow,
-TensorStore and Google's client use.
+"""Serves buckets on this machine, with faults.
 
-The clients are the real ones and know nothing of it: `environment` sends their requests through an
-  HTTPS proxy whose certificates
-they are told to trust; TensorFlow knows no other way to another address. No package fitted:
-gcp-storage-emulator 2026.7.19 is no such proxy, and ignores preconditions on generations, on which
-TensorStore's writes rest.
+It has the part of Cloud Storage's API that TensorFlow, TensorStore and Google's client use. The
+clients are the real ones and do not know about it: `environment` sends their requests through an
+HTTPS proxy whose certificates they trust. TensorFlow has no other way to another address. No
+package fits: gcp-storage-emulator 2026.7.19 is not such a proxy, and ignores preconditions on
+generations, which TensorStore's writes need.
 """
 
 import collections
@@ -30,8 +29,8 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-# What can go wrong: before anything is done, after it was done but before it is said, in the middle
-# of an answer; late.
+# A fault comes before anything is done, after it is done but before the answer, in the middle of
+# the answer, or as a late answer.
 FAULTS = ("unavailable", "throttled", "cut_before", "cut_after", "cut_within", "slow")
 PERMISSIONS = (
     "storage.buckets.get",
@@ -41,18 +40,18 @@ PERMISSIONS = (
 
 @dataclasses.dataclass
 class Stored:
-    """One object."""
+    """Holds one object."""
 
     content: bytes
     generation: int
 
 
 class Refused(Exception):
-    """An answer that is no success.
+    """Gives an answer that is not a success.
 
     Args:
-      status: of HTTP.
-      reason: for people.
+      status: HTTP's status.
+      reason: explanation for people.
     """
 
     def __init__(self, status: int, reason: str):
@@ -61,14 +60,14 @@ class Refused(Exception):
 
 
 class BucketService:
-    """Buckets in memory behind an HTTPS proxy of this machine.
+    """Keeps buckets in memory behind an HTTPS proxy on this machine.
 
     Args:
-      fault_rate: share of storage requests that a fault befalls.
-      seed: of which and what kind.
+      fault_rate: share of storage requests that have a fault.
+      seed: decides which requests have a fault, and which kind.
       slow_seconds: how late a slow answer is.
 
-    Its attributes are its handlers' matter; tests call its methods, which a proxy has too.
+    Its attributes are for its handlers. Tests call its methods, which a proxy has too.
     """
 
     def __init__(self, fault_rate: float = 0.0, seed: int = 0, slow_seconds: float = 0.2):
@@ -93,7 +92,7 @@ class BucketService:
         """Begins to serve; returns the environment variables that lead the clients here.
 
         Args:
-          folder: for the certificate and the key of a service account.
+          folder: gets the certificate, and the key for a service account.
         """
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self._authority.cert_pem.write_to_path(folder / "authority.pem")
@@ -120,8 +119,8 @@ class BucketService:
             "CURL_CA_BUNDLE": authority,  # TensorFlow
             "TENSORSTORE_CA_BUNDLE": authority,
             "REQUESTS_CA_BUNDLE": authority,  # Google's client
-            "NO_GCE_CHECK": "true",  # this machine is none of Google's
-            # TensorFlow's first wait, of a second by default.
+            "NO_GCE_CHECK": "true",  # this machine is not Google's
+            # TensorFlow's first wait, one second by default.
             "GCS_RETRY_CONFIG_INIT_DELAY_TIME_US": "10000",
         }
 
@@ -130,7 +129,7 @@ class BucketService:
         self.buckets[bucket] = {}
 
     def names(self, bucket: str) -> list[str]:
-        """The names of a bucket's objects."""
+        """Lists the names of a bucket's objects."""
         with self.lock:
             return sorted(self.buckets[bucket])
 
@@ -139,21 +138,19 @@ class BucketService:
         self.permissions = frozenset(permissions)
 
     def set_fault_rate(self, rate: float) -> None:
-        """Sets the share of requests that a fault befalls from now on."""
+        """Sets the share of requests that have a fault from now on."""
         self._fault_rate = rate
 
     def kill_after(self, process: int, writes: int) -> None:
-        """Kills a process when so many more requests that write have arrived.
+        """Kills a process when `writes` more requests that write have arrived.
 
-        Before the last of them is done, which is done yet.
+        The kill comes before the last request is carried out, which then still happens.
         """
         with self.lock:
             self._victim = process, self.writes + writes
 
     def counts(self) -> dict:
-        """How many requests there were, how many of them would change something, faults by their
-        kind, and repeats after a fault.
-        """
+        """Counts requests, requests that write, faults by kind, and repeats after a fault."""
         with self.lock:
             return {
                 "requests": self.requests,
@@ -163,7 +160,7 @@ class BucketService:
             }
 
     def count_write(self) -> None:
-        """Counts a request that writes, and kills the process that is to die at it."""
+        """Counts a request that writes, and kills the process whose turn it is."""
         with self.lock:
             self.writes += 1
             if self._victim is not None and self.writes == self._victim[1]:
@@ -171,7 +168,7 @@ class BucketService:
                     os.kill(self._victim[0], signal.SIGKILL)
 
     def save(self, bucket: str, folder: pathlib.Path) -> pathlib.Path:
-        """Copies a bucket as it is now into a folder, made; markers of folders left out."""
+        """Copies a bucket as it is now into a new folder, without folder markers."""
         with self.lock:
             objects = {
                 name: stored.content
@@ -184,13 +181,13 @@ class BucketService:
         return folder
 
     def load(self, bucket: str, folder: pathlib.Path) -> None:
-        """Copies what lies in a folder into a bucket, made."""
+        """Copies a folder's content into a new bucket."""
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             self.buckets.setdefault(bucket, {})
             self.put(bucket, str(path.relative_to(folder)), path.read_bytes(), {})
 
     def next_fault(self, key: str) -> str:
-        """Which fault befalls a request, "" for none; counts it."""
+        """Draws and counts a request's fault, "" for none."""
         with self.lock:
             self.requests += 1
             if self._unanswered[key]:
@@ -205,7 +202,7 @@ class BucketService:
             return fault
 
     def bucket(self, name: str) -> dict[str, Stored]:
-        """The objects of a bucket."""
+        """Returns a bucket's objects."""
         if name not in self.buckets:
             raise Refused(404, "The specified bucket does not exist.")
         return self.buckets[name]
@@ -247,15 +244,17 @@ _Manager.register("BucketService", BucketService)
 def bucket_service(
     folder: pathlib.Path, **options: float
 ) -> Iterator[tuple[BucketService, dict[str, str]]]:
-    """A service in a process of its own: TensorFlow holds Python's lock while it writes records, so
-    that in its process none could answer.
+    """Runs a service in a process of its own.
+
+    TensorFlow holds Python's lock while it writes records, so a service in its process could not
+    answer.
 
     Args:
-      folder: as in `BucketService.start`.
-      **options: of `BucketService`.
+      folder: see `BucketService.start`.
+      **options: arguments for `BucketService`.
 
-    Yields:
-      A proxy of the service, and the environment variables that lead the clients to it.
+      Yields:
+        A proxy for the service, and the environment variables that lead the clients to it.
     """
     with _Manager(ctx=multiprocessing.get_context("spawn")) as manager:
         service = manager.BucketService(**options)
@@ -263,7 +262,7 @@ def bucket_service(
 
 
 def describe(bucket: str, name: str, stored: Stored) -> dict:
-    """An object as the JSON API describes it."""
+    """Describes an object as the JSON API does."""
     return {
         "kind": "storage#object",
         "bucket": bucket,
@@ -277,7 +276,7 @@ def describe(bucket: str, name: str, stored: Stored) -> dict:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection: CONNECT first, then requests inside TLS."""
+    """Handles one connection: CONNECT first, then requests inside TLS."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -309,7 +308,7 @@ class _Handler(BaseHTTPRequestHandler):
         service, url = self.server.service, urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
         body = self._body()
-        if body is None:  # cut off: nothing of it counts
+        if body is None:  # cut off, so nothing of it counts
             self.close_connection = True
             return
         if url.path.endswith("/token"):
@@ -342,8 +341,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = do_PATCH = do_GET
 
     def _body(self):
-        """The body of a request, None if it ends too early."""
-        # Which overrides a length (RFC 9112, 6.3)
+        """Reads a request's body, None if it ends too early."""
+        # This encoding overrides a length (RFC 9112, 6.3).
         if self.headers.get("Transfer-Encoding") != "chunked":
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length)
@@ -370,7 +369,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "error": {"code": status, "message": content, "errors": [{"message": content}]}
             }
         body = json.dumps(content).encode() if isinstance(content, dict) else content
-        if status in (204, 304):  # which have no body (RFC 9110, 6.4.1)
+        if status in (204, 304):  # answers without a body (RFC 9110, 6.4.1)
             body = b""
         self.send_response(status)
         for name, value in (headers or {}).items():
@@ -389,13 +388,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _route(self, path, query, body):
-        """(status, content, headers) of a request."""
+        """Answers a request with (status, content, headers)."""
         if "Authorization" not in self.headers:
             raise Refused(401, "Anonymous caller does not have storage access.")
         parts = [urllib.parse.unquote(part) for part in path.strip("/").split("/")]
         if parts[:3] == ["upload", "storage", "v1"]:
             return self._upload(parts[4], query, body)
-        if parts[:2] != ["storage", "v1"]:  # the XML API, by which TensorFlow reads
+        if parts[:2] != ["storage", "v1"]:  # the XML API, with which TensorFlow reads
             return self._read(parts[0], "/".join(parts[1:]), query)
         bucket, rest = parts[3], parts[4:]
         if rest == ["iam", "testPermissions"]:

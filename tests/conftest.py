@@ -1,6 +1,6 @@
-"""Settings of the whole suite, made before jax starts.
+"""Sets up the whole suite before JAX starts.
 
-8 fake CPU devices and strict array semantics.
+There are 8 fake CPU devices and strict array semantics.
 """
 
 import atexit
@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 
-# Pytest-xdist's processes and what tests start share what is compiled.
+# The processes of pytest-xdist and of tests share compiled programs.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="kdpose_compiled_")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -20,14 +20,14 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-# Read when TensorFlow is loaded; a second otherwise.
+# TensorFlow reads it when it is loaded; the default is one second.
 os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-# Every annotated shape of the networks and methods is checked at every call.
+# Each call checks all annotated shapes in networks and methods.
 install_import_hook(
     ["kdpose_jax.models", "kdpose_jax.tasks", "kdpose_jax.methods"], "beartype.beartype"
 )
@@ -39,12 +39,12 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs(request):
-    """Frees what a test file has compiled, so that a process of the suite stays below 3 GB."""
+    """Frees what a test file has compiled, so that each process stays below 3 GB."""
     yield
     for value in vars(request.module).values():
         if callable(getattr(value, "cache_clear", None)):
             value.cache_clear()
     jax.clear_caches()
     gc.collect()
-    if sys.platform == "linux":  # glibc keeps freed memory for itself otherwise
+    if sys.platform == "linux":  # otherwise glibc keeps freed memory
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,6 +1,6 @@
-"""What is shared and may be absent.
+"""Finds shared data, and golden vectors from the public references; both may be absent.
 
-Data, and golden vectors of the public references: `from golden import golden_files, SHARED_DATA`.
+Use `from golden import golden_files, SHARED_DATA`.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ GOLDEN = pathlib.Path(os.environ.get("KDPOSE_GOLDEN", REPOSITORY.parent / "share
 
 
 def golden_files(*patterns: str) -> list:
-    """Parameters for `pytest.mark.parametrize`.
+    """Makes parameters for `pytest.mark.parametrize`.
 
-    The golden files of some kinds, or one skipped entry that says why.
+    They are the golden files of some kinds, or one skipped entry that says why.
     """
     found = sorted(path for pattern in patterns for path in GOLDEN.glob(f"{pattern}.npz"))
     if not found:
@@ -32,7 +32,7 @@ def golden_files(*patterns: str) -> list:
 
 
 def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays of a file whose names begin so, without the prefix."""
+    """Returns a file's arrays whose names have this prefix, under names without it."""
     return {
         name.removeprefix(prefix): array
         for name, array in arrays.items()
@@ -43,14 +43,15 @@ def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 def single_slack(
     arrays: dict[str, np.ndarray], kind: str, least: float, suffix: str = "64"
 ) -> float:
-    """How far a float32 result may be off, relative to its array's largest value: ten times what
-    the reference is off its own float64.
+    """Returns the tolerance for a float32 result, relative to its array's largest value.
+
+    It is ten times the reference's distance from its own float64 result.
 
     Args:
-      arrays: of one file.
+      arrays: one file's arrays.
       kind: `output`, `grad` or `train`.
-      least: where the reference happens to be nearer than that.
-      suffix: of the float64 twins.
+      least: the smallest tolerance, in case the reference is nearer by chance.
+      suffix: ends the names of the float64 twins.
     """
     gaps = []
     for name, single in arrays.items():
@@ -66,9 +67,7 @@ def single_slack(
 
 
 def numbers_in(text: str, pattern: str) -> tuple[float, ...]:
-    """The numbers that a file's config gives in words, by a regular expression with a group for
-    each.
-    """
+    """Reads numbers from a config in words, by a pattern with a group for each."""
     found = re.search(pattern, text)
     assert found is not None, f"no {pattern} in: {text}"
     return tuple(float(number) for number in found.groups())
@@ -85,7 +84,7 @@ def precision(dtype):
 
 
 def close(ours, reference, relative, name, absolute=0.0):
-    """Compares with the largest value of the array, as the README asks.
+    """Compares arrays relative to the largest value, as the README asks.
 
     Small entries carry the error of large ones.
     """
@@ -97,9 +96,7 @@ def close(ours, reference, relative, name, absolute=0.0):
 
 
 def permutation_of(pairs, joints):
-    """What mirroring does to the order of joints, from the references' pairs of left and right
-    ones.
-    """
+    """Computes how mirroring reorders joints, from the references' left and right pairs."""
     permutation = np.arange(joints)
     for left, right in pairs:
         permutation[[left, right]] = right, left

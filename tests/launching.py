@@ -39,15 +39,15 @@ TINY = (
 
 
 def launch_main(*arguments: str, devices: int = 1) -> int:
-    """Exit code of `python launch.py ARGUMENTS` on some of the devices.
+    """Returns the exit code of `python launch.py ARGUMENTS` on some devices.
 
-    What it prints is captured by `capsys`.
+    `capsys` captures what it prints.
     """
     words = ["launch.py", *arguments]
     mesh = jax.make_mesh(
         (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
     )
-    # optax mixes integers and floats, which the suite's strict promotion refuses.
+    # Optax mixes integers and floats, which the suite's strict promotion refuses.
     with flagsaver.flagsaver(), jax.numpy_dtype_promotion("standard"):
         with (
             mock.patch.object(sys, "argv", words),
@@ -57,7 +57,7 @@ def launch_main(*arguments: str, devices: int = 1) -> int:
 
 
 def final_params(run):
-    """The last parameters of a run, averaged ones included."""
+    """Returns a run's last parameters, with averaged ones."""
     stored = weights.stored_run(str(run))
     method = stored.method.build(stored.config.lock(), stored.stage)
     batch = {"keypoints_2d": np.zeros((1, stored.config.data.frames, 17, 2), np.float32)}

@@ -1,13 +1,13 @@
-"""BVH and ASF/AMC files of known skeletons, and where their joints are.
+"""Writes BVH and ASF/AMC files for known skeletons, and computes their joints.
 
-Forward kinematics of the tests' own, by rotation vectors.
+The tests have forward kinematics of their own, by rotation vectors.
 """
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 AXES = {"X": [1.0, 0.0, 0.0], "Y": [0.0, 1.0, 0.0], "Z": [0.0, 0.0, 1.0]}
-# Parent and offset in metres, y up, facing z: names of CMU's motion as BVH.
+# Parent, and offset in metres, y up, facing z. The names are those in CMU's motion as BVH.
 BVH_TREE = {
     "Hips": (None, (0, 0, 0)),
     "LeftUpLeg": ("Hips", (0.1, -0.08, 0.02)),
@@ -27,7 +27,7 @@ BVH_TREE = {
     "RightForeArm": ("RightArm", (-0.27, 0, 0)),
     "RightHand": ("RightForeArm", (-0.24, 0, 0.01)),
 }
-# End Sites; and joints whose channels are not the usual three.
+# End Sites, and joints whose channels are not the usual three.
 ENDS = {
     "Head": (0, 0.1, 0.02),
     "LeftFoot": (0, -0.05, 0.12),
@@ -43,7 +43,7 @@ BVH_CHANNELS = {
 USUAL = "Zrotation Xrotation Yrotation"
 CMU_UNIT = 0.0254 / 0.45
 # Parent, direction and length in metres (end relative to the parent's end), axis in degrees,
-# degrees of freedom: CMU's ASF names.
+# degrees of freedom. The names are those in CMU's ASF files.
 ASF_TREE = {
     "lhipjoint": ("root", (0.1, -0.08, 0.02), (0, 0, 0), ""),
     "lfemur": ("lhipjoint", (0.15, -0.38, 0), (0, 0, 20), "rx ry rz"),
@@ -68,7 +68,7 @@ ASF_TREE = {
 
 
 def swing(rng: np.random.Generator, frames: int, seconds: float) -> np.ndarray:
-    """A smooth angle in degrees, `[F]`."""
+    """Makes a smooth angle in degrees, `[F]`."""
     time = np.linspace(0, seconds, frames)
     return rng.normal(0, 15) + 25 * np.sin(
         2 * np.pi * rng.uniform(0.2, 0.7) * time + rng.uniform(0, 6)
@@ -76,13 +76,14 @@ def swing(rng: np.random.Generator, frames: int, seconds: float) -> np.ndarray:
 
 
 def about(axis: str, degrees: float) -> np.ndarray:
-    """Rotation matrix about x, y or z."""
+    """Makes a rotation matrix about x, y or z."""
     return Rotation.from_rotvec(np.radians(degrees) * np.asarray(AXES[axis.upper()])).as_matrix()
 
 
 def bvh(seed: int, frames: int, fps: float, unit: float) -> tuple[str, dict[str, np.ndarray]]:
-    """The text of a BVH file whose lengths are in `unit` metres, and its joints' positions in
-    metres `[F, 3]`.
+    """Makes a BVH file's text, and its joints' positions in metres `[F, 3]`.
+
+    Its lengths are in units of `unit` metres.
     """
     rng = np.random.default_rng(seed)
     channels = {
@@ -137,7 +138,7 @@ def bvh(seed: int, frames: int, fps: float, unit: float) -> tuple[str, dict[str,
 
 
 def asf_amc(seed: int, frames: int, fps: float) -> tuple[str, str, dict[str, np.ndarray]]:
-    """An ASF and an AMC text in CMU's units, and the bones' ends in metres `[F, 3]`."""
+    """Makes an ASF and an AMC text in CMU's units, and the bones' ends in metres `[F, 3]`."""
     rng = np.random.default_rng(seed)
     text = "# made up\n:version 1.10\n:name made_up\n:units\n  mass 1.0\n  length 0.45\n"
     text += "  angle deg\n:documentation\n  none\n:root\n"

@@ -1,6 +1,6 @@
-"""Test splits of persons in memory, and predictors that answer for them.
+"""Makes test splits of persons in memory, and predictors that answer for them.
 
-`from people import people, answering, crop_of, unpack`.
+Use `from people import people, answering, crop_of, unpack`.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ MOST_BYTES = 2**28
 
 
 def shared_archive(name: str) -> zipfile.ZipFile:
-    """An archive of the shared pictures; skips the test where it is absent."""
+    """Opens an archive of shared pictures; skips the test if it is absent."""
     path = SHARED_DATA / "images2d" / name
     if not path.is_file():
         pytest.skip(f"no {path} (set KDPOSE_SHARED_DATA)")
@@ -28,9 +28,9 @@ def shared_archive(name: str) -> zipfile.ZipFile:
 
 
 def unpack(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Unzips an archive of the shared pictures into a folder.
+    """Unzips an archive of shared pictures into a folder.
 
-    Plain files of a bounded size that stay in it, or none.
+    It unzips only if all entries are plain files of bounded size that stay in the folder.
     """
     with shared_archive(name) as archive:
         for member in archive.infolist():
@@ -48,9 +48,9 @@ def unpack(name: str, folder: pathlib.Path) -> pathlib.Path:
 def people(
     skeleton: Skeleton, joints: np.ndarray, visible: np.ndarray, **arrays: np.ndarray
 ) -> Persons:
-    """Persons on black photographs of 64 x 48 pixels.
+    """Makes persons on black photographs of 64 x 48 pixels.
 
-    Boxes and sizes are made up where `arrays` does not give them.
+    Boxes and sizes are made up if `arrays` does not have them.
     """
     count = len(joints)
     encoded = cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].ravel()
@@ -81,7 +81,7 @@ def people(
 
 
 def crop_of(joints: np.ndarray, persons: Persons, side: int) -> np.ndarray:
-    """Photograph -> crop, written out: p' = (S / (200 s)) (p - c) + S / 2.
+    """Maps a photograph to a crop, written out: p' = (S / (200 s)) (p - c) + S / 2.
 
     See docs/methods/pose2d.md#crops.
     """
@@ -92,7 +92,7 @@ def crop_of(joints: np.ndarray, persons: Persons, side: int) -> np.ndarray:
 def answering(
     persons: Persons, joints: np.ndarray, side: int, scores: np.ndarray | float = 1.0
 ) -> dict[str, np.ndarray]:
-    """What a network that finds these photograph joints `[N, J, 2]` gives on the crops."""
+    """Answers like a network that finds these photograph joints `[N, J, 2]` on the crops."""
     return {
         "joints": crop_of(joints, persons, side),
         "scores": np.broadcast_to(scores, joints.shape[:2]),

@@ -1,5 +1,6 @@
-"""Tiny hand-made data sets in MPII's and COCO's layouts, for the converters and the reader of
-persons.
+"""Writes tiny data sets in MPII's and COCO's layouts.
+
+They are for the tests of the converters and of the reader of persons.
 """
 
 import json
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import scipy.io
 
-# As they stand in MPII's own gt_valid.mat.
+# The names are those in MPII's own gt_valid.mat.
 MPII_NAMES = (
     "rank",
     "rkne",
@@ -31,7 +32,7 @@ MPII_NAMES = (
 
 
 def picture(seed: int, width: int, height: int) -> np.ndarray:
-    """Smooth random colours `[height, width, 3]` uint8, different everywhere."""
+    """Draws smooth random colours `[height, width, 3]` uint8, different everywhere."""
     small = np.random.default_rng(seed).integers(
         0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8
     )
@@ -55,7 +56,7 @@ def write_json(path: pathlib.Path, content) -> None:
 
 
 def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[dict]:
-    """One person per photograph, in MPII's pixels from 1.
+    """Makes one person per photograph, in MPII's pixels from 1.
 
     The last joint of every second person is not labelled.
     """
@@ -65,7 +66,7 @@ def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[d
         center, reach = (
             np.asarray([width * 0.45, height * 0.4]),
             20 + 10 * index,
-        )  # half of the side of the box
+        )  # half the box's side
         low, high = np.maximum(center - reach, 1), np.minimum(center + reach, [width, height])
         joints = generator.uniform(low, high, (16, 2)).round(3)
         visible = np.ones(16, int)
@@ -84,14 +85,14 @@ def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[d
 
 
 def cells(names: tuple[str, ...]) -> np.ndarray:
-    """Texts as MATLAB's cell array."""
+    """Makes MATLAB's cell array from texts."""
     row = np.empty((1, len(names)), object)
     row[0] = names
     return row
 
 
 def head_boxes(entries: list[dict]) -> dict[str, np.ndarray]:
-    """The content of gt_valid.mat for a list: head boxes of 30 by 40 pixels."""
+    """Makes gt_valid.mat's content for a list, with head boxes of 30 by 40 pixels."""
     joints = np.asarray([entry["joints"] for entry in entries])
     # [corner, x or y, N].
     corners = np.repeat(np.asarray([[10.0, 10.0], [40.0, 50.0]])[..., None], len(entries), 2)
@@ -104,7 +105,7 @@ def head_boxes(entries: list[dict]) -> dict[str, np.ndarray]:
 
 
 def write_mpii(folder: pathlib.Path, width: int = 160, height: int = 120) -> None:
-    """Four training and three test photographs of one person each."""
+    """Writes four training and three test photographs of one person each."""
     splits = {
         "train": [f"t{index}.jpg" for index in range(4)],
         "valid": [f"v{index}.jpg" for index in range(3)],
@@ -118,7 +119,10 @@ def write_mpii(folder: pathlib.Path, width: int = 160, height: int = 120) -> Non
 
 
 def coco_annotation(number: int, image_id: int, box: list[float], seed: int) -> dict:
-    """A person whose 17 joints lie in the box; the third is not labelled, the fourth is hidden."""
+    """Makes a person whose 17 joints lie in the box.
+
+    The third joint is not labelled, and the fourth is hidden.
+    """
     x, y, width, height = box
     points = np.random.default_rng(seed).uniform([x, y], [x + width, y + height], (17, 2)).round(2)
     labels = np.full((17, 1), 2)
@@ -137,7 +141,7 @@ def coco_annotation(number: int, image_id: int, box: list[float], seed: int) -> 
 
 
 def coco_content(first: int, count: int, width: int, height: int) -> dict:
-    """Two persons, a crowd and a person without joints in each photograph."""
+    """Makes two persons, a crowd and a person without joints in each photograph."""
     names = {number: f"{number:012d}.jpg" for number in range(first, first + count)}
     images = [
         {"id": number, "file_name": name, "width": width, "height": height}
@@ -168,7 +172,7 @@ def coco_content(first: int, count: int, width: int, height: int) -> dict:
 
 
 def write_coco(folder: pathlib.Path, width: int = 160, height: int = 120) -> None:
-    """Two training and two test photographs, and a detector's boxes on the latter."""
+    """Writes two training and two test photographs, and a detector's boxes on the latter."""
     for split, first in (("train", 1), ("val", 501)):
         content = coco_content(first, 2, width, height)
         for image in content["images"]:

@@ -1,4 +1,4 @@
-"""Several connected CPU processes on this machine: `from pod import run_pod`."""
+"""Runs several connected CPU processes on this machine: `from pod import run_pod`."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ SECONDS = 540
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a port on which nobody listens."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]
@@ -24,12 +24,13 @@ def run_pod(
     processes: int,
     meanwhile: Callable[[list[subprocess.Popen]], None] | None = None,
 ) -> list[tuple[int, str, str]]:
-    """Runs `python COMMAND` as so many processes of one device each, told of each other as
-    launch.py's users would.
+    """Runs `python COMMAND` as connected processes with one device each.
+
+    They learn about each other as launch.py's users would tell them.
 
     Args:
-      command: what to run.
-      processes: how many.
+      command: the command's words.
+      processes: number of processes.
       meanwhile: called with the processes while they run.
 
     Returns:

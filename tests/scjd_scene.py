@@ -1,4 +1,4 @@
-"""SCJD on one tiny batch with random networks: tests/unit/conftest.py makes fixtures of it."""
+"""Runs SCJD on one tiny batch with random networks, for fixtures in tests/unit/conftest.py."""
 
 import functools
 
@@ -25,9 +25,10 @@ ONLY = {
 
 
 def config_with(**changes):
-    """The tiny experiment.
+    """Makes the tiny experiment's config with some changes.
 
-    9 frames, r = 3, student of 2 layers and width 8, teacher of 3 and width 16.
+    It has 9 frames and r = 3, a student with 2 layers and width 8, and a teacher with 3 layers and
+    width 16.
     """
     config = shrink(config_file.get_config("demo"))
     config.student.network.depth, config.teacher.network.depth = 2, 3
@@ -45,7 +46,7 @@ def build(**changes):
 
 
 class Scene:
-    """One batch with random networks, and what student and teacher show of it, numpy."""
+    """Holds one batch with random networks, and what student and teacher give on it, numpy."""
 
     def __init__(self, **changes):
         self.changes = changes
@@ -55,7 +56,7 @@ class Scene:
         self.distillation = terms.build_distillation(self.config, H36M_17)
         generator = np.random.default_rng(4)
 
-        def drawn(path, leaf):  # norms about one, everything else about zero
+        def drawn(path, leaf):  # norms are about one, everything else about zero
             return (0.3 * generator.normal(size=leaf.shape) + ("scale" in str(path[-1]))).astype(
                 np.float32
             )
@@ -84,11 +85,11 @@ class Scene:
         self.features = features
 
     def lift(self, params):
-        """Pose and features of the student, in training form."""
+        """Computes the student's pose and features, in training form."""
         return self.student.apply({"params": params["student"]}, self.batch["keypoints_2d"])
 
     def terms(self, **changes):
-        """The terms that the options ask for, by our code, `[B]` each."""
+        """Computes the requested terms by our code, `[B]` each."""
         compute = compiled_terms(tuple(sorted({**self.changes, **changes}.items())))
         return compute(self.params, self.frozen, self.batch, self.predicted, self.features)
 
@@ -100,12 +101,12 @@ def compiled_terms(changes):
 
 
 def sparse_scene():
-    """r = 3, a student narrower and shallower than its teacher."""
+    """Makes a scene with r = 3 and a student narrower and shallower than its teacher."""
     return Scene()
 
 
 def dense_scene():
-    """r = 1, and a student of the teacher's size with other parameters."""
+    """Makes a scene with r = 1 and a student of its teacher's size, with other parameters."""
     return Scene(student__input__stride=1, student__network__width=16, student__network__depth=3)
 
 

@@ -1,6 +1,6 @@
-"""Every experiment there is, shrunk until it compiles in seconds.
+"""Shrinks every experiment until it compiles in seconds.
 
-`from tiny import EXPERIMENTS, first_steps`.
+Use `from tiny import EXPERIMENTS, first_steps`.
 """
 
 import dataclasses
@@ -28,16 +28,16 @@ from kdpose_jax.train.step import build_step
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 BATCH = 2
-# New value of every field of this name, wherever it stands; the teacher is wider, so that nothing
-# fits by accident.
+# New values for all fields with these names. The teacher is wider, so that nothing fits by
+# accident.
 SMALL = {
     "width": 8, "depth": 1, "heads": 2, "frames": 9, "batch": BATCH, "warmup_epochs": 0.0,
     "stem_width": 8, "blocks": 1, "modules": (1,), "size": 32, "split_ratio": 2.0, "sigma": 2.0,
     "kept_frames": 3, "kept_coefficients": 3, "filters": (3, 3), "dense_pairs": 1,
 }  # fmt: skip
 SMALL_TEACHER = {"width": 16, "size": 64}
-# Fields that decide neither a step's program nor what is trained: runs that differ in these alone
-# are one.
+# These fields decide neither a step's program nor what is trained. Runs that differ only in them
+# count as one.
 BESIDE_THE_POINT = (
     "name",
     "eval",
@@ -54,25 +54,25 @@ BESIDE_THE_POINT = (
     "evaluate_every_epochs",
     "evaluate_examples",
 )
-# Parameters whose gradient is zero at the first step: ETHT's reversal grows from nothing
+# Parameters whose gradient is zero at the first step, because ETHT's reversal grows from zero
 # (docs/methods/cdkd.md#temperature).
 NOT_AT_ONCE = ("temperature",)
-# Parameters without a gradient at the first step but for rounding: what multiplies HoT's queries,
-# which start at zero, and a bias that shifts all logits of a query alike
+# Parameters whose gradient at the first step is only rounding. They multiply HoT's queries, which
+# start at zero, or they are a bias that shifts all of a query's logits alike
 # (docs/methods/lifting.md#hot).
 NO_FIRST_GRADIENT = ("recovery/query/kernel", "recovery/key/bias")
 
 
 @pytest.fixture(scope="module")
 def quick_compiles():
-    """Halves the compile times of a module that compiles much and computes little."""
+    """Halves the compile times in a module that compiles much and computes little."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
 
 def config_files() -> list[str]:
-    """Names of the modules in configs/ that define experiments."""
+    """Lists the modules in configs/ that define experiments."""
     return sorted(
         path.stem
         for path in (REPOSITORY / "configs").glob("*.py")
@@ -81,12 +81,12 @@ def config_files() -> list[str]:
 
 
 def get_config(file: str, text: str) -> ConfigDict:
-    """The experiment `configs/FILE.py:TEXT`, unchanged."""
+    """Returns the experiment `configs/FILE.py:TEXT`, unchanged."""
     return importlib.import_module(f"configs.{file}").get_config(text)
 
 
 def presets(file: str) -> list[str]:
-    """The presets of a config, which it names when it refuses another one."""
+    """Lists a config's presets, which it names when it refuses another one."""
     try:
         get_config(file, "no such preset")
     except UserError as error:
@@ -98,7 +98,7 @@ EXPERIMENTS = [(file, preset) for file in config_files() for preset in presets(f
 
 
 def shrink(config: ConfigDict, sizes: dict[str, Any] | None = None) -> ConfigDict:
-    """Replaces sizes by their field names, whatever the block they stand in."""
+    """Replaces sizes by their field names, in every block."""
     sizes = SMALL if sizes is None else sizes
     for name, value in config.items():
         if isinstance(value, ConfigDict):
@@ -110,12 +110,12 @@ def shrink(config: ConfigDict, sizes: dict[str, Any] | None = None) -> ConfigDic
 
 
 def run_on(config: ConfigDict, stage: str = "student") -> Run:
-    """A run of a config."""
+    """Makes a run from a config."""
     return Run(stage, stage, stage, config)
 
 
 def built_on(config: ConfigDict, examples: int) -> tuple[Method, ConfigDict]:
-    """The method of a student's run of so many examples, and its locked config."""
+    """Builds the method for a student's run on `examples` examples, and locks its config."""
     built = build(run_on(config), examples)
     return built.method, built.run.config
 
@@ -123,7 +123,7 @@ def built_on(config: ConfigDict, examples: int) -> tuple[Method, ConfigDict]:
 def example_batch(
     config: ConfigDict, count: int = BATCH, seed: int = 0, stage: str = "student"
 ) -> dict[str, jax.Array]:
-    """A batch as the reader of the config would give it; a new reader needs its lines here."""
+    """Makes a batch as the config's reader would; a new reader needs its lines here."""
     run = run_on(config, stage)
     generator = np.random.default_rng(seed)
     if config.data.reader == "sequences":
@@ -151,7 +151,7 @@ def example_batch(
 
 
 def prediction_shapes(config: ConfigDict, batch: dict[str, jax.Array]) -> Any:
-    """The canonical prediction of the config's task, as a tree of shapes.
+    """Returns the task's canonical prediction as a tree of shapes.
 
     A new task needs its line here.
     """
@@ -163,7 +163,7 @@ def prediction_shapes(config: ConfigDict, batch: dict[str, jax.Array]) -> Any:
 
 
 def run_of(file: str, preset: str, name: str) -> Run:
-    """One run (teacher, baseline or student) of a shrunk experiment."""
+    """Makes one run (teacher, baseline or student) in a shrunk experiment."""
     return {run.name: run for run in pipeline.planned_runs(shrink(get_config(file, preset)))}[name]
 
 
@@ -175,14 +175,14 @@ RUNS = [
 
 
 def mesh_of(devices: int) -> Mesh:
-    """A mesh like the trainer's on some of the devices."""
+    """Makes a mesh like the trainer's on some of the devices."""
     return jax.make_mesh(
         (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
     )
 
 
 def recording() -> optax.GradientTransformation:
-    """Hands gradients on and keeps the last ones as its state."""
+    """Passes gradients on, and keeps the last ones as its state."""
     return optax.GradientTransformation(
         lambda params: jax.tree.map(jnp.zeros_like, params),
         lambda updates, _, params=None: (updates, updates),
@@ -191,19 +191,19 @@ def recording() -> optax.GradientTransformation:
 
 @dataclasses.dataclass(frozen=True)
 class Started:
-    """A run after two steps.
+    """Holds a run after two steps.
 
     Attributes:
-      run: with its config locked.
-      method: as built, its loss counting how often it is traced.
-      batch: of both steps.
+      run: the run with its locked config.
+      method: the method, whose loss counts how often it is traced.
+      batch: the batch in both steps.
       frozen: the teachers.
-      states: before, after one step and after two.
-      gradients: of the first step.
-      metrics: of both steps, (sum, count).
-      traces: how often the loss was traced, and how many programs the step has, after the second
+      states: states before, after one step and after two steps.
+      gradients: gradients in the first step.
+      metrics: metrics in both steps, (sum, count).
+      traces: number of traces of the loss, and number of the step's programs, after the second
         step.
-      prediction: of the student after two steps.
+      prediction: the student's prediction after two steps.
     """
 
     run: Run
@@ -218,8 +218,9 @@ class Started:
 
 
 def first_steps(file: str, preset: str, name: str) -> Started:
-    """Two training steps of a run, shared by all tests of a session and by runs whose steps are the
-    same.
+    """Trains a run for two steps.
+
+    All tests in a session share the result. So do runs whose steps are the same.
     """
     run = run_of(file, preset, name)
     config = run.config
@@ -241,13 +242,13 @@ def first_steps(file: str, preset: str, name: str) -> Started:
             for key, value in counts.items()
             if not key.startswith(("teacher.", "distill."))
         }
-    else:  # the teacher is given: how it was trained is no matter
+    else:  # The teacher is given, and how it was trained does not matter.
         counts = {
             key: value
             for key, value in counts.items()
             if not key.startswith(("teacher.loss.", "teacher.train."))
         }
-    # There is an average or a term, or there is none.
+    # Only the existence of an average or a term matters, not its strength.
     counts |= {
         key: value > 0
         for key, value in counts.items()

@@ -1,11 +1,12 @@
-"""PyTorch states with published names, made here: what an import is tried on."""
+"""Makes PyTorch states with published names, on which imports are tried."""
 
 import torch
 
 
 def mixste_state(frames=5, joints=3, width=8, depth=2) -> dict[str, torch.Tensor]:
-    """A random state with the names and shapes of MixSTE2's, written down here independently of the
-    importer.
+    """Makes a random state with MixSTE2's names and shapes.
+
+    They are written down here independently of the importer.
     """
     shapes = {"Spatial_pos_embed": (1, joints, width), "Temporal_pos_embed": (1, frames, width)}
     shapes |= {
@@ -35,8 +36,9 @@ def mixste_state(frames=5, joints=3, width=8, depth=2) -> dict[str, torch.Tensor
 
 
 def hourglass_mixste_state(frames=5, joints=3, width=8, depth=2, kept=3) -> dict[str, torch.Tensor]:
-    """A random state with the names and shapes of HoT's MixSTE, written down here independently of
-    the importer.
+    """Makes a random state with the names and shapes of HoT's MixSTE.
+
+    They are written down here independently of the importer.
     """
     shapes = {"pos_embed_token": (1, kept, width), "x_token": (1, frames, width)}
     for name in ("linear_q", "linear_k", "linear_v", "proj"):
@@ -50,8 +52,9 @@ def hourglass_mixste_state(frames=5, joints=3, width=8, depth=2, kept=3) -> dict
 def poseformer_v2_state(
     joints=3, width=4, depth=2, kept=3, coefficients=2
 ) -> dict[str, torch.Tensor]:
-    """A random state with the names and shapes of PoseTransformerV2's, written down here
-    independently of the importer.
+    """Makes a random state with PoseTransformerV2's names and shapes.
+
+    They are written down here independently of the importer.
     """
     whole = joints * width
     shapes: dict[str, tuple[int, ...]] = {"Spatial_pos_embed": (1, joints, width)}
@@ -85,8 +88,9 @@ def poseformer_v2_state(
 
 
 def videopose3d_state(joints=3, width=4, filters=(3, 5)) -> dict[str, torch.Tensor]:
-    """A random state with the names and shapes of TemporalModel's, written down here independently
-    of the importer.
+    """Makes a random state with TemporalModel's names and shapes.
+
+    They are written down here independently of the importer.
     """
     shapes = {
         "expand_conv.weight": (width, 2 * joints, filters[0]),
@@ -117,8 +121,9 @@ def _random(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, torch.Te
 def hrnet_state(
     width=4, stem_width=4, blocks=1, modules=(1, 1, 2), joints=3, head=(64, 128, 128), seed=0
 ) -> dict[str, torch.Tensor]:
-    """A random state with the names and shapes of PoseHighResolutionNet's, written down here
-    independently of the importer.
+    """Makes a random state with PoseHighResolutionNet's names and shapes.
+
+    They are written down here independently of the importer.
 
     Args:
       width: channels of the first branch.
@@ -127,7 +132,7 @@ def hrnet_state(
       modules: modules of stages 2, 3 and 4.
       joints: number of joints.
       head: bins of x, bins of y and cells of a joint's map; () for a heatmap network.
-      seed: of the values.
+      seed: seed for the values.
     """
     shapes: dict[str, tuple[int, ...]] = {}
 

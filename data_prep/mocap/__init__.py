@@ -1,1 +1,1 @@
-"""Recorded motion in BVH or ASF/AMC files -> sequence records."""
+"""Converts recorded motion in BVH or ASF/AMC files to sequence records."""

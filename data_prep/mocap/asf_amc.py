@@ -1,6 +1,6 @@
-"""Acclaim's ASF (skeleton) and AMC (motion).
+"""Reads Acclaim's ASF (skeleton) and AMC (motion) files.
 
-Bones of a length and a direction, and angles about each bone's own axes.
+A bone has a length and a direction, and angles turn it about its own axes.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ BREAKS = (
 
 @dataclasses.dataclass
 class Bone:
-    """A bone from its parent's end, `length` along `direction`.
+    """Describes a bone that starts at its parent's end, with `length` along `direction`.
 
     `angles` about the axes `order` turn the file's axes into its own.
     """
@@ -43,13 +43,13 @@ class Bone:
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
-    """An ASF file.
+    """Holds an ASF file's content.
 
     Attributes:
-      path: of the file.
+      path: the file.
       bones: the root and every bone below it, parents first.
-      metres: length of its unit; None where the file does not say.
-      degrees: factor that makes its angles degrees.
+      metres: length of the file's unit; None if the file does not say.
+      degrees: factor that turns the file's angles into degrees.
     """
 
     path: str
@@ -59,10 +59,12 @@ class Skeleton:
 
 
 def read_skeleton(path: str) -> Skeleton:
-    """Reads an ASF file. Its unit of length is 1 / `length` of an inch (CMU and HDM05: 1 / 0.45).
+    """Reads an ASF file.
+
+    Its unit of length is 1 / `length` inches (CMU and HDM05: 1 / 0.45).
 
     Raises:
-      UserError: a line that is no ASF, named.
+      UserError: a line is not ASF; the message names it.
     """
     lines = clip.read_lines(path)
     metres, degrees, section = None, 1.0, ""
@@ -105,7 +107,7 @@ def read_skeleton(path: str) -> Skeleton:
 
 
 def _degrees(path: str, line: int, word: str) -> float:
-    """The factor that makes angles degrees."""
+    """Returns the factor that turns angles into degrees."""
     known = {"deg": 1.0, "degrees": 1.0, "rad": 180 / math.pi, "radians": 180 / math.pi}
     if word.lower() not in known:
         raise fault(path, line, f"the unit of angles is '{word[:20]}' where deg or rad must be")
@@ -113,7 +115,7 @@ def _degrees(path: str, line: int, word: str) -> float:
 
 
 def _read_bone_line(path: str, line: int, words: list[str], bone: Bone) -> None:
-    """One line of :root or of a bone; limits, masses and the like are left alone."""
+    """Reads one line about :root or a bone; limits, masses and the like are skipped."""
     key, values = words[0].lower(), words[1:]
     name = f"{key} of bone '{bone.name}'"
     if key == "name" and bone.name != ROOT:
@@ -145,7 +147,7 @@ def _read_bone_line(path: str, line: int, words: list[str], bone: Bone) -> None:
 
 
 def _check_bone(path: str, bone: Bone, bones: dict[str, Bone]) -> None:
-    """Raises UserError unless a bone that ends is whole."""
+    """Raises UserError unless a finished bone is complete."""
     parts = {
         "name": bone.name or None,
         "direction": bone.direction,
@@ -162,7 +164,7 @@ def _check_bone(path: str, bone: Bone, bones: dict[str, Bone]) -> None:
 def _in_order(
     path: str, bones: dict[str, Bone], parents: dict[str, tuple[str, int]]
 ) -> tuple[Bone, ...]:
-    """The bones below the root, parents first."""
+    """Sorts the bones below the root, parents first."""
     children: dict[str, list[str]] = {}
     for child, (parent, line) in parents.items():
         unknown = [name for name in (parent, child) if name not in bones]
@@ -171,7 +173,7 @@ def _in_order(
         bones[child].parent = parent
         children.setdefault(parent, []).append(child)
     order = [ROOT]
-    for name in order:  # grows while it is read
+    for name in order:  # grows during the loop
         order += children[name] if name in children else []
     return tuple(bones[name] for name in order)
 
@@ -180,15 +182,15 @@ def read(path: str, skeleton: Skeleton) -> Clip:
     """Reads an AMC file and poses its skeleton.
 
     Args:
-      path: of the AMC file.
-      skeleton: of its ASF file.
+      path: the AMC file.
+      skeleton: the skeleton from its ASF file.
 
     Returns:
-      The clip: "root", and the end of every bone under the bone's name. Hardly any file knows its
+      The clip, with "root" and each bone's end under the bone's name. Hardly any file states its
       rate.
 
     Raises:
-      UserError: a line that is no AMC or does not fit the skeleton, named.
+      UserError: a line is not AMC or does not fit the skeleton; the message names it.
     """
     lines = clip.read_lines(path)
     degrees, fps, blocks = skeleton.degrees, None, []
@@ -225,12 +227,12 @@ def read(path: str, skeleton: Skeleton) -> Clip:
 
 
 def _continuity(path: str, lines: list[str], blocks: list[int]) -> tuple[int, tuple[int, ...]]:
-    """By how much most frame numbers grow, and the frames before which they do something else.
+    """Returns the usual step between frame numbers, and the frames where another step ends.
 
-    If most do not agree, they should grow by 1.
+    If most steps do not agree, the usual step is 1.
 
     Raises:
-      UserError: they do not grow.
+      UserError: frame numbers do not grow.
     """
     steps = np.diff([int(lines[index]) for index in blocks])
     if not len(steps):
@@ -247,13 +249,16 @@ def _continuity(path: str, lines: list[str], blocks: list[int]) -> tuple[int, tu
 
 
 def _words(line: str) -> list[str]:
-    """The words of a line without its remark, which is a word of its own: -1.#IND is a number."""
+    """Splits a line into words, without its remark.
+
+    A remark is a word of its own, because -1.#IND is a number.
+    """
     words = line.split()
     return words[: next((index for index, word in enumerate(words) if word.startswith("#")), None)]
 
 
 def _is_cut(lines: list[str], moving: dict[str, int]) -> bool:
-    """Whether the last frame's lines end too early, as in a file that was cut off there."""
+    """Tells whether the last frame's lines end too early, as in a file that was cut off."""
     rows = [words for words in map(_words, lines) if words]
     if len(rows) != len(moving):
         return len(rows) < len(moving)
@@ -272,8 +277,9 @@ def _is_cut(lines: list[str], moving: dict[str, int]) -> bool:
 def _read_frame(
     path: str, lines: list[str], start: int, end: int, moving: dict[str, int], skeleton: str
 ) -> list[float]:
-    """The values of the frame whose number stands in line `start`, in the order of `moving` (bone
-    -> number of channels).
+    """Reads the values of the frame whose number stands in line `start`.
+
+    They are in the order of `moving` (bone -> number of channels).
     """
     found: dict[str, list[float]] = {}
     for index in range(start + 1, end):
@@ -308,9 +314,9 @@ def _read_frame(
 
 
 def _pose(skeleton: Skeleton, values: np.ndarray, degrees: float) -> Clip:
-    """Forward kinematics.
+    """Computes forward kinematics.
 
-    A bone's angles are about its own axes, C: its turn is parent * C * M * C^-1.
+    A bone's angles M are about its own axes C, so its turn is parent * C * M * C^-1.
     """
     whole = np.isfinite(values).all(axis=1)
     values = np.where(whole[:, None], values, 0.0)

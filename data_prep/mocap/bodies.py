@@ -1,4 +1,4 @@
-"""What a body can hardly be: signs of a wrong axis, or of left taken for right."""
+"""Finds signs that an axis is wrong, or that left and right are exchanged."""
 
 import numpy as np
 
@@ -20,10 +20,10 @@ LEGS = ((1, 2, 3), (4, 5, 6))
 
 
 def doubts(pieces: list[np.ndarray]) -> list[str]:
-    """What should be looked at in a file.
+    """Lists what the user should check in a file.
 
     Args:
-      pieces: its motion, `[F, 17, 3]` each, metres, z up.
+      pieces: the file's motion, `[F, 17, 3]` each, metres, z up.
     """
     if not pieces:
         return []
@@ -32,12 +32,12 @@ def doubts(pieces: list[np.ndarray]) -> list[str]:
 
 
 def is_lying(pose: np.ndarray) -> bool:
-    """Whether the person lies most of the time, as one seems to do where another axis points up."""
+    """Tells whether the person lies most of the time, which suggests another upward axis."""
     return float(np.median(pose[:, HEAD, 2] - pose[:, ANKLES, 2].mean(axis=1))) < UPRIGHT
 
 
 def bends_backwards(pose: np.ndarray) -> bool:
-    """Whether the knees nearly always bend away from where left and right say the front is."""
+    """Tells whether knees nearly always bend the wrong way for where left and right are."""
     left = pose[:, LEGS[1][0]] - pose[:, LEGS[0][0]]
     bends = []
     for hip, knee, ankle in LEGS:

@@ -1,4 +1,4 @@
-"""BVH (Biovision): a tree of joints with offsets, then a line of channel values per frame."""
+"""Reads BVH files: a tree of joints with offsets, then channel values for each frame."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from data_prep.mocap.clip import Clip, fault, numbers
 from kdpose_jax.untrusted import bounds
 
 CHANNELS = tuple(f"{axis}{kind}" for kind in ("position", "rotation") for axis in "XYZ")
-END = "_End"  # behind a joint's name: its End Site
+END = "_End"  # follows a joint's name to name its End Site
 HEADER = {
     "Frames:": re.compile(r"frames\s*:?(.*)", re.IGNORECASE),
     "Frame Time:": re.compile(r"frame\s*time\s*:?(.*)", re.IGNORECASE),
@@ -27,10 +27,10 @@ MORE = "frames beyond those that 'Frames:' announces, which were taken too"
 
 @dataclasses.dataclass
 class _Joint:
-    """A joint.
+    """Describes a joint.
 
-    `line` is where it stands, `first` the column of its first channel, `channels` None until they
-    are read.
+    `line` is its line in the file, and `first` the column of its first channel. `channels` is None
+    until they are read.
     """
 
     name: str
@@ -45,18 +45,18 @@ class _Joint:
 def read(path: str) -> Clip:
     """Reads a BVH file and poses its skeleton.
 
-    A rotation is applied in the order of the channels, in the joint's own turning axes; position
-    channels stand in place of the offset, as exporters mean them that write them for every joint.
+    Rotations apply in the channels' order, about the joint's own axes, which turn along. Position
+    channels replace the offset. Exporters that write them for every joint mean it so.
 
     Args:
-      path: of the file.
+      path: the file.
 
     Returns:
-      The clip, End Sites as "<joint>_End"; it knows no unit, and no rate if its frame time is not
-      above 0.
+      The clip, with End Sites as "<joint>_End". It has no unit, and no rate if its frame time is
+      not above 0.
 
     Raises:
-      UserError: a line that is no BVH, named.
+      UserError: a line is not BVH; the message names it.
     """
     lines = ["" if line.startswith(REMARKS) else line for line in clip.read_lines(path)]
     joints, line = _read_hierarchy(path, lines)
@@ -75,14 +75,14 @@ def read(path: str) -> Clip:
 
 
 def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
-    """The joints, parents first, and the line of MOTION."""
+    """Returns the joints, parents first, and the line with MOTION."""
     start = next((index for index, line in enumerate(lines) if line), 0)
     if not lines or lines[start].upper().split()[:1] != ["HIERARCHY"]:
         raise fault(path, start, "no HIERARCHY, so this is no BVH file")
     joints: list[_Joint] = []
     names: set[str] = set()
     stack: list[int] = []
-    opened = True  # a name wants its brace first
+    opened = True  # a name must be followed by its brace
     for index, text in _pieces(lines, start + 1):
         entry = text.split()
         kind = entry[0].upper()
@@ -152,7 +152,7 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
 
 
 def _pieces(lines: list[str], start: int) -> Iterator[tuple[int, str]]:
-    """What stands in the lines, with their numbers.
+    """Yields the pieces in the lines, with their line numbers.
 
     A brace is a piece of its own, on whatever line it stands.
     """
@@ -163,7 +163,7 @@ def _pieces(lines: list[str], start: int) -> Iterator[tuple[int, str]]:
 
 
 def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> None:
-    """CHANNELS 3 Zrotation Xrotation Yrotation."""
+    """Reads a line such as CHANNELS 3 Zrotation Xrotation Yrotation."""
     known = {name.lower(): name for name in CHANNELS}
     channels = tuple(known[word.lower()] if word.lower() in known else word for word in words[2:])
     wrong = [word for word in channels if word not in CHANNELS]
@@ -184,7 +184,10 @@ def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> Non
 
 
 def _read_header(path: str, lines: list[str], line: int) -> tuple[float, float, int]:
-    """The number of frames, the seconds per frame, in either order, and the line behind them."""
+    """Returns the number of frames, the seconds per frame, and the line behind them.
+
+    The file may have the two in either order.
+    """
     found: dict[str, float] = {}
     while len(found) < len(HEADER):
         while line < len(lines) and not lines[line]:
@@ -213,9 +216,9 @@ def _read_header(path: str, lines: list[str], line: int) -> tuple[float, float, 
 def _read_rows(
     path: str, rows: list[tuple[int, str]], channels: int, notes: dict[str, int]
 ) -> np.ndarray:
-    """The channel values, `[F, channels]`, NaN where the file has NaN.
+    """Reads the channel values, `[F, channels]`, which may be NaN.
 
-    Where the last line ends too early, the file was cut off: its other frames are as they were.
+    If the last line ends too early, the file was cut off, and its other frames are kept.
     """
     try:
         values = np.loadtxt([text for _, text in rows], np.float64, comments=None, ndmin=2)
@@ -223,7 +226,7 @@ def _read_rows(
         values = np.zeros((0, 0))
     if values.shape == (len(rows), channels):
         return values
-    # More slowly, to find the line, or NaN in another spelling.
+    # The slow way finds the faulty line, or NaN in another spelling.
     if len(rows) > 1 and _is_cut(rows[-1][1].split(), channels):
         clip.add_note(notes, clip.CUT, 1)
         rows = rows[:-1]
@@ -231,7 +234,7 @@ def _read_rows(
 
 
 def _is_cut(words: list[str], channels: int) -> bool:
-    """Whether a line of motion ends too early, between two values or within one."""
+    """Tells whether a line of motion ends too early, between two values or within one."""
     if len(words) != channels:
         return len(words) < channels
     try:
@@ -242,7 +245,7 @@ def _is_cut(words: list[str], channels: int) -> bool:
 
 
 def _read_row(path: str, line: int, words: list[str], channels: int) -> list[float]:
-    """One line of motion."""
+    """Reads one line of motion."""
     if len(words) != channels:
         raise fault(path, line, f"{len(words)} values where the skeleton has {channels} channels")
     values = []
@@ -257,7 +260,7 @@ def _read_row(path: str, line: int, words: list[str], channels: int) -> list[flo
 
 
 def _pose(joints: list[_Joint], values: np.ndarray, fps: float | None) -> Clip:
-    """Forward kinematics."""
+    """Computes forward kinematics."""
     whole = np.isfinite(values).all(axis=1)
     values = np.where(whole[:, None], values, 0.0)
     positions, rotations = np.zeros((len(values), len(joints), 3)), []

@@ -1,6 +1,7 @@
-"""Recorded motion made fit for a studio.
+"""Prepares recorded motion for a studio.
 
-Faulty frames cut out, 50 frames per second, feet on the floor, in front of the cameras.
+It cuts out faulty frames, resamples to 50 frames per second, and puts the feet on the floor in
+front of the cameras.
 """
 
 import dataclasses
@@ -14,18 +15,18 @@ from scipy.ndimage import binary_dilation, gaussian_filter1d
 from data_prep import motion
 from kdpose_jax.skeletons import H36M_17
 
-MAX_SPEED = 14.0  # of a joint, metres per second
-MAX_ACCELERATION = 1000.0  # of a joint that comes back to where it was, metres per second squared
+MAX_SPEED = 14.0  # a joint's, metres per second
+MAX_ACCELERATION = 1000.0  # a joint's that returns to its place, metres per second squared
 MIN_SPIKE = 0.02  # metres
-LIMB_TOLERANCE = 0.02  # of a limb's length around the clip's median, metres
-MARGIN = 3  # frames that go with a faulty one, on both sides
+LIMB_TOLERANCE = 0.02  # a limb's deviation from the clip's median length, metres
+MARGIN = 3  # frames that are cut with a faulty one, on both sides
 MIN_FRAMES = 32  # at 50 per second
-# So much of a frame at 50 per second (0.4 ms) may be wanting for a piece's last frame: a frame time
-# is rounded in its file, 0.0083333 for 1/120.
+# A piece's last frame may lack this part of a frame at 50 per second (0.4 ms), because files round
+# the frame time, for example 1/120 to 0.0083333.
 ROUNDING = 0.02
-ANKLE_HEIGHT = 0.07  # of the lower ankle of one who stands, metres
+ANKLE_HEIGHT = 0.07  # a standing person's lower ankle, metres
 STUDIO_RADIUS = 1.4  # metres
-COURSE_SECONDS = 0.5  # what is slower than this is the course, what is quicker the pose
+COURSE_SECONDS = 0.5  # slower motion is the course, quicker motion is the pose
 LIMBS = tuple(
     H36M_17.joints.index(f"{side}_{part}")
     for side in ("right", "left")
@@ -36,13 +37,13 @@ ANKLES = tuple(H36M_17.joints.index(f"{side}_ankle") for side in ("right", "left
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cleaned:
-    """A file's usable motion.
+    """Holds a file's usable motion.
 
     Attributes:
       pieces: `[F, 17, 3]` float32, metres, z up, 50 frames per second.
-      frames: of the file.
-      cut: how many of them were cut, by reason.
-      notes: what was taken otherwise than the file says: a sentence and how often.
+      frames: number of frames in the file.
+      cut: reason -> number of frames that were cut.
+      notes: sentence about a departure from the file -> how often it occurred.
     """
 
     pieces: list[np.ndarray]
@@ -52,7 +53,7 @@ class Cleaned:
 
 
 def clean(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> Cleaned:
-    """The usable pieces of a clip.
+    """Cuts a clip into its usable pieces.
 
     Args:
       pose: `[F, 17, 3]`, metres, z up, NaN in faulty frames.
@@ -60,7 +61,7 @@ def clean(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> Cleaned:
       breaks: frames that do not follow the frame before them in time; no piece reaches across.
 
     Returns:
-      Every piece placed in the studio.
+      The pieces, each in its place in the studio.
     """
     reasons = faults(pose, fps, breaks)
     cut = {name: int(faulty.sum()) for name, faulty in reasons.items()}
@@ -69,7 +70,7 @@ def clean(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> Cleaned:
     cut["beside these"] = int((near & ~faulty).sum())
     cut[f"in pieces under {MIN_FRAMES / motion.FPS:.2f} s"] = 0
     pieces = []
-    # Begin and end of every good run, by turns.
+    # Begin and end of each good run, alternating.
     borders = np.flatnonzero(np.diff(near, prepend=True, append=True))
     cuts = sorted({*borders.tolist(), *(frame for frame in breaks if not near[frame])})
     for start, end in itertools.pairwise(cuts):
@@ -84,9 +85,9 @@ def clean(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> Cleaned:
 
 
 def faults(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> dict[str, np.ndarray]:
-    """Which frames are faulty, each for the first reason that holds: reason -> `[F]` booleans.
+    """Finds faulty frames: reason -> `[F]` booleans, each frame for its first reason.
 
-    Across `breaks`, as in `clean`, nobody's speed is known.
+    Across `breaks` (see `clean`) no speed is known.
     """
     frames = len(pose)
     joined = np.ones(max(frames - 1, 0), bool)
@@ -119,19 +120,20 @@ def faults(pose: np.ndarray, fps: float, breaks: Sequence[int] = ()) -> dict[str
 
 
 def resample(pose: np.ndarray, fps: float, count: int) -> np.ndarray:
-    """Cubic in time, `[F, 17, 3]` -> `[count, 17, 3]` at 50 frames per second from the first frame
-    on.
+    """Resamples `[F, 17, 3]` to `[count, 17, 3]` at 50 frames per second, cubic in time.
+
+    Both begin with the same frame.
     """
     return CubicSpline(np.arange(len(pose)) / fps, pose)(np.arange(count) / motion.FPS)
 
 
 def place(pose: np.ndarray) -> np.ndarray:
-    """Stands a piece on the floor in the middle of the studio.
+    """Puts a piece on the floor in the middle of the studio.
 
-    A longer course is scaled down, the pose and its rhythm stay as they are.
+    A course that is too long is scaled down. The pose and its rhythm stay as they are.
     """
     sigma = COURSE_SECONDS * motion.FPS
-    # The course goes on behind its ends as it came, so that smoothing does not hold it back there.
+    # The course is continued beyond its ends, so that smoothing does not hold it back there.
     width = int(4 * sigma)
     longer = np.pad(
         pose[:, H36M_17.root, :2], ((width, width), (0, 0)), mode="reflect", reflect_type="odd"

@@ -1,6 +1,4 @@
-"""What a motion file holds once its skeleton has been posed, and the lines of text that it comes
-in.
-"""
+"""Holds a motion file's posed skeleton, and reads its lines of text."""
 
 import dataclasses
 import json
@@ -14,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds
 
-# As Windows programs print it.
+# Windows programs print NaN like this.
 _NAN = re.compile(r"[+-]?(1\.#(IND|QNAN|SNAN)\d*|nan\(\w*\))", re.IGNORECASE)
 CUT = "a last frame that is cut off in the middle and was left out"
 _DECIMAL_COMMA = re.compile(r"\d,\d")
@@ -22,18 +20,18 @@ _DECIMAL_COMMA = re.compile(r"\d,\d")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-    """One file's motion.
+    """Holds one file's motion.
 
     Attributes:
       joints: name -> column of `positions` and `rotations`.
-      positions: in the file's unit and axes, NaN in frames that hold NaN, `[F, N, 3]`.
-      rotations: what turns a joint's own axes into the file's, one `Rotation` of F per joint.
-      fps: frames per second; None where the file does not say.
-      metres: length of the file's unit; None where the file does not say.
-      step: by how much the file's frame numbers grow from frame to frame. Its frames are 1 / `step`
-        of the rate.
+      positions: `[F, N, 3]` in the file's unit and axes, NaN in frames that hold NaN.
+      rotations: turn a joint's own axes into the file's, one `Rotation` with F entries per joint.
+      fps: frames per second; None if the file does not say.
+      metres: length of the file's unit; None if the file does not say.
+      step: difference between successive frame numbers. The file has 1 / `step` of the rate's
+        frames.
       breaks: frames that do not follow the frame before them in time.
-      notes: what was taken otherwise than the file says, or left out: a sentence and how often.
+      notes: sentence about a departure from the file, or an omission -> how often it occurred.
     """
 
     joints: dict[str, int]
@@ -47,11 +45,11 @@ class Clip:
 
 
 def turn(axes: str, degrees: np.ndarray) -> Rotation:
-    """Turns about the file's x, y and z, one after the other: the first letter's first.
+    """Makes turns about the file's x, y and z, in the order of the letters.
 
     Args:
-      axes: of "xyz", any number and order.
-      degrees: `[F, len(axes)]`.
+      axes: letters from "xyz", in any number and order.
+      degrees: angle for each letter, `[F, len(axes)]`.
 
     Returns:
       F rotations.
@@ -63,13 +61,13 @@ def turn(axes: str, degrees: np.ndarray) -> Rotation:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a text file, stripped.
+    """Reads a text file's lines, stripped.
 
-    The text is UTF-8, UTF-16 or UTF-32, with a byte order mark or without. What is none of them is
+    The text is UTF-8, UTF-16 or UTF-32, with or without a byte order mark. Any other text counts as
     Latin-1, in which every byte is a letter.
 
     Raises:
-      UserError: it cannot be read, or is too large.
+      UserError: the file cannot be read, or is too large.
     """
     try:
         size = os.path.getsize(path)
@@ -81,7 +79,7 @@ def read_lines(path: str) -> list[str]:
         with open(path, "rb") as file:
             encoding = json.detect_encoding(
                 file.read(4)
-            )  # by its mark and its zeros; no more than that is JSON's
+            )  # by its mark and its zeros; nothing else is specific to JSON
         for one in (encoding, "latin-1"):
             try:
                 with open(path, encoding=one) as file:
@@ -104,39 +102,39 @@ def require_size(path: str, frames: int, joints: int) -> None:
 
 
 def fault(path: str, line: int, what: str) -> UserError:
-    """The error for a line, counted from 0 here and from 1 for the reader."""
+    """Makes the error for a line, which counts from 0 here and from 1 for the user."""
     return UserError(
         f"'{path}', line {line + 1}: {what}: correct the file or take it out of the folder."
     )
 
 
 def add_note(notes: dict[str, int], sentence: str, count: int) -> None:
-    """Counts what a note says; nothing for 0."""
+    """Adds a count to a note; a count of 0 adds nothing."""
     if count:
         notes[sentence] = count + (notes[sentence] if sentence in notes else 0)
 
 
 def comma_hint(text: str) -> str:
-    """What to say of words that are not numbers if they have decimal commas."""
+    """Returns a hint if words are not numbers because of decimal commas."""
     return " (write decimal commas as points)" if _DECIMAL_COMMA.search(text) else ""
 
 
 def number(word: str) -> float:
-    """A value of a line of motion, which may be NaN.
+    """Reads a value in a line of motion, which may be NaN.
 
     Raises:
-      ValueError: it is no number.
+      ValueError: the word is not a number.
     """
-    if "_" in word:  # which `float` would read over
+    if "_" in word:  # `float` would skip it
         raise ValueError
     return float("nan") if _NAN.fullmatch(word) else float(word)
 
 
 def numbers(path: str, line: int, words: Sequence[str], count: int, what: str) -> np.ndarray:
-    """So many finite numbers of a line.
+    """Reads `count` finite numbers from a line.
 
     Raises:
-      UserError: there are more or fewer, or one is no finite number.
+      UserError: there are more or fewer, or one is not a finite number.
     """
     if len(words) != count:
         raise fault(path, line, f"{what} has {len(words)} values where {count} are needed")

@@ -1,7 +1,7 @@
-"""A folder of BVH files, or of ASF and AMC files (CMU, HDM05), -> sequence records: real motion,
-seen by four cameras of our own.
+"""Converts a folder of BVH files, or of ASF and AMC files (CMU, HDM05).
 
-What cameras and detector are like is our own design (`data_prep/synthetic.py`).
+The sequence records show real motion through four cameras of ours. Cameras and detector are our own
+design (`data_prep/synthetic.py`).
 """
 
 import concurrent.futures
@@ -24,9 +24,9 @@ from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
 
-AMC_FPS = 120.0  # HDM05's and most of CMU's; the files do not say it
-SAME_RATE = 1e-3  # of a rate: 60 and 59.94 are the same here
-SAME_UNIT = 1e-2  # of a unit
+AMC_FPS = 120.0  # HDM05's rate and most of CMU's; the files do not say it
+SAME_RATE = 1e-3  # relative; 60 and 59.94 are the same rate
+SAME_UNIT = 1e-2  # relative
 SHOWN = 3  # files that a note names
 ASSUMED_RATE = (
     f"no rate in an AMC file and none by --fps, so that {AMC_FPS:g} frames per second were taken "
@@ -43,9 +43,9 @@ STEP = (
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One motion file and how to read it.
+    """Names one motion file, and says how to read it.
 
-    `skeleton` is the ASF file of an AMC file, `fps` and `metres` 0 where the file says them.
+    `skeleton` is an AMC file's ASF file. `fps` and `metres` are 0 if the file states them.
     """
 
     path: str
@@ -59,7 +59,10 @@ class Job:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """One camera's view of one piece of a file: `pose_world` `[F, 17, 3]` metres."""
+    """Describes one camera's view of one piece of a file.
+
+    `pose_world` is `[F, 17, 3]` metres.
+    """
 
     subject: str
     action: str
@@ -89,28 +92,27 @@ def convert(
     skip_unreadable: bool,
     workers: int,
 ) -> records.Summary:
-    """Converts every `*.bvh`, and every `*.amc` with its `*.asf`, of a folder and the folders in
-    it.
+    """Converts each `*.bvh`, and each `*.amc` with its `*.asf`, in a folder and below.
 
     Args:
       source: the folder.
       out: folder for the records.
-      test_subjects: None: a fifth of the subjects, drawn by the seed.
-      map_file: JSON table of skeletons (`skeletons.py`), tried before the known ones; None: these
-        alone.
-      unit: "m", "cm", "mm", "inch" or a number of metres; "": what the file or the skeleton's table
-        says.
-      up: "y" or "z"; "": what the table says.
-      fps: frames per second, as "60" or "60_*=60,61_*=60" (by file name); "" and for other files:
-        what the file says, or 120 (AMC).
-      subject: pattern (`re.search`) whose first group in a file's path is the subject; "": the ASF
-        file's name, or the folder, or what stands before the name's first "_".
-      action: likewise the action that scores are averaged over; "": the subject.
-      noise: of the simulated detector, `synthetic.ARGUMENTS`.
+      test_subjects: names of the test subjects; None draws a fifth of the subjects by the seed.
+      map_file: JSON table of skeletons (`skeletons.py`), tried before the known ones; None for
+        these alone.
+      unit: "m", "cm", "mm", "inch" or a number of metres; "" for what the file or the skeleton's
+        table says.
+      up: "y" or "z"; "" for what the table says.
+      fps: frames per second, as "60" or "60_*=60,61_*=60" (by file name). With "" and for other
+        files it is what the file says, or 120 (AMC).
+      subject: pattern (`re.search`) whose first group in a file's path is the subject. With "" it
+        is the ASF file's name, the folder, or the part of the name before its first "_".
+      action: likewise for the action that scores are averaged over; "" for the subject.
+      noise: strength of the simulated detector's noise, see `synthetic.ARGUMENTS`.
       seed: everything random follows from it.
-      skip_unreadable: files that cannot be read are left out and named, instead of ending the
+      skip_unreadable: whether files that cannot be read are left out and named, or end the
         conversion.
-      workers: processes.
+      workers: number of processes.
 
     Returns:
       The summary.
@@ -199,10 +201,10 @@ def convert(
 
 
 def _digest(source: str, paths: list[str], skip: bool) -> str:
-    """One checksum of many files and their places.
+    """Computes one checksum over many files and their places.
 
     Raises:
-      UserError: a file that cannot be opened, unless such are skipped.
+      UserError: a file cannot be opened, unless such files are skipped.
     """
     listing = []
     for path in paths:
@@ -218,7 +220,7 @@ def _digest(source: str, paths: list[str], skip: bool) -> str:
 
 
 def read_all(jobs: list[Job], workers: int) -> list[Cleaned | str]:
-    """Reads the files in as many processes; a file's error, as text, where it may be skipped."""
+    """Reads the files in parallel; a file that may be skipped gives its error as text."""
     results: list[Any] = [None] * len(jobs)
     with records.progress(len(jobs), 0, "files", "read") as advance:
         if min(workers, len(jobs)) <= 1:
@@ -245,9 +247,9 @@ def read_all(jobs: list[Job], workers: int) -> list[Cleaned | str]:
 
 
 def read_job(job: Job) -> Cleaned | str:
-    """What a worker does.
+    """Reads one file into its usable pieces, in a worker.
 
-    One file -> its usable pieces, or what is wrong with it if it may be skipped.
+    If the file may be skipped, the result may be a text that says what is wrong with it.
     """
     try:
         clip = (
@@ -262,7 +264,7 @@ def read_job(job: Job) -> Cleaned | str:
         )
         add_note(notes, OTHER_UNIT, int(_differ(job.metres, clip.metres, SAME_UNIT)))
         joint_map = skeletons.choose(job.path, clip, job.maps)
-        with np.errstate(all="ignore"):  # frames with numbers that are too large are cut out
+        with np.errstate(all="ignore"):  # frames with too large numbers are cut out
             cleaned = clean(
                 skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps, clip.breaks
             )
@@ -281,10 +283,10 @@ def _skeleton(path: str) -> asf_amc.Skeleton:
 
 
 def _rate(job: Job, clip: Clip, notes: dict[str, int]) -> float:
-    """The rate of a file's frames; what it rests on is noted.
+    """Returns a file's frame rate, and notes where it comes from.
 
     Raises:
-      UserError: nothing says it, or it cannot be.
+      UserError: nothing states the rate, or it is impossible.
     """
     counted = job.fps or clip.fps or (AMC_FPS if job.skeleton else 0.0)
     add_note(notes, ASSUMED_RATE, int(job.skeleton != "" and not job.fps and not clip.fps))
@@ -308,12 +310,12 @@ def _rate(job: Job, clip: Clip, notes: dict[str, int]) -> float:
 
 
 def _differ(given: float, said: float | None, share: float) -> bool:
-    """Whether the command line and the file both say a value, and not the same."""
+    """Tells whether the command line and the file state different values."""
     return bool(given and said) and abs(given - said) > share * given
 
 
 def _notes(takes: list[str], read: list[Cleaned | str]) -> list[str]:
-    """What the files' notes say, each once, with the count and some of the files."""
+    """Writes each of the files' notes once, with its count and some of the files."""
     counted: dict[str, dict[str, int]] = {}
     for take, cleaned in zip(takes, read, strict=True):
         for sentence, count in () if isinstance(cleaned, str) else cleaned.notes.items():
@@ -328,7 +330,7 @@ def _notes(takes: list[str], read: list[Cleaned | str]) -> list[str]:
 
 
 def _left_out(read: list[Cleaned | str]) -> list[str]:
-    """How many frames went and why, and the files that could not be read."""
+    """Writes how many frames were cut and why, and which files could not be read."""
     frames = sum(cleaned.frames for cleaned in read if not isinstance(cleaned, str))
     cut: dict[str, int] = {}
     for cleaned in read:
@@ -339,5 +341,5 @@ def _left_out(read: list[Cleaned | str]) -> list[str]:
 
 
 def make_record(view: View) -> dict[str, Any]:
-    """View -> record of `schema.sequence_features`."""
+    """Makes a record of `schema.sequence_features` from a view."""
     return synthetic.record_of(view, view.pose_world.astype(np.float64))

@@ -1,4 +1,4 @@
-"""Which files of a folder are motion, who moves in them, and what options say about them."""
+"""Finds a folder's motion files, who moves in them, and which options apply to them."""
 
 import fnmatch
 import os
@@ -9,18 +9,18 @@ from data_prep.mocap.skeletons import UNITS
 from kdpose_jax.errors import UserError
 
 FPS_RANGE = (10.0, 2000.0)
-TEST_SHARE = 0.2  # of the subjects, where nobody names them
+TEST_SHARE = 0.2  # share of the subjects, if the user names none
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 
 
 def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """The motion of a folder and of the folders in it.
+    """Finds the motion files in a folder and below.
 
     Returns:
       (motion file, its ASF file or ""), sorted; and the AMC files that have no ASF file.
 
     Raises:
-      UserError: no folder, no motion in it, or a name that is no text.
+      UserError: there is no folder, it has no motion, or a name is not text.
     """
     if not os.path.isdir(source):
         unpack = "unpack it, and " if source.lower().endswith(ARCHIVES) else ""
@@ -32,7 +32,7 @@ def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
     for folder, _, names in os.walk(source):
         folders[folder] = sorted(
             name for name in names if not name.startswith(".")
-        )  # ._07_01.amc, which macOS puts into archives
+        )  # macOS puts ._07_01.amc into archives
     skeletons = {
         folder: [name for name in names if name.lower().endswith(".asf")]
         for folder, names in folders.items()
@@ -56,14 +56,14 @@ def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
             "motion."
         )
     for path in (path for pair in found for path in pair):
-        # Takes are called by their files, in records in UTF-8.
+        # Files give takes their names, which records store in UTF-8.
         if path != path.encode(errors="replace").decode():
             raise UserError(f"'{path}' has a name that is not UTF-8: rename the file.")
     return sorted(found), sorted(without)
 
 
 def no_skeleton(path: str) -> str:
-    """What is wrong with an AMC file that has no ASF file."""
+    """Says what is wrong with an AMC file that has no ASF file."""
     return (
         f"'{path}' has no skeleton: put its *.asf file beside it, named like it up to its number "
         "(07.asf for 07_01.amc)"
@@ -71,7 +71,7 @@ def no_skeleton(path: str) -> str:
 
 
 def is_named_after(motion: str, skeleton: str) -> bool:
-    """Whether a motion file's name begins with a skeleton's; 10_01.amc does not with 1.asf."""
+    """Tells whether a motion file is named after a skeleton; 10_01.amc is not after 1.asf."""
     stem, name = (
         os.path.splitext(os.path.basename(path))[0].lower() for path in (skeleton, motion)
     )
@@ -80,10 +80,11 @@ def is_named_after(motion: str, skeleton: str) -> bool:
 
 
 def _skeleton(skeletons: dict[str, list[str]], beside: list[str], folder: str, name: str) -> str:
-    """The ASF file of an AMC file, "" if it has none.
+    """Returns an AMC file's ASF file, "" if it has none.
 
-    It is the one that the AMC file is named after, beside it, in a folder above (HDM05) or, if
-    there is only one such, anywhere; or else the only one beside it, if no motion is named so.
+    It is the one that the AMC file is named after. It lies beside the AMC file, in a folder above
+    (HDM05) or, if there is only one such, anywhere. Otherwise it is the only one beside it, if no
+    motion is named after that one.
     """
     above = folder
     while above in skeletons:
@@ -107,10 +108,10 @@ def _skeleton(skeletons: dict[str, list[str]], beside: list[str], folder: str, n
 
 
 def take_names(source: str, paths: list[str]) -> list[str]:
-    """What the takes of the files are called: the files, without what stands behind the dot.
+    """Names the files' takes after the files, without the part behind the dot.
 
     Raises:
-      UserError: two are called the same.
+      UserError: two takes have the same name.
     """
     names = [os.path.splitext(os.path.relpath(path, source))[0] for path in paths]
     first = dict(zip(reversed(names), reversed(paths), strict=True))
@@ -123,7 +124,7 @@ def take_names(source: str, paths: list[str]) -> list[str]:
 
 
 def parse_unit(unit: str) -> float:
-    """Metres of a unit's name or number; 0 for none."""
+    """Converts a unit's name or number to metres; 0 for no unit."""
     try:
         metres = UNITS[unit] if unit in UNITS else float(unit or 0)
     except ValueError:
@@ -134,7 +135,7 @@ def parse_unit(unit: str) -> float:
 
 
 def parse_rates(fps: str) -> list[tuple[str, float]]:
-    """ "60" or "60_*=60,61_*=60" -> (pattern of file names, frames per second)."""
+    """Parses "60" or "60_*=60,61_*=60" as (pattern of file names, frames per second)."""
     rates = []
     for part in (part for part in fps.split(",") if part.strip()):
         pattern, _, rate = part.strip().rpartition("=")
@@ -152,10 +153,10 @@ def parse_rates(fps: str) -> list[tuple[str, float]]:
 
 
 def rates_of(paths: list[str], rates: list[tuple[str, float]]) -> list[float]:
-    """The rate that the user gives for each file, by the first pattern that fits; 0: none.
+    """Returns the user's rate for each file, by the first pattern that fits; 0 for none.
 
     Raises:
-      UserError: a pattern that decides nothing, as it fits no file or comes behind those that fit.
+      UserError: a pattern decides nothing, because it fits no file or others come first.
     """
     names = [os.path.splitext(os.path.basename(path))[0] for path in paths]
     deciding = [
@@ -179,10 +180,10 @@ def rates_of(paths: list[str], rates: list[tuple[str, float]]) -> list[float]:
 
 
 def name_of(source: str, path: str, skeleton: str, subject: str, action: str) -> tuple[str, str]:
-    """Subject and action of a file; patterns as in `convert`.
+    """Returns a file's subject and action; patterns are those in `convert`.
 
     Raises:
-      UserError: a pattern is none, or does not fit the file.
+      UserError: a pattern is malformed, or does not fit the file.
     """
     path = os.path.relpath(path, source).replace(os.sep, "/")
     folder, _, name = path.rpartition("/")
@@ -196,7 +197,7 @@ def name_of(source: str, path: str, skeleton: str, subject: str, action: str) ->
 
 
 def _group(option: str, pattern: str, path: str) -> str:
-    """The first group of a pattern in a path."""
+    """Returns a pattern's first group in a path."""
     try:
         match = re.search(pattern, path)
         if match is not None and match[1]:
@@ -215,10 +216,10 @@ def _group(option: str, pattern: str, path: str) -> str:
 def choose_test_subjects(
     found: list[str], named: tuple[str, ...] | None, seed: int
 ) -> tuple[str, ...]:
-    """The test subjects: those named, or a drawn fifth.
+    """Returns the named test subjects, or draws a fifth of the subjects.
 
     Raises:
-      UserError: one is unknown, or nobody is left to train with.
+      UserError: a subject is unknown, or nobody is left for training.
     """
     if named is not None:
         unknown = [name for name in named if name not in found]

@@ -1,13 +1,17 @@
-"""Which joints of a motion file are Human3.6M's 17, by tables in JSON.
+"""Maps a motion file's joints to Human3.6M's 17, by tables in JSON.
 
-`{"NAME": {"metres": 0.01, "up": "y", "joints": {"hip": ..., ...}}, ...}`: `metres` is the length of
-  the file's unit (0 where files say
-it themselves), `up` its axis that points up ("y" or "z"), and each of the 17 joints
-  (`skeletons.H36M_17.joints`) is "JOINT": a joint of the file (BVH: an End Site is "<joint>_End";
-  ASF: the end of the bone of this name); ["JOINT", "JOINT"]: their middle; {"joint": "JOINT",
-  "offset": [x, y, z]}: a point fixed to a joint, in the joint's own axes and the file's unit. What
-  stands before all of a file's names of these joints (mixamorig:Hips, Character1_Hips) is left
-  away, and so is text before a colon (A:Hips, A:B:Spine) where the rest is not there twice.
+A table is `{"NAME": {"metres": 0.01, "up": "y", "joints": {"hip": ..., ...}}, ...}`. `metres` is
+the length of the file's unit, or 0 if files state it. `up` is the file's axis that points up, "y"
+or "z". Each of the 17 joints (`skeletons.H36M_17.joints`) has one of three forms:
+
+- "JOINT": a joint in the file (BVH: an End Site is "<joint>_End"; ASF: the end of the bone with
+this name);
+- ["JOINT", "JOINT"]: the middle between the two;
+- {"joint": "JOINT", "offset": [x, y, z]}: a point fixed to a joint, in the joint's own axes and the
+file's unit.
+
+A prefix that all these names have in the file (mixamorig:Hips, Character1_Hips) is dropped. So is
+text before a colon (A:Hips, A:B:Spine), unless the rest then occurs twice.
 """
 
 import dataclasses
@@ -23,20 +27,20 @@ from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.untrusted.documents import load_json
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "skeletons.json")
-# A person's leg from hip to ankle, metres: other lengths mean another unit.
+# Length of a person's leg from hip to ankle, metres. Other lengths mean another unit.
 LEGS = (0.45, 1.35)
-# File axes -> x, y on the floor and z up.
+# Turns the file's axes into x, y on the floor and z up.
 UPWARDS = {"y": [[0, 0, 1], [1, 0, 0], [0, 1, 0]], "z": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}
 NAMES_SHOWN = 60
-FARTHEST = 1e6  # an offset, in any unit
+FARTHEST = 1e6  # limit for an offset, in any unit
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": INCH}
 
 
 @dataclasses.dataclass(frozen=True)
 class JointMap:
-    """A table's entry.
+    """Holds a table's entry.
 
-    `joints` holds (file's joints whose mean it is, offset `[3]` or None) in the order of H36M_17.
+    `joints` has (file's joints to average, offset `[3]` or None) in the order of H36M_17.
     """
 
     name: str
@@ -53,7 +57,7 @@ def read_maps(path: str) -> tuple[JointMap, ...]:
     """Reads a table.
 
     Raises:
-      UserError: no such file, or another layout.
+      UserError: the file is absent, or has another layout.
     """
     try:
         table = load_json(path)
@@ -77,7 +81,7 @@ def read_maps(path: str) -> tuple[JointMap, ...]:
 
 
 def _parse(name: str, entry: Any, place: str) -> JointMap:
-    """One skeleton of a table."""
+    """Reads one skeleton in a table."""
     remedy = "data_prep/mocap/skeletons.py has the layout"
     keys = ("metres", "up", "joints")
     missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
@@ -106,7 +110,7 @@ def _parse(name: str, entry: Any, place: str) -> JointMap:
 def _parse_joint(
     value: Any, place: str, remedy: str
 ) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
-    """A joint's three forms -> names and offset."""
+    """Reads a joint's entry, in any of its three forms, as names and offset."""
     offset = None
     if isinstance(value, dict) and set(value) == {"joint", "offset"}:
         value, offset = value["joint"], value["offset"]
@@ -126,10 +130,11 @@ def _parse_joint(
 
 
 def choose(path: str, clip: Clip, maps: tuple[JointMap, ...]) -> JointMap:
-    """The first map whose joints a file has.
+    """Returns the first map whose joints a file has.
 
     Raises:
-      UserError: none has, or the file has them more than once; names the file's joints.
+      UserError: no map fits, or the file has the joints more than once. The message names the
+        file's joints.
     """
     for one in maps:
         fitting = _columns(clip, one)
@@ -153,20 +158,20 @@ def choose(path: str, clip: Clip, maps: tuple[JointMap, ...]) -> JointMap:
 
 
 def to_h36m(path: str, clip: Clip, joint_map: JointMap, metres: float, up: str) -> np.ndarray:
-    """A clip's 17 joints.
+    """Computes a clip's 17 joints.
 
     Args:
-      path: of the file, for messages.
-      clip: of the file.
-      joint_map: of its skeleton.
-      metres: length of the file's unit; 0: what the file or else the map says.
-      up: its axis that points up; "": what the map says.
+      path: names the file in messages.
+      clip: the file's motion.
+      joint_map: the map for its skeleton.
+      metres: length of the file's unit; 0 for what the file or else the map says.
+      up: the file's axis that points up; "" for what the map says.
 
     Returns:
       `[F, 17, 3]`, metres, z up; NaN in faulty frames.
 
     Raises:
-      UserError: no unit is known, or the person has no legs of human length.
+      UserError: no unit is known, or the legs do not have human length.
     """
     scale = metres or clip.metres or joint_map.metres
     if not scale:
@@ -204,10 +209,10 @@ def to_h36m(path: str, clip: Clip, joint_map: JointMap, metres: float, up: str) 
 
 
 def _columns(clip: Clip, joint_map: JointMap) -> list[dict[str, int]]:
-    """The columns of a map's joints in a file, by name.
+    """Finds the columns of a map's joints in a file, by name.
 
-    There are none if the file lacks one, and several if it has them more than once.
-    All the names stand behind the same text, which may be none; or each behind a colon.
+    There is no result if the file lacks a joint, and there are several if it has them more than
+    once. All names follow the same prefix, which may be empty, or each follows a colon.
     """
     needed, anchor = joint_map.needed, min(joint_map.needed)
     prefixes = [name.removesuffix(anchor) for name in clip.joints if name.endswith(anchor)]

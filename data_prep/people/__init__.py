@@ -1,4 +1,4 @@
-"""Generated photographs of people, in the raw layouts of MPII and COCO.
+"""Generates photographs of people, in the raw layouts of MPII and COCO.
 
 All of it is our own design.
 """

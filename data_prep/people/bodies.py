@@ -1,7 +1,6 @@
-"""Generated people.
+"""Generates people: joints and painted solids from a pose, a build and clothes.
 
-A pose, a build and clothes -> joints and the solids that are painted for them. All of it is our own
-design.
+All of it is our own design.
 """
 
 import dataclasses
@@ -12,7 +11,7 @@ from data_prep import motion
 from data_prep.people.outfits import Outfit, make_outfit
 from data_prep.people.painting import UP, Canvas, Material
 
-# What is painted of a person; a part's label is its index.
+# The painted parts of a person. A part's label is its index.
 PARTS = (
     "head", "neck", "chest", "belly", "pelvis", "baggage",
     "left_upper_arm", "left_forearm", "left_hand", "left_thigh", "left_shank", "left_foot",
@@ -37,7 +36,7 @@ _LIMBS = {
     "knee": ("thigh", "shank"),
     "ankle": ("shank", "foot"),
 }
-# Joint -> the parts under which it lies: it is seen where one of them is.
+# Joint -> the parts under which it lies. It is seen if one of them is seen there.
 JOINT_PARTS = _TRUNK | {
     f"{side}_{joint}": tuple(
         f"{side}_{part}" if f"{side}_{part}" in PARTS else part for part in parts
@@ -45,7 +44,7 @@ JOINT_PARTS = _TRUNK | {
     for side in ("left", "right")
     for joint, parts in _LIMBS.items()
 }
-# Joint of `motion.generate`'s poses (H36M_17) with the same place.
+# Joint -> the joint in `motion.generate`'s poses (H36M_17) at the same place.
 H36M_INDEX = {
     "pelvis": 0,
     "right_hip": 1,
@@ -76,7 +75,7 @@ FACE = {
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """A posed person.
+    """Describes a posed person.
 
     Attributes:
       joints: name -> `[3]` metres, world, floor at 0.
@@ -90,11 +89,12 @@ class Body:
 
 
 def make_body(rng: np.random.Generator, place: np.ndarray) -> Body:
-    """A random person in a random pose who stands, walks or sits at `place`, `[2]` metres on the
-    floor.
+    """Makes a random person in a random pose at `place`, `[2]` metres on the floor.
+
+    The person stands, walks or sits.
     """
     action = motion.ACTIONS[rng.choice(list(motion.ACTIONS))]
-    if rng.random() < 0.5:  # arms of all kinds, not only those that go with the action
+    if rng.random() < 0.5:  # draws arms of all kinds, not only the action's
         action = dataclasses.replace(
             action,
             raise_arms=rng.uniform(-0.2, 2.4),
@@ -120,7 +120,7 @@ def make_body(rng: np.random.Generator, place: np.ndarray) -> Body:
 
 
 def paint_body(canvas: Canvas, body: Body, owner: int) -> None:
-    """Paints a person; the label of part p is owner * 32 + 1 + p, which `seen_part` takes apart."""
+    """Paints a person; part p has the label owner * 32 + 1 + p, see `seen_part`."""
     joints, frames, outfit = body.joints, body.frames, body.outfit
 
     def label(part: str) -> int:
@@ -143,7 +143,7 @@ def paint_body(canvas: Canvas, body: Body, owner: int) -> None:
 
 
 def seen_part(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels -> (owner, index in PARTS); both -1 where no person is seen."""
+    """Splits labels into (owner, index in PARTS); both are -1 if no person is seen."""
     person = label > 0
     return np.where(person, (label - 1) // 32, -1), np.where(person, (label - 1) % 32, -1)
 
@@ -284,7 +284,7 @@ def _paint_leg(side: str, joints, frames, outfit: Outfit, limb) -> None:
 
 
 def _frame(left: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """Rows left, up, forward: unit vectors, `left` first made orthogonal to `up`."""
+    """Makes the unit rows left, up, forward; `left` is first made orthogonal to `up`."""
     up = up / np.linalg.norm(up)
     left = left - (left @ up) * up
     left = left / np.linalg.norm(left) if np.linalg.norm(left) > 1e-6 else np.cross(up, UP)

@@ -1,4 +1,4 @@
-"""Generated photographs of people in the files of MPII or of COCO, for the ordinary converters.
+"""Writes generated photographs of people as MPII's or COCO's files, and converts them.
 
 All of it is our own design.
 """
@@ -19,7 +19,7 @@ from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted.documents import load_json
 
-# (name, default, help) of the settings; the defaults are the demo's.
+# The settings' (name, default, help). The defaults are the demo's.
 ARGUMENTS = (
     ("train_pictures", 2000, "number of training pictures, each with one person in focus"),
     ("test_pictures", 300, "number of test pictures"),
@@ -28,7 +28,7 @@ ARGUMENTS = (
     ("seed", 0, "everything random follows from it"),
 )
 SETTINGS_FILE = "people.json"
-# Of a layout: first that of the annotations, last that of the test pictures.
+# A layout's folders. The first one has the annotations, the last one the test pictures.
 FOLDERS = {"mpii": ("annot", "images"), "coco": ("annotations", "train2017", "val2017")}
 FIRST_TEST_IMAGE = 500_001
 PICTURES_PER_CALL = 16
@@ -43,17 +43,16 @@ def convert(
     seed: int,
     workers: int,
 ) -> records.Summary:
-    """Paints photographs into the folder `<out>.raw` and converts them as if they were MPII's or
-    COCO's; see ARGUMENTS.
+    """Paints photographs into `<out>.raw`, and converts them like MPII's or COCO's.
 
-    Where `out` is in a bucket they go under `runs` on the disk: they are read in small parts, and
-      made again where they are missing.
+    ARGUMENTS explains the settings. If `out` is in a bucket, the photographs go under `runs` on the
+    disk, because they are read in small parts. They are made again if they are missing.
 
     Returns:
       The summary.
 
     Raises:
-      UserError: as `write_layout`, or `out` cannot be used.
+      UserError: see `write_layout`; or `out` cannot be used.
     """
     place = (
         os.path.join("runs", out.removeprefix(buckets.PREFIX)) if buckets.is_bucket(out) else out
@@ -96,8 +95,9 @@ def write_layout(
     seed: int,
     workers: int,
 ) -> None:
-    """Writes generated photographs and their annotations as MPII's or COCO's files; does nothing if
-    they are there already.
+    """Writes generated photographs and annotations as MPII's or COCO's files.
+
+    It does nothing if they are there already.
 
     Args:
       out: folder, made if needed.
@@ -107,7 +107,7 @@ def write_layout(
       test_pictures: number of test pictures.
       picture_size: longer side, pixels.
       seed: everything random follows from it; the pictures of both layouts are the same.
-      workers: processes; the bytes do not depend on it.
+      workers: number of processes; the bytes do not depend on it.
 
     Raises:
       UserError: a setting is out of range, or `out` holds something else or cannot be written.
@@ -148,7 +148,7 @@ def _write_all(
 ) -> None:
     """Writes what `write_layout` promises.
 
-    First what it will be, so that a killed run knows its own folder.
+    It first writes the settings, so that a killed run knows its own folder.
     """
     layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": False})
     folders = FOLDERS[layout]
@@ -188,9 +188,10 @@ def _check(settings: dict[str, Any]) -> None:
 
 
 def _is_finished(out: str, settings: dict[str, Any]) -> bool:
-    """Whether `out` holds these pictures, all of them.
+    """Tells whether `out` holds all of these pictures.
 
-    Raises UserError if it holds anything else.
+    Raises:
+      UserError: it holds anything else.
     """
     if os.path.exists(out) and not os.path.isdir(out):
         raise UserError(f"'{out}' is a file and not a folder: give another --out.")
@@ -221,7 +222,7 @@ def _is_finished(out: str, settings: dict[str, Any]) -> bool:
 def _paint_pictures(
     folder: str, split: str, count: int, settings: dict[str, Any], workers: int
 ) -> list[layouts.Labels]:
-    """Writes all pictures of a split; returns their labels in order."""
+    """Writes all of a split's pictures; returns their labels in order."""
     calls = [
         (folder, split, range(start, min(start + PICTURES_PER_CALL, count)), settings)
         for start in range(0, count, PICTURES_PER_CALL)
@@ -246,7 +247,7 @@ def _paint_pictures(
 def _paint_some(
     folder: str, split: str, indices: range, settings: dict[str, Any]
 ) -> list[layouts.Labels]:
-    """Paints and writes some pictures; what a worker does."""
+    """Paints and writes some pictures, in a worker."""
     cv2.setNumThreads(1)
     found = []
     for index in indices:

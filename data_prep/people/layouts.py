@@ -1,4 +1,4 @@
-"""The labels of generated photographs as the files of MPII (in HRNet's layout) and of COCO.
+"""Writes generated photographs' labels as MPII's files (HRNet's layout) and COCO's.
 
 All of it is our own design.
 """
@@ -17,15 +17,15 @@ from data_prep.people.scenes import Person
 from kdpose_jax.files import write_atomically
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
-# COCO labels no joints of people smaller than this, pixels.
+# COCO does not label joints on people smaller than this, pixels.
 LEAST_AREA = 32 * 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """What the files say of one picture.
+    """Holds one picture's labels: its number, its sides and its people.
 
-    Its number, its sides and its people, the first in focus.
+    The first person is in focus.
     """
 
     image_id: int
@@ -35,12 +35,12 @@ class Labels:
 
 
 def picture_name(layout: str, image_id: int) -> str:
-    """File name of a picture: digits, as many as the layout has."""
+    """Returns a picture's file name, with as many digits as the layout has."""
     return f"{image_id:012d}.jpg" if layout == "coco" else f"{image_id:09d}.jpg"
 
 
 def write_mpii(folder: str, labels: dict[str, list[Labels]]) -> None:
-    """The people in focus as HRNet's annotation files have them: coordinates start at 1.
+    """Writes the people in focus as HRNet's annotation files; coordinates start at 1.
 
     See docs/methods/pose2d.md#mpii.
     """
@@ -63,21 +63,20 @@ def write_mpii(folder: str, labels: dict[str, list[Labels]]) -> None:
         },
     )
     with open(os.path.join(folder, "gt_valid.mat"), "wb") as file:
-        # The first 116 bytes are a text with the time of writing; the same settings shall give the
-        # same bytes.
+        # The first 116 bytes are a text with the time of writing, but the same settings
+        # must give the same bytes.
         file.write(b"MATLAB 5.0 MAT-file, generated people".ljust(116) + content.getvalue()[116:])
 
 
 def _mpii_record(labels: Labels) -> dict[str, Any]:
-    """The record of the person in focus.
+    """Makes the record for the person in focus.
 
-    A hidden joint counts as visible, one outside the picture does not.
+    A hidden joint counts as visible. A joint outside the picture does not.
     """
     person = labels.people[0]
     x0, y0, x1, y1 = person.box
     scale = max(x1 - x0, y1 - y0) / 200
-    # Whoever reads the file moves the centre down by 15 scale; that is where the middle of the
-    # person is.
+    # Readers move the centre down by 15 scale, to the middle of the person.
     center = [(x0 + x1) / 2 + 1, (y0 + y1) / 2 + 1 - 15 * scale]
     inside = [name in person.inside for name in MPII_16.joints]
     joints = [
@@ -94,7 +93,7 @@ def _mpii_record(labels: Labels) -> dict[str, Any]:
 
 
 def write_coco(folder: str, labels: dict[str, list[Labels]]) -> None:
-    """Everybody in the pictures as COCO's person-keypoint files have them.
+    """Writes everybody in the pictures as COCO's person-keypoint files.
 
     See docs/methods/pose2d.md#coco.
     """
@@ -127,10 +126,10 @@ def write_coco(folder: str, labels: dict[str, list[Labels]]) -> None:
 
 
 def _coco_annotation(image_id: int, index: int, person: Person) -> dict[str, Any]:
-    """One person.
+    """Makes one person's annotation.
 
-    V is 2 for a joint that is seen, 1 for a hidden one, 0 for one outside the picture or of
-    somebody small.
+    v is 2 for a joint that is seen and 1 for a hidden joint. It is 0 for a joint outside the
+    picture or on a small person.
     """
     x0, y0, x1, y1 = person.seen_box.tolist()
     labelled = index == 0 or person.seen_area >= LEAST_AREA
@@ -160,5 +159,5 @@ def _rounded(point) -> list[float]:
 
 
 def write_json(path: str, content: Any) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file completely or not at all."""
     write_atomically(path, json.dumps(content).encode())

@@ -1,4 +1,4 @@
-"""Clothes, skin and hair of generated people. All of it is our own design."""
+"""Makes clothes, skin and hair for generated people. All of it is our own design."""
 
 import dataclasses
 import functools
@@ -10,15 +10,15 @@ from data_prep.people.painting import Material, colour, textured
 
 @dataclasses.dataclass(frozen=True)
 class Outfit:
-    """How a person looks.
+    """Describes how a person looks.
 
     Attributes:
-      skin, hair, shirt, chest, belly, trousers, shoes, face: materials of what they are called
-        after; chest and belly are the shirt's.
-      baggage: of what is carried on the back, or None.
-      build: factor of the body's width.
-      sleeves: share of the upper arm that they cover; above 1: the whole arm.
-      legs: share of the thigh that the trousers cover; above 1: the whole leg.
+      skin, hair, shirt, chest, belly, trousers, shoes, face: materials; chest and belly are the
+        shirt's.
+      baggage: material of a load on the back, or None.
+      build: factor for the body's width.
+      sleeves: share of the upper arm that sleeves cover; above 1 the whole arm.
+      legs: share of the thigh that the trousers cover; above 1 the whole leg.
       hair_style: "short", "long", "cap" or "bald".
     """
 
@@ -38,8 +38,8 @@ class Outfit:
 
 
 def make_outfit(rng: np.random.Generator, head: np.ndarray) -> Outfit:
-    """Random clothes, skin and hair; `head` are the half axes of the head, `[3]` metres."""
-    # Fair to dark.
+    """Draws random clothes, skin and hair; `head` has the head's half axes, `[3]` metres."""
+    # Skin goes from fair to dark.
     skin = np.asarray([0.92, 0.75, 0.66]) * np.asarray([0.36, 0.28, 0.24]) ** rng.uniform(0, 1)
     hair = rng.choice(
         [
@@ -88,7 +88,7 @@ def make_outfit(rng: np.random.Generator, head: np.ndarray) -> Outfit:
 
 
 def _cloth(rng: np.random.Generator, value: tuple[float, float] = (0.1, 1.0)) -> Material:
-    """A random cloth."""
+    """Draws a random cloth."""
     base, second = colour(rng, (0.0, 0.9), value), colour(rng, (0.0, 0.9), (0.1, 1.0))
     pattern = rng.choice(
         ["plain", "bands", "stripes", "checks", "dots", "blotches"],
@@ -100,7 +100,7 @@ def _cloth(rng: np.random.Generator, value: tuple[float, float] = (0.1, 1.0)) ->
 def _face(
     fair: Material, head: np.ndarray, skin: np.ndarray, hair: np.ndarray, beard: bool
 ) -> Material:
-    """Skin with eyes, brows and a mouth in front."""
+    """Makes skin with eyes, brows and a mouth in front."""
 
     def material(place: np.ndarray) -> np.ndarray:
         left, up, forward = (place / head).T

@@ -1,6 +1,6 @@
-"""Paints solids with texture, light and depth into a picture.
+"""Paints solids with texture, light and depth into a picture, for generated people.
 
-The brushes of the generated people. All of it is our own design.
+All of it is our own design.
 """
 
 import dataclasses
@@ -10,7 +10,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-# Material: place on a solid `[N, 3]` (left, up, forward; metres) -> colour `[N, 3]`, 0 to 1.
+# A material maps a place on a solid `[N, 3]` (left, up, forward; metres) to a colour `[N, 3]`, 0 to
+# 1.
 Material = Callable[[np.ndarray], np.ndarray]
 TILE = 256
 NEAREST = 0.3  # nothing closer to the camera is painted, metres
@@ -19,15 +20,15 @@ UP = np.asarray([0.0, 0.0, 1.0])
 
 @dataclasses.dataclass(frozen=True)
 class Viewpoint:
-    """A pinhole camera; a pixel's centre has whole coordinates.
+    """Describes a pinhole camera; a pixel's centre has whole coordinates.
 
     Attributes:
       rotation: `[3, 3]`, rows right, down and forward in the world.
       position: `[3]` metres, world with z up and the floor at 0.
       focal: focal length, pixels.
       center: `[2]` principal point, pixels.
-      width: of the picture.
-      height: of the picture.
+      width: width of the picture, pixels.
+      height: height of the picture, pixels.
     """
 
     rotation: np.ndarray
@@ -38,11 +39,11 @@ class Viewpoint:
     height: int
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
-        """World `[..., 3]` -> camera `[..., 3]` (right, down, depth)."""
+        """Converts world `[..., 3]` to camera `[..., 3]` (right, down, depth)."""
         return (points - self.position) @ self.rotation.T
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """World `[..., 3]` -> pixels `[..., 2]`."""
+        """Converts world `[..., 3]` to pixels `[..., 2]`."""
         seen = self.to_camera(points)
         return seen[..., :2] / seen[..., 2:] * self.focal + self.center
 
@@ -55,7 +56,7 @@ def looking(
     center: np.ndarray,
     size: tuple[int, int],
 ) -> Viewpoint:
-    """A viewpoint at `position` that looks at `target`, rolled by `roll` radians.
+    """Makes a viewpoint at `position` that looks at `target`, rolled by `roll` radians.
 
     `size` is (width, height).
     """
@@ -74,21 +75,21 @@ def looking(
 
 
 class Canvas:
-    """A picture with depth.
+    """Holds a picture with depth.
 
     Attributes:
-      viewpoint: from which it is seen.
+      viewpoint: the camera that sees it.
       colour: `[H, W, 3]` float32, 0 to 1.
       depth: `[H, W]` float32 metres.
-      label: `[H, W]` int32, what is seen in a pixel: the `label` of the last call that won.
+      label: `[H, W]` int32, what is seen in a pixel: the `label` from the last call that won.
       covered: owner -> `[H, W]` bool, every pixel that one of the owner's solids covers, seen or
         hidden.
     """
 
     def __init__(self, viewpoint: Viewpoint, light: np.ndarray, ambient: float):
-        """An empty canvas.
+        """Makes an empty canvas.
 
-        `light` is the unit vector to the light in the world, `ambient` the share of light from
+        `light` is the unit vector to the light in the world, and `ambient` the share of light from
         everywhere.
         """
         shape = (viewpoint.height, viewpoint.width)
@@ -106,9 +107,9 @@ class Canvas:
         Args:
           start: `[3]` world, centre of one end.
           end: `[3]` world, centre of the other end.
-          radii: of both ends, metres.
-          axes: `[2, 3]` unit vectors in the world, the left and forward that the material speaks
-            of; "up" is the way along from start.
+          radii: radii of both ends, metres.
+          axes: `[2, 3]` unit vectors in the world, left and forward for the material; "up" points
+            from start to end.
           material: its colours.
           label: for `Canvas.label`.
           owner: for `Canvas.covered`.
@@ -124,7 +125,8 @@ class Canvas:
         if x.size == 0:
             return
         x, y, axis = x - points[0, 0], y - points[0, 1], points[1] - points[0]
-        # In pixels: the limb lies `reach` across the picture and `rise` away from the camera.
+        # In pixels, the limb lies `reach` across the picture and `rise` away from the
+        # camera.
         scale, reach = view.focal / ends[:, 2].mean(), max(np.linalg.norm(axis), 1e-3)
         rise = (ends[1, 2] - ends[0, 2]) * scale
         across, beside = (x * axis[0] + y * axis[1]) / reach, (y * axis[0] - x * axis[1]) / reach
@@ -166,12 +168,12 @@ class Canvas:
         Args:
           center: `[3]` world.
           axes: `[3, 3]` rows left, up and forward in the world.
-          sizes: its half axes in this order, metres.
+          sizes: half axes in this order, metres.
           material: its colours.
           label: for `Canvas.label`.
           owner: for `Canvas.covered`.
-          keep: place on the unit sphere `[N, 3]` -> bool `[N]`: the part of the surface that there
-            is; None: all of it.
+          keep: place on the unit sphere `[N, 3]` -> bool `[N]`, whether the surface exists there;
+            None for all of it.
         """
         view, middle = self.viewpoint, self.viewpoint.to_camera(np.asarray(center))
         largest = max(sizes)
@@ -213,7 +215,7 @@ class Canvas:
     ) -> None:
         """Paints an upright plate that faces the camera.
 
-        Corners in pixels `[2]`, depth in metres; `keep` takes (x, y) from -1 to 1.
+        Corners are in pixels `[2]`, depth in metres. `keep` takes (x, y) from -1 to 1.
         """
         window, x, y = self._window(np.asarray(low), np.asarray(high))
         if x.size == 0:
@@ -231,7 +233,7 @@ class Canvas:
         self._put(window, chosen, np.full(x.shape, depth), flat, material(place), label)
 
     def rays(self) -> np.ndarray:
-        """Direction `[H, W, 3]` in the world of every pixel's ray, of depth 1."""
+        """Computes the direction `[H, W, 3]` of each pixel's ray in the world, with depth 1."""
         view = self.viewpoint
         across = (np.arange(view.width) - view.center[0]) / view.focal
         below = (np.arange(view.height) - view.center[1]) / view.focal
@@ -244,9 +246,9 @@ class Canvas:
     def _window(
         self, low: np.ndarray, high: np.ndarray
     ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
-        """The part of the picture from pixel `low` to `high`.
+        """Returns the part of the picture from pixel `low` to `high`.
 
-        Its slices, x `[1, w]` and y `[h, 1]`.
+        The result has its slices, x `[1, w]` and y `[h, 1]`.
         """
         x0, y0 = np.maximum(np.floor(low), 0).astype(int)
         x1, y1 = (
@@ -265,7 +267,7 @@ class Canvas:
     def _claim(self, window, inside: np.ndarray, depth: np.ndarray, owner: int) -> np.ndarray:
         """Notes what a solid covers.
 
-        Returns where it is in front of all that is painted, bool `[h, w]`.
+        Returns where the solid is in front of all that is painted, bool `[h, w]`.
         """
         if owner not in self.covered:
             self.covered[owner] = np.zeros(self.depth.shape, np.bool_)
@@ -293,8 +295,9 @@ class Canvas:
 
 @functools.lru_cache(maxsize=1)
 def noise_tile() -> np.ndarray:
-    """Fractal noise of zero mean that repeats after TILE, `[TILE, TILE]` float32, mostly within -1
-    to 1.
+    """Makes fractal noise with zero mean, `[TILE, TILE]` float32, mostly within -1 to 1.
+
+    It repeats after TILE.
     """
     rng, total = np.random.default_rng(0), np.zeros((TILE, TILE), np.float32)
     for cells in (4, 8, 16, 32, 64, 128):
@@ -306,14 +309,14 @@ def noise_tile() -> np.ndarray:
 
 
 def noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The tile at coordinates (cells of the tile) of any size."""
+    """Reads the tile at coordinates (cells) of any size."""
     return noise_tile()[np.floor(v).astype(np.int64) % TILE, np.floor(u).astype(np.int64) % TILE]
 
 
 def colour(
     rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]
 ) -> np.ndarray:
-    """A random colour `[3]` of any hue, red green blue, 0 to 1."""
+    """Draws a random colour `[3]` of any hue, red green blue, 0 to 1."""
     hue, full, bright = rng.uniform(0, 6), rng.uniform(*saturation), rng.uniform(*value)
     wheel = np.clip(np.abs((hue + np.asarray([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return bright * (1 - full * (1 - wheel))
@@ -327,14 +330,14 @@ def textured(
     period: float,
     rough: float,
 ) -> Material:
-    """A material of two colours.
+    """Makes a material with two colours.
 
     Args:
-      rng: shifts it.
-      base: `[3]`.
-      second: `[3]`, the pattern's.
+      rng: shifts the pattern.
+      base: main colour, `[3]`.
+      second: colour of the pattern, `[3]`.
       pattern: "plain", "bands", "stripes", "checks", "dots" or "blotches".
-      period: of the pattern, metres.
+      period: period of the pattern, metres.
       rough: strength of the unevenness (folds, dirt).
     """
     shift, step = rng.uniform(0, TILE, 4), 40 / max(period, 0.02)
@@ -360,9 +363,9 @@ def textured(
 
 
 def finish(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """The photograph.
+    """Makes the photograph `[H, W, 3]` uint8, red green blue.
 
-    White balance, exposure, blur and sensor noise; `[H, W, 3]` uint8, red green blue.
+    It adds white balance, exposure, blur and sensor noise.
     """
     picture = np.clip(
         canvas.colour * (rng.uniform(0.85, 1.15) * rng.uniform(0.92, 1.08, 3)), 0, 1

@@ -1,6 +1,6 @@
-"""Where generated people are.
+"""Paints places for generated people: floors, walls, sky, shadows and things.
 
-Floors, walls, sky, shadows and things. All of it is our own design.
+All of it is our own design.
 """
 
 import cv2
@@ -10,11 +10,11 @@ from data_prep.people import painting
 from data_prep.people.bodies import Body
 from data_prep.people.painting import Canvas, Material, colour, textured
 
-THING = -1  # label of everything that is no person
+THING = -1  # label of everything that is not a person
 
 
 def paint_place(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None:
-    """Floor and wall, or ground and sky, with things on them."""
+    """Paints floor and wall, or ground and sky, with things on them."""
     view, rays = canvas.viewpoint, canvas.rays()
     indoors = rng.random() < 0.55
     turn, far = rng.normal(0, 0.35), rng.uniform(2.5, 6) if indoors else rng.uniform(25, 60)
@@ -97,9 +97,9 @@ def _paint_shadow(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None
 
 
 def _paint_clutter(canvas: Canvas, rng: np.random.Generator, far: float) -> None:
-    """Things behind the people.
+    """Paints things behind the people.
 
-    Posters and cupboards (plates), bushes and balls, poles and limb-like bars.
+    They are posters and cupboards (plates), bushes and balls, poles and limb-like bars.
     """
     view = canvas.viewpoint
     size = np.asarray([view.width, view.height])
@@ -132,7 +132,7 @@ def _paint_clutter(canvas: Canvas, rng: np.random.Generator, far: float) -> None
 
 
 def any_material(rng: np.random.Generator) -> Material:
-    """The material of some thing."""
+    """Draws a material for some thing."""
     pattern = rng.choice(
         ["plain", "bands", "stripes", "checks", "dots", "blotches"],
         p=[0.35, 0.1, 0.1, 0.1, 0.1, 0.25],
@@ -142,7 +142,7 @@ def any_material(rng: np.random.Generator) -> Material:
 
 
 def ragged_outline(rng: np.random.Generator) -> Material:
-    """The outline of a bush, for `Canvas.card`."""
+    """Draws the outline of a bush, for `Canvas.card`."""
     shift, cells = rng.uniform(0, painting.TILE, 2), rng.uniform(12, 40)
 
     def keep(place: np.ndarray) -> np.ndarray:

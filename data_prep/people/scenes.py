@@ -1,6 +1,6 @@
-"""One generated photograph.
+"""Generates one photograph of people, things and a place, with exact joints.
 
-People, things and a place, seen by a camera, with exact joints. All of it is our own design.
+All of it is our own design.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from data_prep.people import bodies, painting, places
 from data_prep.people.bodies import Body
 from data_prep.people.painting import Canvas, Viewpoint
 
-# Of the person in focus at least this share is seen, or nothing is put in front.
+# At least this share of the person in focus is seen, or nothing is put in front.
 LEAST_SEEN = 0.55
 # Distance from the joints to the edge of the body, metres.
 MARGIN = 0.13
@@ -20,16 +20,17 @@ MARGIN = 0.13
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """The labels of one person of a photograph, in pixels; a pixel's centre has whole coordinates,
-    the first is 0.
+    """Holds the labels of one person in a photograph, in pixels.
+
+    A pixel's centre has whole coordinates, which begin at 0.
 
     Attributes:
       joints: name -> `[2]`.
       inside: names of the joints within the picture.
-      seen: names of those that nothing hides.
-      box: `[4]` x0 y0 x1 y1, what of the person is within the picture, hidden or not.
+      seen: names of the joints that nothing hides.
+      box: `[4]` x0 y0 x1 y1, the person's part within the picture, hidden or not.
       seen_box: `[4]`, the part that is seen.
-      seen_area: number of pixels seen.
+      seen_area: number of pixels that are seen.
       head_box: `[4]`, the painted head, head top and upper neck, hidden or not.
     """
 
@@ -44,13 +45,13 @@ class Person:
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """A picture and its labels.
+    """Holds a picture and its labels.
 
     Attributes:
       image: `[H, W, 3]` uint8, red green blue.
       label: `[H, W]` int32, what is seen in each pixel; `bodies.seen_part` takes it apart, a
         person's owner is the index in `people`.
-      people: the first is in focus.
+      people: the persons' labels; the first person is in focus.
     """
 
     image: np.ndarray
@@ -59,9 +60,9 @@ class Photograph:
 
 
 def photograph(seed: int, split: str, index: int, size: int) -> Photograph:
-    """Photograph `index` of a split, whose longer side has `size` pixels.
+    """Generates photograph `index` in a split, whose longer side has `size` pixels.
 
-    Depends on the arguments alone.
+    It depends only on the arguments.
     """
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
     ratio = rng.choice([1.0, 0.8, 0.67])
@@ -89,7 +90,7 @@ def photograph(seed: int, split: str, index: int, size: int) -> Photograph:
 
 
 def _camera(rng: np.random.Generator, focus: Body, size: tuple[int, int]) -> Viewpoint:
-    """A camera that has the person in focus in its picture; in some pictures a part is cut off."""
+    """Draws a camera that sees the person in focus, partly cut off in some pictures."""
     points = np.stack(list(focus.joints.values()))
     target = (points.min(0) + points.max(0)) / 2
     azimuth, height = (
@@ -98,7 +99,7 @@ def _camera(rng: np.random.Generator, focus: Body, size: tuple[int, int]) -> Vie
     )
     focal, distance = max(size) * rng.uniform(1.0, 1.8), 5.0
     roll, fill, cut = rng.normal(0, 0.06), rng.uniform(0.58, 0.95), rng.random() < 0.16
-    for _ in range(3):  # the distance at which the body fills that share of the picture
+    for _ in range(3):  # finds the distance at which the body fills that share of the picture
         position = np.asarray([distance * np.cos(azimuth), distance * np.sin(azimuth), height])
         view = painting.looking(position, target, roll, focal, np.zeros(2), size)
         pixels = view.project(points)
@@ -110,14 +111,14 @@ def _camera(rng: np.random.Generator, focus: Body, size: tuple[int, int]) -> Vie
     pixels = view.project(points)
     low, high = pixels.min(0) - focal * MARGIN / distance, pixels.max(0) + focal * MARGIN / distance
     room = size - high
-    # Between both borders any place is as likely; where the body is larger than the picture, the
-    # range turns round.
+    # All places between the borders are equally likely. If the body is larger than the picture,
+    # the range turns round.
     center = rng.uniform(np.minimum(-low, room), np.maximum(-low, room))
     return dataclasses.replace(view, center=center)
 
 
 def _others(rng: np.random.Generator, view: Viewpoint) -> tuple[list[Body], list[Body]]:
-    """People behind the one in focus and in front of it; x of the camera is to the right."""
+    """Draws people behind the person in focus and in front; the camera's x points right."""
     right, away = view.rotation[0, :2], view.rotation[2, :2]
     right, away = right / np.linalg.norm(right), away / np.linalg.norm(away)
     behind = [
@@ -137,7 +138,7 @@ def _others(rng: np.random.Generator, view: Viewpoint) -> tuple[list[Body], list
 
 
 def _paint_seat(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None:
-    """Something under a person whose pelvis is low."""
+    """Paints something under a person whose pelvis is low."""
     pelvis = focus.joints["pelvis"]
     if pelvis[2] < 0.72:
         height = max((pelvis[2] - 0.12) / 2, 0.05)
@@ -154,7 +155,7 @@ def _paint_seat(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None:
 
 
 def _paint_obstacles(canvas: Canvas, rng: np.random.Generator, focus: Body) -> None:
-    """In some pictures, things between the camera and the person in focus."""
+    """Paints things in front of the person in focus, in some pictures."""
     if rng.random() > 0.32:
         return
     view = canvas.viewpoint
@@ -204,7 +205,7 @@ def _person(canvas: Canvas, body: Body, owner: int) -> Person:
             and not _turned_away(view, body, name)
         ):
             seen.add(name)
-    # The head's outline, as if nothing hid it.
+    # The head's outline is computed as if nothing hid it.
     depth = view.to_camera(body.joints["upper_neck"])[2]
     head_box = np.zeros(4)
     if depth > painting.NEAREST:
@@ -225,7 +226,7 @@ def _person(canvas: Canvas, body: Body, owner: int) -> Person:
 
 
 def _turned_away(view: Viewpoint, body: Body, name: str) -> bool:
-    """Whether a point on the head's surface is on the far side of the head."""
+    """Tells whether a point on the head's surface is on the far side of the head."""
     if name not in bodies.FACE or name == "head_top":
         return False
     middle = (body.joints["left_ear"] + body.joints["right_ear"]) / 2
@@ -233,9 +234,9 @@ def _turned_away(view: Viewpoint, body: Body, name: str) -> bool:
 
 
 def _bounds(mask: np.ndarray) -> np.ndarray:
-    """`[4]` x0 y0 x1 y1 of the pixels that are True, edges of the outermost pixels' centres.
+    """Returns the bounds `[4]` x0 y0 x1 y1 of the pixels that are True.
 
-    Zeros if there is none.
+    They go through the outermost pixels' centres, and are zeros if there is none.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return (

@@ -1,1 +1,1 @@
-"""Evaluation: exact per-example scores by the data sets' protocols, and what a network costs."""
+"""Scores every example exactly, by the data sets' protocols, and measures a network's cost."""

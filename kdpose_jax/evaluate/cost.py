@@ -1,8 +1,8 @@
-"""What a network costs: parameters, multiply-adds (MACs) read off its jaxpr, and measured latency.
+"""Counts a network's parameters and multiply-adds (MACs), and measures its latency.
 
-Conventions: FLOPs = 2 x MACs; the lifting literature counts linear layers only
-(docs/methods/lifting.md#cost), so linear layers and attention products are kept apart.
-XLA's own estimate, `compiled.cost_analysis()`, is not used: it counts the body of a scan once,
+MACs are read off the network's jaxpr, and FLOPs = 2 x MACs. The lifting literature counts linear
+layers only (docs/methods/lifting.md#cost), so linear layers and attention products are kept apart.
+XLA's own estimate, `compiled.cost_analysis()`, is not used. It counts the body of a scan once,
 whatever its length (github.com/jax-ml/jax/issues/18672).
 """
 
@@ -18,20 +18,19 @@ import jax.extend.core
 
 from kdpose_jax.contracts import RATE
 
-LONGEST_S = 20.0  # that the speed of one batch size is measured for, compiling left out
-FEWEST = 5  # timed calls, as long as they are quick enough
-# Primitives whose bodies run a number of times (or on a number of devices) that the jaxpr does not
-# state.
+LONGEST_S = 20.0  # for measuring one batch size, without compiling
+FEWEST = 5  # timed calls, if they are quick enough
+# The jaxpr does not state how often, or on how many devices, the bodies of these primitives run.
 _UNCOUNTABLE = ("while", "shard_map", "pallas_call")
 
 
 @dataclasses.dataclass(frozen=True)
 class Macs:
-    """Multiply-adds.
+    """Counts multiply-adds.
 
     Attributes:
-      linear: of linear layers and convolutions (no batch dimension in the product).
-      attention: of products of activations with activations (with batch dimensions).
+      linear: in linear layers and convolutions (no batch dimension in the product).
+      attention: in products of activations with activations (with batch dimensions).
     """
 
     linear: int
@@ -49,26 +48,26 @@ class Macs:
 
 
 def count_parameters(tree: Any) -> int:
-    """Number of values in a tree of arrays or `jax.ShapeDtypeStruct`s."""
+    """Counts the values in a tree of arrays or `jax.ShapeDtypeStruct`s."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def count_macs(function: Callable, *abstract_arguments: Any) -> Macs:
-    """Multiply-adds of one call, by tracing alone: nothing is computed.
+    """Counts the multiply-adds of one call by tracing, without computing anything.
 
-    A matrix product with batch dimensions is taken for attention, one without for a linear layer.
-    `jnp.matmul` drops batch dimensions of size 1, so one head over one group of tokens would pass
-    for a linear layer: trace more.
+    A matrix product counts as attention if it has batch dimensions, and as a linear layer if not.
+    `jnp.matmul` drops batch dimensions of size 1, so trace more than one head and one group of
+    tokens.
 
     Args:
       function: any traceable function.
       *abstract_arguments: arrays or `jax.ShapeDtypeStruct`s, or trees of them.
 
     Returns:
-      The count; scans by their length, of conditionals the costliest branch.
+      The count. A scan counts by its length, and a conditional by its costliest branch.
 
     Raises:
-      ValueError: a product inside a loop of unknown length, a `shard_map` or a Pallas kernel.
+      ValueError: a product stands in a loop of unknown length, a `shard_map` or a Pallas kernel.
     """
     return _count_jaxpr(jax.make_jaxpr(function)(*abstract_arguments).jaxpr)
 
@@ -98,9 +97,9 @@ def _count_equation(equation: Any) -> Macs:
 
 
 def _jaxprs(value: Any) -> Iterator[Any]:
-    """The programs in one parameter of an equation.
+    """Yields the programs in one parameter of an equation.
 
-    Jit, remat, custom derivatives, scan, branches of cond.
+    They belong to jit, remat, custom derivatives, scan and the branches of cond.
     """
     if isinstance(value, jax.extend.core.ClosedJaxpr):
         yield value.jaxpr
@@ -112,7 +111,7 @@ def _jaxprs(value: Any) -> Iterator[Any]:
 
 
 def _count_dot(equation: Any) -> Macs:
-    """Size of the output times the length of the contracted dimensions."""
+    """Multiplies the output's size by the length of the contracted dimensions."""
     (contracted, _), (batch, _) = equation.params["dimension_numbers"]
     left = equation.invars[0].aval.shape
     macs = math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
@@ -120,16 +119,16 @@ def _count_dot(equation: Any) -> Macs:
 
 
 def _count_convolution(equation: Any) -> Macs:
-    """Every output value sums over a kernel's inputs.
+    """Counts a convolution: every output value sums over a kernel's inputs.
 
-    Transposed: every input value meets a kernel's outputs.
+    In a transposed convolution, every input value meets a kernel's outputs.
     """
     picture, kernel = (variable.aval.shape for variable in equation.invars)
     parameters = equation.params
     outputs, inputs = (kernel[axis] for axis in parameters["dimension_numbers"].rhs_spec[:2])
     if math.prod(parameters["lhs_dilation"]) == 1:
         return Macs(math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // outputs, 0)
-    # The zeros that the dilation puts between the values are not multiplied by.
+    # The zeros that dilation puts between the values cost no product.
     return Macs(
         math.prod(picture) * math.prod(kernel) // (inputs * parameters["feature_group_count"]), 0
     )
@@ -137,11 +136,11 @@ def _count_convolution(equation: Any) -> Macs:
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Wall-clock time of one synchronised call.
+    """Holds the wall-clock time of one synchronised call.
 
     Attributes:
       median_s, lowest_s, highest_s: seconds per call.
-      runs: timed calls.
+      runs: number of timed calls.
     """
 
     median_s: float
@@ -151,25 +150,24 @@ class Latency:
 
 
 def measure_latency(function: Callable, *arguments: Any, warmup: int, runs: int) -> Latency:
-    """Times calls one by one, each waited for in a bounded time
-    (docs/methods/lifting.md#latency: 50 warm-up and 200 timed runs).
+    """Times calls one by one, in a bounded time.
 
-    The call that compiles is not counted. After it a quarter of `LONGEST_S` goes to warm-up calls
-    at most, and the rest to timed calls, of which `FEWEST` are made in any case up to three times
-    `LONGEST_S`: a slow call varies little, and one of them is enough.
+    docs/methods/lifting.md#latency asks for 50 warm-up and 200 timed runs. The call that compiles
+    is not counted. After it, warm-up calls take at most a quarter of `LONGEST_S`, and timed calls
+    take the rest. At least `FEWEST` timed calls are made, unless they take three times `LONGEST_S`.
+    A slow call varies little, so one is enough.
 
     Args:
       function: a jitted function of device-ready arguments; compiled in the warm-up.
       *arguments: its arguments.
-      warmup: calls before the timed ones, at least 1, and the one that compiles is the first; at
-        most so many.
-      runs: timed calls, at least 1; at most so many.
+      warmup: the largest number of calls before the timed ones, at least 1; the first one compiles.
+      runs: the largest number of timed calls, at least 1.
 
     Returns:
-      The times, and how many calls they are of.
+      The times, and the number of timed calls.
 
     Raises:
-      ValueError: `warmup` or `runs` below 1.
+      ValueError: `warmup` or `runs` is below 1.
     """
     if warmup < 1 or runs < 1:
         raise ValueError(f"warmup {warmup} and runs {runs} must be 1 or more")
@@ -196,13 +194,13 @@ def measure_latency(function: Callable, *arguments: Any, warmup: int, runs: int)
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one network costs.
+    """Holds what one network costs.
 
     Attributes:
-      parameters: trained values.
-      macs: multiply-adds of one example.
+      parameters: number of trained values.
+      macs: multiply-adds for one example.
       outputs: what one example yields: the frames of a window, one person of a picture.
-      latencies: examples per call -> time of the call.
+      latencies: examples per call -> the call's time.
     """
 
     parameters: int
@@ -211,13 +209,13 @@ class Cost:
     latencies: dict[int, Latency]
 
     def outputs_per_second(self, batch: int) -> float:
-        """Outputs per second with `batch` examples per call (docs/methods/lifting.md#latency)."""
+        """Returns outputs per second, by docs/methods/lifting.md#latency, at a batch size."""
         return batch * self.outputs / self.latencies[batch].median_s
 
     def as_dict(self) -> dict[str, Any]:
-        """A flat record for the results file.
+        """Returns a flat record for the results file.
 
-        "flops" = 2 x MACs, "linear" without attention products.
+        "flops" is 2 x MACs; entries with "linear" leave attention products out.
         """
         record: dict[str, Any] = {
             "parameters": self.parameters,

@@ -1,4 +1,4 @@
-"""Shared parts of the protocols of 2D pose, such as mapping predictions to the photograph."""
+"""Has the 2D protocols' shared parts, such as mapping predictions to the photograph."""
 
 from collections.abc import Callable, Mapping
 

@@ -14,7 +14,7 @@ from kdpose_jax.data.batches import evaluation_batches
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """A source that has some examples of another source.
+    """Gathers only some of another source's examples.
 
     Attributes:
       source: the other source.
@@ -26,7 +26,7 @@ class Chosen:
 
     @property
     def unit(self) -> tuple[str, int]:
-        """What an example consists of."""
+        """Says what an example consists of."""
         return self.source.unit
 
     def __len__(self) -> int:

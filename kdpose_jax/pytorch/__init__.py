@@ -1,1 +1,1 @@
-"""Weights of published PyTorch files, read without PyTorch and without running what they hold."""
+"""Reads published PyTorch weights without PyTorch, and runs nothing that a file holds."""

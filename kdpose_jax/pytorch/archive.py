@@ -1,4 +1,4 @@
-"""Files of `torch.save` since PyTorch 1.6: a zip archive of uncompressed entries.
+"""Reads files that `torch.save` writes since PyTorch 1.6, zip archives without compression.
 
 `<name>/data.pkl` has the objects, and `<name>/data/<key>` the bytes of a storage.
 """
@@ -16,22 +16,23 @@ from kdpose_jax.untrusted import archives
 
 
 def read_archive(file: Any, size: int, place: str) -> Any:
-    """Reads one file, from its start.
+    """Reads one file from its start.
 
     Args:
       file: open binary file.
-      size: its bytes.
-      place: what to call it in an error.
+      size: size of the file, bytes.
+      place: names the file in an error.
 
     Raises:
-      UserError: another archive, objects that could run code, or claims that do not fit its size.
-      Exception: of almost any kind where the file is damaged.
+      UserError: the archive is of another kind, has objects that could run code, or claims more
+        than its size allows.
+      Exception: almost any kind, if the file is damaged.
     """
     return _Archive(zipfile.ZipFile(archives.Clipped(file, size)), size, place).load()
 
 
 class _Archive(Objects):
-    """One open archive."""
+    """Reads one open archive."""
 
     def __init__(self, archive: zipfile.ZipFile, file_size: int, place: str):
         super().__init__(file_size, place)
@@ -44,14 +45,14 @@ class _Archive(Objects):
         self._byte_order = self._read_byte_order()
 
     def load(self) -> Any:
-        """All objects."""
+        """Loads all objects."""
         return self.load_objects(io.BytesIO(self._entry("data.pkl")))
 
     def _find_folder(self) -> str:
-        """The name that all entries begin with.
+        """Returns the name that all entries begin with.
 
         Raises:
-          UserError: the archive is none of torch.save; says what it is.
+          UserError: torch.save did not write the archive; the message says what it is.
         """
         pickles = [name for name in self._names if name.split("/")[1:] == ["data.pkl"]]
         inside = {name.split("/")[1] for name in self._names if "/" in name}
@@ -83,7 +84,7 @@ class _Archive(Objects):
         return order
 
     def _entry(self, name: str) -> bytes:
-        """The bytes of one entry, which cannot be more than the file has."""
+        """Returns the bytes of one entry, at most as many as the file has."""
         info = self._archive.getinfo(self._folder + name)
         self._bytes_read += info.file_size
         if info.compress_type != zipfile.ZIP_STORED or self._bytes_read > self._file_size:
@@ -91,7 +92,7 @@ class _Archive(Objects):
         return archives.read_entry(self._archive, info, self._file_size)
 
     def storage(self, identity: Any) -> np.ndarray:
-        """Resolves a persistent id: ("storage", type, key, device it was on, number of values)."""
+        """Resolves a persistent id: ("storage", type, key, former device, number of values)."""
         match identity:
             case ("storage", StorageType(dtype=dtype), str(key), str(), int(count)) if count >= 0:
                 pass
@@ -108,7 +109,7 @@ class _Archive(Objects):
         return values[:count]
 
     def _storage_values(self, key: str, dtype: np.dtype) -> np.ndarray:
-        """The whole entry of a storage as a flat read-only array in this machine's byte order."""
+        """Returns a storage as a flat read-only array in this machine's byte order."""
         if key not in self._entries:
             if f"{self._folder}data/{key}" not in self._names:
                 raise self.refused(f"a tensor whose storage '{key}' is missing")

@@ -1,8 +1,8 @@
-"""The released HRNet's tensors, by name, as parameters and running statistics of ours.
+"""Converts the released HRNet's tensors to our parameters and running statistics.
 
 Source: SimCC's and CDKD's code; docs/methods/pose2d.md#hrnet.
 
-The trees are those of `pose_net.PoseNet`, whose entry `backbone` is that of `hrnet.HRNet`.
+The trees are laid out for `pose_net.PoseNet`. Their entry `backbone` is laid out for `hrnet.HRNet`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,23 +25,23 @@ from kdpose_jax.pytorch.renaming import (
 
 _NETWORK = "an HRNet pose network"
 _BACKBONE = "an HRNet backbone"
-# What follows the backbone in networks that classify pictures; such networks also compute all
-# outputs of the last module.
+# These tensors follow the backbone in networks that classify pictures. Such networks also compute
+# all outputs of the last module.
 _CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 
 
 def convert_hrnet_state(
     state: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Renames and transposes the tensors of a pose network; dtypes stay as they are.
+    """Renames and transposes a pose network's tensors; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array, without prefix (`PoseHighResolutionNet.state_dict()`).
 
     Returns:
       (params, batch_stats, sizes): trees in the layout of `pose_net.PoseNet`, and its `width`,
-      `stem_width`, `blocks`, `modules`, `joints`, `head`, `split_ratio` and `size` (width, height);
-      the last two leave no trace in a heatmap network and are None there.
+      `stem_width`, `blocks`, `modules`, `joints`, `head`, `split_ratio` and `size` (width, height).
+      A heatmap network's weights do not show the last two, which are None then.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -73,7 +73,9 @@ def convert_hrnet_state(
 def convert_imagenet_state(
     state: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The backbone of a network that classifies pictures (or locates joints), without its head.
+    """Converts the backbone of a network that classifies pictures or locates joints.
+
+    The head is left out.
 
     Args:
       state: PyTorch name -> array, without prefix.
@@ -98,7 +100,7 @@ def _backbone_sizes(state: Mapping[str, np.ndarray], network: str) -> dict[str, 
     """Reads the sizes off the tensors that show them.
 
     Raises:
-      UserError: one of these is missing or has another number of axes.
+      UserError: a tensor is missing or has another number of axes.
     """
     stem_width = axes_of(state, "conv1.weight", 4, network)[0]
     width = axes_of(state, "transition1.0.0.weight", 4, network)[0]
@@ -114,18 +116,19 @@ def _backbone_sizes(state: Mapping[str, np.ndarray], network: str) -> dict[str, 
 
 
 def _count(state: Mapping[str, np.ndarray], prefix: str) -> int:
-    """How many numbers follow a prefix."""
+    """Counts the numbers that follow a prefix."""
     return len(
         {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
     )
 
 
 def _input_size(columns: int, rows: int, cells: int) -> tuple[tuple[int, int], float]:
-    """The input's size and the bins per pixel of a SimDR head, from W k and H k bins and the W/4 x
-    H/4 cells of a map.
+    """Computes the input size and the bins per pixel k of a SimDR head.
+
+    The head has W k and H k bins, and maps of W/4 x H/4 cells.
 
     Raises:
-      UserError: no size has these numbers.
+      UserError: no input size gives these numbers.
     """
     area = 16 * cells
     for width in range(STRIDE, area // STRIDE + 1, STRIDE):
@@ -145,7 +148,7 @@ def _input_size(columns: int, rows: int, cells: int) -> tuple[tuple[int, int], f
 
 
 def _backbone_entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
-    """Every tensor of the backbone of these sizes."""
+    """Yields every tensor of a backbone with these sizes."""
     stem, width = sizes["stem_width"], sizes["width"]
     yield from _conv_norm("conv1", "bn1", ("stem_0",), 3, stem, 3)
     yield from _conv_norm("conv2", "bn2", ("stem_1",), stem, stem, 3)
@@ -175,9 +178,9 @@ def _backbone_entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
 def _module_entries(
     name: str, ours: str, sizes: Mapping[str, Any], branches: int, outputs: int
 ) -> Iterator[Entry]:
-    """Every tensor of one module.
+    """Yields every tensor of one module.
 
-    The blocks of its branches, and what brings branch j to output i.
+    These are the blocks of its branches, and the layers from branch j to output i.
     """
     widths = [sizes["width"] * 2**branch for branch in range(branches)]
     for branch, width in enumerate(widths):
@@ -209,7 +212,7 @@ def _module_entries(
 def _conv_norm(
     conv: str, norm: str, path: tuple[str, ...], inputs: int, outputs: int, kernel: int
 ) -> Iterator[Entry]:
-    """The tensors of a convolution without bias and of its batch norm, statistics included."""
+    """Yields the tensors of a convolution without bias, and of its batch norm with statistics."""
     path = ("backbone", *path)
     yield Entry(
         f"{conv}.weight",

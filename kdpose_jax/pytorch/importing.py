@@ -1,6 +1,6 @@
-"""Published PyTorch weights -> our trees.
+"""Converts published PyTorch weights to our trees.
 
-Reads the file, finds the state in it, and renames its tensors.
+It reads the file, finds the state in it, and renames the tensors.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +19,14 @@ from kdpose_jax.pytorch.videopose3d import convert_videopose3d_state
 
 
 class _Published(NamedTuple):
-    """What a network's map is, a tensor that it has once, and what it is called in errors."""
+    """Holds a network's map, a tensor that it has once, and its name in errors."""
 
     convert: Callable[[Mapping[str, np.ndarray]], Any]
     anchor: str
     called: str
 
 
-# Lifting networks without running statistics -> their maps.
+# Lifting networks that have no running statistics -> their maps.
 LIFTERS = {
     "mixste": _Published(convert_mixste_state, "Spatial_pos_embed", "a MixSTE network"),
     "mixste_hot": _Published(
@@ -41,7 +41,7 @@ _HRNET = _Published(convert_hrnet_state, "transition1.0.0.weight", "an HRNet pos
 _IMAGENET = _Published(convert_imagenet_state, "transition1.0.0.weight", "an HRNet backbone")
 
 
-# Fields of a config that the function of a network depends on and its weights need not show, in
+# Config fields on which a network's function depends, but which its weights need not show, in
 # words.
 UNSHOWN = {
     "teacher.network.heads": "the number of its attention heads",
@@ -54,18 +54,18 @@ UNSHOWN = {
     "data.skeleton": "the order of its joints",
 }
 
-# The option of presets that names pretrained weights, of networks that have one.
+# Network -> the presets' option that names pretrained weights, if there is one.
 PRESET_OPTIONS = {"hrnet": "imagenet"}
 
 
 class ImportedNetwork(TypedDict):
-    """A network from a file.
+    """Holds a network from a file.
 
     Attributes:
       params: float32 numpy tree in the layout of our network.
       state: {} or {"batch_stats": tree}.
-      sizes: what the weights show of the network's sizes; one that they do not show is absent.
-      notes: sentences on what of the file was left out or converted.
+      sizes: the network's sizes, as far as its weights show them.
+      notes: sentences that say what was left out of the file or converted.
     """
 
     params: dict[str, Any]
@@ -78,7 +78,7 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
     """Reads a file of PyTorch weights for one of our networks.
 
     Args:
-      name: of the architecture, as in `network.name` of a config.
+      name: the architecture, as in a config's `network.name`.
       path: a file of `torch.save` or safetensors; the network's state may stand at any depth, its
         names under any prefix.
 
@@ -86,8 +86,8 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
       The network.
 
     Raises:
-      UserError: not such a file, or not such a network; names the first tensors that are missing,
-        left over or of a wrong shape.
+      UserError: the file is of another kind, or holds another network. The message names the first
+        tensors that are missing, left over or of a wrong shape.
     """
     if name in LIFTERS:
         (params, sizes), notes = _convert(path, LIFTERS[name])
@@ -105,10 +105,10 @@ def import_network(name: str, path: epath.PathLike) -> ImportedNetwork:
 
 
 def _square(sizes: Mapping[str, Any], path: epath.PathLike) -> dict[str, Any]:
-    """The sizes that the weights show, that of pictures as one number.
+    """Returns the sizes that the weights show, with the picture's side as one number.
 
     Raises:
-      UserError: pictures that are not square.
+      UserError: the pictures are not square.
     """
     shown = {key: value for key, value in sizes.items() if value is not None}
     if "size" in shown:
@@ -123,18 +123,19 @@ def _square(sizes: Mapping[str, Any], path: epath.PathLike) -> dict[str, Any]:
 
 
 def import_pretrained(name: str, path: epath.PathLike) -> dict[str, Any]:
-    """Reads the part of a network that is published pretrained: HRNet's ImageNet backbone, or the
-    whole of a lifting network.
+    """Reads the part of a network that is published pretrained.
+
+    It is HRNet's ImageNet backbone, or a whole lifting network.
 
     Args:
-      name: as of `import_network`.
-      path: as of `import_network`.
+      name: see `import_network`.
+      path: see `import_network`.
 
     Returns:
-      {"params", "state"}: parts of the trees that the network has.
+      {"params", "state"}: parts of the network's trees.
 
     Raises:
-      UserError: as of `import_network`.
+      UserError: see `import_network`.
     """
     if name == "hrnet":
         params, batch_stats = import_imagenet_hrnet(path)
@@ -147,36 +148,36 @@ def import_mixste(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
     """Reads MixSTE's checkpoint.
 
     Returns:
-      (params, sizes): as of `torch_mixste.convert_mixste_state`, in float32.
+      (params, sizes): see `torch_mixste.convert_mixste_state`; in float32.
 
     Raises:
-      UserError: as of `import_network`.
+      UserError: see `import_network`.
     """
     (params, sizes), _ = _convert(path, LIFTERS["mixste"])
     return _as_float32(params), sizes
 
 
 def import_hrnet(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Reads a pose network of HRNet's, SimCC's or CDKD's code, SimDR or heatmap.
+    """Reads a pose network, SimDR or heatmap, that HRNet's, SimCC's or CDKD's code wrote.
 
     Returns:
-      (params, batch_stats, sizes): as of `torch_hrnet.convert_hrnet_state`, in float32.
+      (params, batch_stats, sizes): see `torch_hrnet.convert_hrnet_state`; in float32.
 
     Raises:
-      UserError: as of `import_network`.
+      UserError: see `import_network`.
     """
     (params, batch_stats, sizes), _ = _convert(path, _HRNET)
     return _as_float32(params), _as_float32(batch_stats), sizes
 
 
 def import_imagenet_hrnet(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads the backbone of an HRNet that was trained on ImageNet; what classifies is left out.
+    """Reads the backbone of an HRNet trained on ImageNet, without its classifier.
 
     Returns:
-      (params, batch_stats): float32, what a `pose_net.PoseNet` has under `backbone` in either tree.
+      (params, batch_stats): the entries `backbone` in a `pose_net.PoseNet`'s trees, float32.
 
     Raises:
-      UserError: as of `import_network`.
+      UserError: see `import_network`.
     """
     (params, batch_stats, _), _ = _convert(path, _IMAGENET)
     return _as_float32(params), _as_float32(batch_stats)
@@ -186,7 +187,7 @@ def _convert(path: epath.PathLike, published: _Published) -> tuple[Any, tuple[st
     """Reads a file, finds the network in it and converts its state.
 
     Raises:
-      UserError: names the file.
+      UserError: see `import_network`; the message names the file.
     """
     held = weight_file.read_torch_file(path)
     try:

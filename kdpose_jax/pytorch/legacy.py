@@ -1,8 +1,8 @@
-"""Files of `torch.save` before PyTorch 1.6, which the published weights of 2018 to 2020 are.
+"""Reads files that `torch.save` wrote before PyTorch 1.6.
 
-Five pickles (a magic number, the version of the format, the machine, the objects, the keys of the
-storages) and then, in the order of the keys, each storage as its number of values (64 bits) and its
-bytes.
+The published weights from 2018 to 2020 are such files. A file begins with five pickles: a magic
+number, the format's version, the machine, the objects, and the keys of the storages. Then come the
+storages in the order of the keys, each as its number of values (64 bits) and its bytes.
 """
 
 import struct
@@ -25,25 +25,25 @@ _SAVE_AGAIN = (
 
 
 def read_legacy(file: Any, size: int, place: str) -> Any:
-    """Reads one file, from its start.
+    """Reads one file from its start.
 
     Args:
       file: open binary file.
-      size: its bytes.
-      place: what to call it in an error.
+      size: size of the file, bytes.
+      place: names the file in an error.
 
     Raises:
-      UserError: of another version or byte order, with objects that could run code, damaged, or
-        with claims that do not fit its size.
+      UserError: the file has another version or byte order, has objects that could run code, is
+        damaged, or claims more than its size allows.
     """
     return _Legacy(file, size, place).load()
 
 
 class _Legacy(Objects):
-    """One open file.
+    """Reads one open file.
 
-    A storage is allocated when a pickle names it, by what the file can still hold, and filled
-    behind the pickles.
+    A storage is allocated when a pickle names it, but never larger than the rest of the file. It is
+    filled after the pickles have been read.
     """
 
     def __init__(self, file: Any, file_size: int, place: str):
@@ -53,7 +53,7 @@ class _Legacy(Objects):
         self._storages: dict[str, np.ndarray] = {}
 
     def load(self) -> Any:
-        """All objects."""
+        """Loads all objects."""
         self._read_header()
         objects = self.load_objects(self._file)
         keys = self._plain()
@@ -66,14 +66,14 @@ class _Legacy(Objects):
         return objects
 
     def _plain(self) -> Any:
-        """The next pickle, in which no global may occur."""
+        """Loads the next pickle, in which no global may occur."""
         return load_pickle(self._file, {}, self._place)
 
     def _read_header(self) -> None:
-        """The three pickles in front of the objects.
+        """Reads the three pickles in front of the objects.
 
         Raises:
-          UserError: another version, or a machine whose bytes stand the other way round.
+          UserError: the file has another version, or its machine has another byte order.
         """
         magic, version, machine = self._plain(), self._plain(), self._plain()
         if magic != _MAGIC or version != _VERSION:
@@ -91,7 +91,7 @@ class _Legacy(Objects):
     def storage(self, identity: Any) -> np.ndarray:
         """Resolves a persistent id.
 
-        ("storage", type, key, device, number of values, part of another).
+        It is ("storage", type, key, device, number of values, part of another).
         """
         match identity:
             case ("storage", StorageType(dtype=dtype), str(key), str(), int(count), None) if (
@@ -126,7 +126,7 @@ class _Legacy(Objects):
         """Reads the values of the next storage.
 
         Raises:
-          UserError: they are of another number, or the file ends before them.
+          UserError: the number of values differs, or the file ends before them.
         """
         values, head = self._storages[key], self._file.read(8)
         if len(head) != 8 or struct.unpack("<q", head)[0] != values.size:

@@ -1,5 +1,6 @@
-"""The released MixSTE's tensors, by name, as parameters of ours (JinluZhang1126/MixSTE,
-`MixSTE2.state_dict()`), and HoT's on it.
+"""Converts the tensors of the released MixSTE, and of HoT on it, to our parameters.
+
+Source: JinluZhang1126/MixSTE, `MixSTE2.state_dict()`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,15 +15,15 @@ _HOURGLASS = "a MixSTE network of HoT"
 
 
 def convert_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Renames and transposes the tensors of a MixSTE network; dtypes stay as they are.
+    """Renames and transposes MixSTE's tensors; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
       (params, sizes): a tree in the layout of `mixste.MixSTE`, and its `frames`, `joints`, `width`,
-      `depth` and `mlp_ratio`. The
-      number of heads leaves no trace in weights: the caller has to know it.
+      `depth` and `mlp_ratio`. Weights do not show the number of heads, which the caller has to
+      know.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -34,16 +35,17 @@ def convert_mixste_state(state: Mapping[str, np.ndarray]) -> tuple[dict[str, Any
 def convert_hourglass_mixste_state(
     state: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Renames and transposes the tensors of HoT's MixSTE (NationalGAILab/HoT,
-    `hot_mixste.Model.state_dict()`).
+    """Renames and transposes the tensors of HoT's MixSTE; dtypes stay as they are.
+
+    Source: NationalGAILab/HoT, `hot_mixste.Model.state_dict()`.
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
       (params, sizes): a tree in the layout of `hourglass_mixste.HourglassMixSTE`, and the sizes of
-      its MixSTE and `kept_frames`. The number of heads and that of the pairs in front of the
-      pruning leave no trace in weights: the caller has to know them.
+      its MixSTE and `kept_frames`. Weights show neither the number of heads nor that of the pairs
+      before the pruning. The caller has to know them.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -65,10 +67,10 @@ def convert_hourglass_mixste_state(
 
 
 def _sizes(state: Mapping[str, np.ndarray], network: str) -> dict[str, Any]:
-    """Reads the sizes of a MixSTE off the tensors that show them.
+    """Reads MixSTE's sizes off the tensors that show them.
 
     Raises:
-      UserError: one of these is missing or has another number of axes.
+      UserError: a tensor is missing or has another number of axes.
     """
     _, joints, width = axes_of(state, "Spatial_pos_embed", 3, network)
     _, frames, _ = axes_of(state, "Temporal_pos_embed", 3, network)
@@ -84,7 +86,7 @@ def _sizes(state: Mapping[str, np.ndarray], network: str) -> dict[str, Any]:
 
 
 def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
-    """Every tensor of a MixSTE network of these sizes (spec: the layers of MixSTE2)."""
+    """Yields every tensor of a MixSTE with these sizes (source: the layers of MixSTE2)."""
     width, hidden = sizes["width"], round(sizes["mlp_ratio"] * sizes["width"])
     yield from linear("Spatial_patch_to_embedding", ("joint_embedding",), 2, width)
     yield Entry("Spatial_pos_embed", (1, sizes["joints"], width), ("spatial_position",))

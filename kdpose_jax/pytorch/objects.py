@@ -1,7 +1,7 @@
-"""What every file of `torch.save` is made of: pickled objects with tensors among them.
+"""Loads pickled objects with tensors, which every file from `torch.save` holds.
 
-A tensor is a call of a rebuild function on a storage. Nothing is allocated by what a file claims: a
-storage is bytes that are really there, and a tensor is a view into its storage.
+A pickled tensor calls a rebuild function on a storage. Claims in a file allocate nothing: a storage
+is bytes that are really there, and a tensor is a view into its storage.
 """
 
 import abc
@@ -32,9 +32,9 @@ _STORAGE_DTYPES = {
     "ComplexDoubleStorage": np.complex128,
     "UntypedStorage": np.uint8,
 }
-# What training scripts keep beside the weights and nobody needs: the state of a numpy generator
+# Training scripts keep these beside the weights, and nobody needs them: a numpy generator's state
 # (VideoPose3D, MixSTE), learning rates as numpy scalars, settings and histories (Lightning,
-# MMPose). Each is read over: it stands for nothing, whatever it is called with.
+# MMPose). They are skipped, whatever they are called with.
 _UNNEEDED = (
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -110,7 +110,7 @@ _UNNEEDED = (
 
 
 class Skipped:
-    """Stands for an object that nobody needs; swallows what it is pickled with."""
+    """Stands for an object that nobody needs, and swallows its content."""
 
     def __init__(self, *unused: Any):
         pass
@@ -132,7 +132,7 @@ class Skipped:
 
 
 class StorageType:
-    """What a pickle names for the type of a storage. It cannot change it."""
+    """Stands for a storage's type; a pickle can name it and cannot change it."""
 
     def __init__(self, dtype: Any):
         self.dtype = np.dtype(dtype)
@@ -142,7 +142,7 @@ class StorageType:
 
 
 class Objects(abc.ABC):
-    """The objects of one open file; keeps count of what they claim against its size."""
+    """Loads the objects of one open file, and bounds what they claim by its size."""
 
     def __init__(self, file_size: int, place: str):
         self._file_size = file_size
@@ -151,20 +151,20 @@ class Objects(abc.ABC):
 
     @abc.abstractmethod
     def storage(self, identity: Any) -> np.ndarray:
-        """The flat array that a persistent id of the pickle stands for."""
+        """Returns the flat array for a persistent id in the pickle."""
 
     def load_objects(self, file: Any) -> Any:
-        """Loads the pickle that a file stands at.
+        """Loads the pickle at a file's position.
 
         Raises:
-          UserError: as `load_pickle`; or a tensor that its storage does not have.
+          UserError: see `load_pickle`; or a tensor lies outside its storage.
         """
         allowed: dict[tuple[str, str], Any] = dict.fromkeys(_UNNEEDED, Skipped)
         for name, dtype in _STORAGE_DTYPES.items():
             allowed["torch", name] = allowed["torch.storage", name] = StorageType(dtype)
         allowed |= {
             ("collections", "OrderedDict"): StandIn(self._ordered),
-            ("torch._utils", "_rebuild_tensor"): StandIn(self._tensor),  # of before PyTorch 0.4
+            ("torch._utils", "_rebuild_tensor"): StandIn(self._tensor),  # before PyTorch 0.4
             ("torch._utils", "_rebuild_tensor_v2"): StandIn(self._tensor),
             ("torch._utils", "_rebuild_parameter"): StandIn(lambda tensor, *unused: tensor),
         }
@@ -177,7 +177,7 @@ class Objects(abc.ABC):
         )
 
     def refused(self, what: str) -> UserError:
-        """The error of a file whose parts do not fit together."""
+        """Makes the error for a file whose parts do not fit together."""
         return UserError(
             f"{self._place} holds {what}: it is damaged or made up, and was not loaded; get it "
             "from its original source."
@@ -186,9 +186,9 @@ class Objects(abc.ABC):
     def _tensor(
         self, storage: Any, offset: Any, size: Any, stride: Any, *unused: Any
     ) -> np.ndarray:
-        """Stands for `_rebuild_tensor_v2` of torch.
+        """Stands for torch's `_rebuild_tensor_v2`.
 
-        A strided view into a storage, all of it inside.
+        It returns a strided view that lies inside its storage.
         """
         proper = (
             isinstance(storage, np.ndarray)
@@ -216,12 +216,12 @@ class Objects(abc.ABC):
         return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 
     def _ordered(self, pairs: Any = ()) -> dict[Any, Any]:
-        """Stands for `collections.OrderedDict`, which copies what it is called with."""
+        """Stands for `collections.OrderedDict`, which copies its argument."""
         self._claim(len(pairs) * sys.getsizeof((None, None)))
         return collections.OrderedDict(pairs)
 
     def _claim(self, size: int) -> None:
-        """Counts the bytes that objects ask for, which may be those of a storage several times."""
+        """Counts the bytes that objects ask for; they may ask for a storage several times."""
         self._bytes_claimed += size
         if self._bytes_claimed > bounds.SHARING * self._file_size:
             raise self.refused("tensors that share their storages again and again")

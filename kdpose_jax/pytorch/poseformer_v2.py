@@ -1,5 +1,6 @@
-"""The released PoseFormerV2's tensors, by name, as parameters of ours (QitaoZhao/PoseFormerV2,
-`PoseTransformerV2.state_dict()`).
+"""Converts the released PoseFormerV2's tensors to our parameters.
+
+Source: QitaoZhao/PoseFormerV2, `PoseTransformerV2.state_dict()`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,15 +24,15 @@ _NETWORK = "a PoseFormerV2 network"
 def convert_poseformer_v2_state(
     state: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Renames and transposes the tensors of a PoseFormerV2 network; dtypes stay as they are.
+    """Renames and transposes PoseFormerV2's tensors; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
       (params, sizes): a tree in the layout of `poseformer_v2.PoseFormerV2`, and its `joints`,
-      `width`, `depth`, `mlp_ratio`, `kept_frames` and `kept_coefficients`. The number of heads and
-      the length of the window leave no trace in weights: the caller has to know them.
+      `width`, `depth`, `mlp_ratio`, `kept_frames` and `kept_coefficients`. Weights show neither the
+      number of heads nor the window's length. The caller has to know them.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -52,7 +53,7 @@ def convert_poseformer_v2_state(
 
 
 def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
-    """Every tensor of a PoseFormerV2 network of these sizes."""
+    """Yields every tensor of a PoseFormerV2 with these sizes."""
     joints, width = sizes["joints"], sizes["width"]
     kept_frames, kept_coefficients, whole = (
         sizes["kept_frames"],
@@ -81,7 +82,7 @@ def _entries(sizes: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def _mixed_block(name: str, path: tuple[str, ...], width: int, hidden: int) -> Iterator[Entry]:
-    """The tensors of a `poseformer_v2.MixedBlock`."""
+    """Yields the tensors of a `poseformer_v2.MixedBlock`."""
     yield from norm(f"{name}.norm1", (*path, "norm_attention"), width)
     yield from linear(f"{name}.attn.qkv", (*path, "attention", "qkv"), width, 3 * width)
     yield from linear(f"{name}.attn.proj", (*path, "attention", "out"), width, width)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kdpose_jax.errors import UserError
 
-# How many batches a norm has seen: read by nobody while its momentum is a number.
+# The count of batches that a norm has seen. Nothing reads it while the momentum is a number.
 _COUNTER = ".num_batches_tracked"
 
 LINEAR_AXES = (1, 0)  # [out, in] -> [in, out]
@@ -18,9 +18,9 @@ CONVOLUTION_AXES = (2, 3, 1, 0)  # [out, in, rows, columns] -> [rows, columns, i
 
 
 class Entry(NamedTuple):
-    """One tensor: its PyTorch name and shape, our path, and the order of its axes in our layout.
+    """Describes a tensor: its PyTorch name and shape, our path, and our order of its axes.
 
-    No axes: as they are. An axis that is left out has size 1 and is dropped.
+    Without axes the order stays as it is. An axis that is left out has size 1 and is dropped.
     """
 
     name: str
@@ -30,26 +30,27 @@ class Entry(NamedTuple):
 
 
 def linear(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Iterator[Entry]:
-    """The tensors of a linear layer with bias."""
+    """Yields the tensors of a linear layer with bias."""
     yield Entry(f"{name}.weight", (outputs, inputs), (*path, "kernel"), LINEAR_AXES)
     yield Entry(f"{name}.bias", (outputs,), (*path, "bias"))
 
 
 def pointwise(name: str, path: tuple[str, ...], inputs: int, outputs: int) -> Iterator[Entry]:
-    """The tensors of a one-dimensional convolution of kernel 1, which is a linear layer."""
+    """Yields the tensors of a 1D convolution with kernel 1, which is a linear layer."""
     yield Entry(f"{name}.weight", (outputs, inputs, 1), (*path, "kernel"), LINEAR_AXES)
     yield Entry(f"{name}.bias", (outputs,), (*path, "bias"))
 
 
 def norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
-    """The trained tensors of a layer norm or a batch norm."""
+    """Yields the trained tensors of a layer norm or a batch norm."""
     yield Entry(f"{name}.weight", (width,), (*path, "scale"))
     yield Entry(f"{name}.bias", (width,), (*path, "bias"))
 
 
 def batch_norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
-    """The trained tensors of a batch norm, under `params`, and its running statistics, under
-    `batch_stats`.
+    """Yields all tensors of a batch norm.
+
+    Trained tensors are under `params`, and running statistics under `batch_stats`.
     """
     yield from norm(name, ("params", *path), width)
     yield Entry(f"{name}.running_mean", (width,), ("batch_stats", *path, "mean"))
@@ -59,9 +60,9 @@ def batch_norm(name: str, path: tuple[str, ...], width: int) -> Iterator[Entry]:
 def without_counters(
     state: Mapping[str, np.ndarray], entries: list[Entry]
 ) -> dict[str, np.ndarray]:
-    """Leaves out the counters of the norms that the map knows.
+    """Leaves out the counters of norms that the map knows.
 
-    A counter of an unknown norm is left over like its other tensors.
+    An unknown norm keeps its counter, which is then left over like its other tensors.
     """
     counters = {
         entry.name.removesuffix(".running_mean") + _COUNTER
@@ -72,7 +73,7 @@ def without_counters(
 
 
 def transformer_block(name: str, path: tuple[str, ...], width: int, hidden: int) -> Iterator[Entry]:
-    """The tensors of an `attention.TransformerBlock`, as timm names them."""
+    """Yields the tensors of an `attention.TransformerBlock`, as timm names them."""
     yield from norm(f"{name}.norm1", (*path, "norm_attention"), width)
     yield from linear(f"{name}.attn.qkv", (*path, "attention", "qkv"), width, 3 * width)
     yield from linear(f"{name}.attn.proj", (*path, "attention", "out"), width, width)
@@ -82,16 +83,16 @@ def transformer_block(name: str, path: tuple[str, ...], width: int, hidden: int)
 
 
 def axes_of(state: Mapping[str, np.ndarray], name: str, axes: int, network: str) -> tuple[int, ...]:
-    """The shape of a tensor that shows a network's sizes.
+    """Returns the shape of a tensor that shows a network's sizes.
 
     Args:
       state: PyTorch name -> array.
-      name: of the tensor.
-      axes: how many it must have.
-      network: what it belongs to ("a MixSTE network"), for errors.
+      name: names the tensor.
+      axes: the number of axes that it must have.
+      network: names its network ("a MixSTE network") in errors.
 
     Raises:
-      UserError: it is missing, or has another number of axes, or no values.
+      UserError: the tensor is missing, has another number of axes, or has no values.
     """
     if name not in state:
         raise UserError(f"it has no tensor '{name}'; name the checkpoint of {network}.")
@@ -109,12 +110,12 @@ def axes_of(state: Mapping[str, np.ndarray], name: str, axes: int, network: str)
 def rename(
     state: Mapping[str, np.ndarray], entries: Iterable[Entry], network: str
 ) -> dict[str, Any]:
-    """Puts every tensor where its entry says, in our order of axes; dtypes stay as they are.
+    """Puts each tensor where its entry says, in our order of axes; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array.
-      entries: the tensors of the network.
-      network: what it is ("a MixSTE network"), for errors.
+      entries: describe the network's tensors.
+      network: names the network ("a MixSTE network") in errors.
 
     Returns:
       The tree.
@@ -159,7 +160,7 @@ def _require_same_names(found, expected, network: str) -> None:
     """Refuses tensors that are missing or left over.
 
     Raises:
-      UserError: names the first of them.
+      UserError: a tensor is missing or left over; the message names the first ones.
     """
     for names, problem in (
         (sorted(expected - found), "lacks"),

@@ -1,4 +1,4 @@
-"""Files of safetensors: the length of a header (64 bits), the header as JSON, and the values."""
+"""Reads safetensors files: a header's length (64 bits), the header in JSON, the values."""
 
 import math
 import struct
@@ -11,7 +11,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds
 from kdpose_jax.untrusted.documents import parse_json
 
-# Little-endian, whatever the machine.
+# The format is little-endian on every machine.
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -30,19 +30,19 @@ _DTYPES = {
 
 
 def read_safetensors(file: Any, size: int, place: str) -> dict[str, np.ndarray]:
-    """Reads one file, from its start.
+    """Reads one file from its start.
 
     Args:
       file: open binary file.
-      size: its bytes.
-      place: what to call it in an error.
+      size: size of the file, bytes.
+      place: names the file in an error.
 
     Returns:
       Name -> read-only array.
 
     Raises:
-      UserError: a header that is not one, types that numpy does not have, or tensors that do not
-        lie in the file one after another.
+      UserError: the header is malformed, numpy lacks a type, or the tensors do not follow one
+        another in the file.
     """
     (length,) = struct.unpack("<Q", file.read(8))
     if length > min(size - 8, bounds.SAFETENSORS):
@@ -78,10 +78,10 @@ def read_safetensors(file: Any, size: int, place: str) -> dict[str, np.ndarray]:
 def _entry(
     entry: Any, name: str, size: int, place: str
 ) -> tuple[int, int, np.dtype, tuple[int, ...]]:
-    """(start, end, type, shape) of one tensor.
+    """Returns (start, end, type, shape) for one tensor.
 
     Raises:
-      UserError: it is not described like one, or lies outside the file.
+      UserError: its description is malformed, or it lies outside the file.
     """
     match entry:
         case {"dtype": str(kind), "shape": [*shape], "data_offsets": [start, end]}:

@@ -1,4 +1,4 @@
-"""Where in a file of weights a network is: tensors at any depth, under names with any prefix."""
+"""Finds a network in a file of weights, at any depth, under names with any prefix."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ _SHOWN = 4
 
 
 class Candidate(NamedTuple):
-    """One network that a file may hold.
+    """Describes one network that a file may hold.
 
     Attributes:
-      where: keys down to the dictionary, joined by dots; empty at the top.
-      prefix: what the names of the network's tensors begin with there.
-      state: the tensors by their names without the prefix.
-      left_out: the other names of the dictionary.
+      where: keys that lead to its dictionary, joined by dots; empty at the top.
+      prefix: text in front of the names of its tensors.
+      state: name without the prefix -> tensor.
+      left_out: the other names in the dictionary.
     """
 
     where: str
@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
 
     @property
     def described(self) -> str:
-        """What the network is called in an error."""
+        """Names the network for an error."""
         parts = [part for part in (self.where, self.prefix and f"{self.prefix}*") if part]
         return f"'{' '.join(parts) or 'the top'}' ({len(self.state)} tensors)"
 
@@ -42,19 +42,19 @@ def convert_state(
     anchor: str,
     network: str,
 ) -> tuple[Any, tuple[str, ...]]:
-    """Finds the one network of a kind in what a file holds, and converts it.
+    """Finds the one network of a kind in a file's content, and converts it.
 
     Args:
-      checkpoint: what the file holds.
-      convert: makes our trees of a state, or raises UserError where it is of another network.
-      anchor: a tensor that every network of this kind has once, and by which it is found.
-      network: what it is ("a MixSTE network"), for errors.
+      checkpoint: the file's content.
+      convert: makes our trees from a state, or raises UserError if it belongs to another network.
+      anchor: a tensor that every network of this kind has once; it is searched for.
+      network: names the network ("a MixSTE network") in errors.
 
     Returns:
-      What `convert` gave, and sentences on what was left out or converted.
+      The result from `convert`, and sentences that say what was left out or converted.
 
     Raises:
-      UserError: no such network, or several that differ.
+      UserError: there is no such network, or there are several that differ.
     """
     found = list(_candidates(checkpoint, anchor))
     if not found:
@@ -85,7 +85,7 @@ def convert_state(
 
 
 def _dictionaries(checkpoint: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every dictionary of tensors by names, and the keys down to it; not those of optimisers."""
+    """Yields each dictionary of named tensors with the keys to it, but not optimisers'."""
     waiting: list[tuple[str, Any]] = [("", checkpoint)]
     seen: set[int] = set()  # a pickle may refer to one object again and again
     while waiting:
@@ -110,7 +110,7 @@ def _dictionaries(checkpoint: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _candidates(checkpoint: Any, anchor: str) -> Iterator[Candidate]:
-    """Every network whose anchor is there."""
+    """Yields every network whose anchor is there."""
     for where, entries in _dictionaries(checkpoint):
         for name in entries:
             if name == anchor or name.endswith(f".{anchor}"):
@@ -118,7 +118,7 @@ def _candidates(checkpoint: Any, anchor: str) -> Iterator[Candidate]:
 
 
 def _candidate(where: str, prefix: str, entries: dict[str, Any]) -> Candidate:
-    """The network under one prefix of a dictionary."""
+    """Returns the network under one prefix in a dictionary."""
     prefixes = [prefix]
     if prefix.endswith(_BACKBONE):
         prefixes += [prefix.removesuffix(_BACKBONE) + head for head in _HEADS]
@@ -133,7 +133,7 @@ def _candidate(where: str, prefix: str, entries: dict[str, Any]) -> Candidate:
 
 
 def _without(checkpoint: Any, anchor: str, network: str) -> str:
-    """The sentence on a file in which no network of the kind was found; says what is there."""
+    """Writes the error for a file without such a network, and says what is there."""
     found = list(_dictionaries(checkpoint))
     if not found:
         held = f"a {type(checkpoint).__name__}"
@@ -159,7 +159,7 @@ def _without(checkpoint: Any, anchor: str, network: str) -> str:
 
 
 def _unfit(errors: list[tuple[Candidate, UserError]]) -> str:
-    """The sentence on networks of which none fits."""
+    """Writes the error for networks that do not fit."""
     candidate, error = errors[0]
     if len(errors) == 1:
         under = f" (under '{candidate.prefix}')" if candidate.prefix else ""
@@ -169,7 +169,7 @@ def _unfit(errors: list[tuple[Candidate, UserError]]) -> str:
 
 
 def _left_out(chosen: Candidate, others: list[Candidate], network: str) -> Iterator[str]:
-    """Sentences on what stands beside the weights."""
+    """Yields sentences that say what stands beside the weights."""
     if chosen.left_out:
         where = f" outside '{chosen.prefix}'" if chosen.prefix else ", which are not tensors"
         listed = _listed(list(chosen.left_out))
@@ -180,7 +180,7 @@ def _left_out(chosen: Candidate, others: list[Candidate], network: str) -> Itera
 
 
 def _converted(state: Mapping[str, np.ndarray]) -> Iterator[str]:
-    """A sentence on tensors whose numbers are of another precision."""
+    """Yields a sentence about tensors in another precision."""
     kinds = [array.dtype.name for array in state.values() if array.dtype.kind not in "iub"]
     for kind in sorted(set(kinds) - {"float32"}):
         share = f"{kinds.count(kind)} of its {len(kinds)} tensors"
@@ -194,6 +194,6 @@ def _equal(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) ->
 
 
 def _listed(names: list[str]) -> str:
-    """The first of some names, in quotes."""
+    """Quotes the first few names."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(f"'{name[:60]}'" for name in names[:_SHOWN]) + more

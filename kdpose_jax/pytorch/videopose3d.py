@@ -1,5 +1,6 @@
-"""The released VideoPose3D's tensors, by name, as parameters of ours (facebookresearch/VideoPose3D,
-`TemporalModel.state_dict()`).
+"""Converts the released VideoPose3D's tensors to our parameters.
+
+Source: facebookresearch/VideoPose3D, `TemporalModel.state_dict()`.
 """
 
 import math
@@ -25,16 +26,16 @@ _CONVOLUTION_AXES = (2, 1, 0)  # [out, in, frames] -> [frames, in, out]
 def convert_videopose3d_state(
     state: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Renames and transposes the tensors of a VideoPose3D network; dtypes stay as they are.
+    """Renames and transposes VideoPose3D's tensors; dtypes stay as they are.
 
     Args:
       state: PyTorch name -> array, without prefix.
 
     Returns:
       (params, batch_stats, sizes): trees in the layout of `videopose3d.VideoPose3D`, and its
-        `joints`, `width` and `readings`: one or
-      two networks that have such kernels, each with its `filters`, their product `frames`, and
-      `dense_kernels`. Whether it is causal leaves no trace in weights: the caller has to know it.
+      `joints`, `width` and `readings`. Readings are one or two networks that have such kernels,
+      each with its `filters`, their product `frames`, and `dense_kernels`. Weights do not show
+      whether the network is causal, which the caller has to know.
 
     Raises:
       UserError: a tensor is missing, left over, of a wrong shape, not real numbers or not finite.
@@ -60,17 +61,17 @@ def convert_videopose3d_state(
 
 
 def readings_of(kernels: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
-    """The networks that have such kernels: dilated filters always, dense ones where it is possible.
+    """Lists the networks that have such kernels: dilated ones always, dense ones if possible.
 
-    A dense filter of width w has a weight for each of the (w - 1) d + 1 frames that it reaches
-    over, d the product of the widths before it: 3, 7, 19 are dense filters of 3, 3, 3, or dilated
-      ones of 3, 7, 19 that see 399 frames.
+    Let d be the product of the widths before a filter. A dense filter of width w has a weight for
+    each of the (w - 1) d + 1 frames that it reaches over. For example, 3, 7, 19 are dense filters
+    with widths 3, 3, 3, or dilated filters with widths 3, 7, 19, which see 399 frames.
 
     Args:
-      kernels: weights along time of the first convolution and of every block's.
+      kernels: number of weights along time in the first convolution and in each block's.
 
     Returns:
-      {"filters", "frames", "dense_kernels"} of each.
+      {"filters", "frames", "dense_kernels"} for each network.
     """
     readings = [{"filters": kernels, "frames": math.prod(kernels), "dense_kernels": False}]
     filters = [kernels[0]]
@@ -89,17 +90,17 @@ def readings_of(kernels: tuple[int, ...]) -> tuple[dict[str, Any], ...]:
 def choose_reading(
     readings: tuple[dict[str, Any], ...], frames: int
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The network that a file is taken for, by the frames that it is to see.
+    """Chooses the network that sees the configured number of frames.
 
     Args:
-      readings: of `readings_of`.
+      readings: the networks from `readings_of`.
       frames: `data.frames`.
 
     Returns:
-      One of them, and a sentence where there was a choice.
+      One of the readings, and a sentence if there was a choice.
 
     Raises:
-      UserError: there are several, and none sees so many frames.
+      UserError: there are several readings, and none sees this number of frames.
     """
     if len(readings) == 1:
         return readings[0], ()
@@ -117,7 +118,7 @@ def choose_reading(
 
 
 def _entries(joints: int, width: int, kernels: tuple[int, ...]) -> Iterator[Entry]:
-    """Every tensor of a VideoPose3D network of these sizes."""
+    """Yields every tensor of a VideoPose3D with these sizes."""
     first, *further = kernels
     yield from _layer("expand_conv", "expand_bn", "expand", 2 * joints, width, first)
     for block, reach in enumerate(further):
@@ -139,7 +140,7 @@ def _entries(joints: int, width: int, kernels: tuple[int, ...]) -> Iterator[Entr
 def _layer(
     conv: str, norm: str, ours: str, inputs: int, outputs: int, kernel: int
 ) -> Iterator[Entry]:
-    """The tensors of a `videopose3d.TemporalLayer`, running statistics included."""
+    """Yields the tensors of a `videopose3d.TemporalLayer`, with its running statistics."""
     yield Entry(
         f"{conv}.weight",
         (outputs, inputs, kernel),

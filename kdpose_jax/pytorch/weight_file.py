@@ -1,8 +1,8 @@
-"""Reads files of weights without PyTorch and without running code: tensors become numpy arrays.
+"""Reads files of weights as numpy arrays, without PyTorch and without running code.
 
-The kind of a file is told by its first bytes, whatever it is called: a zip archive (`torch.save`
-since PyTorch 1.6), a row of pickles (`torch.save` before it) or safetensors. The reader of each
-kind stands in a file of its own.
+A file's first bytes tell its kind, whatever its name is: a zip archive (`torch.save` since PyTorch
+1.6), a row of pickles (`torch.save` before it) or safetensors. Each kind's reader has a file of its
+own.
 """
 
 import struct
@@ -18,11 +18,10 @@ from kdpose_jax.pytorch.safetensors import read_safetensors
 from kdpose_jax.untrusted import archives
 
 _HEAD = 512
-# The number that a file of before 1.6 begins with, 0x1950A86A20F9469CFC6C: in binary pickles and in
-# those of text.
+# Files from before 1.6 begin with the number 0x1950A86A20F9469CFC6C, in a binary or a text pickle.
 _MAGIC = (bytes.fromhex("6cfc 9c46 f920 6aa8 5019"), b"119547037146038801333356")
 _KNOWN = "files of torch.save and safetensors are read"
-# What else people hand over: first bytes, what the file is, and what to do.
+# Other files that people hand over: first bytes, what the file is, and what to do.
 _OTHERS = (
     (b"\x1f\x8b", "is compressed by gzip", "unpack it first (gunzip, or tar -xzf)"),
     (
@@ -49,15 +48,15 @@ def read_torch_file(path: epath.PathLike) -> Any:
     """Reads a file of weights.
 
     Args:
-      path: the file, of any name.
+      path: the file, under any name.
 
     Returns:
-      What was saved, usually nested dictionaries: tensors and parameters as read-only numpy arrays,
-      objects that nobody needs as `Skipped`.
+      The saved objects, usually nested dictionaries. Tensors and parameters are read-only numpy
+      arrays. Objects that nobody needs are `Skipped`.
 
     Raises:
-      UserError: no such file, another format, damaged, with objects that could run code, or with
-        claims that do not fit its size.
+      UserError: the file is absent, is in another format, is damaged, has objects that could run
+        code, or claims more than its size allows.
     """
     file_path = epath.Path(path)
     if file_path.is_dir():
@@ -74,7 +73,7 @@ def read_torch_file(path: epath.PathLike) -> Any:
             return read(file, size, str(file_path))
         except UserError:
             raise
-        except Exception as error:  # zipfile raises almost anything
+        except Exception as error:  # zipfile can raise almost anything
             what = " ".join(str(error).split())
             raise UserError(
                 f"{file_path} is truncated or damaged ({what}): copy or download it again."
@@ -82,10 +81,10 @@ def read_torch_file(path: epath.PathLike) -> Any:
 
 
 def _reader_of(head: bytes, size: int, place: str) -> Callable[[Any, int, str], Any]:
-    """Tells the kind of a file.
+    """Chooses a file's reader by its first bytes.
 
     Raises:
-      UserError: it is of none that is read; says what it looks like.
+      UserError: the kind is not read; the message says what the file looks like.
     """
     if head.startswith(b"PK"):
         return read_archive
@@ -108,7 +107,7 @@ def _reader_of(head: bytes, size: int, place: str) -> Callable[[Any, int, str], 
 
 
 def _shown(head: bytes) -> str:
-    """The first bytes, as text where they are text."""
+    """Shows the first bytes, as text if they are text."""
     start = head[:16]
     if all(32 <= byte < 127 for byte in start):
         return f"'{start.decode('ascii')}'"

@@ -1,3 +1,4 @@
-"""Readers of what users hand us, none of which runs code from a file or takes more memory than
-`bounds` says. Imports only `errors`.
+"""Reads files that users hand us, without running code from them.
+
+No reader takes more memory than `bounds` says. The room imports only `errors`.
 """

@@ -1,4 +1,4 @@
-"""Zip archives of users, whose directories may claim anything."""
+"""Opens users' zip archives, whose directories may claim anything."""
 
 import io
 import zipfile
@@ -6,9 +6,9 @@ from typing import BinaryIO
 
 
 class Clipped:
-    """A file that is asked for no more than it has.
+    """Caps every read at the file's size.
 
-    Its reader asks for what a header claims, and memory is taken before it is read.
+    zipfile asks for what a directory claims, and Python allocates that before it reads.
     """
 
     def __init__(self, file: BinaryIO, size: int):
@@ -27,7 +27,7 @@ class Clipped:
 
 
 def open_archive(file: BinaryIO) -> tuple[zipfile.ZipFile, int]:
-    """Opens an archive.
+    """Opens a zip archive.
 
     Args:
       file: open binary file.
@@ -36,30 +36,30 @@ def open_archive(file: BinaryIO) -> tuple[zipfile.ZipFile, int]:
       The archive, and the size of the file.
 
     Raises:
-      Exception: of almost any kind where the file is damaged.
+      Exception: almost any kind, if the file is damaged.
     """
     size = size_of(file)
     return zipfile.ZipFile(Clipped(file, size)), size
 
 
 def size_of(file: BinaryIO) -> int:
-    """The bytes of an open file, which then stands at its start."""
+    """Returns the size of an open file in bytes, and rewinds the file."""
     size = file.seek(0, io.SEEK_END) or file.tell()
     file.seek(0)
     return size
 
 
 def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, largest: int) -> bytes:
-    """The bytes of an entry, its checksum compared.
+    """Returns the bytes of an entry, and compares its checksum.
 
     Args:
-      archive: of `open_archive`.
+      archive: the archive from `open_archive`.
       info: the entry.
-      largest: bytes that it may have.
+      largest: the largest size that the entry may have, bytes.
 
     Raises:
-      ValueError: it has more, or another kind of compression than numpy and PyTorch use.
-      Exception: of almost any kind where the file is damaged.
+      ValueError: the entry is larger, or is compressed in a way that numpy and PyTorch do not use.
+      Exception: almost any kind, if the file is damaged.
     """
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"'{info.filename}' is compressed in a way that is not read")
@@ -69,8 +69,8 @@ def read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, largest: int) ->
             f"unpacked from this file"
         )
     with archive.open(info) as member:
-        # With a number: without one, two gigabytes are unpacked before zipfile looks at what the
-        # directory says.
+        # The number matters. Without one, zipfile unpacks two gigabytes before it looks at
+        # the size in the directory.
         content = member.read(info.file_size)
     if len(content) != info.file_size:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""numpy's arrays inside pickles.
+"""Reads numpy's arrays inside pickles.
 
-Their headers are checked before numpy sees them, which trusts what it unpickles.
+numpy trusts what it unpickles, so their headers are checked before numpy sees them.
 """
 
 import collections
@@ -18,28 +18,29 @@ _NUMBERS = "biuf"
 
 
 def load_arrays(file: BinaryIO, size: int, place: str) -> Any:
-    """Loads one pickle of dictionaries, lists, plain values and numpy's arrays of numbers or
-    objects, by numpy 1 or 2, Python 2 or 3.
+    """Loads one pickle of dictionaries, lists, plain values and numpy arrays.
+
+    The arrays hold numbers or objects. numpy 1 or 2 may have written them, under Python 2 or 3.
 
     Args:
       file: open binary file, positioned at the pickle.
-      size: its bytes.
-      place: what to call the file in an error.
+      size: size of the file, bytes.
+      place: names the file in an error.
 
     Returns:
       The object.
 
     Raises:
-      UserError: as `load_pickle`.
+      UserError: see `load_pickle`.
     """
-    # latin1: files pickled by Python 2 hold array bytes as str.
+    # Files that Python 2 pickled hold the bytes of arrays as str, which latin1 keeps.
     return load_pickle(file, _allowed(_Budget(bounds.SHARING * size)), place, encoding="latin1")
 
 
 class _Budget:
-    """Bytes that may still be made of what a pickle holds.
+    """Counts the bytes that may still be made from what a pickle holds.
 
-    The same bytes can be called for again and again.
+    A pickle can ask for the same bytes again and again.
     """
 
     def __init__(self, size: int):
@@ -52,7 +53,7 @@ class _Budget:
 
 
 class _Type:
-    """A dtype under way: numbers, objects and, for scalars, texts."""
+    """Builds a dtype: numbers, objects and, for scalars, texts."""
 
     def __init__(self, code: str, *unused: Any):
         if not isinstance(code, str) or not re.fullmatch(r"[biuf]\d{1,2}|O[48]?|[US]\d{1,9}", code):
@@ -68,7 +69,7 @@ class _Type:
 
 
 class _Array(np.ndarray):
-    """An array under way, empty until its state is set."""
+    """Builds an array, which is empty until its state is set."""
 
     budget: _Budget
 
@@ -94,7 +95,7 @@ def _require_shape(shape: Any) -> None:
 
 
 def _allowed(budget: _Budget) -> dict[tuple[str, str], Any]:
-    """What a pickled dictionary of arrays may name, by the module paths of numpy 1 and numpy 2."""
+    """Lists what a pickle of arrays may name, by the module paths of numpy 1 and numpy 2."""
     kind = type("_Array", (_Array,), {"budget": budget})
 
     def reconstruct(*unused: Any) -> np.ndarray:
@@ -115,8 +116,9 @@ def _allowed(budget: _Budget) -> dict[tuple[str, str], Any]:
         return np.frombuffer(content, of.dtype).reshape(shape, order=order)
 
     def encode(text: Any, encoding: Any) -> bytes:
-        """Stands for `_codecs.encode`, with which Python 3 stores bytes in pickles of protocol 2
-        and less.
+        """Stands for `_codecs.encode`.
+
+        Python 3 stores bytes with it in pickles of protocol 2 and below.
         """
         if encoding != "latin1":
             raise ValueError(f"encoding {encoding!r} in a pickled array")

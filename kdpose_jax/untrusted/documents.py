@@ -1,4 +1,4 @@
-"""JSON files of users."""
+"""Reads users' JSON files."""
 
 import json
 from typing import Any
@@ -9,11 +9,11 @@ from kdpose_jax.untrusted import bounds
 
 
 def load_json(path: epath.PathLike) -> Any:
-    """The content of a JSON file: UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+    """Reads a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: as of `parse_json`, or it is larger than `bounds.JSON`.
+      OSError: the file cannot be read.
+      ValueError: see `parse_json`; or the file is larger than `bounds.JSON`.
     """
     path = epath.Path(path)
     size = path.stat().length
@@ -23,14 +23,14 @@ def load_json(path: epath.PathLike) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """Returns the value of a JSON text.
 
-    NaN and Infinity are read as Python's `json` writes them, for a run that diverged has them in
-    its metrics. Whoever needs finite numbers asks for them.
+    NaN and Infinity are read as Python's `json` writes them: a run that diverged has them in its
+    metrics. Callers that need finite numbers check for them.
 
     Raises:
-      ValueError: it is not JSON, it is nested beyond Python's recursion limit, or an object has a
-        key twice, of which only the last value would be kept.
+      ValueError: the text is not JSON, or it is nested beyond Python's recursion limit, or an
+        object has a key twice, which would lose the first value.
     """
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))

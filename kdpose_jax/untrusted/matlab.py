@@ -1,9 +1,10 @@
-"""MATLAB 5 files of users. scipy's reader ends the process at some damaged ones, and makes arrays
-of the size that a file claims.
+"""Reads users' MATLAB 5 files.
+
+scipy's reader ends the process at some damaged files, and allocates what a file claims.
 
 The format (MathWorks, "MAT-File Format", level 5): a header of 128 bytes, then elements, each a tag
 (type, bytes) and its bytes padded to eight; short ones hold both in eight bytes. A variable is an
-element of type 14, compressed in one of type 15.
+element of type 14. A compressed variable lies in an element of type 15.
 """
 
 import math
@@ -42,16 +43,16 @@ def load_matlab(path: str | os.PathLike, names: tuple[str, ...]) -> dict[str, An
 
     Args:
       path: the file.
-      names: of the variables.
+      names: names of variables.
 
     Returns:
-      Those of them that are there: arrays of numbers with MATLAB's axes, texts as strings, cells as
-        flat lists.
+      The variables that the file has: arrays of numbers with MATLAB's axes, texts as strings, cells
+      as flat lists.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: no such file, damaged, of another kind of variable, or larger than `bounds`
-        allows, unpacked or not.
+      OSError: the file cannot be read.
+      ValueError: the file is not MATLAB 5, is damaged, holds another kind of variable under a name,
+        or is larger than `bounds` allows, packed or unpacked.
     """
     size = os.path.getsize(path)
     if size > bounds.MATLAB:
@@ -107,7 +108,7 @@ def _elements(content: bytes, order: _Order) -> Iterator[tuple[int, bytes]]:
 def _variable(element: bytes, order: _Order, names: tuple[str, ...], depth: int) -> tuple[str, Any]:
     """The name and the value of a variable, None unless it is wanted.
 
-    The members of a cell are wanted and have no names.
+    Members of a cell have no names and are always wanted.
     """
     parts = list(_elements(element, order))
     if len(parts) < 3 or len(parts[0][1]) != 8 or parts[1][0] != 5:

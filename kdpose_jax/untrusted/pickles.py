@@ -1,4 +1,4 @@
-"""Pickles inside files that users hand us, read without running any code."""
+"""Reads pickles inside users' files without running code from them."""
 
 import contextlib
 import pickle
@@ -16,7 +16,7 @@ _GETS = ("GET", "BINGET", "LONG_BINGET")
 
 
 class StandIn:
-    """What a pickle may call: a function of ours. A pickle cannot change it."""
+    """Wraps a function of ours that a pickle may call, and cannot change."""
 
     __slots__ = ("_function",)
 
@@ -31,7 +31,7 @@ class StandIn:
 
 
 class _AllowedNamesUnpickler(pickle.Unpickler):
-    """Resolves a global only if the caller listed it: nothing else can be called while loading."""
+    """Resolves only globals that the caller listed, so a pickle can call nothing else."""
 
     def __init__(
         self,
@@ -69,18 +69,18 @@ def load_pickle(
 
     Args:
       file: open binary file, positioned at the pickle.
-      allowed: (module, name) -> the object that stands for it.
-      place: what to call the file in an error.
-      persistent_load: resolves persistent ids (PyTorch storages), None if there may be none.
-      remedy: what to do about a file with a global that is not listed.
-      **options: passed to `pickle.Unpickler` (for example `encoding="latin1"`).
+      allowed: (module, name) -> the object that stands for this global.
+      place: names the file in an error.
+      persistent_load: resolves persistent ids (PyTorch storages); None refuses them.
+      remedy: tells the user what to do about a global that is not listed.
+      **options: go to `pickle.Unpickler` (for example `encoding="latin1"`).
 
     Returns:
       The object.
 
     Raises:
-      UserError: a global that is not listed, a pickle that asks for more than `bounds` allows, or a
-        damaged one.
+      UserError: the pickle names a global that is not listed, asks for more than `bounds` allows,
+        or is damaged.
     """
     with _damage(place):
         _refuse_bombs(file)
@@ -96,13 +96,14 @@ def _refuse_bombs(file: BinaryIO | Clipped) -> None:
     """Refuses what no honest pickle of this length has, by following what each opcode takes from
     and puts on the stack.
 
-    A memo index beyond the position would ask for gigabytes of memo table in nine bytes; many
-    opcodes without arguments are many objects; and a tuple of tuples of tuples is hashed by
-    recursion, as often as it occurs.
+    It follows what each opcode takes from the stack and puts on it. Three things are refused. A
+    memo index beyond the position asks for gigabytes of memo table in nine bytes. Many opcodes
+    without arguments make many objects. A tuple of tuples of tuples is hashed by recursion, each
+    time that it occurs.
     """
     start = file.tell()
-    values: list[int] = []  # of every object on the stack, how many a tuple holds
-    marks: list[int] = []  # where in it the marks stand
+    values: list[int] = []  # for each object on the stack, how many values it holds
+    marks: list[int] = []  # positions of the marks on the stack
     memo: dict[int, int] = {}
     # The stubs ask for all methods of a file; `genops` calls read, readline and tell.
     opcodes = pickletools.genops(file)  # type: ignore[arg-type]
@@ -135,7 +136,7 @@ def _refuse_bombs(file: BinaryIO | Clipped) -> None:
 
 
 def _take(values: list[int], marks: list[int], code: pickletools.OpcodeInfo) -> list[int]:
-    """Removes from the stack what an opcode takes, down to the last mark if it takes one."""
+    """Takes an opcode's arguments off the stack, down to the last mark if it takes one."""
     if pickletools.markobject in code.stack_before:
         first = marks.pop() - code.stack_before.index(pickletools.markobject)
     else:
@@ -149,7 +150,7 @@ def _take(values: list[int], marks: list[int], code: pickletools.OpcodeInfo) -> 
 
 @contextlib.contextmanager
 def _damage(place: str) -> Iterator[None]:
-    """A malformed pickle can raise almost anything."""
+    """Turns errors from a malformed pickle, which can be almost any, into UserError."""
     try:
         yield
     except UserError:

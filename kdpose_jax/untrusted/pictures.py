@@ -1,6 +1,6 @@
-"""Pictures of users, looked at before OpenCV decodes them.
+"""Checks users' pictures before OpenCV decodes them.
 
-It takes the memory that a header, or a chunk of a PNG, claims.
+OpenCV allocates what a header or a chunk of a PNG claims.
 """
 
 import contextlib
@@ -14,26 +14,26 @@ from PIL import Image
 from kdpose_jax.untrusted import bounds
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_ORIENTATION = 0x0112  # the tag of EXIF
-_PNG_EXIF = 2**16  # bytes of a chunk of EXIF that are read: a JPEG's segment holds no more
-# As libjpeg finds the next segment: whatever lies before a marker is skipped, further FF included.
+_ORIENTATION = 0x0112  # EXIF's tag
+_PNG_EXIF = 2**16  # bytes read from an EXIF chunk, as many as a JPEG's segment holds
+# libjpeg finds the next segment like this: it skips what lies before a marker, further FF too.
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
-# What ends the coded pixels: a marker, but none to restart at.
+# Coded pixels end at any marker that is not a restart marker.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_LONE_MARKERS = (0x01, *range(0xD0, 0xD9))  # they have no length behind them
+_LONE_MARKERS = (0x01, *range(0xD0, 0xD9))  # no length follows these markers
 _END, _SCAN = 0xD9, 0xDA
 
 
 class Header(NamedTuple):
-    """What a picture says of itself before its pixels.
+    """Holds what a picture's header says.
 
     Attributes:
-      width: of the stored pixels.
-      height: of the stored pixels.
+      width: width of the stored pixels.
+      height: height of the stored pixels.
       format: "JPEG", "PNG" or "BMP".
-      mode: colours in Pillow's words, such as "RGB".
-      orientation: EXIF's, 1 to 8, by which viewers turn the stored pixels; 1: as they are, or no
-        tag.
+      mode: Pillow's name for the colours, such as "RGB".
+      orientation: EXIF's orientation, 1 to 8, by which viewers turn the stored pixels; 1 if they
+        stay as they are or there is no tag.
     """
 
     width: int
@@ -44,22 +44,22 @@ class Header(NamedTuple):
 
 
 def header_of(path: str, formats: tuple[str, ...]) -> Header:
-    """Reads the header of a picture.
+    """Reads a picture's header.
 
     Args:
-      path: of the file.
-      formats: that it may have, in Pillow's words.
+      path: the file.
+      formats: Pillow's names for the formats that are allowed.
 
     Returns:
       The header.
 
     Raises:
-      ValueError: more pixels than `bounds.PIXELS`.
-      Exception: of any kind at damaged files.
+      ValueError: the picture has more pixels than `bounds.PIXELS`.
+      Exception: any kind, if the file is damaged.
     """
     with _opened(path, formats) as image:
-        # A JPEG with further pictures behind it (MPO, a phone's depth or gain map) is the JPEG that
-        # it begins with.
+        # An MPO file has further pictures behind a JPEG (a phone's depth or gain map). It
+        # counts as the JPEG that it begins with.
         kind = "JPEG" if image.format == "MPO" else image.format
         assert kind is not None  # Pillow has found which of `formats` it is
         return Header(image.width, image.height, kind, image.mode, _orientation(image, path))
@@ -67,7 +67,7 @@ def header_of(path: str, formats: tuple[str, ...]) -> Header:
 
 @contextlib.contextmanager
 def _opened(file: Any, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    """A picture whose header is read and claims no more than `bounds.PIXELS`."""
+    """Opens a picture, and checks that its header claims at most `bounds.PIXELS`."""
     with Image.open(file, formats=formats) as image:
         if image.width * image.height > bounds.PIXELS:
             raise ValueError(
@@ -77,25 +77,23 @@ def _opened(file: Any, formats: tuple[str, ...]) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image, path: str) -> int:
-    """EXIF's orientation; 1 where there is none or none of the eight, as viewers do."""
+    """Returns EXIF's orientation; 1 if it is absent or unknown, as viewers assume."""
     try:
         if (
             image.format == "PNG"
-        ):  # asking Pillow would decode the pixels, as the chunk may stand behind them
+        ):  # Pillow would decode the pixels, because the chunk may lie behind them
             exif = Image.Exif()
             exif.load(_png_exif(path))
         else:
             exif = image.getexif()
         value = exif.get(_ORIENTATION)
-    except (
-        Exception
-    ):  # whatever a parser may raise at bytes of any kind; the pixels do not depend on it
+    except Exception:  # a parser may raise anything here; the pixels do not depend on it
         return 1
     return value if type(value) is int and 1 <= value <= 8 else 1
 
 
 def _png_exif(path: str) -> bytes:
-    """The content of a PNG's chunk of EXIF, b"" if there is none."""
+    """Returns the content of a PNG's EXIF chunk, b"" if there is none."""
     with open(path, "rb") as file:
         file.seek(len(_PNG))
         while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
@@ -107,11 +105,12 @@ def _png_exif(path: str) -> bytes:
 
 
 def is_decodable(encoded: Any, size: tuple[int, int]) -> bool:
-    """Whether a JPEG, PNG or BMP file in memory is of this width and height, and no part of it
-    claims more bytes than there are.
+    """Tells whether a JPEG, PNG or BMP file in memory is safe to decode.
+
+    It must have this width and height, and no part of it may claim more bytes than there are.
 
     Args:
-      encoded: bytes, or a flat array of them.
+      encoded: the file's bytes, or a flat array of bytes.
       size: expected width and height, pixels.
     """
     content = memoryview(encoded)
@@ -121,19 +120,17 @@ def is_decodable(encoded: Any, size: tuple[int, int]) -> bool:
         with _opened(io.BytesIO(content), ("JPEG", "PNG", "BMP")) as image:
             if image.size != size:
                 return False
-    except Exception:  # whatever a parser may raise at bytes of any kind
+    except Exception:  # a parser may raise anything here
         return False
     return bytes(content[:8]) != _PNG or _chunks_fit(content)
 
 
 def end_of_jpeg(content: bytes) -> int | None:
-    """Where a JPEG ends by its own segments: behind its end mark, whatever follows; None if it has
-    no end mark.
+    """Returns where a JPEG ends, by its own end mark; None if it has no end mark.
 
-    Phones put a film or further pictures behind a photograph. Their bytes hold marks too, so that
-    only a walk from the start
-    finds the photograph's own: over the segments by their lengths, and over each scan's coded
-    pixels.
+    Phones put a film or further pictures behind a photograph, and these hold end marks too. Only a
+    walk from the start finds the photograph's own mark. It follows the lengths of the segments, and
+    skips the coded pixels after each scan.
     """
     position = 2  # behind the mark of the start
     while found := _MARKER.search(content, position):
@@ -152,8 +149,9 @@ def end_of_jpeg(content: bytes) -> int | None:
 
 
 def _chunks_fit(content: memoryview) -> bool:
-    """Whether the chunks of a PNG file end within it, and none makes it an animation, whose frames
-    have sizes of their own.
+    """Tells whether a PNG's chunks end within the file, and none makes it an animation.
+
+    An animation's frames have sizes of their own.
     """
     position = len(_PNG)
     while position + 12 <= len(content):  # length, name, bytes, checksum

@@ -1,1 +1,1 @@
-"""Metrics on arrays: errors of poses and of keypoints, as (sum, count) or per person."""
+"""Computes errors of poses and keypoints from arrays, as (sum, count) or per person."""

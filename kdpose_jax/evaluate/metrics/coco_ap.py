@@ -1,6 +1,6 @@
-"""From poses on photographs to COCO's ten keypoint numbers, through pycocotools (HRNet, coco.py).
+"""Computes COCO's ten keypoint numbers from poses on photographs, through pycocotools.
 
-See docs/methods/pose2d.md#coco-evaluation.
+Source: HRNet, coco.py; docs/methods/pose2d.md#coco-evaluation.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.untrusted.documents import load_json
 
-# Ours -> the order of COCOeval's `stats` for keypoints.
+# Our names, in the order of COCOeval's `stats` for keypoints.
 NUMBERS = (
     "ap",
     "ap_50",
@@ -33,7 +33,7 @@ NUMBERS = (
 )
 SUPPRESSIONS = {"hard": keypoints_2d.suppress, "soft": keypoints_2d.suppress_softly}
 PERSON = 1
-# What pycocotools reads of an annotation, and of which type.
+# The fields that pycocotools reads from an annotation, and their types.
 _FIELDS = {
     "id": int,
     "image_id": int,
@@ -59,22 +59,23 @@ def detections_of(
     nms: str,
     nms_threshold: float,
 ) -> list[dict[str, Any]]:
-    """Rescores the persons of every picture, suppresses doubles, and writes the rest as COCO's
-    results file has them.
+    """Rescores every picture's persons, suppresses doubles, and returns the rest.
+
+    They have the form of COCO's results file.
 
     Args:
-      joints: photograph pixels.
-      joint_scores: of the network.
-      image_id: the picture of every person.
-      area: of the person's box with its margin, square pixels.
-      box_score: 1 for ground-truth boxes.
-      sigmas: of the joints.
+      joints: joints in photograph pixels.
+      joint_scores: the network's scores.
+      image_id: the picture of each person.
+      area: area of each person's box with its margin, square pixels.
+      box_score: score of each box, 1 for ground-truth boxes.
+      sigmas: OKS sigmas of the joints.
       joint_threshold: score above which a joint counts in its person's score.
       nms: one of `SUPPRESSIONS`.
-      nms_threshold: of the similarity.
+      nms_threshold: similarity above which two persons are doubles.
 
     Returns:
-      {"image_id", "category_id", "keypoints": [x, y, score, ...], "score"} of every person that is
+      {"image_id", "category_id", "keypoints": [x, y, score, ...], "score"} for every person that is
         kept, picture by picture.
     """
     scores = keypoints_2d.rescore(box_score, joint_scores, joint_threshold)
@@ -99,20 +100,20 @@ def detections_of(
 
 
 def evaluate(annotations: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
-    """Runs COCO's evaluation of keypoints, in silence.
+    """Runs COCO's keypoint evaluation, and hides what it prints.
 
     Args:
       annotations: person-keypoint annotations.
-      detections: of `detections_of`, at least one.
+      detections: at least one detection from `detections_of`.
 
     Returns:
       The evaluation after `summarize`: `stats`, `eval`, `ious`.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        # Copies of the annotations, in which pycocotools leaves marks. It takes a match with id 0
-        # for none, and of two annotations
-        # with one id it knows the last, so that it gets numbers of its own.
+        # These are copies, because pycocotools leaves marks in annotations. It reads a
+        # match with id 0 as no match, and it knows only the last annotation with an id. So
+        # it gets new ids.
         truth.dataset = {
             "images": annotations["images"],
             "annotations": [
@@ -130,7 +131,7 @@ def evaluate(annotations: dict[str, Any], detections: list[dict[str, Any]]) -> C
 
 
 def ten_numbers(evaluation: COCOeval) -> dict[str, float | None]:
-    """COCO's ten numbers, each 0 to 1; None where pycocotools says -1 because no person counts."""
+    """Returns COCO's ten numbers, 0 to 1; None if no person counts (pycocotools' -1)."""
     return {
         name: float(value) if value >= 0 else None
         for name, value in zip(NUMBERS, evaluation.stats, strict=True)
@@ -138,8 +139,10 @@ def ten_numbers(evaluation: COCOeval) -> dict[str, float | None]:
 
 
 def without(annotations: dict[str, Any], persons: Collection[tuple[int, int]]) -> dict[str, Any]:
-    """The annotations but those of these persons: the ids of their pictures and their own, which
-    alone need not be unique."""
+    """Returns the annotations without these persons.
+
+    A person is (picture's id, own id), because its own id need not be unique.
+    """
     unwanted = {(int(image_id), int(number)) for image_id, number in persons}
     kept = [
         one for one in annotations["annotations"] if (one["image_id"], one["id"]) not in unwanted
@@ -148,10 +151,10 @@ def without(annotations: dict[str, Any], persons: Collection[tuple[int, int]]) -
 
 
 def read_annotations(path: epath.PathLike) -> dict[str, Any]:
-    """Reads the annotations that the conversion has kept.
+    """Reads the annotations that the conversion kept.
 
     Raises:
-      UserError: no file, or one that is not of COCO's person-keypoint form.
+      UserError: the file is absent, or does not have COCO's person-keypoint form.
     """
     remedy = "convert the data set again from COCO's annotations, or set eval.protocol to 'pck'"
     try:
@@ -169,8 +172,9 @@ def read_annotations(path: epath.PathLike) -> dict[str, Any]:
 
 
 def find_problem(annotations: Any) -> str:
-    """What keeps an untrusted JSON value from being COCO's annotations of persons, as the end of
-    "FILE ..."; "" if nothing does.
+    """Says why an untrusted JSON value is not COCO's annotations of persons.
+
+    Returns the end of a sentence "FILE ...", or "" if nothing is wrong.
     """
     if not isinstance(annotations, dict) or not all(
         isinstance(annotations.get(key), list) for key in ("images", "annotations")

@@ -1,5 +1,6 @@
-"""PCK and AUC of root-relative 3D poses, MPI-INF-3DHP's measures. Host side, float64, millimetres.
+"""Computes PCK and AUC of root-relative 3D poses, MPI-INF-3DHP's measures.
 
+Everything is computed on the host in float64, in millimetres.
 See docs/methods/lifting.md#mpi-inf-3dhp-protocol.
 """
 
@@ -13,11 +14,11 @@ from kdpose_jax.evaluate.metrics import poses_3d
 Array = np.ndarray
 
 PCK_THRESHOLD = 150.0
-DECIMALS = 9  # of errors in mm that are more than round-off
-# 0 is one of the 31, and counts no joint: a perfect AUC is 100 * 30 / 31.
+DECIMALS = 9  # of an error in mm; further ones are round-off
+# One of the 31 thresholds is 0, within which no joint lies. A perfect AUC is 100 * 30 / 31.
 AUC_THRESHOLDS = np.arange(0.0, 151.0, 5.0)
-# The official joint groups (P-STMO, test_util/*.m) in the order of H36M_17: without pelvis, spine
-# and 3DHP's head.
+# The official joint groups (P-STMO, test_util/*.m) in the order of H36M_17. They leave out pelvis,
+# spine and 3DHP's head.
 GROUPS = {
     "head": (10,),
     "neck": (8,),
@@ -32,7 +33,7 @@ JOINTS = tuple(sorted(joint for group in GROUPS.values() for joint in group))
 
 
 class PartScores(TypedDict):
-    """Scores of some frames: millimetres, percent."""
+    """Holds the scores of some frames, in millimetres and percent."""
 
     frames: int
     mpjpe_mm: float
@@ -45,33 +46,33 @@ class PartScores(TypedDict):
 def errors_mm(
     predicted: Float[Array, "*any J 3"], target: Float[Array, "*any J 3"]
 ) -> Float[Array, "*any J"]:
-    """Distance of every joint from its place, mm, of poses in metres.
+    """Computes the distance of every joint from its place in mm, from poses in metres.
 
-    The thresholds are strict, and a joint at one of them is not nearer: what metres and back again
-    add, less than a nanometre, is rounded off.
+    The thresholds are strict, so a joint that lies at one must not pass it by round-off. Converting
+    to metres and back adds less than a nanometre, which is rounded off here.
     """
     return np.round(1000 * poses_3d.joint_errors(predicted, target), DECIMALS)
 
 
 def pck(errors: Float[Array, "*any"]) -> float:
-    """Percent of joints that are strictly nearer than 150 mm."""
+    """Computes the percentage of joints that are strictly nearer than 150 mm."""
     return float(100 * np.mean(errors < PCK_THRESHOLD))
 
 
 def auc(errors: Float[Array, "*any"]) -> float:
-    """Mean percent of joints strictly within 31 thresholds from 0 to 150 mm."""
+    """Averages the percentage of joints strictly within each of 31 thresholds, 0 to 150 mm."""
     return float(100 * np.mean([np.mean(errors < threshold) for threshold in AUC_THRESHOLDS]))
 
 
 def score(errors: Float[Array, "N 17"]) -> PartScores:
-    """All measures of some frames.
+    """Computes all measures of some frames.
 
     Args:
       errors: distance of every joint of H36M_17 from its place, mm; at least one frame.
 
     Returns:
-      MPJPE over 17 joints (the root, whose error is zero, among them), PCK and AUC over the 14 of
-      `GROUPS`.
+      MPJPE over 17 joints, one of which is the root with error zero; PCK and AUC over the 14 joints
+      of `GROUPS`.
     """
     return PartScores(
         frames=len(errors),

@@ -148,7 +148,7 @@ def _difference(pose: Array, order: int) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class SequencePoses:
-    """One sequence with its prediction, in metres.
+    """Holds one sequence with its prediction, in metres.
 
     Attributes:
       action: the group whose scores are averaged first.

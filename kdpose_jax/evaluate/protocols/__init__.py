@@ -1,4 +1,4 @@
-"""How each data set is scored.
+"""Scores each data set by its published protocol.
 
-One published protocol a file, each with the contract in `contracts`.
+Each file has one protocol, which follows the contract in `contracts`.
 """

@@ -1,8 +1,8 @@
-"""COCO's keypoint protocol: rescoring, suppression of doubles by OKS, COCO's own evaluation.
+"""Scores by COCO's keypoint protocol: rescoring, OKS suppression, COCO's evaluation.
 
-Source: HRNet, coco.py; docs/methods/pose2d.md#coco-evaluation.
-Persons come from ground-truth boxes and, where the data set has them, from a detector's boxes;
-published figures are of either kind and do not compare with each other.
+Source: HRNet, coco.py; docs/methods/pose2d.md#coco-evaluation. Persons come from ground-truth boxes
+and, if the data set has them, from a detector's boxes. Published figures use one or the other, and
+the two do not compare.
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ BOXES = ("ground_truth", "detections")
 
 
 def _hundredths(value: float) -> str:
-    """As the literature prints AP: 0.564 -> 56.4."""
+    """Writes AP as the literature prints it: 0.564 -> 56.4."""
     return f"{100 * value:.1f}"
 
 
 @dataclasses.dataclass(frozen=True)
 class CocoPersons:
-    """A test split.
+    """Holds a test split.
 
     Attributes:
-      ground_truth: the persons of the ground-truth boxes.
-      detections: the persons of a detector's boxes; None if the data set has none.
+      ground_truth: the persons in the ground-truth boxes.
+      detections: the persons in a detector's boxes; None if the data set has none.
       annotations: COCO's person-keypoint annotations of the split.
     """
 
@@ -46,7 +46,7 @@ class CocoPersons:
     annotations: dict[str, Any]
 
     def boxes(self) -> dict[str, Persons]:
-        """The persons by the kind of their boxes."""
+        """Returns the persons by the kind of their boxes."""
         return {"ground_truth": self.ground_truth} | (
             {} if self.detections is None else {"detections": self.detections}
         )
@@ -54,15 +54,15 @@ class CocoPersons:
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test persons and how predictions on them are scored.
+    """Holds the test persons, and scores predictions on them.
 
     Attributes:
-      sources: one crop per person, by the kind of boxes.
+      sources: kind of boxes -> one crop per person.
       data: the persons and annotations.
-      side: of the crops, pixels.
-      flip: test-time flip in the table; the results have both.
-      shown: kind of boxes in the table, one of `BOXES`; the results have both where there are both.
-      rules: joint_threshold, nms and nms_threshold of `coco_metrics.detections_of`.
+      side: side of the crops, pixels.
+      flip: whether the table shows scores with test-time flip; records have both.
+      shown: kind of boxes in the table, one of `BOXES`; records have both if there are both.
+      rules: joint_threshold, nms and nms_threshold for `coco_metrics.detections_of`.
     """
 
     sources: dict[str, PersonSource]
@@ -85,12 +85,12 @@ class Protocol:
 
     @property
     def source(self) -> PersonSource:
-        """The crops of the ground-truth boxes."""
+        """Returns the crops of the ground-truth boxes."""
         return self.sources["ground_truth"]
 
     @property
     def test_set(self) -> str:
-        """What was tested on."""
+        """Describes the test set in words."""
         detected = (
             f" and {len(self.sources['detections']):,} detections"
             if "detections" in self.sources
@@ -101,23 +101,23 @@ class Protocol:
 
     @property
     def conditions(self) -> str:
-        """How the figures of `columns` were obtained, as a sentence."""
+        """Says how the figures in `columns` were obtained."""
         boxes = "ground-truth boxes" if self.shown == "ground_truth" else "a detector's boxes"
         return f"Scores: COCO's evaluation on {boxes}, {crop_predictions.flip_words(self.flip)}."
 
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
-        """A light evaluation for use during training, on ground-truth boxes.
+        """Prepares a light evaluation on ground-truth boxes, for use during training.
 
-        Its AP counts the chosen persons alone, as if nobody else were in their pictures: with
-        everybody chosen it is the AP of `full`, so the checkpoint that is kept is the best by the
-        published metric. OKS is the mean over the chosen persons, which also tells apart networks
-        of an AP of 0.
+        Its AP counts the chosen persons alone, as if nobody else were in their pictures. If
+        everybody is chosen, it is the AP from `full`. So the checkpoint that is kept is the best by
+        the published metric. OKS is the mean over the chosen persons. It tells networks apart even
+        if their AP is 0.
 
         Args:
-          count: evenly spread persons that count; 0 or more than there are: all of them.
+          count: number of persons, evenly spread over those that count; 0 for all of them.
 
         Returns:
-          Their crops, and the function that scores predictions on them.
+          Their crops, and a function that scores predictions on them.
         """
         persons = self.data.ground_truth
         labelled = np.any(persons.visible, axis=-1)
@@ -135,14 +135,14 @@ class Protocol:
     def full(
         self, predictors: Mapping[str, Predict], run: Callable[..., crop_predictions.Prediction]
     ) -> dict[str, Any]:
-        """The whole protocol, on all boxes that there are.
+        """Runs the whole protocol, on all kinds of boxes that there are.
 
         Args:
           predictors: {"plain", "flip": (params, model_state, batch) -> joints and scores}.
-          run: (predict, source) -> the predictions of such a function on a source.
+          run: (predict, source) -> such a function's predictions on a source.
 
         Returns:
-          {"plain" and "flip": {kind of boxes: the entries of `score`}}.
+          {"plain" and "flip": {kind of boxes: the entries from `score`}}.
         """
         return {
             name: {
@@ -155,12 +155,12 @@ class Protocol:
         }
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """The figures of `columns` from a record of `full`."""
+        """Returns the figures for `columns` from a record of `full`."""
         scores = record[crop_predictions.table_entry(self.flip)][self.shown]
         return {key: scores[key] for key, *_ in self.columns}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """AP of COCO's two sizes of persons."""
+        """Returns AP for COCO's two sizes of persons."""
         scores = record[crop_predictions.table_entry(self.flip)][self.shown]
         return {"medium": scores["ap_medium"], "large": scores["ap_large"]}
 
@@ -174,15 +174,15 @@ class Protocol:
         """Scores predictions on the crops of some persons.
 
         Args:
-          prediction: on the crops.
+          prediction: the predictions on the crops.
           boxes: where the crops come from, one of `BOXES`.
           chosen: the numbers of the persons.
-          annotations: what counts as ground truth.
+          annotations: the ground truth.
 
         Returns:
-          COCO's ten numbers, each 0 to 1 or None where nothing counts; `oks`, the mean over the
-          persons, of ground-truth boxes alone, else None; `persons` and how many of them the
-          suppression `kept`.
+          COCO's ten numbers, 0 to 1, or None if nothing counts; `oks`, the mean over the persons,
+          None for a detector's boxes; `persons`, their number; `kept`, how many the suppression
+          keeps.
         """
         persons = self.data.boxes()[boxes]
         joints = crop_predictions.photograph_joints(prediction, persons, chosen, self.side)
@@ -191,7 +191,7 @@ class Protocol:
             joints,
             prediction["scores"],
             image_id=persons.image_id[chosen],
-            # of the crop, in square pixels
+            # the crop's area, square pixels
             area=np.prod(persons.scale[chosen].astype(np.float64) * 200, axis=-1),
             box_score=persons.score[chosen],
             sigmas=sigmas,
@@ -205,8 +205,9 @@ class Protocol:
 def _mean_oks(
     joints: np.ndarray, persons: Persons, chosen: np.ndarray, sigmas: np.ndarray
 ) -> float | None:
-    """Mean OKS with the annotated area over the persons that have a labelled joint, None if nobody
-    has.
+    """Averages OKS over the persons that have a labelled joint, None without any.
+
+    The area is the annotated one.
     """
     counts = persons.visible[chosen].any(-1)
     chosen, joints = chosen[counts], joints[counts]
@@ -223,10 +224,10 @@ def _mean_oks(
 def check_settings(
     *, flip: bool, boxes: str, joint_threshold: float, nms: str, nms_threshold: float
 ) -> None:
-    """Checks what `open_protocol` takes from the config, before any data is read.
+    """Checks the config's `eval.settings`, before any data are read.
 
     Raises:
-      UserError: a value that it does not take.
+      UserError: a value is not allowed.
     """
     crop_predictions.check_flip(flip)
     if boxes not in BOXES:
@@ -252,10 +253,10 @@ def read(records: str, split: str) -> CocoPersons:
 
     Args:
       records: folder that `data_prep.convert` wrote.
-      split: of the ground-truth boxes; the detector's are in SPLIT_detections.
+      split: split with the ground-truth boxes; the detector's boxes are in SPLIT_detections.
 
     Raises:
-      UserError: a data set without COCO's annotations, or with damaged ones.
+      UserError: COCO's annotations are absent or damaged.
     """
     persons = person_records.read(records, split)
     detected = f"{split}_detections"  # `schema.DETECTIONS_SPLIT` for the test split
@@ -276,12 +277,12 @@ def open_protocol(
     nms: str,
     nms_threshold: float,
 ) -> Protocol:
-    """Lays one crop over every person of either kind of boxes.
+    """Lays one crop over every person, for either kind of boxes.
 
     Args:
-      data: of `read`.
-      views: crop -> its side in pixels; predictions are in pixels of "image".
-      flip: test-time flip in the table.
+      data: the test split from `read`.
+      views: name of a crop -> its side in pixels; predictions are in pixels of "image".
+      flip: whether the table shows scores with test-time flip.
       boxes: kind of boxes in the table.
       joint_threshold: score above which a joint counts in its person's score (0.02 for SimDR at low
         resolution, 0.2 for heatmaps).
@@ -290,8 +291,8 @@ def open_protocol(
         Gaussian.
 
     Raises:
-      UserError: another skeleton, no detections where the table is to show them, or annotations of
-        other pictures.
+      UserError: the skeleton is not COCO's, the table is to show detections that are absent, or the
+        annotations are for other pictures.
     """
     check_settings(
         flip=flip,

@@ -1,6 +1,6 @@
-"""MPI-INF-3DHP's protocol (P-STMO's): the centre frame of a window around every valid frame.
+"""Scores the centre frame of a window around every valid frame of MPI-INF-3DHP.
 
-MPJPE, PCK and AUC: docs/methods/lifting.md#mpi-inf-3dhp-protocol.
+This is P-STMO's protocol, with MPJPE, PCK and AUC: docs/methods/lifting.md#mpi-inf-3dhp-protocol.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from kdpose_jax.evaluate.metrics.pck_3d import PartScores
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import H36M_17
 
-# The official names of the labels 1 to 7.
+# The official names for the labels 1 to 7.
 ACTIVITIES = (
     "standing, walking",
     "exercise",
@@ -34,11 +34,11 @@ MEASURES: Final = ("mpjpe_mm", "pck", "auc")
 
 @dataclasses.dataclass(frozen=True)
 class LabelledMotion:
-    """The test sequences, and what is done in them.
+    """Holds the test sequences, and what is done in them.
 
     Attributes:
       motion: the sequences.
-      activity: of every frame, from 1; 0 where nobody labelled it, `[N]`.
+      activity: label of each frame, from 1; 0 if it is not labelled, `[N]`.
     """
 
     motion: Motion
@@ -47,10 +47,10 @@ class LabelledMotion:
 
 @dataclasses.dataclass(frozen=True)
 class CentredWindows:
-    """Windows of which one frame alone is asked for."""
+    """Gathers windows in which only the centre frame is scored."""
 
     windows: WindowSource
-    unit = ("frames", 1)  # so that costs are those of a whole window per frame
+    unit = ("frames", 1)  # so that a frame costs a whole window
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -61,15 +61,16 @@ class CentredWindows:
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A window around every counted frame (the ends of a sequence replicated), and how its centre
-    is scored.
+    """Holds a window around every frame that counts, and scores its centre.
+
+    Windows replicate the ends of a sequence.
 
     Attributes:
       source: the windows.
       sequence: name of each window's sequence, W.
-      activity: of its centre, 0 if unknown, `[W]`.
-      target: metres, root-relative, `[W, J, 3]`.
-      flip: test-time flip in the table; the results have both.
+      activity: label of each window's centre, 0 if unknown, `[W]`.
+      target: true poses of the centres, metres, root-relative, `[W, J, 3]`.
+      flip: whether the table shows scores with test-time flip; records have both.
     """
 
     source: CentredWindows
@@ -93,12 +94,12 @@ class Protocol:
 
     @property
     def test_set(self) -> str:
-        """What was tested on."""
+        """Describes the test set in words."""
         return f"{len(set(self.sequence))} sequences, {len(self.source):,} valid frames"
 
     @property
     def conditions(self) -> str:
-        """How the figures of `columns` were obtained, as a sentence."""
+        """Says how the figures in `columns` were obtained."""
         flip = "with" if self.flip else "without"
         read = self.source.windows.windows.length + sum(self.source.windows.context)
         return (
@@ -108,13 +109,13 @@ class Protocol:
         )
 
     def quick(self, count: int) -> tuple[Chosen, Callable[[np.ndarray], dict[str, float]]]:
-        """A light evaluation for use during training: the three measures over some frames.
+        """Prepares a light evaluation of the three measures, for use during training.
 
         Args:
-          count: evenly spread frames; 0 or more than there are: all of them.
+          count: number of frames, evenly spread; 0 for all of them.
 
         Returns:
-          Their windows, and the function that scores predictions on them, metres `[W, F, J, 3]`.
+          Their windows, and a function that scores predictions `[W, F, J, 3]` in metres.
         """
         chosen = evenly_spread(np.ones(len(self.source), bool), count)
 
@@ -127,21 +128,20 @@ class Protocol:
     def full(
         self, predictors: Mapping[str, Predict], run: Callable[[Predict], np.ndarray]
     ) -> dict[str, Any]:
-        """The whole protocol.
+        """Runs the whole protocol.
 
         Args:
           predictors: "plain" and "flip" -> (params, model_state, batch) -> `[B, F, J, 3]` metres.
-          run: gives the predictions of such a function on `source`, `[W, F, J, 3]`.
+          run: computes the predictions of such a function on `source`, `[W, F, J, 3]`.
 
         Returns:
           {"plain" and "flip": {"pooled": PartScores, "mean_of_sequences": {measure: value},
-            "sequences" and "activities": {name:
-          PartScores}}}.
+          "sequences" and "activities": {name: PartScores}}}.
         """
         return {name: self.score(run(function)) for name, function in predictors.items()}
 
     def score(self, predicted: Float[np.ndarray, "W F J 3"]) -> dict[str, Any]:
-        """What `full` holds for one predictor."""
+        """Computes what `full` returns for one predictor."""
         errors = self.errors(predicted, np.arange(len(self.source)))
         parts = {
             name: pck_3d.score(errors[self.sequence == name])
@@ -164,7 +164,7 @@ class Protocol:
     def errors(
         self, predicted: Float[np.ndarray, "B F J 3"], chosen: Int[np.ndarray, "B"]
     ) -> Float[np.ndarray, "B J"]:
-        """Distance of every joint in the centre of some windows, mm.
+        """Computes the error of every joint in the centre of some windows, mm.
 
         Raises:
           UserError: a prediction is NaN or infinite.
@@ -180,7 +180,7 @@ class Protocol:
         return pck_3d.errors_mm(centre, self.target[chosen])
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """The figures of `columns` from a record of `full`."""
+        """Returns the figures for `columns` from a record of `full`."""
         chosen = record["flip" if self.flip else "plain"]
         pooled = {measure: chosen["pooled"][measure] for measure in MEASURES}
         return pooled | {
@@ -188,33 +188,34 @@ class Protocol:
         }
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """MPJPE in mm of every sequence and, where frames are labelled, every activity."""
+        """Returns MPJPE in mm for each sequence and, if frames are labelled, each activity."""
         chosen = record["flip" if self.flip else "plain"]
         parts: dict[str, PartScores] = chosen["sequences"] | chosen["activities"]
         return {name: part["mpjpe_mm"] for name, part in parts.items()}
 
 
 def activity_name(label: int) -> str:
-    """The name of a label from 1; its number where it has none."""
+    """Returns a label's name, or its number if it has none."""
     return ACTIVITIES[label - 1] if 1 <= label <= len(ACTIVITIES) else f"activity {label}"
 
 
 def check_settings(*, flip: bool) -> None:
-    """Checks what `open_protocol` takes from the config, before any data is read.
+    """Checks the config's `eval.settings`, before any data are read.
 
     Raises:
-      UserError: a value that it does not take.
+      UserError: a value is not allowed.
     """
     if not isinstance(flip, bool):
         raise UserError(f"eval.settings.flip is {flip!r}: use True or False.")
 
 
 def read(records: str, split: str) -> LabelledMotion:
-    """The test data: one split of sequence records, whole in memory, and the activities in their
-    metadata.
+    """Reads the test data into memory: a split of sequence records, and its activities.
+
+    The activities are in the records' metadata.
 
     Raises:
-      UserError: see `sequences.read`; or activities that do not fit the frames.
+      UserError: see `sequences.read`; or the activities do not fit the frames.
     """
     motion = sequences.read(records, split)
     metadata = schema.read_metadata(records, schema.SEQUENCES)
@@ -242,13 +243,13 @@ def open_protocol(
     """Lays a window around every frame that counts.
 
     Args:
-      data: of `read`.
-      frames: frames F of a window, all predicted, odd.
-      context: frames that are read in front of a window and behind it.
-      flip: test-time flip in the table.
+      data: the test data from `read`.
+      frames: number F of frames in a window, odd; the network predicts all of them.
+      context: number of frames that are read before and after a window.
+      flip: whether the table shows scores with test-time flip.
 
     Raises:
-      UserError: windows without a centre, another skeleton, or no frame that counts.
+      UserError: windows have no centre, the skeleton is another one, or no frame counts.
     """
     check_settings(flip=flip)
     motion = data.motion

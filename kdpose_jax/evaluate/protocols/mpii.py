@@ -1,4 +1,4 @@
-"""MPII's protocol: PCKh, the share of joints within a part of the head's size.
+"""Scores by MPII's protocol: PCKh, the share of joints within a part of the head size.
 
 Source: HRNet and SimCC, mpii.py; docs/methods/pose2d.md#pckh.
 """
@@ -23,13 +23,13 @@ SKELETON = "mpii_16"
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test persons and how predictions on them are scored.
+    """Holds the test persons, and scores predictions on them.
 
     Attributes:
       source: one crop per person.
       persons: the persons.
-      side: of the crops, pixels.
-      flip: test-time flip in the table; the results have both.
+      side: side of the crops, pixels.
+      flip: whether the table shows scores with test-time flip; records have both.
     """
 
     source: PersonSource
@@ -45,12 +45,12 @@ class Protocol:
 
     @property
     def test_set(self) -> str:
-        """What was tested on."""
+        """Describes the test set in words."""
         return f"{len(self.source):,} persons"
 
     @property
     def conditions(self) -> str:
-        """How the figures of `columns` were obtained, as a sentence."""
+        """Says how the figures in `columns` were obtained."""
         shown, unseen = len(self.source), self.persons.unseen
         missed = ", as wrong those of the others, whose boxes show nothing" if unseen else ""
         return (
@@ -60,14 +60,15 @@ class Protocol:
         )
 
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
-        """A light evaluation for use during training: PCKh@0.5 of the chosen persons alone, which
-        costs nothing beside the network.
+        """Prepares a light evaluation for use during training: PCKh@0.5 of some persons.
+
+        It costs nothing beside the network.
 
         Args:
-          count: evenly spread persons; 0 or more than there are: all of them.
+          count: number of persons, evenly spread; 0 for all of them.
 
         Returns:
-          Their crops, and the function that scores predictions on them.
+          Their crops, and a function that scores predictions on them.
         """
         chosen = evenly_spread(np.any(self.persons.visible[:, pckh.MEAN_OVER], axis=-1), count)
 
@@ -84,16 +85,16 @@ class Protocol:
         predictors: Mapping[str, Predict],
         run: Callable[[Predict], crop_predictions.Prediction],
     ) -> dict[str, Any]:
-        """The whole protocol.
+        """Runs the whole protocol.
 
         Args:
           predictors: {"plain", "flip": (params, model_state, batch) -> joints and scores}.
-          run: gives the predictions of such a function on `source`.
+          run: computes the predictions of such a function on `source`.
 
         Returns:
           {"plain" and "flip": {"0.5", "0.1" and "0.11": {joint group and "Mean": percent}},
-            "persons": how many were predicted,
-          "unseen": how many were not, whose joints count as wrong}.
+          "persons": how many were predicted, "unseen": how many were not, whose joints count as
+          wrong}.
         """
         everybody, unseen = np.arange(len(self.source)), self.persons.unseen_joints
         record = {
@@ -103,12 +104,12 @@ class Protocol:
         return {**record, "persons": len(everybody), "unseen": self.persons.unseen}
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """The figures of `columns` from a record of `full`."""
+        """Returns the figures for `columns` from a record of `full`."""
         scores = record[crop_predictions.table_entry(self.flip)]
         return {"pckh": scores["0.5"]["Mean"], "pckh_0.1": scores["0.1"]["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
-        """PCKh@0.5 of every joint group."""
+        """Returns PCKh@0.5 for each joint group."""
         scores = record[crop_predictions.table_entry(self.flip)]["0.5"]
         return {group: scores[group] for group in pckh.GROUPS}
 
@@ -118,9 +119,9 @@ class Protocol:
         chosen: Int[np.ndarray, "N"],
         missed: Int[np.ndarray, "16"],
     ) -> dict[str, dict[str, float | None]]:
-        """PCKh of predictions on the crops of some persons, by threshold.
+        """Computes PCKh of predictions on the crops of some persons, by threshold.
 
-        `missed`: joints of others that count as wrong.
+        `missed` counts the joints of other persons, which are wrong.
         """
         joints = crop_predictions.photograph_joints(prediction, self.persons, chosen, self.side)
         persons = self.persons
@@ -134,16 +135,16 @@ class Protocol:
 
 
 def check_settings(*, flip: bool) -> None:
-    """Checks what `open_protocol` takes from the config, before any data is read.
+    """Checks the config's `eval.settings`, before any data are read.
 
     Raises:
-      UserError: a value that it does not take.
+      UserError: a value is not allowed.
     """
     crop_predictions.check_flip(flip)
 
 
 def read(records: str, split: str) -> Persons:
-    """Reads one split of a data set of person records."""
+    """Reads the test data, a split of person records, into memory."""
     return person_records.read(records, split)
 
 
@@ -151,12 +152,12 @@ def open_protocol(data: Persons, *, views: Mapping[str, int], flip: bool) -> Pro
     """Lays one crop over every test person.
 
     Args:
-      data: of `read`.
-      views: crop -> its side in pixels; predictions are in pixels of "image".
-      flip: test-time flip in the table.
+      data: the persons from `read`.
+      views: name of a crop -> its side in pixels; predictions are in pixels of "image".
+      flip: whether the table shows scores with test-time flip.
 
     Raises:
-      UserError: another skeleton, or a person without a head size.
+      UserError: the skeleton is not MPII's, or a person has no head size.
     """
     check_settings(flip=flip)
     if data.skeleton.name != SKELETON:

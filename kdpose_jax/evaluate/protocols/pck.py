@@ -1,4 +1,4 @@
-"""The protocol of PCK, for data sets without head boxes.
+"""Scores by PCK, for data sets without head boxes.
 
 PCK is the share of joints within a part of their person's torso or head length. The torso is from
 the left shoulder to the right hip, the head from the upper neck to the head top. A person without a
@@ -30,7 +30,7 @@ LEFT_OUT = ("pelvis", "thorax")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test persons, and how predictions on them are scored.
+    """Holds the test persons, and scores predictions on them.
 
     Attributes:
       source: one crop per person.
@@ -56,12 +56,12 @@ class Protocol:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of the table."""
+        """Returns the table's columns."""
         return (Column("pck", f"PCK@{self.threshold:g}", "{:.1f}".format),)
 
     @property
     def breakdown_title(self) -> str:
-        """The headline for `breakdown`."""
+        """Returns the headline for `breakdown`."""
         return f"PCK@{self.threshold:g} by joint"
 
     @property

@@ -1,4 +1,4 @@
-"""The protocol of Human3.6M and similar sets: windows over sequences, scores per action."""
+"""Scores Human3.6M and similar sets: windows over sequences, scores per action."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ WINDOWS = ("compat", "exact")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The test windows of a data set, and how predictions on them are scored.
+    """Holds a data set's test windows, and scores predictions on them.
 
     Attributes:
       source: windows end to end over every test sequence (`windows.evaluation_starts`).
@@ -48,7 +48,7 @@ class Protocol:
 
     @property
     def unit(self) -> tuple[str, int]:
-        """A prediction is a window of F frames."""
+        """Names the unit of costs: a prediction is a window of F frames."""
         return "frames", self.source.windows.length
 
     @property
@@ -58,7 +58,7 @@ class Protocol:
 
     @property
     def motion(self) -> Motion:
-        """The test sequences."""
+        """Returns the test sequences."""
         return self.source.motion
 
     def quick(self, count: int) -> tuple[Chosen, Callable[[np.ndarray], dict[str, float]]]:
