@@ -143,7 +143,8 @@ def leave(line: str, code: int) -> None:
         sys.stdout.flush()
     # What the main thread says of the workers that it loses now is of no use to anybody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    known = {resource_tracker._resource_tracker._pid}
+    helper = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]  # not in the stubs
+    known = {helper}
     while started := _children() - known:  # a worker that is just being started too
         known |= started
         for child in started:
