@@ -86,7 +86,7 @@ def _require_file(path: str) -> None:
     if elsewhere:
         preset = known[os.path.normpath(path)]
         remedy = f"start the command in '{os.path.dirname(str(place))}', or write --config {preset}"
-    elif near := difflib.get_close_matches(path, known, 1, 0.7):
+    elif near := difflib.get_close_matches(path, [*known, *presets.names()], 1, 0.7):
         remedy = f"did you mean --config {near[0]}?"
     else:
         remedy = f"use one of {', '.join(known)}, or the path of your own"

@@ -103,12 +103,15 @@ def test_config_files(tmp_path, monkeypatch):
         found, named = command_line.with_config(["launch.py", *words])
         assert named == f"{tmp_path}/mine.py:b,c=1" and command_line.load(named).a == "b,c=1"
         assert f"{tmp_path}/mine.py:b,c=1" in found[-1] and "~" not in found[-1]
+    found, named = command_line.with_config(["launch.py", "--config", "scjd:h36m,frames=81"])
+    assert named == f"{presets.folder()}/scjd.py:h36m,frames=81" == found[-1]
     assert command_line.with_config(["launch.py", "--mode", "eval"]) == (
         ["launch.py", "--mode", "eval"],
         "",
     )
     for words, said in (
         (["--config", "configs/scdj.py"], "did you mean --config configs/scjd.py?"),
+        (["--config", "scdj"], "did you mean --config scjd?"),
         (["--config", "configs"], "is a folder"),
         (["--config"], "--config names no file"),
         (["--config", "--mode"], "--config names no file"),
