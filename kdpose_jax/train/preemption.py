@@ -143,7 +143,8 @@ def leave(line: str, code: int) -> None:
         sys.stdout.flush()
     # What the main thread says of the workers that it loses now is of no use to anybody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    helper = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]  # not in the stubs
+    # Its process number is not in the stubs of types.
+    helper = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     known = {helper}
     while started := _children() - known:  # a worker that is just being started too
         known |= started
