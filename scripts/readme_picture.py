@@ -78,8 +78,8 @@ def draw(
     frames = len(batch["pose_3d"])
     middle = frames // 2
     shown = np.arange(middle - SHOWN // 2, middle + SHOWN // 2 + 1)
-    figure = plt.figure(figsize=(10, 4.6), dpi=200)
-    grid = figure.add_gridspec(2, 2, width_ratios=(1.7, 1), wspace=0.02, hspace=0.28)
+    figure = plt.figure(figsize=(10, 3.4), dpi=200)
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.7, 1), wspace=0.0, hspace=0.2)
     rows = (
         ("Teacher: MixSTE reads every frame", TEACHER, shown),
         (f"Student reads one frame in {keyframes[1] - keyframes[0]}", STUDENT, keyframes),
@@ -94,22 +94,22 @@ def draw(
                 pair = points[[parent, child]]
                 axes.plot(pair[:, 0] + 0.42 * place, -pair[:, 1], color=tone, lw=width)
         axes.set_title(title, loc="left", fontsize=11, color=color)
-        axes.set_aspect("equal")
+        axes.set_aspect("equal", anchor="W")
         axes.axis("off")
     axes = figure.add_subplot(grid[:, 1], projection="3d")
     poses = (
         ("truth", TRUTH, batch["pose_3d"][middle], 0.0),
-        ("teacher", TEACHER, predictions["teacher"][middle], 0.9),
-        ("student", STUDENT, predictions["student"][middle], 1.8),
+        ("teacher", TEACHER, predictions["teacher"][middle], 1.0),
+        ("student", STUDENT, predictions["student"][middle], 2.0),
     )
     for name, color, pose, shift in poses:
         for parent, child in skeleton.bones:
             x, y, z = pose[[parent, child]].T
             axes.plot(x + shift, z, -y, color=color, lw=2)
         error = 1000 * np.linalg.norm(pose - batch["pose_3d"][middle], axis=-1).mean()
-        label = name if name == "truth" else f"{name}\n{error:.0f} mm"
-        axes.text(shift, 0, 1.0, label, ha="center", fontsize=10, color=color)
-    axes.set_box_aspect((2.7, 0.9, 1.9), zoom=1.35)
+        label = name if name == "truth" else f"{name}, {error:.0f} mm"
+        axes.text(shift, 0, 0.85, label, ha="center", fontsize=7.5, color=color)
+    axes.set_box_aspect((2.9, 0.9, 1.8), zoom=1.25)
     axes.view_init(elev=8, azim=-80)
     axes.axis("off")
     note = "Generated motion of the demo; it says nothing about any real data set."
