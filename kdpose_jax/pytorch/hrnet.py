@@ -205,7 +205,7 @@ def _module_entries(
                 width = widths[target] if step == target - source - 1 else widths[source]
                 steps = f"{theirs}.{step}"
                 yield from _conv_norm(
-                    f"{steps}.0", f"{steps}.1", (ours, f"{path}_{step}"), widths[source], width, 3
+                    f"{steps}.0", f"{steps}.1", (ours, f"{fuse}_{step}"), widths[source], width, 3
                 )
 
 
