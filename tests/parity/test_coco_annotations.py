@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from golden import golden_files
 
-from data_prep import coco
+from data_prep import coco, coco_annotations
+from kdpose_jax.skeletons import COCO_17
 
 
 @pytest.mark.parametrize("path", golden_files("coco_oks_ap*"))
-def test_persons(path, monkeypatch):
+def test_persons(path, monkeypatch, tmp_path):
     with np.load(path) as golden:
         data = {
             key.removeprefix("input/"): golden[key]
@@ -39,7 +40,16 @@ def test_persons(path, monkeypatch):
         }
         for i in range(len(data["gt_id"]))
     ]
-    persons = coco.read_persons({"images": images, "annotations": entries}, "file.json", "test", [])
+    category = {"id": 1, "name": "person", "keypoints": list(COCO_17.joints)}
+    content = {
+        "images": [{"id": number} | image for number, image in images.items()],
+        "annotations": [{"category_id": 1} | entry for entry in entries],
+        "categories": [category],
+    }
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps(content))
+    annotated = coco_annotations.read_annotations(str(path), "--source", generated=False)
+    persons = coco.read_persons(annotated, "test", [], [])
     assert len(persons) == len(expected["center"])
     visible = expected["joints_vis"][..., 0] > 0
     ours = {
