@@ -19,6 +19,7 @@ from kdpose_jax.codecs import crops
 from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import COCO_17
 
 LAYOUT = {
@@ -140,9 +141,9 @@ def convert(
             beside[TEST_ANNOTATIONS_FILE] = coco_annotations.for_evaluation(files["test"], lost)
         return pairs, left_out, notes, beside
 
-    sources = {name: records.sha256(os.path.join(source, name)) for name, _ in lists.values()}
+    sources = {name: sha256(os.path.join(source, name)) for name, _ in lists.values()}
     if detections is not None:
-        sources[detections] = records.sha256(os.path.join(source, detections))
+        sources[detections] = sha256(os.path.join(source, detections))
     settings = {
         "name": "coco",
         "images": {split: folder for split, (_, folder) in lists.items()},

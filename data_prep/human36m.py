@@ -15,6 +15,7 @@ from data_prep.cameras import Camera
 from data_prep.takes import Detections, Takes2D, Takes3D, read_detections, read_positions
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.untrusted.documents import load_json
 
@@ -99,7 +100,7 @@ def convert(
         )
     files = _find_files(source, keypoints, cameras_file, test_subjects)
     paths = [path for path in (files.positions, files.keypoints, files.cameras) if path is not None]
-    sources = {os.path.basename(path): records.sha256(path) for path in paths}
+    sources = {os.path.basename(path): sha256(path) for path in paths}
     settings = {
         "name": files.name,
         "keypoints": keypoints,

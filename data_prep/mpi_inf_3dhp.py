@@ -14,6 +14,7 @@ import numpy as np
 from data_prep import fitting, matlab, npz, records
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import H36M_17
 
 OFFICIAL, NPZ = "official", "npz"
@@ -136,7 +137,7 @@ def convert(
             f"--pose-source {pose_source}."
         )
     paths = files.train + files.test
-    sources = {os.path.relpath(path, source): records.sha256(path) for path in paths}
+    sources = {os.path.relpath(path, source): sha256(path) for path in paths}
     settings = {"name": "mpi_inf_3dhp", "pose_source": pose_source}
     return records.write_recordset(
         out, schema.SEQUENCES, sources, settings, lambda: _load(files, pose_source), workers

@@ -15,6 +15,7 @@ from data_prep.photographs import Photograph
 from kdpose_jax.codecs import crops
 from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import MPII_16
 
 LAYOUT = {
@@ -136,7 +137,7 @@ def convert(
             notes += [f"{split}: {note}" for note in (*turned, *doubts)]
         return pairs, left_out, notes, {}
 
-    sources = {name: records.sha256(os.path.join(source, name)) for name in files}
+    sources = {name: sha256(os.path.join(source, name)) for name in files}
     settings = {
         "name": "mpii",
         "images": {split: folder for split, (_, folder) in lists.items()},

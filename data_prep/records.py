@@ -9,7 +9,6 @@ import dataclasses
 import errno
 import hashlib
 import itertools
-import json
 import math
 import multiprocessing
 import sys
@@ -31,7 +30,6 @@ from kdpose_jax.untrusted.documents import load_json
 # Says from what a folder without metadata.json is being made. It is deleted when the data set is
 # whole.
 UNFINISHED_FILE = "unfinished.json"
-BLOCK_BYTES = 8 * 2**20  # read at once for a checksum; in a bucket each read is a request
 # A split has at least this many shards, for as many workers and hosts, and more if a shard would
 # exceed about 35 MB.
 MIN_SHARDS = 8
@@ -97,15 +95,6 @@ class _Shard:
     size: int
 
 
-def sha256(path: epath.PathLike) -> str:
-    """Computes a file's checksum in hexadecimal digits."""
-    checksum = hashlib.sha256()
-    with epath.Path(path).open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            checksum.update(block)
-    return checksum.hexdigest()
-
-
 def write_recordset(
     out: str,
     kind: schema.Kind,
@@ -149,7 +138,7 @@ def write_recordset(
             return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
         folder = epath.Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / UNFINISHED_FILE, identity)
+        files.write_json(folder / UNFINISHED_FILE, identity)
         planned = [
             shard
             for split, items in recordset.items.items()
@@ -161,7 +150,7 @@ def write_recordset(
         for name, content in recordset.files.items():
             write_atomically(folder / name, content)
         metadata = _metadata(out, identity, recordset, planned)
-        _write_json(folder / schema.METADATA_FILE, metadata)
+        files.write_json(folder / schema.METADATA_FILE, metadata)
         (folder / UNFINISHED_FILE).unlink()
     return _summary(out, kind, metadata, time.monotonic() - started)
 
@@ -291,7 +280,7 @@ def _metadata(
         checksums = dict(
             zip(
                 planned,
-                executor.map(lambda shard: sha256(epath.Path(out) / shard.name), planned),
+                executor.map(lambda shard: files.sha256(epath.Path(out) / shard.name), planned),
                 strict=True,
             )
         )
@@ -313,10 +302,6 @@ def _metadata(
             name: hashlib.sha256(content).hexdigest() for name, content in recordset.files.items()
         }
     return identity | described | recordset.described | {"splits": splits}
-
-
-def _write_json(path: epath.Path, content: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _remove_leftovers(out: str) -> None:

@@ -7,6 +7,7 @@ one process at a time writes into a held folder. Imports only `errors` and `buck
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -25,6 +26,7 @@ LOCK_FILE = ".lock"
 SECONDS_UNTIL_DEAD = 3600.0
 # Answers of file systems that cannot lock.
 _UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_BLOCK_BYTES = 8 * 2**20  # read at once for a checksum; in a bucket each read is a request
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -126,6 +128,15 @@ def write_json(path: epath.PathLike, content: Any) -> None:
       ValueError: the content has NaN or infinity, which JSON lacks.
     """
     write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def sha256(path: epath.PathLike) -> str:
+    """Computes a file's checksum in hexadecimal digits."""
+    checksum = hashlib.sha256()
+    with epath.Path(path).open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            checksum.update(block)
+    return checksum.hexdigest()
 
 
 def sync_folder(folder: epath.PathLike) -> None:

@@ -22,6 +22,7 @@ from data_prep.mocap.clip import Clip, add_note
 from data_prep.mocap.skeletons import JointMap
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
+from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import H36M_17
 
 AMC_FPS = 120.0  # HDM05's rate and most of CMU's; the files do not say it
@@ -209,7 +210,7 @@ def _digest(source: str, paths: list[str], skip: bool) -> str:
     listing = []
     for path in paths:
         try:
-            listing.append((os.path.relpath(path, source), records.sha256(path)))
+            listing.append((os.path.relpath(path, source), sha256(path)))
         except OSError as error:
             if not skip:
                 raise UserError(

@@ -4,14 +4,13 @@ Checksums are written before a checkpoint is committed. TensorStore checks its i
 arrays' bytes. Most flipped bytes would be restored without a word.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
 
 from etils import epath
 
-from kdpose_jax import buckets
+from kdpose_jax import buckets, files
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import write_atomically
 from kdpose_jax.untrusted.documents import load_json
@@ -25,7 +24,6 @@ SMALL = ("meta/", "metrics/")
 # Prefix of the folder that damaged checkpoints are moved to.
 ASIDE = "damaged-"
 _STEP = re.compile("0|[1-9][0-9]*")
-_CHUNK = 2**20
 
 
 class DamagedCheckpoint(UserError):
@@ -43,7 +41,7 @@ def write_checksums(directory: epath.Path, step: int) -> None:
     """
     for folder in directory.iterdir():
         if folder.name == str(step) or folder.name.startswith(f"{step}."):
-            found = {name: _sha256(path) for name, path in _files(folder).items()}
+            found = {name: files.sha256(path) for name, path in _files(folder).items()}
             write_atomically(folder / CHECKSUMS, json.dumps(found, indent=1).encode())
 
 
@@ -87,7 +85,7 @@ def damage(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> str | 
         path = step_directory / name
         if not path.is_file():
             return f"{name} is missing"
-        if _sha256(path) != expected[name]:
+        if files.sha256(path) != expected[name]:
             return f"{name} is not what was written"
     return None
 
@@ -155,11 +153,3 @@ def _files(step_directory: epath.Path) -> dict[str, epath.Path]:
             elif entry.name not in (CHECKSUMS, _METADATA, _COMMITTED):
                 found[name] = entry
     return found
-
-
-def _sha256(path: epath.Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
