@@ -147,6 +147,7 @@ def rename(
         node = tree
         for key in entry.path[:-1]:
             node = node.setdefault(key, {})
+        assert entry.path[-1] not in node, f"two tensors for {entry.path}"
         node[entry.path[-1]] = _reordered(array, entry.axes) if entry.axes else array
     return tree
 
