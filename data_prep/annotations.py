@@ -103,11 +103,11 @@ def check_options(
       orientation: see `photographs.oriented`.
       skip_missing: whether to leave out persons whose photograph is missing.
 
-      Returns:
-        The options.
+    Returns:
+      The options.
 
-      Raises:
-        UserError: an option is out of range.
+    Raises:
+      UserError: an option is out of range.
     """
     if not os.path.isdir(source):
         raise UserError(
@@ -306,7 +306,7 @@ def recordset(
       settings: what the records depend on, besides the options.
       skeleton: the joints' skeleton.
       load: () -> (split -> list of (person, photograph), left out, notes, files); called only if
-      there is something to write.
+        there is something to write.
       workers: number of processes.
 
     Returns:

@@ -62,7 +62,7 @@ def convert(
         layout).
       test_images: folder with the test photographs, likewise.
       detections: a detector's boxes on the test photographs, COCO's results format; None for no
-      boxes.
+        boxes.
       splits: "train", "test" or both.
       scale_factor: see `annotations.check_options`, also for the next six.
       rotation_factor: degrees.
@@ -73,7 +73,7 @@ def convert(
       skip_missing: whether to leave out persons whose photograph is missing.
       workers: number of processes.
 
-      Returns:
+    Returns:
       The summary.
 
     Raises:

@@ -59,8 +59,8 @@ def read(path: str, remedy: str) -> HeadBoxes:
       path: the file, MATLAB 5.
       remedy: tells the user what else to do, for messages.
 
-      Returns:
-        The file's persons.
+    Returns:
+      The file's persons.
 
     Raises:
       UserError: the file is absent or not MATLAB 5, its arrays or joints are not MPII's, or a head

@@ -36,7 +36,7 @@ def write_shard(
       kind: the records' kind.
       num_joints: number J of joints.
 
-      Raises:
+    Raises:
       OSError: ENOSPC if the disk is full, EIO for TensorFlow's other errors with the file.
     """
     features = _features(kind, num_joints)

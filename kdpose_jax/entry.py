@@ -34,7 +34,7 @@ def tell(error: Exception) -> int:
       The exit code.
 
     Raises:
-      The error, if it is a bug.
+      Exception: the error itself, if it is a bug.
     """
     told = sentence(error)
     if told is None:

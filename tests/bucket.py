@@ -253,8 +253,8 @@ def bucket_service(
       folder: see `BucketService.start`.
       **options: arguments for `BucketService`.
 
-      Yields:
-        A proxy for the service, and the environment variables that lead the clients to it.
+    Yields:
+      A proxy for the service, and the environment variables that lead the clients to it.
     """
     with _Manager(ctx=multiprocessing.get_context("spawn")) as manager:
         service = manager.BucketService(**options)

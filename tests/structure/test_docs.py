@@ -1,5 +1,6 @@
 """The documents hang together: links and citations resolve, prose is at most 100 columns wide."""
 
+import ast
 import functools
 import pathlib
 import re
@@ -219,3 +220,26 @@ def test_nothing_cites_what_is_not_here():
 def test_prose_is_narrow(name):
     wide = too_wide(read(name))
     assert not wide, f"{name}: lines {wide} have more than {WIDTH} columns"
+
+
+SECTION = re.compile(r" *(Args|Attributes|Raises|Returns|Yields):$")
+ITEM = re.compile(r"  [\w*, .`\[\]()\"/|-]+:")  # `name: what it is`, its next lines being deeper
+
+
+@pytest.mark.parametrize("name", sources())
+def test_sections_of_docstrings_are_laid_out(name):
+    """Sections begin at the docstring's edge, and each of their items has its name in front."""
+    wrong = []
+    for node in ast.walk(ast.parse((REPOSITORY / name).read_text())):
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            continue
+        section = None
+        for line in (ast.get_docstring(node) or "").splitlines():
+            if found := SECTION.match(line):
+                section = found[1]
+                wrong += [line] * line.startswith(" ")
+            elif line and not line.startswith(" "):
+                section = None
+            elif section in ("Args", "Attributes", "Raises") and re.match(r"  \S", line):
+                wrong += [line] * (not ITEM.match(line))
+    assert not wrong
