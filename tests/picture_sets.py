@@ -10,6 +10,12 @@ import cv2
 import numpy as np
 import scipy.io
 
+from data_prep import convert, records
+
+# COCO's own names of files.
+COCO_TRAIN, COCO_TEST = (
+    f"annotations/person_keypoints_{split}2017.json" for split in ("train", "val")
+)
 # The names are those in MPII's own gt_valid.mat.
 MPII_NAMES = (
     "rank",
@@ -53,6 +59,19 @@ def save(path: pathlib.Path, pixels: np.ndarray, quality: int = 95) -> None:
 def write_json(path: pathlib.Path, content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
+
+
+def edit(folder: pathlib.Path, name: str, change) -> None:
+    """Lets `change` alter the content of a JSON file in place."""
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+
+
+def prepare_coco(folder: pathlib.Path, **settings) -> records.Summary:
+    """Converts a set in COCO's layout to the folder `records` beside it."""
+    out = str(folder.parent / "records")
+    return convert.prepare("coco", out, source=str(folder), workers=1, **settings)
 
 
 def mpii_entries(seed: int, names: list[str], width: int, height: int) -> list[dict]:

@@ -8,16 +8,16 @@ import cv2
 import numpy as np
 import picture_sets
 import pytest
+from picture_sets import COCO_TEST, COCO_TRAIN, edit, prepare_coco
 from PIL import Image
 
-from data_prep import categories, coco, convert
+from data_prep import categories, coco
 from kdpose_jax.data import persons, schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.metrics import coco_ap
 from kdpose_jax.skeletons import COCO_17
 
 NAMES = list(COCO_17.joints)
-TRAIN, TEST = (f"annotations/person_keypoints_{split}2017.json" for split in ("train", "val"))
 
 
 @pytest.fixture
@@ -26,20 +26,8 @@ def folder(tmp_path):
     return tmp_path / "raw"
 
 
-def prepare(folder, **settings):
-    return convert.prepare(
-        "coco", str(folder.parent / "records"), source=str(folder), workers=1, **settings
-    )
-
-
-def edit(folder, name, change) -> None:
-    content = json.loads((folder / name).read_text())
-    change(content)
-    (folder / name).write_text(json.dumps(content))
-
-
 def both(folder, change):
-    for name in (TRAIN, TEST):
+    for name in (COCO_TRAIN, COCO_TEST):
         edit(folder, name, change)
 
 
@@ -100,7 +88,7 @@ def reorder(names, person=1, spell=str, further=()):
     ],
 )
 def test_joints_go_by_their_names(folder, names, person, spell):
-    prepare(folder)
+    prepare_coco(folder)
     expected = {
         split: persons.read(folder.parent / "records", split) for split in ("train", "test")
     }
@@ -112,7 +100,7 @@ def test_joints_go_by_their_names(folder, names, person, spell):
         lambda entries: [entry.update(category_id=person) for entry in entries],
     )
     (folder.parent / "records").rename(folder.parent / "before")
-    summary = prepare(folder, detections="detections.json")
+    summary = prepare_coco(folder, detections="detections.json")
     for split, before in expected.items():
         data = persons.read(folder.parent / "records", split)
         assert (
@@ -136,7 +124,7 @@ def test_joints_go_by_their_names(folder, names, person, spell):
 def test_older_records_in_another_order_are_not_taken_for_these(folder):
     """The file's order stands in the settings, so that records of a version that did not read it
     are not called complete."""
-    prepare(folder)
+    prepare_coco(folder)
     metadata = folder.parent / "records" / "metadata.json"
     content = json.loads(metadata.read_text())
     both(folder, reorder(sorted(NAMES)))
@@ -146,13 +134,13 @@ def test_older_records_in_another_order_are_not_taken_for_these(folder):
     with pytest.raises(
         UserError, match=r"already holds a data set made from other input \(differs in settings\)"
     ):
-        prepare(folder)
+        prepare_coco(folder)
 
 
 def test_a_part_of_the_joints(folder):
     kept = [name for name in NAMES if "ear" not in name and "eye" not in name]
     both(folder, reorder(kept))
-    summary = prepare(folder)
+    summary = prepare_coco(folder)
     data = persons.read(folder.parent / "records", "test")
     assert (
         not data.visible[:, 1:5].any() and data.visible[:, 5:].all() and ap_of_truth(folder)[0] == 1
@@ -183,14 +171,14 @@ def test_a_part_of_the_joints(folder):
     r"numbers must be"),
 ])  # fmt: skip
 def test_tables_with_faults(folder, table, sentence):
-    edit(folder, TRAIN, lambda content: content.update(categories=table))
+    edit(folder, COCO_TRAIN, lambda content: content.update(categories=table))
     with pytest.raises(UserError, match=sentence):
-        prepare(folder)
+        prepare_coco(folder)
 
 
 def test_no_names_are_assumed_to_be_cocos(folder):
-    edit(folder, TRAIN, lambda content: content.pop("categories"))
-    summary = prepare(folder)
+    edit(folder, COCO_TRAIN, lambda content: content.pop("categories"))
+    summary = prepare_coco(folder)
     assert (
         notes_of(summary, "train: ")[0]
         == "no names of categories: persons are taken to be category 1 with joints in COCO's order"
@@ -202,7 +190,7 @@ def test_no_names_are_assumed_to_be_cocos(folder):
 def test_image_ids_stand_once(folder):
     edit(
         folder,
-        TEST,
+        COCO_TEST,
         lambda content: content["images"].append(
             content["images"][0] | {"id": "501", "file_name": "x.jpg"}
         ),
@@ -212,7 +200,7 @@ def test_image_ids_stand_once(folder):
         match=r"image id 501 stands twice \(000000000501.jpg, x.jpg\): give every image an id of "
         r"its own",
     ):
-        prepare(folder)
+        prepare_coco(folder)
 
 
 @pytest.mark.parametrize(
@@ -228,12 +216,12 @@ def test_image_ids_stand_once(folder):
 def test_ids_of_annotations_are_numbered_anew(folder, ids, fault):
     edit(
         folder,
-        TEST,
+        COCO_TEST,
         lambda content: [
             one.update(id=number) for one, number in zip(content["annotations"], ids, strict=True)
         ],
     )
-    summary = prepare(folder)
+    summary = prepare_coco(folder)
     assert any(
         note.startswith(f"the ids of annotations cannot be keys ({fault}")
         for note in notes_of(summary)
@@ -250,7 +238,7 @@ def test_ids_of_annotations_are_numbered_anew(folder, ids, fault):
 
 
 def test_ids_as_texts_and_with_points(folder):
-    prepare(folder)
+    prepare_coco(folder)
     plain = json.loads((folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE).read_text())
     (folder.parent / "records").rename(folder.parent / "before")
 
@@ -265,16 +253,16 @@ def test_ids_as_texts_and_with_points(folder):
                 iscrowd=bool(one["iscrowd"]),
             )
 
-    edit(folder, TEST, spell)
-    assert "2 ids of images are texts of digits, read as numbers" in notes_of(prepare(folder))
+    edit(folder, COCO_TEST, spell)
+    assert "2 ids of images are texts of digits, read as numbers" in notes_of(prepare_coco(folder))
     assert json.loads((folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE).read_text()) == plain
 
 
 @pytest.mark.parametrize("value", [True, 3.5, 1e300, "", "7 ", "x", None, 2**64])
 def test_what_is_not_an_id(folder, value):
-    edit(folder, TEST, lambda content: content["images"][0].update(id=value))
+    edit(folder, COCO_TEST, lambda content: content["images"][0].update(id=value))
     with pytest.raises(UserError, match="image id is .* where a whole number must be"):
-        prepare(folder)
+        prepare_coco(folder)
 
 
 @pytest.mark.parametrize("value", [..., [], None])
@@ -284,7 +272,7 @@ def test_persons_without_keypoints_are_left_out_and_counted(folder, value):
             one.pop("keypoints") if value is ... else one.update(keypoints=value)
 
     both(folder, change)
-    summary = prepare(folder)
+    summary = prepare_coco(folder)
     assert (
         summary.splits == {"train": (2, 2), "test": (2, 2)}
         and "test: 4 persons without a labelled joint" in summary.left_out
@@ -306,8 +294,8 @@ def test_missing_fields_are_assumed_and_said(folder):
             one.pop("area")
             one.pop("iscrowd")
 
-    edit(folder, TEST, change)
-    said = notes_of(prepare(folder))
+    edit(folder, COCO_TEST, change)
+    said = notes_of(prepare_coco(folder))
     assert "2 persons have no iscrowd: taken for single persons" in said
     assert (
         "2 persons have no area: taken to be 0.53 of their box, on which COCO's scores depend"
@@ -320,11 +308,11 @@ def test_missing_fields_are_assumed_and_said(folder):
 
 
 def test_a_crowd_is_one_whatever_its_type(folder):
-    edit(folder, TEST, lambda content: content["annotations"][0].update(iscrowd="0"))
-    assert prepare(folder).splits["test"] == (4, 4)
-    edit(folder, TEST, lambda content: content["annotations"][0].update(iscrowd="2"))
+    edit(folder, COCO_TEST, lambda content: content["annotations"][0].update(iscrowd="0"))
+    assert prepare_coco(folder).splits["test"] == (4, 4)
+    edit(folder, COCO_TEST, lambda content: content["annotations"][0].update(iscrowd="2"))
     with pytest.raises(UserError, match="annotation 50100, iscrowd is 2 where 0 or 1 must be"):
-        prepare(folder)
+        prepare_coco(folder)
 
 
 def test_merged_files_are_told(folder):
@@ -333,8 +321,8 @@ def test_merged_files_are_told(folder):
         content["annotations"].append(content["annotations"][0] | {"id": 77, "image_id": 9})
         content["annotations"][1]["keypoints"][:3] = [0, 0, 2]
 
-    edit(folder, TEST, change)
-    said = notes_of(prepare(folder))
+    edit(folder, COCO_TEST, change)
+    said = notes_of(prepare_coco(folder))
     assert "1 photographs are listed under more than one image id" in said
     assert "1 persons stand there once more with the same box and joints, and are kept" in said
     assert (
@@ -346,11 +334,11 @@ def test_merged_files_are_told(folder):
 def test_a_published_name_is_held_to_what_was_published(folder):
     held = "holds 2 images and 8 persons, 4 of them with keypoints; COCO's file of this name holds"
     wanted = f"train: 'person_keypoints_train2017.json' {held}"
-    assert any(note.startswith(wanted) for note in prepare(folder).notes)
-    (folder / TEST).rename(folder / "mine.json")
+    assert any(note.startswith(wanted) for note in prepare_coco(folder).notes)
+    (folder / COCO_TEST).rename(folder / "mine.json")
     (folder.parent / "records").rename(folder.parent / "before")
     assert not any(
-        "test: 'mine" in note for note in prepare(folder, test_annotations="mine.json").notes
+        "test: 'mine" in note for note in prepare_coco(folder, test_annotations="mine.json").notes
     )
 
 
@@ -373,7 +361,7 @@ def test_detections_that_name_their_photographs(folder, way, spell):
                 )
                 image["file_name"] = f"x-{image['file_name']}"
 
-        edit(folder, TEST, rename)
+        edit(folder, COCO_TEST, rename)
     edit(
         folder,
         "detections.json",
@@ -381,7 +369,7 @@ def test_detections_that_name_their_photographs(folder, way, spell):
             entry.update(image_id=spell(f"{entry['image_id']:012d}.jpg")) for entry in entries
         ],
     )
-    summary = prepare(folder, detections="detections.json")
+    summary = prepare_coco(folder, detections="detections.json")
     assert (
         notes_of(summary, "test_detections: ")[0] == f"image_id of 3 detections was found by {way}"
     )
@@ -390,7 +378,11 @@ def test_detections_that_name_their_photographs(folder, way, spell):
 
 
 def test_names_of_two_photographs_choose_none(folder):
-    edit(folder, TEST, lambda content: content["images"].append(content["images"][0] | {"id": 9}))
+    edit(
+        folder,
+        COCO_TEST,
+        lambda content: content["images"].append(content["images"][0] | {"id": 9}),
+    )
     edit(
         folder,
         "detections.json",
@@ -402,7 +394,7 @@ def test_names_of_two_photographs_choose_none(folder):
         UserError,
         match="image_id '000000000501.jpg' is the name of images 9 and 501: give ids in its place",
     ):
-        prepare(folder, detections="detections.json")
+        prepare_coco(folder, detections="detections.json")
 
 
 def test_detections_of_more_photographs_and_scores(folder):
@@ -415,7 +407,7 @@ def test_detections_of_more_photographs_and_scores(folder):
         ]
 
     edit(folder, "detections.json", change)
-    summary = prepare(folder, detections="detections.json")
+    summary = prepare_coco(folder, detections="detections.json")
     assert summary.splits[schema.DETECTIONS_SPLIT] == (4, 4)
     assert (
         "test_detections: 2 detections of photographs that the test annotations do not list"
@@ -438,10 +430,10 @@ def test_detections_of_no_person(folder):
         match=r"none of 3 detections is of category 1, which is the person in '.*' \(they are of "
         r"18\)",
     ):
-        prepare(folder, detections="detections.json")
+        prepare_coco(folder, detections="detections.json")
 
 
-@pytest.mark.parametrize("corners", [TRAIN, "detections.json"])
+@pytest.mark.parametrize("corners", [COCO_TRAIN, "detections.json"])
 def test_corners_for_sizes_are_refused(folder, corners):
     def change(content):
         for one in content if isinstance(content, list) else content["annotations"]:
@@ -455,14 +447,14 @@ def test_corners_for_sizes_are_refused(folder, corners):
     )
     edit(folder, corners, change)
     with pytest.raises(UserError, match="x1, y1, x2, y2"):
-        prepare(folder, detections="detections.json")
+        prepare_coco(folder, detections="detections.json")
 
 
 def test_missing_photographs_may_be_left_out(folder):
     (folder / "val2017" / "000000000501.jpg").unlink()
     with pytest.raises(UserError, match="1 of 2 photographs are missing .* or --skip-missing"):
-        prepare(folder, detections="detections.json")
-    summary = prepare(folder, detections="detections.json", skip_missing=True)
+        prepare_coco(folder, detections="detections.json")
+    summary = prepare_coco(folder, detections="detections.json", skip_missing=True)
     assert summary.splits == {"train": (4, 4), "test": (2, 2), "test_detections": (2, 2)}
     assert {
         "test: 2 persons whose photograph is missing",
@@ -475,7 +467,7 @@ def test_missing_photographs_may_be_left_out(folder):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turned_photographs_stand_under_their_joints(folder, orientation):
     """Annotated as viewers show them; the colour at every joint is found in the records."""
-    content = json.loads((folder / TEST).read_text())
+    content = json.loads((folder / COCO_TEST).read_text())
     for image in content["images"]:
         shown = np.full((120, 160, 3), 100, np.uint8)
         for one in content["annotations"]:
@@ -492,7 +484,7 @@ def test_turned_photographs_stand_under_their_joints(folder, orientation):
         exif[0x0112] = orientation
         stored.save(folder / "val2017" / image["file_name"], exif=exif, quality=100, subsampling=0)
     settings = {} if orientation > 4 else {"orientation": "exif"}
-    summary = prepare(folder, encoding="png", splits=("test",), **settings)
+    summary = prepare_coco(folder, encoding="png", splits=("test",), **settings)
     assert any(
         "2 photographs were turned by their EXIF orientation" in note for note in summary.notes
     ) == (orientation > 1)

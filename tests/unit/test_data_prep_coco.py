@@ -6,12 +6,11 @@ import json
 import numpy as np
 import picture_sets
 import pytest
+from picture_sets import COCO_TEST, COCO_TRAIN, edit, prepare_coco
 
-from data_prep import coco, convert
+from data_prep import coco
 from kdpose_jax.data import persons, schema
 from kdpose_jax.errors import UserError
-
-TRAIN, TEST = (f"annotations/person_keypoints_{split}2017.json" for split in ("train", "val"))
 
 
 @pytest.fixture
@@ -20,20 +19,8 @@ def folder(tmp_path):
     return tmp_path / "raw"
 
 
-def prepare(folder, **settings):
-    return convert.prepare(
-        "coco", str(folder.parent / "records"), source=str(folder), workers=1, **settings
-    )
-
-
-def edit(folder, name, change) -> None:
-    content = json.loads((folder / name).read_text())
-    change(content)
-    (folder / name).write_text(json.dumps(content))
-
-
 def test_records_and_what_is_left_out(folder):
-    summary = prepare(folder, detections="detections.json")
+    summary = prepare_coco(folder, detections="detections.json")
     assert summary.splits == {"train": (4, 4), "test": (4, 4), "test_detections": (3, 3)}
     assert summary.left_out == [
         "train: 2 crowds",
@@ -42,7 +29,7 @@ def test_records_and_what_is_left_out(folder):
         "test: 2 persons without a labelled joint",
     ]
     data = persons.read(folder.parent / "records", "test")
-    entry = json.loads((folder / TEST).read_text())["annotations"][0]
+    entry = json.loads((folder / COCO_TEST).read_text())["annotations"][0]
     keypoints = np.asarray(entry["keypoints"]).reshape(17, 3)
     np.testing.assert_allclose(data.joints[0], keypoints[:, :2], rtol=1e-6)
     # Hidden joints are labelled.
@@ -50,7 +37,7 @@ def test_records_and_what_is_left_out(folder):
 
 
 def test_detections(folder):
-    prepare(folder, detections="detections.json")
+    prepare_coco(folder, detections="detections.json")
     data = persons.read(folder.parent / "records", schema.DETECTIONS_SPLIT)
     # Photograph by photograph; person_id says where each stood in the file.
     assert data.person_id.tolist() == [1, 0, 2] and data.image_id.tolist() == [501, 502, 502]
@@ -68,13 +55,13 @@ def test_detections(folder):
 def test_cocoeval_reads_the_annotations_that_lie_beside(folder):
     from pycocotools.coco import COCO
 
-    prepare(folder)
+    prepare_coco(folder)
     path = folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE
     metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
     assert metadata["files"] == {
         coco.TEST_ANNOTATIONS_FILE: hashlib.sha256(path.read_bytes()).hexdigest()
     }
-    kept, given = COCO(str(path)), json.loads((folder / TEST).read_text())
+    kept, given = COCO(str(path)), json.loads((folder / COCO_TEST).read_text())
     assert sorted(kept.getImgIds()) == [501, 502] and len(kept.getAnnIds()) == len(
         given["annotations"]
     )
@@ -97,7 +84,7 @@ def test_simcc_has_a_further_folder(folder):
     (folder / "images").mkdir()
     for name in ("train2017", "val2017"):
         (folder / name).rename(folder / "images" / name)
-    assert prepare(folder).splits["train"] == (4, 4)
+    assert prepare_coco(folder).splits["train"] == (4, 4)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +108,7 @@ def test_boxes_of_zero_area_are_left_out_and_counted(folder):
         content["annotations"][0]["bbox"] = [30, 30, 0, 0]
         content["annotations"][1]["area"] = 0
 
-    edit(folder, TRAIN, flatten)
+    edit(folder, COCO_TRAIN, flatten)
     whole = {"image_id": 501, "category_id": 1, "bbox": [1, 2, 9, 9], "score": 0.5}
     entries = [
         whole,
@@ -130,7 +117,7 @@ def test_boxes_of_zero_area_are_left_out_and_counted(folder):
         whole | {"score": -1},
     ]
     (folder / "flat.json").write_text(json.dumps(entries))
-    summary = prepare(folder, detections="flat.json")
+    summary = prepare_coco(folder, detections="flat.json")
     assert summary.splits["train"] == (2, 2) and summary.splits["test_detections"] == (1, 1)
     assert (
         "train: 2 boxes of zero area" in summary.left_out
@@ -153,16 +140,16 @@ def test_detections_of_another_data_set(folder):
         match="3 of 3 detections are of photographs that the test "
         "annotations do not list .the first: image 504",
     ):
-        prepare(folder, detections="detections.json")
+        prepare_coco(folder, detections="detections.json")
     with pytest.raises(
         UserError, match="nothing.json' does not exist: put it there, give --detections"
     ):
-        prepare(folder, detections="nothing.json")
+        prepare_coco(folder, detections="nothing.json")
     with pytest.raises(UserError, match="are of the test photographs, which --splits leaves out"):
-        prepare(folder, detections="detections.json", splits=("train",))
+        prepare_coco(folder, detections="detections.json", splits=("train",))
     (folder / "detections.json").write_text('{"annotations": []}')
     with pytest.raises(UserError, match="is no list of detections"):
-        prepare(folder, detections="detections.json")
+        prepare_coco(folder, detections="detections.json")
 
 
 @pytest.mark.parametrize("change, sentence", [
@@ -184,9 +171,9 @@ def test_detections_of_another_data_set(folder):
     "its person"),
 ])  # fmt: skip
 def test_annotations_with_faults(folder, change, sentence):
-    edit(folder, TRAIN, change)
+    edit(folder, COCO_TRAIN, change)
     with pytest.raises(UserError, match=sentence):
-        prepare(folder)
+        prepare_coco(folder)
 
 
 def test_photographs_of_another_size(folder):
@@ -196,7 +183,7 @@ def test_photographs_of_another_size(folder):
         match="000000000502.jpg' is 80 x 60 and its annotations are for "
         "160 x 120: put the photographs there that were annotated.$",
     ):
-        prepare(folder)
+        prepare_coco(folder)
 
 
 def test_missing_photographs(folder):
@@ -204,18 +191,18 @@ def test_missing_photographs(folder):
     with pytest.raises(
         UserError, match=r"1 of 2 photographs are missing in '.*train2017' \(000000000001.jpg\)"
     ):
-        prepare(folder)
+        prepare_coco(folder)
     # A photograph without persons need not be there.
     edit(
         folder,
-        TRAIN,
+        COCO_TRAIN,
         lambda content: content.update(
             annotations=[a for a in content["annotations"] if a["image_id"] != 1]
         ),
     )
-    assert prepare(folder).splits["train"] == (2, 2)
+    assert prepare_coco(folder).splits["train"] == (2, 2)
 
 
 def test_generated_pictures_are_said_to_be(folder):
-    prepare(folder, generated=True)
+    prepare_coco(folder, generated=True)
     assert schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)["generated"] is True

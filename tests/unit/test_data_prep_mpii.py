@@ -8,6 +8,7 @@ import numpy as np
 import picture_sets
 import pytest
 import scipy.io
+from picture_sets import edit
 from PIL import Image
 
 from data_prep import convert
@@ -27,14 +28,6 @@ def prepare(folder, name="records", **settings):
     return convert.prepare(
         "mpii", str(folder.parent / name), source=str(folder), workers=1, **settings
     )
-
-
-def edit(folder, name, change) -> None:
-    """Rewrites a list after `change(entries)`."""
-    path = folder / "annot" / name
-    entries = json.loads(path.read_text())
-    change(entries)
-    path.write_text(json.dumps(entries))
 
 
 def content(folder) -> dict[str, bytes]:
@@ -123,7 +116,7 @@ def test_a_region_that_is_the_whole_photograph_keeps_its_bytes(folder):
         for entry in entries:
             entry["scale"] = 2.0
 
-    edit(folder, "valid.json", nearer)
+    edit(folder / "annot", "valid.json", nearer)
     prepare(folder)
     data = persons.read(folder.parent / "records", "test")
     for name, image in zip(data.file, data.image, strict=True):
@@ -188,7 +181,7 @@ def test_missing_photographs_are_counted_before_anything_is_written(folder):
 def test_missing_photographs_of_both_splits_are_listed_at_once(folder):
     for entry in range(12):
         edit(
-            folder,
+            folder / "annot",
             "train.json",
             lambda entries, number=entry: entries.append(
                 {**entries[0], "image": f"far{number}.jpg"}
@@ -230,7 +223,9 @@ def test_no_folder_and_names_that_lead_out_of_it(folder):
         UserError, match=r"photographs'.* is not a folder: put it there or give --train-images"
     ):
         prepare(folder, train_images="photographs")
-    edit(folder, "train.json", lambda entries: entries[0].update(image="../../secret.jpg"))
+    edit(
+        folder / "annot", "train.json", lambda entries: entries[0].update(image="../../secret.jpg")
+    )
     with pytest.raises(UserError, match=r"'../../secret.jpg' lies outside"):
         prepare(folder)
 
@@ -248,7 +243,7 @@ def test_no_folder_and_names_that_lead_out_of_it(folder):
     (lambda entry: entry.update(image=3), r"entry 1, image is 3 where a file name must be"),
 ])  # fmt: skip
 def test_annotations_with_faults(folder, change, sentence):
-    edit(folder, "valid.json", lambda entries: change(entries[1]))
+    edit(folder / "annot", "valid.json", lambda entries: change(entries[1]))
     with pytest.raises(UserError, match=sentence):
         prepare(folder)
 
@@ -273,7 +268,7 @@ def test_files_of_another_kind(folder):
 
 
 def test_boxes_of_zero_area_are_left_out_and_counted(folder):
-    edit(folder, "valid.json", lambda entries: entries[1].update(scale=0.0))
+    edit(folder / "annot", "valid.json", lambda entries: entries[1].update(scale=0.0))
     summary = prepare(folder)
     assert summary.splits["test"] == (2, 2) and summary.left_out == ["test: 1 boxes of zero area"]
     data = persons.read(folder.parent / "records", "test")
@@ -283,7 +278,7 @@ def test_boxes_of_zero_area_are_left_out_and_counted(folder):
 
 
 def test_persons_outside_their_photograph_are_left_out_and_counted(folder):
-    edit(folder, "train.json", lambda entries: entries[0].update(center=[900.0, 900.0]))
+    edit(folder / "annot", "train.json", lambda entries: entries[0].update(center=[900.0, 900.0]))
     summary = prepare(folder)
     assert summary.splits["train"] == (3, 3) and summary.left_out == [
         "train: 1 persons whose box lies outside the photograph"
@@ -293,7 +288,11 @@ def test_persons_outside_their_photograph_are_left_out_and_counted(folder):
 
 
 def test_joints_outside_the_photograph_are_kept(folder):
-    edit(folder, "train.json", lambda entries: entries[0]["joints"].__setitem__(4, [-30.0, 500.0]))
+    edit(
+        folder / "annot",
+        "train.json",
+        lambda entries: entries[0]["joints"].__setitem__(4, [-30.0, 500.0]),
+    )
     summary = prepare(folder)
     assert "train: 1 labelled joints lie outside their photograph and are kept" in summary.notes
     data = persons.read(folder.parent / "records", "train")
@@ -414,7 +413,11 @@ def test_joints_that_fit_only_the_turned_photograph_turn_it(folder):
     """MPII's layout has no size; a joint far to the right does not lie on the photograph as it is
     stored."""
     tag(folder, "v0.jpg", 6)
-    edit(folder, "valid.json", lambda entries: entries[0]["joints"].__setitem__(0, [150.0, 40.0]))
+    edit(
+        folder / "annot",
+        "valid.json",
+        lambda entries: entries[0]["joints"].__setitem__(0, [150.0, 40.0]),
+    )
     summary = prepare(folder, splits=("test",), head_boxes="none")
     turned = "were turned by their EXIF orientation: 1 because only so their annotations fit"
     assert f"test: 1 photographs {turned}" in summary.notes
@@ -423,7 +426,11 @@ def test_joints_that_fit_only_the_turned_photograph_turn_it(folder):
 
 
 def test_a_film_behind_a_photograph_stays_out_of_the_records(folder):
-    edit(folder, "valid.json", lambda entries: [entry.update(scale=2.0) for entry in entries])
+    edit(
+        folder / "annot",
+        "valid.json",
+        lambda entries: [entry.update(scale=2.0) for entry in entries],
+    )
     plain = {path.name: path.read_bytes() for path in (folder / "images").glob("v*.jpg")}
     for number, (name, content) in enumerate(plain.items()):
         film = np.random.default_rng(number).integers(0, 256, 20000, np.uint8).tobytes()
@@ -453,7 +460,7 @@ def test_a_film_behind_a_photograph_stays_out_of_the_records(folder):
     ],
 )
 def test_scales_centres_and_joints_of_another_kind(folder, change, words):
-    edit(folder, "train.json", lambda entries: [change(entry) for entry in entries])
+    edit(folder / "annot", "train.json", lambda entries: [change(entry) for entry in entries])
     with pytest.raises(UserError, match=f"train.json': .*{words}"):
         prepare(folder)
 
@@ -484,7 +491,7 @@ def test_a_part_of_the_list_finds_its_head_boxes_by_joints(folder):
     boxes["headboxes_src"][1, :, 2] += [30, 40]
     scipy.io.savemat(folder / "annot" / "gt_valid.mat", boxes)
     edit(
-        folder,
+        folder / "annot",
         "valid.json",
         lambda entries: entries.__setitem__(slice(None), [entries[2], entries[0]]),
     )
@@ -494,7 +501,9 @@ def test_a_part_of_the_list_finds_its_head_boxes_by_joints(folder):
     )
     found = "2 persons, found by their joints among the 3 samples of the head box file"
     assert f"test: 'annot/valid.json' has {found}" in summary.notes
-    edit(folder, "valid.json", lambda entries: entries[0]["joints"][3].__setitem__(0, 1.0))
+    edit(
+        folder / "annot", "valid.json", lambda entries: entries[0]["joints"][3].__setitem__(0, 1.0)
+    )
     with pytest.raises(
         UserError, match="gt_valid.mat' has 3 samples and 'annot/valid.json' has 2 persons"
     ):
