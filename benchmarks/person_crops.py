@@ -30,9 +30,8 @@ def main(records: str, split: str) -> None:
     share = pixels / data.photograph.prod(1)
     print(
         f"{len(data):,} persons, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; "
-        f"medians of the regions: "
-        f"{np.median(sizes) / 1e3:.0f} kB, {np.median(pixels) / 1e3:.0f} thousand pixels, "
-        f"{np.median(share):.0%} of the photograph"
+        f"medians of the regions: {np.median(sizes) / 1e3:.0f} kB, {np.median(pixels) / 1e3:.0f} "
+        f"thousand pixels, {np.median(share):.0%} of the photograph"
     )
     half = data.reach.half_body and 0.3
     settings = {
@@ -72,8 +71,7 @@ def report(title: str, work, count: int, generator: np.random.Generator) -> None
         per_core.append(done / (time.process_time() - processor))
     print(
         f"{title}: {np.median(rates):,.0f} persons/s (lowest {min(rates):,.0f}, {ROUNDS} rounds), "
-        f"{np.median(per_core):,.0f} per second of "
-        "processor time",
+        f"{np.median(per_core):,.0f} per second of processor time",
         flush=True,
     )
 

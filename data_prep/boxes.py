@@ -134,8 +134,8 @@ def check_annotated(
     if outside > 0.5 and len(stated) > 1:
         raise UserError(
             f"'{path}': {100 * outside:.0f} % of the labelled joints lie outside their "
-            f"photographs: give the photographs of the "
-            "size for which these annotations are, or bring the annotations to pixels of these."
+            "photographs: give the photographs of the size for which these annotations are, or "
+            "bring the annotations to pixels of these."
         )
     references = squares_of_joints(joints, visible)
     known = np.isfinite(references).all(1)
@@ -210,8 +210,7 @@ def _refuse_fractions(
     if small.mean() > 0.5:
         raise UserError(
             f"'{path}': {small.sum():,} of {len(small):,} boxes lie in the first {TINY:g} pixels, "
-            f"as fractions of width and height do: "
-            "multiply them by the photograph's size."
+            "as fractions of width and height do: multiply them by the photograph's size."
         )
     labelled = visible.any(-1)
     tiny = labelled & (np.where(visible[..., None], np.abs(joints), 0) <= TINY).all((1, 2))
@@ -241,8 +240,7 @@ def _judge(scores: np.ndarray, names: list[str], path: str, what: str) -> list[s
     if speaking and fits and is_clear and len(own) > 1:
         raise UserError(
             f"'{path}': {speaking:,} of {len(own):,} boxes fit the {what} as {names[1 + best]} and "
-            f"not as {names[0]}, which this layout "
-            f"has: rewrite them as {names[0]}."
+            f"not as {names[0]}, which this layout has: rewrite them as {names[0]}."
         )
     certain = int(((other > own + 3 * LEAD) & (own < LEAD)).sum())
     if certain:
@@ -270,8 +268,7 @@ def _reaching_beyond(
         guess = "are they x1, y1, x2, y2? " if as_corners[beyond].mean() > AGREEMENT else ""
         raise UserError(
             f"'{path}': {count:,} of {total:,} boxes reach beyond their photograph by more than a "
-            f"tenth of its side: {guess}give x, y, "
-            "width and height in pixels of these photographs."
+            f"tenth of its side: {guess}give x, y, width and height in pixels of these photographs."
         )
     return (
         [

@@ -128,9 +128,8 @@ def _places(names: list[str], path: str) -> tuple[tuple[int, ...], list[str]]:
         # Nothing tells whether one name is a synonym for the other.
         raise UserError(
             f"'{path}' names keypoints that COCO does not have ({_some(unknown)}) and lacks some "
-            f"that it has ({_some(missing)}): give "
-            "COCO's names to those that are the same joints, and take the others out of names and "
-            "keypoints."
+            f"that it has ({_some(missing)}): give COCO's names to those that are the same joints, "
+            "and take the others out of names and keypoints."
         )
     if len(missing) == COCO_17.num_joints:
         raise UserError(

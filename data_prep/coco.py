@@ -230,8 +230,7 @@ def read_persons(
     if not persons:
         raise UserError(
             f"'{annotated.path}' has no person with a labelled joint and a box and an area above "
-            f"zero ({', '.join(listed)}): give a file "
-            "like person_keypoints_val2017.json."
+            f"zero ({', '.join(listed)}): give a file like person_keypoints_val2017.json."
         )
     left_out += [f"{split}: {one}" for one in listed]
     return persons
@@ -298,8 +297,7 @@ def _photographs(
                 is_on_the_side = (height, width) == (picture.width, picture.height)
                 raise UserError(
                     f"'{picture.path}' is {picture.width} x {picture.height} and its annotations "
-                    f"are for {width} x {height}: put the "
-                    f"photographs there that were "
+                    f"are for {width} x {height}: put the photographs there that were "
                     f"annotated{', or turn these by a quarter' if is_on_the_side else ''}."
                 )
     return pictures

@@ -85,14 +85,12 @@ def read_annotations(path: str, option: str, generated: bool) -> Annotated:
         others = ", ".join(str(one) for one in sorted(set(kinds) - {None})[:10]) or "none"
         raise UserError(
             f"'{path}' has no annotation of category {category.person}, which is its person (there "
-            f"are: {others}): give a file like "
-            "person_keypoints_val2017.json."
+            f"are: {others}): give a file like person_keypoints_val2017.json."
         )
     if not any("keypoints" in entry and entry["keypoints"] for entry in found):
         raise UserError(
             f"'{path}' has {len(found):,} persons and keypoints of none of them, so no person with "
-            f"a labelled joint: give the "
-            "person_keypoints file of this set."
+            "a labelled joint: give the person_keypoints file of this set."
         )
     counts: collections.Counter[str] = collections.Counter()
     places = [_place(path, entry, index) for index, entry in enumerate(found)]

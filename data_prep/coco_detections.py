@@ -189,16 +189,15 @@ def _refuse_none(
         first = f" (the first: image {str(entries[0]['image_id'])[:60]})" if entries else ""
         raise UserError(
             f"'{path}': {len(entries):,} of {len(entries):,} detections are of photographs that "
-            f"the test annotations do not list{first}: "
-            "give the detections of this data set."
+            f"the test annotations do not list{first}: give the detections of this data set."
         )
     kinds = sorted({str(entry["category_id"])[:20] for entry in known})
     person = annotated.category.person
     if str(person) not in kinds:
         raise UserError(
             f"'{path}': none of {len(known):,} detections is of category {person}, which is the "
-            f"person in '{annotated.path}' (they are of "
-            f"{', '.join(kinds[:10])}): give them the ids of its categories."
+            f"person in '{annotated.path}' (they are of {', '.join(kinds[:10])}): give them the "
+            "ids of its categories."
         )
     raise UserError(
         f"'{path}' has no detection of a person with a score of at least 0 and a box with an area: "

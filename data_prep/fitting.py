@@ -107,12 +107,11 @@ class Findings:
                     where = f" in {self.cameras}" if named else ""
                     raise UserError(
                         f"{self.keypoints}: the 2D of {len(wrong)} of the {len(own)} views of "
-                        f"subject '{subject}' does not fit their 3D; "
-                        f"that of take '{wrong[0].take}', camera {wrong[0].camera} is "
-                        f"{_share(wrong[0].distance)} of the person's size from "
-                        f"the projection ({wrong[0].pixels:.0f} pixels) and fits "
-                        f"{wrong[0].cause}: {remedy}"
-                        f"{where}."
+                        f"subject '{subject}' does not fit their 3D; that of take "
+                        f"'{wrong[0].take}', camera {wrong[0].camera} is "
+                        f"{_share(wrong[0].distance)} of the person's size from the projection "
+                        f"({wrong[0].pixels:.0f} pixels) and fits {wrong[0].cause}: "
+                        f"{remedy}{where}."
                     )
         for (subject, camera), (joints, behind, _, outside) in self._shares.items():
             if self.cameras and max(behind, outside) > CERTAIN * joints:
@@ -160,9 +159,8 @@ class Findings:
             )
             lines.append(
                 f"{sum(count for count, _ in self._marks.values()):,} joints of the 2D have one "
-                "and the same value, like (0, 0) or "
-                "(-1, -1), which marks what a detector did not find; they are kept as they are "
-                f"({places}{rest})"
+                "and the same value, like (0, 0) or (-1, -1), which marks what a detector did not "
+                f"find; they are kept as they are ({places}{rest})"
             )
         return lines
 
@@ -317,6 +315,5 @@ def check_bodies(poses: Iterable[tuple[str, np.ndarray]], place: str) -> None:
             )
             raise UserError(
                 f"{place}, subject '{subject}': its limbs have lengths (right and left) that "
-                f"nobody has in metres: {words}; give metres, "
-                "and the joints in Human3.6M's order."
+                f"nobody has in metres: {words}; give metres, and the joints in Human3.6M's order."
             )

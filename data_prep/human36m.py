@@ -134,9 +134,8 @@ def _find_files(
         if keypoints != "gt":
             raise UserError(
                 f"'{detections}' does not exist; expected in '{source}': {', '.join(expected)}; "
-                f"the 2D files there are "
-                f"{', '.join(others) or 'none'}: put the file there, or choose with --keypoints "
-                f"NAME (gt needs no file)."
+                f"the 2D files there are {', '.join(others) or 'none'}: put the file there, or "
+                "choose with --keypoints NAME (gt needs no file)."
             )
         detections = None
     if cameras_file is None:
@@ -204,8 +203,7 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
         if subject not in tables:
             raise UserError(
                 f"Camera table '{files.cameras}' has no cameras for subject '{subject}' (it has "
-                f"{', '.join(tables)}): "
-                "give a table with --cameras."
+                f"{', '.join(tables)}): give a table with --cameras."
             )
         for take in sorted(poses[subject], key=_natural):
             table, pose = tables[subject], poses[subject][take]
@@ -219,8 +217,8 @@ def _load(files: _Source, keypoints: str, fps: float) -> records.Recordset:
         if not views:
             raise UserError(
                 f"'{files.positions}' leaves no take for the split '{split}' (subjects "
-                f"{', '.join(poses)}; test subjects "
-                f"{', '.join(test_subjects)}): give other --test-subjects."
+                f"{', '.join(poses)}; test subjects {', '.join(test_subjects)}): give other "
+                "--test-subjects."
             )
     notes += _judge(files, detections, findings)
     notes += [
@@ -307,8 +305,7 @@ def _rates(ratio: float) -> str:
             if abs(value / times - 1) < 0.05:
                 return (
                     f", a ratio of {ratio:.2f}: the {which} seems to have {words} the other's "
-                    f"frames "
-                    "per second; bring both to one rate"
+                    "frames per second; bring both to one rate"
                 )
     return (
         f", a ratio of {ratio:.2f}, which is more than the few frames that videos run longer: give "
@@ -371,8 +368,7 @@ def _judge(files: _Source, detections: Detections | None, findings: fitting.Find
         fits = f"; its joints fit the projected 3D in {order.cause}" if order else ""
         raise UserError(
             f"{said}, and {wanted}; in that order its joints are {findings.typical:.0%} of the "
-            f"person's size from the projected 3D{fits}: "
-            "give a file with Human3.6M's joints."
+            f"person's size from the projected 3D{fits}: give a file with Human3.6M's joints."
         )
     findings.refuse()
     return [

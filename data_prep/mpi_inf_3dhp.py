@@ -177,9 +177,8 @@ def _find_files(source: str, layout: str | None) -> _Files:
     if missing:
         raise UserError(
             f"'{source}' has no file of the split '{missing[0]}'; expected there: "
-            f"{expected['train']}, {expected['test']}, or P-STMO's "
-            f"{NPZ_FILES['train']} and {NPZ_FILES['test']}: put them there or give another "
-            f"--source."
+            f"{expected['train']}, {expected['test']}, or P-STMO's {NPZ_FILES['train']} and "
+            f"{NPZ_FILES['test']}: put them there or give another --source."
         )
     return _Files(layout, **found)
 
@@ -315,9 +314,8 @@ def _compare_sizes(views: list[View]) -> list[str]:
         return []
     return [
         f"the bodies measure {sizes[low]:.0f} mm ({low}) to {sizes[high]:.0f} mm ({high}) from "
-        f"knee to neck, where {UNIVERSAL} has one "
-        f"size of about {KNEE_TO_NECK:.0f} mm: {TRUE_SCALE} seems to stand in its place, and "
-        "scores do not compare with published ones"
+        f"knee to neck, where {UNIVERSAL} has one size of about {KNEE_TO_NECK:.0f} mm: "
+        f"{TRUE_SCALE} seems to stand in its place, and scores do not compare with published ones"
     ]
 
 

@@ -337,8 +337,7 @@ def with_head_boxes(
         if places is not None:
             notes.append(
                 f"test: '{listed}' has {len(persons):,} persons, found by their joints among the "
-                f"{len(official.joints):,} samples of the "
-                "head box file"
+                f"{len(official.joints):,} samples of the head box file"
             )
             official = official.samples(places)
     if len(official.joints) != len(persons):

@@ -157,9 +157,8 @@ def look_at(folders: list[Folder], out: str, skip_missing: bool) -> list[dict[st
         if unreadable:
             raise UserError(
                 f"{len(unreadable):,} of {len(folder.names):,} photographs in '{folder.path}' "
-                f"cannot be read "
-                f"({_some([name for name, _ in unreadable])}; {unreadable[0][1]}): copy or "
-                f"download them again."
+                f"cannot be read ({_some([name for name, _ in unreadable])}; {unreadable[0][1]}): "
+                "copy or download them again."
             )
     return [
         dict(zip(folder.names, headers, strict=True))
@@ -195,8 +194,7 @@ def _refuse_missing(folders: list[Folder], there: list[list[bool]], out: str) ->
         listed = f"their list could not be written to '{path}' ({error.strerror or error})"
     raise UserError(
         f"{' and '.join(lacking)}: put them there, or give {' and '.join(options)}, annotations of "
-        f"those that are there, or "
-        f"--skip-missing; {listed}."
+        f"those that are there, or --skip-missing; {listed}."
     )
 
 

@@ -69,8 +69,7 @@ def _check_bucket(name: str, needed: tuple[str, ...]) -> None:
     except (auth_exceptions.DefaultCredentialsError, exceptions.Unauthorized) as error:
         raise UserError(
             f"There are no credentials for bucket '{name}': run `gcloud auth application-default "
-            f"login`, or name a service account's "
-            "key file in GOOGLE_APPLICATION_CREDENTIALS."
+            "login`, or name a service account's key file in GOOGLE_APPLICATION_CREDENTIALS."
         ) from error
     except exceptions.NotFound as error:
         raise UserError(f"There is no bucket '{name}': {remedy}.") from error
@@ -87,8 +86,7 @@ def _check_bucket(name: str, needed: tuple[str, ...]) -> None:
     if missing:
         raise UserError(
             f"In bucket '{name}' these credentials lack {', '.join(missing)}: ask its owner for "
-            f"roles/storage.objectUser and "
-            "roles/storage.legacyBucketReader on it."
+            "roles/storage.objectUser and roles/storage.legacyBucketReader on it."
         )
     if bucket.hierarchical_namespace_enabled and needed is WRITING:
         raise UserError(
@@ -134,9 +132,8 @@ def sentence(error: BaseException, place: str) -> str | None:
     if reason is None:
         return None
     return (
-        f"{place} could not be reached ({reason}): check the bucket and the network, then give "
-        f"the same command again; what was written "
-        "before is whole."
+        f"{place} could not be reached ({reason}): check the bucket and the network, then give the "
+        "same command again; what was written before is whole."
     )
 
 

@@ -115,8 +115,7 @@ def write_atomically(path: epath.PathLike, data: bytes) -> None:
         why = "the disk is full" if error.errno in DISK_FULL else error.strerror or error
         raise UserError(
             f"'{path}' could not be written ({why}): free space or choose another folder, then "
-            f"give the same command again; what "
-            "was written before is whole."
+            "give the same command again; what was written before is whole."
         ) from error
 
 

@@ -46,8 +46,7 @@ def lost_process(error: BaseException) -> str | None:
         return None
     return (
         f"Another process of this run is gone ({' '.join(str(error).split())[:200]}): when all "
-        f"have ended, give the same command again to "
-        "all; it goes on from the last checkpoint."
+        "have ended, give the same command again to all; it goes on from the last checkpoint."
     )
 
 

@@ -151,8 +151,8 @@ def start_distributed() -> None:
         SECONDS_UNTIL_HINT,
         lambda: print(
             f"still waiting for the other processes after {SECONDS_UNTIL_HINT} s: each must run "
-            f"this command; where a firewall closes "
-            "the coordinator's port, set KDPOSE_COORDINATOR=HOST:8476 for all",
+            "this command; where a firewall closes the coordinator's port, set "
+            "KDPOSE_COORDINATOR=HOST:8476 for all",
             file=sys.stderr,
             flush=True,
         ),

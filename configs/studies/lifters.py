@@ -26,9 +26,8 @@ TITLES = {
 }
 BUDGET = (
     "One budget: every network predicts every training frame equally often, in batches of as many "
-    "frames, with one optimiser and learning "
-    "rate (windows that are filled up at the ends of sequences make a few steps more), and is "
-    "scored on every frame once."
+    "frames, with one optimiser and learning rate (windows that are filled up at the ends of "
+    "sequences make a few steps more), and is scored on every frame once."
 )
 # Width of a VideoPose3D with as many multiply-adds per frame as SCJD's student. At the other sizes
 # it already has no more.
@@ -36,8 +35,7 @@ NARROW = {"mocap": 144}
 APART = " The teacher of SCJD's students was trained apart, and may have had more."
 RECIPES = (
     "Every network has the optimiser, batch and epochs of its own publication (but VideoPose3D "
-    "Adam for AMSGrad), SCJD's students those of "
-    "configs/scjd.py."
+    "Adam for AMSGrad), SCJD's students those of configs/scjd.py."
 )
 
 

@@ -96,8 +96,7 @@ def require_size(path: str, frames: int, joints: int) -> None:
     if joints > bounds.JOINTS or frames * joints > bounds.PLACES:
         raise UserError(
             f"'{path}' has {frames:,} frames of {joints:,} joints, and at most {bounds.JOINTS:,} "
-            f"joints and {bounds.PLACES:,} places are "
-            "read: cut it into several files."
+            f"joints and {bounds.PLACES:,} places are read: cut it into several files."
         )
 
 

@@ -235,7 +235,7 @@ def choose_test_subjects(
     if set(test) == set(found) or not test:
         raise UserError(
             f"The subjects {', '.join(found)} with {', '.join(test) or 'none'} to test on leave "
-            f"nothing for one of the splits: give other "
-            "--test-subjects, or say with --subject what a subject is."
+            "nothing for one of the splits: give other --test-subjects, or say with --subject what "
+            "a subject is."
         )
     return test

@@ -152,8 +152,8 @@ def choose(path: str, clip: Clip, maps: tuple[JointMap, ...]) -> JointMap:
     )
     raise UserError(
         f"'{path}' has a skeleton that none of {', '.join(one.name for one in maps)} fits, with "
-        f"the joints {shown}: say with --map FILE "
-        "which of them are the 17 (layout: data_prep/mocap/skeletons.py)."
+        f"the joints {shown}: say with --map FILE which of them are the 17 (layout: "
+        "data_prep/mocap/skeletons.py)."
     )
 
 

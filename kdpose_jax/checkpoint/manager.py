@@ -289,10 +289,9 @@ class Checkpoints:
             self._manager.reload()
             raise UserError(
                 f"The checkpoint of step {self._in_flight} could not be written to "
-                f"{self._directory} ({reason}); the ones before it "
-                f"are intact (latest: step {self._manager.latest_step()}): make room there or "
-                f"remove the "
-                "cause, then run the same command again."
+                f"{self._directory} ({reason}); the ones before it are intact (latest: step "
+                f"{self._manager.latest_step()}): make room there or remove the cause, then run "
+                "the same command again."
             ) from error
 
 

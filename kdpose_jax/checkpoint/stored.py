@@ -59,8 +59,8 @@ def require_same_leaves(stored: Mapping[str, Any], wanted: Mapping[str, Any], pl
         if found != needed:
             raise UserError(
                 f"{place} has {found} for '{path}' where this run needs {needed}: it belongs to "
-                f"another model, method or "
-                "optimiser; use the config it was trained with, or another folder."
+                "another model, method or optimiser; use the config it was trained with, or "
+                "another folder."
             )
 
 
@@ -150,9 +150,8 @@ def damage_errors(place: str) -> Iterator[None]:
                 f"bucket answers."
             ) from error
         raise UserError(
-            f"{place} is damaged or unreadable ({type(error).__name__}: {one_line(error)}): "
-            f"delete that step's folder to go on from "
-            "the step before it."
+            f"{place} is damaged or unreadable ({type(error).__name__}: {one_line(error)}): delete "
+            "that step's folder to go on from the step before it."
         ) from error
 
 

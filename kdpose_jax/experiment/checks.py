@@ -57,8 +57,7 @@ def check_values(config: ConfigDict) -> None:
     if config.platform not in ("", *PLATFORMS):
         raise UserError(
             f"platform is '{config.platform}': use one of {', '.join(PLATFORMS)}, or leave it "
-            f"empty "
-            "for what is there."
+            "empty for what is there."
         )
     for stage in ("teacher", "student"):
         block = config[stage].train
@@ -83,8 +82,7 @@ def check_values(config: ConfigDict) -> None:
     if not batches or not all(type(batch) is int and batch >= 1 for batch in batches):
         raise UserError(
             f"eval.latency_batches is {batches}: name at least one number of examples per call, "
-            f"each "
-            "at least 1."
+            "each at least 1."
         )
 
 
@@ -100,7 +98,6 @@ def check_protocol(config: ConfigDict) -> None:
         raise UserError(
             f"eval.protocol is '{config.eval.protocol}', whose settings are "
             f"{', '.join(sorted(expected))}, and eval.settings has {', '.join(sorted(stored))}: "
-            f"choose "
-            "the config of that protocol."
+            "choose the config of that protocol."
         )
     check_settings(**config.eval.settings)

@@ -107,8 +107,7 @@ def refuse_other_run(workdir: epath.Path, config: ConfigDict) -> None:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(
             f"'{workdir}' holds a run of another config ({'; '.join(changed[:3])}{more}): use "
-            f"another --workdir, or the "
-            "config of that run."
+            "another --workdir, or the config of that run."
         )
 
 

@@ -76,10 +76,10 @@ def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[
         if not data.source:
             raise UserError(
                 f"'{config.name}' needs its raw files: give their folder with "
-                f"--config.data.source=DIR (expected there: "
+                "--config.data.source=DIR (expected there: "
                 f"{converters.expected_files(name, settings)}; docs/data says where to get them), "
-                f"or records "
-                f"written by `python -m data_prep.convert {name}` with --config.data.records=DIR."
+                f"or records written by `python -m data_prep.convert {name}` with "
+                "--config.data.records=DIR."
             )
         settings["source"] = data.source
     return name, settings
@@ -159,8 +159,8 @@ def find_records(
         if own and configs.holds_other_data(run, schema.read_metadata(kept, kind)):
             raise UserError(
                 f"'{kept}' holds other data than '{run}' was trained on "
-                f"({WorkFolder(run).data_identity.name} "
-                "says which): name the folder of records with --records DIR."
+                f"({WorkFolder(run).data_identity.name} says which): name the folder of records "
+                "with --records DIR."
             )
         return kept
     if data.records and not data.source:

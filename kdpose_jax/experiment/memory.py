@@ -137,9 +137,8 @@ def require_room(name: str, needed: Bytes, device: jax.Device) -> None:
     if available is not None and needed.total > RESERVE * available:
         raise UserError(
             f"The {name} needs about {needed}; the {device.device_kind} has "
-            f"{size_text(available)}: use more devices, a smaller "
-            "train.batch, train.accumulate, train.fsdp, network.remat, or smaller adapters (see "
-            "the config)."
+            f"{size_text(available)}: use more devices, a smaller train.batch, train.accumulate, "
+            "train.fsdp, network.remat, or smaller adapters (see the config)."
         )
 
 

@@ -130,8 +130,7 @@ def run_stages(
         which = WorkFolder(workdir).data_identity.name
         raise UserError(
             f"'{workdir}' holds a run on other data ({which} says which): use another --workdir, "
-            f"or "
-            "that data."
+            "or that data."
         )
     context = open_context(runs[-1], records, workdir, mesh, show, stop, training=True)
     for run in runs:

@@ -186,8 +186,7 @@ def start_of(
     if meta["teachers"] != fingerprints:
         raise UserError(
             f"'{folder.path}' was begun with another teacher than '{config.teacher.checkpoint}' "
-            f"holds "
-            "now: give that one again, or use another --workdir."
+            "holds now: give that one again, or use another --workdir."
         )
     current = state.TrainState(**restored)
     step = f"{int(current.step)} of {built.plan.steps}"

@@ -56,14 +56,12 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
         if trained.method_name != block.method:
             raise UserError(
                 f"'{path}' was trained with method '{trained.method_name}', and teacher.method is "
-                f"'{block.method}': "
-                "give a run of that method."
+                f"'{block.method}': give a run of that method."
             )
         if trained.config.task != config.task:
             raise UserError(
                 f"'{path}' was trained for task '{trained.config.task}', and task is "
-                f"'{config.task}': "
-                "give a run of that task."
+                f"'{config.task}': give a run of that task."
             )
         found = {name: trained.config.data[name] for name in config.data.must_fit}
         for part in block.shape:
@@ -129,8 +127,7 @@ def stored_run(path: str) -> Run:
     if missing:
         raise UserError(
             f"'{path}' was trained by another version of this program (its config lacks "
-            f"{', '.join(missing)}): use the commit that "
-            "its results.json names, or train it again."
+            f"{', '.join(missing)}): use the commit that its results.json names, or train it again."
         )
     # Until version 0.2 a teacher's config had the teacher's block in the student's place.
     stage = meta["stage"] if meta.get("stage") in ("teacher", "student") else "student"

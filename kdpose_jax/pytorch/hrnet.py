@@ -142,8 +142,7 @@ def _input_size(columns: int, rows: int, cells: int) -> tuple[tuple[int, int], f
             return (width, height), ratio
     raise UserError(
         f"its SimDR head has {columns} and {rows} bins for maps of {cells} cells, which no input "
-        f"with sides that are multiples of "
-        f"{STRIDE} has; name the checkpoint of {_NETWORK}."
+        f"with sides that are multiples of {STRIDE} has; name the checkpoint of {_NETWORK}."
     )
 
 

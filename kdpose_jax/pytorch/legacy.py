@@ -19,8 +19,8 @@ from kdpose_jax.untrusted.pickles import load_pickle
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 _SAVE_AGAIN = (
-    "save it again where PyTorch is installed, with "
-    "torch.save(torch.load(FILE, map_location='cpu', weights_only=True), NEW_FILE)"
+    "save it again where PyTorch is installed, with torch.save(torch.load(FILE, "
+    "map_location='cpu', weights_only=True), NEW_FILE)"
 )
 
 
@@ -105,8 +105,7 @@ class _Legacy(Objects):
             case ("module", *_):
                 raise UserError(
                     f"{self._place} holds a whole network with its program, which is not run: save "
-                    "the network's state_dict() alone, "
-                    "where the file comes from."
+                    "the network's state_dict() alone, where the file comes from."
                 )
             case _:
                 raise self.refused("a reference that is no storage")

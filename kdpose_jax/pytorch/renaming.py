@@ -130,9 +130,8 @@ def rename(
         array = state[entry.name]
         if array.shape != entry.shape:
             raise UserError(
-                f"its tensor '{entry.name}' has shape {list(array.shape)} where {network} of "
-                f"these sizes has "
-                f"{list(entry.shape)}; name the checkpoint of {network}."
+                f"its tensor '{entry.name}' has shape {list(array.shape)} where {network} of these "
+                f"sizes has {list(entry.shape)}; name the checkpoint of {network}."
             )
         if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
             raise UserError(

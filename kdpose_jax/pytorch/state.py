@@ -75,8 +75,8 @@ def convert_state(
         listed = ", ".join(candidate.described for candidate in (chosen, *others))
         raise UserError(
             f"it holds several different networks that fit, {listed}: save the dictionary of the "
-            "one that you want alone, with "
-            "torch.save(torch.load(FILE, map_location='cpu', weights_only=True)[...], NEW_FILE)."
+            "one that you want alone, with torch.save(torch.load(FILE, map_location='cpu', "
+            "weights_only=True)[...], NEW_FILE)."
         )
     return converted, (
         *_left_out(chosen, [candidate for candidate, _ in errors], network),

@@ -97,8 +97,7 @@ def _reader_of(head: bytes, size: int, place: str) -> Callable[[Any, int, str], 
     if head[257:262] == b"ustar":
         raise UserError(
             f"{place} is a tar archive, as PyTorch wrote them before version 0.2, or as files are "
-            "packed: unpack it, or save it "
-            "again with torch.save where PyTorch is installed."
+            "packed: unpack it, or save it again with torch.save where PyTorch is installed."
         )
     for start, what, remedy in _OTHERS:
         if head.lstrip().startswith(start):

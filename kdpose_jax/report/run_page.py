@@ -120,10 +120,9 @@ def caption(
     changed = " with uncommitted changes" if origin["uncommitted_changes"] else ""
     return (
         f"{kind}{protocol.conditions} 2D input: {metadata['keypoints']}. Test split: "
-        f"{protocol.test_set}. Checkpoint: {loaded}. "
-        f"{protocol.unit[0]}/s without flip. Seed {origin['seed']}, commit "
-        f"{origin['commit']}{changed}, "
-        f"{origin['device_count']} x {origin['device_kind']}, jax {origin['versions']['jax']}."
+        f"{protocol.test_set}. Checkpoint: {loaded}. {protocol.unit[0]}/s without flip. Seed "
+        f"{origin['seed']}, commit {origin['commit']}{changed}, {origin['device_count']} x "
+        f"{origin['device_kind']}, jax {origin['versions']['jax']}."
     )
 
 

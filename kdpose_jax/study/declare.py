@@ -204,8 +204,7 @@ class Comparison:
                 raise UserError(
                     f"In study '{self.study.name}' the results.json of {row.run}, seed {seed}, "
                     f"lacks the table or the cost of '{row.network}': delete that file and give "
-                    f"the "
-                    "same command again."
+                    "the same command again."
                 )
         known = {name for record in records.values() for name in record["table"]}
         for key, _, _ in self.study.columns:

@@ -39,8 +39,8 @@ def find(platform: str) -> None:
         if _asked():
             raise UserError(
                 f"--config.platform is '{platform}' and jax found {found}, with JAX_PLATFORMS "
-                f"'{_asked()}': unset JAX_PLATFORMS, or "
-                "leave --config.platform empty to take what is there."
+                f"'{_asked()}': unset JAX_PLATFORMS, or leave --config.platform empty to take what "
+                "is there."
             )
         raise UserError(
             f"--config.platform is '{platform}' and jax found {found}: "
@@ -53,9 +53,8 @@ def find(platform: str) -> None:
         except Exception as error:
             raise UserError(
                 f"Device {device} cannot be used ({_reason(error)}): end the other program that "
-                f"uses it (nvidia-smi shows those on a "
-                "GPU), or choose other devices, for example with CUDA_VISIBLE_DEVICES or "
-                "JAX_PLATFORMS=cpu."
+                "uses it (nvidia-smi shows those on a GPU), or choose other devices, for example "
+                "with CUDA_VISIBLE_DEVICES or JAX_PLATFORMS=cpu."
             ) from error
 
 

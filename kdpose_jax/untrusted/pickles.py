@@ -52,8 +52,7 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
         except KeyError:
             raise UserError(
                 f"{self._place} holds a pickled '{module}.{name}', which is no array data and "
-                f"could run code; "
-                f"it was not loaded: {self._remedy}."
+                f"could run code; it was not loaded: {self._remedy}."
             ) from None
 
 

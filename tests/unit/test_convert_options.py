@@ -94,8 +94,7 @@ def config(source="", records="", **settings):
         ("give another --out.", "give another --workdir."),
         (
             "'x' (see --map) and --up y: set --skip-unreadable.",
-            "'x' (see "
-            "--config.data.converter.settings.map_file) and "
+            "'x' (see --config.data.converter.settings.map_file) and "
             "--config.data.converter.settings.up y: set "
             "--config.data.converter.settings.skip_unreadable=True.",
         ),
@@ -107,9 +106,8 @@ def config(source="", records="", **settings):
         ("use --config.data.frames.", "use --config.data.frames."),
         (
             "with fewer --workers.",
-            "with fewer --workers (--workers belongs to `python -m "
-            "data_prep.convert mocap`, whose records "
-            "--config.data.records=DIR takes).",
+            "with fewer --workers (--workers belongs to `python -m data_prep.convert mocap`, whose "
+            "records --config.data.records=DIR takes).",
         ),
     ],
 )

@@ -22,15 +22,13 @@ FIXTURES = SHARED_DATA / "formats" / "format_fixtures.zip"
 # The data set's own names (its README), in the order of the 28 and of the 17.
 RAW = (
     "spine3 spine4 spine2 spine pelvis neck head head_top left_clavicle left_shoulder left_elbow "
-    "left_wrist left_hand right_clavicle "
-    "right_shoulder right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot "
-    "left_toe right_hip right_knee "
-    "right_ankle right_foot right_toe"
+    "left_wrist left_hand right_clavicle right_shoulder right_elbow right_wrist right_hand "
+    "left_hip left_knee left_ankle left_foot left_toe right_hip right_knee right_ankle right_foot "
+    "right_toe"
 ).split()
 KEPT = (
     "head_top neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist "
-    "right_hip right_knee right_ankle "
-    "left_hip left_knee left_ankle pelvis spine head"
+    "right_hip right_knee right_ankle left_hip left_knee left_ankle pelvis spine head"
 ).split()
 OURS = [
     {"hip": "pelvis", "thorax": "neck", "neck": "head", "head": "head_top"}.get(name, name)

@@ -384,8 +384,7 @@ def test_an_orientation_is_ignored_as_in_hrnet_and_counted(folder):
     assert data.photograph[0].tolist() == [160, 120]
     assert summary.notes[1:] == [
         "test: 1 photographs have an EXIF orientation, which is ignored as HRNet does; if they "
-        "were annotated as viewers show them, give "
-        "--orientation exif"
+        "were annotated as viewers show them, give --orientation exif"
     ]
     turned = convert.prepare(
         "mpii",

@@ -21,13 +21,12 @@ SETTINGS = dict(train_pictures=5, test_pictures=4, picture_size=160, seed=3, wor
 # MPII's names in the order of its file (docs/methods/pose2d.md#mpii), and COCO's.
 MPII_ORDER = (
     "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax upper_neck "
-    "head_top "
-    "right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist"
+    "head_top right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist"
 ).split()
 COCO_ORDER = (
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow "
-    "right_elbow left_wrist right_wrist "
-    "left_hip right_hip left_knee right_knee left_ankle right_ankle"
+    "right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle"
 ).split()
 # What meets in a joint, painted; the chest's side covers a shoulder, the pelvis a hip.
 MEETING = {

@@ -322,9 +322,9 @@ def test_unknown_skeleton_names_its_joints_and_the_way_out():
     with pytest.raises(UserError) as caught:
         skeletons.choose("a.bvh", plain_clip(["pelvis", "l_leg"]), tuple(MAPS.values()))
     assert str(caught.value) == (
-        "'a.bvh' has a skeleton that none of acclaim, cmu_bvh, bandai_namco, mixamo fits, with "
-        "the joints pelvis, l_leg: say with "
-        "--map FILE which of them are the 17 (layout: data_prep/mocap/skeletons.py)."
+        "'a.bvh' has a skeleton that none of acclaim, cmu_bvh, bandai_namco, mixamo fits, with the "
+        "joints pelvis, l_leg: say with --map FILE which of them are the 17 (layout: "
+        "data_prep/mocap/skeletons.py)."
     )
 
 

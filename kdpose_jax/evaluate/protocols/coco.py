@@ -310,8 +310,7 @@ def open_protocol(
     if boxes not in data.boxes():
         raise UserError(
             "eval.settings.boxes is 'detections' and the records have no detections: convert the "
-            "data set with a detections file, or "
-            "set it to 'ground_truth'."
+            "data set with a detections file, or set it to 'ground_truth'."
         )
     if not data.ground_truth.visible.any():
         raise UserError(
@@ -323,8 +322,8 @@ def open_protocol(
         if others:
             raise UserError(
                 f"{len(others)} pictures of the {kind} boxes are not in the stored annotations, "
-                f"image_id {min(others)} for one: convert "
-                "the data set again, with detections of the same pictures."
+                f"image_id {min(others)} for one: convert the data set again, with detections of "
+                "the same pictures."
             )
     sources = {
         kind: person_records.open_evaluation(persons, views=views)

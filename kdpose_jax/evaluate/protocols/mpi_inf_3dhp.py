@@ -104,8 +104,8 @@ class Protocol:
         read = self.source.windows.windows.length + sum(self.source.windows.context)
         return (
             f"Scores: all valid frames pooled, then the plain mean of the sequences, {flip} "
-            f"test-time flip, centre frame of a window of "
-            f"{read} around each frame, PCK within 150 mm and AUC over 14 joints."
+            f"test-time flip, centre frame of a window of {read} around each frame, PCK within 150 "
+            "mm and AUC over 14 joints."
         )
 
     def quick(self, count: int) -> tuple[Chosen, Callable[[np.ndarray], dict[str, float]]]:
@@ -174,8 +174,7 @@ class Protocol:
         if bad.size:
             raise UserError(
                 f"The predicted pose of {bad.size} frames is NaN or infinite, the first in "
-                f"{self.sequence[chosen[bad[0]]]}: check the "
-                "checkpoint."
+                f"{self.sequence[chosen[bad[0]]]}: check the checkpoint."
             )
         return pck_3d.errors_mm(centre, self.target[chosen])
 
@@ -229,8 +228,7 @@ def read(records: str, split: str) -> LabelledMotion:
             if labelled != frames:
                 raise UserError(
                     f"The metadata of '{records}' has activities for {labelled} frames of "
-                    f"{subject}, which has {frames}: convert it again "
-                    "into a new folder."
+                    f"{subject}, which has {frames}: convert it again into a new folder."
                 )
             own = np.repeat(*np.asarray(runs[subject], int).T)
         labels.append(own)

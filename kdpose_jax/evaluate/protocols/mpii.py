@@ -168,9 +168,8 @@ def open_protocol(data: Persons, *, views: Mapping[str, int], flip: bool) -> Pro
     without = np.flatnonzero(~(data.head_size > 0))
     if without.size:
         raise UserError(
-            f"{without.size} of {len(data.head_size)} test persons have no head size, the first "
-            f"in '{data.file[without[0]]}', so PCKh is "
-            "undefined: set eval.protocol to 'pck'."
+            f"{without.size} of {len(data.head_size)} test persons have no head size, the first in "
+            f"'{data.file[without[0]]}', so PCKh is undefined: set eval.protocol to 'pck'."
         )
     if not data.visible[:, pckh.MEAN_OVER].any():
         raise UserError(

@@ -243,8 +243,7 @@ def check_alignment(config: Any) -> None:
     if len(ends) != 2 or not all(type(end) in (int, float) and -1 <= end <= 1 for end in ends):
         raise UserError(
             f"distill.temperature.reversal is {ends}: use two numbers from -1 to 1, lambda at the "
-            "start and at the end, such as "
-            "(0.0, -1.0)."
+            "start and at the end, such as (0.0, -1.0)."
         )
     for name in ("start", "limit"):
         if not softening[name] > 0:
@@ -267,6 +266,5 @@ def check_alignment(config: Any) -> None:
     if large % small and options.grouping != "hat":
         raise UserError(
             f"teacher.input.size {large} is no multiple of student.input.size {small}, and "
-            f"distill.alignment.grouping is "
-            f"'{options.grouping}': set it to 'hat'."
+            f"distill.alignment.grouping is '{options.grouping}': set it to 'hat'."
         )
