@@ -18,7 +18,8 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     # Ctrl-C during the imports ends the process in silence, because nothing has begun.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from kdpose_jax import __version__, presets  # noqa: E402
+from kdpose_jax import __version__, entry, presets  # noqa: E402
+from kdpose_jax.errors import UserError  # noqa: E402
 
 COMMANDS = ("train", "eval", "convert", "study")
 CONVERTERS = "data_prep.convert"
@@ -35,8 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not words or words[0] not in COMMANDS:
         given = f"'{words[0]}' is not a command of kdpose" if words else "kdpose needs a command"
-        print(f"error: {given}: use {', '.join(COMMANDS)}, or --help.", file=sys.stderr)
-        return 2
+        return entry.tell(UserError(f"{given}: use {', '.join(COMMANDS)}, or --help."))
     presets.bring_in()
     command, *rest = words
     if command == "convert":
