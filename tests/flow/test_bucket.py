@@ -172,7 +172,7 @@ def test_no_such_bucket_and_no_right_to_it(service, without, capsys):
     assert launch_main("--config", "configs/scjd.py", *TINY, "--workdir", "gs://refused/run") == 2
     assert capsys.readouterr().err.count("\n") == 1 and not service.names("refused")
     buckets.check_access("gs://refused/records", writes=False)  # to read, these are enough
-    with pytest.raises(UserError, match="--source gs://refused/raw is no folder of a disk"):
+    with pytest.raises(UserError, match="--source 'gs://refused/raw' is not a folder of a disk"):
         convert.prepare("human36m", "records", source="gs://refused/raw")
 
 

@@ -198,7 +198,7 @@ def test_pytorch_network_is_evaluated(finished, tmp_path):
     assert launch_main(*command) == 0
     results = json.loads((tmp_path / "eval" / "eval" / "results.json").read_text())
     assert results["networks"]["simcc.pth"]["loaded"] == "imported from PyTorch"
-    assert results["fingerprint"]["config"]["student"]["network"]["width"] == 8
+    assert results["fingerprint"]["config"]["teacher"]["network"]["width"] == 8
 
 
 def test_pretrained_weights_of_another_width(finished, capsys, tmp_path):

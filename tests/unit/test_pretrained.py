@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ml_collections import ConfigDict
+from tiny import run_of
 from torch_states import hrnet_state
 
 from configs import cdkd
@@ -65,16 +66,16 @@ def test_another_width_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stage", "named"),
+    ("name", "named"),
     [("teacher", "--config.teacher.pretrained"), ("baseline", "--config.student.pretrained")],
 )
-def test_the_field_of_a_file_that_is_not_one_is_named(tmp_path, stage, named):
+def test_the_field_of_a_file_that_is_not_one_is_named(tmp_path, name, named):
     (tmp_path / "hrnet.pth").write_bytes(b"<html>")
     block = ConfigDict({"pretrained": str(tmp_path / "hrnet.pth"), "network": {"name": "hrnet"}})
     with pytest.raises(
         UserError, match=f"^{named} .or the preset's imagenet=.: .*hrnet.pth begins like a web page"
     ):
-        weights.check_pretrained(stage, block, fresh())
+        weights.check_pretrained(run_of("cdkd", "demo", name).stage, block, fresh())
 
 
 def test_the_size_of_pictures_of_a_heatmap_network_is_assumed(tmp_path):

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import (  # noqa: F401
-    built_on,
     example_batch,
     quick_compiles,
     run_of,
 )
 
+from kdpose_jax.experiment.run import build
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.tasks.lifting_networks import build_mixste
@@ -26,22 +26,20 @@ def scene():
     """The tiny teacher's method with weights of its own, its config, a batch, parameters, and the
     network's plain pose.
     """
-    config = run_of("scjd", "demo", "teacher").config
-    (
-        config.student.loss.smoothness,
-        config.student.loss.velocity,
-        config.student.network.drop_path,
-    ) = 0.3, 1.7, 0.0
-    method, config = built_on(config, 64)
-    batch = example_batch(config)
+    run = run_of("scjd", "demo", "teacher")
+    run.block.loss.smoothness, run.block.loss.velocity = 0.3, 1.7
+    run.block.network.drop_path = 0.0
+    built = build(run, 64)
+    method, config = built.method, built.run.config
+    batch = example_batch(config, stage="teacher")
     params, model_state, frozen = jax.jit(method.init)(jax.random.key(0), batch)
     assert (set(params), model_state, frozen) == ({"student"}, {}, {})
     network = build_mixste(
-        config.student.network,
+        config.teacher.network,
         joints=17,
         frames=config.data.frames,
         training=True,
-        place="student.network",
+        place="teacher.network",
     )
     pose, _ = jax.jit(network.apply)({"params": params["student"]}, batch["keypoints_2d"])
     return method, config, batch, params, pose
