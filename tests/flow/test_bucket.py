@@ -18,7 +18,7 @@ from golden import REPOSITORY
 from launching import TINY, final_params, launch_main
 
 from data_prep import convert
-from kdpose_jax import buckets
+from kdpose_jax import buckets, files
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data import schema
 from kdpose_jax.data.tfrecords import read_records
@@ -66,6 +66,13 @@ def test_converter_writes_the_same_bytes_into_a_bucket(faulty, tmp_path):
     found = faulty.save("written", tmp_path / "bucket") / "records"
     expected = {path.name: path.read_bytes() for path in (tmp_path / "disk").iterdir()}
     assert {path.name: path.read_bytes() for path in found.iterdir()} == expected
+
+
+def test_bucket_is_used_without_a_lock_and_says_so(service):
+    service.make("held")
+    notes = []
+    with files.held("gs://held/run", notes.append):
+        assert "gs://held/run cannot be locked" in notes.pop()
 
 
 def test_run_of_a_disk_goes_on_in_a_bucket_through_faults(

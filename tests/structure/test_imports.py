@@ -72,7 +72,12 @@ ALLOWED = {
         "kdpose_jax.processes",
         "kdpose_jax.entry",
     ),
-    "kdpose_jax.command": ("kdpose_jax.program", "kdpose_jax.study", "kdpose_jax.presets"),
+    "kdpose_jax.command": (
+        "kdpose_jax.program",
+        "kdpose_jax.study",
+        "kdpose_jax.presets",
+        "kdpose_jax.entry",
+    ),
     "data_prep": (
         "kdpose_jax.data.schema",
         "kdpose_jax.skeletons",
