@@ -4,9 +4,10 @@ differs from a run on a disk.
   python -m benchmarks.bucket_faults [--rate 0.05] [--kills 4] [--seed 0]
 
 Converts, trains, evaluates and reports a tiny experiment twice: on the disk, undisturbed, and in a
-bucket of a service on this machine (tests/bucket.py) to which the real clients talk, through faults
-of a given rate; the second training is killed (SIGKILL) at requests that write, and started again
-by the same command. Then everything is compared, bit by bit. Needs requirements-dev.txt.
+bucket. A service on this machine holds the bucket (tests/support/bucket.py). The real clients talk
+to it through faults of a given rate. The second training is killed (SIGKILL) at requests that
+write, and started again by the same command. Then everything is compared, bit by bit. Needs
+requirements-dev.txt.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import tempfile
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests" / "support")]
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

@@ -1,6 +1,6 @@
 """Runs and records in a bucket.
 
-The real clients, against a service on this machine that makes mistakes (tests/bucket.py).
+The real clients, against a service on this machine that makes mistakes (tests/support/bucket.py).
 """
 
 import json
@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 from bucket import PERMISSIONS, bucket_service
-from golden import REPOSITORY
 from launching import TINY, final_params, launch_main
+from repository import REPOSITORY
 
 from data_prep import convert
 from kdpose_jax import buckets, files

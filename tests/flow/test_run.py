@@ -13,8 +13,8 @@ import time
 import jax
 import numpy as np
 import pytest
-from golden import REPOSITORY
 from launching import final_params, launch_main
+from repository import REPOSITORY
 
 from kdpose_jax.checkpoint.loading import run_meta
 from kdpose_jax.experiment import configs, weights

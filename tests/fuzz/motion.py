@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.fuzz.archives import PICKLE_WORDS
 from tests.fuzz.reader import Reader, on_file
-from tests.motion_files import ASF_TREE, asf_amc, bvh
+from tests.support.motion_files import ASF_TREE, asf_amc, bvh
 
 FRAMES = 2
 NUMBERS = (

@@ -127,7 +127,7 @@ def picture(folder: pathlib.Path) -> Reader:
     from kdpose_jax.data import persons
     from kdpose_jax.skeletons import MPII_16
     from kdpose_jax.untrusted import pictures
-    from tests.people import people
+    from tests.support.people import people
 
     region = np.array([[0, 0, 16, 16]], np.int32)
     one = people(

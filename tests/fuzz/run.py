@@ -16,8 +16,8 @@ import tempfile
 import time
 
 from tests.fuzz.readers import READERS
+from tests.support.repository import REPOSITORY
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SECONDS_PER_INPUT = 10
 # LibFuzzer's names for inputs that end the process.
 ENDS = ("ended-crash", "ended-timeout", "ended-oom")

@@ -7,8 +7,8 @@ import re
 import subprocess
 
 import pytest
+from repository import REPOSITORY
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 WIDTH = 100
 ANYWHERE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")  # documents outside docs/
 

@@ -9,8 +9,8 @@ import re
 import sys
 
 import pytest
+from repository import REPOSITORY
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 ROOTS = ("kdpose_jax", "data_prep", "configs", "launch")
 EVERYBODY = (
     "kdpose_jax.errors",

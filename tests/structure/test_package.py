@@ -1,12 +1,11 @@
 """The installed package: it works without the checkout around it, and says what it is."""
 
-import pathlib
 import subprocess
 import sys
 
-import kdpose_jax
+from repository import REPOSITORY
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+import kdpose_jax
 
 
 def installed(tmp_path):

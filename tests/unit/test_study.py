@@ -6,7 +6,6 @@ takes no time.
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -20,8 +19,6 @@ import pytest
 from kdpose_jax.errors import UserError
 from kdpose_jax.study import runner as command
 from kdpose_jax.study.declare import Comparison, Of, Published, Row, Run, Study, with_spread
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 # Scores 100 - 10 x gain + seed, logs its command line, and does what the field `behave` says.
 LAUNCHER = """
@@ -70,6 +67,7 @@ document = {{"schema_version": 1, "fingerprint": fingerprint, "networks": networ
 """
 STUDY = """
 from kdpose_jax.study.declare import Of, Published, Row, Run, Study
+from repository import REPOSITORY
 def get_study(text):
     shared = {"teacher": Of("plain", "teacher")}
     return Study(

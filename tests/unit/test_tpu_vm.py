@@ -7,7 +7,7 @@ import os
 import subprocess
 
 import pytest
-from golden import REPOSITORY
+from repository import REPOSITORY
 
 # Notes its arguments; `describe` and `ssh` answer from files of lines, one a call, the last one
 # again and again.

@@ -6,7 +6,6 @@ Use `from tiny import EXPERIMENTS, first_steps`.
 import dataclasses
 import importlib
 import json
-import pathlib
 import re
 from typing import Any
 
@@ -17,6 +16,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
+from repository import REPOSITORY
 
 from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
@@ -26,7 +26,6 @@ from kdpose_jax.skeletons import SKELETONS
 from kdpose_jax.train import state
 from kdpose_jax.train.step import build_step
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 BATCH = 2
 # New values for all fields with these names. The teacher is wider, so that nothing fits by
 # accident.
@@ -147,7 +146,7 @@ def example_batch(
                 generator.integers(0, 256, size=(count, size, size, 3)), jnp.uint8
             )
         return batch
-    raise AssertionError(f"tests/tiny.py knows no batch of reader '{config.data.reader}'")
+    raise AssertionError(f"tests/support/tiny.py knows no batch of reader '{config.data.reader}'")
 
 
 def prediction_shapes(config: ConfigDict, batch: dict[str, jax.Array]) -> Any:

@@ -11,8 +11,8 @@ import re
 import jax
 import numpy as np
 import pytest
+from repository import REPOSITORY
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = pathlib.Path(
     os.environ.get("KDPOSE_SHARED_DATA", REPOSITORY.parent / "shared" / "data")
 )

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from golden import REPOSITORY
+from repository import REPOSITORY
 
 SECONDS = 540
 
