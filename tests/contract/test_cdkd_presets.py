@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from tiny import first_steps, get_config, prediction_shapes, quick_compiles  # noqa: F401
+from tiny import first_steps, get_config, prediction_shapes
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import checks, pipeline
@@ -177,7 +177,6 @@ def test_heatmap_baseline(preset):
     assert method.teachers == ()
 
 
-@pytest.mark.usefixtures("quick_compiles")
 def test_heatmap_baseline_is_trained():
     started = first_steps("cdkd", "pictures,size=32,head=heatmap", "student")
     before, after = (jax.tree.leaves(one.params) for one in started.states[:2])

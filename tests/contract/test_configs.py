@@ -11,17 +11,15 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from tiny import (  # noqa: F401
+from tiny import (
     EXPERIMENTS,
     NO_FIRST_GRADIENT,
     NOT_AT_ONCE,
     RUNS,
-    built_on,
     example_batch,
     first_steps,
     get_config,
     prediction_shapes,
-    quick_compiles,
 )
 
 from configs import blocks, scjd
@@ -32,7 +30,6 @@ from kdpose_jax.experiment import checks, configs, modules, pipeline
 from kdpose_jax.experiment.run import build, reads
 from kdpose_jax.tasks.sparse_lifting import keyframe_grid
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 experiments = pytest.mark.parametrize(("file", "preset"), EXPERIMENTS)
 runs = pytest.mark.parametrize(("file", "preset", "name"), RUNS)
 

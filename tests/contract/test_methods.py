@@ -12,11 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import (  # noqa: F401
+from tiny import (
     RUNS,
-    built_on,
     first_steps,
-    quick_compiles,
     run_of,
     shrink,
 )
@@ -27,7 +25,6 @@ from kdpose_jax.experiment import pipeline
 from kdpose_jax.experiment.run import build
 from kdpose_jax.methods.loss_terms import as_metrics
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 METHODS = sorted(path.parent.name for path in pathlib.Path(methods.__path__[0]).glob("*/method.py"))
 every_method = pytest.mark.parametrize("name", METHODS)
 

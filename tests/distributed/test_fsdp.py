@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
-from tiny import example_batch, mesh_of, quick_compiles, recording, run_of  # noqa: F401
+from tiny import example_batch, mesh_of, recording, run_of
 
 from kdpose_jax.experiment import memory
 from kdpose_jax.experiment.run import build
@@ -18,7 +18,6 @@ from kdpose_jax.methods.cdkd.adapters import ProjectorEnsemble
 from kdpose_jax.train import sharding, state
 from kdpose_jax.train.step import build_step
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 DEVICES = 8
 KERNEL = ("projection", "projectors", "kernel")
 

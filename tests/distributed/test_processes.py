@@ -15,13 +15,12 @@ import pytest
 from distributed import linear_run
 from launching import TINY, launch_main
 from pod import run_pod
-from tiny import mesh_of, quick_compiles  # noqa: F401
+from tiny import mesh_of
 
 from data_prep import convert
 from kdpose_jax.data import order
 from kdpose_jax.train import state
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 PROCESSES = 2
 
 

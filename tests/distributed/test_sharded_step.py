@@ -9,14 +9,13 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from tiny import example_batch, mesh_of, quick_compiles, run_of  # noqa: F401
+from tiny import example_batch, mesh_of, run_of
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment.run import build
 from kdpose_jax.train import sharding, state
 from kdpose_jax.train.step import build_step
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 EXAMPLES, STEPS = 8, 3
 
 

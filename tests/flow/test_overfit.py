@@ -2,9 +2,8 @@
 
 import jax
 import numpy as np
-import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from tiny import get_config, mesh_of, quick_compiles, shrink  # noqa: F401
+from tiny import get_config, mesh_of, optimised, shrink
 
 from data_prep import convert
 from kdpose_jax.data import persons
@@ -18,7 +17,6 @@ PERSONS = 32
 STEPS = 120
 
 
-@pytest.mark.usefixtures("quick_compiles")
 def test_student_learns_its_pictures_by_heart(tmp_path):
     """From the records through the demo's own loss and optimiser to scores in evaluation mode, with
     the averaged statistics.
@@ -55,10 +53,9 @@ def test_student_learns_its_pictures_by_heart(tmp_path):
         step = build_step(
             method, optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current)
         )
-        # So many steps are worth the compiler's time.
-        jax.config.update("jax_disable_most_optimizations", False)
-        for _ in range(STEPS):
-            current, _ = step(current, {}, batch, key)
+        with optimised():  # so many steps are worth the compiler's time
+            for _ in range(STEPS):
+                current, _ = step(current, {}, batch, key)
     found = predict(current.params, current.model_state, batch)
     protocol = pck.open_protocol(data, views=views, flip=False, reference="torso", threshold=0.2)
     assert protocol.score(jax.tree.map(np.asarray, found), np.arange(PERSONS))["Mean"] > 95

@@ -11,14 +11,12 @@ import pytest
 import torch
 from launching import launch_main
 from picture_sets import write_mpii
-from tiny import quick_compiles  # noqa: F401
 from torch_states import hrnet_state
 
 from data_prep import convert
 from kdpose_jax.checkpoint.loading import run_meta
 from kdpose_jax.experiment import configs
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 SIZES = {"width": 4, "stem_width": 4, "blocks": 1, "modules": "(1,)"}
 TINY = (
     *(

@@ -11,13 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import golden_files, numbers_in, single_slack
-from tiny import quick_compiles  # noqa: F401 (a fixture)
 from torch_states import hrnet_state
 
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.pytorch.hrnet import convert_hrnet_state
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 FILES = golden_files("hrnet_*")
 FLOAT64_RELATIVE = 1e-9
 # The README's for HRNets in float32, of the array's largest value. Gradients were recorded in

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 from golden import close, golden_files, numbers_in, precision, single_slack
-from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.models.mixste import MixSTE
@@ -19,7 +18,6 @@ from kdpose_jax.pytorch.mixste import convert_mixste_state
 from kdpose_jax.tasks.lifting import flip_averaged
 from kdpose_jax.train.optim import build_optimizer
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 # Every file of the kind but those of the loss, which have a test of their own.
 FILES = [
     file for file in golden_files("mixste_*") if not file.id.startswith("mixste_loss")

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import close, golden_files, part, precision, single_slack
-from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.models.poseformer_v2 import (
     PoseFormerV2,
@@ -20,7 +19,6 @@ from kdpose_jax.models.poseformer_v2 import (
 )
 from kdpose_jax.pytorch.poseformer_v2 import convert_poseformer_v2_state
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 FILES = golden_files("poseformerv2_*")
 # The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin,
 # which a file shows by its `output/` and `output64/`, and which for the values on the way is 5.9e-7

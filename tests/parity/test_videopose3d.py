@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import close, golden_files, part, precision, single_slack
-from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.losses.lifting import weighted_joint_error
 from kdpose_jax.models.videopose3d import VideoPose3D
 from kdpose_jax.pytorch.videopose3d import choose_reading, convert_videopose3d_state
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 FILES = golden_files("videopose3d_*")
 # The README: float64 to 1e-9; float32 to ten times what the reference is off its own float64 twin,
 # which a file shows by its `output/` and `output64/`, and which is for the values on the way 2.7e-7

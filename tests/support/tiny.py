@@ -3,10 +3,12 @@
 Use `from tiny import EXPERIMENTS, first_steps`.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -62,12 +64,14 @@ NOT_AT_ONCE = ("temperature",)
 NO_FIRST_GRADIENT = ("recovery/query/kernel", "recovery/key/bias")
 
 
-@pytest.fixture(scope="module")
-def quick_compiles():
-    """Halves the compile times in a module that compiles much and computes little."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+@contextlib.contextmanager
+def optimised() -> Iterator[None]:
+    """Compiles with the options that users have, where a test computes much."""
     jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 def config_files() -> list[str]:

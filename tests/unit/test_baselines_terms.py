@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import precision
-from tiny import (  # noqa: F401
+from tiny import (
     built_on,
     example_batch,
-    quick_compiles,
     shrink,
 )
 
@@ -23,7 +22,6 @@ from kdpose_jax.methods.baselines import method as method_module
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.skeletons import H36M_17
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 B, F, K, J, C, D = 2, 4, 5, 3, 6, 7
 KEY = jax.random.key(5)
 NAMES = ("output", "hints", "attention", "relations")

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.methods.cdkd.adapters import (
     KINDS,
@@ -20,7 +19,6 @@ from kdpose_jax.methods.cdkd.adapters import (
 )
 from kdpose_jax.methods.cdkd.losses import projection_loss
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 TINY = {"ensemble": 3, "size": 8, "rank": 5, "activation": "relu"}
 
 

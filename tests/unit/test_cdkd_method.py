@@ -9,14 +9,12 @@ import numpy as np
 import optax
 import pytest
 from ml_collections import ConfigDict
-from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.contracts import Group
 from kdpose_jax.errors import UserError
 from kdpose_jax.methods.cdkd import method as cdkd
 from kdpose_jax.train.optim import build_optimizer
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 NETWORK = {
     "name": "hrnet",
     "width": 4,

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from golden import precision
-from tiny import quick_compiles  # noqa: F401 (a fixture)
 from torch_states import hourglass_mixste_state
 
 from kdpose_jax.models.hourglass_mixste import HourglassMixSTE, distances, representative_frames
@@ -137,7 +136,7 @@ def lift_in_torch(state, keypoints_2d):
     return linear("head.1", norm("head.0", temporal(recover, tokens), 1e-5)), kept
 
 
-def test_network_against_torch(quick_compiles):  # noqa: F811
+def test_network_against_torch():
     state = {
         name: value.double() for name, value in hourglass_mixste_state(F, J, C, DEPTH, KEPT).items()
     }

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.codecs.keypoints_2d import count_bins
 from kdpose_jax.models.convolution import ConvNorm
@@ -20,7 +19,6 @@ from kdpose_jax.models.layers import BatchNorm
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.models.simdr_head import SimDRHead
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 WIDTH, HEIGHT, J, C = 64, 32, 3, 4
 NETWORK = PoseNet(
     joints=J,

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.codecs.keyframes import CENTRED, KeyframeGrid
 from kdpose_jax.models.keyframes import most_correlated, take_frames
@@ -19,7 +18,6 @@ from kdpose_jax.models.upsampling import (
     upsample,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 B, F, J, C, STRIDE = 2, 9, 3, 8, 3
 PHASES = tuple(
     (frames, stride, offset)

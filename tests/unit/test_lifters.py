@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from ml_collections import ConfigDict
-from tiny import quick_compiles  # noqa: F401 (a fixture)
 from torch_states import hourglass_mixste_state, poseformer_v2_state, videopose3d_state
 
 from configs import lifters as experiments
@@ -22,8 +21,6 @@ from kdpose_jax.experiment import weights
 from kdpose_jax.pytorch import importing, videopose3d
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.tasks import lifting, lifting_networks
-
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 def network_of(text):

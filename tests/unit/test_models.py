@@ -10,14 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.evaluate.cost import count_parameters
 from kdpose_jax.models.attention import SelfAttention
 from kdpose_jax.models.layers import DropPath, Linear
 from kdpose_jax.models.mixste import MixSTE
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 B, F, J, C, L, A = 2, 4, 5, 8, 2, 2
 NETWORK = MixSTE(joints=J, frames=F, width=C, depth=L, heads=A, mlp_ratio=2.0, drop_path=0.4)
 

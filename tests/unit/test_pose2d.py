@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.codecs import keypoints_2d
 from kdpose_jax.errors import UserError
@@ -17,7 +16,6 @@ from kdpose_jax.losses import keypoints_2d as losses
 from kdpose_jax.skeletons import MPII_16
 from kdpose_jax.tasks import pose2d
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 NETWORK = {
     "name": "hrnet",
     "width": 4,

@@ -10,15 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scjd_scene import FLIP, KEY, ONLY, alpha_oracle, build, normed
-from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.tasks import sparse_lifting
-
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 def test_loss_is_the_weighted_sum(scene):

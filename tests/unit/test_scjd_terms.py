@@ -7,13 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scjd_scene import FLIP, ONLY, alpha_oracle, normed
-from tiny import quick_compiles  # noqa: F401
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.methods.scjd import losses
 from kdpose_jax.skeletons import H36M_17
-
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 @pytest.mark.parametrize(

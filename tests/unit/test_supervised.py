@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import (  # noqa: F401
+from tiny import (
     example_batch,
-    quick_compiles,
     run_of,
 )
 
@@ -17,8 +16,6 @@ from kdpose_jax.experiment.run import build
 from kdpose_jax.losses.lifting import lifting_loss
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.tasks.lifting_networks import build_mixste
-
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 @pytest.fixture(scope="module")
