@@ -217,13 +217,13 @@ def temporal_pose_loss(
       truth: the true poses; a joint or a frame difference then counts only where the teacher is
         nearer to the truth than the student. None counts everything.
     """
-    target = teacher if truth is None else where_nearer(student, teacher, truth)
+    target, moved, motion = teacher, jnp.diff(student, axis=1), jnp.diff(teacher, axis=1)
+    if truth is not None:
+        target = where_nearer(student, teacher, truth)
+        motion = where_nearer(moved, motion, jnp.diff(truth, axis=1))
     total = weighted_joint_error(student, target, joint_weights)
     if velocity_weight:
-        moved, target = jnp.diff(student, axis=1), jnp.diff(teacher, axis=1)
-        if truth is not None:
-            target = where_nearer(moved, target, jnp.diff(truth, axis=1))
-        total = total + velocity_weight * pose_distance(moved, target).mean((1, 2))
+        total = total + velocity_weight * pose_distance(moved, motion).mean((1, 2))
     return total
 
 
