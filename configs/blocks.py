@@ -51,14 +51,6 @@ def parse_preset(
     return preset, chosen
 
 
-def require(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Refuses a value that is not one of the allowed ones."""
-    if value not in allowed:
-        raise UserError(
-            f"{what} is '{value}': use one of {', '.join(str(one) for one in allowed)}."
-        )
-
-
 def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> ConfigDict:
     """Configures AdamW with a rate that falls by 1 % per epoch.
 

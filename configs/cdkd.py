@@ -38,6 +38,7 @@ does not have.
 from ml_collections import ConfigDict
 
 from configs import blocks
+from kdpose_jax.errors import require
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 MODES = ("paper", "release", "plus")
@@ -64,13 +65,13 @@ def get_config(text: str = "") -> ConfigDict:
     preset, chosen = blocks.parse_preset(
         text, presets, options[preset] if preset in options else {}
     )
-    blocks.require(f"option mode of preset {preset}", chosen["mode"], MODES)
+    require(f"option mode of preset {preset}", chosen["mode"], MODES)
     head = chosen.pop("head") if "head" in chosen else "simdr"
-    blocks.require(f"option head of preset {preset}", head, HEADS)
+    require(f"option head of preset {preset}", head, HEADS)
     if head == "heatmap":  # trained alone, so the options of CDKD do not apply
         for name, without in (("mode", "paper"), ("teacher", "new")):
             if name in chosen:
-                blocks.require(
+                require(
                     f"option {name} of preset {preset} with head=heatmap", chosen[name], (without,)
                 )
     config = base()
@@ -361,8 +362,8 @@ def demo(config: ConfigDict, mode: str) -> None:
 
 def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> None:
     """Sets photographs in MPII's layout, scored by PCK because they have no head boxes."""
-    blocks.require("option size of preset pictures", size, (64, 32))
-    blocks.require("option teacher_size of preset pictures", teacher_size, (128, 256))
+    require("option size of preset pictures", size, (64, 32))
+    require("option teacher_size of preset pictures", teacher_size, (128, 256))
     files = ("train_annotations", "test_annotations", "train_images", "test_images")
     config.data.converter = ConfigDict(
         {"name": "mpii", "settings": ConfigDict(dict.fromkeys(files, ""))}

@@ -43,6 +43,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import blocks
+from kdpose_jax.errors import require
 from kdpose_jax.skeletons import H36M_17
 
 # Options of every preset, with their defaults.
@@ -241,7 +242,7 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
 
     The files have 17 joints in VideoPose3D's layout, or are BVH and ASF/AMC files.
     """
-    blocks.require("option files of preset mocap", files, ("npz", "motion"))
+    require("option files of preset mocap", files, ("npz", "motion"))
     test_subjects = tuple(subject for subject in test.split("+") if subject)
     if files == "npz":
         settings = {"keypoints": "det", "cameras_file": "", "test_subjects": test_subjects}
@@ -281,8 +282,8 @@ def h36m(
     config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str
 ) -> None:
     """Sets Human3.6M at full size."""
-    blocks.require("option frames of preset h36m", frames, (243, 81, 27))
-    blocks.require("option r of preset h36m", r, (3, 5, 9))
+    require("option frames of preset h36m", frames, (243, 81, 27))
+    require("option r of preset h36m", r, (3, 5, 9))
     config.data.converter = ConfigDict(
         {
             "name": "human36m",
@@ -301,10 +302,10 @@ def mpi_inf_3dhp(
 
     The protocol is P-STMO's (docs/methods/lifting.md#mpi-inf-3dhp).
     """
-    blocks.require("option frames of preset 3dhp", frames, (81, 27, 9))
+    require("option frames of preset 3dhp", frames, (81, 27, 9))
     # These strides divide the windows and keep their centres.
-    blocks.require("option r of preset 3dhp", r, (3, 9))
-    blocks.require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
+    require("option r of preset 3dhp", r, (3, 9))
+    require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
     config.data.converter = ConfigDict(
         {"name": "mpi_inf_3dhp", "settings": ConfigDict({"layout": "", "pose_source": pose})}
     )
@@ -316,8 +317,8 @@ def full_size(
     config: ConfigDict, preset: str, *, frames: int, student: str, r: int, recipe: str, teacher: str
 ) -> None:
     """Sets the networks and the recipes of the large data sets."""
-    blocks.require(f"option student of preset {preset}", student, tuple(STUDENTS))
-    blocks.require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))
+    require(f"option student of preset {preset}", student, STUDENTS)
+    require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))
     config.data.frames = frames
     config.teacher.checkpoint = "" if teacher == "new" else teacher
     config.teacher.train.batch = 1024 // frames  # 1024 frames per batch, as in MixSTE

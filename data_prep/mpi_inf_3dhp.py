@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep import fitting, matlab, npz, records
 from kdpose_jax.data import schema
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import H36M_17
 
@@ -126,10 +126,9 @@ def convert(
     Raises:
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
-    if pose_source not in POSE_SOURCES:
-        raise UserError(f"--pose-source is '{pose_source}': use one of {', '.join(POSE_SOURCES)}.")
-    if layout is not None and layout not in LAYOUTS:
-        raise UserError(f"--layout is '{layout}': use one of {', '.join(LAYOUTS)}.")
+    require("--pose-source", pose_source, POSE_SOURCES)
+    if layout is not None:
+        require("--layout", layout, LAYOUTS)
     files = _find_files(source, layout)
     if files.layout == NPZ and pose_source != UNIVERSAL:
         raise UserError(

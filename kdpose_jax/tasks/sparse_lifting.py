@@ -9,14 +9,13 @@ import jax
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
 from kdpose_jax.contracts import Batch, Group, Task
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.models import sparse_mixste, upsampling
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
 from kdpose_jax.skeletons import Skeleton, find_skeleton
 from kdpose_jax.tasks import lifting
 from kdpose_jax.tasks.lifting_networks import build_mixste
-from kdpose_jax.tasks.task import require
 
 
 def init_teacher(network: MixSTE, key: jax.Array, batch: Batch) -> dict[str, Any]:

@@ -315,8 +315,8 @@ def test_data_that_does_not_fit(joints):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"boxes": "all"}, "boxes is 'all': set it to one of"),
-        ({"nms": "none"}, "nms is 'none': set it to one of"),
+        ({"boxes": "all"}, "boxes is 'all': use one of"),
+        ({"nms": "none"}, "nms is 'none': use one of"),
         ({"joint_threshold": 1.0}, "joint_threshold is 1.0: use"),
         ({"nms_threshold": 0.0}, "nms_threshold is 0.0: use"),
         ({"flip": None}, "flip is None: set it to True or False"),

@@ -194,7 +194,7 @@ def test_a_prediction_of_another_shape():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"reference": "foot"}, "reference is 'foot': set it to one of"),
+        ({"reference": "foot"}, "reference is 'foot': use one of"),
         ({"threshold": 0.0}, "threshold is 0.0: use"),
         ({"threshold": float("nan")}, "threshold is nan: use"),
         ({"flip": "yes"}, "flip is 'yes': set it to True or False"),

@@ -17,7 +17,7 @@ from kdpose_jax.contracts import Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.evaluate import crop_predictions
 from kdpose_jax.evaluate.metrics import coco_ap, keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
@@ -230,12 +230,8 @@ def check_settings(
       UserError: a value is not allowed.
     """
     crop_predictions.check_flip(flip)
-    if boxes not in BOXES:
-        raise UserError(f"eval.settings.boxes is {boxes!r}: set it to one of {list(BOXES)}.")
-    if nms not in coco_ap.SUPPRESSIONS:
-        raise UserError(
-            f"eval.settings.nms is {nms!r}: set it to one of {list(coco_ap.SUPPRESSIONS)}."
-        )
+    require("eval.settings.boxes", boxes, BOXES)
+    require("eval.settings.nms", nms, coco_ap.SUPPRESSIONS)
     if not 0 <= joint_threshold < 1:
         raise UserError(
             f"eval.settings.joint_threshold is {joint_threshold}: use a score from 0 to below 1, "

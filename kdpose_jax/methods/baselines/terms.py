@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kdpose_jax.contracts import Batch, Tree
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.baselines import losses
 from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.layers import Linear
@@ -17,7 +17,6 @@ from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
 from kdpose_jax.tasks.lifting_networks import build_mixste
 from kdpose_jax.tasks.sparse_lifting import keyframe_grid, layer_map
-from kdpose_jax.tasks.task import require
 
 MAPS = ("activations", "matrices")
 

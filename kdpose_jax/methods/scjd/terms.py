@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.contracts import Batch, Tree
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
 from kdpose_jax.models import upsampling
@@ -24,7 +24,6 @@ from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
 from kdpose_jax.tasks.lifting_networks import build_mixste
 from kdpose_jax.tasks.sparse_lifting import layer_map
-from kdpose_jax.tasks.task import require
 
 
 @dataclasses.dataclass(frozen=True)
