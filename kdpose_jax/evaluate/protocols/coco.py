@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int
 
-from kdpose_jax.contracts import Predict
+from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
@@ -77,10 +77,10 @@ class Protocol:
     best_is_lowest = False
     breakdown_title = "AP by size"
     columns = (
-        ("ap", "AP", _hundredths),
-        ("ap_50", "AP50", _hundredths),
-        ("ap_75", "AP75", _hundredths),
-        ("ar", "AR", _hundredths),
+        Column("ap", "AP", _hundredths),
+        Column("ap_50", "AP50", _hundredths),
+        Column("ap_75", "AP75", _hundredths),
+        Column("ar", "AR", _hundredths),
     )
 
     @property
@@ -157,7 +157,7 @@ class Protocol:
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
         scores = record[crop_predictions.table_entry(self.flip)][self.shown]
-        return {key: scores[key] for key, *_ in self.columns}
+        return {column.key: scores[column.key] for column in self.columns}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns AP for COCO's two sizes of persons."""
@@ -197,7 +197,7 @@ class Protocol:
             sigmas=sigmas,
             **self.rules,
         )
-        numbers = coco_ap.ten_numbers(coco_ap.evaluate(annotations, detections))
+        numbers = coco_ap.ten_numbers(coco_ap.evaluate(annotations, detections, sigmas))
         mean_oks = _mean_oks(joints, persons, chosen, sigmas) if boxes == "ground_truth" else None
         return {**numbers, "oks": mean_oks, "persons": len(chosen), "kept": len(detections)}
 
