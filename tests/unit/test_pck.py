@@ -97,7 +97,9 @@ def test_truth_scores_100_and_shifts_by_their_length(skeleton):
     assert record["plain"] == dict.fromkeys([*groups, "Mean"], 100.0)
     assert protocol.row(record) == {"pck": 60.0}
     assert protocol.breakdown(record) == dict.fromkeys(groups, 60.0)
-    assert protocol.columns[0][1] == "PCK@0.2" and protocol.breakdown_title == "PCK@0.2 by joint"
+    assert (
+        protocol.columns[0].header == "PCK@0.2" and protocol.breakdown_title == "PCK@0.2 by joint"
+    )
 
 
 def test_joint_groups():
