@@ -38,15 +38,15 @@ every_reader = pytest.mark.parametrize("name", READERS)
 every_protocol = pytest.mark.parametrize("name", PROTOCOLS)
 # Kind of records and skeleton -> a converter that needs no files, and its settings.
 GENERATED = {
-    ("sequences", "h36m_17"): (
+    (schema.SEQUENCES.name, "h36m_17"): (
         "synthetic",
         {"train_subjects": 1, "test_subjects": 1, "frames": 40},
     ),
-    ("persons", "mpii_16"): (
+    (schema.PERSONS.name, "mpii_16"): (
         "people",
         {"train_pictures": 4, "test_pictures": 4, "picture_size": 128, "layout": "mpii"},
     ),
-    ("persons", "coco_17"): (
+    (schema.PERSONS.name, "coco_17"): (
         "people",
         {"train_pictures": 4, "test_pictures": 4, "picture_size": 128, "layout": "coco"},
     ),
