@@ -7,12 +7,13 @@ Every stage and every kind of file is included.
 
 from ml_collections import ConfigDict
 
-from configs import blocks, cdkd, scjd
+from configs import cdkd, scjd
+from kdpose_jax.errors import require
 
 
 def get_config(text: str = "scjd") -> ConfigDict:
     """Makes a method's demo small; its data are generated into the work directory."""
-    blocks.require("the method", text, ("scjd", "cdkd"))
+    require("the method", text, ("scjd", "cdkd"))
     config = {"scjd": small_scjd, "cdkd": small_cdkd}[text]()
     config.name = f"chaos_{text}"
     config.gradient_report = True

@@ -18,7 +18,8 @@ Give each run its own --workdir. Give the later runs the first one's teacher wit
 
 from ml_collections import ConfigDict
 
-from configs import blocks, scjd
+from configs import scjd
+from kdpose_jax.errors import require
 
 # Ours, chosen by the size of gradients and not by results. We measured the demo's student after 86
 # steps, with all weights 1: output 5.9, hints 0.20 and relations 0.12 beside the task's 5.0, and
@@ -31,7 +32,7 @@ def get_config(text: str = "") -> ConfigDict:
     """Builds the experiment of `configs/baselines.py[:preset[,option=value...]]`."""
     preset, chosen = scjd.parse(text, {"kd": "output"})
     kd = chosen.pop("kd")
-    blocks.require(f"option kd of preset {preset}", kd, tuple(WEIGHTS))
+    require(f"option kd of preset {preset}", kd, WEIGHTS)
     config = scjd.experiment("baselines", preset, chosen)
     config.method = "baselines"
     config.distill = ConfigDict(

@@ -51,12 +51,38 @@ def parse_preset(
     return preset, chosen
 
 
-def require(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Refuses a value that is not one of the allowed ones."""
-    if value not in allowed:
-        raise UserError(
-            f"{what} is '{value}': use one of {', '.join(str(one) for one in allowed)}."
-        )
+def experiment(method: str, task: str, reader: str) -> ConfigDict:
+    """Starts an experiment with the fields that all of them have, and their defaults.
+
+    Args:
+      method: folder of `kdpose_jax.methods`.
+      task: module of `kdpose_jax.tasks`.
+      reader: module of `kdpose_jax.data`.
+    """
+    config = ConfigDict()
+    config.name = ""
+    config.method = method
+    config.task = task
+    config.seed = 0
+    config.baseline = True  # also train the student with every distillation weight zero
+    config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
+    config.data = ConfigDict(
+        {
+            "reader": reader,
+            # Folder of TFRecords. Empty: the run makes them from `source` in the work directory.
+            "records": "",
+            # Raw files to convert. Empty: the records exist, or the data are generated.
+            "source": "",
+            "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
+            "train_split": "train",
+            "test_split": "test",
+        }
+    )
+    config.checkpoint = checkpoint()
+    # gradients.json of the student: the norm of each term's gradient at the start and the end.
+    config.gradient_report = False
+    config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
+    return config
 
 
 def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> ConfigDict:

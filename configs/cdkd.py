@@ -38,6 +38,7 @@ does not have.
 from ml_collections import ConfigDict
 
 from configs import blocks
+from kdpose_jax.errors import require
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 MODES = ("paper", "release", "plus")
@@ -64,13 +65,13 @@ def get_config(text: str = "") -> ConfigDict:
     preset, chosen = blocks.parse_preset(
         text, presets, options[preset] if preset in options else {}
     )
-    blocks.require(f"option mode of preset {preset}", chosen["mode"], MODES)
+    require(f"option mode of preset {preset}", chosen["mode"], MODES)
     head = chosen.pop("head") if "head" in chosen else "simdr"
-    blocks.require(f"option head of preset {preset}", head, HEADS)
+    require(f"option head of preset {preset}", head, HEADS)
     if head == "heatmap":  # trained alone, so the options of CDKD do not apply
         for name, without in (("mode", "paper"), ("teacher", "new")):
             if name in chosen:
-                blocks.require(
+                require(
                     f"option {name} of preset {preset} with head=heatmap", chosen[name], (without,)
                 )
     config = base()
@@ -92,35 +93,40 @@ def get_config(text: str = "") -> ConfigDict:
 
 
 def base() -> ConfigDict:
-    """Lists every field with its default and its origin."""
-    config = ConfigDict()
-    config.name = ""
-    config.method = "cdkd"
-    config.task = "pose2d"
-    config.seed = 0
-    config.baseline = True  # also train the student with every distillation weight zero
-    config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
-    config.data = ConfigDict(
+    """Lists every field with its default and its origin, with those of `blocks.experiment`."""
+    config = blocks.experiment("cdkd", "pose2d", "persons")
+    config.data.update(
         {
-            "reader": "persons",
-            # Folder of TFRecords. Empty: the run makes them from `source` in the work directory.
-            "records": "",
-            # Raw files to convert. Empty: the records exist, or the pictures are generated.
-            "source": "",
-            "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
             "skeleton": MPII_16.name,
             "joints": MPII_16.num_joints,
             "split_ratio": 3.0,  # k: bins per pixel
             "must_fit": ("joints", "split_ratio"),  # what teacher and student must have in common
-            "train_split": "train",
-            "test_split": "test",
             # As HRNet does for MPII.
             "training": augmentation(
                 scale_factor=0.25, rotation_factor=30.0, half_body_probability=0.0
             ),
         }
     )
-    config.teacher = ConfigDict(
+    config.teacher = teacher_block()
+    config.student = student_block()
+    config.decode = ConfigDict(
+        {
+            # Bins that the mirrored x logits are shifted by: `one` as released, `exact` k - 1.
+            "flip_shift": "one",
+            "merge": "probabilities",  # SimCC: softmax, then mean
+            "coordinate": "argmax",
+            "score": "max",
+        }
+    )
+    config.distill = distill_block()
+    config.eval = blocks.evaluation("mpii", batch=32, settings={"flip": True})
+    config.gradient_report = True
+    return config
+
+
+def teacher_block() -> ConfigDict:
+    """Configures the teacher on large crops and its training."""
+    return ConfigDict(
         {
             "shape": ("network", "input"),  # the blocks that decide the parameters
             # A run or a PyTorch file. Empty: the teacher is trained into <workdir>/teacher.
@@ -135,7 +141,11 @@ def base() -> ConfigDict:
             "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),
         }
     )
-    config.student = ConfigDict(
+
+
+def student_block() -> ConfigDict:
+    """Configures the student on small crops and its training."""
+    return ConfigDict(
         {
             "shape": ("network", "input"),
             "network": network(32),
@@ -147,16 +157,11 @@ def base() -> ConfigDict:
             "train": blocks.train(batch=128, epochs=210.0, ema_decay=0.0),
         }
     )
-    config.decode = ConfigDict(
-        {
-            # Bins that the mirrored x logits are shifted by: `one` as released, `exact` k - 1.
-            "flip_shift": "one",
-            "merge": "probabilities",  # SimCC: softmax, then mean
-            "coordinate": "argmax",
-            "score": "max",
-        }
-    )
-    config.distill = ConfigDict(
+
+
+def distill_block() -> ConfigDict:
+    """Configures what the student learns from the teacher."""
+    return ConfigDict(
         {
             # Inferred. The release's alignment weight at MPII 32x32 is 0.08 in these units
             # (docs/methods/cdkd.md#released-weights). 1 did harm (docs/results/pictures.md).
@@ -201,12 +206,6 @@ def base() -> ConfigDict:
             ),
         }
     )
-    config.eval = blocks.evaluation("mpii", batch=32, settings={"flip": True})
-    config.checkpoint = blocks.checkpoint()
-    # gradients.json of the student: the norm of each term's gradient at the start and the end.
-    config.gradient_report = True
-    config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
-    return config
 
 
 def network(
@@ -361,8 +360,8 @@ def demo(config: ConfigDict, mode: str) -> None:
 
 def pictures(config: ConfigDict, mode: str, *, size: int, teacher_size: int) -> None:
     """Sets photographs in MPII's layout, scored by PCK because they have no head boxes."""
-    blocks.require("option size of preset pictures", size, (64, 32))
-    blocks.require("option teacher_size of preset pictures", teacher_size, (128, 256))
+    require("option size of preset pictures", size, (64, 32))
+    require("option teacher_size of preset pictures", teacher_size, (128, 256))
     files = ("train_annotations", "test_annotations", "train_images", "test_images")
     config.data.converter = ConfigDict(
         {"name": "mpii", "settings": ConfigDict(dict.fromkeys(files, ""))}

@@ -37,6 +37,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import blocks, scjd
+from kdpose_jax.errors import require
 
 DATA = ("demo", "mocap", "h36m")
 # Filters of VideoPose3D; frames and coefficients that PoseFormerV2 keeps (their README).
@@ -55,8 +56,8 @@ def get_config(text: str = "") -> ConfigDict:
     options = {"data": "demo", "frames": 0, "epochs": 0.0, "test": ""}
     preset, chosen = blocks.parse_preset(text, tuple(presets), options)
     data, frames = chosen["data"], chosen["frames"]
-    blocks.require(f"option data of preset {preset}", data, DATA)
-    blocks.require(f"option frames of preset {preset}", frames, (0, *FILTERS))
+    require(f"option data of preset {preset}", data, DATA)
+    require(f"option frames of preset {preset}", frames, (0, *FILTERS))
     frames = frames or (243 if data == "h36m" else 27)
     config = base(data, frames, chosen["test"])
     config.student.network, recipe = presets[preset](data, frames)

@@ -43,6 +43,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import blocks
+from kdpose_jax.errors import require
 from kdpose_jax.skeletons import H36M_17
 
 # Options of every preset, with their defaults.
@@ -86,27 +87,13 @@ def experiment(name: str, preset: str, chosen: dict[str, Any]) -> ConfigDict:
 
 
 def base() -> ConfigDict:
-    """Lists every field with its default and its origin."""
-    config = ConfigDict()
-    config.name = ""
-    config.method = "scjd"
-    config.task = "lifting"
-    config.seed = 0
-    config.baseline = True  # also train the student with every distillation weight zero
-    config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
-    config.data = ConfigDict(
+    """Lists every field with its default and its origin, with those of `blocks.experiment`."""
+    config = blocks.experiment("scjd", "lifting", "sequences")
+    config.data.update(
         {
-            "reader": "sequences",
-            # Folder of TFRecords. Empty: the run makes them from `source` in the work directory.
-            "records": "",
-            # Raw files to convert. Empty: the records exist, or the motion is generated.
-            "source": "",
-            "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
             "skeleton": "h36m_17",
             "joints": H36M_17.num_joints,
             "must_fit": ("frames", "joints"),  # what teacher and student must have in common
-            "train_split": "train",
-            "test_split": "test",
             "frames": 27,
             "training": ConfigDict(
                 {
@@ -116,7 +103,26 @@ def base() -> ConfigDict:
             ),
         }
     )
-    config.teacher = ConfigDict(
+    config.teacher = teacher_block()
+    config.student = student_block()
+    config.distill = distill_block()
+    config.eval = blocks.evaluation(
+        "pose3d",
+        batch=64,  # windows per device
+        settings={
+            "windows": "compat",  # shown in tables; the results have `exact` too
+            "flip": True,  # test-time flip, shown in tables; the results have both
+            # Keyframes are also scored alone. 1: they are not (`correlated` ones have no grid).
+            "keyframe_stride": config.student.input.get_oneway_ref("stride"),
+            "keyframe_offset": config.student.input.get_oneway_ref("offset"),
+        },
+    )
+    return config
+
+
+def teacher_block() -> ConfigDict:
+    """Configures the dense teacher and its training."""
+    return ConfigDict(
         {
             "shape": ("network",),
             # A run or a PyTorch file. Empty: the teacher is trained into <workdir>/teacher.
@@ -129,7 +135,11 @@ def base() -> ConfigDict:
             "train": blocks.train(batch=4, epochs=160.0, ema_decay=0.0),
         }
     )
-    config.student = ConfigDict(
+
+
+def student_block() -> ConfigDict:
+    """Configures the sparse student and its training."""
+    return ConfigDict(
         {
             "shape": ("network", "input"),  # the blocks that decide the parameters
             "network": network(256, 8, heads=8, drop_path=0.1),
@@ -150,7 +160,11 @@ def base() -> ConfigDict:
             "train": blocks.train(batch=16, epochs=120.0, ema_decay=0.999),
         }
     )
-    config.distill = ConfigDict(
+
+
+def distill_block() -> ConfigDict:
+    """Configures what the student learns from the teacher."""
+    return ConfigDict(
         {  # inferred, docs/methods/scjd.md#joint-embedding and on
             # From docs/results/motion.md. An argument about magnitudes gave 0.02, 1.0 and 1.0, with
             # which the first two terms have no effect (docs/methods/scjd.md#total-loss).
@@ -181,22 +195,6 @@ def base() -> ConfigDict:
             "flip_averaged_targets": False,
         }
     )
-    config.eval = blocks.evaluation(
-        "pose3d",
-        batch=64,  # windows per device
-        settings={
-            "windows": "compat",  # shown in tables; the results have `exact` too
-            "flip": True,  # test-time flip, shown in tables; the results have both
-            # Keyframes are also scored alone. 1: they are not (`correlated` ones have no grid).
-            "keyframe_stride": config.student.input.get_oneway_ref("stride"),
-            "keyframe_offset": config.student.input.get_oneway_ref("offset"),
-        },
-    )
-    config.checkpoint = blocks.checkpoint()
-    # gradients.json of the student: the norm of each term's gradient at the start and the end.
-    config.gradient_report = False
-    config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
-    return config
 
 
 def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDict:
@@ -241,7 +239,7 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
 
     The files have 17 joints in VideoPose3D's layout, or are BVH and ASF/AMC files.
     """
-    blocks.require("option files of preset mocap", files, ("npz", "motion"))
+    require("option files of preset mocap", files, ("npz", "motion"))
     test_subjects = tuple(subject for subject in test.split("+") if subject)
     if files == "npz":
         settings = {"keypoints": "det", "cameras_file": "", "test_subjects": test_subjects}
@@ -281,8 +279,8 @@ def h36m(
     config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str
 ) -> None:
     """Sets Human3.6M at full size."""
-    blocks.require("option frames of preset h36m", frames, (243, 81, 27))
-    blocks.require("option r of preset h36m", r, (3, 5, 9))
+    require("option frames of preset h36m", frames, (243, 81, 27))
+    require("option r of preset h36m", r, (3, 5, 9))
     config.data.converter = ConfigDict(
         {
             "name": "human36m",
@@ -301,10 +299,10 @@ def mpi_inf_3dhp(
 
     The protocol is P-STMO's (docs/methods/lifting.md#mpi-inf-3dhp).
     """
-    blocks.require("option frames of preset 3dhp", frames, (81, 27, 9))
+    require("option frames of preset 3dhp", frames, (81, 27, 9))
     # These strides divide the windows and keep their centres.
-    blocks.require("option r of preset 3dhp", r, (3, 9))
-    blocks.require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
+    require("option r of preset 3dhp", r, (3, 9))
+    require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
     config.data.converter = ConfigDict(
         {"name": "mpi_inf_3dhp", "settings": ConfigDict({"layout": "", "pose_source": pose})}
     )
@@ -316,8 +314,8 @@ def full_size(
     config: ConfigDict, preset: str, *, frames: int, student: str, r: int, recipe: str, teacher: str
 ) -> None:
     """Sets the networks and the recipes of the large data sets."""
-    blocks.require(f"option student of preset {preset}", student, tuple(STUDENTS))
-    blocks.require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))
+    require(f"option student of preset {preset}", student, STUDENTS)
+    require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))
     config.data.frames = frames
     config.teacher.checkpoint = "" if teacher == "new" else teacher
     config.teacher.train.batch = 1024 // frames  # 1024 frames per batch, as in MixSTE

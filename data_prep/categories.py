@@ -7,7 +7,7 @@ import collections
 import re
 from typing import Any, NamedTuple
 
-from data_prep import annotations
+from data_prep import json_values
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import COCO_17
 
@@ -90,7 +90,7 @@ def read(content: Any, path: str) -> Category:
             f"'{path}' has {found} called 'person' among its categories ({listed}): call the one "
             f"that holds the persons so."
         )
-    person = annotations.whole_number(
+    person = json_values.whole_number(
         persons[0]["id"] if "id" in persons[0] else None, f"'{path}', id of the category 'person'"
     )
     names = persons[0]["keypoints"] if "keypoints" in persons[0] else None

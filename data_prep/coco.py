@@ -4,24 +4,35 @@ It reads person_keypoints_*.json, photographs and a file of detections.
 Layout: docs/methods/pose2d.md#coco.
 """
 
+import argparse
 import collections
 import os
 from typing import Any
 
 import numpy as np
 
-from data_prep import annotations, boxes, coco_annotations, coco_detections, photographs, records
+from data_prep import (
+    annotations,
+    boxes,
+    coco_annotations,
+    coco_detections,
+    json_values,
+    photographs,
+    picture_options,
+    records,
+)
 from data_prep.annotations import Person
 from data_prep.coco_annotations import Annotated
-from data_prep.coco_detections import ASPECT
+from data_prep.coco_detections import ASPECT, Detected
 from data_prep.photographs import Photograph
+from data_prep.picture_options import Options
 from kdpose_jax.codecs import crops
 from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import COCO_17
 
+HELP = "COCO's keypoint annotations and photographs"
 LAYOUT = {
     "train_annotations": "annotations/person_keypoints_train2017.json",
     "test_annotations": "annotations/person_keypoints_val2017.json",
@@ -33,45 +44,35 @@ REACH = Reach(scale_factor=0.35, rotation_factor=45.0, half_body=True)
 TEST_ANNOTATIONS_FILE = "test_annotations.json"
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    picture_options.add(parser, LAYOUT, REACH)
+    parser.add_argument(
+        "--detections",
+        metavar="PATH",
+        help="a detector's boxes on the test photographs: a further split",
+    )
+
+
+def expected_files(settings: dict[str, Any]) -> str:
+    """Names the raw files that a conversion with these settings reads."""
+    further = f", and {settings['detections']}" if settings["detections"] else ""
+    return f"{picture_options.expected_files(settings)}{further}, in COCO's layout"
+
+
 def convert(
-    source: str,
-    out: str,
-    train_annotations: str,
-    test_annotations: str,
-    train_images: str,
-    test_images: str,
-    detections: str | None,
-    splits: tuple[str, ...],
-    scale_factor: float,
-    rotation_factor: float,
-    half_body: bool,
-    encoding: str,
-    generated: bool,
-    orientation: str | None,
-    skip_missing: bool,
-    workers: int,
+    source: str, out: str, detections: str | None, workers: int, **options: Any
 ) -> records.Summary:
     """Converts COCO, or another set in its layout; paths are relative to `source`.
 
     Args:
       source: folder with the raw files.
       out: folder for the records.
-      train_annotations: COCO's file with the training persons.
-      test_annotations: COCO's file with the test persons.
-      train_images: folder with the training photographs, there or in a folder `images` (SimCC's
-        layout).
-      test_images: folder with the test photographs, likewise.
       detections: a detector's boxes on the test photographs, COCO's results format; None for no
         boxes.
-      splits: "train", "test" or both.
-      scale_factor: see `annotations.check_options`, also for the next six.
-      rotation_factor: degrees.
-      half_body: whether training may cut out half bodies.
-      encoding: "jpeg" or "png".
-      generated: whether the pictures are generated.
-      orientation: "exif" or "ignore"; None lets the annotations decide.
-      skip_missing: whether to leave out persons whose photograph is missing.
       workers: number of processes.
+      **options: the other arguments of `picture_options.check`. The photographs of a split may
+        also lie in a folder `images` (SimCC's layout).
 
     Returns:
       The summary.
@@ -79,84 +80,91 @@ def convert(
     Raises:
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
-    options = annotations.check_options(
-        source,
-        scale_factor,
-        rotation_factor,
-        half_body,
-        encoding,
-        splits,
-        generated,
-        orientation,
-        skip_missing,
-    )
-    lists = {"train": (train_annotations, train_images), "test": (test_annotations, test_images)}
-    lists = {split: lists[split] for split in options.splits}
-    if detections is not None and "test" not in lists:
+    checked = picture_options.check(source, **options)
+    if detections is not None and "test" not in checked.lists:
         raise UserError(
             f"--detections '{detections}' are of the test photographs, which --splits leaves out: "
             f"add test."
         )
-    files = {
+    annotated = {
         split: coco_annotations.read_annotations(
-            os.path.join(source, name), f"--{split}-annotations", generated
+            checked.path(listed.annotations), f"--{split}-annotations", checked.generated
         )
-        for split, (name, _) in lists.items()
+        for split, listed in checked.lists.items()
     }
-    found = (
-        None
-        if detections is None
-        else annotations.read_json(os.path.join(source, detections), "--detections")
-    )
-    written = [*lists] + ([] if found is None else [schema.DETECTIONS_SPLIT])
-
-    def load() -> tuple[Any, list[str], list[str], dict[str, bytes]]:
-        persons, left_out, notes = {}, [], []
-        for split, annotated in files.items():
-            notes += [f"{split}: {note}" for note in annotated.notes]
-            doubts: list[str] = []
-            persons[split] = read_persons(annotated, split, left_out, doubts)
-            notes += [f"{split}: {note}" for note in doubts]
-        if found is not None:
-            place, doubts = os.path.join(source, detections), []
-            persons[schema.DETECTIONS_SPLIT] = coco_detections.read_detections(
-                found, files["test"], place, left_out, doubts
-            )
-            notes += [f"{schema.DETECTIONS_SPLIT}: {note}" for note in doubts]
-        # Folder with photographs -> splits.
-        shown = {"train": ["train"], "test": ["test", schema.DETECTIONS_SPLIT]}
-        members = {
-            split: [one for name in shown[split] if name in persons for one in persons[name]]
-            for split in lists
-        }
-        folders = {split: folder for split, (_, folder) in lists.items()}
-        pictures = _photographs(source, folders, members, files, out, options, notes)
-        pairs = {}
-        for name in written:
-            there = next(pictures[split] for split in lists if name in shown[split])
-            pairs[name] = annotations.with_photographs(persons[name], there, name, left_out)
-        beside = {}
-        if "test" in lists:
-            lost = {one.file for one in members["test"]} - set(pictures["test"])
-            beside[TEST_ANNOTATIONS_FILE] = coco_annotations.for_evaluation(files["test"], lost)
-        return pairs, left_out, notes, beside
-
-    sources = {name: sha256(os.path.join(source, name)) for name, _ in lists.values()}
+    detected, splits = None, list(annotated)
     if detections is not None:
-        sources[detections] = sha256(os.path.join(source, detections))
-    settings = {
-        "name": "coco",
-        "images": {split: folder for split, (_, folder) in lists.items()},
-    } | options.settings(written)
-    other = {
-        split: one.category._asdict() for split, one in files.items() if not one.category.is_coco
+        path = checked.path(detections)
+        detected = Detected(path, json_values.read_json(path, "--detections"))
+        splits.append(schema.DETECTIONS_SPLIT)
+    settings = checked.settings("coco", splits) | _other_categories(annotated)
+    return annotations.recordset(
+        out,
+        checked.sources(detections),
+        checked,
+        settings,
+        COCO_17,
+        lambda: _load(checked, annotated, detected, out),
+        workers,
+    )
+
+
+def _other_categories(annotated: dict[str, Annotated]) -> dict[str, Any]:
+    """Returns a setting for files with other categories than COCO's.
+
+    Older versions took category 1 and COCO's order.
+    """
+    categories = {
+        split: {"person": one.category.person, "joints": list(one.category.places)}
+        for split, one in annotated.items()
+        if not one.category.is_coco
     }
-    if other:  # older versions took category 1 and COCO's order
-        settings["categories"] = {
-            split: {"person": one["person"], "joints": list(one["places"])}
-            for split, one in other.items()
-        }
-    return annotations.recordset(out, sources, options, settings, COCO_17, load, workers)
+    return {"categories": categories} if categories else {}
+
+
+def _load(
+    options: Options, annotated: dict[str, Annotated], detected: Detected | None, out: str
+) -> annotations.Loaded:
+    """Reads the persons, and pairs them with their photographs.
+
+    Args:
+      options: the checked options.
+      annotated: split -> its annotations.
+      detected: a detector's boxes; None without.
+      out: folder for the records, beside which missing photographs are listed.
+    """
+    persons: dict[str, list[Person]] = {}
+    left_out: list[str] = []
+    notes: list[str] = []
+    for split, one in annotated.items():
+        doubts: list[str] = []
+        persons[split] = read_persons(one, split, left_out, doubts)
+        notes += [f"{split}: {note}" for note in (*one.notes, *doubts)]
+    if detected is not None:
+        doubts = []
+        persons[schema.DETECTIONS_SPLIT] = coco_detections.read_detections(
+            detected.entries, annotated["test"], detected.path, left_out, doubts
+        )
+        notes += [f"{schema.DETECTIONS_SPLIT}: {note}" for note in doubts]
+    shown = {
+        folder: [one for split in persons if folder_of(split) == folder for one in persons[split]]
+        for folder in annotated
+    }
+    pictures = _photographs(options, shown, annotated, out, notes)
+    pairs = {
+        split: annotations.with_photographs(own, pictures[folder_of(split)], split, left_out)
+        for split, own in persons.items()
+    }
+    files = {}
+    if "test" in annotated:
+        lost = {one.file for one in shown["test"]} - set(pictures["test"])
+        files[TEST_ANNOTATIONS_FILE] = coco_annotations.for_evaluation(annotated["test"], lost)
+    return annotations.Loaded(pairs, left_out, notes, files)
+
+
+def folder_of(split: str) -> str:
+    """Returns the split whose photographs a split shows; detections are on the test photographs."""
+    return "test" if split == schema.DETECTIONS_SPLIT else split
 
 
 def clean_box(
@@ -251,12 +259,10 @@ def _check_boxes(annotated: Annotated) -> list[str]:
 
 
 def _photographs(
-    source: str,
-    folders: dict[str, str],
+    options: Options,
     persons: dict[str, list[Person]],
-    files: dict[str, Annotated],
+    annotated: dict[str, Annotated],
     out: str,
-    options: annotations.Options,
     notes: list[str],
 ) -> dict[str, dict[str, Photograph]]:
     """Looks at the photographs of some persons, by split.
@@ -264,25 +270,12 @@ def _photographs(
     Raises:
       UserError: a photograph does not have the size that its annotations state.
     """
-    wanted = []
-    for split, folder in folders.items():
-        nested = os.path.join(source, "images", folder)
-        place = (
-            nested
-            if os.path.isdir(nested) and not os.path.isdir(os.path.join(source, folder))
-            else os.path.join(source, folder)
-        )
-        wanted.append(
-            photographs.Folder(
-                place, [person.file for person in persons[split]], f"--{split}-images"
-            )
-        )
-    found = photographs.look_at(wanted, out, options.skip_missing)
+    folders = {name: _folder(options, listed.photographs) for name, listed in options.lists.items()}
     pictures = {}
-    for split, stored in zip(folders, found, strict=True):
+    for split, stored in annotations.look_at(options, folders, persons, out).items():
         sizes = collections.defaultdict(set)
         for person in persons[split]:
-            image = files[split].images[person.image_id]
+            image = annotated[split].images[person.image_id]
             sizes[person.file].add((image["width"], image["height"]))
         pictures[split], turned = photographs.oriented(
             stored,
@@ -291,13 +284,24 @@ def _photographs(
         )
         notes += [f"{split}: {note}" for note in turned]
         for picture in pictures[split].values():
-            others = sizes[picture.name] - {(picture.width, picture.height)}
-            if others:
-                width, height = min(others)
-                is_on_the_side = (height, width) == (picture.width, picture.height)
-                raise UserError(
-                    f"'{picture.path}' is {picture.width} x {picture.height} and its annotations "
-                    f"are for {width} x {height}: put the photographs there that were "
-                    f"annotated{', or turn these by a quarter' if is_on_the_side else ''}."
-                )
+            _refuse_other_sizes(picture, sizes[picture.name])
     return pictures
+
+
+def _folder(options: Options, name: str) -> str:
+    """Returns the folder of a split's photographs, or the one of this name in `images`."""
+    place, nested = options.path(name), options.path(os.path.join("images", name))
+    return nested if os.path.isdir(nested) and not os.path.isdir(place) else place
+
+
+def _refuse_other_sizes(picture: Photograph, stated: set[tuple[int, int]]) -> None:
+    """Raises UserError unless a photograph has the size that all its annotations state."""
+    others = stated - {(picture.width, picture.height)}
+    if others:
+        width, height = min(others)
+        is_on_the_side = (height, width) == (picture.width, picture.height)
+        raise UserError(
+            f"'{picture.path}' is {picture.width} x {picture.height} and its annotations "
+            f"are for {width} x {height}: put the photographs there that were "
+            f"annotated{', or turn these by a quarter' if is_on_the_side else ''}."
+        )

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from typing import Any
 
-from data_prep import annotations, categories
+from data_prep import categories, json_values
 from data_prep.categories import PERSON, Category
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import COCO_17
@@ -66,11 +66,11 @@ def read_annotations(path: str, option: str, generated: bool) -> Annotated:
     Raises:
       UserError: the layout is another one, an image's id occurs twice, or an entry has a fault.
     """
-    content = annotations.read_json(path, option)
+    content = json_values.read_json(path, option)
     try:
         images = _images(content["images"], path)
         category = categories.read(content, path)
-        kinds = [annotations.as_whole(entry["category_id"]) for entry in content["annotations"]]
+        kinds = [json_values.as_whole(entry["category_id"]) for entry in content["annotations"]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f"'{path}' is not in COCO's layout ({type(error).__name__}: {error}): give a file like "
@@ -115,9 +115,9 @@ def _images(entries: list[Any], path: str) -> dict[int, dict[str, Any]]:
     """
     images: dict[int, dict[str, Any]] = {}
     for image in entries:
-        number = annotations.whole_number(image["id"], f"'{path}', image id")
+        number = json_values.whole_number(image["id"], f"'{path}', image id")
         sides = {
-            key: annotations.whole_number(image[key], f"'{path}', {key} of image {number}")
+            key: json_values.whole_number(image[key], f"'{path}', {key} of image {number}")
             for key in ("width", "height")
         }
         if min(sides.values()) < 1 or not isinstance(image["file_name"], str):
@@ -150,13 +150,13 @@ def _person(
             raise UserError(
                 f"{place} has no {key}: give a file like person_keypoints_val2017.json, which has."
             )
-    image_id = annotations.whole_number(entry["image_id"], f"{place}, image_id")
+    image_id = json_values.whole_number(entry["image_id"], f"{place}, image_id")
     if image_id not in images:
         raise UserError(
             f"{place} is of image {image_id}, which the file does not list: copy or download it "
             f"again."
         )
-    annotations.numbers(entry["bbox"], (4,), f"{place}, bbox")
+    json_values.numbers(entry["bbox"], (4,), f"{place}, bbox")
     keypoints = _keypoints(entry, category, place, counts)
     labelled = sum(value > 0 for value in keypoints[2::3])
     given = entry["num_keypoints"] if "num_keypoints" in entry else None
@@ -187,7 +187,7 @@ def _keypoints(
     keypoints = entry["keypoints"] if "keypoints" in entry else None
     if keypoints is None or keypoints == []:
         return [0] * (3 * COCO_17.num_joints)
-    values = annotations.numbers(keypoints, (3 * category.count,), f"{place}, keypoints")
+    values = json_values.numbers(keypoints, (3 * category.count,), f"{place}, keypoints")
     labels = values[2::3]
     if ((labels != 0) & (labels != 1) & (labels != 2)).any():
         counts["persons have joints whose label is not 0, 1 or 2: labelled if above 0"] += 1
@@ -206,7 +206,7 @@ def _iscrowd(entry: dict[str, Any], place: str, counts: collections.Counter[str]
     number = (
         int(value)
         if isinstance(value, bool)
-        else annotations.whole_number(value, f"{place}, iscrowd")
+        else json_values.whole_number(value, f"{place}, iscrowd")
     )
     if number not in (0, 1):
         raise UserError(
@@ -218,7 +218,7 @@ def _iscrowd(entry: dict[str, Any], place: str, counts: collections.Counter[str]
 
 def _area(entry: dict[str, Any], place: str, counts: collections.Counter[str]) -> float:
     if "area" in entry and entry["area"] is not None:
-        annotations.numbers(entry["area"], (), f"{place}, area")
+        json_values.numbers(entry["area"], (), f"{place}, area")
         return entry["area"]
     counts[
         f"persons have no area: taken to be {AREA_OF_BOX} of their box, on which COCO's scores "
@@ -232,7 +232,7 @@ def _number_anew(persons: list[dict[str, Any]]) -> list[str]:
 
     pycocotools reads a match with id 0 as no match.
     """
-    ids = [None if one["id"] is None else annotations.as_whole(one["id"]) for one in persons]
+    ids = [None if one["id"] is None else json_values.as_whole(one["id"]) for one in persons]
     repeated = [
         one for one, count in collections.Counter(ids).items() if one is not None and count > 1
     ]

@@ -4,11 +4,11 @@ import collections
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep import annotations, boxes
+from data_prep import annotations, boxes, json_values
 from data_prep.annotations import Person
 from data_prep.coco_annotations import Annotated
 from kdpose_jax.codecs import crops
@@ -26,6 +26,13 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
         name.replace("\\", "/").rsplit("/", 1)[-1]
     )[0],
 }
+
+
+class Detected(NamedTuple):
+    """Holds the content of a file with detections."""
+
+    path: str
+    entries: Any
 
 
 def read_detections(
@@ -62,15 +69,15 @@ def read_detections(
     for index, (entry, image_id) in enumerate(zip(entries, images, strict=True)):
         score, box = (
             entry["score"],
-            annotations.numbers(entry["bbox"], (4,), f"'{path}', detection {index}, bbox"),
+            json_values.numbers(entry["bbox"], (4,), f"'{path}', detection {index}, bbox"),
         )
         if image_id is None:
             counts["detections of photographs that the test annotations do not list"] += 1
         elif score is None or (isinstance(score, float) and not math.isfinite(score)):
             counts["detections without a score"] += 1
         elif (
-            score := float(annotations.numbers(score, (), f"'{path}', detection {index}, score"))
-        ) < 0 or (annotations.as_whole(entry["category_id"]) != annotated.category.person):
+            score := float(json_values.numbers(score, (), f"'{path}', detection {index}, score"))
+        ) < 0 or (json_values.as_whole(entry["category_id"]) != annotated.category.person):
             counts["detections of other categories or below a score of 0"] += 1
         elif box[2] <= 0 or box[3] <= 0:
             counts["boxes of zero area"] += 1
@@ -123,7 +130,7 @@ def _images_of(
     texts = {one for one in given if isinstance(one, str)}
     if not texts:
         numbers = [
-            annotations.whole_number(one, f"'{path}', detection {index}, image_id")
+            json_values.whole_number(one, f"'{path}', detection {index}, image_id")
             for index, one in enumerate(given)
         ]
         return [number if number in images else None for number in numbers]
@@ -131,7 +138,7 @@ def _images_of(
     tables["digits of ids"] = {
         text: {number}
         for text in texts
-        if (number := annotations.as_whole(text)) is not None and number in images
+        if (number := json_values.as_whole(text)) is not None and number in images
     }
     way = max(tables, key=lambda one: len(tables[one]))  # the first one wins a tie
     found = tables[way]
@@ -159,7 +166,7 @@ def _images_of(
         if isinstance(one, str):
             looked_up.append(min(found[one]) if one in found else None)
         else:
-            number = annotations.whole_number(one, f"'{path}', detection {index}, image_id")
+            number = json_values.whole_number(one, f"'{path}', detection {index}, image_id")
             looked_up.append(number if number in images else None)
     return looked_up
 

@@ -7,44 +7,38 @@ command goes on.
 """
 
 import argparse
-import math
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # After Ctrl-C during the imports nothing has begun, so nothing is said.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from data_prep import (  # noqa: E402
-    annotations,
-    coco,
-    human36m,
-    mpi_inf_3dhp,
-    mpii,
-    records,
-    synthetic,
-)
+from data_prep import coco, mpii, records, synthetic  # noqa: E402
+from data_prep.flags import PATHS, Number  # noqa: E402
+from data_prep.human36m import convert as human36m  # noqa: E402
 from data_prep.mocap import convert as mocap  # noqa: E402
+from data_prep.mpi_inf_3dhp import convert as mpi_inf_3dhp  # noqa: E402
 from data_prep.people import generate as people  # noqa: E402
 from kdpose_jax import buckets, entry, files  # noqa: E402
 from kdpose_jax.errors import UserError  # noqa: E402
 from kdpose_jax.train import preemption  # noqa: E402
 
-CONVERTERS = {
-    "human36m": human36m.convert,
-    "mpi_inf_3dhp": mpi_inf_3dhp.convert,
-    "mocap": mocap.convert,
-    "synthetic": synthetic.convert,
-    "mpii": mpii.convert,
-    "coco": coco.convert,
-    "people": people.convert,
+if TYPE_CHECKING:  # contracts need jax, which takes a second to import
+    from kdpose_jax.contracts import Converter
+
+CONVERTERS: "dict[str, Converter]" = {
+    "human36m": human36m,
+    "mpi_inf_3dhp": mpi_inf_3dhp,
+    "mocap": mocap,
+    "synthetic": synthetic,
+    "mpii": mpii,
+    "coco": coco,
+    "people": people,
 }
-WITHOUT_SOURCE = ("synthetic", "people")
-FPS_RANGE = (1.0, 1000.0)  # for recordings
-PATHS = ("DIR", "FILE", "PATH")  # metavars for options that name a file or a folder
 
 
 def prepare(
@@ -68,7 +62,7 @@ def prepare(
     if "://" in arguments["out"]:
         arguments["out"] = str(files.absolute(arguments["out"]))
     buckets.check_access(arguments["out"], writes=True)
-    summary = CONVERTERS[name](**arguments)
+    summary = CONVERTERS[name].convert(**arguments)
     _show(summary, show)
     return summary
 
@@ -106,7 +100,7 @@ def needs_source(name: str) -> bool:
     """Tells whether a converter reads raw files; UserError if there is no such converter."""
     if name not in CONVERTERS:
         raise UserError(f"There is no converter '{name}': use {', '.join(CONVERTERS)}.")
-    return name not in WITHOUT_SOURCE
+    return "--source" in options(name)
 
 
 def expected_files(name: str, settings: dict[str, Any]) -> str:
@@ -119,27 +113,7 @@ def expected_files(name: str, settings: dict[str, Any]) -> str:
     Returns:
       A list of files, relative to the folder that the user gives.
     """
-    if not needs_source(name):
-        return "no files"
-    used = _with_defaults(name, settings)
-    if name == "human36m":
-        return (
-            f"data_3d_<name>.npz and data_2d_<name>_{used['keypoints']}.npz in VideoPose3D's layout"
-        )
-    if name == "mpi_inf_3dhp":
-        names = " and ".join(mpi_inf_3dhp.NPZ_FILES.values())
-        return f"S*/Seq*/annot.mat and TS*/annot_data.mat, or P-STMO's {names}"
-    if name == "mocap":
-        return "*.bvh files, or *.amc files beside their *.asf, in it or in folders of it"
-    parts = [
-        f"{used[f'{split}_annotations']} with the photographs in {used[f'{split}_images']}/"
-        for split in used["splits"]
-    ]
-    if name == "mpii":
-        boxes = used["head_boxes"] or mpii.HEAD_BOXES
-        return f"{', '.join(parts)}, and {boxes} for PCKh, in HRNet's layout of MPII"
-    further = f", and {used['detections']}" if used["detections"] else ""
-    return f"{', '.join(parts)}{further}, in COCO's layout"
+    return CONVERTERS[name].expected_files(_with_defaults(name, settings))
 
 
 def _with_defaults(name: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -185,42 +159,6 @@ def _checked(option: str, action: argparse.Action, value: Any) -> Any:
         raise UserError(f"{option} {error}.") from error
 
 
-class Number:
-    """Parses an option that is a number in a range.
-
-    Args:
-      kind: int or float.
-      low: the least value.
-      high: the largest value; infinity sets no bound.
-      below: whether `high` itself is too much.
-    """
-
-    def __init__(self, kind: type, low: float, high: float = math.inf, *, below: bool = False):
-        self.kind, self.low, self.high, self.below = kind, low, high, below
-
-    def __call__(self, value: Any) -> Any:
-        what = "a whole number" if self.kind is int else "a number"
-        end = (
-            ""
-            if math.isinf(self.high)
-            else f" and {'below' if self.below else 'at most'} {self.high:g}"
-        )
-        try:
-            number = self.kind(value)
-            fits = (
-                (isinstance(value, str) or number == value)
-                and self.low <= number <= self.high
-                and math.isfinite(number)
-            )
-        except (TypeError, ValueError, OverflowError):
-            fits = False
-        if not fits or (self.below and number == self.high):
-            raise argparse.ArgumentTypeError(
-                f"is '{value}': give {what} of at least {self.low:g}{end}"
-            )
-        return number
-
-
 class Parser(argparse.ArgumentParser):
     """Raises a user's mistake as one sentence."""
 
@@ -257,80 +195,9 @@ def _parser() -> argparse.ArgumentParser:
     kinds = parser.kinds = parser.add_subparsers(
         dest="name", required=True, metavar=" | ".join(CONVERTERS)
     )
-    human = kinds.add_parser(
-        "human36m", help="VideoPose3D's npz files, of Human3.6M or of another set"
-    )
-    human.add_argument(
-        "--source",
-        required=True,
-        metavar="DIR",
-        help="folder with data_3d_<name>.npz and data_2d_<name>_<keypoints>.npz",
-    )
-    human.add_argument(
-        "--keypoints",
-        default="gt",
-        help="2D file to use, e.g. cpn_ft_h36m_dbb; gt is computed if it has no file",
-    )
-    human.add_argument(
-        "--cameras",
-        dest="cameras_file",
-        metavar="FILE",
-        help="camera table (JSON); default: Human3.6M's, or SOURCE/cameras.json",
-    )
-    human.add_argument(
-        "--test-subjects", type=_names, help="for example S9,S11 (the default for Human3.6M)"
-    )
-    human.add_argument(
-        "--fps", type=Number(float, *FPS_RANGE), default=50.0, help="frames per second of the files"
-    )
-    studio = kinds.add_parser(
-        "mpi_inf_3dhp", help="MPI-INF-3DHP, its own files or P-STMO's npz files"
-    )
-    studio.add_argument(
-        "--source",
-        required=True,
-        metavar="DIR",
-        help="folder with S*/Seq*/annot.mat and TS*/annot_data.mat, or the two npz files",
-    )
-    studio.add_argument(
-        "--layout",
-        metavar="NAME",
-        help=f"{' or '.join(mpi_inf_3dhp.LAYOUTS)}; default: what is there, the official one first",
-    )
-    studio.add_argument(
-        "--pose-source", metavar="NAME", default=mpi_inf_3dhp.UNIVERSAL,
-        help=f"{mpi_inf_3dhp.UNIVERSAL} (bodies of one size, the protocol's; the default) or "
-             f"{mpi_inf_3dhp.TRUE_SCALE} (not comparable)",
-    )  # fmt: skip
-    recorded = kinds.add_parser(
-        "mocap", help="motion in BVH files or in ASF and AMC files (CMU, HDM05)"
-    )
-    _add_mocap_options(recorded)
-    generated = kinds.add_parser("synthetic", help="generated motion, needs no files")
-    painted = kinds.add_parser(
-        "people", help="generated photographs of people, needs no files; they stay in OUT.raw"
-    )
-    for kind, settings in ((generated, synthetic.ARGUMENTS), (painted, people.ARGUMENTS)):
-        for name, default, text in settings:
-            option, text = f"--{name.replace('_', '-')}", f"{text} (default {default})"
-            kind.add_argument(option, type=_type_of(name, default), default=default, help=text)
-    single = kinds.add_parser(
-        "mpii", help="MPII's annotations as HRNet has them, and its photographs"
-    )
-    annotations.add_options(single, mpii.LAYOUT, mpii.REACH)
-    single.add_argument(
-        "--head-boxes",
-        metavar="PATH",
-        help=f"for PCKh (default {mpii.HEAD_BOXES}, if it is there); none: no head sizes",
-    )
-    keypoints = kinds.add_parser("coco", help="COCO's keypoint annotations and photographs")
-    annotations.add_options(keypoints, coco.LAYOUT, coco.REACH)
-    keypoints.add_argument(
-        "--detections",
-        metavar="PATH",
-        help="a detector's boxes on the test photographs: a further split",
-    )
-    for kind in (human, studio, recorded, generated, painted, single, keypoints):
+    for name, converter in CONVERTERS.items():
+        kind = kinds.add_parser(name, help=converter.HELP)
+        converter.add_options(kind)
         kind.add_argument(
             "--out",
             required=True,
@@ -344,86 +211,6 @@ def _parser() -> argparse.ArgumentParser:
             help="processes (default: one per core)",
         )
     return parser
-
-
-def _type_of(name: str, default: Any) -> Any:
-    """Returns the type of a setting for generated data.
-
-    A setting with a narrower range is checked where it is used.
-    """
-    if isinstance(default, str):
-        return str
-    return (
-        Number(float, 0, 1, below=True)
-        if name == "noise"
-        else Number(int, 0 if name == "seed" else 1)
-    )
-
-
-def _add_mocap_options(parser: argparse.ArgumentParser) -> None:
-    text = {"type": str, "default": ""}
-    parser.add_argument(
-        "--source",
-        required=True,
-        metavar="DIR",
-        help="folder with *.bvh, or *.asf and *.amc files, in it or in folders of it",
-    )
-    parser.add_argument(
-        "--test-subjects",
-        type=_names,
-        help="for example 05,07,35; default: a fifth of the subjects, drawn by --seed",
-    )
-    parser.add_argument(
-        "--map",
-        dest="map_file",
-        metavar="FILE",
-        help="joints of further skeletons (layout: data_prep/mocap/skeletons.py)",
-    )
-    parser.add_argument(
-        "--unit",
-        **text,
-        help="m, cm, mm, inch or metres; default: the file's (ASF) or the skeleton's",
-    )
-    parser.add_argument("--up", **text, help="axis that points up, y or z; default: the skeleton's")
-    parser.add_argument(
-        "--fps",
-        **text,
-        help="60, or by file name 60_*=60,61_*=60; default: the file's, for AMC 120",
-    )
-    parser.add_argument(
-        "--subject",
-        **text,
-        metavar="PATTERN",
-        help="first group in a file's path: its subject; default: ASF or folder",
-    )
-    parser.add_argument(
-        "--action",
-        **text,
-        metavar="PATTERN",
-        help="first group: what scores are averaged over; default: the subject",
-    )
-    (noise,) = (entry for entry in synthetic.ARGUMENTS if entry[0] == "noise")
-    parser.add_argument(
-        "--noise",
-        type=_type_of(*noise[:2]),
-        default=noise[1],
-        help=f"{noise[2]} (default {noise[1]})",
-    )
-    parser.add_argument(
-        "--seed",
-        type=Number(int, 0),
-        default=0,
-        help="of cameras, detector and test subjects (default 0)",
-    )
-    parser.add_argument(
-        "--skip-unreadable",
-        action="store_true",
-        help="leave out files that cannot be read, and name them",
-    )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def main(arguments: list[str]) -> int:

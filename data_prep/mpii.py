@@ -3,78 +3,74 @@
 It reads annot/*.json, annot/gt_valid.mat and images/. Layout: docs/methods/pose2d.md#mpii.
 """
 
+import argparse
 import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from data_prep import annotations, boxes, gt_valid, photographs, records
+from data_prep import (
+    annotations,
+    boxes,
+    json_values,
+    photographs,
+    picture_options,
+    records,
+)
 from data_prep.annotations import Person
+from data_prep.head_boxes import HEAD_BOXES, find_head_boxes, with_head_boxes
 from data_prep.photographs import Photograph
+from data_prep.picture_options import Options
 from kdpose_jax.codecs import crops
 from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.errors import UserError
-from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import MPII_16
 
+HELP = "MPII's annotations as HRNet has them, and its photographs"
 LAYOUT = {
     "train_annotations": "annot/train.json",
     "test_annotations": "annot/valid.json",
     "train_images": "images",
     "test_images": "images",
 }
-HEAD_BOXES = "annot/gt_valid.mat"
-NO_HEAD_BOXES = "none"
 REACH = Reach(scale_factor=0.25, rotation_factor=30.0, half_body=False)
-# Two conversions of one annotation differ by rounding. Another sample's joints are far off.
-SAME_JOINT = 2.0
-# This share of the joints may be off, because official conversions differ in a few.
-MISMATCH = 0.01
 UNKNOWN = -1  # x of an unmarked centre
 # Joints are marked beyond a photograph by up to this share of its sides.
 ON_PHOTOGRAPH = 0.02
 PUBLISHED = {"train.json": 22_246, "valid.json": 2_958}  # persons in HRNet's lists
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    picture_options.add(parser, LAYOUT, REACH)
+    parser.add_argument(
+        "--head-boxes",
+        metavar="PATH",
+        help=f"for PCKh (default {HEAD_BOXES}, if it is there); none: no head sizes",
+    )
+
+
+def expected_files(settings: dict[str, Any]) -> str:
+    """Names the raw files that a conversion with these settings reads."""
+    head_boxes = settings["head_boxes"] or HEAD_BOXES
+    lists = picture_options.expected_files(settings)
+    return f"{lists}, and {head_boxes} for PCKh, in HRNet's layout of MPII"
+
+
 def convert(
-    source: str,
-    out: str,
-    train_annotations: str,
-    test_annotations: str,
-    train_images: str,
-    test_images: str,
-    head_boxes: str | None,
-    splits: tuple[str, ...],
-    scale_factor: float,
-    rotation_factor: float,
-    half_body: bool,
-    encoding: str,
-    generated: bool,
-    orientation: str | None,
-    skip_missing: bool,
-    workers: int,
+    source: str, out: str, head_boxes: str | None, workers: int, **options: Any
 ) -> records.Summary:
     """Converts MPII, or another set in its layout; paths are relative to `source`.
 
     Args:
       source: folder with the raw files.
       out: folder for the records.
-      train_annotations: HRNet's list with the training persons.
-      test_annotations: HRNet's list with the test persons.
-      train_images: folder with the training photographs.
-      test_images: folder with the test photographs.
       head_boxes: MATLAB file with the test persons' head boxes for PCKh; None for HEAD_BOXES if it
         exists, "none" for no head sizes.
-      splits: "train", "test" or both.
-      scale_factor: see `annotations.check_options`, also for the next six.
-      rotation_factor: degrees.
-      half_body: whether training may cut out half bodies.
-      encoding: "jpeg" or "png".
-      generated: whether the pictures are generated.
-      orientation: "exif" or "ignore"; None lets the annotations decide.
-      skip_missing: whether to leave out persons whose photograph is missing.
       workers: number of processes.
+      **options: the other arguments of `picture_options.check`. The annotations are HRNet's
+        lists.
 
     Returns:
       The summary.
@@ -82,67 +78,53 @@ def convert(
     Raises:
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
-    options = annotations.check_options(
-        source,
-        scale_factor,
-        rotation_factor,
-        half_body,
-        encoding,
-        splits,
-        generated,
-        orientation,
-        skip_missing,
+    checked = picture_options.check(source, **options)
+    entries = checked.read_lists()
+    boxes_file = find_head_boxes(source, head_boxes) if "test" in entries else None
+    return annotations.recordset(
+        out,
+        checked.sources(boxes_file),
+        checked,
+        checked.settings("mpii", list(entries)),
+        MPII_16,
+        lambda: _load(checked, entries, boxes_file, out),
+        workers,
     )
-    lists = {"train": (train_annotations, train_images), "test": (test_annotations, test_images)}
-    lists = {split: lists[split] for split in options.splits}
-    entries = {
-        split: annotations.read_json(os.path.join(source, name), f"--{split}-annotations")
-        for split, (name, _) in lists.items()
-    }
-    files = [name for name, _ in lists.values()]
-    boxes_file = _head_boxes(source, head_boxes) if "test" in lists else None
-    if boxes_file is not None:
-        files.append(boxes_file)
 
-    def load() -> tuple[Any, list[str], list[str], dict[str, bytes]]:
-        found, left_out, notes = {}, [], []
-        for split, (name, _) in lists.items():
-            persons = read_persons(entries[split], os.path.join(source, name))
-            notes += [f"{split}: {note}" for note in _published(name, persons, generated)]
-            if split == "test" and boxes_file is not None:
-                persons, changed = with_head_boxes(persons, os.path.join(source, boxes_file), name)
-                notes += changed
-            elif split == "test":
-                notes.append("test: no head boxes, so that PCKh cannot be computed")
-            found[split] = persons
-        pictures = photographs.look_at(
-            [
-                photographs.Folder(
-                    os.path.join(source, lists[split][1]),
-                    [person.file for person in persons],
-                    f"--{split}-images",
-                )
-                for split, persons in found.items()
-            ],
-            out,
-            skip_missing,
-        )
-        pairs = {}
-        for (split, persons), stored in zip(found.items(), pictures, strict=True):
-            used, turned = photographs.oriented(stored, _fit(persons), orientation)
-            pairs[split] = annotations.with_photographs(persons, used, split, left_out)
-            doubts = _check_boxes(
-                pairs[split], entries[split], os.path.join(source, lists[split][0])
-            )
-            notes += [f"{split}: {note}" for note in (*turned, *doubts)]
-        return pairs, left_out, notes, {}
 
-    sources = {name: sha256(os.path.join(source, name)) for name in files}
-    settings = {
-        "name": "mpii",
-        "images": {split: folder for split, (_, folder) in lists.items()},
-    } | options.settings(list(lists))
-    return annotations.recordset(out, sources, options, settings, MPII_16, load, workers)
+def _load(
+    options: Options, entries: dict[str, Any], boxes_file: str | None, out: str
+) -> annotations.Loaded:
+    """Reads the persons, and pairs them with their photographs.
+
+    Args:
+      options: the checked options.
+      entries: split -> content of its list.
+      boxes_file: the file with the test persons' head boxes, relative to the source; None without.
+      out: folder for the records, beside which missing photographs are listed.
+    """
+    persons: dict[str, list[Person]] = {}
+    left_out: list[str] = []
+    notes: list[str] = []
+    for split, listed in options.lists.items():
+        own = read_persons(entries[split], options.path(listed.annotations))
+        published = _published(listed.annotations, own, options.generated)
+        notes += [f"{split}: {note}" for note in published]
+        if split == "test" and boxes_file is not None:
+            own, changed = with_head_boxes(own, options.path(boxes_file), listed.annotations)
+            notes += changed
+        elif split == "test":
+            notes.append("test: no head boxes, so that PCKh cannot be computed")
+        persons[split] = own
+    pairs = {}
+    folders = {split: options.path(listed.photographs) for split, listed in options.lists.items()}
+    for split, stored in annotations.look_at(options, folders, persons, out).items():
+        used, turned = photographs.oriented(stored, _fit(persons[split]), options.orientation)
+        pairs[split] = annotations.with_photographs(persons[split], used, split, left_out)
+        path = options.path(options.lists[split].annotations)
+        doubts = _check_boxes(pairs[split], entries[split], path)
+        notes += [f"{split}: {note}" for note in (*turned, *doubts)]
+    return annotations.Loaded(pairs, left_out, notes, {})
 
 
 def from_annotation(
@@ -201,11 +183,11 @@ def read_persons(entries: Any, path: str) -> list[Person]:
                 f"{place}, image is {entry['image']!r} where a file name must be: repair the file "
                 f"or download it again."
             )
-        visible = annotations.numbers(entry["joints_vis"], (16,), f"{place}, joints_vis") > 0
+        visible = json_values.numbers(entry["joints_vis"], (16,), f"{place}, joints_vis") > 0
         center, scale, joints = from_annotation(
-            annotations.numbers(entry["center"], (2,), f"{place}, center"),
-            float(annotations.numbers(entry["scale"], (), f"{place}, scale")),
-            annotations.numbers(entry["joints"], (16, 2), f"{place}, joints"),
+            json_values.numbers(entry["center"], (2,), f"{place}, center"),
+            float(json_values.numbers(entry["scale"], (), f"{place}, scale")),
+            json_values.numbers(entry["joints"], (16, 2), f"{place}, joints"),
         )
         persons.append(
             annotations.make_person(
@@ -278,98 +260,3 @@ def _check_boxes(
     )
     sizes = np.asarray([[picture.width, picture.height] for _, picture, _ in kept], np.float64)
     return boxes.check_annotated(stated, boxes.CENTRES, joints, visible, sizes, path)
-
-
-def _head_boxes(source: str, head_boxes: str | None) -> str | None:
-    """Returns the file with head boxes, relative to `source`."""
-    if head_boxes == NO_HEAD_BOXES:
-        return None
-    name = HEAD_BOXES if head_boxes is None else head_boxes
-    if os.path.isfile(os.path.join(source, name)):
-        return name
-    if head_boxes is None:
-        return None
-    raise UserError(
-        f"'{os.path.join(source, name)}' does not exist: put it there, or give --head-boxes "
-        f"{NO_HEAD_BOXES}."
-    )
-
-
-def _places(persons: list[Person], official: gt_valid.HeadBoxes) -> np.ndarray | None:
-    """Finds each person's sample in the official file, by joints in the same places.
-
-    Labelled joints count. The result is None if a person has no sample or several.
-    """
-    places = []
-    for person in persons:
-        distance = np.linalg.norm(official.joints - person.joints, axis=-1)
-        same = (official.labelled == person.visible).all(1) & (
-            ~person.visible | (distance <= SAME_JOINT)
-        ).all(1)
-        if same.sum() != 1 or not person.visible.any():
-            return None
-        places.append(int(np.flatnonzero(same)[0]))
-    return np.asarray(places) if len(set(places)) == len(places) else None
-
-
-def with_head_boxes(
-    persons: list[Person], path: str, listed: str
-) -> tuple[list[Person], list[str]]:
-    """Adds gt_valid.mat's head sizes and joints, which define PCKh.
-
-    It first checks that the file is about the same persons.
-
-    Args:
-      persons: the test list's persons, in its order.
-      path: the MATLAB file.
-      listed: names the list in messages.
-
-    Returns:
-      The persons with head sizes and the file's joints, and notes.
-
-    Raises:
-      UserError: the file cannot be read, or is about other persons.
-    """
-    remedy = f"give --test-annotations that belong to it, or --head-boxes {NO_HEAD_BOXES}"
-    official, notes = gt_valid.read(path, f"--head-boxes {NO_HEAD_BOXES}"), []
-    if len(official.joints) > len(persons):
-        places = _places(persons, official)
-        if places is not None:
-            notes.append(
-                f"test: '{listed}' has {len(persons):,} persons, found by their joints among the "
-                f"{len(official.joints):,} samples of the head box file"
-            )
-            official = official.samples(places)
-    if len(official.joints) != len(persons):
-        raise UserError(
-            f"'{path}' has {len(official.joints):,} samples and '{listed}' has {len(persons):,} "
-            f"persons: {remedy}."
-        )
-    visible = np.stack([person.visible for person in persons])
-    distance = np.linalg.norm(
-        np.stack([person.joints for person in persons]) - official.joints, axis=-1
-    )
-    wrong = (visible & official.labelled & (distance > SAME_JOINT)) | (visible != official.labelled)
-    if wrong.mean() > MISMATCH:
-        first = int(np.flatnonzero(wrong.any(1))[0])
-        raise UserError(
-            f"'{path}' does not match '{listed}': {wrong.sum():,} of {wrong.size:,} joints "
-            f"differ, the first in sample {first}: {remedy}."
-        )
-    notes += (
-        [
-            f"test: {wrong.sum():,} joints differ between '{listed}' and the head box file, by "
-            f"which scores go"
-        ]
-        if wrong.any()
-        else []
-    )
-    merged = [
-        annotations.make_person(
-            **vars(person) | {"joints": place, "visible": labelled, "head_size": float(size)}
-        )
-        for person, place, labelled, size in zip(
-            persons, official.joints, official.labelled, official.head_size, strict=True
-        )
-    ]
-    return merged, notes

@@ -10,17 +10,14 @@ import errno
 import hashlib
 import itertools
 import math
-import multiprocessing
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tqdm
 from etils import epath
 
-from data_prep import shards
+from data_prep import parallel, shards
 from kdpose_jax import buckets, files, skeletons
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
@@ -34,7 +31,6 @@ UNFINISHED_FILE = "unfinished.json"
 # exceed about 35 MB.
 MIN_SHARDS = 8
 PER_SHARD = {schema.SEQUENCES.name: 100_000, schema.PERSONS.name: 500}
-SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +129,7 @@ def write_recordset(
         _remove_leftovers(out)
         return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
     recordset = load()
-    with process_errors(), _storage_errors(out), files.held(out, print):
+    with _storage_errors(out), files.held(out, print):
         if _is_finished(out, identity):  # another process finished it meanwhile
             return _summary(out, kind, schema.read_metadata(out, kind), 0.0)
         folder = epath.Path(out)
@@ -155,17 +151,27 @@ def write_recordset(
     return _summary(out, kind, metadata, time.monotonic() - started)
 
 
+def is_new(out: str) -> bool:
+    """Tells whether `out` is yet to be made, or holds only what an unfinished write left.
+
+    Raises:
+      UserError: it is a file.
+    """
+    folder = epath.Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"'{out}' is a file and not a folder: give another --out.")
+    return not folder.is_dir() or all(files.is_leftover(entry.name) for entry in folder.iterdir())
+
+
 def _is_finished(out: str, identity: dict[str, Any]) -> bool:
     """Tells whether `out` holds this data set completely.
 
     Raises:
       UserError: it holds, or is about to hold, anything else.
     """
-    folder = epath.Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"'{out}' is a file and not a folder: give another --out.")
-    if not folder.is_dir() or all(files.is_leftover(entry.name) for entry in folder.iterdir()):
+    if is_new(out):
         return False
+    folder = epath.Path(out)
     for name, finished in ((schema.METADATA_FILE, True), (UNFINISHED_FILE, False)):
         path = folder / name
         if not path.is_file():
@@ -235,37 +241,15 @@ def _write_shards(out: str, planned: list[_Shard], recordset: Recordset, workers
         )
         for shard in pending
     ]
-    finish = (
-        out,
-        kind.name,
-        num_joints,
-        [(shard.split, shard.name, len(shard.items)) for shard in planned],
-    )
-    with progress(total, done, kind.unit, "written") as advance:
-        if min(workers, len(pending)) <= 1:  # a process of its own is not needed
-            for shard, call in zip(pending, calls, strict=True):
-                shards.write_shard(*call)
-                advance(shard.size)
-            shards.write_tfds_metadata(*finish)
-            return
-        # spawn, because a forked process can hang if JAX or TensorFlow has started threads.
-        context = multiprocessing.get_context("spawn")
-        count = min(workers, len(pending))
-        with concurrent.futures.ProcessPoolExecutor(
-            count, mp_context=context, initializer=shards.end_with_parent
-        ) as executor:
-            writes = {
-                executor.submit(shards.write_shard, *call): shard
-                for shard, call in zip(pending, calls, strict=True)
-            }
-            try:
-                for write in concurrent.futures.as_completed(writes):
-                    write.result()
-                    advance(writes[write].size)
-                executor.submit(shards.write_tfds_metadata, *finish).result()
-            except BaseException:
-                executor.shutdown(wait=True, cancel_futures=True)
-                raise
+    names = [(shard.split, shard.name, len(shard.items)) for shard in planned]
+    with (
+        parallel.pool(min(workers, len(pending))) as run,
+        parallel.progress(total, done, kind.unit, "written") as advance,
+    ):
+        for number, _ in run(shards.write_shard, calls):
+            advance(pending[number].size)
+        # In a worker too, so that this process need not import TensorFlow.
+        list(run(shards.write_tfds_metadata, [(out, kind.name, num_joints, names)]))
 
 
 def _metadata(
@@ -341,36 +325,3 @@ def _storage_errors(out: str) -> Iterator[None]:
         raise UserError(
             f"'{out}' cannot be written ({error.strerror or error}): give another --out."
         ) from error
-
-
-@contextlib.contextmanager
-def process_errors() -> Iterator[None]:
-    """Turns a worker process's death into one sentence."""
-    try:
-        yield
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise UserError(
-            "A worker process was ended from outside (out of memory?): run the same command again "
-            "with fewer --workers."
-        ) from error
-
-
-@contextlib.contextmanager
-def progress(total: int, done: int, unit: str, verb: str) -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes the amount that is `verb` (written, read), in `unit`.
-
-    It shows a bar on a terminal, and otherwise prints a line now and then.
-    """
-    with tqdm.tqdm(
-        total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        state = {"done": done, "line": time.monotonic()}
-
-        def advance(written: int) -> None:
-            state["done"] += written
-            bar.update(written)
-            if bar.disable and time.monotonic() - state["line"] > SECONDS_BETWEEN_LINES:
-                state["line"] = time.monotonic()
-                print(f"{state['done']:,} of {total:,} {unit} {verb}", flush=True)
-
-        yield advance

@@ -6,11 +6,7 @@ TensorFlow is imported here, and only in workers' calls.
 import contextlib
 import errno
 import functools
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,24 +55,6 @@ def write_shard(
         with contextlib.suppress(OSError), _file_errors():
             partial.unlink()
         raise
-
-
-def end_with_parent() -> None:
-    """Makes a worker process end when its parent ends, in whatever way.
-
-    Otherwise a killed run's workers would stay for ever.
-    """
-    # All processes on a terminal get Ctrl-C, but only the parent answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise
-    # A pool ends its workers with this signal, which the parent has blocked.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-    def watch() -> None:
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 def write_tfds_metadata(

@@ -1,13 +1,16 @@
-"""The seams of the program on one page: readers, sources, tasks, methods and protocols.
+"""The seams of the program on one page, from converters of raw files to evaluation protocols.
 
 A config names three modules, which `experiment.modules` loads:
 - `data.reader` is a module of `kdpose_jax.data` that satisfies `Reader`;
 - `eval.protocol` is a module of `kdpose_jax.evaluate.protocols` that satisfies `ProtocolModule`;
 - `method` is a folder of `kdpose_jax.methods` whose module `method` satisfies `MethodModule`.
-Contract tests discover all three kinds. Shapes are written with B examples, N frames that are read,
-F frames that are predicted, J joints, and H W image rows and columns.
+Contract tests discover all three kinds, and the converters that `data_prep.convert` names.
+
+Shapes are written with B examples, N frames that are read, F frames that are predicted, J joints,
+and H W image rows and columns.
 """
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict, runtime_checkable
@@ -103,6 +106,29 @@ class Reader(Protocol):
         ...
 
 
+class Converter(Protocol):
+    """A module that makes records of one data set; the command line calls it by its name.
+
+    Attributes:
+      HELP: what it converts, for the list of commands.
+      convert: (out, workers, the command's options by name) -> the summary of what was written.
+    """
+
+    HELP: str
+    convert: Callable[..., Any]
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the command's options but `--out` and `--workers`.
+
+        A converter that reads raw files has `--source`.
+        """
+        ...
+
+    def expected_files(self, settings: Mapping[str, Any]) -> str:
+        """Names the raw files that a conversion with these settings reads, in words."""
+        ...
+
+
 class Converters(Protocol):
     """What makes records of raw files: `data_prep.convert`, which an entry point hands to the
     program.
@@ -111,7 +137,7 @@ class Converters(Protocol):
       CONVERTERS: name -> module.
     """
 
-    CONVERTERS: Mapping[str, str]
+    CONVERTERS: Mapping[str, Converter]
 
     def needs_source(self, name: str) -> bool:
         """Whether a converter reads raw files; others generate their data."""

@@ -4,6 +4,8 @@ Imports nothing from the package.
 """
 
 import signal
+from collections.abc import Iterable
+from typing import Any
 
 LONGEST = 2000
 # Exit codes of a run that was told to stop, by a closed terminal too: EX_TEMPFAIL of sysexits.h,
@@ -27,6 +29,22 @@ class UserError(Exception):
             else f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
         )
         super().__init__("".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown))
+
+
+def require(place: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Refuses a value that is not one of the allowed ones.
+
+    Args:
+      place: the flag or field as the user wrote it.
+      value: its value.
+      allowed: the values that it may have, in the order of the message.
+
+    Raises:
+      UserError: the value is another one.
+    """
+    values = list(allowed)
+    if value not in values:
+        raise UserError(f"{place} is '{value}': use one of {', '.join(map(str, values))}.")
 
 
 class StalledError(UserError):

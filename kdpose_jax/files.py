@@ -119,14 +119,20 @@ def write_atomically(path: epath.PathLike, data: bytes) -> None:
         ) from error
 
 
-def write_json(path: epath.PathLike, content: Any) -> None:
+def write_json(path: epath.PathLike, content: Any, *, indent: int | None = 1) -> None:
     """Writes a JSON file completely or not at all.
+
+    Args:
+      path: the file, in a folder that exists.
+      content: the content.
+      indent: spaces before a line of one level; None writes all in one line, for large files.
 
     Raises:
       UserError: the file cannot be written.
       ValueError: the content has NaN or infinity, which JSON lacks.
     """
-    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    text = json.dumps(content, indent=indent, allow_nan=False)
+    write_atomically(path, (text if indent is None else f"{text}\n").encode())
 
 
 def sha256(path: epath.PathLike) -> str:

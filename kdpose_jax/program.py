@@ -216,13 +216,13 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     devices.check_environment()
     start_distributed()
     import_jax()
-    from kdpose_jax.experiment import pipeline
+    from kdpose_jax.experiment import pipeline, scoring
 
     module = importlib.import_module(converters)
     if MODE.value == "eval":
         checkpoint, records = CHECKPOINT.value, RECORDS.value
         assert checkpoint is not None  # refused above
-        pipeline.evaluate_and_report(config, checkpoint, records, workdir, module, show, stop)
+        scoring.evaluate_and_report(config, checkpoint, records, workdir, module, show, stop)
     else:
         pipeline.train_and_report(config, workdir, module, show, stop)
 

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,8 +207,7 @@ def find_skeleton(name: str, joints: int) -> Skeleton:
     Raises:
       UserError: there is none of this name, or it has another number of joints.
     """
-    if name not in SKELETONS:
-        raise UserError(f"data.skeleton is '{name}': set it to one of {', '.join(SKELETONS)}.")
+    require("data.skeleton", name, SKELETONS)
     if SKELETONS[name].num_joints != joints:
         raise UserError(
             f"data.joints is {joints} and skeleton {name} has {SKELETONS[name].num_joints}: set "

@@ -4,58 +4,27 @@ The sequence records show real motion through four cameras of ours. Cameras and 
 design (`data_prep/synthetic.py`).
 """
 
-import concurrent.futures
+import argparse
 import dataclasses
-import functools
 import hashlib
 import json
-import multiprocessing
 import os
 from typing import Any
 
 import numpy as np
 
-from data_prep import motion, records, shards, synthetic
-from data_prep.mocap import asf_amc, bodies, bvh, files, skeletons
-from data_prep.mocap.cleaning import Cleaned, clean
-from data_prep.mocap.clip import Clip, add_note
+from data_prep import flags, motion, records, synthetic
+from data_prep.mocap import files, skeletons
+from data_prep.mocap.cleaning import Cleaned
+from data_prep.mocap.reading import Job, read_all
 from data_prep.mocap.skeletons import JointMap
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import sha256
 from kdpose_jax.skeletons import H36M_17
 
-AMC_FPS = 120.0  # HDM05's rate and most of CMU's; the files do not say it
-SAME_RATE = 1e-3  # relative; 60 and 59.94 are the same rate
-SAME_UNIT = 1e-2  # relative
+HELP = "motion in BVH files or in ASF and AMC files (CMU, HDM05)"
 SHOWN = 3  # files that a note names
-ASSUMED_RATE = (
-    f"no rate in an AMC file and none by --fps, so that {AMC_FPS:g} frames per second were taken "
-    "(some of CMU's trials, 60 and 61 among them, have 60)"
-)
-OTHER_RATE = "a rate in the file other than that of --fps, which was taken"
-OTHER_UNIT = "a unit in the file other than that of --unit, which was taken"
-OTHER_NAME = "an ASF file of another name, the only one beside the AMC file, was taken"
-STEP = (
-    "frame numbers that grow by more than 1, so that the frames were taken to be that many times "
-    "as far apart"
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """Names one motion file, and says how to read it.
-
-    `skeleton` is an AMC file's ASF file. `fps` and `metres` are 0 if the file states them.
-    """
-
-    path: str
-    skeleton: str
-    fps: float
-    metres: float
-    up: str
-    maps: tuple[JointMap, ...]
-    skip: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,6 +45,66 @@ class View:
     @property
     def frames(self) -> int:
         return len(self.pose_world)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    text = {"type": str, "default": ""}
+    flags.add_source(
+        parser, "folder with *.bvh, or *.asf and *.amc files, in it or in folders of it"
+    )
+    parser.add_argument(
+        "--test-subjects",
+        type=flags.names,
+        help="for example 05,07,35; default: a fifth of the subjects, drawn by --seed",
+    )
+    parser.add_argument(
+        "--map",
+        dest="map_file",
+        metavar="FILE",
+        help="joints of further skeletons (layout: data_prep/mocap/skeletons.py)",
+    )
+    parser.add_argument(
+        "--unit",
+        **text,
+        help="m, cm, mm, inch or metres; default: the file's (ASF) or the skeleton's",
+    )
+    parser.add_argument("--up", **text, help="axis that points up, y or z; default: the skeleton's")
+    parser.add_argument(
+        "--fps",
+        **text,
+        help="60, or by file name 60_*=60,61_*=60; default: the file's, for AMC 120",
+    )
+    parser.add_argument(
+        "--subject",
+        **text,
+        metavar="PATTERN",
+        help="first group in a file's path: its subject; default: ASF or folder",
+    )
+    parser.add_argument(
+        "--action",
+        **text,
+        metavar="PATTERN",
+        help="first group: what scores are averaged over; default: the subject",
+    )
+    flags.add_settings(parser, tuple(one for one in synthetic.ARGUMENTS if one[0] == "noise"))
+    parser.add_argument(
+        "--seed",
+        type=flags.Number(int, 0),
+        default=0,
+        help="of cameras, detector and test subjects (default 0)",
+    )
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out files that cannot be read, and name them",
+    )
+
+
+def expected_files(settings: dict[str, Any]) -> str:
+    """Names the raw files that a conversion with these settings reads."""
+    del settings
+    return "*.bvh files, or *.amc files beside their *.asf, in it or in folders of it"
 
 
 def convert(
@@ -126,21 +155,13 @@ def convert(
             f"--noise {noise} must be from 0 to below 1 (screen units), and --seed {seed} not "
             f"negative."
         )
-    maps = skeletons.read_maps(skeletons.SHIPPED)
-    if map_file is not None:
-        maps = skeletons.read_maps(map_file) + maps
-    if up not in ("", *skeletons.UPWARDS):
-        raise UserError(f"--up is '{up}': use {' or '.join(skeletons.UPWARDS)}.")
-    rates, metres = files.parse_rates(fps), files.parse_unit(unit)
-    found, without = files.find_files(source)
-    if without and not (skip_unreadable and found):
-        more = f" ({len(without) - 1:,} more have none)" if len(without) > 1 else ""
-        skip = ", or leave such files out with --skip-unreadable" if found else ""
-        raise UserError(f"{files.no_skeleton(without[0])}{more}{skip}.")
-    given = files.rates_of([path for path, _ in found], rates)
+    maps, rates, metres = _read_options(map_file, unit, up, fps)
+    found, without = _find_files(source, skip_unreadable)
     jobs = [
         Job(*pair, rate, metres, up, maps, skip_unreadable)
-        for pair, rate in zip(found, given, strict=True)
+        for pair, rate in zip(
+            found, files.rates_of([path for path, _ in found], rates), strict=True
+        )
     ]
     takes = files.take_names(source, [job.path for job in jobs])
     names = [files.name_of(source, job.path, job.skeleton, subject, action) for job in jobs]
@@ -166,39 +187,81 @@ def convert(
     def load() -> records.Recordset:
         read = read_all(jobs, workers)
         items: dict[str, list[View]] = {split: [] for split in schema.SPLITS}
-        for base, (who, what), cleaned in zip(takes, names, read, strict=True):
-            if isinstance(cleaned, str):
-                continue
-            for number, piece in enumerate(cleaned.pieces, 1):
-                take = base if number == 1 else f"{base} {number}"
-                views = [
-                    View(who, what, take, index, noise, seed, piece)
-                    for index in range(synthetic.NUM_CAMERAS)
-                ]
-                items["test" if who in test else "train"] += views
+        for take, (who, what), cleaned in zip(takes, names, read, strict=True):
+            views = _views(cleaned, who, what, take, noise, seed)
+            items["test" if who in test else "train"] += views
         left_out = _left_out(read) + [f"file: {files.no_skeleton(path)}." for path in without]
-        for split, views in items.items():
-            if not views:
-                raise UserError(
-                    f"No motion is left for the split '{split}' ({'; '.join(left_out)}): give "
-                    f"other --test-subjects."
-                )
-        keypoints = "simulated" if noise else "gt"
-        notes = _notes(takes, read)
-        described = {"fps": motion.FPS} | ({"notes": notes} if notes else {})
-        return records.Recordset(
-            schema.SEQUENCES,
-            H36M_17.name,
-            keypoints,
-            False,
-            items,
-            make_record,
-            left_out,
-            described,
-            {},
-        )
+        return _describe(items, left_out, _notes(takes, read), noise)
 
     return records.write_recordset(out, schema.SEQUENCES, sources, settings, load, workers)
+
+
+def _find_files(source: str, skip: bool) -> tuple[list[tuple[str, str]], list[str]]:
+    """Finds the motion files, each with its skeleton, and the AMC files without one.
+
+    Raises:
+      UserError: there is no motion file, or one has no skeleton and is not to be skipped.
+    """
+    found, without = files.find_files(source)
+    if without and not (skip and found):
+        more = f" ({len(without) - 1:,} more have none)" if len(without) > 1 else ""
+        remedy = ", or leave such files out with --skip-unreadable" if found else ""
+        raise UserError(f"{files.no_skeleton(without[0])}{more}{remedy}.")
+    return found, without
+
+
+def _read_options(
+    map_file: str | None, unit: str, up: str, fps: str
+) -> tuple[tuple[JointMap, ...], list[tuple[str, float]], float]:
+    """Reads the options that say what the files mean.
+
+    Returns:
+      The skeletons' joints with those of the user's table first, the rates by name, and the metres
+      of a unit (0 for what the files say).
+    """
+    maps = skeletons.read_maps(skeletons.SHIPPED)
+    if map_file is not None:
+        maps = skeletons.read_maps(map_file) + maps
+    if up not in ("", *skeletons.UPWARDS):
+        raise UserError(f"--up is '{up}': use {' or '.join(skeletons.UPWARDS)}.")
+    return maps, files.parse_rates(fps), files.parse_unit(unit)
+
+
+def _views(
+    cleaned: Cleaned | str, subject: str, action: str, take: str, noise: float, seed: int
+) -> list[View]:
+    """Makes the views of one file, piece by piece; none of a file that could not be read."""
+    pieces = [] if isinstance(cleaned, str) else cleaned.pieces
+    return [
+        View(
+            subject, action, take if number == 1 else f"{take} {number}", index, noise, seed, piece
+        )
+        for number, piece in enumerate(pieces, 1)
+        for index in range(synthetic.NUM_CAMERAS)
+    ]
+
+
+def _describe(
+    items: dict[str, list[View]], left_out: list[str], notes: list[str], noise: float
+) -> records.Recordset:
+    """Describes the data set; raises UserError if a split is empty."""
+    for split, views in items.items():
+        if not views:
+            raise UserError(
+                f"No motion is left for the split '{split}' ({'; '.join(left_out)}): give "
+                f"other --test-subjects."
+            )
+    return records.Recordset(
+        schema.SEQUENCES,
+        H36M_17.name,
+        "simulated" if noise else "gt",
+        False,
+        items,
+        make_record,
+        left_out,
+        {"fps": motion.FPS} | ({"notes": notes} if notes else {}),
+        {},
+    )
 
 
 def _digest(source: str, paths: list[str], skip: bool) -> str:
@@ -218,101 +281,6 @@ def _digest(source: str, paths: list[str], skip: bool) -> str:
                 ) from error
             listing.append((os.path.relpath(path, source), "unreadable"))
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-
-
-def read_all(jobs: list[Job], workers: int) -> list[Cleaned | str]:
-    """Reads the files in parallel; a file that may be skipped gives its error as text."""
-    results: list[Any] = [None] * len(jobs)
-    with records.progress(len(jobs), 0, "files", "read") as advance:
-        if min(workers, len(jobs)) <= 1:
-            for index, job in enumerate(jobs):
-                results[index] = read_job(job)
-                advance(1)
-            return results
-        context = multiprocessing.get_context("spawn")
-        with (
-            records.process_errors(),
-            concurrent.futures.ProcessPoolExecutor(
-                workers, mp_context=context, initializer=shards.end_with_parent
-            ) as executor,
-        ):
-            futures = {executor.submit(read_job, job): index for index, job in enumerate(jobs)}
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    results[futures[future]] = future.result()
-                    advance(1)
-            except BaseException:
-                executor.shutdown(wait=True, cancel_futures=True)
-                raise
-    return results
-
-
-def read_job(job: Job) -> Cleaned | str:
-    """Reads one file into its usable pieces, in a worker.
-
-    If the file may be skipped, the result may be a text that says what is wrong with it.
-    """
-    try:
-        clip = (
-            asf_amc.read(job.path, _skeleton(job.skeleton)) if job.skeleton else bvh.read(job.path)
-        )
-        notes = dict(clip.notes)
-        fps = _rate(job, clip, notes)
-        add_note(
-            notes,
-            OTHER_NAME,
-            int(job.skeleton != "" and not files.is_named_after(job.path, job.skeleton)),
-        )
-        add_note(notes, OTHER_UNIT, int(_differ(job.metres, clip.metres, SAME_UNIT)))
-        joint_map = skeletons.choose(job.path, clip, job.maps)
-        with np.errstate(all="ignore"):  # frames with too large numbers are cut out
-            cleaned = clean(
-                skeletons.to_h36m(job.path, clip, joint_map, job.metres, job.up), fps, clip.breaks
-            )
-        for doubt in bodies.doubts(cleaned.pieces):
-            add_note(notes, doubt, 1)
-        return dataclasses.replace(cleaned, notes=notes)
-    except UserError as error:
-        if not job.skip:
-            raise
-        return str(error)
-
-
-@functools.lru_cache(maxsize=4)
-def _skeleton(path: str) -> asf_amc.Skeleton:
-    return asf_amc.read_skeleton(path)
-
-
-def _rate(job: Job, clip: Clip, notes: dict[str, int]) -> float:
-    """Returns a file's frame rate, and notes where it comes from.
-
-    Raises:
-      UserError: nothing states the rate, or it is impossible.
-    """
-    counted = job.fps or clip.fps or (AMC_FPS if job.skeleton else 0.0)
-    add_note(notes, ASSUMED_RATE, int(job.skeleton != "" and not job.fps and not clip.fps))
-    add_note(notes, OTHER_RATE, int(_differ(job.fps, clip.fps, SAME_RATE)))
-    add_note(notes, STEP, int(clip.step > 1))
-    fps = counted / clip.step
-    if not files.FPS_RANGE[0] <= fps <= files.FPS_RANGE[1]:
-        said = (
-            f"{counted:g} frames per second"
-            if counted
-            else "a frame time that is not above 0 seconds"
-        )
-        if clip.fps and not job.fps and not job.skeleton:
-            said = f"a frame time of {1 / clip.fps:g} seconds ({said})"
-        numbered = f" and frame numbers that grow by {clip.step}" if clip.step > 1 else ""
-        raise UserError(
-            f"'{job.path}' has {said}{numbered}, and from {files.FPS_RANGE[0]:g} to "
-            f"{files.FPS_RANGE[1]:g} frames per second are read: give its rate with --fps."
-        )
-    return fps
-
-
-def _differ(given: float, said: float | None, share: float) -> bool:
-    """Tells whether the command line and the file state different values."""
-    return bool(given and said) and abs(given - said) > share * given
 
 
 def _notes(takes: list[str], read: list[Cleaned | str]) -> list[str]:

@@ -3,22 +3,20 @@
 All of it is our own design.
 """
 
-import multiprocessing
+import argparse
 import os
-import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import cv2
 
-from data_prep import coco, mpii, records, shards
+from data_prep import coco, flags, mpii, parallel, records
 from data_prep.people import layouts, scenes
 from kdpose_jax import buckets, files
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted.documents import load_json
 
+HELP = "generated photographs of people, needs no files; they stay in OUT.raw"
 # The settings' (name, default, help). The defaults are the demo's.
 ARGUMENTS = (
     ("train_pictures", 2000, "number of training pictures, each with one person in focus"),
@@ -32,6 +30,17 @@ SETTINGS_FILE = "people.json"
 FOLDERS = {"mpii": ("annot", "images"), "coco": ("annotations", "train2017", "val2017")}
 FIRST_TEST_IMAGE = 500_001
 PICTURES_PER_CALL = 16
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    flags.add_settings(parser, ARGUMENTS)
+
+
+def expected_files(settings: dict[str, Any]) -> str:
+    """Names the raw files that a conversion with these settings reads."""
+    del settings
+    return "no files"
 
 
 def convert(
@@ -131,11 +140,6 @@ def write_layout(
             f"'{out}' cannot be written ({error.strerror or error}): make room or give another "
             f"--out."
         ) from error
-    except BrokenProcessPool as error:
-        raise UserError(
-            "A worker process was ended from outside (out of memory?): run the same command again "
-            "with fewer --workers."
-        ) from error
 
 
 def _write_all(
@@ -150,7 +154,7 @@ def _write_all(
 
     It first writes the settings, so that a killed run knows its own folder.
     """
-    layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": False})
+    _write_settings(out, settings, finished=False)
     folders = FOLDERS[layout]
     for folder in folders:
         os.makedirs(os.path.join(out, folder), exist_ok=True)
@@ -166,7 +170,13 @@ def _write_all(
         layouts.write_mpii(os.path.join(out, "annot"), labels)
     else:
         layouts.write_coco(os.path.join(out, "annotations"), labels)
-    layouts.write_json(os.path.join(out, SETTINGS_FILE), {"settings": settings, "finished": True})
+    _write_settings(out, settings, finished=True)
+
+
+def _write_settings(out: str, settings: dict[str, Any], *, finished: bool) -> None:
+    """Writes from which settings the folder is made, and whether it is whole."""
+    content = {"settings": settings, "finished": finished}
+    files.write_json(os.path.join(out, SETTINGS_FILE), content, indent=None)
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -193,9 +203,7 @@ def _is_finished(out: str, settings: dict[str, Any]) -> bool:
     Raises:
       UserError: it holds anything else.
     """
-    if os.path.exists(out) and not os.path.isdir(out):
-        raise UserError(f"'{out}' is a file and not a folder: give another --out.")
-    if not os.path.isdir(out) or all(map(files.is_leftover, os.listdir(out))):
+    if records.is_new(out):
         return False
     path = os.path.join(out, SETTINGS_FILE)
     try:
@@ -227,21 +235,15 @@ def _paint_pictures(
         (folder, split, range(start, min(start + PICTURES_PER_CALL, count)), settings)
         for start in range(0, count, PICTURES_PER_CALL)
     ]
-    if min(workers, len(calls)) <= 1:
-        return [labels for call in calls for labels in _paint_some(*call)]
-    started = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(calls)), mp_context=context, initializer=shards.end_with_parent
-    ) as executor:
-        writes = [executor.submit(_paint_some, *call) for call in calls]
-        found: list[layouts.Labels] = []
-        for write in writes:
-            found += write.result()
-            if time.monotonic() - started > 10:
-                print(f"{len(found):,} of {count:,} {split} pictures painted", flush=True)
-                started = time.monotonic()
-    return found
+    labels: list[list[layouts.Labels]] = [[] for _ in calls]
+    with (
+        parallel.pool(min(workers, len(calls))) as run,
+        parallel.progress(count, 0, f"{split} pictures", "painted") as advance,
+    ):
+        for number, some in run(_paint_some, calls):
+            labels[number] = some
+            advance(len(some))
+    return [one for some in labels for one in some]
 
 
 def _paint_some(

@@ -5,7 +5,6 @@ All of it is our own design.
 
 import dataclasses
 import io
-import json
 import os
 from typing import Any
 
@@ -14,7 +13,7 @@ import scipy.io
 
 from data_prep import gt_valid
 from data_prep.people.scenes import Person
-from kdpose_jax.files import write_atomically
+from kdpose_jax.files import write_json
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
 # COCO does not label joints on people smaller than this, pixels.
@@ -45,7 +44,8 @@ def write_mpii(folder: str, labels: dict[str, list[Labels]]) -> None:
     See docs/methods/pose2d.md#mpii.
     """
     for split, name in (("train", "train.json"), ("test", "valid.json")):
-        write_json(os.path.join(folder, name), [_mpii_record(one) for one in labels[split]])
+        entries = [_mpii_record(one) for one in labels[split]]
+        write_json(os.path.join(folder, name), entries, indent=None)
     records = [_mpii_record(one) for one in labels["test"]]
     names = np.empty((1, len(gt_valid.JOINTS)), object)
     names[0] = gt_valid.JOINTS
@@ -122,7 +122,7 @@ def write_coco(folder: str, labels: dict[str, list[Labels]]) -> None:
         ]
         content = {"info": {"description": "generated people"}, "licenses": [], "images": images}
         content |= {"annotations": annotations, "categories": [category]}
-        write_json(os.path.join(folder, f"person_keypoints_{name}.json"), content)
+        write_json(os.path.join(folder, f"person_keypoints_{name}.json"), content, indent=None)
 
 
 def _coco_annotation(image_id: int, index: int, person: Person) -> dict[str, Any]:
@@ -156,8 +156,3 @@ def _coco_annotation(image_id: int, index: int, person: Person) -> dict[str, Any
 
 def _rounded(point) -> list[float]:
     return [round(float(value), 3) for value in point]
-
-
-def write_json(path: str, content: Any) -> None:
-    """Writes a file completely or not at all."""
-    write_atomically(path, json.dumps(content).encode())

@@ -8,7 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from kdpose_jax.data import schema
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.experiment import configs, modules
 from kdpose_jax.folders import WorkFolder
 
@@ -65,10 +65,7 @@ def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[
     """
     data = config.data
     name = data.converter.name
-    if name not in converters.CONVERTERS:
-        raise UserError(
-            f"data.converter.name is '{name}': use one of {', '.join(converters.CONVERTERS)}."
-        )
+    require("data.converter.name", name, converters.CONVERTERS)
     settings = {
         field: value for field, value in data.converter.settings.items() if value not in ("", ())
     }

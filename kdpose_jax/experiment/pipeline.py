@@ -1,7 +1,6 @@
 """Runs the stages in order: data, teacher, baseline, student, evaluation, report."""
 
 import contextlib
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from kdpose_jax.contracts import Converters, EvaluationProtocol
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import checks, configs, data, modules, weights
-from kdpose_jax.experiment.evaluation import evaluate_network, evaluate_once
+from kdpose_jax.experiment.evaluation import evaluate_once
 from kdpose_jax.experiment.run import Context, Run, build, open_protocol, open_training
 from kdpose_jax.experiment.training import check_run, train_run
 from kdpose_jax.folders import RunFolder, WorkFolder
@@ -165,123 +164,9 @@ def run_stages(
     processes.wait_for_all("report")
 
 
-def evaluate_and_report(
-    config: ConfigDict | None,
-    checkpoint: str,
-    records: str,
-    workdir: epath.Path | None,
-    converters: Converters,
-    show: Callable[[str], None],
-    stop: Stop,
-) -> None:
-    """Does everything that `--mode eval` does: restores a checkpoint and scores it.
-
-    The number of devices may differ from the number in training.
-
-    Args:
-      config: the experiment's config; None takes the checkpoint's own. A PyTorch file needs a
-        config, and is taken for its teacher.
-      checkpoint: a network of ours (its folder or one of its steps) or a PyTorch file.
-      records: folder of the records to score on; "" takes the config's.
-      workdir: the folder for the results; None takes the network's folder.
-      converters: make records from raw files.
-      show: prints one line.
-      stop: whether the program was told to stop.
-
-    Raises:
-      UserError: the checkpoint has another model or method, or the user made any other mistake.
-    """
-    checkpoint, records = weights.resolve(checkpoint), weights.resolve(records)
-    buckets.check_access(checkpoint, writes=workdir is None)
-    if workdir is not None:
-        buckets.check_access(workdir, writes=True)
-    checkpoint = loading.explicit(checkpoint)
-    if config is not None:
-        resolve_paths(config)
-        if records:
-            config.data.records, config.data.source = records, ""
-    # The stored config's platform says where the run was trained, not where it is scored.
-    mesh = start_devices("" if config is None else config.platform)
-    if weights.is_weight_file(checkpoint):
-        if config is None:
-            raise UserError(
-                f"'{checkpoint}' says nothing of its data: give its experiment with --config, for "
-                f"example configs/scjd.py:h36m."
-            )
-        config.teacher.checkpoint = checkpoint
-        notes = weights.adopt_teacher(config, named="--checkpoint")
-        name = pathlib.Path(checkpoint).name
-        run = Run(name, name, "teacher", config)
-    else:
-        run = weights.stored_run(checkpoint)
-        loading.require_step(checkpoint)
-        notes = loading.passed_over(checkpoint)
-        if config is not None:
-            refuse_other_network(config, run, checkpoint)
-            if config.data.records or config.data.source:
-                fields = ("records", "source", "converter")
-                run.config.data.update({name: config.data[name] for name in fields})
-            run.config.eval = configs.copy_of(config.eval)
-    if records:
-        run.config.data.records, run.config.data.source = records, ""
-    checks.check(run.config)
-    # Evaluation reads nothing from the config's other paths.
-    buckets.check_access(run.config.data.records, writes=False)
-    home = place_of_results(checkpoint) if workdir is None else workdir
-    for note in notes:
-        show(note)
-    folder = WorkFolder(home).evaluation
-    with held_by_first_process(folder.path, [folder.figures.name], show):
-        with processes.first_process_first():
-            network = weights.run_folder(checkpoint)
-            place = data.find_records(run.config, checkpoint, network, workdir, converters, show)
-        metadata = check_records(run.config, place)
-        context = open_context(run, place, home, mesh, show, stop, training=False)
-        record = evaluate_network(run, checkpoint, context)
-        if jax.process_index() == 0:
-            report_evaluation(folder, run, checkpoint, record, metadata, context)
-        processes.wait_for_all("report")
-
-
-def report_evaluation(
-    folder: WorkFolder,
-    run: Run,
-    checkpoint: str,
-    record: dict[str, Any],
-    metadata: dict[str, Any],
-    context: Context,
-) -> None:
-    """Shows and writes an evaluation. Draws last, so that a failed picture loses no scores."""
-    protocol = open_protocol(run, context)
-    extra = origin_of(run, metadata, context, protocol)
-    origin = results.fingerprint(run.block.network.compute, extra)
-    name = pathlib.Path(checkpoint).name
-    network = {name: {"title": name, "checkpoint": checkpoint, **record}}
-    run_page.tell(folder, network, origin, protocol, metadata, context.show)
-    results.write_results(folder.results, network, origin)
-    run_page.draw(folder, network, protocol, metadata)
-    context.show(run_page.where(folder))
-
-
 def written_below(runs: list[Run]) -> list[str]:
     """Names the folders of a work directory that a run writes small files into."""
     return [WorkFolder(epath.Path()).figures.name, *(run.name for run in runs)]
-
-
-def place_of_results(checkpoint: str) -> epath.Path:
-    """Returns the network's folder, which an evaluation without --workdir writes into.
-
-    Raises:
-      UserError: the checkpoint does not lie in a network's folder, so its parents are not ours.
-    """
-    home = weights.run_folder(checkpoint)
-    trained = RunFolder(home).metrics.exists() or loading.holds_checkpoints(checkpoint)
-    if weights.is_weight_file(checkpoint) or trained:
-        return home
-    raise UserError(
-        f"'{checkpoint}' does not lie in the folder of a network: say with --workdir DIR where the "
-        "results are to go."
-    )
 
 
 def require_shared(workdir: epath.Path) -> None:
@@ -437,40 +322,6 @@ def announce(
             how = f"from {config.teacher.checkpoint}"
         whole_numbers = (f"{name} {value}" for name, value in network.items() if type(value) is int)
         show(f"{run.name:9s} {network.name}, {', '.join(whole_numbers)}: {how}")
-
-
-def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> None:
-    """Refuses a config whose network is not the checkpoint's.
-
-    It compares the method, the trained block's parts, and the data fields that must fit them.
-
-    Raises:
-      UserError: a field differs. The sentence names it and both values.
-    """
-    remedy = "give the config it was trained with, or no --config"
-    stage = "student"
-    if stored.method_name == config.teacher.method and stored.method_name != config.method:
-        stage = "teacher"  # the checkpoint is the teacher of such an experiment
-    wanted = Run(stored.name, stored.title, stage, config)
-    if wanted.method_name != stored.method_name:  # blocks of different methods cannot be compared
-        raise UserError(
-            f"'{checkpoint}' has method {stored.method_name} and the config says "
-            f"{wanted.method_name}: {remedy}."
-        )
-
-    def deciding(run: Run) -> dict[str, Any]:
-        parts = {f"{stage}.{part}": run.block[part].to_dict() for part in wanted.block.shape}
-        fitting = {f"data.{name}": run.config.data[name] for name in config.data.must_fit}
-        return configs.flatten(parts | fitting)
-
-    in_config, in_checkpoint = deciding(wanted), deciding(stored)
-    for name in sorted(in_config | in_checkpoint):
-        there = in_checkpoint[name] if name in in_checkpoint else "none"
-        here = in_config[name] if name in in_config else "none"
-        if there != here:
-            raise UserError(
-                f"'{checkpoint}' has {name} {there} and the config says {here}: {remedy}."
-            )
 
 
 def origin_of(

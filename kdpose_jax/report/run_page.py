@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kdpose_jax.contracts import RATE
+from kdpose_jax.contracts import RATE, Column
 from kdpose_jax.data import schema
 from kdpose_jax.files import write_atomically
 from kdpose_jax.folders import WorkFolder
@@ -39,15 +39,15 @@ def tell(
         show(f"Generated {contents}: these numbers say nothing about any real data set.")
     parts = breakdowns(networks)
     means = {
-        record["title"]: record["table"][protocol.columns[0][0]] for record in networks.values()
+        record["title"]: record["table"][protocol.columns[0].key] for record in networks.values()
     }
     text = f"# Results on {name_of(metadata)}\n\n"
     text += f"{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
     text += f"## {protocol.breakdown_title}\n\n"
     text += tables.breakdown_table(
         parts,
-        {protocol.columns[0][1]: means},
-        protocol.columns[0][2],
+        {protocol.columns[0].header: means},
+        protocol.columns[0].form,
         protocol.breakdown_title.split()[-1],
     )
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -93,11 +93,11 @@ def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -
                 "rate": record["cost"][f"{RATE}{batch}"],
             }
         )
-    columns = [("title", "network", str), *protocol.columns]
+    columns = [Column("title", "network", str), *protocol.columns]
     columns += [
-        (key, header.format(unit=unit[:-1]), tables.scaled) for key, header in costs.items()
+        Column(key, header.format(unit=unit[:-1]), tables.scaled) for key, header in costs.items()
     ]
-    columns.append(("rate", f"{unit}/s, batch {batch}", "{:,.0f}".format))
+    columns.append(Column("rate", f"{unit}/s, batch {batch}", "{:,.0f}".format))
     return tables.markdown_table(rows, columns)
 
 
@@ -141,7 +141,7 @@ def draw(
     """
     folder.figures.mkdir(parents=True, exist_ok=True)
     about = {"dataset": name_of(metadata), "generated": metadata["generated"]}
-    label = protocol.columns[0][1]
+    label = protocol.columns[0].header
     runs = {
         record["title"]: results.read_metrics(folder.run(name).metrics)
         for name, record in networks.items()
@@ -154,7 +154,7 @@ def draw(
         figures.CostPoint(
             record["title"],
             record["cost"]["macs_total_per_output"],
-            record["table"][protocol.columns[0][0]],
+            record["table"][protocol.columns[0].key],
         )
         for record in networks.values()
     ]

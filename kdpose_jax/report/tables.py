@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-Column = tuple[str, str, Callable[[Any], str]]
+from kdpose_jax.contracts import Column
 
 _MISSING = "-"
 
@@ -14,8 +14,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column])
 
     Args:
       rows: key -> value; None and NaN print as "-".
-      columns: (key, header, function that turns a value into text, such as `"{:.1f}".format`), from
-        left to right. The first column is flush left, the others are flush right.
+      columns: from left to right. The first column is flush left, the others are flush right.
 
     Returns:
       The table, whose lines end in newlines.
@@ -23,8 +22,8 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column])
     Raises:
       KeyError: a row lacks a column's key.
     """
-    cells = [[header for _, header, _ in columns]]
-    cells += [[_cell(row[key], to_text) for key, _, to_text in columns] for row in rows]
+    cells = [[column.header for column in columns]]
+    cells += [[_cell(row[column.key], column.form) for column in columns] for row in rows]
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in cells]
     widths = [max(3, *(len(line[index]) for line in cells)) for index in range(len(columns))]
     rule = [":" + "-" * (widths[0] - 1)] + ["-" * (width - 1) + ":" for width in widths[1:]]
@@ -66,7 +65,9 @@ def breakdown_table(
         {"": part} | {name: column.get(part) for name, column in values.items()} for part in parts
     ]
     rows += [{"": title} | dict(row) for title, row in averages.items()]
-    return markdown_table(rows, [("", heading, str)] + [(name, name, to_text) for name in values])
+    return markdown_table(
+        rows, [Column("", heading, str)] + [Column(name, name, to_text) for name in values]
+    )
 
 
 def scaled(value: float) -> str:

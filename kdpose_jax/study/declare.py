@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from kdpose_jax.contracts import RATE
+from kdpose_jax.contracts import RATE, Column
 from kdpose_jax.errors import UserError
 from kdpose_jax.report import figures, results, tables
 
@@ -255,15 +255,14 @@ class Comparison:
             row |= {key: entry.cost[key] if entry.cost else None for key in results.COSTS}
             row["rate"] = fastest(entry.cost) if entry.cost else None
             rows.append(row)
-        columns: list[tables.Column] = [("title", "network", str), ("seeds", "seeds", str)]
-        columns += [(key, header, str) for key, header, _ in study.columns] + [
-            ("against", "against the reference", str)
-        ]
+        columns = [Column("title", "network", str), Column("seeds", "seeds", str)]
+        columns += [Column(key, header, str) for key, header, _ in study.columns]
+        columns.append(Column("against", "against the reference", str))
         columns += [
-            (key, header.format(unit=study.unit), tables.scaled)
+            Column(key, header.format(unit=study.unit), tables.scaled)
             for key, header in results.COSTS.items()
         ]
-        columns.append(("rate", f"{study.unit}s/s (in a call)", str))
+        columns.append(Column("rate", f"{study.unit}s/s (in a call)", str))
         text = f"# {study.title}\n\n{tables.markdown_table(rows, columns)}\n"
         text += f"{study.note}\n\n" if study.note else ""
         text += (
@@ -284,7 +283,7 @@ class Comparison:
         for block in study.published:
             lines = [dict(zip(block.columns, row, strict=True)) for row in block.rows]
             text += f"\n{block.protocol}:\n\n" + tables.markdown_table(
-                lines, [(header, header, str) for header in block.columns]
+                lines, [Column(header, header, str) for header in block.columns]
             )
         return text
 

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.models.hourglass_mixste import HourglassMixSTE
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.poseformer_v2 import PoseFormerV2
 from kdpose_jax.models.videopose3d import VideoPose3D
-from kdpose_jax.tasks.task import COMPUTE_TYPES, require
+from kdpose_jax.tasks.task import COMPUTE_TYPES
 
 NETWORKS = ("mixste", "mixste_hot", "poseformer_v2", "videopose3d")
 
@@ -153,7 +153,7 @@ def build_videopose3d(
     The block has filters, dense_kernels, width, dropout, causal, evaluated_frames and compute.
     """
     filters = tuple(network.filters)
-    require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
+    require(f"{place}.compute", network.compute, COMPUTE_TYPES)
     if not filters or min(filters) < 1 or math.prod(filters) % 2 == 0:
         raise UserError(f"{place}.filters is {filters}: use odd numbers of frames.")
     if math.prod(filters) != frames:
@@ -196,7 +196,7 @@ def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) 
 
 def _transformer(network: Any, frames: int, training: bool, place: str) -> dict[str, Any]:
     """Checks the fields that all transformers have, and returns them as keyword arguments."""
-    require(f"{place}.compute", network.compute, tuple(COMPUTE_TYPES))
+    require(f"{place}.compute", network.compute, COMPUTE_TYPES)
     if network.heads < 1 or network.width % network.heads:
         raise UserError(
             f"{place}.width {network.width} is not a multiple of {place}.heads {network.heads}: "

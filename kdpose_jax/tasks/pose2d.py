@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from kdpose_jax.codecs import keypoints_2d
 from kdpose_jax.codecs.keypoints_2d import count_bins
 from kdpose_jax.contracts import Task
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.losses import keypoints_2d as losses
 from kdpose_jax.models.hrnet import STRIDE
 from kdpose_jax.models.pose_net import HEADS, PoseNet
 from kdpose_jax.models.simdr_head import HEAD_STARTS
 from kdpose_jax.skeletons import find_skeleton
-from kdpose_jax.tasks.task import COMPUTE_TYPES, require
+from kdpose_jax.tasks.task import COMPUTE_TYPES
 
 # ImageNet's mean and standard deviation of RGB in [0, 1] (docs/methods/pose2d.md#crops).
 MEAN = (0.485, 0.456, 0.406)

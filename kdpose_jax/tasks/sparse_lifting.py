@@ -6,22 +6,45 @@ The keyframe grid is inferred: docs/methods/scjd.md#keyframes.
 from typing import Any
 
 import jax
+from jaxtyping import Array, Float
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
-from kdpose_jax.contracts import Batch, Group, Task
-from kdpose_jax.errors import UserError
+from kdpose_jax.contracts import Batch, Group, Task, Tree
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.models import sparse_mixste, upsampling
-from kdpose_jax.models.mixste import MixSTE
+from kdpose_jax.models.mixste import MixSTE, MixSTEFeatures
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
 from kdpose_jax.skeletons import Skeleton, find_skeleton
 from kdpose_jax.tasks import lifting
 from kdpose_jax.tasks.lifting_networks import build_mixste
-from kdpose_jax.tasks.task import require
+
+
+def build_teacher(config: Any, skeleton: Skeleton) -> MixSTE:
+    """Builds the dense teacher, as it teaches a student of the same windows.
+
+    Raises:
+      UserError: an option of `teacher.network` is out of range.
+    """
+    return build_mixste(
+        config.teacher.network,
+        joints=skeleton.num_joints,
+        frames=config.data.frames,
+        training=True,
+        place="teacher.network",
+    )
 
 
 def init_teacher(network: MixSTE, key: jax.Array, batch: Batch) -> dict[str, Any]:
     """Initialises the frozen variables of a dense teacher."""
     return {"params": network.init(key, batch["keypoints_2d"])["params"], "state": {}}
+
+
+def ask_teacher(
+    network: MixSTE, frozen: Tree, keypoints_2d: Float[Array, "B F J 2"]
+) -> tuple[Float[Array, "B F J 3"], MixSTEFeatures]:
+    """Computes the teacher's poses (metres) and features in dense windows, without gradient."""
+    answer: Any = network.apply({"params": frozen["teacher"]["params"]}, keypoints_2d)
+    return jax.lax.stop_gradient(answer)
 
 
 def build_task(config: Any, stage: str) -> Task:

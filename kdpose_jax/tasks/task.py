@@ -1,4 +1,4 @@
-"""What methods share about tasks: the student's variables, compute types, checks of options."""
+"""What methods share about tasks: the student's variables and compute types."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from kdpose_jax.contracts import Batch, Tree
-from kdpose_jax.errors import UserError
 
 # `network.compute` -> the type that layers compute in; None, for Flax, is the type of their inputs.
 COMPUTE_TYPES = {"float32": None, "bfloat16": jnp.dtype(jnp.bfloat16)}
@@ -31,9 +30,3 @@ def for_student(function: Callable[[Tree, Tree, Batch], Any]) -> Callable[[Tree,
         return function(params["student"], student_state(model_state), batch)
 
     return apply_to_student
-
-
-def require(place: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Raises UserError unless the value is one of the allowed ones."""
-    if value not in allowed:
-        raise UserError(f"{place} is '{value}': set it to one of {sorted(allowed)}.")

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from kdpose_jax.contracts import Group
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import require
 
 SCHEDULES = ("epoch_decay", "cosine", "steps")
 
@@ -49,8 +49,7 @@ def learning_rate(
     Raises:
       UserError: the schedule is not known.
     """
-    if schedule not in SCHEDULES:
-        raise UserError(f"optim.schedule is '{schedule}': set it to one of {list(SCHEDULES)}.")
+    require("optim.schedule", schedule, SCHEDULES)
     warmup_steps = warmup_epochs * steps_per_epoch
 
     def rate(step: Any) -> jax.Array:

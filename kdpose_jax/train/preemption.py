@@ -3,6 +3,7 @@
 A run that is told to stop saves its state and ends in time.
 """
 
+import atexit
 import contextlib
 import multiprocessing
 import multiprocessing.util
@@ -141,8 +142,10 @@ def leave(line: str, code: int) -> None:
         # Behind ^C or half a line of progress.
         print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
         sys.stdout.flush()
-    # What the main thread says of the workers that it loses now is of no use to anybody.
+    # The main thread loses its workers now. What it says of them is of no use to anybody, and it
+    # must not end the process with a code of its own.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    atexit.register(threading.Event().wait)
     # Its process number is not in the stubs of types.
     helper = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     known = {helper}

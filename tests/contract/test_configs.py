@@ -305,7 +305,7 @@ def test_values_refused_before_anything_starts(key, value, message):
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [
-    ("data.skeleton", "foo", "data.skeleton is 'foo': set it to one of h36m_17"),
+    ("data.skeleton", "foo", "data.skeleton is 'foo': use one of h36m_17"),
     ("data.joints", 16, "data.joints is 16 and skeleton h36m_17 has 17"),
     ("student.network.name", "resnet", "student.network.name is 'resnet'"),
     ("student.network.mlp_ratio", 0.0, "student.network.mlp_ratio is 0"),

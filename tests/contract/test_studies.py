@@ -91,8 +91,12 @@ def test_columns_are_those_of_the_protocol(path, text):
         config = config_of(run)
         protocol = modules.protocol(config.eval.protocol).Protocol
         # PCK's are named after a setting.
-        columns = protocol.columns if isinstance(protocol.columns, tuple) else (("pck",),)
-        assert {key for key, *_ in study.columns} <= {key for key, *_ in columns}
+        known = (
+            {column.key for column in protocol.columns}
+            if isinstance(protocol.columns, tuple)
+            else {"pck"}
+        )
+        assert {key for key, *_ in study.columns} <= known
 
 
 def test_a_budget_is_one():

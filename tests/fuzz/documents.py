@@ -10,7 +10,7 @@ from tests.fuzz.reader import Reader, as_json, on_file
 
 
 def mpii_annotations(folder: pathlib.Path) -> Reader:
-    from data_prep import annotations, mpii
+    from data_prep import json_values, mpii
     from data_prep.photographs import Photograph
 
     entry = {
@@ -23,7 +23,7 @@ def mpii_annotations(folder: pathlib.Path) -> Reader:
     picture = Photograph("a.jpg", "a.jpg", 8, 6, "JPEG", "RGB", 6)
 
     def read(path: str) -> None:
-        entries = annotations.read_json(path, "--test-annotations")
+        entries = json_values.read_json(path, "--test-annotations")
         persons = mpii.read_persons(entries, path)
         fits = mpii._fit(persons)
         for one in {person.file for person in persons}:
@@ -88,7 +88,7 @@ def coco_evaluation(folder: pathlib.Path) -> Reader:
 
 
 def detections(folder: pathlib.Path) -> Reader:
-    from data_prep import annotations, coco_annotations, coco_detections
+    from data_prep import coco_annotations, coco_detections, json_values
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "person_keypoints.json").write_text(json.dumps(_coco()))
@@ -99,7 +99,7 @@ def detections(folder: pathlib.Path) -> Reader:
 
     def read(path: str) -> None:
         coco_detections.read_detections(
-            annotations.read_json(path, "--detections"), annotated, path, [], []
+            json_values.read_json(path, "--detections"), annotated, path, [], []
         )
 
     seeds = [
@@ -168,7 +168,8 @@ def converter_json(folder: pathlib.Path) -> Reader:
     """The three small files by which converters know a set's subjects, and an output folder that
     they have begun.
     """
-    from data_prep import human36m, records
+    from data_prep import records
+    from data_prep.human36m.files import test_subjects_of_meta
     from data_prep.people import generate
     from kdpose_jax.errors import UserError
 
@@ -180,7 +181,7 @@ def converter_json(folder: pathlib.Path) -> Reader:
         for name in ("metadata.json", generate.SETTINGS_FILE):
             (out / name).write_bytes(content)
         for check in (
-            lambda: human36m._test_subjects_of_meta(str(out / "metadata.json")),
+            lambda: test_subjects_of_meta(str(out / "metadata.json")),
             lambda: records._is_finished(str(out), {"kind": "k", "settings": configs}),
             lambda: generate._is_finished(str(out), configs),
         ):

@@ -28,7 +28,7 @@ NUMBERS = (
 
 
 def bvh_file(folder: pathlib.Path) -> Reader:
-    from data_prep.mocap import convert, skeletons
+    from data_prep.mocap import reading, skeletons
 
     maps = skeletons.read_maps(skeletons.SHIPPED)
     text, _ = bvh(seed=0, frames=FRAMES, fps=60, unit=0.0564444)
@@ -44,7 +44,7 @@ def bvh_file(folder: pathlib.Path) -> Reader:
     )
     read = on_file(
         folder / "a.bvh",
-        lambda path: convert.read_job(convert.Job(path, "", 0.0, 0.0, "", maps, False)),
+        lambda path: reading.read_job(reading.Job(path, "", 0.0, 0.0, "", maps, False)),
     )
     return Reader(read, [text.encode()], (*words, *NUMBERS))
 
@@ -52,7 +52,7 @@ def bvh_file(folder: pathlib.Path) -> Reader:
 def acclaim(folder: pathlib.Path) -> Reader:
     """An ASF and an AMC file, one behind the other."""
     from data_prep.mocap import asf_amc as reader
-    from data_prep.mocap import convert, skeletons
+    from data_prep.mocap import reading, skeletons
 
     maps = skeletons.read_maps(skeletons.SHIPPED)
     skeleton, text, _ = asf_amc(seed=0, frames=FRAMES, fps=120)
@@ -61,8 +61,8 @@ def acclaim(folder: pathlib.Path) -> Reader:
 
     def read(motion: str) -> None:
         reader.read(motion, reader.read_skeleton(str(path)))
-        convert._skeleton.cache_clear()
-        convert.read_job(convert.Job(motion, str(path), 0.0, 0.0, "", maps, False))
+        reading._skeleton.cache_clear()
+        reading.read_job(reading.Job(motion, str(path), 0.0, 0.0, "", maps, False))
 
     on_motion = on_file(folder / "a.amc", read)
 
@@ -93,7 +93,7 @@ def acclaim(folder: pathlib.Path) -> Reader:
 def mpi_matlab5(folder: pathlib.Path) -> Reader:
     import scipy.io
 
-    from data_prep import mpi_inf_3dhp
+    from data_prep.mpi_inf_3dhp import official
 
     cells = {name: np.empty((14, 1), object) for name in ("annot2", "univ_annot3")}
     for name, axes in (("annot2", 2), ("univ_annot3", 3)):
@@ -117,7 +117,7 @@ def mpi_matlab5(folder: pathlib.Path) -> Reader:
     )
     read = on_file(
         folder / "S1" / "Seq1" / "annot.mat",
-        lambda path: list(mpi_inf_3dhp._official_training(path, "univ_annot3", [])),
+        lambda path: list(official.read_training(path, "univ_annot3", [])),
     )
     return Reader(read, seeds, words)
 
@@ -125,7 +125,7 @@ def mpi_matlab5(folder: pathlib.Path) -> Reader:
 def mpi_hdf5(folder: pathlib.Path) -> Reader:
     import h5py
 
-    from data_prep import mpi_inf_3dhp
+    from data_prep.mpi_inf_3dhp import official
 
     seeds = []
     for options in ({}, {"chunks": (1, 1, 9, 2), "compression": "gzip"}):
@@ -151,7 +151,7 @@ def mpi_hdf5(folder: pathlib.Path) -> Reader:
     )
     read = on_file(
         folder / "TS1" / "annot_data.mat",
-        lambda path: mpi_inf_3dhp._official_test(path, "univ_annot3"),
+        lambda path: official.read_test(path, "univ_annot3"),
     )
     return Reader(read, seeds, words)
 
@@ -160,7 +160,7 @@ def mpi_npz(folder: pathlib.Path) -> Reader:
     """P-STMO's pickles, in an npz file that is whole: the first byte says which file it is."""
     from numpy.lib import format as npy_format
 
-    from data_prep import mpi_inf_3dhp
+    from data_prep.mpi_inf_3dhp import pstmo, release
 
     header = io.BytesIO()
     npy_format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
@@ -171,13 +171,13 @@ def mpi_npz(folder: pathlib.Path) -> Reader:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("data.npy", header.getvalue() + content[1:])
         list(
-            mpi_inf_3dhp._npz_test(str(path))
+            pstmo.read_test(str(path))
             if content[:1] == b"t"
-            else mpi_inf_3dhp._npz_training(str(path), [])
+            else pstmo.read_training(str(path), [])
         )
 
     view = {"data_2d": np.ones((1, 17, 2), np.uint8), "data_3d": np.full((1, 17, 3), 100, np.uint8)}
-    train = {"S1 Seq1": [{str(camera): view for camera in mpi_inf_3dhp.CAMERAS}, 25]}
+    train = {"S1 Seq1": [{str(camera): view for camera in release.CAMERAS}, 25]}
     test = {"TS1": view | {"valid": np.ones(1, np.uint8)}}
     seeds = [
         kind + pickle.dumps(np.array(value, object), protocol)

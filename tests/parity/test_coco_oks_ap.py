@@ -113,7 +113,7 @@ def test_whole_protocol(path, capsys):
         keypoints = np.reshape([one["keypoints"] for one in found], (len(found), -1, 3))
         np.testing.assert_allclose(keypoints, reference("kept_keypoints"), rtol=1e-7, err_msg=case)
 
-        evaluation = coco_ap.evaluate(annotations_of(arrays), found)
+        evaluation = coco_ap.evaluate(annotations_of(arrays), found, SIGMAS)
         ours = list(coco_ap.ten_numbers(evaluation).values())
         np.testing.assert_allclose(ours, reference("stats"), rtol=1e-9, err_msg=case)
         np.testing.assert_allclose(

@@ -52,7 +52,8 @@ def ap_of_truth(folder):
         for one in truth["annotations"]
         if not one["iscrowd"] and one["num_keypoints"]
     ]
-    return coco_ap.ten_numbers(coco_ap.evaluate(truth, found))["ap"], truth
+    evaluation = coco_ap.evaluate(truth, found, np.array(COCO_17.oks_sigmas))
+    return coco_ap.ten_numbers(evaluation)["ap"], truth
 
 
 def reorder(names, person=1, spell=str, further=()):

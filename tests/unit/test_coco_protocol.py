@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 import pytest
 from people import answering, people, shared_archive
+from pycocotools.cocoeval import Params
 
 from kdpose_jax.codecs import crops
 from kdpose_jax.errors import UserError
@@ -109,6 +110,29 @@ def test_oks_by_hand():
     )
 
 
+def test_sigmas_are_cocos():
+    np.testing.assert_allclose(SIGMAS, Params("keypoints").kpt_oks_sigmas, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("factor", "ap"), [(1.0, 0.5), (0.5, 0.0), (2.0, 0.9)])
+def test_ap_goes_by_the_skeletons_sigmas(factor, ap):
+    """The only person's joints are off so far that its OKS is 0.72 with COCO's sigmas.
+
+    OKS is exp(-d^2 / (8 s^2 area)), hence 0.72^(1 / factor^2) with another s. AP is the share of
+    the thresholds 0.50, 0.55, ..., 0.95 that it reaches.
+    """
+    skeleton = dataclasses.replace(COCO_17, oks_sigmas=tuple(factor * SIGMAS))
+    truth = np.random.default_rng(4).uniform(100, 400, (1, 17, 2))
+    persons = people(skeleton, truth, np.ones((1, 17), bool), area=np.array([20000], np.float32))
+    protocol = open_protocol(persons)
+    moved = truth.copy()
+    moved[..., 0] += SIGMAS * math.sqrt(-8 * math.log(0.72) * 20000)
+    answer = answering(persons, moved, SIDE)
+    scores = protocol.score(answer, "ground_truth", np.arange(1), protocol.data.annotations)
+    assert scores["ap"] == pytest.approx(ap, abs=1e-9)
+    assert scores["oks"] == pytest.approx(0.72 ** (1 / factor**2), rel=1e-4)
+
+
 def test_pose_similarity_takes_the_mean_area():
     poses = np.zeros((2, 17, 2))
     poses[1, :, 0] = 2 * SIGMAS * math.sqrt(2 * 300)
@@ -157,7 +181,7 @@ def test_truth_scores_one(joints, capsys):
     )
     assert protocol.row(record) == {"ap": 1.0, "ap_50": 1.0, "ap_75": 1.0, "ar": 1.0}
     assert protocol.breakdown(record) == {"medium": 1.0, "large": 1.0}
-    assert [to_text(1.0) for _, _, to_text in protocol.columns] == ["100.0"] * 4
+    assert [column.form(1.0) for column in protocol.columns] == ["100.0"] * 4
     assert protocol.test_set == "6 persons in 3 pictures"
     assert capsys.readouterr().out == ""
 
@@ -315,8 +339,8 @@ def test_data_that_does_not_fit(joints):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"boxes": "all"}, "boxes is 'all': set it to one of"),
-        ({"nms": "none"}, "nms is 'none': set it to one of"),
+        ({"boxes": "all"}, "boxes is 'all': use one of"),
+        ({"nms": "none"}, "nms is 'none': use one of"),
         ({"joint_threshold": 1.0}, "joint_threshold is 1.0: use"),
         ({"nms_threshold": 0.0}, "nms_threshold is 0.0: use"),
         ({"flip": None}, "flip is None: set it to True or False"),

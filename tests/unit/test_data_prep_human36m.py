@@ -5,8 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+from videopose3d import write_videopose3d_files
 
-from data_prep import cameras, convert, human36m, synthetic
+from data_prep import cameras, convert, synthetic
+from data_prep.human36m import convert as human36m
+from data_prep.human36m import files
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_32_TO_17
@@ -38,7 +41,7 @@ def edit(folder, file_name, change):
 def h36m(tmp_path_factory):
     folder = tmp_path_factory.mktemp("h36m")
     table = cameras.read_cameras(cameras.H36M_TABLE)
-    synthetic.write_videopose3d_files(
+    write_videopose3d_files(
         str(folder),
         "h36m",
         SUBJECTS,
@@ -162,7 +165,7 @@ def test_gt_without_a_file_is_projected_with_distortion(copied, h36m, tmp_path):
 
 def test_another_set_with_17_joints_and_its_own_cameras(tmp_path):
     source = tmp_path / "studio"
-    synthetic.write_videopose3d_files(
+    write_videopose3d_files(
         str(source),
         "studio",
         ("A1", "A2"),
@@ -192,7 +195,7 @@ def test_another_set_with_17_joints_and_its_own_cameras(tmp_path):
     (source / "meta.json").write_text(
         json.dumps({"subjects": {"A1": {"split": "test"}, "A2": {"split": "train"}}})
     )
-    assert human36m._find_files(str(source), "gt", None, None).test_subjects == ("A1",)
+    assert files.find_files(str(source), "gt", None, None).test_subjects == ("A1",)
     (source / "meta.json").write_text("{}")
     with pytest.raises(UserError, match="names no test subjects"):
         run(source, tmp_path / "none")

@@ -11,7 +11,7 @@ import pytest
 import scipy.io
 from people import answering, people, unpack
 
-from data_prep import annotations, convert, gt_valid, mpii
+from data_prep import convert, gt_valid, head_boxes, json_values, mpii
 from data_prep.records import Summary
 from kdpose_jax.data import persons
 from kdpose_jax.errors import UserError
@@ -206,8 +206,8 @@ def test_mpii_truth_scores_100(annotated):
     Noise scores alike by the records and by the official file.
     """
     path, official = annotated / "annot" / "valid.json", str(annotated / "annot" / "gt_valid.mat")
-    listed = mpii.read_persons(annotations.read_json(str(path), "--test-annotations"), str(path))
-    with_heads, notes = mpii.with_head_boxes(listed, official, "valid.json")
+    listed = mpii.read_persons(json_values.read_json(str(path), "--test-annotations"), str(path))
+    with_heads, notes = head_boxes.with_head_boxes(listed, official, "valid.json")
     assert (
         len(listed) == len(with_heads) == 2958
         and not notes

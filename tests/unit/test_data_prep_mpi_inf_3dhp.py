@@ -11,7 +11,8 @@ import scipy.io
 from golden import SHARED_DATA
 
 from configs import scjd
-from data_prep import convert, mpi_inf_3dhp
+from data_prep import convert
+from data_prep.mpi_inf_3dhp import files, release
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.protocols import mpi_inf_3dhp as protocol
@@ -199,7 +200,7 @@ def fixtures(tmp_path_factory):
         archive.extractall(
             folder, [name for name in archive.namelist() if name.startswith("mpi_inf_3dhp/")]
         )
-    for layout in mpi_inf_3dhp.LAYOUTS:
+    for layout in files.LAYOUTS:
         summary = run(folder / "mpi_inf_3dhp", folder / layout, layout=layout)
         assert summary.splits == {"train": (24, 24 * 72), "test": (3, 3 * 120)}
     return folder
@@ -227,7 +228,7 @@ def test_frames_and_activities_of_the_fixtures(fixtures):
             )
 
 
-@pytest.mark.parametrize("layout", mpi_inf_3dhp.LAYOUTS)
+@pytest.mark.parametrize("layout", files.LAYOUTS)
 def test_a_perfect_prediction_on_the_fixtures(fixtures, layout):
     data = protocol.read(str(fixtures / layout), "test")
     opened = protocol.open_protocol(data, frames=9, context=(0, 0), flip=False)
@@ -254,7 +255,7 @@ def test_a_perfect_prediction_on_the_fixtures(fixtures, layout):
 
 
 def test_what_runs_on_behind_a_sequence_is_cut(raw, tmp_path, monkeypatch):
-    monkeypatch.setitem(mpi_inf_3dhp.SEQUENCES, ("S1", "Seq2"), (2, 50))
+    monkeypatch.setitem(release.SEQUENCES, ("S1", "Seq2"), (2, 50))
     summary = run(raw, tmp_path / "out")
     assert summary.splits["train"] == (16, 8 * 2 + 8 * 3)
 

@@ -296,10 +296,11 @@ def test_metadata_missing_or_damaged(tmp_path):
 WORKERS = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from data_prep import shards
+from data_prep import parallel
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=shards.end_with_parent) as executor:
+    ends = parallel.end_with_parent
+    with ProcessPoolExecutor(1, mp_context=context, initializer=ends) as executor:
         print(executor.submit(os.getpid).result(), flush=True)
         time.sleep(60)
 """

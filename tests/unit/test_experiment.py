@@ -17,7 +17,7 @@ from data_prep import convert
 from kdpose_jax.contracts import Method
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs, data, evaluation, gradients, pipeline, weights
+from kdpose_jax.experiment import configs, data, evaluation, gradients, pipeline, scoring, weights
 from kdpose_jax.experiment.run import Context, open_training
 from kdpose_jax.folders import RunFolder, WorkFolder
 from kdpose_jax.train.preemption import Stop
@@ -76,16 +76,16 @@ def network_in(folder):
 def test_results_never_go_below_a_step_or_into_a_folder_of_somebody(tmp_path):
     student = network_in(tmp_path / "run" / "student")
     for below in ("", "checkpoints", "checkpoints/7", "interrupted/9", "interrupted"):
-        assert str(pipeline.place_of_results(str(student / below))) == str(student)
+        assert str(scoring.place_of_results(str(student / below))) == str(student)
     copied = tmp_path / "home"
     shutil.copytree(student / "checkpoints", copied / "checkpoints")
     shutil.copytree(student / "checkpoints" / "7", copied / "7")
     shutil.copytree(student / "checkpoints", copied / "weights")
     for alone in ("7", "checkpoints", "checkpoints/7", "weights", "weights/7"):
         with pytest.raises(UserError, match=f"{alone}' does not lie in .* with --workdir DIR"):
-            pipeline.place_of_results(str(copied / alone))
+            scoring.place_of_results(str(copied / alone))
     (student / "metrics.jsonl").unlink()
-    assert str(pipeline.place_of_results(str(student))) == str(student)  # it has checkpoints
+    assert str(scoring.place_of_results(str(student))) == str(student)  # it has checkpoints
 
 
 @pytest.fixture
@@ -180,23 +180,23 @@ def test_damaged_files_of_a_run_get_a_sentence(run_of_demo, content):
 def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypatch):
     """Of an evaluation: whatever happens to the pictures."""
     order = []
-    monkeypatch.setattr(pipeline.run_page, "tell", lambda *arguments: order.append("table"))
+    monkeypatch.setattr(scoring.run_page, "tell", lambda *arguments: order.append("table"))
     write = lambda *arguments: order.append("results.json")  # noqa: E731
-    monkeypatch.setattr(pipeline.results, "write_results", write)
+    monkeypatch.setattr(scoring.results, "write_results", write)
 
     def draw(*arguments):
         order.append("pictures")
         raise UserError("'a.png' could not be written.")
 
-    monkeypatch.setattr(pipeline.run_page, "draw", draw)
-    monkeypatch.setattr(pipeline, "open_protocol", lambda *arguments: None)
+    monkeypatch.setattr(scoring.run_page, "draw", draw)
+    monkeypatch.setattr(scoring, "open_protocol", lambda *arguments: None)
     monkeypatch.setattr(pipeline, "origin_of", lambda *arguments: {})
-    monkeypatch.setattr(pipeline.results, "fingerprint", lambda *arguments: {})
+    monkeypatch.setattr(scoring.results, "fingerprint", lambda *arguments: {})
     with pytest.raises(UserError, match="a.png"):
         run = run_on(get_config("scjd", "demo"))
         folder = WorkFolder(epath.Path(tmp_path))
         context = Context(folder.path, None, None, None, print, Stop())
-        pipeline.report_evaluation(folder, run, "student", {}, {}, context)
+        scoring.report_evaluation(folder, run, "student", {}, {}, context)
     assert order == ["table", "results.json", "pictures"]
 
 

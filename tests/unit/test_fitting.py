@@ -2,13 +2,18 @@
 refused.
 """
 
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
 
-from data_prep import fitting, human36m, mpi_inf_3dhp
+from data_prep import fitting
+from data_prep.human36m import convert as human36m
+from data_prep.human36m import files
+from data_prep.mpi_inf_3dhp import release
+from data_prep.mpi_inf_3dhp.views import View, pair_of
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 
@@ -129,7 +134,7 @@ def load(tmp_path):
             else table
         )
         (tmp_path / "cameras.json").write_text(json.dumps(table))
-        return human36m._load(human36m._find_files(str(tmp_path), "gt", None, ("P2",)), "gt", 50.0)
+        return human36m._load(files.find_files(str(tmp_path), "gt", None, ("P2",)), "gt", 50.0)
 
     return read
 
@@ -537,7 +542,7 @@ def sequence(subject="S1", scale=1.0, change=lambda pixels: pixels, seed=1.0):
         local = (pose @ rotation.T + t).astype(np.float32)
         pixels = change(local[..., :2] / local[..., 2:] * 1500 + 1024).astype(np.float32)
         views.append(
-            mpi_inf_3dhp.View(
+            View(
                 subject,
                 "Seq1",
                 index,
@@ -554,7 +559,7 @@ def sequence(subject="S1", scale=1.0, change=lambda pixels: pixels, seed=1.0):
 def told(views):
     findings = fitting.Findings("'annot.mat'", "")
     for view in views:
-        findings.add(mpi_inf_3dhp._pair(view, [other for other in views if other is not view]))
+        findings.add(pair_of(view, [other for other in views if other is not view]))
     findings.refuse()
     return findings.notes()
 
@@ -578,16 +583,14 @@ def test_3dhp_in_another_scale_or_order_is_refused(change, words):
 def test_3dhp_cameras_and_frames_that_do_not_belong_together_are_told():
     first, second, third = sequence()
     exchanged = [
-        mpi_inf_3dhp.dataclasses.replace(first, keypoints_2d=second.keypoints_2d),
+        dataclasses.replace(first, keypoints_2d=second.keypoints_2d),
         second,
         third,
     ]
     (note,) = told(exchanged)
     assert note.startswith("S1 Seq1, camera 0: ") and note.endswith("it fits the 3D of camera 1")
     late = [
-        mpi_inf_3dhp.dataclasses.replace(
-            first, keypoints_2d=np.roll(first.keypoints_2d, 7, axis=0)
-        ),
+        dataclasses.replace(first, keypoints_2d=np.roll(first.keypoints_2d, 7, axis=0)),
         second,
         third,
     ]
@@ -597,24 +600,19 @@ def test_3dhp_cameras_and_frames_that_do_not_belong_together_are_told():
 
 def test_3dhp_bodies_of_one_size():
     """The body of this file measures 430 + 240 + 250 mm from knee to neck, in its own size."""
-    assert mpi_inf_3dhp._compare_sizes(sequence("S1") + sequence("S2")) == []
-    (note,) = mpi_inf_3dhp._compare_sizes(sequence("S1") + sequence("S2", scale=1.06))
+    assert release.compare_sizes(sequence("S1") + sequence("S2")) == []
+    (note,) = release.compare_sizes(sequence("S1") + sequence("S2", scale=1.06))
     assert (
         note.startswith("the bodies measure 920 mm (S1 Seq1) to 975 mm (S2 Seq1) from knee to neck")
         and "annot3 seems" in note
     )
-    assert (
-        len(mpi_inf_3dhp._compare_sizes(sequence("S1", scale=0.9))) == 1
-    )  # one size, and not that one
+    assert len(release.compare_sizes(sequence("S1", scale=0.9))) == 1  # one size, and not that one
 
 
 def test_3dhp_frames_of_the_protocol():
-    test = [
-        mpi_inf_3dhp.dataclasses.replace(sequence()[0], subject=name, take=name)
-        for name in ("TS1", "TS5")
-    ]
+    test = [dataclasses.replace(sequence()[0], subject=name, take=name) for name in ("TS1", "TS5")]
     test[1].valid[:] = False
-    assert mpi_inf_3dhp._compare_with_release(sequence("S8"), test) == [
+    assert release.compare_frames(sequence("S8"), test) == [
         "S8 Seq1: 120 frames where the data set has 6,468", "TS1: 120 valid frames where the "
                                                             "protocol has 603",
         "TS5: 0 valid frames where the protocol has 276",

@@ -198,7 +198,7 @@ def test_compute_types(text, hidden):
         (
             "mixste",
             {"name": "hot"},
-            "student.network.name is 'hot': set it to one of .*'mixste_hot'",
+            "student.network.name is 'hot': use one of .*mixste_hot",
         ),
         (
             "mixste_hot",

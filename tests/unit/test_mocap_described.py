@@ -10,7 +10,7 @@ import pytest
 
 from data_prep import convert, motion
 from data_prep.mocap import asf_amc, bodies, bvh, cleaning, clip, files, skeletons
-from data_prep.mocap.convert import Job, read_job
+from data_prep.mocap.reading import Job, read_job
 from kdpose_jax.errors import UserError
 
 FRAMES = 5

@@ -66,7 +66,7 @@ def test_truth_scores_100(joints):
     }
     assert protocol.conditions.endswith("; joints of 4 of 4 annotated persons scored.")
     assert protocol.row(record) == {"pckh": 100.0, "pckh_0.1": 100.0}
-    assert {key for key, *_ in protocol.columns} == protocol.row(
+    assert {column.key for column in protocol.columns} == protocol.row(
         record
     ).keys() and protocol.best_metric in protocol.row(record)
 

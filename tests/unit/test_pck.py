@@ -97,7 +97,9 @@ def test_truth_scores_100_and_shifts_by_their_length(skeleton):
     assert record["plain"] == dict.fromkeys([*groups, "Mean"], 100.0)
     assert protocol.row(record) == {"pck": 60.0}
     assert protocol.breakdown(record) == dict.fromkeys(groups, 60.0)
-    assert protocol.columns[0][1] == "PCK@0.2" and protocol.breakdown_title == "PCK@0.2 by joint"
+    assert (
+        protocol.columns[0].header == "PCK@0.2" and protocol.breakdown_title == "PCK@0.2 by joint"
+    )
 
 
 def test_joint_groups():
@@ -194,7 +196,7 @@ def test_a_prediction_of_another_shape():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"reference": "foot"}, "reference is 'foot': set it to one of"),
+        ({"reference": "foot"}, "reference is 'foot': use one of"),
         ({"threshold": 0.0}, "threshold is 0.0: use"),
         ({"threshold": float("nan")}, "threshold is nan: use"),
         ({"flip": "yes"}, "flip is 'yes': set it to True or False"),

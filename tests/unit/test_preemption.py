@@ -78,12 +78,13 @@ def test_a_call_into_c_is_left_at_once_when_all_is_saved(tmp_path, number, code,
 WORKERS = """
 import multiprocessing, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from data_prep import shards
+from data_prep import parallel
 from kdpose_jax.train.preemption import watching
 if __name__ == "__main__":
     with watching("all is kept"):
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(2, mp_context=context, initializer=shards.end_with_parent) as pool:
+        ends = parallel.end_with_parent
+        with ProcessPoolExecutor(2, mp_context=context, initializer=ends) as pool:
             calls = [pool.submit(time.sleep, 60) for _ in range(4)]
             time.sleep(float(sys.argv[1]))
             print("ready", flush=True)

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import kdpose_jax
+from kdpose_jax.contracts import Column
 from kdpose_jax.errors import UserError
 from kdpose_jax.files import write_atomically
 from kdpose_jax.report import figures
@@ -171,9 +172,9 @@ def test_markdown_table():
         {"name": "c", "error": float("nan"), "parameters": 1_000},
     ]
     columns = [
-        ("name", "network", str),
-        ("error", "MPJPE (mm)", "{:.1f}".format),
-        ("parameters", "parameters", scaled),
+        Column("name", "network", str),
+        Column("error", "MPJPE (mm)", "{:.1f}".format),
+        Column("parameters", "parameters", scaled),
     ]
     assert markdown_table(rows, columns) == (
         "| network | MPJPE (mm) | parameters |\n"

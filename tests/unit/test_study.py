@@ -15,6 +15,7 @@ import time
 import matplotlib.image
 import numpy as np
 import pytest
+from repository import REPOSITORY
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.study import runner as command
@@ -67,7 +68,6 @@ document = {{"schema_version": 1, "fingerprint": fingerprint, "networks": networ
 """
 STUDY = """
 from kdpose_jax.study.declare import Of, Published, Row, Run, Study
-from repository import REPOSITORY
 def get_study(text):
     shared = {"teacher": Of("plain", "teacher")}
     return Study(

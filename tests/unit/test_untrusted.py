@@ -20,7 +20,7 @@ from etils import epath
 from numpy.lib import format as npy_format
 
 from configs import cdkd, scjd
-from data_prep import annotations, cameras, takes
+from data_prep import cameras, json_values, takes
 from kdpose_jax.checkpoint import loading, stored
 from kdpose_jax.data import schema, tfrecords
 from kdpose_jax.errors import LONGEST, UserError
@@ -303,7 +303,7 @@ def test_deeply_nested_json(tmp_path):
         (step / item).mkdir(parents=True)
     (step / stored.META / "metadata").write_text(DEEP)
     for read in (
-        lambda: annotations.read_json(str(path), "--test-annotations"),
+        lambda: json_values.read_json(str(path), "--test-annotations"),
         lambda: cameras.read_cameras(str(path)),
         lambda: configs.read_json(path),
         lambda: schema.read_metadata(str(tmp_path), schema.SEQUENCES),
@@ -322,7 +322,7 @@ def test_a_json_file_beyond_the_bound_is_not_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(bounds, "JSON", 9)
     (tmp_path / "a.json").write_text('"12345678"')
     with pytest.raises(UserError, match="10 bytes, and at most 9 are read"):
-        annotations.read_json(str(tmp_path / "a.json"), "--test-annotations")
+        json_values.read_json(str(tmp_path / "a.json"), "--test-annotations")
 
 
 def test_metrics_whose_steps_cannot_be_ordered(tmp_path):

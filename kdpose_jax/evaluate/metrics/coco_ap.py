@@ -99,12 +99,17 @@ def detections_of(
     return detections
 
 
-def evaluate(annotations: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
+def evaluate(
+    annotations: dict[str, Any],
+    detections: list[dict[str, Any]],
+    sigmas: Float[np.ndarray, "J"],
+) -> COCOeval:
     """Runs COCO's keypoint evaluation, and hides what it prints.
 
     Args:
       annotations: person-keypoint annotations.
       detections: at least one detection from `detections_of`.
+      sigmas: OKS sigmas of the joints, in the place of pycocotools' own.
 
     Returns:
       The evaluation after `summarize`: `stats`, `eval`, `ious`.
@@ -124,6 +129,7 @@ def evaluate(annotations: dict[str, Any], detections: list[dict[str, Any]]) -> C
         }
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(detections), "keypoints")
+        evaluation.params.kpt_oks_sigmas = sigmas
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -13,11 +13,11 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int
 
-from kdpose_jax.contracts import Predict
+from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.evaluate import crop_predictions
 from kdpose_jax.evaluate.metrics import coco_ap, keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
@@ -77,10 +77,10 @@ class Protocol:
     best_is_lowest = False
     breakdown_title = "AP by size"
     columns = (
-        ("ap", "AP", _hundredths),
-        ("ap_50", "AP50", _hundredths),
-        ("ap_75", "AP75", _hundredths),
-        ("ar", "AR", _hundredths),
+        Column("ap", "AP", _hundredths),
+        Column("ap_50", "AP50", _hundredths),
+        Column("ap_75", "AP75", _hundredths),
+        Column("ar", "AR", _hundredths),
     )
 
     @property
@@ -157,7 +157,7 @@ class Protocol:
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
         scores = record[crop_predictions.table_entry(self.flip)][self.shown]
-        return {key: scores[key] for key, *_ in self.columns}
+        return {column.key: scores[column.key] for column in self.columns}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns AP for COCO's two sizes of persons."""
@@ -197,7 +197,7 @@ class Protocol:
             sigmas=sigmas,
             **self.rules,
         )
-        numbers = coco_ap.ten_numbers(coco_ap.evaluate(annotations, detections))
+        numbers = coco_ap.ten_numbers(coco_ap.evaluate(annotations, detections, sigmas))
         mean_oks = _mean_oks(joints, persons, chosen, sigmas) if boxes == "ground_truth" else None
         return {**numbers, "oks": mean_oks, "persons": len(chosen), "kept": len(detections)}
 
@@ -230,12 +230,8 @@ def check_settings(
       UserError: a value is not allowed.
     """
     crop_predictions.check_flip(flip)
-    if boxes not in BOXES:
-        raise UserError(f"eval.settings.boxes is {boxes!r}: set it to one of {list(BOXES)}.")
-    if nms not in coco_ap.SUPPRESSIONS:
-        raise UserError(
-            f"eval.settings.nms is {nms!r}: set it to one of {list(coco_ap.SUPPRESSIONS)}."
-        )
+    require("eval.settings.boxes", boxes, BOXES)
+    require("eval.settings.nms", nms, coco_ap.SUPPRESSIONS)
     if not 0 <= joint_threshold < 1:
         raise UserError(
             f"eval.settings.joint_threshold is {joint_threshold}: use a score from 0 to below 1, "

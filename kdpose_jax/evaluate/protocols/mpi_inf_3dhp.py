@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, Int
 
-from kdpose_jax.contracts import Batch, Predict
+from kdpose_jax.contracts import Batch, Column, Predict
 from kdpose_jax.data import schema, sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.errors import UserError
@@ -84,12 +84,12 @@ class Protocol:
     best_is_lowest = True
     breakdown_title = "MPJPE mm by sequence and activity"
     columns = (
-        ("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
-        ("pck", "PCK", "{:.2f}".format),
-        ("auc", "AUC", "{:.2f}".format),
-        ("mean_mpjpe_mm", "mean of sequences: MPJPE mm", "{:.2f}".format),
-        ("mean_pck", "PCK", "{:.2f}".format),
-        ("mean_auc", "AUC", "{:.2f}".format),
+        Column("mpjpe_mm", "MPJPE mm", "{:.2f}".format),
+        Column("pck", "PCK", "{:.2f}".format),
+        Column("auc", "AUC", "{:.2f}".format),
+        Column("mean_mpjpe_mm", "mean of sequences: MPJPE mm", "{:.2f}".format),
+        Column("mean_pck", "PCK", "{:.2f}".format),
+        Column("mean_auc", "AUC", "{:.2f}".format),
     )
 
     @property

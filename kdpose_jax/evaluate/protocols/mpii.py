@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from kdpose_jax.contracts import Predict
+from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
@@ -41,7 +41,10 @@ class Protocol:
     best_metric = "pckh"
     best_is_lowest = False
     breakdown_title = "PCKh@0.5 by joint"
-    columns = (("pckh", "PCKh@0.5", "{:.1f}".format), ("pckh_0.1", "PCKh@0.1", "{:.1f}".format))
+    columns = (
+        Column("pckh", "PCKh@0.5", "{:.1f}".format),
+        Column("pckh_0.1", "PCKh@0.1", "{:.1f}".format),
+    )
 
     @property
     def test_set(self) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.evaluate import crop_predictions
 from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
@@ -166,10 +166,7 @@ def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
       UserError: a value is not allowed.
     """
     crop_predictions.check_flip(flip)
-    if reference not in REFERENCES:
-        raise UserError(
-            f"eval.settings.reference is {reference!r}: set it to one of {list(REFERENCES)}."
-        )
+    require("eval.settings.reference", reference, REFERENCES)
     if not 0 < threshold < np.inf:
         raise UserError(
             f"eval.settings.threshold is {threshold}: use a share of the {reference} length such "

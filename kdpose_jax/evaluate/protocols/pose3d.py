@@ -11,7 +11,7 @@ from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.evaluate.metrics.poses_3d import Scores, SequencePoses, score_sequences
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
@@ -189,8 +189,7 @@ def check_settings(*, windows: str, flip: bool, keyframe_stride: int, keyframe_o
     Raises:
       UserError: a value is not allowed.
     """
-    if windows not in WINDOWS:
-        raise UserError(f"eval.settings.windows is '{windows}': set it to one of {list(WINDOWS)}.")
+    require("eval.settings.windows", windows, WINDOWS)
     if keyframe_stride < 1 or not -1 <= keyframe_offset < keyframe_stride:
         raise UserError(
             f"eval.settings.keyframe_stride is {keyframe_stride} and keyframe_offset "

@@ -4,20 +4,19 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from kdpose_jax.contracts import Batch, Tree
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.baselines import losses
 from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.layers import Linear
 from kdpose_jax.models.mixste import MixSTE, MixSTEFeatures
 from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
-from kdpose_jax.tasks.lifting_networks import build_mixste
-from kdpose_jax.tasks.sparse_lifting import keyframe_grid, layer_map
-from kdpose_jax.tasks.task import require
+from kdpose_jax.tasks import sparse_lifting
 
 MAPS = ("activations", "matrices")
 
@@ -65,7 +64,7 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         )
     if options.relations.angle < 0:
         raise UserError(f"distill.relations.angle is {options.relations.angle}: use at least 0.")
-    keyframes = keyframe_grid(config, "student").count
+    keyframes = sparse_lifting.keyframe_grid(config, "student").count
     if options.weights.relations and keyframes < 3:
         raise UserError(
             f"student.input.stride {stride} leaves {keyframes} keyframes, which make no angle: use "
@@ -74,14 +73,8 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
     return Distillation(
         options=options,
         skeleton=skeleton,
-        teacher=build_mixste(
-            teacher,
-            joints=skeleton.num_joints,
-            frames=config.data.frames,
-            training=True,
-            place="teacher.network",
-        ),
-        layers=layer_map(network.depth, teacher.depth),
+        teacher=sparse_lifting.build_teacher(config, skeleton),
+        layers=sparse_lifting.layer_map(network.depth, teacher.depth),
         guided_layer=(network.depth - 1) // 2 if layer == -1 else layer,
         regressor=Linear(teacher.width),
     )
@@ -106,10 +99,9 @@ def distillation_terms(
       features: the student's features.
     """
     weights, options = distillation.options.weights, distillation.options
-    pose, taught = distillation.teacher.apply(
-        {"params": frozen["teacher"]["params"]}, batch["keypoints_2d"]
+    pose, taught = sparse_lifting.ask_teacher(
+        distillation.teacher, frozen, jnp.asarray(batch["keypoints_2d"])
     )
-    pose, taught = jax.lax.stop_gradient((pose, taught))
     student = features["network"]
     teacher = jax.tree.map(lambda dense: take_frames(dense, features["keyframes"]), taught)
     terms: dict[str, Any] = {}

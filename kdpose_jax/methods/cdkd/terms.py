@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from kdpose_jax.codecs import keypoints_2d
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.cdkd import adapters, losses
 from kdpose_jax.methods.cdkd.adapters import ProjectorEnsemble, ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.skeletons import find_skeleton
 from kdpose_jax.tasks import pose2d
-from kdpose_jax.tasks.task import require
 
 MAP_STRIDE = 4  # pixels of the input per cell of HRNet's final maps
 

@@ -7,14 +7,13 @@ The paper's equations were not available. Forms and options are inferred
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.contracts import Batch, Tree
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
 from kdpose_jax.models import upsampling
@@ -22,9 +21,7 @@ from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
-from kdpose_jax.tasks.lifting_networks import build_mixste
-from kdpose_jax.tasks.sparse_lifting import layer_map
-from kdpose_jax.tasks.task import require
+from kdpose_jax.tasks import sparse_lifting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +99,7 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
     return Distillation(
         options=options,
         skeleton=skeleton,
-        teacher=build_mixste(
-            teacher,
-            joints=skeleton.num_joints,
-            frames=config.data.frames,
-            training=True,
-            place="teacher.network",
-        ),
+        teacher=sparse_lifting.build_teacher(config, skeleton),
         layers=teacher_layers(config),
         embedding_layers=layers,
         reach=reach,
@@ -121,7 +112,7 @@ def teacher_layers(config: Any) -> tuple[int, ...]:
     student, teacher = config.student.network.depth, config.teacher.network.depth
     layers = tuple(config.distill.layer_map)
     if not layers:
-        return layer_map(student, teacher)
+        return sparse_lifting.layer_map(student, teacher)
     if len(layers) != student or not all(0 <= layer < teacher for layer in layers):
         raise UserError(
             f"distill.layer_map is {layers}: name one of the teacher's layers 0 to {teacher - 1} "
@@ -152,10 +143,9 @@ def distillation_terms(
       Name -> `[B]`.
     """
     weights, options = distillation.options.weights, distillation.options
-    pose, taught = distillation.teacher.apply(
-        {"params": frozen["teacher"]["params"]}, batch["keypoints_2d"]
+    pose, taught = sparse_lifting.ask_teacher(
+        distillation.teacher, frozen, jnp.asarray(batch["keypoints_2d"])
     )
-    pose, taught = jax.lax.stop_gradient((pose, taught))
     terms = {}
     keyframes, student = features["keyframes"], features["network"]
     if weights.embedding:
@@ -259,6 +249,6 @@ def flip_averaged_pose(
       The average in metres, without gradient.
     """
     permutation = distillation.skeleton.flip_permutation
-    flipped = poses.flip(keypoints_2d, permutation)
-    mirrored, _ = distillation.teacher.apply({"params": frozen["teacher"]["params"]}, flipped)
-    return jax.lax.stop_gradient((pose + poses.flip(mirrored, permutation)) / 2)
+    flipped = jnp.asarray(poses.flip(keypoints_2d, permutation))
+    mirrored, _ = sparse_lifting.ask_teacher(distillation.teacher, frozen, flipped)
+    return (pose + poses.flip(mirrored, permutation)) / 2

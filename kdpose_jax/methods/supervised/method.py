@@ -3,9 +3,10 @@
 from typing import Any
 
 from kdpose_jax.contracts import Method, Task
+from kdpose_jax.errors import require
 from kdpose_jax.methods.loss_terms import as_metrics
 from kdpose_jax.tasks import lifting, pose2d
-from kdpose_jax.tasks.task import for_student, require, student_state
+from kdpose_jax.tasks.task import for_student, student_state
 
 TASKS = {"lifting": lifting, "pose2d": pose2d}
 TITLE = ""
@@ -55,5 +56,5 @@ def of_task(task: Task) -> Method:
 
 
 def _task_module(config: Any) -> Any:
-    require("task", config.task, tuple(TASKS))
+    require("task", config.task, TASKS)
     return TASKS[config.task]

@@ -1,0 +1,1 @@
+"""Converts MPI-INF-3DHP, official or in P-STMO's npz files."""

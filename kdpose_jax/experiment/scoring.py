@@ -1,0 +1,186 @@
+"""Scores a network that exists: everything that `--mode eval` does."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from kdpose_jax import buckets, processes
+from kdpose_jax.checkpoint import loading
+from kdpose_jax.contracts import Converters
+from kdpose_jax.errors import UserError
+from kdpose_jax.experiment import checks, configs, data, pipeline, weights
+from kdpose_jax.experiment.evaluation import evaluate_network
+from kdpose_jax.experiment.run import Context, Run, open_protocol
+from kdpose_jax.folders import RunFolder, WorkFolder
+from kdpose_jax.report import results, run_page
+from kdpose_jax.train.preemption import Stop
+
+
+def evaluate_and_report(
+    config: ConfigDict | None,
+    checkpoint: str,
+    records: str,
+    workdir: epath.Path | None,
+    converters: Converters,
+    show: Callable[[str], None],
+    stop: Stop,
+) -> None:
+    """Does everything that `--mode eval` does: restores a checkpoint and scores it.
+
+    The number of devices may differ from the number in training.
+
+    Args:
+      config: the experiment's config; None takes the checkpoint's own. A PyTorch file needs a
+        config, and is taken for its teacher.
+      checkpoint: a network of ours (its folder or one of its steps) or a PyTorch file.
+      records: folder of the records to score on; "" takes the config's.
+      workdir: the folder for the results; None takes the network's folder.
+      converters: make records from raw files.
+      show: prints one line.
+      stop: whether the program was told to stop.
+
+    Raises:
+      UserError: the checkpoint has another model or method, or the user made any other mistake.
+    """
+    checkpoint, records = weights.resolve(checkpoint), weights.resolve(records)
+    buckets.check_access(checkpoint, writes=workdir is None)
+    if workdir is not None:
+        buckets.check_access(workdir, writes=True)
+    checkpoint = loading.explicit(checkpoint)
+    if config is not None:
+        pipeline.resolve_paths(config)
+        if records:
+            config.data.records, config.data.source = records, ""
+    # The stored config's platform says where the run was trained, not where it is scored.
+    mesh = pipeline.start_devices("" if config is None else config.platform)
+    find = run_of_file if weights.is_weight_file(checkpoint) else run_of_network
+    run, notes = find(checkpoint, config)
+    if records:
+        run.config.data.records, run.config.data.source = records, ""
+    checks.check(run.config)
+    # Evaluation reads nothing from the config's other paths.
+    buckets.check_access(run.config.data.records, writes=False)
+    home = place_of_results(checkpoint) if workdir is None else workdir
+    for note in notes:
+        show(note)
+    folder = WorkFolder(home).evaluation
+    with pipeline.held_by_first_process(folder.path, [folder.figures.name], show):
+        with processes.first_process_first():
+            network = weights.run_folder(checkpoint)
+            place = data.find_records(run.config, checkpoint, network, workdir, converters, show)
+        metadata = pipeline.check_records(run.config, place)
+        context = pipeline.open_context(run, place, home, mesh, show, stop, training=False)
+        record = evaluate_network(run, checkpoint, context)
+        if jax.process_index() == 0:
+            report_evaluation(folder, run, checkpoint, record, metadata, context)
+        processes.wait_for_all("report")
+
+
+def run_of_file(checkpoint: str, config: ConfigDict | None) -> tuple[Run, list[str]]:
+    """Makes the run that scores a file of PyTorch weights as the config's teacher, with notes.
+
+    Raises:
+      UserError: there is no config, or the file is not of its teacher.
+    """
+    if config is None:
+        raise UserError(
+            f"'{checkpoint}' says nothing of its data: give its experiment with --config, for "
+            f"example configs/scjd.py:h36m."
+        )
+    config.teacher.checkpoint = checkpoint
+    notes = weights.adopt_teacher(config, named="--checkpoint")
+    name = pathlib.Path(checkpoint).name
+    return Run(name, name, "teacher", config), notes
+
+
+def run_of_network(checkpoint: str, config: ConfigDict | None) -> tuple[Run, list[str]]:
+    """Makes the run that scores a network of ours from its stored config, with notes.
+
+    A config on the command line decides the data and the protocol.
+
+    Raises:
+      UserError: the folder holds no whole checkpoint, or the config has another network.
+    """
+    run = weights.stored_run(checkpoint)
+    loading.require_step(checkpoint)
+    if config is not None:
+        refuse_other_network(config, run, checkpoint)
+        if config.data.records or config.data.source:
+            fields = ("records", "source", "converter")
+            run.config.data.update({name: config.data[name] for name in fields})
+        run.config.eval = configs.copy_of(config.eval)
+    return run, loading.passed_over(checkpoint)
+
+
+def report_evaluation(
+    folder: WorkFolder,
+    run: Run,
+    checkpoint: str,
+    record: dict[str, Any],
+    metadata: dict[str, Any],
+    context: Context,
+) -> None:
+    """Shows and writes an evaluation. Draws last, so that a failed picture loses no scores."""
+    protocol = open_protocol(run, context)
+    extra = pipeline.origin_of(run, metadata, context, protocol)
+    origin = results.fingerprint(run.block.network.compute, extra)
+    name = pathlib.Path(checkpoint).name
+    network = {name: {"title": name, "checkpoint": checkpoint, **record}}
+    run_page.tell(folder, network, origin, protocol, metadata, context.show)
+    results.write_results(folder.results, network, origin)
+    run_page.draw(folder, network, protocol, metadata)
+    context.show(run_page.where(folder))
+
+
+def place_of_results(checkpoint: str) -> epath.Path:
+    """Returns the network's folder, which an evaluation without --workdir writes into.
+
+    Raises:
+      UserError: the checkpoint does not lie in a network's folder, so its parents are not ours.
+    """
+    home = weights.run_folder(checkpoint)
+    trained = RunFolder(home).metrics.exists() or loading.holds_checkpoints(checkpoint)
+    if weights.is_weight_file(checkpoint) or trained:
+        return home
+    raise UserError(
+        f"'{checkpoint}' does not lie in the folder of a network: say with --workdir DIR where the "
+        "results are to go."
+    )
+
+
+def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> None:
+    """Refuses a config whose network is not the checkpoint's.
+
+    It compares the method, the trained block's parts, and the data fields that must fit them.
+
+    Raises:
+      UserError: a field differs. The sentence names it and both values.
+    """
+    remedy = "give the config it was trained with, or no --config"
+    stage = "student"
+    if stored.method_name == config.teacher.method and stored.method_name != config.method:
+        stage = "teacher"  # the checkpoint is the teacher of such an experiment
+    wanted = Run(stored.name, stored.title, stage, config)
+    if wanted.method_name != stored.method_name:  # blocks of different methods cannot be compared
+        raise UserError(
+            f"'{checkpoint}' has method {stored.method_name} and the config says "
+            f"{wanted.method_name}: {remedy}."
+        )
+
+    def deciding(run: Run) -> dict[str, Any]:
+        parts = {f"{stage}.{part}": run.block[part].to_dict() for part in wanted.block.shape}
+        fitting = {f"data.{name}": run.config.data[name] for name in config.data.must_fit}
+        return configs.flatten(parts | fitting)
+
+    in_config, in_checkpoint = deciding(wanted), deciding(stored)
+    for name in sorted(in_config | in_checkpoint):
+        there = in_checkpoint[name] if name in in_checkpoint else "none"
+        here = in_config[name] if name in in_config else "none"
+        if there != here:
+            raise UserError(
+                f"'{checkpoint}' has {name} {there} and the config says {here}: {remedy}."
+            )
