@@ -30,7 +30,7 @@ def started():
     """
     run = run_of("cdkd", "demo", "student")
     config = run.config
-    config.distill.projection.kind, config.distill.projection.ensemble = "dense", 2
+    config.distill.projection.kind, config.distill.projection.ensemble = "dense", 1
     built = build(run, 64)
     method, optimizer = built.method, optax.chain(recording(), built.optimizer)
     mesh = mesh_of(DEVICES)

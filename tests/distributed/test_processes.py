@@ -10,9 +10,9 @@ import signal
 import time
 
 import jax
+import linear_run
 import numpy as np
 import pytest
-from distributed import linear_run
 from launching import TINY, launch_main
 from pod import run_pod
 from tiny import mesh_of

@@ -140,7 +140,7 @@ def joint_map(folder: pathlib.Path) -> Reader:
     """A table of joints, and a figure that it fits."""
     from data_prep.mocap import bvh as reader
     from data_prep.mocap import skeletons
-    from tests import motion_files
+    from tests.support import motion_files
 
     text, _ = motion_files.bvh(seed=0, frames=2, fps=60, unit=0.01)
     folder.mkdir(parents=True, exist_ok=True)

@@ -201,7 +201,7 @@ class Started:
       method: the method, whose loss counts how often it is traced.
       batch: the batch in both steps.
       frozen: the teachers.
-      states: states before, after one step and after two steps.
+      states: states before, after one step and after two steps, without the optimiser's part.
       gradients: gradients in the first step.
       metrics: metrics in both steps, (sum, count).
       traces: number of traces of the loss, and number of the step's programs, after the second
@@ -266,6 +266,11 @@ def first_steps(file: str, preset: str, name: str) -> Started:
 _STARTED: dict[str, Started] = {}
 
 
+def kept(current: state.TrainState) -> state.TrainState:
+    """Copies a state without the optimiser's part, which would fill the memory."""
+    return jax.tree.map(np.array, dataclasses.replace(current, opt_state=None))
+
+
 def _take_first_steps(file: str, preset: str, name: str) -> Started:
     built = build(run_of(file, preset, name), 64)
     run, method = built.run, built.method
@@ -295,11 +300,12 @@ def _take_first_steps(file: str, preset: str, name: str) -> Started:
         step = build_step(
             method, optimizer, ema_decay=decay, accumulate=1, layout=state.layout(current)
         )
-        states, metrics = [jax.tree.map(np.array, current)], []
+        states, metrics, gradients = [kept(current)], [], []
         for _ in range(2):
             current, values = step(current, frozen, batch, key)
-            states.append(jax.tree.map(np.array, current))
+            states.append(kept(current))
             metrics.append(jax.tree.map(np.asarray, values))
+            gradients.append(jax.tree.map(np.array, current.opt_state[0]))
     prediction = jax.jit(method.predict)(current.evaluated_params, current.model_state, batch)
     return Started(
         run=run,
@@ -307,7 +313,7 @@ def _take_first_steps(file: str, preset: str, name: str) -> Started:
         batch=batch,
         frozen=frozen,
         states=states,
-        gradients=states[1].opt_state[0],
+        gradients=gradients[0],
         metrics=metrics,
         traces=(len(traced), step._cache_size()),
         prediction=jax.tree.map(np.asarray, prediction),
