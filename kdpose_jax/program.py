@@ -57,6 +57,9 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
       The words that are not flags, and the config or None if none is named.
     """
     app.define_help_flags()
+    for holder in (CONFIG, MODE, WORKDIR, CHECKPOINT, RECORDS, DISTRIBUTED):
+        # `--help` lists the flags of the main module, which is launch.py or `kdpose`.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[holder.name])
     argv, named = command_line.with_config(argv)
     command_line.check_words(argv, command_line.load(named) if named else None, list(flags.FLAGS))
     try:

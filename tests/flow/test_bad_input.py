@@ -99,6 +99,14 @@ def test_command_line(capsys, tmp_path, arguments, said):
     assert not (tmp_path / "run").exists()
 
 
+def test_help_lists_the_flags_that_sentences_point_to(capsys):
+    with pytest.raises(SystemExit):
+        launch_main("--help")
+    listed = capsys.readouterr().out
+    for flag in ("config", "mode", "workdir", "checkpoint", "records", "distributed"):
+        assert f"--{flag}:" in listed
+
+
 def test_missing_files_are_listed_with_the_remedy(capsys, tmp_path):
     message = refusal(
         capsys, "--config", "configs/scjd.py:h36m", "--workdir", str(tmp_path / "run")
