@@ -28,7 +28,8 @@ from kdpose_jax.train import sharding
 from kdpose_jax.train.preemption import Stop
 
 TEACHER, STUDENT, TRUTH = "#3b6fb6", "#d1495b", "#8a8f98"
-SHOWN = 9  # frames of the window in the upper rows
+SHOWN = 9  # frames of the window in the two rows
+TURN = 35  # degrees about the vertical, by which the 3D poses are seen from another side
 
 
 def main() -> None:
@@ -75,48 +76,50 @@ def draw(
     out: pathlib.Path,
 ) -> None:
     """Draws the two rows of 2D skeletons and the three 3D poses of the middle frame."""
-    frames = len(batch["pose_3d"])
-    middle = frames // 2
+    middle = len(batch["pose_3d"]) // 2
+    figure = plt.figure(figsize=(10, 3.2), dpi=200)
     shown = np.arange(middle - SHOWN // 2, middle + SHOWN // 2 + 1)
-    figure = plt.figure(figsize=(10, 3.4), dpi=200)
-    grid = figure.add_gridspec(2, 2, width_ratios=(1.7, 1), wspace=0.0, hspace=0.2)
     rows = (
         ("Teacher: MixSTE reads every frame", TEACHER, shown),
         (f"Student reads one frame in {keyframes[1] - keyframes[0]}", STUDENT, keyframes),
     )
     for row, (title, color, read) in enumerate(rows):
-        axes = figure.add_subplot(grid[row, 0])
+        figure.text(0.01, 0.91 - 0.49 * row, title, fontsize=13, color=color)
+        axes = figure.add_axes((0.01, 0.49 - 0.49 * row, 0.54, 0.4))
         for place, frame in enumerate(shown):
             points = batch["keypoints_2d"][frame] - batch["keypoints_2d"][middle].mean(0)
-            used = frame in read
-            width, tone = (1.6, color) if used else (0.8, "#d9dbe0")
+            width, tone = (1.8, color) if frame in read else (1.0, "#d9dbe0")
             for parent, child in skeleton.bones:
                 pair = points[[parent, child]]
                 axes.plot(pair[:, 0] + 0.42 * place, -pair[:, 1], color=tone, lw=width)
-        axes.set_title(title, loc="left", fontsize=11, color=color)
         axes.set_aspect("equal", anchor="W")
         axes.axis("off")
-    axes = figure.add_subplot(grid[:, 1], projection="3d")
-    poses = (
-        ("truth", TRUTH, batch["pose_3d"][middle], 0.0),
-        ("teacher", TEACHER, predictions["teacher"][middle], 1.0),
-        ("student", STUDENT, predictions["student"][middle], 2.0),
-    )
-    for name, color, pose, shift in poses:
-        for parent, child in skeleton.bones:
-            x, y, z = pose[[parent, child]].T
-            axes.plot(x + shift, z, -y, color=color, lw=2)
-        error = 1000 * np.linalg.norm(pose - batch["pose_3d"][middle], axis=-1).mean()
-        label = name if name == "truth" else f"{name}, {error:.0f} mm"
-        axes.text(shift, 0, 0.85, label, ha="center", fontsize=7.5, color=color)
-    axes.set_box_aspect((2.9, 0.9, 1.8), zoom=1.25)
-    axes.view_init(elev=8, azim=-80)
-    axes.axis("off")
+    figure.text(0.575, 0.91, f"3D pose of the middle frame, turned by {TURN}°", fontsize=13)
+    poses = {name: predicted[middle] for name, predicted in predictions.items()}
+    axes = figure.add_axes((0.57, 0.06, 0.42, 0.84))
+    draw_poses(axes, batch["pose_3d"][middle], poses, skeleton)
     note = "Generated motion of the demo; it says nothing about any real data set."
-    figure.text(0.99, 0.02, note, ha="right", fontsize=7, color="#777777")
+    figure.text(0.99, 0.01, note, ha="right", fontsize=8.5, color="#777777")
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, bbox_inches="tight", facecolor="white")
+    figure.savefig(out, facecolor="white")
     print(f"drew {out}")
+
+
+def draw_poses(
+    axes: plt.Axes, truth: np.ndarray, predicted: dict[str, np.ndarray], skeleton: Skeleton
+) -> None:
+    """Draws the true pose and the predicted ones, `[J, 3]` metres, side by side."""
+    turn = np.radians(TURN)
+    colors = {"truth": TRUTH, "teacher": TEACHER, "student": STUDENT}
+    for place, (name, pose) in enumerate({"truth": truth, **predicted}.items()):
+        x = np.cos(turn) * pose[:, 0] + np.sin(turn) * pose[:, 2] + 1.1 * place
+        for bone in map(list, skeleton.bones):
+            axes.plot(x[bone], -pose[bone, 1], color=colors[name], lw=2.4)
+        error = 1000 * np.linalg.norm(pose - truth, axis=-1).mean()
+        label = name if name == "truth" else f"{name}, {error:.0f} mm"
+        axes.text(1.1 * place, 0.8, label, ha="center", fontsize=12, color=colors[name])
+    axes.set_aspect("equal")
+    axes.axis("off")
 
 
 if __name__ == "__main__":
