@@ -27,7 +27,7 @@ from kdpose_jax import program  # noqa: E402
 
 def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit code."""
-    return program.main(argv, converters="data_prep.convert")
+    return program.main(argv, converters="data_prep.convert", usage=str(__doc__))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         return runner.main(rest)
     from kdpose_jax import program  # not at the top: it defines flags
 
-    return program.main([f"kdpose {command}", f"--mode={command}", *rest], converters=CONVERTERS)
+    words = [f"kdpose {command}", f"--mode={command}", *rest]
+    return program.main(words, converters=CONVERTERS, usage=str(__doc__))
 
 
 if __name__ == "__main__":

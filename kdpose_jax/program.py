@@ -12,7 +12,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from absl import app, flags, logging  # noqa: E402
+from absl import flags, logging  # noqa: E402
 from etils import epath  # noqa: E402
 from ml_collections import ConfigDict, config_flags  # noqa: E402
 
@@ -56,10 +56,6 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
     Returns:
       The words that are not flags, and the config or None if none is named.
     """
-    app.define_help_flags()
-    for holder in (CONFIG, MODE, WORKDIR, CHECKPOINT, RECORDS, DISTRIBUTED):
-        # `--help` lists the flags of the main module, which is launch.py or `kdpose`.
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[holder.name])
     argv, named = command_line.with_config(argv)
     command_line.check_words(argv, command_line.load(named) if named else None, list(flags.FLAGS))
     try:
@@ -74,6 +70,12 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
         command_line.check_numbers(config)
         checks.check_values(config)
     return words, config
+
+
+def help_text(usage: str) -> str:
+    """Returns what `--help` prints: how the program is used, and its flags."""
+    listed = flags.FLAGS.module_help(__name__).partition(":\n")[2]  # without this module's name
+    return f"{usage.strip()}\n\nFlags:\n{listed}"
 
 
 def import_jax() -> None:
@@ -265,16 +267,20 @@ def show(line: str) -> None:
         entry.say(line, sys.stdout)
 
 
-def main(argv: list[str], *, converters: str) -> int:
+def main(argv: list[str], *, converters: str, usage: str) -> int:
     """Runs the program.
 
     Args:
       argv: the command line.
       converters: names the module that makes records (`contracts.Converters`).
+      usage: what `--help` prints above the flags.
 
     Returns:
       The exit code, as launch.py lists them.
     """
+    if any(word in ("--help", "-help", "-h") for word in argv[1:]):
+        entry.say(help_text(usage), sys.stdout)
+        return 0
     with preemption.watching() as stop:
         try:
             run(argv, converters, stop)

@@ -57,7 +57,8 @@ def train_and_report(
     notes = [*assumed, *check_before_data(runs)]
     mesh = start_devices(config.platform)
     folder = WorkFolder(workdir)
-    if processes.first_process_says(folder.results.exists()):
+    # A run whose table was deleted makes its report again.
+    if processes.first_process_says(folder.results.exists() and folder.table.exists()):
         show(f"done already: delete '{workdir}' or give another --workdir to run it again\n")
         if jax.process_index() == 0:
             files.tidy(workdir, below=written_below(runs))

@@ -100,8 +100,7 @@ def test_command_line(capsys, tmp_path, arguments, said):
 
 
 def test_help_lists_the_flags_that_sentences_point_to(capsys):
-    with pytest.raises(SystemExit):
-        launch_main("--help")
+    assert launch_main("--help") == 0
     listed = capsys.readouterr().out
     for flag in ("config", "mode", "workdir", "checkpoint", "records", "distributed"):
         assert f"--{flag}:" in listed

@@ -61,6 +61,20 @@ def test_the_same_command_again_is_done_at_once(finished, capsys):
     assert time.perf_counter() - start < 20
 
 
+def test_a_deleted_table_is_made_again(finished):
+    def cells():  # without the measured speeds, the first table's last column
+        return [line.split("|")[:9] for line in table.read_text().splitlines()]
+
+    workdir, arguments = finished
+    table = workdir / "results.md"
+    before = cells()
+    steps = {path: path.stat().st_mtime_ns for path in workdir.glob("*/checkpoints/*")}
+    table.unlink()
+    assert launch_main(*arguments) == 0
+    assert cells() == before
+    assert {path: path.stat().st_mtime_ns for path in workdir.glob("*/checkpoints/*")} == steps
+
+
 def test_another_config_in_the_same_folder_is_refused(finished, capsys):
     _, arguments = finished
     assert launch_main(*arguments, "--config.student.network.width=16") == 2
