@@ -54,6 +54,11 @@ BESIDE_THE_POINT = (
     "save_every_steps",
     "evaluate_every_epochs",
     "evaluate_examples",
+    # Start values, and the order and the number of a photograph's joints.
+    "joint_position_std",
+    "head_start",
+    "skeleton",
+    "joints",
 )
 # Parameters whose gradient is zero at the first step, because ETHT's reversal grows from zero
 # (docs/methods/cdkd.md#temperature).
@@ -251,11 +256,11 @@ def first_steps(file: str, preset: str, name: str) -> Started:
             for key, value in counts.items()
             if not key.startswith(("teacher.loss.", "teacher.train."))
         }
-    # Only the existence of an average or a term matters, not its strength.
+    # Only the existence of an average, of smoothing or of a term matters, not its strength.
     counts |= {
         key: value > 0
         for key, value in counts.items()
-        if key.endswith("ema_decay") or key.startswith("distill.weights.")
+        if key.endswith(("ema_decay", "loss.smoothing")) or key.startswith("distill.weights.")
     }
     key = json.dumps(counts, sort_keys=True)
     if key not in _STARTED:
