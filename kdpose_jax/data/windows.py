@@ -89,8 +89,7 @@ class Windows:
           Row numbers, `[B, before + length + after]`.
         """
         position = self.start[numbers][:, None] + np.arange(-before, self.length + after)
-        np.maximum(position, 0, out=position)  # np.clip would take longer than all the rest
-        np.minimum(position, self.frames[numbers][:, None] - 1, out=position)
+        np.clip(position, 0, self.frames[numbers][:, None] - 1, out=position)
         position += self.offset[numbers][:, None]
         return position
 
