@@ -1,8 +1,8 @@
 """Times what comes before the first step of every preset: tracing, lowering and compiling.
 
 Nothing is run, and no weights are made. The second start compiles the same step again from JAX's
-persistent cache, in a new folder for each row. On a CPU the full-size presets of CDKD take minutes
-each: choose with --only.
+persistent cache, in a new folder for each row. The full-size presets of CDKD take long on a CPU:
+choose with --only.
 """
 
 import argparse

@@ -16,8 +16,7 @@ import numpy as np
 
 from benchmarks import command, demos
 from benchmarks.turns import Case, Contest
-from data_prep import convert, mpi_inf_3dhp, synthetic
-from kdpose_jax.report import results
+from data_prep import mpi_inf_3dhp, synthetic
 from kdpose_jax.skeletons import H36M_17
 from tests.support import motion_files
 
@@ -69,7 +68,7 @@ def converter(
 
         def run() -> Any:
             out = str(folder / f"records{next(count)}")
-            return convert.prepare(name, out, demos.quiet, workers=results.host_cores(), **settings)
+            return demos.converted(name, out, **settings)
 
         made = run()
         persons = made.unit == "persons"
@@ -120,10 +119,9 @@ def pictures_of(layout: str) -> Callable[[pathlib.Path], None]:
 
     def write(folder: pathlib.Path) -> None:
         out = os.path.join(folder.parent, "painted")
-        convert.prepare(
+        demos.converted(
             "people",
             out,
-            demos.quiet,
             layout=layout,
             train_pictures=PICTURES,
             test_pictures=TEST_PICTURES,

@@ -1,7 +1,9 @@
 """The demos' records, and how long the demos' training waits for data."""
 
+import contextlib
 import functools
 import os
+import sys
 import tempfile
 import time
 from typing import Any, NamedTuple
@@ -11,8 +13,10 @@ import jax
 from benchmarks import machine, networks
 from configs import cdkd, scjd
 from data_prep import convert
+from data_prep.records import Summary
 from kdpose_jax.experiment import modules
 from kdpose_jax.experiment.run import reads
+from kdpose_jax.report import results
 from kdpose_jax.train import loop
 
 WATCHED = 10.0  # seconds of training
@@ -33,8 +37,10 @@ def scratch() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="kdpose_pipeline_")
 
 
-def quiet(line: str) -> None:
-    """Drops a converter's summary."""
+def converted(name: str, out: str, **settings: Any) -> Summary:
+    """Converts a data set on the cores of this process. What it prints goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return convert.prepare(name, out, workers=results.host_cores(), **settings)
 
 
 @functools.cache
@@ -42,7 +48,7 @@ def records(method: str) -> str:
     """Makes the records of a demo."""
     converter = DEMOS[method].get_config("demo").data.converter
     out = os.path.join(scratch().name, f"{method}_demo")
-    convert.prepare(converter.name, out, quiet, **converter.settings.to_dict())
+    converted(converter.name, out, **converter.settings.to_dict())
     return out
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import command, demos, networks
 from benchmarks.turns import Case, Contest
 from configs import cdkd
-from data_prep import coco, convert, mpii
+from data_prep import coco, mpii
 from kdpose_jax.contracts import Source
 from kdpose_jax.data import images, persons, sequences
 from kdpose_jax.report import results
@@ -150,9 +150,9 @@ def person_records(pictures: str) -> tuple[str, str]:
     """
     out = os.path.join(demos.scratch().name, "persons")
     if pictures:
-        convert.prepare("coco", out, demos.quiet, source=pictures, splits=("train",))
+        demos.converted("coco", out, source=pictures, splits=("train",))
         return out, os.path.join(pictures, coco.LAYOUT["train_images"])
-    convert.prepare("people", out, demos.quiet, train_pictures=PICTURES, test_pictures=1)
+    demos.converted("people", out, train_pictures=PICTURES, test_pictures=1)
     return out, os.path.join(f"{out}.raw", mpii.LAYOUT["train_images"])
 
 
