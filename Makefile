@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SECONDS ?= 1200
 
-.PHONY: demo test lint format dev fuzz chaos
+.PHONY: demo test lint format dev fuzz chaos bench
 
 demo: .venv/run
 	.venv/bin/python launch.py --config configs/scjd.py
@@ -30,6 +30,11 @@ fuzz: .venv/dev
 # A hundred runs killed at random moments, which must end up as if nobody had disturbed them.
 chaos: .venv/run
 	.venv/bin/python -m benchmarks.chaos
+
+# What steps, inference, pipelines, converters and compiling cost here, without the references.
+bench: .venv/run
+	for name in step inference pipeline convert compile; do \
+	  .venv/bin/python -m benchmarks.$$name || exit; done
 
 .venv/run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python %d.%d is too old: name a Python 3.11 or later with make PYTHON=..." % sys.version_info[:2])'

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks import networks
 from configs import cdkd, scjd
 from kdpose_jax.evaluate import cost
 from kdpose_jax.experiment import memory, pipeline
-from kdpose_jax.experiment.run import Run, build, reads
+from kdpose_jax.experiment.run import build
 
 CHIPS = (8, 16, 32, 64, 128, 256)
 # From the specification of Cloud TPU v5e, per chip.
@@ -59,7 +60,7 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
     run = next(run for run in pipeline.planned_runs(config) if run.name == name)
     built = build(run, 100_000)
     method, optimizer, locked = built.method, built.optimizer, built.run.config
-    example = example_of(built.run)
+    example = networks.abstract_batch(built.run, 1)
     key = jax.eval_shape(lambda: jax.random.key(0))
     params, model_state, frozen = jax.eval_shape(method.init, key, example)
     step = jax.ShapeDtypeStruct((), np.int32)
@@ -82,26 +83,6 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
             for chips in (CHIPS if fsdp else CHIPS[:1])
         },
     )
-
-
-def example_of(run: Run) -> dict[str, jax.ShapeDtypeStruct]:
-    """Describes one example as the config's reader gives it."""
-    joints, asked = run.config.data.joints, reads(run, training=True)
-    if run.config.data.reader == "sequences":
-        frames = asked["frames"]
-        shapes = {
-            "keypoints_2d": (frames + sum(asked["context"]), joints, 2),
-            "pose_3d": (frames, joints, 3),
-        }
-        return {
-            name: jax.ShapeDtypeStruct((1, *shape), np.float32) for name, shape in shapes.items()
-        }
-    views = {
-        name: jax.ShapeDtypeStruct((1, side, side, 3), np.uint8)
-        for name, side in asked["views"].items()
-    }
-    points = {"joints": (1, joints, 2), "joint_weight": (1, joints)}
-    return views | {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in points.items()}
 
 
 def compute(size: Size) -> float:

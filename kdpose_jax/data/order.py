@@ -38,10 +38,13 @@ def batch_examples(
       shape.
     """
     share = batch // hosts
-    positions = step * batch + host * share + np.arange(share)
-    epochs, places = np.divmod(positions, count)
-    examples = np.empty(share, np.int64)
-    for epoch in np.unique(epochs):
-        in_epoch = epochs == epoch
-        examples[in_epoch] = epoch_order(seed, int(epoch), count)[places[in_epoch]]
+    first = step * batch + host * share
+    examples, epochs = np.empty(share, np.int64), np.empty(share, np.int64)
+    for epoch in range(first // count, (first + share - 1) // count + 1):
+        begin, end = max(first, epoch * count), min(first + share, (epoch + 1) * count)
+        here = slice(begin - first, end - first)
+        examples[here] = epoch_order(seed, epoch, count)[
+            begin - epoch * count : end - epoch * count
+        ]
+        epochs[here] = epoch
     return examples, epochs

@@ -9,7 +9,7 @@ from kdpose_jax.codecs import poses
 from kdpose_jax.contracts import Batch
 from kdpose_jax.data import schema
 from kdpose_jax.data.tfrecords import read_records
-from kdpose_jax.data.windows import Windows, centred_starts
+from kdpose_jax.data.windows import Windows, centred_starts, take_rows
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS, Skeleton
 
@@ -136,9 +136,9 @@ class WindowSource:
         before, after = self.context
         rows = self.windows.rows(examples, before, after)
         return {
-            "keypoints_2d": np.take(self.motion.keypoints_2d, rows, axis=0),
-            "pose_3d": np.take(
-                self.motion.pose_3d, rows[:, before : before + self.windows.length], axis=0
+            "keypoints_2d": take_rows(self.motion.keypoints_2d, rows),
+            "pose_3d": take_rows(
+                self.motion.pose_3d, rows[:, before : before + self.windows.length]
             ),
         }
 

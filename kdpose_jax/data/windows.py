@@ -1,8 +1,11 @@
 """Places windows in sequences, and gathers them with VideoPose3D's edge padding."""
 
 import dataclasses
+import math
 
 import numpy as np
+
+ALIGNMENT = 64  # bytes
 
 
 def centred_starts(frames: int, length: int, stride: int) -> np.ndarray:
@@ -89,3 +92,22 @@ class Windows:
         np.clip(position, 0, self.frames[numbers][:, None] - 1, out=position)
         position += self.offset[numbers][:, None]
         return position
+
+
+def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Gathers rows into memory that XLA's CPU device can use without copying it first.
+
+    Args:
+      array: `[N, ...]`.
+      rows: numbers from 0 to N - 1, `[B, F]`.
+
+    Returns:
+      `[B, F, ...]`.
+    """
+    shape = (*rows.shape, *array.shape[1:])
+    size = math.prod(shape) * array.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    taken = memory[start : start + size].view(array.dtype).reshape(shape)
+    # All rows exist, and checking them before writing would need a further array.
+    return np.take(array, rows, axis=0, out=taken, mode="clip")

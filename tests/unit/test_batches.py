@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from kdpose_jax.data import order
-from kdpose_jax.data.batches import TrainBatches, evaluation_batches
+from kdpose_jax.data.batches import TrainBatches, evaluation_batches, to_global
 from kdpose_jax.errors import StalledError
 from kdpose_jax.evaluate.runner import predict_all
 
@@ -54,6 +54,25 @@ def test_training_batches_follow_the_order_from_any_step(first_step):
             assert batches.waited >= 0
     finally:
         batches.close()
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_a_batch_lies_on_its_devices_with_the_values_and_types_of_the_host(devices):
+    generator = np.random.default_rng(0)
+    batch = {
+        "image": generator.integers(0, 256, (4, 3, 3, 3), np.uint8),
+        "joints": generator.standard_normal((4, 5, 2), np.float32),
+        "mask": np.array([True, False, True, True]),
+    }
+    place = over_batch(devices)
+    placed = to_global(batch, place)
+    assert set(placed) == set(batch)
+    for name, array in placed.items():
+        assert array.sharding == place and array.dtype == batch[name].dtype
+        np.testing.assert_array_equal(array, batch[name])
+        assert [shard.data.shape[0] for shard in array.addressable_shards] == [
+            4 // devices
+        ] * devices
 
 
 def test_an_error_of_the_source_reaches_the_loop():

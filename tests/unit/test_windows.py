@@ -11,7 +11,13 @@ import pytest
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.data.sequences import Motion, WindowSource, open_training, windows_of
-from kdpose_jax.data.windows import Windows, centred_starts, evaluation_counts, evaluation_starts
+from kdpose_jax.data.windows import (
+    Windows,
+    centred_starts,
+    evaluation_counts,
+    evaluation_starts,
+    take_rows,
+)
 from kdpose_jax.evaluate.protocols import pose3d
 from kdpose_jax.skeletons import H36M_17
 
@@ -122,6 +128,17 @@ def test_rows_leave_the_windows_alone():
     for old, new in zip(before, (windows.start, windows.offset, windows.frames), strict=True):
         np.testing.assert_array_equal(old, new)
     assert len(windows) == 40
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
+def test_taken_rows_are_those_of_the_array_in_memory_that_needs_no_copy(kind):
+    generator = np.random.default_rng(9)
+    array = generator.integers(0, 200, (11, 3, 2)).astype(kind)
+    for windows in range(1, 6):
+        rows = generator.integers(0, 11, (windows, 7))
+        taken = take_rows(array, rows)
+        assert taken.dtype == kind and taken.ctypes.data % 64 == 0 and taken.flags.c_contiguous
+        np.testing.assert_array_equal(taken, array[rows])
 
 
 @pytest.fixture
