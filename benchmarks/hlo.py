@@ -39,7 +39,7 @@ COPIES = "copies"
 BITS = {"pred": 8, "token": 0, "opaque": 0}  # of the types whose name does not tell
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
-_MOVES = re.compile("(wrapped_)?(copy|transpose)")  # names of fusions that only move values
+_MOVES = re.compile("copy|transpose")  # names of fusions that only move values
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _CALLED = re.compile(r"(?:body|to_apply|calls|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
 _NOT_ENTERED = ("fusion", "reduce", "reduce-window", "scatter", "sort", "map", "select-and-scatter")

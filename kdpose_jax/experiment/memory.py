@@ -70,8 +70,8 @@ def estimate(
 ) -> Bytes:
     """Estimates the bytes that training holds at the end of a step's forward pass.
 
-    `residuals` says what a compiler keeps there. The estimate is within a quarter of what the
-    compiler for TPUs needs for the full-size presets (docs/running/compiled.md#memory).
+    `residuals` says what a compiler keeps there. docs/running/compiled.md#memory says what is left
+    out.
 
     Args:
       method: the method to train.
