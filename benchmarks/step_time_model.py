@@ -16,16 +16,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import networks
+from benchmarks.chips import GENERATIONS
 from configs import cdkd, scjd
 from kdpose_jax.evaluate import cost
-from kdpose_jax.experiment import memory, pipeline
+from kdpose_jax.experiment import memory
 from kdpose_jax.experiment.run import build
 
 CHIPS = (8, 16, 32, 64, 128, 256)
-# From the specification of Cloud TPU v5e, per chip.
-PEAK, MEMORY, HOST_THREADS = 197e12, 16e9, 224 / 8  # FLOP/s in bfloat16, bytes, host threads
-# Assumed: bandwidths in bytes/s, seconds per hop, share of the peak that is reached.
-MEMORY_BANDWIDTH, LINK_BANDWIDTH, HOP, UTILISATION = 819e9, 200e9 / 2, 1e-6, 0.4
+CHIP, HOST_THREADS = GENERATIONS["v5e"], 224 / 8  # of a chip (specification)
+# Assumed: bandwidth in bytes/s, seconds per hop, share of the peak that is reached.
+LINK_BANDWIDTH, HOP, UTILISATION = 200e9 / 2, 1e-6, 0.4
 # Assumed: seconds of one host thread per example (spec: 47,700 windows/s per thread, 505 crops/s
 # per core; two crops, two threads per core).
 READING = {"sequences": 1 / 47_700, "persons": 4 / 505}
@@ -57,8 +57,7 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
 
     A backward pass costs twice its forward pass, and a teacher in distillation has none.
     """
-    run = next(run for run in pipeline.planned_runs(config) if run.name == name)
-    built = build(run, 100_000)
+    built = build(networks.run_of(config, name), networks.EXAMPLES)
     method, optimizer, locked = built.method, built.optimizer, built.run.config
     example = networks.abstract_batch(built.run, 1)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -69,7 +68,12 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
     if method.teachers:
         taught = size_of("", config, "teacher", share, False)
         teacher = taught.flops / 6
-    counted = dict(accumulate=1, with_ema=built.run.block.train.ema_decay > 0, fsdp=fsdp)
+    counted = dict(
+        accumulate=1,
+        with_ema=built.run.block.train.ema_decay > 0,
+        fsdp=fsdp,
+        platform="tpu",
+    )
     return Size(
         title=title,
         share=share,
@@ -87,7 +91,7 @@ def size_of(title: str, config: ConfigDict, name: str, share: int, fsdp: bool) -
 
 def compute(size: Size) -> float:
     """Computes the seconds for products; every chip has its share of the batch."""
-    return size.flops * size.share / (UTILISATION * PEAK)
+    return size.flops * size.share / (UTILISATION * CHIP.flops)
 
 
 def update(size: Size, chips: int, fsdp: bool) -> float:
@@ -95,7 +99,7 @@ def update(size: Size, chips: int, fsdp: bool) -> float:
 
     It reads gradient, parameter and two moments, and writes three of them.
     """
-    return 7 * size.parameters / MEMORY_BANDWIDTH / (chips if fsdp else 1)
+    return 7 * size.parameters / CHIP.bandwidth / (chips if fsdp else 1)
 
 
 def exchange(size: Size, chips: int, fsdp: bool) -> float:
@@ -139,7 +143,7 @@ def main() -> None:
                 f"{size.memory[chips] / 1e9:.1f}" for chips in (min(size.memory), max(size.memory))
             )
         )
-        held += "" if max(size.memory.values()) <= MEMORY else " (too much)"
+        held += "" if max(size.memory.values()) <= CHIP.memory else " (too much)"
         print(
             f"| {size.title} | {size.share} | {size.parameters / 4e6:.1f} M | "
             f"{size.flops / 1e9:,.1f} | {held} |"

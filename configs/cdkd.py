@@ -420,6 +420,9 @@ def full_size(config: ConfigDict, preset: str, mode: str, *, teacher: str, image
     config.teacher.checkpoint = "" if teacher == "new" else teacher
     config.eval.latency_warmup, config.eval.latency_runs = 50, 200
     set_mode(config, mode, preset)
+    # Dense projectors of 64 pixels have 0.8 or 0.9 G weights, which 8 chips of 16 GB hold only
+    # together (docs/running/pods.md#large-adapters-fsdp).
+    config.student.train.fsdp = size == 64 and config.distill.projection.kind == "dense"
 
 
 def heatmap(config: ConfigDict) -> None:
@@ -428,6 +431,7 @@ def heatmap(config: ConfigDict) -> None:
     Labels and decoding: docs/methods/pose2d.md#heatmaps.
     """
     config.method = "supervised"
+    config.student.train.fsdp = False
     config.student.network.head = "heatmap"
     # For maps of 8x8 and 16x16 cells; HRNet uses 2 for 64x64 (256 pixels). The loss, half of a mean
     # square, is HRNet's too.

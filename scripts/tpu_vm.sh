@@ -67,7 +67,7 @@ install() { # changes nothing where it was done before
 test -d kdpose_jax || git clone $(printf %q "$REPOSITORY") kdpose_jax
 cd kdpose_jax && git fetch --quiet && git checkout --quiet $(printf %q "$COMMIT")
 ~/.local/bin/uv venv --quiet --allow-existing --python 3.11 .venv
-~/.local/bin/uv pip install --quiet -p .venv -r requirements.txt 'jax[tpu]==0.10.2'"
+~/.local/bin/uv pip install --quiet -p .venv -r requirements.txt -r requirements-tpu.txt"
 }
 
 run() { on_all_workers "cd kdpose_jax && exec .venv/bin/python launch.py --distributed=on $(printf '%q ' "$@")--config.platform=tpu"; }

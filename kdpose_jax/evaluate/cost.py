@@ -69,10 +69,11 @@ def count_macs(function: Callable, *abstract_arguments: Any) -> Macs:
     Raises:
       ValueError: a product stands in a loop of unknown length, a `shard_map` or a Pallas kernel.
     """
-    return _count_jaxpr(jax.make_jaxpr(function)(*abstract_arguments).jaxpr)
+    return macs_of(jax.make_jaxpr(function)(*abstract_arguments).jaxpr)
 
 
-def _count_jaxpr(jaxpr: Any) -> Macs:
+def macs_of(jaxpr: Any) -> Macs:
+    """Counts the multiply-adds of a traced program, as `count_macs` does."""
     return sum((_count_equation(equation) for equation in jaxpr.eqns), Macs(0, 0))
 
 
@@ -82,7 +83,7 @@ def _count_equation(equation: Any) -> Macs:
         return _count_dot(equation)
     if name == "conv_general_dilated":
         return _count_convolution(equation)
-    inner = [_count_jaxpr(jaxpr) for value in parameters.values() for jaxpr in _jaxprs(value)]
+    inner = [macs_of(jaxpr) for jaxpr in jaxprs([*parameters.values()])]
     if not inner:
         return Macs(0, 0)
     if name == "cond":
@@ -96,8 +97,8 @@ def _count_equation(equation: Any) -> Macs:
     return count.times(parameters["length"]) if name == "scan" else count
 
 
-def _jaxprs(value: Any) -> Iterator[Any]:
-    """Yields the programs in one parameter of an equation.
+def jaxprs(value: Any) -> Iterator[Any]:
+    """Yields the programs in the parameters of an equation.
 
     They belong to jit, remat, custom derivatives, scan and the branches of cond.
     """
@@ -107,7 +108,7 @@ def _jaxprs(value: Any) -> Iterator[Any]:
         yield value
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _jaxprs(item)
+            yield from jaxprs(item)
 
 
 def _count_dot(equation: Any) -> Macs:

@@ -16,8 +16,11 @@ import optax
 
 from kdpose_jax.contracts import Batch, Method
 from kdpose_jax.errors import UserError
+from kdpose_jax.experiment import residuals
 from kdpose_jax.train import sharding
 
+# Values of a channel that a device stores together (`residuals.array_bytes`).
+LANES = {"tpu": 128}
 RESERVE = 0.92  # largest share of a device's memory that a run may need
 ROOT = pathlib.Path("/")
 
@@ -32,6 +35,7 @@ class Bytes:
       optimizer: the optimiser's state.
       teachers: the frozen networks.
       activations: arrays that the forward pass keeps for the backward pass, and the batch.
+      working: the backward pass through the largest product: its result and the gradient of it.
     """
 
     parameters: int
@@ -39,6 +43,7 @@ class Bytes:
     optimizer: int
     teachers: int
     activations: int
+    working: int
 
     @property
     def total(self) -> int:
@@ -61,11 +66,12 @@ def estimate(
     devices: int,
     with_ema: bool,
     fsdp: bool,
+    platform: str,
 ) -> Bytes:
     """Estimates the bytes that training holds at the end of a step's forward pass.
 
-    It leaves out transient buffers of the compiler, and the memory that fusing saves. The error is
-    tens of per cent.
+    `residuals` says what a compiler keeps there. docs/running/compiled.md#memory says what is left
+    out.
 
     Args:
       method: the method to train.
@@ -76,6 +82,7 @@ def estimate(
       devices: number of devices that share a batch.
       with_ema: whether an average of the parameters is kept.
       fsdp: whether the devices share large arrays of the state (`sharding.layout`).
+      platform: kind of the devices, `cpu`, `gpu` or `tpu`.
     """
     share = math.ceil(batch / (devices * accumulate))
     arrays: Mapping[str, Any] = example
@@ -87,7 +94,7 @@ def estimate(
     params, model_state, frozen = jax.eval_shape(method.init, key, shapes)
     opt_state = jax.eval_shape(optimizer.init, params)
 
-    def residuals(params: Any, model_state: Any, frozen: Any, shapes: Batch, key: jax.Array) -> Any:
+    def forward(params: Any, model_state: Any, frozen: Any, shapes: Batch, key: jax.Array) -> Any:
         step = jnp.zeros((), jnp.int32)
 
         def loss(params: Any) -> Any:
@@ -99,15 +106,16 @@ def estimate(
     def on_one(tree: Any) -> int:
         return size_of(parts_of(tree, devices, method.shared_axes)) if fsdp else size_of(tree)
 
-    kept = size_of(jax.eval_shape(residuals, params, model_state, frozen, shapes, key))
+    traced = jax.make_jaxpr(forward)(params, model_state, frozen, shapes, key)
+    lanes = LANES.get(platform, 1)
     trained = on_one(params)
     return Bytes(
         parameters=trained * (2 if with_ema else 1) + on_one(model_state),
         gradients=trained * (2 if accumulate > 1 else 1),  # the sum so far, and the part's own
         optimizer=on_one(opt_state),
         teachers=size_of(frozen),
-        # The backward pass reads the parameters too.
-        activations=max(0, kept - size_of(params)) + size_of(shapes) * accumulate,
+        activations=residuals.stored_bytes(traced, lanes) + size_of(shapes) * accumulate,
+        working=2 * residuals.largest_product(traced, lanes),
     )
 
 

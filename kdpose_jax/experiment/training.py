@@ -77,6 +77,7 @@ def check_run(run: Run, context: Context) -> None:
         devices=context.mesh.size,
         with_ema=block.train.ema_decay > 0,
         fsdp=block.train.fsdp,
+        platform=context.mesh.devices.flat[0].platform,
     )
     context.show(f"{run.name:9s} will hold about {needed}")
     memory.require_room(run.name, needed, jax.local_devices()[0])

@@ -1,5 +1,6 @@
 """The state of a run at a step, which is created on the devices that it belongs to."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -58,6 +59,37 @@ def create(
         each of them.
     """
 
+    described = describe(method, optimizer, example, with_ema=with_ema, mesh=mesh, fsdp=fsdp)
+    initial = _initial(method, optimizer, with_ema)
+    return jax.jit(initial, out_shardings=layout(described))(key, example)
+
+
+def describe(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    example: Batch,
+    *,
+    with_ema: bool,
+    mesh: jax.sharding.Mesh,
+    fsdp: bool,
+) -> TrainState:
+    """Returns the shapes, types and shardings of a state that `create` would make.
+
+    The arguments are those of `create`. The devices of the mesh may be described only.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(_initial(method, optimizer, with_ema), key, example)
+    places = sharding.layout(shapes, mesh, fsdp=fsdp, shared_axes=method.shared_axes)
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places
+    )
+
+
+def _initial(
+    method: Method, optimizer: optax.GradientTransformation, with_ema: bool
+) -> Callable[[jax.Array, Batch], TrainState]:
+    """Returns what computes the state at step 0 from a key and a batch."""
+
     def initial(key: jax.Array, example: Batch) -> TrainState:
         params, model_state, _ = method.init(key, example)
         return TrainState(
@@ -68,10 +100,7 @@ def create(
             ema=jax.tree.map(jnp.copy, params) if with_ema else None,
         )
 
-    places = sharding.layout(
-        jax.eval_shape(initial, key, example), mesh, fsdp=fsdp, shared_axes=method.shared_axes
-    )
-    return jax.jit(initial, out_shardings=places)(key, example)
+    return initial
 
 
 def layout(state: TrainState) -> TrainState:

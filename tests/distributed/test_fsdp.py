@@ -134,6 +134,7 @@ def test_estimate_is_what_a_device_holds():
                 devices=DEVICES,
                 with_ema=False,
                 fsdp=fsdp,
+                platform="cpu",
             )
         first = jax.devices()[0]
         held = lambda tree: sum(  # noqa: E731

@@ -75,7 +75,9 @@ def test_dry_run_calls_nothing(tmp_path):
         and "--spot" in create
     )
     assert (
-        "--worker=all" in install and "https://host/it.git" in install and "jax[tpu]==" in install
+        "--worker=all" in install
+        and "https://host/it.git" in install
+        and "-r requirements-tpu.txt" in install
     )
     assert "--worker=all" in run and "--distributed=on" in run
     # Quoted once for this shell and once for the worker's; a field of the config comes after its
@@ -105,7 +107,7 @@ def test_pinned_jax_is_the_one_of_the_requirements():
     )
     assert (
         f"jax[tpu]=={pinned.removeprefix('jax==')}"
-        in (REPOSITORY / "scripts" / "tpu_vm.sh").read_text()
+        in (REPOSITORY / "requirements-tpu.txt").read_text()
     )
 
 

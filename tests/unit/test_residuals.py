@@ -1,0 +1,81 @@
+"""What a forward pass keeps for its backward pass, counted by hand."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kdpose_jax.experiment import residuals
+
+ROWS, WIDTH = 10, 8
+ARRAY = ROWS * WIDTH * 4  # bytes in float32
+
+
+def normalised(x):
+    """A layer norm without parameters."""
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True))
+
+
+def block(x, kernel):
+    """A residual block, as in a transformer."""
+    return x + jnp.tanh(normalised(x) @ kernel + jnp.ones(WIDTH))
+
+
+def block_twice(x, kernel):
+    return block(block(x, kernel), kernel)
+
+
+def attention(x, kernel):
+    probabilities = jax.nn.softmax((x @ kernel) @ x.T)
+    return probabilities @ x
+
+
+def in_a_loop(x, kernel):
+    return jax.lax.scan(lambda x, _: (jnp.tanh(x @ kernel), None), x, length=5)[0]
+
+
+def stored(function, dtype=jnp.float32):
+    x, kernel = jnp.ones((ROWS, WIDTH), dtype), jnp.ones((WIDTH, WIDTH), dtype)
+
+    def forward(x, kernel):
+        return jax.vjp(lambda kernel: function(x, kernel).sum(), kernel)[1]
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return residuals.stored_bytes(jax.make_jaxpr(forward)(x, kernel), 1)
+
+
+STATISTICS = 2 * ROWS * 4  # mean and mean square of each row
+
+
+@pytest.mark.parametrize(
+    "function, least, most",
+    [
+        # The product, from which bias and tanh follow. The norm follows from the argument and its
+        # statistics.
+        (block, ARRAY, ARRAY + STATISTICS),
+        # The second norm follows from the sum that ends the first block. Its product and the first.
+        (block_twice, 3 * ARRAY, 3 * ARRAY + 2 * STATISTICS),
+        # The first product, the logits, and their largest value and sum in each row.
+        (attention, ARRAY + ROWS * ROWS * 4, ARRAY + ROWS * ROWS * 4 + STATISTICS),
+        # A loop cannot compute again what went round: all that it keeps is counted.
+        (in_a_loop, 5 * ARRAY, 15 * ARRAY),
+    ],
+)
+def test_what_is_stored(function, least, most):
+    assert least <= stored(function) <= most
+    assert stored(function, jnp.bfloat16) < stored(function)
+
+
+@pytest.mark.parametrize("lanes, channels", [(1, 48), (128, 128)])
+def test_a_tpu_fills_up_the_channels_of_convolutions(lanes, channels):
+    image, kernel = jnp.ones((2, 16, 16, 3)), jnp.ones((3, 3, 3, 48))
+
+    def forward(image, kernel):
+        convolve = lambda kernel: jax.lax.conv_general_dilated(  # noqa: E731
+            image, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jax.vjp(lambda kernel: jnp.tanh(convolve(kernel)), kernel)[1]
+
+    traced = jax.make_jaxpr(forward)(image, kernel)
+    assert residuals.stored_bytes(traced, lanes) == 2 * 16 * 16 * channels * 4
+    assert residuals.largest_product(traced, lanes) == 2 * 16 * 16 * channels * 4
