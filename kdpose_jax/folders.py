@@ -99,6 +99,11 @@ class WorkFolder:
         return self.path / "figures"
 
     @property
+    def compiled(self) -> epath.Path:
+        """Compiled programs, in a folder for each user and place."""
+        return self.path / "compiled"
+
+    @property
     def evaluation(self) -> "WorkFolder":
         """The folder that `--mode eval` writes into."""
         return WorkFolder(self.path / "eval")

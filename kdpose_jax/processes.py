@@ -70,6 +70,15 @@ def first_process_says(value: bool) -> bool:
     )
 
 
+def first_process_text(text: str) -> str:
+    """Returns process 0's text on every process. It has at most 64 characters of ASCII."""
+    if jax.process_count() == 1:
+        return text
+    wait_for_all("text of the first process")
+    letters = np.frombuffer(text.encode("ascii").ljust(64), np.uint8)
+    return bytes(multihost_utils.broadcast_one_to_all(letters)).decode("ascii").rstrip()
+
+
 def all_processes_say(value: bool) -> bool:
     """Returns whether every process says yes."""
     wait_for_all("question to all processes")

@@ -19,7 +19,7 @@ from kdpose_jax.experiment.run import Context, Run, build, open_protocol, open_t
 from kdpose_jax.experiment.training import check_run, train_run
 from kdpose_jax.folders import RunFolder, WorkFolder
 from kdpose_jax.report import results, run_page
-from kdpose_jax.train import devices, sharding
+from kdpose_jax.train import compiled, devices, sharding
 from kdpose_jax.train.preemption import Stop
 
 MEANING = ("pose_source",)  # converter settings that decide what the poses mean
@@ -68,6 +68,7 @@ def train_and_report(
         if not is_given(run, config):
             block = run.block.train
             sharding.check_batch(f"{run.stage}.train.batch", block.batch, block.accumulate, mesh)
+    compiled.keep(folder)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)

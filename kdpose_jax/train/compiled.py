@@ -1,0 +1,77 @@
+"""Keeps compiled programs in the work directory, so that a second start compiles nothing.
+
+A compiled program is machine code, and a work directory may come from somebody else. The folder's
+name therefore depends on a secret of this user: whoever does not know it cannot make a folder that
+is read.
+"""
+
+import hashlib
+import os
+import pathlib
+import secrets
+
+import jax
+from etils import epath
+from jax.experimental.compilation_cache import compilation_cache
+
+from kdpose_jax import processes
+from kdpose_jax.folders import WorkFolder
+
+SECRET_BYTES = 32
+
+
+def keep(folder: WorkFolder) -> None:
+    """Lets JAX read and write its compiled programs below a work directory.
+
+    Nothing happens if the user has named a folder with JAX_COMPILATION_CACHE_DIR, or if there is no
+    place for the secret. All processes must call it.
+
+    Args:
+      folder: the work directory.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    try:
+        name = name_of(folder.path, own_secret())
+    except (OSError, RuntimeError):  # there is no home folder, or it cannot be written
+        name = ""
+    name = processes.first_process_text(name)
+    if not name:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder.compiled / name))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    compilation_cache.reset_cache()  # JAX looks for a folder once, when it first compiles
+
+
+def name_of(path: epath.Path, secret: bytes) -> str:
+    """Computes the name of the folder of compiled programs that one user reads at one path."""
+    return hashlib.sha256(secret + os.fsencode(str(path))).hexdigest()[:32]
+
+
+def own_secret() -> bytes:
+    """Reads this user's secret, which is made when it is first needed.
+
+    Raises:
+      OSError: it cannot be read or written.
+      RuntimeError: the user has no home folder.
+    """
+    given = os.environ["XDG_STATE_HOME"] if "XDG_STATE_HOME" in os.environ else ""
+    state = pathlib.Path(given) if given else pathlib.Path.home() / ".local" / "state"
+    path = state / "kdpose_jax" / "secret"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    if not path.exists():
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(SECRET_BYTES))
+        try:
+            os.link(made, path)  # the first of several processes wins
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise OSError(f"'{path}' does not hold {SECRET_BYTES} bytes")
+    return secret
