@@ -17,7 +17,6 @@ class Chip:
     flops: float
     bandwidth: float
     memory: float
-    links: float
 
     def roofline(self, flops: float, moved: float) -> float:
         """Computes the least seconds in which a program can end."""

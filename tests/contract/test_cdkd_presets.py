@@ -135,6 +135,16 @@ def test_every_mode_builds(preset, mode):
         build(run, 1000)
 
 
+@pytest.mark.parametrize(
+    "text, shared",
+    [("mpii64", True), ("coco64", True), ("coco64,mode=plus", False), ("coco32", False)],
+)
+def test_devices_share_dense_projectors_of_64_pixels(text, shared):
+    """No chip of 16 GB can train them alone (docs/running/compiled.md#memory)."""
+    config = get_config("cdkd", text)
+    assert config.student.train.fsdp is shared and config.teacher.train.fsdp is False
+
+
 def test_unknown_mode_is_refused():
     with pytest.raises(
         UserError, match="option mode of preset demo is 'papers': use one of paper, release, plus"
@@ -162,6 +172,7 @@ def test_heatmap_baseline(preset):
         1.0,
     )
     assert config.decode.coordinate == "argmax"
+    simdr.student.train.fsdp = False  # it has no projectors that devices would share
     for block in ("optim", "train", "input"):
         assert config.student[block] == simdr.student[block]
     same = {**config.student.network.to_dict(), "head": "simdr"}

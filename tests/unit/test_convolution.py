@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
-from tiny import quick_compiles  # noqa: F401 (a fixture)
 
 from kdpose_jax.models.convolution import convolve, convolve_on_cpu, convolve_plainly
 
@@ -35,7 +34,6 @@ def with_gradients(form, stride, inputs, kernel, towards):
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("side", [1, 3])
-@pytest.mark.usefixtures("quick_compiles")
 def test_forms_agree_in_values_and_gradients(side, stride):
     """In float64; the gradients are those that JAX derives for the plain convolution."""
     generator = np.random.default_rng(side + stride)

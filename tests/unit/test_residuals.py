@@ -26,8 +26,9 @@ def block_twice(x, kernel):
 
 
 def attention(x, kernel):
-    probabilities = jax.nn.softmax((x @ kernel) @ x.T)
-    return probabilities @ x
+    """Tokens that are queries, keys and values at once."""
+    tokens = x @ kernel
+    return jax.nn.softmax(tokens @ tokens.T) @ tokens
 
 
 def in_a_loop(x, kernel):
@@ -55,10 +56,12 @@ STATISTICS = 2 * ROWS * 4  # mean and mean square of each row
         (block, ARRAY, ARRAY + STATISTICS),
         # The second norm follows from the sum that ends the first block. Its product and the first.
         (block_twice, 3 * ARRAY, 3 * ARRAY + 2 * STATISTICS),
-        # The first product, the logits, and their largest value and sum in each row.
+        # The tokens, the logits, and their largest value and sum in each row. The last product is
+        # not read.
         (attention, ARRAY + ROWS * ROWS * 4, ARRAY + ROWS * ROWS * 4 + STATISTICS),
-        # A loop cannot compute again what went round: all that it keeps is counted.
-        (in_a_loop, 5 * ARRAY, 15 * ARRAY),
+        # A loop cannot compute again what went round, so that all that it keeps is counted: what
+        # entered each round, for the kernel's gradient, and one or two arrays for that of tanh.
+        (in_a_loop, 10 * ARRAY, 15 * ARRAY),
     ],
 )
 def test_what_is_stored(function, least, most):
