@@ -86,8 +86,8 @@ def _walk_back(jaxpr: Jaxpr, wanted: set[Any], lanes: int) -> tuple[int, set[Any
         results = [value for value in eqn.outvars if value in wanted]
         if not results:
             continue
-        name, inner = eqn.primitive.name, _inner(eqn)
-        if name in STORED or (name == "add" and _joins(eqn, spread)):
+        name, (inner, given) = eqn.primitive.name, _inner(eqn)
+        if inner is None and (name in STORED or (name == "add" and _joins(eqn, spread))):
             total += sum(array_bytes(value.aval, name, lanes) for value in results)
         elif inner is not None:
             ends = [
@@ -97,7 +97,7 @@ def _walk_back(jaxpr: Jaxpr, wanted: set[Any], lanes: int) -> tuple[int, set[Any
             ]
             added, reached = _walk_back(inner, set(_variables(ends)), lanes)
             total += added
-            pairs = zip(inner.invars, eqn.invars, strict=True)
+            pairs = zip(inner.invars, given, strict=True)
             wanted.update(_variables(outer for within, outer in pairs if within in reached))
         else:
             wanted.update(_variables(eqn.invars))
@@ -114,10 +114,18 @@ def _joins(eqn: Any, spread: set[Any]) -> bool:
     return len(whole) == 2
 
 
-def _inner(eqn: Any) -> Any:
-    """Returns the program that an equation calls once, or None."""
+def _inner(eqn: Any) -> tuple[Any, Any]:
+    """Returns the program that an equation calls once, and the program's arguments.
+
+    Of programs for several platforms it is the last, which is for all that are not named. It is
+    None where nothing is called, and where the results are stored whatever makes them.
+    """
+    if eqn.params.get("branches_platforms"):
+        return eqn.params["branches"][-1].jaxpr, eqn.invars[1:]
+    if eqn.primitive.name in STORED:
+        return None, ()
     called = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    return getattr(called, "jaxpr", called)
+    return getattr(called, "jaxpr", called), eqn.invars
 
 
 def _equations(jaxpr: Jaxpr) -> Iterator[Any]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from kdpose_jax.experiment import residuals
+from kdpose_jax.models.convolution import convolve, convolve_plainly
 
 ROWS, WIDTH = 10, 8
 ARRAY = ROWS * WIDTH * 4  # bytes in float32
@@ -69,15 +70,18 @@ def test_what_is_stored(function, least, most):
     assert stored(function, jnp.bfloat16) < stored(function)
 
 
+def plain(image, kernel, stride):
+    return convolve_plainly(image, kernel, stride=stride)
+
+
 @pytest.mark.parametrize("lanes, channels", [(1, 48), (128, 128)])
-def test_a_tpu_fills_up_the_channels_of_convolutions(lanes, channels):
+@pytest.mark.parametrize("form", [plain, convolve])
+def test_a_tpu_fills_up_the_channels_of_convolutions(form, lanes, channels):
+    """Also where the CPU has another program for the convolution."""
     image, kernel = jnp.ones((2, 16, 16, 3)), jnp.ones((3, 3, 3, 48))
 
     def forward(image, kernel):
-        convolve = lambda kernel: jax.lax.conv_general_dilated(  # noqa: E731
-            image, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return jax.vjp(lambda kernel: jnp.tanh(convolve(kernel)), kernel)[1]
+        return jax.vjp(lambda kernel: jnp.tanh(form(image, kernel, 1)), kernel)[1]
 
     traced = jax.make_jaxpr(forward)(image, kernel)
     assert residuals.stored_bytes(traced, lanes) == 2 * 16 * 16 * channels * 4
