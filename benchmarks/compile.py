@@ -19,7 +19,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks import command, machine, networks
 from kdpose_jax.experiment import pipeline
-from kdpose_jax.experiment.run import Run, build
+from kdpose_jax.experiment.run import Run
 from kdpose_jax.train import sharding
 
 PRESETS = {
@@ -85,13 +85,11 @@ def persistent_cache(folder: str) -> Iterator[None]:
 
 
 def seconds_to_start(run: Run) -> dict[str, float]:
-    """Builds a run's step and compiles it for its shapes, as a new process would."""
+    """Builds a run's step and compiles it for this machine's devices, as a new process would."""
     jax.clear_caches()
     moments = [time.perf_counter()]
-    built, mesh = build(run, networks.EXAMPLES), sharding.make_mesh()
-    arguments = networks.abstract_arguments(built)
-    layout = jax.tree.map(lambda leaf: sharding.replicated(mesh), arguments[0])
-    traced = networks.step_of(built, layout).trace(*arguments)
+    mesh = sharding.make_mesh()
+    traced = networks.traced_step(run, mesh, networks.share_of(run, mesh.size))
     moments.append(time.perf_counter())
     lowered = traced.lower()
     moments.append(time.perf_counter())
@@ -111,6 +109,7 @@ COMMAND = command.Command(
     cases=cases,
     columns=lambda options: [seconds(name) for name in (*PARTS, "first_start", "second_start")],
     measure=measure,
+    in_turns=False,
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Our networks, built from presets as a run builds them, with random weights and inputs."""
+"""Our networks, built from presets as a run builds them: with random weights and inputs, or from
+shapes alone.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,12 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from configs import cdkd, scjd
 from kdpose_jax.contracts import Source
 from kdpose_jax.data.batches import TrainBatches
 from kdpose_jax.evaluate import cost
-from kdpose_jax.experiment import pipeline
+from kdpose_jax.experiment import memory, pipeline
 from kdpose_jax.experiment.run import Built, Run, build, reads
 from kdpose_jax.experiment.training import keys_of
 from kdpose_jax.train import sharding, state
@@ -99,7 +102,7 @@ class Training:
     """
 
     built: Built
-    mesh: jax.sharding.Mesh
+    mesh: Mesh
     step: TrainStep
     state: state.TrainState
     frozen: Any
@@ -151,18 +154,63 @@ def step_of(built: Built, layout: state.TrainState) -> TrainStep:
     )
 
 
-def abstract_arguments(built: Built) -> tuple[Any, ...]:
-    """Describes the arguments of a run's step: state, teachers, batch and root key."""
-    batch = abstract_batch(built.run, built.run.block.train.batch)
+def share_of(run: Run, devices: int) -> int:
+    """Computes how many examples of a preset's batch each device has.
+
+    A batch that is too small for the devices becomes the smallest one that they can share.
+    """
+    options = run.block.train
+    return max(options.batch // devices, options.accumulate)
+
+
+def traced_step(run: Run, mesh: Mesh, share: int) -> jax.stages.Traced:
+    """Traces the step of a run from shapes alone, ready to be lowered and compiled.
+
+    Args:
+      run: the run.
+      mesh: the devices, which may be described only.
+      share: examples of a batch on each device.
+    """
+    built, batch = build(run, EXAMPLES), abstract_batch(run, share * mesh.size)
+    options, everywhere = built.run.block.train, sharding.replicated(mesh)
     key = jax.eval_shape(lambda: jax.random.key(0))
+    described = state.describe(
+        built.method,
+        built.optimizer,
+        batch,
+        with_ema=options.ema_decay > 0,
+        mesh=mesh,
+        fsdp=options.fsdp,
+    )
+    frozen = jax.eval_shape(lambda key, batch: built.method.init(key, batch)[2], key, batch)
+    return step_of(built, state.layout(described)).trace(
+        described,
+        placed(frozen, everywhere),
+        placed(batch, sharding.over_batch(mesh)),
+        placed(key, everywhere),
+    )
 
-    def first(key: Any, batch: Any) -> tuple[state.TrainState, Any]:
-        params, model_state, frozen = built.method.init(key, batch)
-        ema = params if built.run.block.train.ema_decay > 0 else None
-        opt_state = built.optimizer.init(params)
-        return state.TrainState(jnp.int32(0), params, model_state, opt_state, ema), frozen
 
-    return *jax.eval_shape(first, key, batch), batch, key
+def placed(tree: Any, where: jax.sharding.Sharding) -> Any:
+    """Describes arrays that lie on devices."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree)
+
+
+def estimated_memory(run: Run, devices: int, share: int) -> memory.Bytes:
+    """Estimates what the step of a run holds on each TPU, as a run does before it starts."""
+    built = build(run, EXAMPLES)
+    options = built.run.block.train
+    return memory.estimate(
+        built.method,
+        built.optimizer,
+        abstract_batch(built.run, 1),
+        batch=share * devices,
+        accumulate=options.accumulate,
+        devices=devices,
+        with_ema=options.ema_decay > 0,
+        fsdp=options.fsdp,
+        platform="tpu",
+    )
 
 
 def predictor(run: Run, count: int) -> tuple[Callable[[], Any], float]:

@@ -28,14 +28,16 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks import command
 from benchmarks.chips import GENERATIONS
 from kdpose_jax import entry
+from kdpose_jax.contracts import Column
 from kdpose_jax.errors import UserError
+from kdpose_jax.report.tables import markdown_table
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-RESULTS = pathlib.Path(__file__).parent / "results" / "tpu_compile.jsonl"  # git ignores it
 # What decides a program, beside the versions of JAX and its compiler.
-CODE = ("kdpose_jax", "configs", "benchmarks/hlo.py", "benchmarks/programs.py")
+CODE = ("kdpose_jax", "configs", "benchmarks/hlo.py", "benchmarks/networks.py")
 TYPES = ("float32", "bfloat16")
 STAGES = ("teacher", "student")
 PROJECTORS = ("dense", "lowrank", "per_joint", "kron")
@@ -114,7 +116,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--per-chip", nargs="+", type=int, default=[0], metavar="N", help="0: the preset's batch"
     )
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, metavar="FILE")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=command.RESULTS / "tpu_compile.jsonl", metavar="FILE"
+    )
     parser.add_argument("--row", default="", help=argparse.SUPPRESS)  # one case, as JSON
     options = parser.parse_args(arguments)
     for topology in options.topologies:
@@ -127,13 +131,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def make_rows(options: argparse.Namespace) -> int:
     """Compiles every chosen case that has no row yet, and prints the table of all of them."""
-    chosen = [
-        case
-        for case in cases(options.topologies, options.per_chip)
-        if re.search(options.only, case.name)
-    ]
-    if not chosen:
-        raise UserError(f"--only '{options.only}' is found in no case: 'h36m teacher' is in one.")
+    chosen = command.choose(cases(options.topologies, options.per_chip), options.only)
     code = fingerprint()
     rows = {row["name"]: row for row in read(options.out) if row["code"] == code}
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -190,15 +188,17 @@ def in_a_process(case: Case) -> dict[str, Any]:
 
 
 def compiled(case: Case) -> dict[str, Any]:
-    """Compiles a case in this process, and collects what the compiler says. Bytes and FLOPs are
-    those of one chip."""
-    from benchmarks import hlo, programs
+    """Compiles a case in this process, and collects what the compiler says.
+
+    Bytes and FLOPs are those of one chip.
+    """
+    from benchmarks import hlo, networks
     from kdpose_jax.evaluate.cost import macs_of
     from kdpose_jax.report import results
 
-    run, mesh = run_of(case), programs.tpu_mesh(case.topology)
+    run, mesh = run_of(case), mesh_of(case.topology)
     share = share_of(run, mesh.size, case.per_chip)
-    traced = programs.traced_step(run, mesh, share)
+    traced = networks.traced_step(run, mesh, share)
     lowered = traced.lower()
     start = time.perf_counter()
     step = lowered.compile()
@@ -218,7 +218,7 @@ def compiled(case: Case) -> dict[str, Any]:
         + held.output_size_in_bytes
         + held.temp_size_in_bytes
         - held.alias_size_in_bytes,
-        "estimate": programs.estimated_memory(run, mesh.size, share).total,
+        "estimate": networks.estimated_memory(run, mesh.size, share).total,
         "flops": flops,
         "moved": moved,
         "roofline_s": roofline,
@@ -244,38 +244,44 @@ def run_of(case: Case) -> Any:
     return networks.run_of(config, case.stage)
 
 
-def share_of(run: Any, chips: int, per_chip: int) -> int:
-    """Computes how many examples a chip has.
+def mesh_of(topology: str) -> Any:
+    """Describes the chips of a topology such as `v5e:2x4`. They need not be there; libtpu must."""
+    from jax.experimental import topologies
+    from jax.sharding import AxisType, Mesh
 
-    A preset's batch that is too small for the chips becomes the smallest one that they can share.
-    """
-    options = run.block.train
-    if per_chip % options.accumulate:
-        raise UserError(f"--per-chip is {per_chip}: use a multiple of {options.accumulate}.")
-    return per_chip or max(options.batch // chips, options.accumulate)
+    described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    return Mesh(described.devices, ("data",), axis_types=(AxisType.Auto,))
+
+
+def share_of(run: Any, chips: int, per_chip: int) -> int:
+    """Computes how many examples a chip has; `per_chip` is 0 for as many as the preset gives."""
+    from benchmarks import networks
+
+    parts = run.block.train.accumulate
+    if per_chip % parts:
+        raise UserError(f"--per-chip is {per_chip}: use a multiple of {parts}.")
+    return per_chip or networks.share_of(run, chips)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Renders rows in Markdown."""
-    from kdpose_jax.report.tables import markdown_table
-
+    """Renders rows in Markdown. A step that did not compile has its error beside its name."""
     shown = []
     for row in rows:
-        error = "error" in row
-        cycles = {} if error else row["cycles"]
+        name = row["name"].removesuffix(f", {row['per_chip']} a chip")
+        cycles, exchanges = row.get("cycles", {}), row.get("collectives", {})
         total = sum(cycles.values())
         shown.append(
-            {
-                **{key: None if error else row[key] for key, _, _ in COLUMNS[1:9]},
-                "name": row["name"].removesuffix(f", {row['per_chip']} a chip")
-                + (f": {row['error']}" if error else ""),
+            dict.fromkeys(column.key for column in COLUMNS)
+            | row
+            | {
+                "name": f"{name}: {row['error']}" if "error" in row else name,
                 "cycles": total or None,
                 "kinds": ", ".join(
                     f"{kind} {count / total:.0%}" for kind, count in [*cycles.items()][:4]
                 ),
                 "exchanges": ", ".join(
-                    f"{number} {name} {size / 1e6:.1f} MB"
-                    for name, (number, size) in row.get("collectives", {}).items()
+                    f"{number} {kind} {size / 1e6:.1f} MB"
+                    for kind, (number, size) in exchanges.items()
                 ),
             }
         )
@@ -283,18 +289,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 COLUMNS = (
-    ("name", "step", str),
-    ("examples", "examples a chip", str),
-    ("compile_s", "compile s", "{:.0f}".format),
-    ("memory", "GiB a chip", lambda value: f"{value / 2**30:.2f}"),
-    ("estimate", "estimated", lambda value: f"{value / 2**30:.2f}"),
-    ("flops", "TFLOP", lambda value: f"{value / 1e12:.3f}"),
-    ("moved", "GB moved", lambda value: f"{value / 1e9:.1f}"),
-    ("roofline_s", "roofline ms", lambda value: f"{value * 1e3:.1f}"),
-    ("peak_share", "of the peak", "{:.0%}".format),
-    ("cycles", "M cycles", lambda value: f"{value / 1e6:.1f}"),
-    ("kinds", "of these", str),
-    ("exchanges", "exchanges", str),
+    Column("name", "step", str),
+    Column("examples", "examples a chip", str),
+    Column("compile_s", "compile s", "{:.0f}".format),
+    Column("memory", "GiB a chip", lambda value: f"{value / 2**30:.2f}"),
+    Column("estimate", "estimated", lambda value: f"{value / 2**30:.2f}"),
+    Column("flops", "TFLOP", lambda value: f"{value / 1e12:.3f}"),
+    Column("moved", "GB moved", lambda value: f"{value / 1e9:.1f}"),
+    Column("roofline_s", "roofline ms", lambda value: f"{value * 1e3:.1f}"),
+    Column("peak_share", "of the peak", "{:.0%}".format),
+    Column("cycles", "M cycles", lambda value: f"{value / 1e6:.1f}"),
+    Column("kinds", "of these", str),
+    Column("exchanges", "exchanges", str),
 )
 
 

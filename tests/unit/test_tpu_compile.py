@@ -72,14 +72,14 @@ def test_refusals(compiler, capsys, words, told):
 def test_small_step_compiles_for_v5e():
     """SCJD's teacher with one pair of blocks: HBM, exchange and cycles are those of its size."""
     code = (
-        "import json; from configs import scjd; from benchmarks import hlo, networks, programs\n"
+        "import json; from configs import scjd; from benchmarks import hlo, networks, tpu_compile\n"
         "config = scjd.get_config('h36m,frames=27'); network = config.teacher.network\n"
         "network.depth, network.width = 1, 128\n"
-        "run, mesh = networks.run_of(config, 'teacher'), programs.tpu_mesh('v5e:2x4')\n"
-        "step = programs.traced_step(run, mesh, 1).lower().compile()\n"
+        "run, mesh = networks.run_of(config, 'teacher'), tpu_compile.mesh_of('v5e:2x4')\n"
+        "step = networks.traced_step(run, mesh, 1).lower().compile()\n"
         "program, held = hlo.parse(step.as_text()), step.memory_analysis()\n"
         "print(json.dumps([mesh.size, held.argument_size_in_bytes, program.collectives(),\n"
-        "    program.cycles_by_kind(), programs.estimated_memory(run, 8, 1).parameters]))\n"
+        "    program.cycles_by_kind(), networks.estimated_memory(run, 8, 1).parameters]))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
