@@ -35,6 +35,8 @@ class Command:
       cases: (options) -> the rows, in the table's order.
       columns: (options) -> the columns between the case's name and the load.
       measure: (case, options) -> the row's record.
+      in_turns: whether rows are pairs of turns, whose number --pairs sets.
+      beside_peers: whether --peers adds the PyTorch references.
       add_options: adds the options that only this benchmark has.
     """
 
@@ -43,6 +45,8 @@ class Command:
     cases: Callable[[argparse.Namespace], Sequence[Any]]
     columns: Callable[[argparse.Namespace], Sequence[Column]]
     measure: Callable[[Any, argparse.Namespace], dict[str, Any]]
+    in_turns: bool = True
+    beside_peers: bool = False
     add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None
 
     def run(self, arguments: Sequence[str]) -> int:
@@ -75,19 +79,26 @@ class Command:
             metavar="N",
             help="cores to keep to, for JAX and for what it is compared with (default: all)",
         )
-        parser.add_argument(
-            "--pairs", type=int, default=7, metavar="N", help="pairs of turns (default %(default)s)"
-        )
-        parser.add_argument(
-            "--peers",
-            type=pathlib.Path,
-            metavar="DIR",
-            help="folder with checkouts of the PyTorch references, to take turns with: "
-            "docs/running/benchmarks.md#beside-the-pytorch-references",
-        )
+        parser.set_defaults(peers=None)
+        if self.in_turns:
+            parser.add_argument(
+                "--pairs",
+                type=int,
+                default=7,
+                metavar="N",
+                help="pairs of turns (default %(default)s)",
+            )
+        if self.beside_peers:
+            parser.add_argument(
+                "--peers",
+                type=pathlib.Path,
+                metavar="DIR",
+                help="folder with checkouts of the PyTorch references, to take turns with: "
+                "docs/running/benchmarks.md#beside-the-pytorch-references",
+            )
         self.add_options(parser)
         options = parser.parse_args(arguments)
-        if options.pairs < 1:
+        if self.in_turns and options.pairs < 1:
             raise UserError(f"--pairs is {options.pairs}: use at least 1.")
         if options.peers is not None and not options.peers.is_dir():
             raise UserError(f"--peers '{options.peers}' is not a folder: clone the references.")

@@ -41,7 +41,10 @@ def cases(options: argparse.Namespace) -> list[Case]:
         Case("mocap", converter("mocap", motion_capture_files, {"test_subjects": ("s0",)})),
         Case("people", converter("people", None, pictures)),
         *(
-            Case(f"{name}, {encoding}", converter(name, pictures_of(name), {"encoding": encoding}))
+            Case(
+                f"{name}, {encoding}",
+                converter(name, functools.partial(picture_files, name), {"encoding": encoding}),
+            )
             for name in ("mpii", "coco")
             for encoding in ("jpeg", "png")
         ),
@@ -114,21 +117,13 @@ def motion_capture_files(folder: pathlib.Path) -> None:
         (folder / f"s{number}" / "clip.bvh").write_text(text)
 
 
-def pictures_of(layout: str) -> Callable[[pathlib.Path], None]:
-    """Makes what paints photographs and writes annotations in a layout."""
-
-    def write(folder: pathlib.Path) -> None:
-        out = os.path.join(folder.parent, "painted")
-        demos.converted(
-            "people",
-            out,
-            layout=layout,
-            train_pictures=PICTURES,
-            test_pictures=TEST_PICTURES,
-        )
-        os.rename(f"{out}.raw", folder)
-
-    return functools.cache(write)
+def picture_files(layout: str, folder: pathlib.Path) -> None:
+    """Paints photographs, and writes their annotations in a layout."""
+    out = str(folder.with_name("painted"))
+    demos.converted(
+        "people", out, layout=layout, train_pictures=PICTURES, test_pictures=TEST_PICTURES
+    )
+    os.rename(f"{out}.raw", folder)
 
 
 COMMAND = command.Command(

@@ -43,19 +43,20 @@ def cases(options: argparse.Namespace) -> list[Case | demos.Demo]:
     listed: list[Case | demos.Demo] = []
     for batch in WINDOW_BATCHES:
         for generator in GENERATORS if options.peers is not None else ("",):
-
-            def windows(batch: int = batch, generator: str = generator) -> Contest:
-                return window_batches(options.peers, generator, batch)
-
             name = f"windows of {WINDOW} frames, batch {batch}"
-            listed.append(Case(f"{name}, beside {generator}" if generator else name, windows))
+            listed.append(
+                Case(
+                    f"{name}, beside {generator}" if generator else name,
+                    functools.partial(window_batches, options.peers, generator, batch),
+                )
+            )
     listed += [
         Case("windows gathered alone, batch 16", gathered_windows),
-        Case("crops of 64 and 256 px, batch 32", lambda: crop_batches(options, VIEWS)),
-        Case("crops of 64 px, batch 32", lambda: crop_batches(options, {"image": 64})),
-        Case("photographs decoded alone", lambda: decoded_pictures(options)),
+        Case("crops of 64 and 256 px, batch 32", functools.partial(crop_batches, options, VIEWS)),
+        Case("crops of 64 px, batch 32", functools.partial(crop_batches, options, {"image": 64})),
+        Case("photographs decoded alone", functools.partial(decoded_pictures, options)),
         Case("records of motion read", read_motion),
-        Case("records of persons read", lambda: read_persons(options)),
+        Case("records of persons read", functools.partial(read_persons, options)),
     ]
     for name, method in (("SCJD", "scjd"), ("CDKD", "cdkd")):
         listed += [
@@ -258,6 +259,7 @@ COMMAND = command.Command(
         command.Column("waits for data", wait_share),
     ],
     measure=measure,
+    beside_peers=True,
     add_options=add_options,
 )
 

@@ -6,6 +6,8 @@ optimiser.
 """
 
 import argparse
+import functools
+import pathlib
 from collections.abc import Callable
 
 import jax
@@ -24,43 +26,52 @@ PICTURE_BATCH = 16
 
 def cases(options: argparse.Namespace) -> list[Case]:
     """Lists the steps."""
-    listed = []
-    for sizes in LIFTERS:
-        frames, width, depth = sizes
-
-        def lifting(sizes: tuple[int, int, int] = sizes) -> Contest:
-            theirs = None
-            if options.peers is not None:
-                from benchmarks import peers
-
-                theirs = peers.mixste_step(options.peers, *sizes, batch=LIFTING_BATCH)
-            return contest(networks.lifting_run(*sizes, LIFTING_BATCH), theirs)
-
-        listed.append(Case(f"MixSTE {frames}/{width}/{depth}, batch {LIFTING_BATCH}", lifting))
-    for size in CROPS:
-
-        def pictures(size: int = size) -> Contest:
-            run, theirs = networks.picture_run(size, PICTURE_BATCH), None
-            if options.peers is not None:
-                from benchmarks import peers
-
-                theirs = peers.hrnet_step(
-                    options.peers, size, run.config.data.split_ratio, batch=PICTURE_BATCH
-                )
-            return contest(run, theirs)
-
-        listed.append(Case(f"HRNet-W32 SimDR {size} px, batch {PICTURE_BATCH}", pictures))
-    for name, config in (("SCJD", scjd), ("CDKD", cdkd)):
-        for stage in ("teacher", "student"):
-
-            def demo(config=config, stage: str = stage) -> Contest:
-                return contest(networks.run_of(config.get_config("demo"), stage), None)
-
-            listed.append(Case(f"{name} demo, {stage}", demo))
-    return listed
+    listed = [
+        Case(
+            f"MixSTE {frames}/{width}/{depth}, batch {LIFTING_BATCH}",
+            functools.partial(lifting, options.peers, frames, width, depth),
+        )
+        for frames, width, depth in LIFTERS
+    ]
+    listed += [
+        Case(
+            f"HRNet-W32 SimDR {size} px, batch {PICTURE_BATCH}",
+            functools.partial(pictures, options.peers, size),
+        )
+        for size in CROPS
+    ]
+    return listed + [
+        Case(
+            f"{name} demo, {stage}",
+            functools.partial(contest, networks.run_of(config.get_config("demo"), stage)),
+        )
+        for name, config in (("SCJD", scjd), ("CDKD", cdkd))
+        for stage in ("teacher", "student")
+    ]
 
 
-def contest(run: Run, theirs: Callable[[], object] | None) -> Contest:
+def lifting(folder: pathlib.Path | None, frames: int, width: int, depth: int) -> Contest:
+    """Readies a step of MixSTE, beside the reference in a folder if one is given."""
+    theirs = None
+    if folder is not None:
+        from benchmarks import peers  # imports PyTorch
+
+        theirs = peers.mixste_step(folder, frames, width, depth, batch=LIFTING_BATCH)
+    return contest(networks.lifting_run(frames, width, depth, LIFTING_BATCH), theirs)
+
+
+def pictures(folder: pathlib.Path | None, size: int) -> Contest:
+    """Readies a step of HRNet, beside the reference in a folder if one is given."""
+    run, theirs = networks.picture_run(size, PICTURE_BATCH), None
+    if folder is not None:
+        from benchmarks import peers
+
+        ratio = run.config.data.split_ratio
+        theirs = peers.hrnet_step(folder, size, ratio, batch=PICTURE_BATCH)
+    return contest(run, theirs)
+
+
+def contest(run: Run, theirs: Callable[[], object] | None = None) -> Contest:
     """Readies a run's step."""
     batch = networks.random_batch(run, run.block.train.batch)
     training = networks.start(run, batch)
@@ -85,6 +96,7 @@ COMMAND = command.Command(
         *(command.COMPARED if options.peers is not None else ()),
     ],
     measure=command.timed,
+    beside_peers=True,
 )
 
 if __name__ == "__main__":

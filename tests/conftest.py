@@ -31,17 +31,28 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
-from jaxtyping import install_import_hook  # noqa: E402
 
 # Each call checks all annotated shapes in networks and methods.
-install_import_hook(
+jaxtyping.install_import_hook(
     ["kdpose_jax.models", "kdpose_jax.tasks", "kdpose_jax.methods"], "beartype.beartype"
 )
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+# Shapes are checked where networks and methods are tested, and not again where they are used: the
+# checks are a tenth of the time to trace.
+SHAPES_UNCHECKED = ("flow", "distributed", "parity")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Switches the checks of shapes on or off, before the test's fixtures are made."""
+    jaxtyping.config.update("jaxtyping_disable", item.path.parent.name in SHAPES_UNCHECKED)
 
 
 @pytest.fixture(scope="module", autouse=True)

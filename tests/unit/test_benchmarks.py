@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmarks, and each command at its cheapest row.
+"""The arithmetic of the benchmarks, and each command at one or two small rows.
 
 Nothing here depends on a time.
 """
@@ -9,15 +9,16 @@ import sys
 
 import jax
 import pytest
-from tiny import quick_compiles  # noqa: F401
+import tiny
+from ml_collections import ConfigDict
 
 from benchmarks import command, compile, convert, demos, inference, machine, pipeline, step, turns
+from configs import scjd
 from kdpose_jax.errors import UserError
+from kdpose_jax.report import results
+from kdpose_jax.train import sharding
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the load is read from /proc"),
-    pytest.mark.usefixtures("quick_compiles"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the load is read from /proc")
 
 
 @pytest.fixture
@@ -159,35 +160,51 @@ def test_a_row_has_its_share_of_the_roofline_and_its_load():
     assert titles.count("|") == rule.count("|") == command.table_row(row, columns).count("|")
 
 
-CHEAPEST = [
-    pytest.param(step, "SCJD demo, student", id="step"),
-    pytest.param(inference, "MixSTE 27/128/4", id="inference"),
-    pytest.param(pipeline, "records of motion read|SCJD demo, student", id="pipeline"),
-    pytest.param(convert, "synthetic", id="convert"),
-    pytest.param(compile, "scjd:demo student", id="compile"),
-]
+@pytest.fixture
+def small(monkeypatch, idle):
+    """Shrinks networks, matrices, motion and turns; keeps to one device and to this process."""
+    full = scjd.get_config
 
+    def shrunk(text):
+        config = tiny.shrink(full(text))
+        settings = {"train_subjects": 1, "test_subjects": 1, "frames": 20, "seed": 0}
+        config.data.converter.settings = ConfigDict(settings)
+        return config
 
-@pytest.mark.parametrize("module, only", CHEAPEST)
-def test_a_command_prints_a_table_and_writes_its_rows(
-    module, only, tmp_path, capsys, monkeypatch, idle
-):
+    monkeypatch.setattr(scjd, "get_config", shrunk)
+    monkeypatch.setattr(inference, "LIFTERS", ((27, 16, 1),))
     monkeypatch.setattr(command, "SECONDS", 0.01)
     monkeypatch.setattr(machine, "NUMBERS", 2**16)
     monkeypatch.setattr(machine, "SIDE", 64)
     monkeypatch.setattr(demos, "WATCHED", 0.1)
     monkeypatch.setattr(convert, "FRAMES", 20)
+    monkeypatch.setattr(results, "host_cores", lambda: 1)
+    monkeypatch.setattr(sharding, "make_mesh", lambda: tiny.mesh_of(1))
+
+
+CASES = [
+    pytest.param(step, "SCJD demo, student", 1, id="step"),
+    pytest.param(inference, "MixSTE 27/16/1", 1, id="inference"),
+    pytest.param(pipeline, "records of motion read|SCJD demo, teacher", 2, id="pipeline"),
+    pytest.param(convert, "synthetic", 1, id="convert"),
+    pytest.param(compile, "scjd:demo teacher", 1, id="compile"),
+]
+
+
+@pytest.mark.parametrize("module, only, count", CASES)
+def test_a_command_prints_a_table_and_writes_its_rows(module, only, count, tmp_path, capsys, small):
     out = tmp_path / "new" / "rows.json"
+    pairs = ["--pairs", "1"] if module is not compile else []
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
-        code = module.COMMAND.run(["--only", only, "--pairs", "1", "--out", str(out)])
+        code = module.COMMAND.run(["--only", only, *pairs, "--out", str(out)])
     printed = capsys.readouterr()
     assert code == 0, printed.err
     report = json.loads(out.read_text())
     table = [line for line in printed.out.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + len(report["rows"]) > 2
+    assert len(report["rows"]) == count and len(table) == 2 + count
     assert len({line.count("|") for line in table}) == 1
     assert report["options"]["only"] == only
-    assert report["roofline"]["gflops"] > 0 and "commit" in report and report["host_cores"] > 0
+    assert report["roofline"]["gflops"] > 0 and "commit" in report and report["host_cores"] == 1
     for row, line in zip(report["rows"], table[2:], strict=True):
         assert line.startswith(f"| {row['case']} |")
         assert set(row["others"]) == {"before", "during", "after"}

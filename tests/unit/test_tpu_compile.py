@@ -5,10 +5,12 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
+import tiny
 from repository import REPOSITORY
 
-from benchmarks import tpu_compile
+from benchmarks import networks, tpu_compile
 
 needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None,
@@ -65,6 +67,37 @@ def test_a_step_that_does_not_compile_is_a_row(compiler, capsys, monkeypatch):
 def test_refusals(compiler, capsys, words, told):
     assert tpu_compile.main(words) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_case_names_a_run():
+    case = tpu_compile.Case("cdkd:coco64", "student", "kron", "bfloat16", "v5e:2x4", 0)
+    run = tpu_compile.run_of(case)
+    assert (run.name, run.config.distill.projection.kind) == ("student", "kron")
+    assert run.config.teacher.network.compute == run.config.student.network.compute == "bfloat16"
+    assert tpu_compile.share_of(run, 4, 0) == run.block.train.batch // 4
+    assert tpu_compile.share_of(run, 1000, 0) == 1
+    assert tpu_compile.share_of(run, 4, 7) == 7
+
+
+def test_a_row_has_what_its_table_shows(monkeypatch):
+    """A small step for eight CPU devices, whose compiler estimates no cycles."""
+    run = tiny.run_of("scjd", "demo", "teacher")
+    monkeypatch.setattr(tpu_compile, "mesh_of", lambda topology: tiny.mesh_of(8))
+    monkeypatch.setattr(tpu_compile, "run_of", lambda case: run)
+    case = tpu_compile.Case("scjd:demo", "teacher", "", "float32", "v5e:2x4", 3)
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
+        row = tpu_compile.compiled(case)
+        estimate = networks.estimated_memory(run, 8, 3)
+    assert row["examples"] == 3 and row["estimate"] == estimate.total
+    # State, gradients and batch.
+    assert row["memory"] > estimate.parameters + estimate.gradients + estimate.optimizer
+    assert row["collectives"]["all-reduce"][1] >= estimate.gradients
+    assert row["roofline_s"] == max(row["flops"] / 197e12, row["moved"] / 819e9) > 0
+    line = tpu_compile.table([{"name": case.name, **vars(case), **row}]).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert len(cells) == len(tpu_compile.COLUMNS)
+    assert cells[:2] == ["scjd:demo teacher, float32, v5e:2x4", "3"]
+    assert cells[-3:-1] == ["-", ""] and "all-reduce" in cells[-1]
 
 
 @needs_libtpu
