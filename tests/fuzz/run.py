@@ -22,6 +22,12 @@ SECONDS_PER_INPUT = 10
 # LibFuzzer's names for inputs that end the process.
 ENDS = ("ended-crash", "ended-timeout", "ended-oom")
 SHOWN = 20
+SUPPORT = REPOSITORY / "tests" / "support"
+
+
+def environment() -> dict[str, str]:
+    """Returns the variables of a fuzzing process. It finds the tests' helpers as pytest does."""
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(SUPPORT)}
 
 
 def fuzz(name: str, folder: pathlib.Path, seconds: int) -> tuple[int, float, list[dict]]:
@@ -45,7 +51,7 @@ def fuzz(name: str, folder: pathlib.Path, seconds: int) -> tuple[int, float, lis
                 cwd=REPOSITORY,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "JAX_PLATFORMS": "cpu"},
+                env=environment(),
             ).returncode
         new = [
             path
@@ -89,7 +95,7 @@ def main() -> int:
     names = arguments.readers or list(READERS)
     unknown = [name for name in names if name not in READERS]
     if unknown:
-        parser.error(f"'{unknown[0]}' is no reader: name some of {', '.join(READERS)}")
+        parser.error(f"'{unknown[0]}' is not a reader: name some of {', '.join(READERS)}")
     if importlib.util.find_spec("atheris") is None:
         parser.error(
             "atheris is not installed (it is made for Linux on x86-64): install "

@@ -6,13 +6,16 @@ Files that are accepted, changed in a place or two, are refused in a sentence or
 import contextlib
 import functools
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from repository import REPOSITORY
 
 from kdpose_jax.errors import UserError
-from tests.fuzz import documents
+from tests.fuzz import documents, run
 from tests.fuzz.readers import READERS
 
 # The same examples every time; those of longer runs are found by `make fuzz`.
@@ -128,3 +131,26 @@ def test_changed_values(opened, name):
         require_sentence(reader, b"\n".join([json.dumps(document).encode(), *lines[1:]]))
 
     check()
+
+
+OPENS_ALL = """
+import pathlib, sys
+from tests.fuzz.readers import READERS
+for name in sys.argv[2:]:
+    READERS[name].open(pathlib.Path(sys.argv[1]) / name)
+"""
+
+
+def test_readers_open_outside_pytest(tmp_path):
+    """As `make fuzz` starts them, without what pytest puts on Python's path."""
+    names = [name for name in READERS if name not in SLOW_TO_OPEN]
+    for name in names:
+        (tmp_path / name).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", OPENS_ALL, str(tmp_path), *names],
+        cwd=REPOSITORY,
+        env=run.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
