@@ -9,15 +9,18 @@ import hashlib
 import os
 import pathlib
 import secrets
+import zlib
 
 import jax
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from kdpose_jax import processes
+from kdpose_jax import buckets, processes
 from kdpose_jax.folders import WorkFolder
 
 SECRET_BYTES = 32
+ENTRY = "-cache"  # the end of JAX's file names
+ZSTANDARD = b"\x28\xb5\x2f\xfd"  # the beginning of its files
 
 
 def keep(folder: WorkFolder) -> None:
@@ -35,6 +38,8 @@ def keep(folder: WorkFolder) -> None:
         name = name_of(folder.path, own_secret())
     except (OSError, RuntimeError):  # there is no home folder, or it cannot be written
         name = ""
+    if name and jax.process_index() == 0:
+        remove_partial(folder.compiled / name)
     name = processes.first_process_text(name)
     if not name:
         return
@@ -42,6 +47,33 @@ def keep(folder: WorkFolder) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     compilation_cache.reset_cache()  # JAX looks for a folder once, when it first compiles
+
+
+def remove_partial(folder: epath.Path) -> None:
+    """Deletes programs that a killed process did not finish to write.
+
+    JAX would warn of them at every start and never write them again. In a bucket a file is whole or
+    not there.
+    """
+    if buckets.is_bucket(folder) or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.name.endswith(ENTRY) and not is_whole(path.read_bytes()):
+            path.unlink()
+
+
+def is_whole(content: bytes) -> bool:
+    """Returns whether a compressed program has its end.
+
+    JAX writes Zstandard's format where that is installed. Its files are taken for whole.
+    """
+    if content.startswith(ZSTANDARD):
+        return True
+    try:
+        zlib.decompress(content)
+    except zlib.error:
+        return False
+    return True
 
 
 def name_of(path: epath.Path, secret: bytes) -> str:

@@ -58,6 +58,20 @@ def test_a_second_start_compiles_nothing(home, tmp_path):
     assert any(place.iterdir())
 
 
+def test_a_program_that_was_cut_off_is_compiled_and_written_again(home, tmp_path):
+    folder = WorkFolder(epath.Path(tmp_path / "run"))
+    compiled.keep(folder)
+    compile_it()
+    entries = {path: path.read_bytes() for path in folder.compiled.glob("*/*-cache")}
+    assert entries and all(map(compiled.is_whole, entries.values()))
+    for path, content in entries.items():
+        path.write_bytes(content[:-1])
+    jax.config.update("jax_compilation_cache_dir", None)
+    compiled.keep(folder)
+    assert not any(path.exists() for path in entries)
+    assert not compile_it() and compile_it()
+
+
 def test_another_users_programs_are_not_read(home, tmp_path, monkeypatch):
     folder = WorkFolder(epath.Path(tmp_path / "run"))
     compiled.keep(folder)
