@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks import command, demos
 from benchmarks.turns import Case, Contest
-from data_prep import mpi_inf_3dhp, synthetic
+from data_prep.mpi_inf_3dhp import files, release, views
 from kdpose_jax.skeletons import H36M_17
-from tests.support import motion_files
+from tests.support import motion_files, videopose3d
 
 SUBJECTS, TEST_SUBJECTS, FRAMES = 3, 1, 500  # of generated motion; six actions and four views each
 STUDIO_FRAMES = 2000  # of a sequence of MPI-INF-3DHP
@@ -84,7 +84,7 @@ def converter(
 def human36m_files(folder: pathlib.Path) -> None:
     """Writes VideoPose3D's files."""
     subjects = tuple(f"S{number}" for number in range(SUBJECTS))
-    synthetic.write_videopose3d_files(
+    videopose3d.write_videopose3d_files(
         str(folder), "set", subjects, subjects[:TEST_SUBJECTS], 17, None, 1, FRAMES, 0.01, 0
     )
 
@@ -97,16 +97,15 @@ def studio_files(folder: pathlib.Path) -> None:
         """Draws a view: pixels and millimetres, in P-STMO's order of joints."""
         shape = (STUDIO_FRAMES, H36M_17.num_joints)
         return {
-            "data_2d": generator.uniform(0, mpi_inf_3dhp.SIDE, (*shape, 2)),
+            "data_2d": generator.uniform(0, views.SIDE, (*shape, 2)),
             "data_3d": generator.normal(0, 400, (*shape, 3)) + 1000,
         }
 
-    views = {str(camera): view() for camera in mpi_inf_3dhp.CAMERAS}
-    train = {"S1 Seq1": [views, 25]}
+    train = {"S1 Seq1": [{str(camera): view() for camera in release.CAMERAS}, 25]}
     test = {"TS1": {**view(), "valid": np.ones(STUDIO_FRAMES)}}
     folder.mkdir()
     for split, data in (("train", train), ("test", test)):
-        np.savez(folder / mpi_inf_3dhp.NPZ_FILES[split], data=np.asarray(data, object))
+        np.savez(folder / files.NPZ_FILES[split], data=np.asarray(data, object))
 
 
 def motion_capture_files(folder: pathlib.Path) -> None:

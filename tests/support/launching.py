@@ -15,8 +15,8 @@ from kdpose_jax.train import sharding
 
 TINY = (
     "--config.data.frames=9",
-    "--config.teacher.network.width=8",
-    "--config.teacher.network.depth=2",
+    "--config.teacher.network.width=16",
+    "--config.teacher.network.depth=1",
     "--config.teacher.network.heads=2",
     "--config.student.network.width=8",
     "--config.student.network.depth=1",

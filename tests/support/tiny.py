@@ -54,11 +54,11 @@ BESIDE_THE_POINT = (
     "save_every_steps",
     "evaluate_every_epochs",
     "evaluate_examples",
-    # Start values, and the order and the number of a photograph's joints.
+    # Start values, the order and the number of joints, and how arrays are shared by devices.
     "joint_position_std",
-    "head_start",
     "skeleton",
     "joints",
+    "fsdp",
 )
 # Parameters whose gradient is zero at the first step, because ETHT's reversal grows from zero
 # (docs/methods/cdkd.md#temperature).

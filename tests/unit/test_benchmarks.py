@@ -177,7 +177,10 @@ def small(monkeypatch, idle):
     monkeypatch.setattr(machine, "NUMBERS", 2**16)
     monkeypatch.setattr(machine, "SIDE", 64)
     monkeypatch.setattr(demos, "WATCHED", 0.1)
-    monkeypatch.setattr(convert, "FRAMES", 20)
+    for name, count in {"FRAMES": 20, "STUDIO_FRAMES": 20, "CLIPS": 2, "CLIP_FRAMES": 100}.items():
+        monkeypatch.setattr(convert, name, count)
+    monkeypatch.setattr(convert, "PICTURES", 2)
+    monkeypatch.setattr(convert, "TEST_PICTURES", 1)
     monkeypatch.setattr(results, "host_cores", lambda: 1)
     monkeypatch.setattr(sharding, "make_mesh", lambda: tiny.mesh_of(1))
 
@@ -186,7 +189,7 @@ CASES = [
     pytest.param(step, "SCJD demo, student", 1, id="step"),
     pytest.param(inference, "MixSTE 27/16/1", 1, id="inference"),
     pytest.param(pipeline, "records of motion read|SCJD demo, teacher", 2, id="pipeline"),
-    pytest.param(convert, "synthetic", 1, id="convert"),
+    pytest.param(convert, "synthetic|human36m|mpi_inf|mocap|people|png", 7, id="convert"),
     pytest.param(compile, "scjd:demo teacher", 1, id="compile"),
 ]
 

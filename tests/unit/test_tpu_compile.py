@@ -84,6 +84,8 @@ def test_a_row_has_what_its_table_shows(monkeypatch):
     run = tiny.run_of("scjd", "demo", "teacher")
     monkeypatch.setattr(tpu_compile, "mesh_of", lambda topology: tiny.mesh_of(8))
     monkeypatch.setattr(tpu_compile, "run_of", lambda case: run)
+    # libtpu may not be installed.
+    monkeypatch.setattr(tpu_compile.importlib.metadata, "version", lambda name: "1.0")
     case = tpu_compile.Case("scjd:demo", "teacher", "", "float32", "v5e:2x4", 3)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
         row = tpu_compile.compiled(case)
