@@ -62,21 +62,21 @@ def first_process_says(value: bool) -> bool:
 
     Processes that see different files would otherwise take different branches.
     """
-    wait_for_all("question to the first process")
-    return (
-        value
-        if jax.process_count() == 1
-        else bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
-    )
+    return bool(_of_first_process(np.asarray(value)))
 
 
 def first_process_text(text: str) -> str:
     """Returns process 0's text on every process. It has at most 64 characters of ASCII."""
-    if jax.process_count() == 1:
-        return text
-    wait_for_all("text of the first process")
     letters = np.frombuffer(text.encode("ascii").ljust(64), np.uint8)
-    return bytes(multihost_utils.broadcast_one_to_all(letters)).decode("ascii").rstrip()
+    return _of_first_process(letters).tobytes().decode("ascii").rstrip()
+
+
+def _of_first_process(value: np.ndarray) -> np.ndarray:
+    """Returns process 0's value on every process. All have the same shape and type."""
+    wait_for_all("value of the first process")
+    if jax.process_count() == 1:
+        return value
+    return np.asarray(multihost_utils.broadcast_one_to_all(value))
 
 
 def all_processes_say(value: bool) -> bool:

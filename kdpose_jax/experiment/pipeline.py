@@ -68,11 +68,11 @@ def train_and_report(
         if not is_given(run, config):
             block = run.block.train
             sharding.check_batch(f"{run.stage}.train.batch", block.batch, block.accumulate, mesh)
-    compiled.keep(folder)
     announce(config, workdir, runs, mesh, show)
     for note in notes:
         show(note)
     with held_by_first_process(workdir, written_below(runs), show):
+        compiled.keep(folder)
         run_stages(config, workdir, runs, converters, mesh, show, stop)
 
 

@@ -5,6 +5,7 @@ name therefore depends on a secret of this user: whoever does not know it cannot
 is read.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -26,22 +27,22 @@ ZSTANDARD = b"\x28\xb5\x2f\xfd"  # the beginning of its files
 def keep(folder: WorkFolder) -> None:
     """Lets JAX read and write its compiled programs below a work directory.
 
-    Nothing happens if the user has named a folder with JAX_COMPILATION_CACHE_DIR, or if there is no
-    place for the secret. All processes must call it.
+    Nothing happens in a process whose user has named a folder with JAX_COMPILATION_CACHE_DIR, or if
+    process 0 has no place for its secret. All processes must call it.
 
     Args:
-      folder: the work directory.
+      folder: the work directory, which this run holds.
     """
-    if jax.config.values["jax_compilation_cache_dir"] is not None:
-        return
-    try:
-        name = name_of(folder.path, own_secret())
-    except (OSError, RuntimeError):  # there is no home folder, or it cannot be written
-        name = ""
-    if name and jax.process_index() == 0:
+    named = jax.config.values["jax_compilation_cache_dir"] is not None
+    name = ""
+    if jax.process_index() == 0 and not named:
+        # Without a home folder that can be written, the name stays empty.
+        with contextlib.suppress(OSError, RuntimeError):
+            name = name_of(folder.path, own_secret())
+    if name:
         remove_partial(folder.compiled / name)
     name = processes.first_process_text(name)
-    if not name:
+    if named or not name:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder.compiled / name))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -102,6 +102,7 @@ def test_processes_agree(pod):
     assert [process["order"] for process in seen] == [[], ["was-0"]]
     for process in seen:
         assert process["all_say"] == [True, False] and process["first_says"] is True
+        assert process["first_text"] == "text of 0"
 
 
 def test_the_run_goes_on_with_other_devices(pod):

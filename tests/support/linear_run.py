@@ -196,6 +196,7 @@ def main(folder):
         "predicted": predictions(state.TrainState(**restored)).tolist(),
         "all_say": [processes.all_processes_say(True), processes.all_processes_say(number == 0)],
         "first_says": processes.first_process_says(number == 0),
+        "first_text": processes.first_process_text(f"text of {number}"),
     }
     print(json.dumps(seen))
 
