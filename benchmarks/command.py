@@ -213,11 +213,17 @@ def ratio(row: dict[str, Any]) -> str:
     return f"{row['ratio']:.2f} ({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f})"
 
 
+def reference_columns(options: argparse.Namespace) -> list[Column]:
+    """Returns the columns that a table has beside the PyTorch references alone."""
+    return COMPARED if options.peers is not None else []
+
+
 OURS = Column("ours ms", lambda row: milliseconds(row["ours_s"]))
 RATE = Column("a second", lambda row: f"{row['per_second']:,.0f} {row['unit']}")
 FIRST = Column("first call s", lambda row: f"{row['first_call_s']:.1f}")
 COMPUTE = Column("GFLOP/s (share)", lambda row: f"{row['gflops']:.0f} ({row['gflops_share']:.0%})")
 MEMORY = Column("GB/s (share)", lambda row: f"{row['gbytes']:.2f} ({row['gbytes_share']:.0%})")
+COMPUTED = [OURS, RATE, COMPUTE, FIRST]
 COMPARED = [
     Column("beside", lambda row: row["beside"] or "-"),
     Column("its ms", lambda row: milliseconds(row["theirs_s"])),

@@ -79,13 +79,7 @@ COMMAND = command.Command(
     name="inference",
     about=__doc__,
     cases=cases,
-    columns=lambda options: [
-        command.OURS,
-        command.RATE,
-        command.COMPUTE,
-        command.FIRST,
-        *command.COMPARED,
-    ],
+    columns=lambda options: [*command.COMPUTED, *command.COMPARED],
     measure=command.timed,
     beside_peers=True,
 )

@@ -104,7 +104,6 @@ def window_bytes(batch: int) -> int:
 
 def window_batches(folder: pathlib.Path | None, generator: str, batch: int) -> Contest:
     """Readies batches of windows, beside a generator if one is named."""
-    batches, ours = networks.delivered(window_source(), batch)
     theirs = None
     if folder is not None:
         from benchmarks import peer_batches
@@ -119,16 +118,20 @@ def window_batches(folder: pathlib.Path | None, generator: str, batch: int) -> C
             batch=batch,
         )
         theirs = functools.partial(next, made)
-    return Contest(
-        ours,
-        examples=batch,
+    return delivery(
+        window_source(),
+        batch,
         unit="windows",
         theirs=theirs,
         beside=generator,
         moved=window_bytes(batch),
-        ahead=AHEAD,
-        close=batches.close,
     )
+
+
+def delivery(source: Source, batch: int, **others: Any) -> Contest:
+    """Readies the batches of a source, with the other fields of a contest."""
+    batches, ours = networks.delivered(source, batch)
+    return Contest(ours, examples=batch, ahead=AHEAD, close=batches.close, **others)
 
 
 def gathered_windows() -> Contest:
@@ -163,7 +166,6 @@ def crop_batches(options: argparse.Namespace, views: dict[str, int]) -> Contest:
     data = persons.read(records, "train")
     training = cdkd.get_config("mpii64").data.training.to_dict()
     source = persons.open_training(data, views=views, seed=0, **training)
-    batches, ours = networks.delivered(source, CROP_BATCH)
     theirs = None
     if options.peers is not None and views == VIEWS:
         from benchmarks import peer_batches
@@ -177,15 +179,7 @@ def crop_batches(options: argparse.Namespace, views: dict[str, int]) -> Contest:
         )
         made = peer_batches.crop_batches(dataset, batch=CROP_BATCH, workers=results.host_cores())
         theirs = functools.partial(next, made)
-    return Contest(
-        ours,
-        examples=CROP_BATCH,
-        unit="persons",
-        theirs=theirs,
-        beside="DataLoader",
-        ahead=AHEAD,
-        close=batches.close,
-    )
+    return delivery(source, CROP_BATCH, unit="persons", theirs=theirs, beside="DataLoader")
 
 
 def described_persons(data: persons.Persons, photographs: str) -> list[dict[str, Any]]:
@@ -255,7 +249,7 @@ COMMAND = command.Command(
         command.OURS,
         command.RATE,
         command.MEMORY,
-        *(command.COMPARED if options.peers is not None else ()),
+        *command.reference_columns(options),
         command.Column("waits for data", wait_share),
     ],
     measure=measure,

@@ -88,13 +88,7 @@ COMMAND = command.Command(
     name="step",
     about=__doc__,
     cases=cases,
-    columns=lambda options: [
-        command.OURS,
-        command.RATE,
-        command.COMPUTE,
-        command.FIRST,
-        *(command.COMPARED if options.peers is not None else ()),
-    ],
+    columns=lambda options: [*command.COMPUTED, *command.reference_columns(options)],
     measure=command.timed,
     beside_peers=True,
 )
