@@ -27,7 +27,8 @@ SUPPORT = REPOSITORY / "tests" / "support"
 
 def environment() -> dict[str, str]:
     """Returns the variables of a fuzzing process. It finds the tests' helpers as pytest does."""
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(SUPPORT)}
+    paths = [str(SUPPORT), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def fuzz(name: str, folder: pathlib.Path, seconds: int) -> tuple[int, float, list[dict]]:
