@@ -39,9 +39,6 @@ jaxtyping.install_import_hook(
     ["kdpose_jax.models", "kdpose_jax.tasks", "kdpose_jax.methods"], "beartype.beartype"
 )
 
-# What JAX has traced is much, and Python's collector would go through all of it again and again.
-gc.set_threshold(200_000, 20, 50)
-
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_matmul_precision", "highest")
