@@ -4,16 +4,15 @@ TensorFlow is imported here, and only in workers' calls.
 """
 
 import contextlib
-import errno
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from etils import epath
 
 from kdpose_jax import buckets, files
-from kdpose_jax.data import schema
+from kdpose_jax.data import schema, tfrecords
 
 
 def write_shard(
@@ -40,7 +39,7 @@ def write_shard(
 
     partial = files.partial_name(path)
     try:
-        with _file_errors(), tf.io.TFRecordWriter(str(partial)) as writer:
+        with tfrecords.file_errors(), tf.io.TFRecordWriter(str(partial)) as writer:
             for item in items:
                 example = tf.train.Example.FromString(features.serialize_example(make_record(item)))
                 # tfds leaves the fields' order to chance, but the same input must
@@ -49,10 +48,10 @@ def write_shard(
         if not buckets.is_bucket(path):
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
-        with _file_errors():
+        with tfrecords.file_errors():
             partial.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError), _file_errors():
+        with contextlib.suppress(OSError), tfrecords.file_errors():
             partial.unlink()
         raise
 
@@ -87,7 +86,7 @@ def write_tfds_metadata(
                 filename_template=template,
             )
         )
-    with _file_errors():
+    with tfrecords.file_errors():
         tfds.folder_dataset.write_metadata(
             data_dir=out,
             features=features,
@@ -95,18 +94,6 @@ def write_tfds_metadata(
             filename_template=schema.FILENAME_TEMPLATE,
             check_data=False,
         )
-
-
-@contextlib.contextmanager
-def _file_errors() -> Iterator[None]:
-    """Turns TensorFlow's errors, which cannot cross a process boundary, into OSError."""
-    import tensorflow as tf
-
-    try:
-        yield
-    except tf.errors.OpError as error:
-        code = errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else errno.EIO
-        raise OSError(code, error.message) from None
 
 
 @functools.lru_cache(maxsize=1)

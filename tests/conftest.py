@@ -33,6 +33,7 @@ os.environ["GCS_RETRY_CONFIG_INIT_DELAY_TIME_US"] = "10000"
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+from xdist.scheduler import LoadFileScheduling  # noqa: E402
 
 # Each call checks all annotated shapes in networks and methods.
 jaxtyping.install_import_hook(
@@ -42,6 +43,22 @@ jaxtyping.install_import_hook(
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+class Scheduler(LoadFileScheduling):
+    """Gives a process one file at a time, and the contracts of presets and methods together.
+
+    Both need the first steps of the same runs, which one process takes once.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "contract" if file.endswith(("test_configs.py", "test_methods.py")) else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Replaces the scheduler of pytest-xdist."""
+    return Scheduler(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -62,5 +79,6 @@ def forget_compiled_programs(request):
             value.cache_clear()
     jax.clear_caches()
     gc.collect()
+    gc.freeze()  # what is left are modules: later collections need not go through them
     if sys.platform == "linux":  # otherwise glibc keeps freed memory
         ctypes.CDLL("libc.so.6").malloc_trim(0)

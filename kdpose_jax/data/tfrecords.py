@@ -1,5 +1,7 @@
 """Reads TFRecord shards into memory, and names the file and the record of any damage."""
 
+import contextlib
+import errno
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -103,6 +105,25 @@ def _check_lengths(path: epath.Path) -> Iterator[None]:
                 raise UserError(_damage(path, number, what))
             yield
             number += 1
+
+
+@contextlib.contextmanager
+def file_errors() -> Iterator[None]:
+    """Turns the errors of TensorFlow's writers, which cannot cross a process boundary.
+
+    Raises:
+      OSError: ENOSPC if the disk is full, EFBIG for a file that is too large, EIO for others.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise OSError(errno.ENOSPC, error.message) from None
+    except tf.errors.OutOfRangeError as error:
+        raise OSError(errno.EFBIG, error.message) from None
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message) from None
 
 
 def _damage(path: epath.Path, number: int, what: str) -> str:

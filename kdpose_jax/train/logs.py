@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
-from tensorboardX.event_file_writer import EventsWriter  # TensorBoard's files without TensorFlow
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
 from kdpose_jax import buckets
 from kdpose_jax.files import write_atomically
 from kdpose_jax.folders import RunFolder
+from kdpose_jax.train.tensorboard import EventFile
 from kdpose_jax.untrusted.documents import parse_json
 
 # A bucket accepts one version of an object per second. Its copy of a log may be this old.
@@ -95,21 +93,14 @@ class MetricsLog:
             if buckets.is_bucket(directory):
                 self._staged = tempfile.TemporaryDirectory()
                 folder = epath.Path(self._staged.name)
-            folder.mkdir(parents=True, exist_ok=True)
-            # Not tensorboardX's SummaryWriter: a full disk ends its thread, and then its queue
-            # blocks the run forever.
-            self._events = EventsWriter(str(folder / "events"))
-            # Hides the events of steps that the run repeats.
-            self._event(first_step + 1, session_log=SessionLog(status=SessionLog.START))
+            self._events = EventFile(folder, first_step=first_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; a value that is not finite becomes null, as JSON has no NaN."""
         line = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.write(step, line)
         if self._events is not None:
-            for name, value in values.items():
-                self._event(step, summary=scalar(name, value))
-            self._events.flush()
+            self._events.write(step, dict(values))
 
     def sync(self) -> None:
         """Uploads all lines and events if the folder is in a bucket."""
@@ -126,10 +117,6 @@ class MetricsLog:
             self._events.close()
         if self._staged is not None:
             self._staged.cleanup()
-
-    def _event(self, step: int, **content: Any) -> None:
-        assert self._events is not None, "only the process that writes has events"
-        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
 
 
 def _lines_until(path: epath.Path, step: int) -> list[str]:
