@@ -17,6 +17,8 @@ import tqdm
 from kdpose_jax.errors import UserError
 
 SECONDS_BETWEEN_LINES = 10.0
+# A worker that is told to end waits so long for its parent, which says why.
+SECONDS_OF_THE_PARENT = 1.0
 # (top-level function, arguments of each call) -> (number of a call, its result), as calls finish.
 RunCalls = Callable[[Callable[..., Any], list[tuple[Any, ...]]], Iterator[tuple[int, Any]]]
 
@@ -74,14 +76,21 @@ def end_with_parent() -> None:
     # All processes on a terminal get Ctrl-C, but only the parent answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # likewise
-    # A pool ends its workers with this signal, which the parent has blocked.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    # Both the pool and whoever ends the whole group send this signal. The parent answers first.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    parent = multiprocessing.parent_process().sentinel
 
     def watch() -> None:
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        multiprocessing.connection.wait([parent])
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="parent").start()
+    def answer() -> None:
+        signal.sigwait({signal.SIGTERM})
+        multiprocessing.connection.wait([parent], SECONDS_OF_THE_PARENT)
+        os._exit(1)
+
+    for function in (watch, answer):
+        threading.Thread(target=function, daemon=True, name="parent").start()
 
 
 @contextlib.contextmanager

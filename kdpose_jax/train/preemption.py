@@ -12,6 +12,7 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 
@@ -138,33 +139,39 @@ def leave(line: str, code: int) -> None:
     Worker processes are ended first. Resources of multiprocessing are released, because its helper
     would report them as leaked.
     """
-    with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
-        # Behind ^C or half a line of progress.
-        print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
-        sys.stdout.flush()
     # The main thread loses its workers now. What it says of them is of no use to anybody, and it
     # must not end the process with a code of its own.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     atexit.register(threading.Event().wait)
+    with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
+        said, terminal = os.dup(2), sys.stderr.isatty()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        # Behind ^C or half a line of progress.
+        os.write(said, (f"\n{line}\n" if terminal else f"{line}\n").encode())
+        sys.stdout.flush()
     # Its process number is not in the stubs of types.
     helper = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     known = {helper}
-    while started := _children() - known:  # a worker that is just being started too
-        known |= started
-        for child in started:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-    for worker in multiprocessing.active_children():  # those of systems that do not tell
-        worker.kill()
-    with contextlib.suppress(Exception):
+    try:
+        while started := _children() - known:  # a worker that is just being started too
+            known |= started
+            for child in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        for worker in multiprocessing.active_children():  # those of systems that do not tell
+            worker.kill()
         multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]  # not in the stubs
-    os._exit(code)
+        time.sleep(0.05)  # The main thread ends what it was releasing itself.
+    finally:  # whatever happens, as the main thread waits for ever
+        os._exit(code)
 
 
 def _children() -> set[int]:
     """The processes that this one has started, where Linux tells."""
-    tasks = pathlib.Path("/proc/self/task").glob("*/children")
-    return {int(number) for task in tasks for number in task.read_text().split()}
+    children = set()
+    for task in pathlib.Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            children |= set(map(int, task.read_text().split()))
+    return children
 
 
 @contextlib.contextmanager
