@@ -1,4 +1,7 @@
-"""Reads TFRecord shards into memory, and names the file and the record of any damage."""
+"""Reads TFRecord shards into memory, and names the file and the record of any damage.
+
+The errors of whoever writes TFRecords are made here, too.
+"""
 
 import contextlib
 import errno
@@ -109,7 +112,9 @@ def _check_lengths(path: epath.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def file_errors() -> Iterator[None]:
-    """Turns the errors of TensorFlow's writers, which cannot cross a process boundary.
+    """Turns the errors of TensorFlow's writers into OSError.
+
+    TensorFlow's own errors cannot cross a process boundary.
 
     Raises:
       OSError: ENOSPC if the disk is full, EFBIG for a file that is too large, EIO for others.

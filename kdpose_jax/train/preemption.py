@@ -160,7 +160,7 @@ def leave(line: str, code: int) -> None:
         for worker in multiprocessing.active_children():  # those of systems that do not tell
             worker.kill()
         multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]  # not in the stubs
-        time.sleep(0.05)  # The main thread ends what it was releasing itself.
+        time.sleep(0.05)  # Until then the main thread ends a release that it has begun.
     finally:  # whatever happens, as the main thread waits for ever
         os._exit(code)
 

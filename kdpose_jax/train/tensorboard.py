@@ -30,6 +30,7 @@ class EventFile:
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files whose names hold "tfevents", in the order of the names.
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        (folder / name).touch()  # Python's error names the file, and TensorFlow's does not
         with tfrecords.file_errors():
             self._records = tf.io.TFRecordWriter(str(folder / name))
         self._append(file_version="brain.Event:2")

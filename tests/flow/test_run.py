@@ -86,7 +86,6 @@ def test_killed_and_stopped_run_ends_with_the_same_parameters(finished, tmp_path
     whole, arguments = finished
     killed = tmp_path / "killed"
     arguments = [word if word != str(whole) else str(killed) for word in arguments]
-    arguments.append("--config.baseline=False")
     command = [sys.executable, "launch.py", *arguments]
     # Killed in the teacher, told to stop in the student: a checkpoint is there, and the run is in
     # the middle of things.
@@ -116,7 +115,7 @@ def test_killed_and_stopped_run_ends_with_the_same_parameters(finished, tmp_path
     deletion.mkdir(parents=True)
     assert launch_main(*arguments) == 0
     assert not deletion.parent.exists() and not (killed / "student" / "interrupted").exists()
-    for run in ("teacher", "student"):
+    for run in NETWORKS:
         for expected, found in zip(
             final_params(whole / run), final_params(killed / run), strict=True
         ):
