@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kdpose_jax.models import initial
 from kdpose_jax.models.layers import BatchNorm
 
 
@@ -12,7 +13,7 @@ def convolution_init() -> nn.initializers.Initializer:
 
     See docs/methods/pose2d.md#initialisation.
     """
-    return nn.initializers.normal(0.001)
+    return initial.normal(0.001)
 
 
 class ConvNorm(nn.Module):

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kdpose_jax.models import initial
+
 # PyTorch's momentum of 0.1 is the share of the new batch.
 _BATCH_SHARE = 0.1
 _EPSILON = 1e-5
@@ -23,13 +25,9 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "*S C"]) -> Float[Array, "*S D"]:
-        bound = inputs.shape[-1] ** -0.5
-
-        def uniform(key: Array, shape: tuple[int, ...]) -> Array:
-            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
-        kernel = self.param("kernel", uniform, (inputs.shape[-1], self.features))
-        bias = self.param("bias", uniform, (self.features,))
+        start = initial.uniform(inputs.shape[-1] ** -0.5)
+        kernel = self.param("kernel", start, (inputs.shape[-1], self.features))
+        bias = self.param("bias", start, (self.features,))
         inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
         return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
 

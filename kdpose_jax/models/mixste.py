@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.models import initial
 from kdpose_jax.models.attention import TransformerBlock
 from kdpose_jax.models.layers import Linear
 
@@ -65,7 +66,7 @@ class MixSTE(nn.Module):
         self.joint_embedding = Linear(self.width, dtype=self.dtype)
         start = nn.initializers.zeros
         if self.joint_position_std:
-            start = nn.initializers.normal(self.joint_position_std)
+            start = initial.normal(self.joint_position_std)
         self.spatial_position = self.param("spatial_position", start, (1, self.joints, self.width))
         self.temporal_position = self.param(
             "temporal_position", nn.initializers.zeros, (1, self.frames, self.width)

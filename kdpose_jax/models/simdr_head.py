@@ -6,10 +6,10 @@ Source: SimCC, ECCV 2022; docs/methods/pose2d.md#simdr-head.
 from typing import TypedDict
 
 import flax.linen as nn
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.models import initial
 from kdpose_jax.models.layers import Linear
 
 HEAD_STARTS = ("uniform", "marginal")
@@ -71,13 +71,8 @@ class SimDRHead(nn.Module):
         across = np.tile(marginal_kernel(width, columns), (height, 1))  # [HW, Mx]
         down = np.repeat(marginal_kernel(height, lines), width, axis=0)  # [HW, My]
         return SimDRPrediction(
-            x=nn.Dense(columns, kernel_init=_near(across), name="x")(rows),
-            y=nn.Dense(lines, kernel_init=_near(down), name="y")(rows),
+            x=nn.Dense(columns, kernel_init=initial.normal(_MARGINAL_NOISE, across), name="x")(
+                rows
+            ),
+            y=nn.Dense(lines, kernel_init=initial.normal(_MARGINAL_NOISE, down), name="y")(rows),
         )
-
-
-def _near(kernel: np.ndarray) -> nn.initializers.Initializer:
-    noise = nn.initializers.normal(_MARGINAL_NOISE)
-    return lambda key, shape, dtype=np.float32: (
-        jax.numpy.asarray(kernel, dtype) + noise(key, shape, dtype)
-    )

@@ -12,10 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kdpose_jax.models import initial
 from kdpose_jax.models.layers import BatchNorm, Linear
-
-# PyTorch's default for convolutions: uniform in +-1/sqrt(fan_in).
-_UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class VideoPose3DFeatures(TypedDict):
@@ -50,6 +48,8 @@ class TemporalLayer(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "B N D"], deterministic: bool) -> Float[Array, "B M C"]:
+        # PyTorch's default for convolutions: uniform in +-1/sqrt(fan_in).
+        bound = (hidden.shape[-1] * self.filter) ** -0.5
         hidden = nn.Conv(
             self.features,
             (self.filter,),
@@ -57,7 +57,7 @@ class TemporalLayer(nn.Module):
             padding="VALID",
             kernel_dilation=self.dilation,
             use_bias=False,
-            kernel_init=_UNIFORM,
+            kernel_init=initial.uniform(bound),
             dtype=self.dtype,
             name="conv",
         )(hidden)

@@ -14,6 +14,7 @@ from kdpose_jax.codecs import poses
 from kdpose_jax.contracts import Batch, Task
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses.lifting import lifting_loss, weighted_joint_error
+from kdpose_jax.models import initial
 from kdpose_jax.skeletons import Skeleton, find_skeleton
 from kdpose_jax.tasks import lifting_networks
 
@@ -55,7 +56,7 @@ def build_task(config: Any, stage: str) -> Task:
     span = lifting_networks.span(network, config.data.frames, training=True)
 
     def init(key, batch):
-        variables = dict(trained.init(key, batch["keypoints_2d"]))
+        variables = initial.variables(trained, key, batch["keypoints_2d"])
         return variables.pop("params"), variables
 
     def apply(params, state, batch, key):

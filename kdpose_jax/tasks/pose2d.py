@@ -14,6 +14,7 @@ from kdpose_jax.codecs.keypoints_2d import count_bins
 from kdpose_jax.contracts import Task
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.losses import keypoints_2d as losses
+from kdpose_jax.models import initial
 from kdpose_jax.models.hrnet import STRIDE
 from kdpose_jax.models.pose_net import HEADS, PoseNet
 from kdpose_jax.models.simdr_head import HEAD_STARTS
@@ -57,7 +58,7 @@ def build_task(config: Any, stage: str) -> Task:
     evaluated = network_of(config, stage, training=False)
 
     def init(key, batch):
-        variables = trained.init(key, normalize(batch["image"]), train=False)
+        variables = initial.variables(trained, key, normalize(batch["image"]), train=False)
         return variables["params"], {"batch_stats": variables["batch_stats"]}
 
     def apply(params, state, batch, key):

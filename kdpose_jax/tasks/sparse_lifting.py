@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from kdpose_jax.codecs.keyframes import KeyframeGrid
 from kdpose_jax.contracts import Batch, Group, Task, Tree
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.models import sparse_mixste, upsampling
+from kdpose_jax.models import initial, sparse_mixste, upsampling
 from kdpose_jax.models.mixste import MixSTE, MixSTEFeatures
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
 from kdpose_jax.skeletons import Skeleton, find_skeleton
@@ -36,7 +36,8 @@ def build_teacher(config: Any, skeleton: Skeleton) -> MixSTE:
 
 def init_teacher(network: MixSTE, key: jax.Array, batch: Batch) -> dict[str, Any]:
     """Initialises the frozen variables of a dense teacher."""
-    return {"params": network.init(key, batch["keypoints_2d"])["params"], "state": {}}
+    variables = initial.variables(network, key, batch["keypoints_2d"])
+    return {"params": variables["params"], "state": {}}
 
 
 def ask_teacher(
@@ -67,7 +68,7 @@ def build_task(config: Any, stage: str) -> Task:
     evaluated = build_student(config, stage, skeleton, training=False)
 
     def init(key, batch):
-        return trained.init(key, batch["keypoints_2d"])["params"], {}
+        return initial.variables(trained, key, batch["keypoints_2d"])["params"], {}
 
     def apply(params, state, batch, key):
         offset = None

@@ -58,9 +58,8 @@ def create(
       fsdp: True lets devices share large arrays (`sharding.layout`); False copies all arrays to
         each of them.
     """
-
-    described = describe(method, optimizer, example, with_ema=with_ema, mesh=mesh, fsdp=fsdp)
     initial = _initial(method, optimizer, with_ema)
+    described = _described(initial, key, example, method, mesh=mesh, fsdp=fsdp)
     return jax.jit(initial, out_shardings=layout(described))(key, example)
 
 
@@ -78,7 +77,24 @@ def describe(
     The arguments are those of `create`. The devices of the mesh may be described only.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(_initial(method, optimizer, with_ema), key, example)
+    initial = _initial(method, optimizer, with_ema)
+    return _described(initial, key, example, method, mesh=mesh, fsdp=fsdp)
+
+
+def _described(
+    initial: Callable[[jax.Array, Batch], TrainState],
+    key: Any,
+    example: Batch,
+    method: Method,
+    *,
+    mesh: jax.sharding.Mesh,
+    fsdp: bool,
+) -> TrainState:
+    """Returns the shapes, types and shardings of what `initial` computes.
+
+    JAX keeps what it traced, so that the same function is not traced again when it is compiled.
+    """
+    shapes = jax.eval_shape(initial, key, example)
     places = sharding.layout(shapes, mesh, fsdp=fsdp, shared_axes=method.shared_axes)
     return jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places

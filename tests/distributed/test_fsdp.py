@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
+from networks import shapes_of
 from tiny import example_batch, mesh_of, recording, run_of
 
 from kdpose_jax.experiment import memory
@@ -160,7 +161,7 @@ def test_dense_kernels_are_never_collected(chunked):
         return jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding.over_batch(mesh))
 
     maps, weights = described(examples, joints, 8, 8), described(examples, 2, joints)
-    params = jax.eval_shape(module.init, jax.random.key(0), maps, weights)
+    params = shapes_of(module, maps, weights)
     layout = sharding.layout(params, mesh, fsdp=True, shared_axes=(("kernel$", -1),))
     params = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import shapes_of
 
 from kdpose_jax.methods.cdkd.adapters import (
     KINDS,
@@ -18,6 +19,7 @@ from kdpose_jax.methods.cdkd.adapters import (
     upsampling,
 )
 from kdpose_jax.methods.cdkd.losses import projection_loss
+from kdpose_jax.models import initial
 
 TINY = {"ensemble": 3, "size": 8, "rank": 5, "activation": "relu"}
 
@@ -28,14 +30,14 @@ def maps_of(seed, batch=2, joints=3, side=4):
     )
 
 
-def count(module, *inputs):
-    variables = jax.eval_shape(lambda key: module.init(key, *inputs), jax.random.key(0))
+def count(module, *inputs, **options):
+    variables = shapes_of(module, *inputs, **options)
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
 @pytest.mark.parametrize(("joints", "parameters"), [(16, 24_048), (17, 26_960)])
 def test_size_of_the_attention(joints, parameters):
-    assert count(MultiScaleAttention(4), jnp.zeros((1, joints, 8, 8)), False) == parameters
+    assert count(MultiScaleAttention(4), jnp.zeros((1, joints, 8, 8)), train=False) == parameters
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_four_branches_are_three():
     """The reference's form, with the mean of the projections as a fourth one, in numpy."""
     maps = maps_of(0)
     network = ScaleAdaptiveProjection(ProjectorEnsemble(kind="dense", chunked=False, **TINY))
-    variables = jax.jit(lambda: network.init(jax.random.key(0), maps, False))()
+    variables = initial.variables(network, jax.random.key(0), maps, train=False)
     found = jax.jit(lambda v: network.apply(v, maps, False))(variables)
     shares = MultiScaleAttention(4).apply(
         {name: variables[name]["attention"] for name in ("params", "batch_stats")}, maps, False
@@ -100,7 +102,7 @@ def test_chunked_is_the_same(kind):
         ScaleAdaptiveProjection(ProjectorEnsemble(kind=kind, chunked=chunked, **TINY))
         for chunked in (False, True)
     )
-    variables = jax.jit(lambda: whole.init(jax.random.key(0), maps, False))()
+    variables = initial.variables(whole, jax.random.key(0), maps, train=False)
 
     def loss(network, params, maps):
         merged, _ = network.apply(
@@ -131,7 +133,7 @@ def test_chunked_never_makes_all_projections():
             kind="per_joint", ensemble=3, size=16, rank=1, activation="relu", chunked=chunked
         )
         network = ScaleAdaptiveProjection(ensemble)
-        variables = jax.eval_shape(lambda: network.init(jax.random.key(0), maps, False))
+        variables = shapes_of(network, maps, train=False)
 
         def loss(params, maps):
             merged, _ = network.apply(
@@ -158,7 +160,7 @@ def test_kron_is_a_dense_map():
     kron, dense = (
         ProjectorEnsemble(kind=kind, chunked=False, **TINY) for kind in ("kron", "dense")
     )
-    params = jax.jit(lambda: kron.init(jax.random.key(0), maps, weights))()["params"]
+    params = initial.variables(kron, jax.random.key(0), maps, weights)["params"]
     bias = jnp.asarray(np.random.default_rng(2).normal(size=params["bias"].shape), jnp.float32)
     mixing, spatial = (
         np.asarray(params["mixing"]),
@@ -178,12 +180,14 @@ def test_kron_starts_as_upsampling():
     maps = maps_of(0)
     options = {"ensemble": 1, "size": 8, "rank": 1, "activation": "none", "chunked": False}
     network = ProjectorEnsemble(kind="kron", **options)
-    variables = network.init(jax.random.key(0), maps, jnp.ones((2, 1, 3)))
+    variables = initial.variables(network, jax.random.key(0), maps, jnp.ones((2, 1, 3)))
     found = np.asarray(network.apply(variables, maps, jnp.ones((2, 1, 3)))).reshape(6, -1)
     wanted = (np.asarray(maps).reshape(6, -1) @ upsampling(4, 8)).reshape(6, -1)
     assert min(np.corrcoef(one, two)[0, 1] for one, two in zip(found, wanted, strict=True)) > 0.9
     several = ProjectorEnsemble(kind="kron", **{**options, "ensemble": 3})
-    kernel = several.init(jax.random.key(0), maps, jnp.ones((2, 3, 3)))["params"]["kernel"]
+    kernel = initial.variables(several, jax.random.key(0), maps, jnp.ones((2, 3, 3)))["params"][
+        "kernel"
+    ]
     assert np.abs(kernel[0] - kernel[1]).max() > 1e-2
 
 
@@ -204,7 +208,7 @@ def test_single_examples_and_joints(kind, batch, joints):
     """What the reference's squeezes fail on."""
     maps = maps_of(0, batch=batch, joints=joints)
     network = ScaleAdaptiveProjection(ProjectorEnsemble(kind=kind, chunked=False, **TINY))
-    variables = network.init(jax.random.key(0), maps, False)
+    variables = initial.variables(network, jax.random.key(0), maps, train=False)
     merged, _ = network.apply(variables, maps, True, mutable=["batch_stats"])
     assert merged.shape == (batch, joints, 8, 8) and np.isfinite(merged).all()
 
@@ -215,7 +219,7 @@ def test_attention_runs_on_batch_statistics():
     """
     maps = maps_of(0)
     network = MultiScaleAttention(4)
-    variables = network.init(jax.random.key(0), maps, False)
+    variables = initial.variables(network, jax.random.key(0), maps, train=False)
     changed = maps.at[0].multiply(3.0)
     one, updated = network.apply(variables, maps, True, mutable=["batch_stats"])
     two, _ = network.apply(variables, changed, True, mutable=["batch_stats"])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import shapes_of
 
 from kdpose_jax.evaluate.cost import (
     Cost,
@@ -262,7 +263,7 @@ def mixste_cost():
                 drop_path=0.1,
             )
             window = abstract(1, frames, 17, 2)
-            variables = jax.eval_shape(network.init, jax.random.key(0), window)
+            variables = shapes_of(network, window)
             macs = count_macs(
                 lambda variables, window: network.apply(variables, window)[0], variables, window
             )

@@ -9,10 +9,12 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import pytest
 
 from kdpose_jax.codecs.keypoints_2d import count_bins
+from kdpose_jax.models import initial
 from kdpose_jax.models.convolution import ConvNorm
 from kdpose_jax.models.hrnet import HRNet, upsample_nearest
 from kdpose_jax.models.layers import BatchNorm
@@ -36,9 +38,9 @@ def shapes_of(network, batch=1):
     """Abstract variables of a network and what it returns."""
     columns, rows = network.size
     images = jax.ShapeDtypeStruct((batch, rows, columns, 3), jnp.float32)
-    return jax.eval_shape(
-        functools.partial(network.init_with_output, train=False), jax.random.key(0), images
-    )
+    variables = networks.shapes_of(network, images, train=False)
+    outputs = jax.eval_shape(functools.partial(network.apply, train=False), variables, images)
+    return outputs, variables
 
 
 def count(tree):
@@ -304,7 +306,9 @@ def test_initialisation():
         ("norm", "scale"),
         ("norm", "bias"),
     }  # all of it is the module that is drawn here
-    drawn = ConvNorm(32, 3).init(jax.random.key(0), jnp.zeros((2, 4, 4, 32)), True)
+    drawn = initial.variables(
+        ConvNorm(32, 3), jax.random.key(0), jnp.zeros((2, 4, 4, 32)), train=True
+    )
     np.testing.assert_allclose(np.std(drawn["params"]["conv"]["kernel"]), 1e-3, rtol=0.03)
     assert np.abs(np.mean(drawn["params"]["conv"]["kernel"])) < 5e-5
     for tree, name, value in (
@@ -315,8 +319,11 @@ def test_initialisation():
     ):
         np.testing.assert_array_equal(drawn[tree]["norm"][name], np.full(32, value, np.float32))
     with nn.intercept_methods(without_backbone):
-        tree = dataclasses.replace(NETWORK, joints=200).init(
-            jax.random.key(1), jnp.asarray(IMAGES), train=True
+        tree = initial.variables(
+            dataclasses.replace(NETWORK, joints=200),
+            jax.random.key(1),
+            jnp.asarray(IMAGES),
+            train=True,
         )["params"]
     np.testing.assert_allclose(np.std(tree["final_layer"]["kernel"]), 1e-3, rtol=0.1)
     assert not tree["final_layer"]["bias"].any()
@@ -335,7 +342,7 @@ def test_upsampling_repeats():
 def test_head_reads_a_map_row_by_row():
     maps = jnp.asarray(np.random.default_rng(4).normal(size=(2, J, 2, 5)), jnp.float32)
     head = SimDRHead((6, 7))
-    weights = head.init(jax.random.key(0), maps)["params"]
+    weights = initial.variables(head, jax.random.key(0), maps)["params"]
     prediction = head.apply({"params": weights}, maps)
     for axis, bins in (("x", 6), ("y", 7)):
         kernel = np.asarray(weights[axis]["kernel"]).reshape(2, 5, bins)
@@ -349,9 +356,9 @@ def test_marginal_head_starts_as_the_interpolated_sum_of_the_other_axis():
     maps = np.zeros((1, J, 4, 8), np.float32)
     rows, columns = np.arange(J) % 4, (3 * np.arange(J) + 1) % 8
     maps[0, np.arange(J), rows, columns] = 1.0  # one cell per joint
-    prediction, weights = SimDRHead((24, 8), "marginal").init_with_output(
-        jax.random.key(0), jnp.asarray(maps)
-    )
+    head = SimDRHead((24, 8), "marginal")
+    weights = initial.variables(head, jax.random.key(0), jnp.asarray(maps))
+    prediction = head.apply(weights, jnp.asarray(maps))
     for axis, cells, bins, where in (("x", 8, 24, columns), ("y", 4, 8, rows)):
         positions = (np.arange(bins) + 0.5) * cells / bins - 0.5
         expected = np.stack(
@@ -387,7 +394,7 @@ def test_number_of_bins(size, ratio, expected):
 def test_a_network_of_fewer_stages_is_the_beginning_of_a_whole_one():
     whole, short = HRNet(C, C, 1, (1, 1, 1)), HRNet(C, C, 1, (1,))
     images = jnp.asarray(IMAGES)
-    variables = whole.init(jax.random.key(0), images, True)
+    variables = initial.variables(whole, jax.random.key(0), images, train=True)
 
     def part(tree, like):
         return {
@@ -395,7 +402,10 @@ def test_a_network_of_fewer_stages_is_the_beginning_of_a_whole_one():
             for name in like
         }
 
-    beginning = part(variables, jax.eval_shape(lambda: short.init(jax.random.key(0), images, True)))
+    beginning = part(
+        variables,
+        networks.shapes_of(short, images, train=True),
+    )
     assert count(beginning) < 0.3 * count(variables)
     captured = lambda module, _: module.name == "stage2_0"  # noqa: E731
     _, state = whole.apply(

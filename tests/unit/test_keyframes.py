@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kdpose_jax.codecs.keyframes import CENTRED, KeyframeGrid
+from kdpose_jax.models import initial
 from kdpose_jax.models.keyframes import most_correlated, take_frames
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
@@ -192,9 +193,9 @@ def keypoints_2d():
 
 
 @functools.cache
-def initial(upsampling):
+def initial_params(upsampling):
     module = sparse(upsampling)
-    return jax.jit(module.init)(jax.random.key(0), jnp.zeros((B, F, J, 2)))["params"]
+    return initial.variables(module, jax.random.key(0), jnp.zeros((B, F, J, 2)))["params"]
 
 
 @functools.cache
@@ -210,7 +211,7 @@ def lifted(keypoints_2d):
     """The plain network on the keyframes of an offset, with the parameters that all sparse networks
     start from.
     """
-    params = {"params": initial("linear_pose")["network"]}
+    params = {"params": initial_params("linear_pose")["network"]}
     encode, decode = (
         jax.jit(functools.partial(small_network().apply, params, method=name))
         for name in ("encode", "decode")
@@ -228,7 +229,7 @@ def test_sparse_network_interpolates(keypoints_2d, lifted, upsampling, offset):
     `learned` starts at the linear matrix in every phase.
     """
     tokens, decode = lifted
-    params = {**initial(upsampling), "network": initial("linear_pose")["network"]}
+    params = {**initial_params(upsampling), "network": initial_params("linear_pose")["network"]}
     pose, features = applied(upsampling)(params, keypoints_2d, offset)
     matrix = interpolation_oracle(np.arange(offset, F, STRIDE), F, "hold").astype(np.float32)
     if upsampling == "linear_feat":
@@ -243,17 +244,17 @@ def test_sparse_network_interpolates(keypoints_2d, lifted, upsampling, offset):
 
 def test_evaluation_uses_the_first_offset(keypoints_2d):
     module = sparse("linear_pose")
-    pose, features = jax.jit(module.apply)({"params": initial("linear_pose")}, keypoints_2d)
+    pose, features = jax.jit(module.apply)({"params": initial_params("linear_pose")}, keypoints_2d)
     assert features["keyframes"].tolist() == [1, 4, 7]
     np.testing.assert_allclose(
-        pose, applied("linear_pose")(initial("linear_pose"), keypoints_2d, 1)[0], atol=1e-6
+        pose, applied("linear_pose")(initial_params("linear_pose"), keypoints_2d, 1)[0], atol=1e-6
     )
 
 
 def test_frames_between_the_keyframes_are_not_seen(keypoints_2d):
     run = applied("linear_pose")
     changed = keypoints_2d.at[:, ::STRIDE].add(1.0).at[:, 2::STRIDE].add(-1.0)  # all but 1, 4, 7
-    params = initial("linear_pose")
+    params = initial_params("linear_pose")
     np.testing.assert_array_equal(run(params, keypoints_2d, 1)[0], run(params, changed, 1)[0])
     assert np.abs(run(params, keypoints_2d, 0)[0] - run(params, changed, 0)[0]).max() > 1e-3
 
@@ -262,7 +263,7 @@ def test_chosen_keyframes_keep_their_time(keypoints_2d):
     """The correlated variant lifts other frames in every window, and interpolates between their
     true times.
     """
-    params = initial("linear_pose")
+    params = initial_params("linear_pose")
     pose, features = applied("linear_pose", selection="correlated")(params, keypoints_2d, 1)
     keyframes = np.asarray(features["keyframes"])
     np.testing.assert_array_equal(
@@ -281,7 +282,7 @@ def test_chosen_keyframes_keep_their_time(keypoints_2d):
 
 
 def test_learned_matrix_is_one_per_phase(keypoints_2d):
-    matrices = np.asarray(initial("learned")["upsampler"]["matrix"])
+    matrices = np.asarray(initial_params("learned")["upsampler"]["matrix"])
     for place, offset in enumerate((1, 0, 2)):
         np.testing.assert_allclose(
             matrices[place],
@@ -290,7 +291,7 @@ def test_learned_matrix_is_one_per_phase(keypoints_2d):
         )
     run = applied("learned")
     gradient = jax.jit(jax.grad(lambda params: jnp.square(run(params, keypoints_2d, 0)[0]).sum()))(
-        initial("learned")
+        initial_params("learned")
     )
     used = np.abs(np.asarray(gradient["upsampler"]["matrix"])).max((1, 2)) > 0
     assert used.tolist() == [False, True, False]
@@ -303,7 +304,7 @@ def test_cross_attention_recovery_against_loops():
     """
     module, heads = CrossAttentionRecovery(frames=F, heads=2), 2
     tokens = np.random.default_rng(8).normal(size=(B, 4, J, C)).astype(np.float32)
-    params = jax.jit(module.init)(jax.random.key(1), tokens)["params"]
+    params = initial.variables(module, jax.random.key(1), tokens)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 4 * C * C + 4 * C + F * C
     assert (np.asarray(params["queries"]) == 0).all()
     params["queries"] = jax.random.normal(jax.random.key(2), (1, F, C))
@@ -338,7 +339,7 @@ def test_every_parameter_trains(keypoints_2d, upsampling):
     generator = np.random.default_rng(9)
     noisy = jax.tree.map(
         lambda leaf: np.asarray(leaf) + 0.3 * generator.normal(size=leaf.shape).astype(np.float32),
-        initial(upsampling),
+        initial_params(upsampling),
     )
     target = generator.normal(size=(B, F, J, 3)).astype(np.float32)
     run = applied(upsampling)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ml_collections import ConfigDict
+from networks import shapes_of
 from torch_states import hourglass_mixste_state, poseformer_v2_state, videopose3d_state
 
 from configs import lifters as experiments
@@ -41,7 +42,7 @@ def cost(text, predicted=None):
     span = lifting_networks.span(block, frames, training=True)
     read = span.before + (predicted or span.predicted) + span.after
     keypoints_2d = jax.ShapeDtypeStruct((1, read, 17, 2), jnp.float32)
-    variables = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
+    variables = shapes_of(network, keypoints_2d)
     macs = count_macs(
         lambda variables, keypoints_2d: network.apply(variables, keypoints_2d)[0],
         variables,
@@ -135,7 +136,7 @@ def test_poseformer_v2_sees_the_frames_around_its_own():
     windows[np.arange(frames), np.arange(frames)] += 1.0
     windows[:, 0] -= 1.0  # the first window is as it was
     keypoints_2d = jnp.asarray(windows, jnp.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
+    shapes = shapes_of(network, keypoints_2d)
     variables = jax.tree.map(
         lambda leaf: generator.normal(size=leaf.shape).astype(np.float32), shapes
     )
@@ -186,7 +187,7 @@ def test_compute_types(text, hidden):
         )
         # Flax's norms promote bfloat16 to float32 by themselves.
         with jax.numpy_dtype_promotion("standard"):
-            variables = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
+            variables = shapes_of(network, keypoints_2d)
             pose, features = jax.eval_shape(network.apply, variables, keypoints_2d)
         assert pose.dtype == jnp.float32 and hidden(features).dtype == dtype
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
@@ -287,7 +288,7 @@ def test_published_weights_are_the_tree_of_our_network(tmp_path, name):
         block, joints=sizes["joints"], frames=frames, training=False, place="student.network"
     )
     keypoints_2d = jax.ShapeDtypeStruct((1, frames, sizes["joints"], 2), jnp.float32)
-    expected = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)
+    expected = shapes_of(network, keypoints_2d)
     found = {"params": imported["params"], **imported["state"]}
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found)
     assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(expected))

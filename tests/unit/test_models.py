@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import shapes_of
 
 from kdpose_jax.evaluate.cost import count_parameters
+from kdpose_jax.models import initial
 from kdpose_jax.models.attention import SelfAttention
 from kdpose_jax.models.layers import DropPath, Linear
 from kdpose_jax.models.mixste import MixSTE
@@ -28,11 +30,11 @@ def keypoints_2d():
 @functools.cache
 def params():
     """Away from the initialisation, so that position terms and norms count."""
-    initial = jax.jit(NETWORK.init)(jax.random.key(0), jnp.zeros((B, F, J, 2)))["params"]
+    drawn = initial.variables(NETWORK, jax.random.key(0), jnp.zeros((B, F, J, 2)))["params"]
     generator = np.random.default_rng(1)
     return jax.tree.map(
         lambda leaf: np.asarray(leaf) + 0.1 * generator.normal(size=leaf.shape).astype(np.float32),
-        initial,
+        drawn,
     )
 
 
@@ -65,7 +67,7 @@ def test_attention_against_loops():
     """Queries, keys and values per head; rows are queries, scaled by the root of the width."""
     module, size = SelfAttention(heads=A), C // A
     tokens = jnp.asarray(np.random.default_rng(2).normal(size=(3, J, C)), jnp.float32)
-    weights = module.init(jax.random.key(1), tokens)["params"]
+    weights = initial.variables(module, jax.random.key(1), tokens)["params"]
     mixed, probabilities = jax.jit(module.apply)({"params": weights}, tokens)
     tokens, weights = (
         np.asarray(tokens),
@@ -93,7 +95,9 @@ def test_number_of_parameters(frames, width, depth):
         joints=17, frames=frames, width=width, depth=depth, heads=8, mlp_ratio=2.0, drop_path=0.0
     )
     shapes = jax.eval_shape(
-        network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32)
+        functools.partial(initial.variables, network),
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, frames, 17, 2), jnp.float32),
     )
     blocks = 2 * depth * (8 * width**2 + 11 * width)
     assert count_parameters(shapes["params"]) == blocks + (3 + 17 + frames + 4 + 2 + 3) * width + 3
@@ -102,7 +106,7 @@ def test_number_of_parameters(frames, width, depth):
 def test_initialisation_is_torchs():
     """Kernels and biases uniform in 1 / sqrt(fan in), norms one and zero, positions zero."""
     wide = dataclasses.replace(NETWORK, width=64, depth=1)
-    tree = jax.jit(wide.init)(jax.random.key(2), jnp.zeros((1, F, J, 2)))["params"]
+    tree = initial.variables(wide, jax.random.key(2), jnp.zeros((1, F, J, 2)))["params"]
     assert not tree.pop("spatial_position").any() and not tree.pop("temporal_position").any()
     checked = 0
     for where, leaf in jax.tree.leaves_with_path(tree):
@@ -125,9 +129,8 @@ def test_initialisation_is_torchs():
 
 
 def test_joints_that_start_told_apart():
-    tree = jax.jit(
-        dataclasses.replace(NETWORK, joints=200, width=64, depth=1, joint_position_std=0.7).init
-    )(jax.random.key(4), jnp.zeros((1, F, 200, 2)))["params"]
+    wide = dataclasses.replace(NETWORK, joints=200, width=64, depth=1, joint_position_std=0.7)
+    tree = initial.variables(wide, jax.random.key(4), jnp.zeros((1, F, 200, 2)))["params"]
     assert not tree["temporal_position"].any()
     np.testing.assert_allclose(np.std(tree["spatial_position"]), 0.7, rtol=0.05)
 
@@ -135,7 +138,7 @@ def test_joints_that_start_told_apart():
 def test_linear_is_affine():
     inputs = jnp.asarray(np.random.default_rng(3).normal(size=(2, 3, 4)), jnp.float32)
     module = Linear(6)
-    weights = module.init(jax.random.key(0), inputs)["params"]
+    weights = initial.variables(module, jax.random.key(0), inputs)["params"]
     expected = np.asarray(inputs) @ np.asarray(weights["kernel"]) + np.asarray(weights["bias"])
     np.testing.assert_allclose(
         module.apply({"params": weights}, inputs), expected, rtol=1e-5, atol=1e-6
@@ -226,7 +229,7 @@ def test_bfloat16_computes_only(keypoints_2d, forward):
     with jax.numpy_dtype_promotion(
         "standard"
     ):  # flax's norms promote bfloat16 to float32 by themselves
-        shapes = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)["params"]
+        shapes = shapes_of(network, keypoints_2d)["params"]
         pose, features = jax.jit(lambda params: network.apply({"params": params}, keypoints_2d))(
             params()
         )

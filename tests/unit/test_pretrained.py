@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ml_collections import ConfigDict
+from networks import shapes_of
 from tiny import run_of
 from torch_states import hrnet_state
 
@@ -34,9 +35,7 @@ def fresh():
         split_ratio=2.0,
     )
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(
-        lambda key, images: network.init(key, images, train=False), jax.random.key(0), images
-    )
+    shapes = shapes_of(network, images, train=False)
     variables = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 7.0), shapes)
     return {"params": variables["params"], "state": {"batch_stats": variables["batch_stats"]}}
 

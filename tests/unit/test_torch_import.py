@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from networks import shapes_of
 from torch_states import mixste_state
 
 from kdpose_jax.errors import UserError
@@ -82,7 +83,7 @@ def test_mixste_params_are_the_tree_of_our_network(checkpoint):
     params, sizes = importing.import_mixste(checkpoint)
     network = MixSTE(heads=2, drop_path=0.0, **sizes)
     keypoints_2d = jnp.zeros((1, sizes["frames"], sizes["joints"], 2))
-    expected = jax.eval_shape(network.init, jax.random.key(0), keypoints_2d)["params"]
+    expected = shapes_of(network, keypoints_2d)["params"]
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
     assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(expected))
 

@@ -3,14 +3,13 @@
 Every tensor read once and exactly, other files refused in one sentence.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from golden import golden_files
+from networks import shapes_of
 from torch_states import hrnet_state, mixste_state
 
 from kdpose_jax.errors import UserError
@@ -62,9 +61,7 @@ def assert_same_tensors(trees, state):
 def assert_tree_of_network(params, batch_stats, network):
     columns, rows = network.size
     images = jax.ShapeDtypeStruct((1, rows, columns, 3), jnp.float32)
-    expected = jax.eval_shape(
-        functools.partial(network.init, train=False), jax.random.key(0), images
-    )
+    expected = shapes_of(network, images, train=False)
     found = {"params": params, "batch_stats": batch_stats}
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found)
     assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(expected))

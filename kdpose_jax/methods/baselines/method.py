@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from kdpose_jax.contracts import Method, Teacher
 from kdpose_jax.methods.baselines.terms import build_distillation, distillation_terms
 from kdpose_jax.methods.loss_terms import from_terms
+from kdpose_jax.models import initial
 from kdpose_jax.skeletons import find_skeleton
 from kdpose_jax.tasks import lifting, sparse_lifting
 from kdpose_jax.tasks.task import for_student
@@ -48,8 +49,8 @@ def build(config: Any, stage: str) -> Method:
         if distillation.active:
             frozen = {"teacher": sparse_lifting.init_teacher(distillation.teacher, keys[1], batch)}
         if weights.hints:
-            params["regressor"] = distillation.regressor.init(
-                keys[2], jnp.zeros((1, student.network.width))
+            params["regressor"] = initial.variables(
+                distillation.regressor, keys[2], jnp.zeros((1, student.network.width))
             )["params"]
         return params, {}, frozen
 

@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from kdpose_jax.models import initial
 from kdpose_jax.models.layers import BatchNorm, Linear
 
 KINDS = ("dense", "lowrank", "per_joint", "kron")
@@ -45,8 +45,8 @@ class MultiScaleAttention(nn.Module):
                 joints,
                 (scale, scale),
                 padding=scale // 2,
-                kernel_init=_uniform(bound),
-                bias_init=_uniform(bound),
+                kernel_init=initial.uniform(bound),
+                bias_init=initial.uniform(bound),
                 name=f"conv_{scale}",
             )(images)
             views = views + nn.relu(BatchNorm(name=f"norm_{scale}")(view, train))
@@ -134,18 +134,20 @@ class ProjectorEnsemble(nn.Module):
         batch, joints, cells = maps.shape
         inputs, area = joints * cells, self.size**2
         bound = (6 / (inputs + joints * area)) ** 0.5  # Xavier's, for the whole matrix
-        kernel = self.param("kernel", _uniform(bound), (joints, self.ensemble, inputs, area))
-        bias = self.param("bias", _uniform(inputs**-0.5), (joints, self.ensemble, area))
+        kernel = self.param("kernel", initial.uniform(bound), (joints, self.ensemble, inputs, area))
+        bias = self.param("bias", initial.uniform(inputs**-0.5), (joints, self.ensemble, area))
         return maps.reshape(1, batch, inputs), kernel, bias
 
     def _lowrank(self, maps: Array) -> tuple[Array, Array, Array]:
         """Maps through `rank` values: hidden [N, B, rank]."""
         batch, joints, cells = maps.shape
         inputs, area = joints * cells, self.size**2
-        down = self.param("down", _uniform((3 / inputs) ** 0.5), (self.ensemble, inputs, self.rank))
+        down = self.param(
+            "down", initial.uniform((3 / inputs) ** 0.5), (self.ensemble, inputs, self.rank)
+        )
         bound = (6 / (self.rank + joints * area)) ** 0.5
-        kernel = self.param("up", _uniform(bound), (joints, self.ensemble, self.rank, area))
-        bias = self.param("bias", _uniform(inputs**-0.5), (joints, self.ensemble, area))
+        kernel = self.param("up", initial.uniform(bound), (joints, self.ensemble, self.rank, area))
+        bias = self.param("bias", initial.uniform(inputs**-0.5), (joints, self.ensemble, area))
         return jnp.einsum("bi,nir->nbr", maps.reshape(batch, inputs), down), kernel, bias
 
     def _per_joint(self, maps: Array) -> tuple[Array, Array, Array]:
@@ -153,8 +155,8 @@ class ProjectorEnsemble(nn.Module):
         _, joints, cells = maps.shape
         area = self.size**2
         bound = (6 / (cells + area)) ** 0.5
-        kernel = self.param("kernel", _uniform(bound), (joints, self.ensemble, cells, area))
-        bias = self.param("bias", _uniform(cells**-0.5), (joints, self.ensemble, area))
+        kernel = self.param("kernel", initial.uniform(bound), (joints, self.ensemble, cells, area))
+        bias = self.param("bias", initial.uniform(cells**-0.5), (joints, self.ensemble, area))
         return maps.transpose(1, 0, 2)[:, None], kernel, bias
 
     def _kron(self, maps: Array) -> tuple[Array, Array, Array]:
@@ -202,18 +204,7 @@ def upsampling(side: int, size: int) -> Float[np.ndarray, "I A"]:
     return np.einsum("ia,jb->ijab", line, line).reshape(side**2, size**2)
 
 
-def _uniform(bound: float) -> nn.initializers.Initializer:
-    def initial(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return initial
-
-
 def _around(centre: np.ndarray) -> nn.initializers.Initializer:
     """A matrix plus noise, which differs between projectors and is `NOISE` of the input's size."""
 
-    def initial(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-        noise = NOISE * centre.shape[0] ** -0.5 * jax.random.normal(key, shape, dtype)
-        return noise + jnp.asarray(centre, dtype)[None]
-
-    return initial
+    return initial.normal(NOISE * centre.shape[0] ** -0.5, centre)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from kdpose_jax.contracts import Group, Method, Teacher
 from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, distillation_terms
 from kdpose_jax.methods.loss_terms import from_terms
+from kdpose_jax.models import initial
 from kdpose_jax.tasks import pose2d
 from kdpose_jax.tasks.task import for_student
 
@@ -58,7 +59,7 @@ def build(config: Any, stage: str) -> Method:
             frozen["teacher"] = distillation.init_teacher(keys[1], batch)
         if weights.projection:
             maps = jnp.zeros((1, *distillation.student_maps), jnp.float32)
-            variables = distillation.projection.init(keys[2], maps, train=False)
+            variables = initial.variables(distillation.projection, keys[2], maps, train=False)
             params["projection"], model_state["projection"] = (
                 variables["params"],
                 {"batch_stats": variables["batch_stats"]},

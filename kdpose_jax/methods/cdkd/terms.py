@@ -14,6 +14,7 @@ from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.cdkd import adapters, losses
 from kdpose_jax.methods.cdkd.adapters import ProjectorEnsemble, ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
+from kdpose_jax.models import initial
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.skeletons import find_skeleton
 from kdpose_jax.tasks import pose2d
@@ -51,7 +52,8 @@ class Distillation:
     def init_teacher(self, key: jax.Array, batch: Any) -> dict[str, Any]:
         """Fresh variables of the teacher: {"params", "state"}."""
         assert self.teacher is not None  # `active`: only then is there a teacher to initialise
-        variables = self.teacher.init(key, pose2d.normalize(batch["teacher_image"]), train=False)
+        pictures = pose2d.normalize(batch["teacher_image"])
+        variables = initial.variables(self.teacher, key, pictures, train=False)
         return {"params": variables["params"], "state": {"batch_stats": variables["batch_stats"]}}
 
 

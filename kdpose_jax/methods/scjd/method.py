@@ -13,6 +13,7 @@ from kdpose_jax.contracts import Method, Teacher
 from kdpose_jax.methods.loss_terms import from_terms
 from kdpose_jax.methods.scjd import schedule
 from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms
+from kdpose_jax.models import initial
 from kdpose_jax.skeletons import find_skeleton
 from kdpose_jax.tasks import lifting, sparse_lifting
 from kdpose_jax.tasks.task import for_student
@@ -54,7 +55,9 @@ def build(config: Any, stage: str) -> Method:
             embeddings = {
                 layer: jnp.zeros((1, 1, 1, width)) for layer in distillation.embedding_layers
             }
-            params["projectors"] = distillation.projectors.init(keys[2], embeddings)["params"]
+            params["projectors"] = initial.variables(distillation.projectors, keys[2], embeddings)[
+                "params"
+            ]
         return params, {}, frozen
 
     def all_terms(params, model_state, frozen, batch, key, step):
