@@ -35,8 +35,7 @@ def write_shard(
       OSError: ENOSPC if the disk is full, EIO for TensorFlow's other errors with the file.
     """
     features = _features(kind, num_joints)
-    import tensorflow as tf
-
+    tf = schema.load_tensorflow()
     partial = files.partial_name(path)
     try:
         with tfrecords.file_errors(), tf.io.TFRecordWriter(str(partial)) as writer:

@@ -40,6 +40,9 @@ jaxtyping.install_import_hook(
     ["kdpose_jax.models", "kdpose_jax.tasks", "kdpose_jax.methods"], "beartype.beartype"
 )
 
+# Tracing makes many objects that stay. By default Python would look through them again and again.
+gc.set_threshold(100_000, 20, 100)
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_matmul_precision", "highest")

@@ -57,14 +57,27 @@ PERSONS = Kind("person_images", "persons", "pictures", ("notes", "files", "unsee
 KINDS = {kind.name: kind for kind in (SEQUENCES, PERSONS)}
 
 
-def hide_accelerators() -> None:
-    """Keeps TensorFlow, which only reads and writes files here, off the devices that JAX uses."""
+def load_tensorflow() -> Any:
+    """Loads TensorFlow, which only reads and writes files here, without the devices of JAX.
+
+    It takes seconds, so that it is called where the first file is read or written.
+
+    Returns:
+      The module `tensorflow`.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # unused, and TensorFlow prints about it
-    import tensorflow as tf
-
+    given = os.environ["TF_USE_LEGACY_KERAS"] if "TF_USE_LEGACY_KERAS" in os.environ else None
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"  # otherwise it loads Keras too, which takes seconds
+    try:
+        import tensorflow as tf
+    finally:  # `tf.keras` reads it again, if another part of the process wants Keras
+        del os.environ["TF_USE_LEGACY_KERAS"]
+        if given is not None:
+            os.environ["TF_USE_LEGACY_KERAS"] = given
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
+    return tf
 
 
 def sequence_features(num_joints: int) -> Any:
@@ -156,7 +169,7 @@ def _feature_kinds() -> tuple[Any, Any]:
 
     Bytes are parsed in one copy; a list of numbers would cost a call for each of them.
     """
-    hide_accelerators()
+    load_tensorflow()
     from tensorflow_datasets import features
 
     def tensor(shape, dtype):

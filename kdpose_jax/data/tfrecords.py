@@ -38,8 +38,7 @@ def read_records(
       UserError: a shard is missing, cut off or fails its checksum (the message names the record),
         or its bucket cannot be reached.
     """
-    schema.hide_accelerators()
-    import tensorflow as tf  # imported late, as it takes seconds that a mistyped flag need not cost
+    tf = schema.load_tensorflow()
 
     # The folder's features.json is not used: TFDS would import and call whatever it names.
     features = schema.features_of(metadata["kind"], SKELETONS[metadata["skeleton"]].num_joints)
@@ -119,8 +118,7 @@ def file_errors() -> Iterator[None]:
     Raises:
       OSError: ENOSPC if the disk is full, EFBIG for a file that is too large, EIO for others.
     """
-    import tensorflow as tf
-
+    tf = schema.load_tensorflow()
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:

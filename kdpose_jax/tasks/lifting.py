@@ -129,6 +129,7 @@ def predictors(apply: Callable, skeleton: Skeleton) -> tuple[Callable, Callable]
       the root at zero.
     """
 
+    @jax.jit  # so that all that predict trace the network once
     def predict(params, state, batch):
         predicted, _ = apply({"params": params, **state}, batch["keypoints_2d"])
         return poses.zero_root(predicted, skeleton.root)

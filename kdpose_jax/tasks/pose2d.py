@@ -79,6 +79,7 @@ def build_task(config: Any, stage: str) -> Task:
             split_ratio=config.data.split_ratio,
         )
 
+    @jax.jit  # so that all that predict trace the network once
     def locate(params, state, batch):
         variables = {"params": params, **state}
         prediction, _ = evaluated.apply(variables, normalize(batch["image"]), train=False)

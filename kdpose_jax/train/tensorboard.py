@@ -23,9 +23,7 @@ class EventFile:
     """
 
     def __init__(self, folder: epath.Path, *, first_step: int):
-        schema.hide_accelerators()
-        import tensorflow as tf  # imported late, as it takes seconds
-
+        tf = schema.load_tensorflow()
         self._messages = tf.compat.v1
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files whose names hold "tfevents", in the order of the names.
