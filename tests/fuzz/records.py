@@ -15,10 +15,9 @@ def _sequences(folder: pathlib.Path) -> Any:
     """Writes a set of sequences without its shard; returns TensorFlow."""
     from kdpose_jax.data import schema
 
-    schema.load_tensorflow()
+    tf = schema.load_tensorflow()
     # Takes longer to make than a record to read.
     schema.features_of = functools.cache(schema.features_of)
-    import tensorflow as tf
 
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {

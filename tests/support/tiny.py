@@ -3,12 +3,10 @@
 Use `from tiny import EXPERIMENTS, first_steps`.
 """
 
-import contextlib
 import dataclasses
 import importlib
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -67,16 +65,6 @@ NOT_AT_ONCE = ("temperature",)
 # start at zero, or they are a bias that shifts all of a query's logits alike
 # (docs/methods/lifting.md#hot).
 NO_FIRST_GRADIENT = ("recovery/query/kernel", "recovery/key/bias")
-
-
-@contextlib.contextmanager
-def optimised() -> Iterator[None]:
-    """Compiles with the options that users have, where a test computes much."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", True)
 
 
 def config_files() -> list[str]:

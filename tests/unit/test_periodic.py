@@ -6,9 +6,11 @@ import resource
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from kdpose_jax.data import schema
 from kdpose_jax.train.logs import MetricsLog, Progress, mean_metrics
+
+tf = schema.load_tensorflow()
 
 
 def test_metrics_are_divided_once():

@@ -1,12 +1,17 @@
 """Damaged shards are named with their record, wherever the damage is."""
 
-import pytest
-import tensorflow as tf
-from etils import epath
+import os
+import subprocess
+import sys
 
-from kdpose_jax.data import tfrecords
+import pytest
+from etils import epath
+from repository import REPOSITORY
+
+from kdpose_jax.data import schema, tfrecords
 from kdpose_jax.errors import UserError
 
+tf = schema.load_tensorflow()
 RECORDS = (b"one", b"two")
 FRAME = 16  # bytes around a record: its length and two checksums
 
@@ -50,3 +55,20 @@ def test_every_flipped_byte_and_every_cut_is_found(shard):
     shard.write_bytes(content + content[: len(RECORDS[0]) + FRAME])
     with pytest.raises(UserError, match="record 2, should not be there: the metadata counts 2"):
         read(shard)
+
+
+LOADS = """
+import os, sys
+from kdpose_jax.data import schema
+schema.load_tensorflow()
+print("keras" in sys.modules, os.environ["TF_USE_LEGACY_KERAS"])
+"""
+
+
+def test_keras_is_not_loaded_and_the_users_choice_of_keras_stays():
+    """Keras takes seconds of every start."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TF_USE_LEGACY_KERAS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["False 0"]
