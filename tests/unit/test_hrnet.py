@@ -38,9 +38,10 @@ def shapes_of(network, batch=1):
     """Abstract variables of a network and what it returns."""
     columns, rows = network.size
     images = jax.ShapeDtypeStruct((batch, rows, columns, 3), jnp.float32)
-    variables = networks.shapes_of(network, images, train=False)
-    outputs = jax.eval_shape(functools.partial(network.apply, train=False), variables, images)
-    return outputs, variables
+    outputs, variables = jax.eval_shape(
+        functools.partial(network.init_with_output, train=False), jax.random.key(0), images
+    )
+    return outputs, nn.meta.unbox(variables)
 
 
 def count(tree):
