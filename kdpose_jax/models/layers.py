@@ -29,7 +29,47 @@ class Linear(nn.Module):
         kernel = self.param("kernel", start, (inputs.shape[-1], self.features))
         bias = self.param("bias", start, (self.features,))
         inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
+        return affine(inputs, kernel, bias)
+
+
+@jax.custom_vjp
+def affine(
+    inputs: Float[Array, "*S C"], kernel: Float[Array, "C D"], bias: Float[Array, " D"]
+) -> Float[Array, "*S D"]:
+    """Computes `inputs @ kernel + bias`. Its gradient has a form of its own for the CPU."""
+    return inputs @ kernel + jnp.expand_dims(bias, range(inputs.ndim - 1))
+
+
+def _forward(inputs: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    return affine(inputs, kernel, bias), (inputs, kernel)
+
+
+def _backward(
+    kept: tuple[Array, Array], gradient: Float[Array, "*S D"]
+) -> tuple[Array, Array, Array]:
+    """Returns the gradients of inputs, kernel and bias."""
+    return jax.lax.platform_dependent(*kept, gradient, cpu=_gradients_of_rows, default=_gradients)
+
+
+def _gradients(
+    inputs: Float[Array, "*S C"], kernel: Float[Array, "C D"], gradient: Float[Array, "*S D"]
+) -> tuple[Array, Array, Array]:
+    leading = tuple(range(inputs.ndim - 1))
+    of_kernel = jnp.tensordot(inputs, gradient, (leading, leading))
+    return gradient @ kernel.T, of_kernel, gradient.sum(leading)
+
+
+def _gradients_of_rows(inputs: Array, kernel: Array, gradient: Array) -> tuple[Array, Array, Array]:
+    """Computes `_gradients` with the leading axes as one.
+
+    XLA's products of more axes copy their operands on the CPU. On a TPU it is the other way round.
+    """
+    rows, gradients = (array.reshape(-1, array.shape[-1]) for array in (inputs, gradient))
+    of_inputs, of_kernel, of_bias = _gradients(rows, kernel, gradients)
+    return of_inputs.reshape(inputs.shape), of_kernel, of_bias
+
+
+affine.defvjp(_forward, _backward)
 
 
 class DropPath(nn.Module):

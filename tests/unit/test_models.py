@@ -3,8 +3,10 @@
 Sizes, initialisation, stochastic depth, compute types and rematerialisation.
 """
 
+import contextlib
 import dataclasses
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ import pytest
 from networks import shapes_of
 
 from kdpose_jax.evaluate.cost import count_parameters
-from kdpose_jax.models import initial
+from kdpose_jax.models import initial, layers
 from kdpose_jax.models.attention import SelfAttention
 from kdpose_jax.models.layers import DropPath, Linear
 from kdpose_jax.models.mixste import MixSTE
@@ -135,6 +137,17 @@ def test_joints_that_start_told_apart():
     np.testing.assert_allclose(np.std(tree["spatial_position"]), 0.7, rtol=0.05)
 
 
+@contextlib.contextmanager
+def lowered_for(platform):
+    """Takes the form of a platform, on the CPU."""
+
+    def chosen(*operands, default, **forms):
+        return forms.get(platform, default)(*operands)
+
+    with mock.patch.object(jax.lax, "platform_dependent", chosen):
+        yield
+
+
 def test_linear_is_affine():
     inputs = jnp.asarray(np.random.default_rng(3).normal(size=(2, 3, 4)), jnp.float32)
     module = Linear(6)
@@ -143,6 +156,28 @@ def test_linear_is_affine():
     np.testing.assert_allclose(
         module.apply({"params": weights}, inputs), expected, rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3), (2, 3, 4)])
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_gradients_of_linear(leading, platform):
+    """In float64, of the forms of both platforms, as sums over the tokens by their definition."""
+    generator = np.random.default_rng(4)
+    inputs, towards = (generator.normal(size=(*leading, size)) for size in (5, 6))
+    kernel, bias = generator.normal(size=(5, 6)), generator.normal(size=6)
+
+    def pulled(inputs, kernel, bias):
+        return jax.vjp(layers.affine, inputs, kernel, bias)[1](jnp.asarray(towards))
+
+    with jax.enable_x64(True), lowered_for(platform):
+        found = jax.jit(pulled)(inputs, kernel, bias)
+    of_kernel, of_bias = np.zeros((5, 6)), np.zeros(6)
+    for token in np.ndindex(leading):
+        of_kernel += np.outer(inputs[token], towards[token])
+        of_bias += towards[token]
+    for one, expected in zip(found, (towards @ kernel.T, of_kernel, of_bias), strict=True):
+        assert one.dtype == np.float64
+        np.testing.assert_allclose(one, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
