@@ -1,11 +1,20 @@
 """A convolution with batch normalisation, initialised and padded as in PyTorch's HRNet."""
 
+import functools
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdpose_jax.models import initial
 from kdpose_jax.models.layers import BatchNorm
+
+# XLA's CPU compiler emits loops instead of a library call in two cases: a kernel with more cells
+# than its map, whose operands it swaps, and the gradients of a 1x1 kernel. They take five to
+# fifteen times as long as a matrix product.
+_KERNEL_CELLS = 9
 
 
 def convolution_init() -> nn.initializers.Initializer:
@@ -33,17 +42,121 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "B H W C"], train: bool) -> Float[Array, "B h w D"]:
-        border = self.kernel // 2
-        # Flax's "SAME" would pad (0, 1) for stride 2, which shifts the picture.
-        padding = ((border, border), (border, border))
         outputs = nn.Conv(
             self.features,
             (self.kernel, self.kernel),
             strides=(self.stride, self.stride),
-            padding=padding,
             use_bias=False,
             kernel_init=convolution_init(),
             dtype=self.dtype,
+            conv_general_dilated=_convolve_for_flax,
             name="conv",
         )(inputs)
         return BatchNorm(name="norm")(outputs, train)
+
+
+def _convolve_for_flax(
+    inputs: Array, kernel: Array, strides: tuple[int, int], padding: Any, **options: Any
+) -> Array:
+    del padding, options  # those of `convolve`
+    return convolve(inputs, kernel, strides[0])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@functools.partial(jax.jit, static_argnums=2)
+def convolve(
+    inputs: Float[Array, "B H W C"], kernel: Float[Array, "k k C D"], stride: int
+) -> Float[Array, "B h w D"]:
+    """Convolves, zero-padded by half the kernel on every side.
+
+    The CPU takes a matrix product where XLA's convolution is slow there. Other devices always take
+    the convolution. Both give the same values up to rounding.
+
+    Args:
+      inputs: the map.
+      kernel: weights; k is odd.
+      stride: of both axes.
+    """
+    return jax.lax.platform_dependent(
+        inputs,
+        kernel,
+        cpu=functools.partial(convolve_on_cpu, stride=stride),
+        default=functools.partial(convolve_plainly, stride=stride),
+    )
+
+
+def _forward(inputs: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return convolve(inputs, kernel, stride), (inputs, kernel)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _backward(stride: int, operands: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    # Both forms are linear, so that their gradients need no value of the forward pass.
+    def gradient_of(form, inputs, kernel, cotangent):
+        return jax.vjp(functools.partial(form, stride=stride), inputs, kernel)[1](cotangent)
+
+    return jax.lax.platform_dependent(
+        *operands,
+        cotangent,
+        cpu=functools.partial(gradient_of, convolve_on_cpu),
+        default=functools.partial(gradient_of, convolve_plainly),
+    )
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def convolve_plainly(inputs: Array, kernel: Array, *, stride: int) -> Array:
+    """Computes `convolve` as one convolution."""
+    border = kernel.shape[0] // 2
+    # "SAME" would pad (0, 1) for stride 2, which shifts the picture.
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        window_strides=(stride, stride),
+        padding=((border, border), (border, border)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def convolve_on_cpu(inputs: Array, kernel: Array, *, stride: int) -> Array:
+    """Computes `convolve` as a matrix product for the kernels and maps that XLA is slow with."""
+    rows, columns = (-(-side // stride) for side in inputs.shape[1:3])
+    if kernel.shape[0] == 1 or rows * columns < _KERNEL_CELLS:
+        return _multiply_patches(inputs, kernel, stride=stride)
+    return convolve_plainly(inputs, kernel, stride=stride)
+
+
+def _multiply_patches(inputs: Array, kernel: Array, *, stride: int) -> Array:
+    """Gathers the values under the kernel of every output, and multiplies them by the kernel.
+
+    Kernel rows and columns that meet nothing but padding are left out: on a map of one cell only
+    the kernel's centre is left.
+    """
+    batch, *sides, _ = inputs.shape
+    outputs = [-(-side // stride) for side in sides]
+    border = kernel.shape[0] // 2
+    axes = []  # for rows and columns: first and last kernel row or column that meets the map
+    for axis, (side, count) in enumerate(zip(sides, outputs, strict=True), start=1):
+        first = max(0, border - (count - 1) * stride)
+        last = min(2 * border, border + side - 1)
+        after = max(0, (count - 1) * stride + last - border + 1 - side)
+        padding = [(0, 0)] * 4
+        padding[axis] = (border - first, after)
+        inputs = jnp.pad(inputs, padding)
+        axes.append((first, last, count))
+    (top, bottom, rows), (left, right, columns) = axes
+    patches = [
+        inputs[
+            :,
+            row - top : row - top + (rows - 1) * stride + 1 : stride,
+            column - left : column - left + (columns - 1) * stride + 1 : stride,
+        ]
+        for row in range(top, bottom + 1)
+        for column in range(left, right + 1)
+    ]
+    weights = kernel[top : bottom + 1, left : right + 1]
+    # [B, h, w, K C] -> [B h w, K C]: a product of two axes needs no copy in its gradient
+    joined = jnp.concatenate(patches, axis=-1).reshape(batch * rows * columns, -1)
+    flat = joined @ weights.reshape(-1, weights.shape[-1])
+    return flat.reshape(batch, rows, columns, -1)
