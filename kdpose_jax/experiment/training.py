@@ -168,22 +168,16 @@ def start_of(
     first = source.gather(np.arange(share) % len(source))
     example = to_global(first, sharding.over_batch(mesh))
     first_key, root_key = keys_of(config.seed, sharding.replicated(mesh))
-    current = state.create(
-        built.method,
-        built.optimizer,
-        example,
-        first_key,
-        with_ema=block.train.ema_decay > 0,
-        mesh=mesh,
-        fsdp=block.train.fsdp,
-    )
+    kept = {"with_ema": block.train.ema_decay > 0, "mesh": mesh, "fsdp": block.train.fsdp}
     network = config.teacher.network.name
     frozen, fingerprints = weights.load_frozen(built.method, network, example, first_key, mesh)
     newest = newest_of(stored.checkpoints, stored.interrupted)
     if newest is None:
+        current = state.create(built.method, built.optimizer, example, first_key, **kept)
         current = with_pretrained(built.run, current) if block.pretrained else current
         return Start(current, [], frozen, fingerprints, example, root_key)
-    restored, meta = newest.restore(vars(state.abstract(current)))
+    described = state.describe(built.method, built.optimizer, example, **kept)
+    restored, meta = newest.restore(vars(described))
     if meta["teachers"] != fingerprints:
         raise UserError(
             f"'{folder.path}' was begun with another teacher than '{config.teacher.checkpoint}' "

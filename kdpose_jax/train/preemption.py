@@ -6,13 +6,11 @@ A run that is told to stop saves its state and ends in time.
 import atexit
 import contextlib
 import multiprocessing
-import multiprocessing.util
 import os
 import pathlib
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 
@@ -136,8 +134,7 @@ class Stop:
 def leave(line: str, code: int) -> None:
     """Ends the process without waiting for the main thread or for a reader that hangs.
 
-    Worker processes are ended first. Resources of multiprocessing are released, because its helper
-    would report them as leaked.
+    Worker processes are ended first. What multiprocessing has left is removed by its helper.
     """
     # The main thread loses its workers now. What it says of them is of no use to anybody, and it
     # must not end the process with a code of its own.
@@ -159,10 +156,28 @@ def leave(line: str, code: int) -> None:
                     os.kill(child, signal.SIGKILL)
         for worker in multiprocessing.active_children():  # those of systems that do not tell
             worker.kill()
-        multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined]  # not in the stubs
-        time.sleep(0.05)  # Until then the main thread ends a release that it has begun.
     finally:  # whatever happens, as the main thread waits for ever
         os._exit(code)
+
+
+def _start_helper() -> None:
+    """Starts multiprocessing's helper, which removes what a process has left, without its voice.
+
+    A process that ends at once leaves what its main thread was just making. The helper would warn
+    of it behind the sentence that the process ends with.
+    """
+    try:
+        said = os.dup(2)
+    except OSError:  # the process has no stderr, which the helper would inherit
+        resource_tracker.ensure_running()
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            resource_tracker.ensure_running()
+        finally:
+            os.dup2(said, 2)
+            os.close(said)
 
 
 def _children() -> set[int]:
@@ -208,7 +223,7 @@ def watching(kept: str = "nothing is lost") -> Iterator[Stop]:
     handlers = {number: signal.signal(number, lambda *_: None) for number in heard}
     threading.Thread(target=watch, daemon=True, name="stop").start()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # not in the thread, which gets them
-    resource_tracker.ensure_running()  # multiprocessing's helper, whose start unblocks some of them
+    _start_helper()  # which unblocks some of them
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     try:
         yield stop

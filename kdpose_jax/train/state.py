@@ -74,6 +74,8 @@ def describe(
 ) -> TrainState:
     """Returns the shapes, types and shardings of a state that `create` would make.
 
+    A checkpoint is restored into them.
+
     The arguments are those of `create`. The devices of the mesh may be described only.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -122,10 +124,3 @@ def _initial(
 def layout(state: TrainState) -> TrainState:
     """Returns the sharding of every leaf of a state."""
     return jax.tree.map(lambda x: x.sharding, state)
-
-
-def abstract(state: TrainState) -> TrainState:
-    """Returns the shapes, types and shardings of a state, into which a checkpoint is restored."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-    )

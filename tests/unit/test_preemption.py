@@ -4,10 +4,12 @@ What is saved, what is said, and with which exit code they end.
 """
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -112,6 +114,35 @@ def test_workers_say_nothing_and_nothing_is_leaked(tmp_path, number, delay):
         ", all is kept: run the same command again to go on\n"
     ), said
     assert process.returncode == EXIT_CODES[number]
+
+
+MAKES = """
+import multiprocessing, sys, time
+from kdpose_jax.train.preemption import watching
+with watching(), open(sys.argv[1], "w", buffering=1) as names:
+    context, made = multiprocessing.get_context("spawn"), []
+    print("ready", flush=True)
+    while True:
+        made.append(context.Lock())
+        print(made[-1]._semlock.name, file=names)
+        time.sleep(1e-4)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="semaphores are files on Linux alone")
+def test_what_was_just_being_made_is_removed_without_a_word(tmp_path):
+    process = start(MAKES, tmp_path / "names")
+    time.sleep(0.3)
+    process.terminate()
+    _, said = process.communicate(timeout=20)
+    assert said == "stopped by SIGTERM, nothing is lost: run the same command again to go on\n"
+    names = (tmp_path / "names").read_text().splitlines()
+    files = [pathlib.Path(f"/dev/shm/sem.{name.removeprefix('/')}") for name in names]
+    assert len(files) > 10
+    deadline = time.monotonic() + 20
+    while left := [file for file in files if file.exists()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
 
 
 def test_closed_terminal_that_nohup_has_ignored(tmp_path):
