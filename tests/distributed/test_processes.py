@@ -14,12 +14,12 @@ import linear_run
 import numpy as np
 import pytest
 from launching import TINY, launch_main
+from networks import abstract
 from pod import run_pod
 from tiny import mesh_of
 
 from data_prep import convert
 from kdpose_jax.data import order
-from kdpose_jax.train import state
 
 PROCESSES = 2
 
@@ -111,7 +111,7 @@ def test_the_run_goes_on_with_other_devices(pod):
     with jax.numpy_dtype_promotion("standard"):
         fresh, _, _ = linear_run.new_state(mesh_of(4))
     checkpoints = linear_run.open_checkpoints(folder / "interrupted")
-    restored, _ = checkpoints.restore(vars(state.abstract(fresh)))
+    restored, _ = checkpoints.restore(vars(abstract(fresh)))
     checkpoints.close()
     assert int(restored["step"]) == seen[0]["step"]
     np.testing.assert_allclose(

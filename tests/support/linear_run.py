@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from networks import abstract
 
 from kdpose_jax import processes
 from kdpose_jax.checkpoint.manager import Checkpoints
@@ -182,7 +183,7 @@ def main(folder):
         stopped = str(said)
     batches.close()
     step = interrupted.latest_step()
-    restored, _ = interrupted.restore(vars(state.abstract(new_state(mesh)[0])))
+    restored, _ = interrupted.restore(vars(abstract(new_state(mesh)[0])))
     checkpoints.close()
     interrupted.close()
     log.close()

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 import pytest
 from jax.experimental import multihost_utils
+from networks import abstract
 
 from kdpose_jax.checkpoint import loading
 from kdpose_jax.checkpoint.manager import Checkpoints
@@ -49,12 +50,6 @@ def make_state(seed: int, width: int = 4, ema: bool = False) -> dict:
         "opt_state": OPTIMISER.init(params),
         "ema": jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), params) if ema else None,
     }
-
-
-def abstract(tree):
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree
-    )
 
 
 def open_checkpoints(

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from networks import abstract
 
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import TrainBatches
 from kdpose_jax.experiment.training import newest_of
 from kdpose_jax.train import loop, preemption
 from kdpose_jax.train.logs import Lines, MetricsLog, Progress
-from kdpose_jax.train.state import TrainState, abstract
+from kdpose_jax.train.state import TrainState
 
 # Lines, checkpoints and evaluations fall together at some steps and not at others.
 PLAN = loop.Plan(steps=9, steps_per_epoch=3.5, log_every=3, save_every=5, evaluate_every=4)
