@@ -136,19 +136,15 @@ def leave(line: str, code: int) -> None:
 
     Worker processes are ended first. What multiprocessing has left is removed by its helper.
     """
-    # The main thread loses its workers now. What it says of them is of no use to anybody, and it
-    # must not end the process with a code of its own.
-    atexit.register(threading.Event().wait)
-    with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
-        said, terminal = os.dup(2), sys.stderr.isatty()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        # Behind ^C or half a line of progress.
-        os.write(said, (f"\n{line}\n" if terminal else f"{line}\n").encode())
-        sys.stdout.flush()
-    # Its process number is not in the stubs of types.
-    helper = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
-    known = {helper}
     try:
+        # The main thread loses its workers now. What it says of them is of no use to anybody, and
+        # it must not end the process with a code of its own.
+        atexit.register(threading.Event().wait)
+        if sys.stderr is not None:
+            _say_last(line)
+        # Its process number is not in the stubs of types.
+        helper = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+        known = {helper}
         while started := _children() - known:  # a worker that is just being started too
             known |= started
             for child in started:
@@ -160,17 +156,27 @@ def leave(line: str, code: int) -> None:
         os._exit(code)
 
 
+def _say_last(line: str) -> None:
+    """Prints a line on stderr, and nothing of this process behind it."""
+    with contextlib.suppress(OSError, ValueError):  # of a terminal that was closed
+        said, terminal = os.dup(2), sys.stderr.isatty()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        # Behind ^C or half a line of progress.
+        os.write(said, (f"\n{line}\n" if terminal else f"{line}\n").encode())
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
 def _start_helper() -> None:
     """Starts multiprocessing's helper, which removes what a process has left, without its voice.
 
     A process that ends at once leaves what its main thread was just making. The helper would warn
     of it behind the sentence that the process ends with.
     """
-    try:
-        said = os.dup(2)
-    except OSError:  # the process has no stderr, which the helper would inherit
+    if sys.stderr is None:  # the process began without one: 2 may be another file
         resource_tracker.ensure_running()
         return
+    said = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:

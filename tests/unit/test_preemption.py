@@ -116,6 +116,24 @@ def test_workers_say_nothing_and_nothing_is_leaked(tmp_path, number, delay):
     assert process.returncode == EXIT_CODES[number]
 
 
+def test_a_process_without_stderr_ends_too(tmp_path):
+    """As a service that has closed it. Its number may belong to any other file then."""
+    words = [sys.executable, "-c", AT_ONCE, str(tmp_path / "state")]
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    try:
+        assert process.wait(timeout=20) == 75
+    finally:
+        process.kill()
+    assert (tmp_path / "state").read_text() == "saved"
+
+
 MAKES = """
 import multiprocessing, sys, time
 from kdpose_jax.train.preemption import watching
