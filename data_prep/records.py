@@ -3,7 +3,6 @@
 It works on shards in parallel, can be restarted, and writes the same bytes for the same input.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import errno
@@ -260,14 +259,7 @@ def _metadata(
     The shards' checksums stand for all input. `sources` does not name photographs.
     """
     splits = {}
-    with concurrent.futures.ThreadPoolExecutor() as executor:
-        checksums = dict(
-            zip(
-                planned,
-                executor.map(lambda shard: files.sha256(epath.Path(out) / shard.name), planned),
-                strict=True,
-            )
-        )
+    checksums = files.checksums({shard: epath.Path(out) / shard.name for shard in planned})
     for split in recordset.items:
         members = [shard for shard in planned if shard.split == split]
         splits[split] = {

@@ -24,8 +24,6 @@ _METADATA, _COMMITTED = "_CHECKPOINT_METADATA", "commit_success.txt"
 SMALL = ("meta/", "metrics/")
 # Prefix of the folder that damaged checkpoints are moved to.
 ASIDE = "damaged-"
-# Files that are read at once. A bucket takes its time to answer, and hashing uses several cores.
-_AT_ONCE = 8
 _STEP = re.compile("0|[1-9][0-9]*")
 
 
@@ -44,9 +42,7 @@ def write_checksums(directory: epath.Path, step: int) -> None:
     """
     for folder in directory.iterdir():
         if folder.name == str(step) or folder.name.startswith(f"{step}."):
-            written = _files(folder)
-            with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-                found = dict(zip(written, pool.map(files.sha256, written.values()), strict=True))
+            found = files.checksums(_files(folder))
             write_atomically(folder / CHECKSUMS, json.dumps(found, indent=1).encode())
 
 
@@ -94,7 +90,7 @@ def damage(step_directory: epath.Path, parts: tuple[str, ...] = ("",)) -> str | 
         return None if files.sha256(path) == expected[name] else f"{name} is not what was written"
 
     names = sorted(name for name in expected if name.startswith(parts))
-    with futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+    with futures.ThreadPoolExecutor(files.AT_ONCE) as pool:
         return next(filter(None, pool.map(difference, names)), None)
 
 

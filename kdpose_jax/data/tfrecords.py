@@ -39,7 +39,6 @@ def read_records(
         or its bucket cannot be reached.
     """
     tf = schema.load_tensorflow()
-
     # The folder's features.json is not used: TFDS would import and call whatever it names.
     features = schema.features_of(metadata["kind"], SKELETONS[metadata["skeleton"]].num_joints)
     with buckets.one_sentence(directory):

@@ -97,7 +97,7 @@ def variables(network: nn.Module, key: Array, *inputs: Any, **options: Any) -> d
     first = jax.tree.map(lambda array: array[:1], inputs)
     described = _init(network, tuple(sorted(options.items())))(key, *first)
     leaves, tree = jax.tree.flatten(described, is_leaf=lambda leaf: isinstance(leaf, Undrawn))
-    drawn = dict(enumerate(leaves))
+    drawn = list(leaves)
     for draw, draw_key in zip(_DRAWS, jax.random.split(key, len(_DRAWS)), strict=True):
         chosen = {
             place: leaf
@@ -109,7 +109,7 @@ def variables(network: nn.Module, key: Array, *inputs: Any, **options: Any) -> d
             leaf = chosen[place]
             scaled = leaf.scale * values.astype(leaf.value.dtype)
             drawn[place] = scaled if leaf.centre is None else leaf.centre + scaled
-    return jax.tree.unflatten(tree, list(drawn.values()))
+    return jax.tree.unflatten(tree, drawn)
 
 
 def _uniform_draw(key: Array, shape: tuple[int, ...]) -> Array:
@@ -131,10 +131,9 @@ def _cut(draw: str, key: Array, shapes: dict[int, tuple[int, ...]]) -> dict[int,
         if sizes[number] > _SHARED_DRAW
     }
     small = [number for number in shapes if number not in found]
-    together = _DRAWS[draw](key, (sum(sizes[number] for number in small),)) if small else None
+    together = _DRAWS[draw](key, (sum(sizes[number] for number in small),))
     start = 0
     for number in small:
-        assert together is not None  # it is drawn whenever a small array is asked for
         found[number] = together[start : start + sizes[number]].reshape(shapes[number])
         start += sizes[number]
     return found

@@ -65,6 +65,26 @@ def test_the_key_decides_and_the_batch_does_not():
     assert not np.isclose(first["params"]["plain"], other["params"]["plain"]).any()
 
 
+def test_a_network_is_traced_once_for_any_batch():
+    traced = []
+
+    class Traced(nn.Module):
+        @nn.compact
+        def __call__(self, inputs):
+            traced.append(inputs.shape)
+            return Linear(3)(inputs)
+
+    network = Traced()
+    for batch in (2, 5):
+        initial.variables(network, jax.random.key(0), jnp.zeros((batch, 4)))
+    jax.eval_shape(
+        lambda key, inputs: initial.variables(network, key, inputs),
+        jax.random.key(0),
+        jnp.zeros((7, 4)),
+    )
+    assert traced == [(1, 4)]
+
+
 def test_large_parameters_are_drawn_by_themselves(monkeypatch):
     """They have the same distribution, and are not a part of the others' draw."""
     shared = variables(0)["params"]
