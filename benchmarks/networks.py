@@ -150,6 +150,7 @@ def step_of(built: Built, layout: state.TrainState) -> TrainStep:
         built.optimizer,
         ema_decay=options.ema_decay,
         accumulate=options.accumulate,
+        statistics_per_device=options.batch_statistics == "device",
         layout=layout,
     )
 

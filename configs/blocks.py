@@ -115,6 +115,10 @@ def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
             "batch": batch,
             # Number of parts in which a batch is computed, one after another, to save memory.
             "accumulate": 1,
+            # What batch normalisation takes its statistics of: "global" is the batch of all
+            # devices together, "device" is each device's share, as in PyTorch's parallel modules.
+            # "device" cannot be combined with fsdp.
+            "batch_statistics": "global",
             # Devices share large parameters and their optimiser state instead of each keeping a
             # copy.
             "fsdp": False,

@@ -5,10 +5,11 @@ import math
 
 from ml_collections import ConfigDict
 
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.experiment import modules
 
 PLATFORMS = ("cpu", "gpu", "tpu")
+BATCH_STATISTICS = ("global", "device")
 # Block, field and lowest value of the fields that both teacher and student have.
 LOWEST = (
     ("train", "batch", 1),
@@ -72,6 +73,13 @@ def check_values(config: ConfigDict) -> None:
         if not 0 <= block.ema_decay < 1:
             raise UserError(
                 f"{stage}.train.ema_decay is {block.ema_decay}: it must be at least 0 and below 1."
+            )
+        require(f"{stage}.train.batch_statistics", block.batch_statistics, BATCH_STATISTICS)
+        if block.batch_statistics == "device" and block.fsdp:
+            raise UserError(
+                f"{stage}.train.batch_statistics is 'device', for which each device needs all "
+                f"parameters, and {stage}.train.fsdp shares them: use 'global', or set fsdp to "
+                "False."
             )
     if config.seed < 0:
         raise UserError(f"seed is {config.seed}: it must be at least 0.")

@@ -77,6 +77,9 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
                 match new[stage]:
                     case {"network": {"name": "videopose3d"} as network}:
                         network.setdefault("dense_kernels", False)
+                match new[stage]:
+                    case {"train": dict() as train}:
+                        train.setdefault("batch_statistics", "global")
     return new
 
 

@@ -63,11 +63,19 @@ def check_run(run: Run, context: Context) -> None:
     """Shows what a run will hold in memory, and refuses a run that cannot be trained.
 
     Raises:
-      UserError: the run does not fit into memory, or its pretrained weights are another network's.
+      UserError: the run does not fit into memory, its network lacks the batch statistics that the
+        config has an option for, or its pretrained weights are another network's.
     """
     source = open_training(run, context)
     built = build(run, len(source))
     block, example = built.run.block, source.gather(np.arange(1))
+    if block.train.batch_statistics == "device":
+        _, model_state, _ = jax.eval_shape(built.method.init, jax.random.key(0), example)
+        if not jax.tree.leaves(model_state):
+            raise UserError(
+                f"{run.stage}.train.batch_statistics is 'device', and {block.network.name} has no "
+                "batch normalisation: set it to 'global'."
+            )
     needed = memory.estimate(
         built.method,
         built.optimizer,
@@ -225,6 +233,7 @@ def train_from(
                 built.optimizer,
                 ema_decay=options.ema_decay,
                 accumulate=options.accumulate,
+                statistics_per_device=options.batch_statistics == "device",
                 layout=state.layout(start.state),
             ),
             frozen=start.frozen,

@@ -96,7 +96,7 @@ class BatchNorm(nn.Module):
 
     As in PyTorch, the batch is normalised by its biased variance, and the running variance is moved
     by the unbiased one. Flax's module uses one variance for both. The batch is the global one, over
-    all devices.
+    all devices, or a device's share (`train.batch_statistics`).
     """
 
     @nn.compact

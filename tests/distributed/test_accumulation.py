@@ -63,7 +63,14 @@ def compiled(parts, noise):
     return (
         method,
         optimizer,
-        build_step(method, optimizer, ema_decay=DECAY, accumulate=parts, layout=layout),
+        build_step(
+            method,
+            optimizer,
+            ema_decay=DECAY,
+            accumulate=parts,
+            statistics_per_device=False,
+            layout=layout,
+        ),
     )
 
 

@@ -63,7 +63,9 @@ def take_step(fsdp):
     layout = (
         shared if fsdp else jax.tree.map(lambda _: sharding.replicated(mesh_of(DEVICES)), shared)
     )
-    step = build_step(method, optimizer, ema_decay=0.0, accumulate=1, layout=layout)
+    step = build_step(
+        method, optimizer, ema_decay=0.0, accumulate=1, statistics_per_device=False, layout=layout
+    )
     with jax.numpy_dtype_promotion("standard"):
         after, metrics = step(jax.device_put(before, layout), frozen, batch, key)
     return after, jax.tree.map(float, metrics)

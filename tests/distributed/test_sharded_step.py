@@ -50,7 +50,12 @@ def train(devices):
         )
         frozen = jax.device_put(teacher, everywhere)
         step = build_step(
-            method, optimizer, ema_decay=0.9, accumulate=1, layout=state.layout(current)
+            method,
+            optimizer,
+            ema_decay=0.9,
+            accumulate=1,
+            statistics_per_device=False,
+            layout=state.layout(current),
         )
         for batch in batches:
             current, metrics = step(current, frozen, batch, key)

@@ -82,6 +82,18 @@ def refusal(capsys, *arguments: str) -> str:
             (*CONFIG, "--config.student.optim.weight_decay=nan"),
             "--config.student.optim.weight_decay is nan",
         ),
+        (
+            (*CONFIG, "--config.student.train.batch_statistics=devices"),
+            "student.train.batch_statistics is 'devices': use one of global, device.",
+        ),
+        (
+            (
+                *("--config", "configs/cdkd.py:coco64"),
+                "--config.student.train.batch_statistics=device",
+            ),
+            "student.train.batch_statistics is 'device', for which each device needs all "
+            "parameters, and student.train.fsdp shares them: use 'global', or set fsdp to False.",
+        ),
         ((*CONFIG, "--config.student.network.peak=3"), "its fields are compute, depth"),
         ((*CONFIG, *CONFIG), "--config stands twice"),
         (
@@ -308,6 +320,23 @@ def test_folder_that_cannot_be_made(capsys, records, tmp_path):
     assert "a storage that is not known here" in refusal(
         capsys, *arguments, "--workdir", "s3://bucket/run"
     )
+
+
+def test_batch_statistics_of_a_network_that_has_none(capsys, records, tmp_path):
+    message = refusal(
+        capsys,
+        *CONFIG,
+        f"--config.data.records={records}",
+        *TINY,
+        "--config.teacher.train.batch_statistics=device",
+        "--workdir",
+        str(tmp_path / "run"),
+    )
+    assert (
+        "teacher.train.batch_statistics is 'device', and mixste has no batch normalisation: set it "
+        "to 'global'." in message
+    )
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_second_run_in_the_same_folder(capsys, records, tmp_path):

@@ -51,7 +51,12 @@ def test_student_learns_its_pictures_by_heart(tmp_path):
             jax.jit(method.predict).lower(current.params, current.model_state, batch).compile()
         )
         step = build_step(
-            method, optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current)
+            method,
+            optimizer,
+            ema_decay=0.0,
+            accumulate=1,
+            statistics_per_device=False,
+            layout=state.layout(current),
         )
         for _ in range(STEPS):
             current, _ = step(current, {}, batch, key)

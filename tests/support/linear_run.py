@@ -152,7 +152,12 @@ def main(folder):
     stopped = None
     try:
         step = build_step(
-            method(), optimizer, ema_decay=0.0, accumulate=1, layout=state.layout(current)
+            method(),
+            optimizer,
+            ema_decay=0.0,
+            accumulate=1,
+            statistics_per_device=False,
+            layout=state.layout(current),
         )
         plan = loop.Plan(
             steps=STEPS,

@@ -52,11 +52,12 @@ BESIDE_THE_POINT = (
     "save_every_steps",
     "evaluate_every_epochs",
     "evaluate_examples",
-    # Start values, the order and the number of joints, and how arrays are shared by devices.
+    # Start values, the order and the number of joints, and what only several devices differ in.
     "joint_position_std",
     "skeleton",
     "joints",
     "fsdp",
+    "batch_statistics",
 )
 # Parameters whose gradient is zero at the first step, because ETHT's reversal grows from zero
 # (docs/methods/cdkd.md#temperature).
@@ -291,7 +292,12 @@ def _take_first_steps(file: str, preset: str, name: str) -> Started:
             else {}
         )
         step = build_step(
-            method, optimizer, ema_decay=decay, accumulate=1, layout=state.layout(current)
+            method,
+            optimizer,
+            ema_decay=decay,
+            accumulate=1,
+            statistics_per_device=False,
+            layout=state.layout(current),
         )
         states, metrics, gradients = [kept(current)], [], []
         for _ in range(2):

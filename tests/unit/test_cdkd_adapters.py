@@ -3,6 +3,7 @@
 The counts are those of docs/methods/cdkd.md#projector-size.
 """
 
+import math
 import re
 
 import jax
@@ -16,6 +17,7 @@ from kdpose_jax.methods.cdkd.adapters import (
     MultiScaleAttention,
     ProjectorEnsemble,
     ScaleAdaptiveProjection,
+    products,
     upsampling,
 )
 from kdpose_jax.methods.cdkd.losses import projection_loss
@@ -120,6 +122,39 @@ def test_chunked_is_the_same(kind):
         lambda one, two: np.testing.assert_allclose(one, two, rtol=2e-4, atol=1e-6), *answers
     )
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(answers[0][1][0]["projectors"]))
+
+
+def test_gradients_of_products():
+    """Both gradients of the sum of r (h k) are products too; here in numpy and float64."""
+    generator = np.random.default_rng(0)
+    hidden, kernel, ramp = (
+        generator.normal(size=shape).astype(np.float32)
+        for shape in ((3, 2, 5), (3, 5, 7), (3, 2, 7))
+    )
+    value, (of_hidden, of_kernel) = jax.value_and_grad(
+        lambda hidden, kernel: (ramp * products(hidden, kernel)).sum(), argnums=(0, 1)
+    )(hidden, kernel)
+    hidden, kernel, ramp = (array.astype(np.float64) for array in (hidden, kernel, ramp))
+    np.testing.assert_allclose(value, (ramp * (hidden @ kernel)).sum(), rtol=1e-5)
+    np.testing.assert_allclose(of_hidden, ramp @ kernel.swapaxes(1, 2), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(of_kernel, hidden.swapaxes(1, 2) @ ramp, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_gradient_of_a_dense_kernel_has_its_order(chunked):
+    """It is a product whose axes nothing exchanges: a TPU would copy gigabytes."""
+    maps, weights = maps_of(0), jnp.ones((2, 3, 3))
+    network = ProjectorEnsemble(kind="dense", chunked=chunked, **TINY)
+    variables = shapes_of(network, maps, weights)
+    size = variables["params"]["kernel"].size // (3 if chunked else 1)
+
+    def loss(variables):
+        return jnp.square(network.apply(variables, maps, weights)).sum()
+
+    program = str(jax.make_jaxpr(jax.grad(loss))(variables))
+    made = re.findall(r"f32\[([\d,]+)\] = (\w+)\[", program)
+    large = [kind for shape, kind in made if math.prod(map(int, shape.split(","))) >= size]
+    assert "dot_general" in large and "transpose" not in large
 
 
 def test_chunked_never_makes_all_projections():

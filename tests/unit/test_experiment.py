@@ -380,15 +380,25 @@ def test_options_that_are_gone_leave_old_runs_alone():
     ]
 
 
+def test_fields_that_may_change_when_a_run_goes_on():
+    """How devices share arrays changes no number; what a batch is normalised by changes all."""
+    stored = configs.as_dict(get_config("cdkd", "demo"))
+    wanted = configs.from_dict(stored).to_dict()
+    wanted["student"]["train"] |= {"fsdp": True, "batch_statistics": "device"}
+    assert configs.differences(stored, wanted) == [
+        "student.train.batch_statistics: global became device"
+    ]
+
+
 def test_configs_of_older_versions_are_brought_up_to_date():
-    """The reversal was a name, and VideoPose3D had no dense kernels.
+    """The reversal was a name, VideoPose3D had no dense kernels, and batch statistics were global.
 
     The stored one is left as it is.
     """
     stored = {
         "distill": {"temperature": {"reversal": "release", "loops": 210.0}},
         "student": {"network": {"name": "videopose3d", "filters": [3, 3]}},
-        "teacher": {"network": {"name": "hrnet"}},
+        "teacher": {"network": {"name": "hrnet"}, "train": {"batch": 4}},
     }
     new = configs.upgraded(stored)
     assert new["distill"]["temperature"] == {"reversal": [1.0, 0.0], "loops": 210.0}
@@ -396,7 +406,9 @@ def test_configs_of_older_versions_are_brought_up_to_date():
         new["student"]["network"]["dense_kernels"] is False
         and "dense_kernels" not in new["teacher"]["network"]
     )
+    assert new["teacher"]["train"] == {"batch": 4, "batch_statistics": "global"}
     assert stored["distill"]["temperature"]["reversal"] == "release"
+    assert stored["teacher"]["train"] == {"batch": 4}
     assert configs.upgraded(new) == new
     assert configs.upgraded(
         {"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}

@@ -230,7 +230,12 @@ def run_steps(method, steps, *, ema_decay=0.0, current=None):
             method, optimizer, batch, key, with_ema=ema_decay > 0, mesh=mesh_of(1), fsdp=False
         )
     function = build_step(
-        method, optimizer, ema_decay=ema_decay, accumulate=1, layout=state.layout(current)
+        method,
+        optimizer,
+        ema_decay=ema_decay,
+        accumulate=1,
+        statistics_per_device=False,
+        layout=state.layout(current),
     )
     losses, history = [], [np.asarray(current.params["student"])]
     for _ in range(steps):

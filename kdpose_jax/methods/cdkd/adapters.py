@@ -101,15 +101,20 @@ class ProjectorEnsemble(nn.Module):
         """
         batch, joints = maps.shape[:2]
         hidden, kernel, bias = getattr(self, f"_{self.kind}")(maps.reshape(batch, joints, -1))
+        own = kernel.ndim == 4  # each joint has its own kernel
+        multiply = products if own else multiplied
+        if own and not self.chunked:
+            # Otherwise the kernel's gradient has its axes J and N the other way round.
+            hidden = jnp.broadcast_to(hidden, (joints, self.ensemble, *hidden.shape[-2:]))
         # The mapped axis of each array; None for arrays that all joints share.
-        axes = (0 if hidden.ndim == 4 else None, 0 if kernel.ndim == 4 else None, 0, 0)
+        axes = (0 if hidden.ndim == 4 else None, 0 if own else None, 0, 0)
         weights = weights.transpose(2, 0, 1)  # [J, B, N]
         activate = ACTIVATIONS[self.activation]
 
         def project(hidden: Array, kernel: Array, bias: Array, weights: Array) -> Array:
             """Projects for one joint: [N or 1, B, I], [N, I, A], [N, A], [B, N] -> [B, A]."""
             hidden = jnp.broadcast_to(hidden, (self.ensemble, *hidden.shape[1:]))
-            projected = activate(jnp.einsum("nbi,nia->nba", hidden, kernel) + bias[:, None])
+            projected = activate(multiply(hidden, kernel) + bias[:, None])
             return jnp.einsum("nba,bn->ba", projected, weights)
 
         arrays = (hidden, kernel, bias, weights)
@@ -171,6 +176,37 @@ class ProjectorEnsemble(nn.Module):
         kernel = self.param("kernel", _around(start), (self.ensemble, cells, area))
         bias = self.param("bias", nn.initializers.zeros, (joints, self.ensemble, area))
         return jnp.einsum("bkc,njk->jnbc", maps, mixing), kernel, bias
+
+
+def multiplied(
+    hidden: Float[Array, "N B I"], kernel: Float[Array, "N I A"]
+) -> Float[Array, "N B A"]:
+    """Multiplies N matrices by N matrices."""
+    return jnp.einsum("nbi,nia->nba", hidden, kernel)
+
+
+@jax.custom_vjp
+def products(hidden: Float[Array, "N B I"], kernel: Float[Array, "N I A"]) -> Float[Array, "N B A"]:
+    """Computes `multiplied`, and the kernel's gradient with the axes in the kernel's order.
+
+    JAX's gradient has A before I. A TPU then brings a kernel of gigabytes, and both moments that
+    the optimiser has of it, into that order and back in every step.
+    """
+    return multiplied(hidden, kernel)
+
+
+def _forward(hidden: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return multiplied(hidden, kernel), (hidden, kernel)
+
+
+def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """Returns the gradients of hidden values and kernel."""
+    hidden, kernel = kept
+    of_hidden = jnp.einsum("nba,nia->nbi", gradient, kernel)
+    return of_hidden, jnp.einsum("nbi,nba->nia", hidden, gradient)
+
+
+products.defvjp(_forward, _backward)
 
 
 class ScaleAdaptiveProjection(nn.Module):
