@@ -28,7 +28,7 @@ KINDS = (
     ("attention", r"/attention/"),
     ("norm", r"norm|Norm"),
     ("MLP", r"mlp|gelu"),
-    ("stochastic depth", r"DropPath"),
+    ("stochastic depth", r"draw_drops|bernoulli"),
     ("convolution", r"[Cc]onv"),
     ("random numbers", r"threefry|random"),
     ("other layers", r"/[A-Z]\w*\."),
@@ -41,6 +41,7 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _MOVES = re.compile("copy|transpose")  # names of fusions that only move values
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+_LIMIT = re.compile(r"^\s+%?[\w.\-]+ = s32\[\]\S* constant\((\d+)\)")
 _CALLED = re.compile(r"(?:body|to_apply|calls|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
 _NOT_ENTERED = ("fusion", "reduce", "reduce-window", "scatter", "sort", "map", "select-and-scatter")
 
@@ -56,7 +57,8 @@ class Instruction:
       path: the name that tracing gave to its operation: modules, transformations, primitive.
       cycles: the compiler's estimate; 0 where there is none.
       called: the computations that it executes.
-      trips: how often it executes them.
+      condition: the computation that says whether a loop goes on.
+      trips: how often it executes them; 0 if it does not say.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Instruction:
     path: str
     cycles: int
     called: tuple[str, ...]
+    condition: str
     trips: int
 
     @property
@@ -158,6 +161,7 @@ class Program:
 def parse(text: str) -> Program:
     """Reads the text of a compiled program."""
     computations: dict[str, list[Instruction]] = {}
+    limits: dict[str, int] = {}  # of loops, in the computations of their conditions
     entry, current = "", ""
     for line in text.splitlines():
         if begins := _COMPUTATION.match(line):
@@ -166,12 +170,29 @@ def parse(text: str) -> Program:
             entry = current if begins[1] else entry
         elif current and (found := _INSTRUCTION.match(line)):
             computations[current].append(_instruction(*found.groups()))
-    return Program(tuple(_executed(computations, entry, 1)))
+            if limit := _LIMIT.match(line):
+                limits[current] = int(limit[1])
+    counted = {
+        name: [_with_trips(one, limits) for one in instructions]
+        for name, instructions in computations.items()
+    }
+    return Program(tuple(_executed(counted, entry, 1)))
+
+
+def _with_trips(instruction: Instruction, limits: dict[str, int]) -> Instruction:
+    """Reads how often a loop runs from its condition, where the program does not say it.
+
+    The TPU's compiler leaves it out. jax's loops of a fixed length count up from 0.
+    """
+    if instruction.opcode != "while" or instruction.trips:
+        return instruction
+    return dataclasses.replace(instruction, trips=limits.get(instruction.condition, 1))
 
 
 def _instruction(name: str, shape: str, opcode: str, rest: str) -> Instruction:
     path = re.search(r'op_name="([^"]*)"', rest)
     cycles = re.search(r'"estimated_cycles":"(\d+)"', rest)
+    condition = re.search(r"condition=%?([\w.\-]+)", rest)
     trips = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', rest)
     called = () if opcode in _NOT_ENTERED or opcode in COLLECTIVES else _CALLED.findall(rest)
     return Instruction(
@@ -181,7 +202,8 @@ def _instruction(name: str, shape: str, opcode: str, rest: str) -> Instruction:
         path=path[1] if path else "",
         cycles=int(cycles[1]) if cycles else 0,
         called=tuple(one.strip().lstrip("%") for many in called for one in many.split(",")),
-        trips=int(trips[1]) if trips else 1,
+        condition=condition[1] if condition else "",
+        trips=int(trips[1]) if trips else 0 if opcode == "while" else 1,
     )
 
 

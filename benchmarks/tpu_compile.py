@@ -199,13 +199,12 @@ def compiled(case: Case) -> dict[str, Any]:
     run, mesh = run_of(case), mesh_of(case.topology)
     share = share_of(run, mesh.size, case.per_chip)
     traced = networks.traced_step(run, mesh, share)
-    lowered = traced.lower()
+    lowered, flops = traced.lower(), 2 * macs_of(traced.jaxpr.jaxpr).total / mesh.size
     start = time.perf_counter()
     step = lowered.compile()
     seconds = time.perf_counter() - start
     held, cost, program = step.memory_analysis(), step.cost_analysis(), hlo.parse(step.as_text())
     chip, counts = GENERATIONS[case.topology.partition(":")[0]], program.counts
-    flops = 2 * macs_of(traced.jaxpr.jaxpr).total / mesh.size
     moved = cost["bytes accessed"] * program.loop_factor
     roofline = chip.roofline(flops, moved)
     origin = results.fingerprint(case.compute, {})
