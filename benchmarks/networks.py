@@ -18,7 +18,7 @@ from kdpose_jax.evaluate import cost
 from kdpose_jax.experiment import memory, pipeline
 from kdpose_jax.experiment.run import Built, Run, build, reads
 from kdpose_jax.experiment.training import keys_of
-from kdpose_jax.train import sharding, state
+from kdpose_jax.train import compiling, sharding, state
 from kdpose_jax.train.step import TrainStep, build_step
 
 EXAMPLES = 100_000  # of a training set; they decide the schedule alone
@@ -228,7 +228,7 @@ def predictor(run: Run, count: int) -> tuple[Callable[[], Any], float]:
     batch = random_batch(built.run, count)
     params, model_state, _ = jax.jit(built.method.init)(jax.random.key(0), batch)
     read = {name: batch[name] for name in ("keypoints_2d", "image") if name in batch}
-    predict = jax.jit(built.method.predict)
+    predict = compiling.jit(built.method.predict, sharding.make_mesh())
 
     def call() -> Any:
         with jax.default_matmul_precision("highest"):

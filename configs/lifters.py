@@ -218,7 +218,8 @@ def poseformer_v2(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
     }
     kept = {"kept_frames": KEPT[frames], "kept_coefficients": KEPT[frames]}
     network = transformer("poseformer_v2", *sizes[data], **kept)
-    del network.joint_position_std  # its joints have channels of their own
+    # Its joints have channels of their own, and it has half as many blocks.
+    del network.joint_position_std, network.scan
     return network, recipe
 
 

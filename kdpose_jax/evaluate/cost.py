@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.extend.core
+from jax.interpreters import partial_eval
 
 from kdpose_jax.contracts import RATE
 
@@ -64,16 +65,26 @@ def count_macs(function: Callable, *abstract_arguments: Any) -> Macs:
       *abstract_arguments: arrays or `jax.ShapeDtypeStruct`s, or trees of them.
 
     Returns:
-      The count. A scan counts by its length, and a conditional by its costliest branch.
+      The count. A scan counts by its length, and a conditional by its costliest branch. Of programs
+      for several platforms, the one counts that is for all others, as the network is written. What
+      no result depends on is not counted.
 
     Raises:
       ValueError: a product stands in a loop of unknown length, a `shard_map` or a Pallas kernel.
     """
+    if isinstance(function, jax.stages.Wrapped):
+        # Compiled functions with options of XLA refuse to be part of another program.
+        return macs_of(function.trace(*abstract_arguments).jaxpr.jaxpr)
     return macs_of(jax.make_jaxpr(function)(*abstract_arguments).jaxpr)
 
 
 def macs_of(jaxpr: Any) -> Macs:
     """Counts the multiply-adds of a traced program, as `count_macs` does."""
+    needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return _count(needed)
+
+
+def _count(jaxpr: Any) -> Macs:
     return sum((_count_equation(equation) for equation in jaxpr.eqns), Macs(0, 0))
 
 
@@ -83,7 +94,9 @@ def _count_equation(equation: Any) -> Macs:
         return _count_dot(equation)
     if name == "conv_general_dilated":
         return _count_convolution(equation)
-    inner = [macs_of(jaxpr) for jaxpr in jaxprs([*parameters.values()])]
+    if parameters.get("branches_platforms"):
+        return _count(parameters["branches"][-1].jaxpr)
+    inner = [_count(jaxpr) for jaxpr in jaxprs([*parameters.values()])]
     if not inner:
         return Macs(0, 0)
     if name == "cond":

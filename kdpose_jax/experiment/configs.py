@@ -18,6 +18,7 @@ from kdpose_jax.untrusted.documents import load_json
 MAY_CHANGE = (
     "platform", "eval.latency", "checkpoint.", "data.source", "data.records",
     ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
+    ".network.remat", ".network.scan",
 )  # fmt: skip
 # Metadata entries that identify a data set, wherever its files lie.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
@@ -77,6 +78,8 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
                 match new[stage]:
                     case {"network": {"name": "videopose3d"} as network}:
                         network.setdefault("dense_kernels", False)
+                    case {"network": {"name": "mixste" | "mixste_hot"} as network}:
+                        network.setdefault("scan", False)
                 match new[stage]:
                     case {"train": dict() as train}:
                         train.setdefault("batch_statistics", "global")

@@ -21,7 +21,7 @@ from kdpose_jax.experiment import configs, weights
 from kdpose_jax.experiment.run import Context, Run, build_method, open_protocol, plan_of
 from kdpose_jax.folders import RunFolder
 from kdpose_jax.report import results
-from kdpose_jax.train import sharding
+from kdpose_jax.train import compiling, sharding
 from kdpose_jax.untrusted.documents import load_json
 
 RECORD_VERSION = 2  # a stored evaluation.json of another version is measured again
@@ -66,7 +66,12 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
         context.stop.obey()
         source = protocol.source if source is None else source
         return runner.predict_all(
-            jax.jit(function), student, model_state, source, batch=batch, sharding=over_batch
+            compiling.jit(function, context.mesh),
+            student,
+            model_state,
+            source,
+            batch=batch,
+            sharding=over_batch,
         )
 
     context.show(f"evaluating {checkpoint} on {protocol.test_set}")
@@ -92,8 +97,9 @@ def cost_of(
     show: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measures parameters, multiply-adds, latency and rate, on one device and without flip."""
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    compiled = jax.jit(predict)
+    alone = jax.sharding.Mesh(jax.local_devices()[:1], ("data",))
+    device = sharding.replicated(alone)
+    compiled = compiling.jit(predict, alone)
     local = jax.device_put(jax.tree.map(np.asarray, (params, model_state)), device)
     latencies = {}
     for batch in config.eval.latency_batches:

@@ -19,8 +19,6 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import residuals
 from kdpose_jax.train import sharding
 
-# Values of a channel that a device stores together (`residuals.array_bytes`).
-LANES = {"tpu": 128}
 RESERVE = 0.92  # largest share of a device's memory that a run may need
 ROOT = pathlib.Path("/")
 
@@ -107,15 +105,14 @@ def estimate(
         return size_of(parts_of(tree, devices, method.shared_axes)) if fsdp else size_of(tree)
 
     traced = jax.make_jaxpr(forward)(params, model_state, frozen, shapes, key)
-    lanes = LANES.get(platform, 1)
     trained = on_one(params)
     return Bytes(
         parameters=trained * (2 if with_ema else 1) + on_one(model_state),
         gradients=trained * (2 if accumulate > 1 else 1),  # the sum so far, and the part's own
         optimizer=on_one(opt_state),
         teachers=size_of(frozen),
-        activations=residuals.stored_bytes(traced, lanes) + size_of(shapes) * accumulate,
-        working=2 * residuals.largest_product(traced, lanes),
+        activations=residuals.stored_bytes(traced, platform) + size_of(shapes) * accumulate,
+        working=2 * residuals.largest_product(traced, platform),
     )
 
 

@@ -20,7 +20,7 @@ from kdpose_jax.evaluate import runner
 from kdpose_jax.experiment import configs, gradients, memory, weights
 from kdpose_jax.experiment.run import Built, Context, Run, build, open_protocol, open_training
 from kdpose_jax.folders import RunFolder
-from kdpose_jax.train import loop, sharding, state
+from kdpose_jax.train import compiling, loop, sharding, state
 from kdpose_jax.train.logs import Lines, MetricsLog, Progress
 from kdpose_jax.train.step import build_step
 
@@ -339,7 +339,7 @@ def quick_evaluation(
 ) -> Callable[[state.TrainState], Mapping[str, float]]:
     """Makes the light evaluation during training: state -> scores."""
     source, score = protocol.quick(built.run.block.train.evaluate_examples)
-    predict = jax.jit(built.method.predict)
+    predict = compiling.jit(built.method.predict, mesh)
     batch = sharding.evaluation_batch(built.run.config.eval.batch, mesh)
 
     def evaluate(current: state.TrainState) -> Mapping[str, float]:

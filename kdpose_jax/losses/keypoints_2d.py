@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 FORMS = ("mean", "norm", "sum", "mean_gaussian", "gaussian")
@@ -97,7 +98,7 @@ def heatmap_error(
 
 
 def _log_softmax(logits: Array) -> Array:
-    return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), axis=-1)
+    return jax.nn.log_softmax(logits.astype(np.promote_types(logits.dtype, jnp.float32)), axis=-1)
 
 
 def _check_axes(logits: Array, target: Array) -> None:

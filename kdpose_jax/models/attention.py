@@ -1,11 +1,11 @@
 """A pre-norm transformer block with an explicit softmax, initialised as in PyTorch."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdpose_jax.models.layers import DropPath, Linear
+from kdpose_jax.models.attending import attend, probabilities
+from kdpose_jax.models.layers import Drops, LayerNorm, Linear, dropped, gelu
 
 
 class SelfAttention(nn.Module):
@@ -15,57 +15,52 @@ class SelfAttention(nn.Module):
 
     Attributes:
       heads: number A of heads; divides C.
+      axis: -2 if the S tokens of each row attend to each other, -3 if the T tokens of each column
+        do.
       dtype: compute type; the softmax is computed in float32 or wider.
     """
 
     heads: int
+    axis: int = -2
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "N S C"]
-    ) -> tuple[Float[Array, "N S C"], Float[Array, "N A S S"]]:
-        count, length, width = tokens.shape
-        depth = width // self.heads
+        self, tokens: Float[Array, "B T S C"]
+    ) -> tuple[Float[Array, "B T S C"], Float[Array, "B N A L L"]]:
+        width = tokens.shape[-1]
         qkv = Linear(3 * width, dtype=self.dtype, name="qkv")(tokens)
-        # [N, S, 3C] -> [N, S, 3, A, C/A] -> three of [N, A, S, C/A]
-        qkv = qkv.reshape(count, length, 3, self.heads, depth)
-        query, key, value = (qkv[:, :, part].swapaxes(1, 2) for part in range(3))
-        logits = (query @ key.swapaxes(2, 3)) * depth**-0.5  # [N, A, S query, S key]
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        probabilities = jax.nn.softmax(logits, axis=-1)
-        mixed = probabilities.astype(value.dtype) @ value  # [N, A, S, C/A]
-        mixed = mixed.swapaxes(1, 2).reshape(count, length, width)
-        return Linear(width, dtype=self.dtype, name="out")(mixed), probabilities
+        mixed = Linear(width, dtype=self.dtype, name="out")(attend(qkv, self.heads, self.axis))
+        return mixed, probabilities(qkv, self.heads, self.axis)
 
 
 class TransformerBlock(nn.Module):
-    """`x + DropPath(attention(LN(x)))`, then `x + DropPath(MLP(LN(x)))`.
+    """`x + attention(LN(x))`, then `x + MLP(LN(x))`, with stochastic depth of both branches.
 
     The MLP has the exact (erf) GELU.
 
     Attributes:
       heads: number A of attention heads.
       mlp_ratio: hidden width of the MLP over C.
-      drop_path: probability of dropping each of the two branches.
+      axis: as in `SelfAttention`.
       dtype: compute type.
     """
 
     heads: int
     mlp_ratio: float
-    drop_path: float
+    axis: int = -2
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "N S C"], deterministic: bool
-    ) -> tuple[Float[Array, "N S C"], Float[Array, "N A S S"]]:
+        self, tokens: Float[Array, "B T S C"], drops: Drops = None
+    ) -> tuple[Float[Array, "B T S C"], Float[Array, "B N A L L"]]:
         width = tokens.shape[-1]
-        normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_attention")(tokens)
-        mixed, probabilities = SelfAttention(self.heads, self.dtype, name="attention")(normed)
-        tokens = tokens + DropPath(self.drop_path)(mixed, deterministic)
-        hidden = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_mlp")(tokens)
+        normed = LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_attention")(tokens)
+        attention = SelfAttention(self.heads, self.axis, self.dtype, name="attention")
+        mixed, softmax = attention(normed)
+        tokens = tokens + dropped(mixed, drops, 0)
+        hidden = LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_mlp")(tokens)
         hidden = Linear(round(width * self.mlp_ratio), dtype=self.dtype, name="mlp_hidden")(hidden)
-        hidden = nn.gelu(hidden, approximate=False)
-        hidden = Linear(width, dtype=self.dtype, name="mlp_out")(hidden)
-        return tokens + DropPath(self.drop_path)(hidden, deterministic), probabilities
+        hidden = Linear(width, dtype=self.dtype, name="mlp_out")(gelu(hidden))
+        return tokens + dropped(hidden, drops, 1), softmax

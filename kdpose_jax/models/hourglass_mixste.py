@@ -11,6 +11,7 @@ from typing import TypedDict
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kdpose_jax.models.mixste import MixSTE
@@ -37,7 +38,7 @@ def distances(tokens: Float[Array, "B F C"]) -> Float[Array, "B F F"]:
 
     It is computed in float32 or wider, and is exactly 0 from a frame to itself.
     """
-    tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32))
+    tokens = tokens.astype(np.promote_types(tokens.dtype, jnp.float32))
     centred = tokens - tokens.mean(1, keepdims=True)  # so that the squares round less
     products = jnp.einsum("bfc,bgc->bfg", centred, centred, precision="highest")
     lengths = jnp.einsum("bff->bf", products)
@@ -108,15 +109,17 @@ class HourglassMixSTE(nn.Module):
           The pose in metres, root-relative camera coordinates, and the features.
         """
         tokens = self.network.embed(keypoints_2d)
-        for layer in range(self.dense_pairs):
-            tokens, _, _ = self.network.pair(layer, tokens, deterministic)
+        _, seen, _ = self.network.run(range(self.dense_pairs), tokens, deterministic)
+        tokens = seen[-1].swapaxes(1, 2)  # [B, J, F, C] -> [B, F, J, C]
         frame_tokens = jax.lax.stop_gradient(tokens.mean(2))  # [B, F, C]
         kept = representative_frames(distances(frame_tokens), self.kept_frames, self.neighbours)
         position = self.kept_position[:, :, None].astype(tokens.dtype)
-        tokens = take_frames(tokens, kept) + position  # [B, K, J, C]
-        for layer in range(self.dense_pairs, self.network.depth):
-            tokens, _, _ = self.network.pair(layer, tokens, deterministic)
-        recovered = self.recovery(tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32)))
+        tokens = (take_frames(tokens, kept) + position).swapaxes(1, 2)  # [B, J, K, C]
+        sparse = range(self.dense_pairs, self.network.depth)
+        if sparse:
+            tokens = self.network.run(sparse, tokens, deterministic)[1][-1]
+        tokens = tokens.swapaxes(1, 2)
+        recovered = self.recovery(tokens.astype(np.promote_types(tokens.dtype, jnp.float32)))
         return self.network.decode(recovered), HourglassFeatures(
             kept=kept, pruned=tokens, recovered=recovered
         )

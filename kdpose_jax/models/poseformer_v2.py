@@ -5,15 +5,17 @@ Source: Zhao et al., PoseFormerV2, CVPR 2023, and its released code
 ones onto them.
 """
 
+import operator
 from typing import Any, TypedDict
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from kdpose_jax.models.attention import SelfAttention, TransformerBlock
-from kdpose_jax.models.layers import DropPath, Linear
+from kdpose_jax.models.layers import Drops, LayerNorm, Linear, draw_drops, dropped, gelu
 
 
 class PoseFormerV2Features(TypedDict):
@@ -52,7 +54,7 @@ def along_time(
     matrix: Float[np.ndarray, "R T"], values: Float[Array, "B T E"]
 ) -> Float[Array, "B R E"]:
     """Applies a transform over time, in float32 or wider."""
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    values = values.astype(np.promote_types(values.dtype, jnp.float32))
     return jnp.einsum("rt,bte->bre", jnp.asarray(matrix, values.dtype), values)
 
 
@@ -76,7 +78,7 @@ class MLP(nn.Module):
         if self.frequencies:
             tokens = along_time(cosine_transform(length), tokens)
         hidden = Linear(self.hidden, dtype=self.dtype, name="hidden")(tokens)
-        hidden = nn.gelu(hidden, approximate=False)
+        hidden = gelu(hidden)
         tokens = Linear(tokens.shape[-1], dtype=self.dtype, name="out")(hidden)
         if self.frequencies:
             tokens = along_time(inverse_cosine_transform(length), tokens).astype(dtype)
@@ -92,26 +94,26 @@ class MixedBlock(nn.Module):
     Attributes:
       heads: number of attention heads.
       mlp_ratio: hidden width of the MLPs over the tokens' width.
-      drop_path: probability of dropping each of the three branches.
       dtype: compute type.
     """
 
     heads: int
     mlp_ratio: float
-    drop_path: float
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "B S E"], deterministic: bool) -> Float[Array, "B S E"]:
-        normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_attention")(tokens)
-        mixed, _ = SelfAttention(self.heads, self.dtype, name="attention")(normed)
-        tokens = tokens + DropPath(self.drop_path)(mixed, deterministic)
+    def __call__(self, tokens: Float[Array, "B S E"], drops: Drops = None) -> Float[Array, "B S E"]:
+        normed = LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_attention")(tokens)
+        attention = SelfAttention(self.heads, dtype=self.dtype, name="attention")
+        mixed, _ = attention(normed[:, None])  # one row of tokens
+        tokens = tokens + dropped(mixed[:, 0], drops, 0)
         half, hidden = tokens.shape[1] // 2, round(tokens.shape[2] * self.mlp_ratio)
         parts = []
-        for name, part in (("plain", tokens[:, :half]), ("frequency", tokens[:, half:])):
-            normed = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"norm_{name}")(part)
+        halves = ("plain", tokens[:, :half]), ("frequency", tokens[:, half:])
+        for number, (name, part) in enumerate(halves, 1):
+            normed = LayerNorm(epsilon=1e-6, dtype=self.dtype, name=f"norm_{name}")(part)
             changed = MLP(hidden, name == "frequency", self.dtype, name=f"mlp_{name}")(normed)
-            parts.append(part + DropPath(self.drop_path)(changed, deterministic))
+            parts.append(part + dropped(changed, drops, number))
         return jnp.concatenate(parts, axis=1)
 
 
@@ -160,7 +162,14 @@ class PoseFormerV2(nn.Module):
         """
         batch, frames, joints, _ = keypoints_2d.shape
         kept, coefficients, width = self.kept_frames, self.kept_coefficients, self.width
-        rates = [float(rate) for rate in np.linspace(0, self.drop_path, self.depth)]
+        rates = np.linspace(0, self.drop_path, self.depth)
+        drops: tuple[Drops, Drops] = (None, None)
+        if not deterministic and rates.any():
+            keys = jax.random.split(self.make_rng("drop_path"))
+            drops = (
+                draw_drops(keys[0], rates, (2, batch, kept, 1, 1)),
+                draw_drops(keys[1], rates, (3, batch, 1, 1)),
+            )
         options: dict[str, Any] = {
             "heads": self.heads,
             "mlp_ratio": self.mlp_ratio,
@@ -168,17 +177,16 @@ class PoseFormerV2(nn.Module):
         }
         spatial_block, mixed_block = TransformerBlock, MixedBlock
         if self.remat:
-            spatial_block = nn.remat(TransformerBlock, static_argnums=(2,))
-            mixed_block = nn.remat(MixedBlock, static_argnums=(2,))
+            spatial_block, mixed_block = nn.remat(TransformerBlock), nn.remat(MixedBlock)
 
         first = (frames - 1) // 2 - kept // 2
-        seen = keypoints_2d[:, first : first + kept].reshape(batch * kept, joints, 2)  # [BK, J, 2]
+        seen = keypoints_2d[:, first : first + kept]  # [B, K, J, 2]
         spatial = Linear(width, dtype=self.dtype, name="joint_embedding")(seen)
-        spatial = spatial + self._position("spatial_position", joints, width, spatial.dtype)
-        for layer, rate in enumerate(rates):
-            block = spatial_block(drop_path=rate, **options, name=f"spatial_block_{layer}")
-            spatial, _ = block(spatial, deterministic)
-        spatial = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")(spatial)
+        spatial = spatial + self._position("spatial_position", joints, width, spatial.dtype)[None]
+        for layer in range(self.depth):
+            block = spatial_block(**options, name=f"spatial_block_{layer}")
+            spatial, _ = block(spatial, jax.tree.map(operator.itemgetter(layer), drops[0]))
+        spatial = LayerNorm(epsilon=1e-6, dtype=self.dtype, name="spatial_norm")(spatial)
 
         coordinates = keypoints_2d.reshape(batch, frames, joints * 2)
         lowest = along_time(cosine_transform(frames)[:coefficients], coordinates)  # [B, N, 2J]
@@ -186,18 +194,18 @@ class PoseFormerV2(nn.Module):
         slow = slow + self._position(
             "coefficient_position", coefficients, joints * width, slow.dtype
         )
-        seen = spatial.reshape(batch, kept, joints * width)  # [BK, J, C] -> [B, K, JC]
+        seen = spatial.reshape(batch, kept, joints * width)  # [B, K, J, C] -> [B, K, JC]
         seen = seen + self._position("temporal_position", kept, joints * width, seen.dtype)
 
         tokens, after = jnp.concatenate([slow, seen], axis=1), []  # [B, N+K, JC]
-        for layer, rate in enumerate(rates):
-            mixed = mixed_block(drop_path=rate, **options, name=f"mixed_block_{layer}")
-            tokens = mixed(tokens, deterministic)
+        for layer in range(self.depth):
+            mixed = mixed_block(**options, name=f"mixed_block_{layer}")
+            tokens = mixed(tokens, jax.tree.map(operator.itemgetter(layer), drops[1]))
             after.append(tokens)
-        tokens = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")(tokens)
+        tokens = LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")(tokens)
         pose = self._head(tokens).reshape(batch, 1, joints, 3)
         features = PoseFormerV2Features(
-            joints=spatial.reshape(batch, kept, joints, width),
+            joints=spatial,
             coefficients=lowest,
             tokens=tuple(after),
         )
@@ -208,10 +216,10 @@ class PoseFormerV2(nn.Module):
 
     def _head(self, tokens: Float[Array, "B S E"]) -> Float[Array, "B D"]:
         """Sums coefficients and frames by trained weights, then norm and linear layer, float32."""
-        tokens = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32))
+        tokens = tokens.astype(np.promote_types(tokens.dtype, jnp.float32))
         tokens = tokens.swapaxes(1, 2)  # [B, JC, N+K]
         slow = Linear(1, name="coefficient_mean")(tokens[..., : self.kept_coefficients])[..., 0]
         seen = Linear(1, name="frame_mean")(tokens[..., self.kept_coefficients :])[..., 0]
         sums = jnp.concatenate([slow, seen], axis=-1)
-        normed = nn.LayerNorm(epsilon=1e-5, name="head_norm")(sums)
+        normed = LayerNorm(epsilon=1e-5, name="head_norm")(sums)
         return Linear(self.joints * 3, name="head")(normed)

@@ -10,6 +10,7 @@ from typing import TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from kdpose_jax.models import initial
@@ -134,7 +135,7 @@ class VideoPose3D(nn.Module):
             hidden = shortcut + changed
             after.append(hidden)
             dilation *= width
-        hidden = hidden.astype(jnp.promote_types(hidden.dtype, jnp.float32))
+        hidden = hidden.astype(np.promote_types(hidden.dtype, jnp.float32))
         pose = Linear(joints * 3, name="shrink")(hidden)
         pose = pose.reshape(batch, -1, joints, 3)  # [B, F, 3J] -> [B, F, J, 3]
         return pose, VideoPose3DFeatures(hidden=tuple(after))

@@ -85,7 +85,8 @@ def build_lifter(
 def build_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> MixSTE:
     """Builds MixSTE. Arguments and errors are as in `build_lifter`.
 
-    The block has width, depth, heads, mlp_ratio, drop_path, compute, remat and joint_position_std.
+    The block has width, depth, heads, mlp_ratio, drop_path, compute, remat, scan and
+    joint_position_std.
     """
     if network.name != "mixste":
         raise UserError(f"{place}.name is '{network.name}': the lifting network is 'mixste'.")
@@ -123,8 +124,8 @@ def build_poseformer_v2(
 ) -> PoseFormerV2:
     """Builds PoseFormerV2. Arguments and errors are as in `build_lifter`.
 
-    The block has the fields of `build_mixste` without joint_position_std, and kept_frames and
-    kept_coefficients.
+    The block has the fields of `build_mixste` without scan and joint_position_std, and kept_frames
+    and kept_coefficients.
     """
     if not 1 <= network.kept_frames <= frames or network.kept_frames % 2 == 0:
         raise UserError(
@@ -190,7 +191,11 @@ def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) 
             "larger number."
         )
     return MixSTE(
-        joints=joints, frames=frames, joint_position_std=network.joint_position_std, **options
+        joints=joints,
+        frames=frames,
+        scan=network.scan,
+        joint_position_std=network.joint_position_std,
+        **options,
     )
 
 

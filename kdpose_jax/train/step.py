@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from kdpose_jax.contracts import Batch, Method, Metrics
+from kdpose_jax.train import compiling
 from kdpose_jax.train.state import TrainState
 
 TrainStep = Callable[[TrainState, Any, Batch, jax.Array], tuple[TrainState, Metrics]]
@@ -79,7 +80,7 @@ def build_step(
         metrics["gradient_norm"] = (optax.tree.norm(grads), jnp.ones((), jnp.float32))
         return TrainState(state.step + 1, params, model_state, opt_state, ema), metrics
 
-    return jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    return compiling.jit(step, mesh, donate_argnums=0, out_shardings=(layout, None))
 
 
 def on_each_device(gradients: Gradients, mesh: Mesh) -> Gradients:

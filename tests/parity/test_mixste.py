@@ -132,30 +132,29 @@ def test_values_on_the_way(reference, path, dtype):
     """Every recorded value, in both precisions (it was recorded in float32 alone)."""
     golden = reference(path)
     _, _, features, calls = golden.forward(dtype)
-    frames, joints = golden.network.frames, golden.network.joints
+    joints = golden.network.joints
 
-    # [B, F, J, C] -> [BJ, F, C], the order of the reference's temporal blocks.
-    def per_joint(array):
-        return array.swapaxes(1, 2).reshape(-1, frames, array.shape[-1])
+    # The reference's spatial blocks have [BF, J, C], and its temporal blocks [BJ, F, C].
+    def per_frame(array):  # [B, J, F, C]
+        return array.swapaxes(1, 2).reshape(-1, joints, array.shape[-1])
+
+    def flat(array):
+        return array.reshape(-1, *array.shape[2:])
 
     ours = {
-        "patch_embedding": calls["joint_embedding"]["__call__"][0].reshape(
-            -1, joints, golden.network.width
-        )
+        "patch_embedding": per_frame(calls["joint_embedding"]["__call__"][0]),
+        "head_input": features["temporal"][-1],
     }
-    ours["head_input"] = features["temporal"][-1]
     for layer in range(golden.network.depth):
         spatial, temporal = (
             calls[f"{kind}_block_{layer}"]["__call__"][0] for kind in ("spatial", "temporal")
         )
-        ours[f"STEblocks.{layer}"], ours[f"TTEblocks.{layer}"] = spatial[0], temporal[0]
-        attention = features["spatial_attention"][layer]
-        ours[f"STEblocks.{layer}.softmax"] = attention.reshape(-1, *attention.shape[2:])
-        ours[f"TTEblocks.{layer}.softmax"] = temporal[1]
-        ours[f"Spatial_norm_call{layer}"] = features["spatial"][layer].reshape(
-            -1, joints, golden.network.width
-        )
-        ours[f"Temporal_norm_call{layer}"] = per_joint(features["temporal"][layer])
+        ours[f"STEblocks.{layer}"] = per_frame(spatial[0])
+        ours[f"TTEblocks.{layer}"] = flat(temporal[0])
+        ours[f"STEblocks.{layer}.softmax"] = flat(features["spatial_attention"][layer])
+        ours[f"TTEblocks.{layer}.softmax"] = flat(temporal[1])
+        ours[f"Spatial_norm_call{layer}"] = flat(features["spatial"][layer])
+        ours[f"Temporal_norm_call{layer}"] = flat(features["temporal"][layer].swapaxes(1, 2))
     recorded = golden.part("inter/")
     assert recorded and recorded.keys() <= ours.keys()
     for name, value in recorded.items():

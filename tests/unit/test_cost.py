@@ -33,6 +33,12 @@ def test_dense_by_hand():
     assert count_macs(jnp.tanh, abstract(5, 3)) == Macs(0, 0)
 
 
+def test_a_function_with_compiler_options_is_counted():
+    options = {"xla_cpu_enable_fast_math": True}
+    compiled = jax.jit(dense, compiler_options=options)
+    assert count_macs(compiled, abstract(5, 3), abstract(3, 11)) == Macs(5 * 3 * 11, 0)
+
+
 def convolution(inputs, kernel, **options):
     return jax.lax.conv_general_dilated(
         inputs, kernel, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options

@@ -391,7 +391,8 @@ def test_fields_that_may_change_when_a_run_goes_on():
 
 
 def test_configs_of_older_versions_are_brought_up_to_date():
-    """The reversal was a name, VideoPose3D had no dense kernels, and batch statistics were global.
+    """The reversal was a name, VideoPose3D had no dense kernels, MixSTE no loop, and batch
+    statistics were global.
 
     The stored one is left as it is.
     """
@@ -406,6 +407,9 @@ def test_configs_of_older_versions_are_brought_up_to_date():
         new["student"]["network"]["dense_kernels"] is False
         and "dense_kernels" not in new["teacher"]["network"]
     )
+    for name in ("mixste", "mixste_hot"):
+        old = {"teacher": {"network": {"name": name}}}
+        assert configs.upgraded(old)["teacher"]["network"] == {"name": name, "scan": False}
     assert new["teacher"]["train"] == {"batch": 4, "batch_statistics": "global"}
     assert stored["distill"]["temperature"]["reversal"] == "release"
     assert stored["teacher"]["train"] == {"batch": 4}

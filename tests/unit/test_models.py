@@ -17,7 +17,7 @@ from networks import shapes_of
 from kdpose_jax.evaluate.cost import count_parameters
 from kdpose_jax.models import initial, layers
 from kdpose_jax.models.attention import SelfAttention
-from kdpose_jax.models.layers import DropPath, Linear
+from kdpose_jax.models.layers import Linear, draw_drops, dropped
 from kdpose_jax.models.mixste import MixSTE
 
 B, F, J, C, L, A = 2, 4, 5, 8, 2, 2
@@ -65,10 +65,10 @@ def test_attention_rows_sum_to_one(forward):
         assert np.ptp(attention) > 0.1, "uniform attention would hide a wrong axis"
 
 
-def test_attention_against_loops():
+def test_self_attention_against_loops():
     """Queries, keys and values per head; rows are queries, scaled by the root of the width."""
     module, size = SelfAttention(heads=A), C // A
-    tokens = jnp.asarray(np.random.default_rng(2).normal(size=(3, J, C)), jnp.float32)
+    tokens = jnp.asarray(np.random.default_rng(2).normal(size=(1, 3, J, C)), jnp.float32)
     weights = initial.variables(module, jax.random.key(1), tokens)["params"]
     mixed, probabilities = jax.jit(module.apply)({"params": weights}, tokens)
     tokens, weights = (
@@ -76,17 +76,17 @@ def test_attention_against_loops():
         jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights),
     )
     for n in range(3):
-        qkv = tokens[n] @ weights["qkv"]["kernel"] + weights["qkv"]["bias"]
+        qkv = tokens[0, n] @ weights["qkv"]["kernel"] + weights["qkv"]["bias"]
         together = np.zeros((J, C))
         for head in range(A):
             query, key, value = (qkv[:, part * C + head * size :][:, :size] for part in range(3))
             for i in range(J):
                 share = np.exp([query[i] @ key[j] / np.sqrt(size) for j in range(J)])
                 share /= share.sum()
-                np.testing.assert_allclose(probabilities[n, head, i], share, atol=1e-6)
+                np.testing.assert_allclose(probabilities[0, n, head, i], share, atol=1e-6)
                 together[i, head * size : (head + 1) * size] = share @ value
         np.testing.assert_allclose(
-            mixed[n], together @ weights["out"]["kernel"] + weights["out"]["bias"], atol=1e-5
+            mixed[0, n], together @ weights["out"]["kernel"] + weights["out"]["bias"], atol=1e-5
         )
 
 
@@ -181,41 +181,51 @@ def test_gradients_of_linear(leading, platform):
 
 
 @pytest.mark.parametrize(
-    ("depth", "expected"), [(4, [0.0, 0.1, 0.2, 0.3]), (2, [0.0, 0.3]), (1, [0.0])]
+    ("depth", "rates"), [(4, [0.0, 0.1, 0.2, 0.3]), (2, [0.0, 0.3]), (1, [0.0])]
 )
-def test_drop_rates_rise_linearly(depth, expected):
-    """From 0 to the rate of the config, the same for both blocks of a pair."""
-    positions = {"spatial_position": np.zeros((1, J, C)), "temporal_position": np.zeros((1, F, C))}
-    bound = dataclasses.replace(NETWORK, depth=depth, drop_path=0.3).bind({"params": positions})
-    for blocks in (bound.spatial_block, bound.temporal_block):
-        np.testing.assert_allclose([block.drop_path for block in blocks], expected, atol=1e-7)
+def test_drop_rates_rise_linearly(depth, rates):
+    """From 0 to the rate of the config, the same for both blocks of a pair.
 
-
-def test_drop_path_drops_whole_examples():
-    """A branch is kept, scaled up, or dropped for all tokens of an example at once.
-
-    Its mean stays.
+    A spatial block drops the branches of single frames, a temporal block those of single joints.
     """
-    rate, count = 0.25, 4000
-    module, branch = DropPath(rate), jnp.ones((count, 3, 2))
-    apply = functools.partial(module.apply, {}, branch)
-    dropped = np.asarray(apply(False, rngs={"drop_path": jax.random.key(0)}))
-    kept = dropped[:, 0, 0] != 0
-    np.testing.assert_array_equal(
-        dropped, np.broadcast_to(kept[:, None, None] / np.float32(1 - rate), dropped.shape)
-    )
-    assert abs(kept.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / count)
-    np.testing.assert_array_equal(apply(False, rngs={"drop_path": jax.random.key(0)}), dropped)
-    assert (np.asarray(apply(False, rngs={"drop_path": jax.random.key(1)})) != dropped).any()
-    np.testing.assert_array_equal(apply(True), branch)
-    np.testing.assert_array_equal(
-        DropPath(0.0).apply({}, branch, False), branch
-    )  # and needs no key
+    batch, tokens = 500, jnp.zeros((500, J, F, C))
+    positions = {"spatial_position": np.zeros((1, J, C)), "temporal_position": np.zeros((1, F, C))}
+    network = dataclasses.replace(NETWORK, depth=depth, drop_path=0.3)
+    bound = network.bind({"params": positions}, rngs={"drop_path": jax.random.key(0)})
+    drops = bound._draw(range(depth), tokens, deterministic=False)
+    assert bound._draw(range(depth), tokens, deterministic=True) == (None, None)
+    if depth == 1:
+        assert drops == (None, None)
+        return
+    assert drops[0][0].shape == (depth, 2, batch, 1, F, 1)
+    assert drops[1][0].shape == (depth, 2, batch, J, 1, 1)
+    for kept, factor in drops:
+        np.testing.assert_allclose(factor, 1 / (1 - np.asarray(rates)), rtol=1e-6)
+        for layer, rate in enumerate(rates):
+            tolerance = 5 * np.sqrt(0.25 / kept[layer].size)
+            assert abs(np.mean(~np.asarray(kept[layer])) - rate) <= (tolerance if rate else 0)
+    later = bound._draw(range(1, depth), tokens, deterministic=False)
+    np.testing.assert_allclose(later[0][1][-1], 1 / (1 - 0.3), rtol=1e-6)
+
+
+def test_stochastic_depth_keeps_the_mean_and_draws_every_branch_by_itself():
+    kept, factor = draw_drops(jax.random.key(0), [0.5, 0.75], (2, 4000, 1))
+    branch = jnp.ones((4000, 3))
+    for layer in range(2):
+        drops = jax.tree.map(lambda values, layer=layer: values[layer], (kept, factor))
+        for number in range(2):
+            values = np.asarray(dropped(branch, drops, number))
+            assert set(np.unique(values)) == {0, 2 + 2 * layer} and abs(values.mean() - 1) < 0.15
+            assert (values == values[:, :1]).all()
+    assert len({np.asarray(row).tobytes() for row in kept[0]}) == 2
+    other, _ = draw_drops(jax.random.key(1), [0.5, 0.75], (2, 4000, 1))
+    assert (other != kept).any()
+    assert dropped(branch, None, 0) is branch
 
 
 @functools.cache
-def gradient_function(remat):
-    network = dataclasses.replace(NETWORK, remat=remat)
+def gradient_function(remat, scan=False):
+    network = dataclasses.replace(NETWORK, remat=remat, scan=scan)
 
     def loss(params, keypoints_2d, key):
         pose, features = network.apply(
@@ -247,6 +257,23 @@ def test_remat_changes_nothing_but_memory(keypoints_2d):
         for remat in (False, True)
     ]
     assert "remat" not in traces[0] and traces[1].count("remat") >= 2 * L
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_a_loop_changes_nothing_but_the_program(keypoints_2d, remat):
+    """The same loss and gradients, stochastic depth included; and the program has a loop."""
+    key = jax.random.key(5)
+    plain_loss, plain = gradient_function(False)(params(), keypoints_2d, key)
+    loss, gradient = gradient_function(remat, scan=True)(params(), keypoints_2d, key)
+    np.testing.assert_allclose(loss, plain_loss, rtol=1e-6)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain))
+    jax.tree.map(
+        lambda ours, wanted: np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5 * largest),
+        gradient,
+        plain,
+    )
+    program = str(gradient_function(remat, scan=True).trace(params(), keypoints_2d, key).jaxpr)
+    assert "scan[" in program
 
 
 def test_stochastic_depth_is_on_only_in_training(keypoints_2d, forward):

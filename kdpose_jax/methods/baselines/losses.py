@@ -137,7 +137,7 @@ def _cosines(
 
 
 def _float32(values: Array) -> Array:
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return values.astype(np.promote_types(values.dtype, jnp.float32))
 
 
 def _check_same_shape(first: Array, second: Array) -> None:

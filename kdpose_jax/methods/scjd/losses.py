@@ -49,7 +49,7 @@ def context_weights(
     if position.ndim == 2:
         inside = inside[None]
     inside = inside[:, :, None]  # [B or 1, K, 1, D]
-    embeddings = embeddings.astype(jnp.promote_types(embeddings.dtype, jnp.float32))
+    embeddings = embeddings.astype(np.promote_types(embeddings.dtype, jnp.float32))
     unit = embeddings / jnp.maximum(jnp.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
     here = take_frames(unit, keyframes)
     if context == "keyframe":
@@ -78,7 +78,7 @@ def gather_context(
 ) -> Float[Array, "B K J ..."]:
     """Sums dense values around each keyframe by weight: C_{k,j} = sum_m alpha_{k,m,j} E[m, j]."""
     reach = weights.shape[-1] // 2
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    values = values.astype(np.promote_types(values.dtype, jnp.float32))
     trailing = (1,) * (values.ndim - 3)
     total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for column in range(weights.shape[-1]):  # 2 w + 1 shifted gathers; XLA fuses them into one pass
@@ -89,7 +89,7 @@ def gather_context(
 
 def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
     """Applies LN0, layer normalisation without affine parameters."""
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    values = values.astype(np.promote_types(values.dtype, jnp.float32))
     centred = values - values.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
 
@@ -187,7 +187,7 @@ def correlation_loss(
     """
 
     def gamma(features: Array) -> Array:
-        features = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+        features = features.astype(np.promote_types(features.dtype, jnp.float32))
         squared_length = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
         unit = features * jax.lax.rsqrt(squared_length + 1e-12)
         unit = unit.swapaxes(1, 2)  # [B, J, F, C]
