@@ -29,3 +29,9 @@ GENERATIONS = {
     # https://docs.cloud.google.com/tpu/docs/v6e
     "v6e": Chip(flops=918e12, bandwidth=1638e9, memory=32e9),
 }
+# By the name that JAX gives the device. Another form of a GPU has another name and another peak.
+GPUS = {
+    # https://www.nvidia.com/en-us/data-center/h200/, the column of H200 SXM. It gives 1,979 TFLOP/s
+    # "with sparsity", which is twice the rate of products of dense matrices.
+    "NVIDIA H200": Chip(flops=989e12, bandwidth=4.8e12, memory=141e9),
+}

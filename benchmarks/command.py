@@ -38,6 +38,8 @@ class Command:
       in_turns: whether rows are pairs of turns, whose number --pairs sets.
       beside_peers: whether --peers adds the PyTorch references.
       add_options: adds the options that only this benchmark has.
+      precision: the type that the measured networks compute in.
+      below: (rows) -> lines to print below the table.
     """
 
     name: str
@@ -48,14 +50,20 @@ class Command:
     in_turns: bool = True
     beside_peers: bool = False
     add_options: Callable[[argparse.ArgumentParser], object] = lambda parser: None
+    precision: str = "float32"
+    below: Callable[[Sequence[dict[str, Any]]], Iterable[str]] = lambda rows: ()
 
     def run(self, arguments: Sequence[str]) -> int:
-        """Runs the command line; returns the exit code 0, or 2 after a user's mistake."""
+        """Runs the command line.
+
+        Returns:
+          The exit code: 0, 1 if a row failed, or 2 after a user's mistake.
+        """
         try:
-            self._run(self._parse(arguments))
+            rows = self._run(self._parse(arguments))
         except Exception as error:
             return entry.tell(error)
-        return 0
+        return int(any("failed" in row for row in rows))
 
     def _parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         parser = argparse.ArgumentParser(
@@ -104,8 +112,8 @@ class Command:
             raise UserError(f"--peers '{options.peers}' is not a folder: clone the references.")
         return options
 
-    def _run(self, options: argparse.Namespace) -> None:
-        """Measures the chosen cases, and prints and writes each row when it is there."""
+    def _run(self, options: argparse.Namespace) -> list[dict[str, Any]]:
+        """Measures the chosen cases, and prints, writes and returns each row when it is there."""
         if options.threads is not None:
             machine.limit_cores(options.threads)
         if options.peers is not None:
@@ -114,7 +122,7 @@ class Command:
             peers.prepare(results.host_cores())
         chosen = choose(self.cases(options), options.only)
         columns = self.columns(options)
-        report = described(self.name, options)
+        report = described(self, options)
         print(heading(report), flush=True)
         for line in table_head([column.title for column in columns]):
             print(line, flush=True)
@@ -124,7 +132,10 @@ class Command:
             report["rows"].append(row)
             print(table_row(row, columns), flush=True)
             write(options.out, report)
+        for line in self.below(report["rows"]):
+            print(line, flush=True)
         print(f"\nwritten to {options.out}", flush=True)
+        return report["rows"]
 
 
 def choose(cases: Iterable[Any], only: str) -> list[Any]:
@@ -144,7 +155,7 @@ def choose(cases: Iterable[Any], only: str) -> list[Any]:
     return chosen
 
 
-def described(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def described(command: Command, options: argparse.Namespace) -> dict[str, Any]:
     """Describes the run: command, commit, versions and machine, with no rows yet."""
     with machine.Watch() as watch:
         roofline = machine.roofline()
@@ -152,9 +163,9 @@ def described(name: str, options: argparse.Namespace) -> dict[str, Any]:
         key: str(value) if value is not None else None for key, value in vars(options).items()
     }
     return {
-        "benchmark": name,
+        "benchmark": command.name,
         "options": chosen,
-        **results.fingerprint("float32", {}),
+        **results.fingerprint(command.precision, {}),
         "processor": machine.processor(),
         "roofline": {**dataclasses.asdict(roofline), "others": watch.others},
         "rows": [],
@@ -166,8 +177,9 @@ def heading(report: dict[str, Any]) -> str:
     roofline, changed = report["roofline"], report["uncommitted_changes"]
     load = machine.disturbance(roofline["others"])
     versions, commit = report["versions"], str(report["commit"])[:7]
+    device = f"{report['device_kind']}, " if report["platform"] != "cpu" else ""
     return (
-        f"{report['benchmark']}: {report['platform']}, {report['processor']}, "
+        f"{report['benchmark']}: {report['platform']}, {device}{report['processor']}, "
         f"{report['host_cores']} cores, jax {versions['jax']}, commit {commit}"
         f"{' with changes' if changed else ''}; matrix product {roofline['gflops']:,.0f} GFLOP/s "
         f"in float32, memory {roofline['gbytes']:.1f} GB/s{f'; {load}' if load else ''}\n"
@@ -192,7 +204,7 @@ def table_head(titles: Sequence[str]) -> tuple[str, str]:
 
 def table_row(row: dict[str, Any], columns: Sequence[Column]) -> str:
     """Writes a row. The load is empty where nothing else ran."""
-    cells = [column.cell(row) for column in columns]
+    cells = ["failed" if "failed" in row else column.cell(row) for column in columns]
     return f"| {' | '.join([row['case'], *cells, machine.disturbance(row['others'])])} |"
 
 

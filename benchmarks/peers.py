@@ -6,6 +6,7 @@ DIR of --peers holds checkouts named MixSTE, CDKD and VideoPose3D, and may hold 
 the packages that they import (docs/running/benchmarks.md#beside-the-pytorch-references).
 """
 
+import dataclasses
 import importlib
 import importlib.util
 import pathlib
@@ -41,9 +42,47 @@ class Placeholder(types.ModuleType):
             raise AttributeError(name)
 
 
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How a reference computes.
+
+    Attributes:
+      device: `cpu` or `cuda`.
+      bfloat16: whether its layers compute in bfloat16, by torch.autocast.
+      compiled: whether its network is compiled, by torch.compile.
+    """
+
+    device: str
+    bfloat16: bool
+    compiled: bool
+
+    def forward(self, network: Any) -> Callable[[Any], Any]:
+        """Returns the network's forward pass, with a result in float32."""
+        called = torch.compile(network) if self.compiled else network
+
+        def forward(inputs: Any) -> Any:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+                return called(inputs).float()
+
+        return forward
+
+
+AS_RELEASED = Way("cpu", bfloat16=False, compiled=False)  # but for the device
+
+
+def device() -> str:
+    """Names the device that PyTorch has: `cuda` or `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def prepare(cores: int) -> None:
     """Keeps PyTorch to a number of threads."""
     torch.set_num_threads(cores)
+
+
+def release() -> None:
+    """Gives the GPU's memory back that PyTorch keeps and does not use."""
+    torch.cuda.empty_cache()
 
 
 def module(folder: pathlib.Path, checkout: str, name: str) -> Any:
@@ -96,6 +135,7 @@ def add_placeholders(site: pathlib.Path) -> None:
         )
     drop = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(drop)
+    sys.modules[spec.name] = drop  # torch.compile looks for it there
     vars(sys.modules["timm.models.layers"])["DropPath"] = drop.DropPath
 
 
@@ -123,18 +163,27 @@ def mixste_prediction(
     return prediction(network, torch.randn(batch, frames, H36M_17.num_joints, 2))
 
 
-def mixste_step(folder: pathlib.Path, frames: int, width: int, depth: int, *, batch: int) -> Call:
+def mixste_step(
+    folder: pathlib.Path,
+    frames: int,
+    width: int,
+    depth: int,
+    *,
+    batch: int,
+    way: Way = AS_RELEASED,
+) -> Call:
     """Readies a training step of MixSTE, with the loss and the optimiser of its run.py."""
     losses = module(folder, "MixSTE", "common.loss")
-    network = mixste(folder, frames, width, depth, 0.1).train()
+    network = mixste(folder, frames, width, depth, 0.1).train().to(way.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-5, weight_decay=0.1)
-    keypoints_2d = torch.randn(batch, frames, H36M_17.num_joints, 2)
-    pose_3d = 0.3 * torch.randn(batch, frames, H36M_17.num_joints, 3)
-    weights = torch.tensor(H36M_17.loss_weights, dtype=torch.float32)
+    keypoints_2d = torch.randn(batch, frames, H36M_17.num_joints, 2).to(way.device)
+    pose_3d = 0.3 * torch.randn(batch, frames, H36M_17.num_joints, 3).to(way.device)
+    weights = torch.tensor(H36M_17.loss_weights, dtype=torch.float32, device=way.device)
+    forward = way.forward(network)
 
     def step() -> float:
         optimizer.zero_grad()
-        predicted = network(keypoints_2d)
+        predicted = forward(keypoints_2d)
         motion = (predicted[:, 1:] - predicted[:, :-1]).square() * weights[:, None]
         velocity = losses.mean_velocity_error_train(predicted, pose_3d, axis=1)
         error = losses.weighted_mpjpe(predicted, pose_3d, weights)

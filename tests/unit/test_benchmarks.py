@@ -3,16 +3,31 @@
 Nothing here depends on a time.
 """
 
+import functools
 import json
 import os
 import sys
+import types
 
 import jax
 import pytest
 import tiny
 from ml_collections import ConfigDict
 
-from benchmarks import command, compile, convert, demos, inference, machine, pipeline, step, turns
+from benchmarks import (
+    chips,
+    command,
+    compile,
+    convert,
+    demos,
+    gpu,
+    inference,
+    kernels,
+    machine,
+    pipeline,
+    step,
+    turns,
+)
 from configs import scjd
 from kdpose_jax.errors import UserError
 from kdpose_jax.report import results
@@ -223,3 +238,94 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"error: --peers '{missing}' is not a folder: clone the references.\n"
     )
+
+
+def test_a_gpu_s_rows_have_kernels_and_a_share_of_the_peak(tmp_path, capsys, monkeypatch, small):
+    out = tmp_path / "gpu.json"
+    # A peak that makes the share readable: here the device is not known.
+    kind = jax.devices()[0].device_kind
+    monkeypatch.setitem(chips.GPUS, kind, chips.Chip(flops=1e9, bandwidth=1.0, memory=1.0))
+    arguments = ["--tiny", "--pairs", "1", "--only", "SCJD student", "--out", str(out)]
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer power
+        assert gpu.COMMAND.run(arguments) == 0
+    printed = capsys.readouterr().out
+    report = json.loads(out.read_text())
+    (row,) = report["rows"]
+    assert report["precision"] == "bfloat16"
+    assert row["unit"] == "windows" and row["examples"] == 2 and row["beside"] is None
+    assert row["mfu"] == pytest.approx(row["flops"] / row["ours_s"] / 1e9)
+    assert f"| {row['mfu']:.1%} |" in printed
+    longest = [kernel["ms"] for kernel in row["kernels"]]
+    assert len(longest) == gpu.KERNELS and longest == sorted(longest, reverse=True)
+    assert all(f"| {kernel['name']} |" in printed for kernel in row["kernels"])
+    run = gpu.bfloat16_run("scjd:h36m", "student", tiny=True)
+    assert run.config.teacher.network.compute == run.block.network.compute == "bfloat16"
+
+
+def test_a_gpu_s_step_that_fails_costs_its_row_only(tmp_path, capsys, monkeypatch, small):
+    def refuse(*arguments):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nand much more")
+
+    monkeypatch.setattr(gpu, "prepared", functools.lru_cache(refuse))
+    out = tmp_path / "gpu.json"
+    assert gpu.COMMAND.run(["--tiny", "--only", "SCJD", "--out", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert [row["case"] for row in json.loads(out.read_text())["rows"]] == [
+        "SCJD teacher",
+        "SCJD student",
+    ]
+    assert "| SCJD student | failed |" in printed
+    assert "SCJD student failed: RuntimeError: RESOURCE_EXHAUSTED: Out of memory\n" in printed
+
+
+def test_a_machine_without_a_profiler_keeps_the_times(monkeypatch):
+    def refuse(*arguments):
+        raise RuntimeError("CUPTI is not permitted\nat all")
+
+    monkeypatch.setattr(gpu.kernels, "longest", refuse)
+    row = {"case": "SCJD student", **gpu.traced(lambda: None)}
+    assert row["kernels"] == []
+    assert "RuntimeError: CUPTI is not permitted" in next(gpu.below([row]))
+
+
+def test_without_a_gpu_the_full_sizes_are_refused(capsys):
+    assert gpu.COMMAND.run([]) == 2
+    assert capsys.readouterr().err == (
+        "error: jax found cpu and no GPU: use a Python with requirements.txt and "
+        "jax[cuda13]==0.10.2 on a machine with an NVIDIA GPU, or try it with --tiny.\n"
+    )
+
+
+def test_the_reference_takes_turns_eager_and_compiled(tmp_path):
+    options = types.SimpleNamespace(tiny=True, peers=tmp_path)
+    assert [case.name for case in gpu.cases(options)][:3] == [
+        "SCJD teacher, eager",
+        "SCJD teacher, compiled",
+        "SCJD student",
+    ]
+
+
+def traced(name, *lines):
+    """Makes a plane of a trace: its name and its lines, each a name and (event, ns, stats)."""
+    made = []
+    for line, events in lines:
+        listed = [
+            types.SimpleNamespace(name=event, duration_ns=ns, stats=stats)
+            for event, ns, stats in events
+        ]
+        made.append(types.SimpleNamespace(name=line, events=listed))
+    return types.SimpleNamespace(name=name, lines=made)
+
+
+def test_kernels_are_those_of_a_gpu_s_streams():
+    operation = [("hlo_op", "dot.1")]
+    host = traced("/host:CPU", ("python", [("call", 9.0, [])]), ("XLA", [("dot", 8.0, operation)]))
+    gpus = traced(
+        "/device:GPU:0",
+        ("Stream #13(Compute)", [("gemm", 5.0, operation), ("in a graph", 2.0, [])]),
+        ("XLA Ops", [("dot.1", 5.0, operation)]),
+    )
+    both, alone = (types.SimpleNamespace(planes=planes) for planes in ([host, gpus], [host]))
+    assert [event.name for event in kernels.events(both, True)] == ["gemm", "in a graph"]
+    assert [*kernels.events(alone, True)] == []
+    assert [event.name for event in kernels.events(alone, False)] == ["dot"]
