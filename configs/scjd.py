@@ -209,7 +209,7 @@ def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDi
             "drop_path": drop_path,
             "compute": "float32",
             "remat": False,
-            "scan": False,  # True compiles one pair of blocks for all: minutes less on a TPU
+            "scan": False,  # True compiles one pair for all: sooner, and slower (docs/running/compiled.md)
             "joint_position_std": 0.0,  # deviation of initial joint positions; released: 0
         }
     )
@@ -325,7 +325,6 @@ def full_size(
     width, depth = STUDENTS[student]
     config.student.network = network(width, depth, heads=8, drop_path=0.1 if width > 128 else 0.05)
     for stage in (config.teacher, config.student):
-        stage.network.scan = True
         # For TPUs and GPUs. A CPU multiplies float32 values faster.
         stage.network.compute = "bfloat16" if recipe == "recommended" else "float32"
     config.student.input.stride = r
