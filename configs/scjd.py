@@ -209,7 +209,7 @@ def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDi
             "drop_path": drop_path,
             "compute": "float32",
             "remat": False,
-            "scan": False,  # True compiles one pair for all: sooner, and slower (docs/running/compiled.md)
+            "scan": False,  # a loop over the pairs (docs/methods/lifting.md#types)
             "joint_position_std": 0.0,  # deviation of initial joint positions; released: 0
         }
     )
