@@ -218,7 +218,7 @@ def poseformer_v2(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
     }
     kept = {"kept_frames": KEPT[frames], "kept_coefficients": KEPT[frames]}
     network = transformer("poseformer_v2", *sizes[data], **kept)
-    # Its joints have channels of their own, and it has half as many blocks.
+    # Its joints have channels of their own, and it has no loop over its blocks.
     del network.joint_position_std, network.scan
     return network, recipe
 

@@ -4,6 +4,7 @@ All forms compute `softmax(query key^T / sqrt(D)) value` for each head, and diff
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +27,11 @@ def attend(qkv: Float[Array, "B T S QKV"], heads: int, axis: int) -> Float[Array
     Returns:
       The mixed values, heads side by side.
     """
-    forms = {"cpu": _attend_on_cpu, "default": _attend}
+    forms: dict[str, Callable[..., Array]] = {"cpu": _attend_on_cpu, "default": _attend}
     if attending_tpu.fits(qkv.shape, qkv.dtype, axis):
         forms["tpu"] = attending_tpu.attend
-    chosen = {name: functools.partial(_call, form, heads, axis) for name, form in forms.items()}
+    chosen = {name: functools.partial(form, heads=heads, axis=axis) for name, form in forms.items()}
     return jax.lax.platform_dependent(qkv, **chosen)
-
-
-def _call(form, heads: int, axis: int, qkv: Array) -> Array:
-    return form(qkv, heads, axis)
 
 
 def probabilities(

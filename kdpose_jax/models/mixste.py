@@ -52,7 +52,8 @@ class MixSTE(nn.Module):
       drop_path: drop probability of the last pair; it rises linearly from 0 at the first pair.
       dtype: compute type; parameters are float32, and the head computes in float32.
       remat: True recomputes the blocks in the backward pass instead of storing their activations.
-      scan: True runs the pairs behind the first in a loop, which compiles several times faster.
+      scan: True runs the pairs behind the first in a loop, which compiles sooner and takes more
+        memory.
       joint_position_std: standard deviation of the joints' position terms before training. 0 is as
         released: at first the network distinguishes joints only by their coordinates. Other values
         are ours.
