@@ -1,0 +1,1 @@
+"""Predicts poses from what users have: keypoints of any detector, pictures and videos."""
