@@ -4,14 +4,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdpose_jax.models.attending import attend, probabilities
+from kdpose_jax.models.attending import attend
 from kdpose_jax.models.layers import Drops, LayerNorm, Linear, dropped, gelu
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention that also returns its probabilities.
+    """Multi-head self-attention that also returns what it attends by.
 
-    Compilation removes the probabilities if the caller ignores them.
+    `attending.probabilities` makes probabilities of that, for the frames in which they are wanted.
 
     Attributes:
       heads: number A of heads; divides C.
@@ -27,11 +27,11 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: Float[Array, "B T S C"]
-    ) -> tuple[Float[Array, "B T S C"], Float[Array, "B N A L L"]]:
+    ) -> tuple[Float[Array, "B T S C"], Float[Array, "B T S QKV"]]:
         width = tokens.shape[-1]
         qkv = Linear(3 * width, dtype=self.dtype, name="qkv")(tokens)
         mixed = Linear(width, dtype=self.dtype, name="out")(attend(qkv, self.heads, self.axis))
-        return mixed, probabilities(qkv, self.heads, self.axis)
+        return mixed, qkv
 
 
 class TransformerBlock(nn.Module):
@@ -54,13 +54,13 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: Float[Array, "B T S C"], drops: Drops = None
-    ) -> tuple[Float[Array, "B T S C"], Float[Array, "B N A L L"]]:
+    ) -> tuple[Float[Array, "B T S C"], Float[Array, "B T S QKV"]]:
         width = tokens.shape[-1]
         normed = LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_attention")(tokens)
         attention = SelfAttention(self.heads, self.axis, self.dtype, name="attention")
-        mixed, softmax = attention(normed)
+        mixed, qkv = attention(normed)
         tokens = tokens + dropped(mixed, drops, 0)
         hidden = LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm_mlp")(tokens)
         hidden = Linear(round(width * self.mlp_ratio), dtype=self.dtype, name="mlp_hidden")(hidden)
         hidden = Linear(width, dtype=self.dtype, name="mlp_out")(gelu(hidden))
-        return tokens + dropped(hidden, drops, 1), softmax
+        return tokens + dropped(hidden, drops, 1), qkv

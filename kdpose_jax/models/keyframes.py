@@ -12,15 +12,23 @@ from kdpose_jax.codecs.keyframes import KeyframeGrid
 
 
 def take_frames(
-    values: Float[Array, "B F ..."], frames: Int[Array, "*B K"]
-) -> Float[Array, "B K ..."]:
+    values: Float[Array, "B ..."], frames: Int[Array, "*B K"], axis: int = 1
+) -> Float[Array, "B ..."]:
     """Picks the same frames in every window (`[K]`), or other frames in each (`[B, K]`).
 
     Frames outside the window are clipped to it.
+
+    Args:
+      values: dense values, whose F frames lie along an axis.
+      frames: numbers of the frames to take.
+      axis: the axis of the frames; not 0.
+
+    Returns:
+      The values with K frames along that axis.
     """
     if frames.ndim == 1:
-        return jnp.take(values, frames, axis=1, mode="clip")
-    take = jax.vmap(lambda window, numbers: jnp.take(window, numbers, axis=0, mode="clip"))
+        return jnp.take(values, frames, axis=axis, mode="clip")
+    take = jax.vmap(lambda window, numbers: jnp.take(window, numbers, axis=axis - 1, mode="clip"))
     return take(values, frames)
 
 

@@ -13,13 +13,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from kdpose_jax.models import initial
+from kdpose_jax.models.attending import probabilities
 from kdpose_jax.models.attention import TransformerBlock
+from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.layers import Drops, LayerNorm, Linear, draw_drops
 
-# Embeddings [B, J, F, C] after the spatial and the temporal block, attention [B, F, A, J, J].
+# Embeddings [B, J, F, C] after the spatial and the temporal block; what the spatial block attends
+# by, [B, J, F, 3C].
 PairOutputs = tuple[Array, Array, Array]
 # Stochastic depth of spatial and temporal blocks; None where no branch is dropped.
 PairDrops = tuple[Drops, Drops]
@@ -32,6 +35,7 @@ class MixSTEFeatures(TypedDict):
       spatial: joint embeddings after spatial block l and its norm, L x `[B, F, J, C]`.
       temporal: joint embeddings after temporal block l and its norm, L x `[B, F, J, C]`.
       spatial_attention: probabilities of spatial block l, L x `[B, F, A, J, J]`, rows are queries.
+        Some of the F frames if the caller asked for them alone.
     """
 
     spatial: tuple[Float[Array, "B F J C"], ...]
@@ -90,19 +94,27 @@ class MixSTE(nn.Module):
         self.head = Linear(3)
 
     def encode(
-        self, keypoints_2d: Float[Array, "B F J 2"], deterministic: bool = True
+        self,
+        keypoints_2d: Float[Array, "B F J 2"],
+        deterministic: bool = True,
+        attention_frames: Int[Array, "*B K"] | None = None,
     ) -> MixSTEFeatures:
         """Runs all blocks.
 
         Args:
           keypoints_2d: joints in screen units.
           deterministic: True switches stochastic depth off; False reads an rng named `drop_path`.
+          attention_frames: the frames whose spatial attention the caller reads; None for all. On a
+            TPU the probabilities of 17 joints fill a sixth of the memory that they take.
 
         Returns:
           The features; `decode` takes `temporal[-1]`.
         """
         tokens = self.embed(keypoints_2d)
-        spatial, temporal, attention = self.run(range(self.depth), tokens, deterministic)
+        spatial, temporal, attending = self.run(range(self.depth), tokens, deterministic)
+        if attention_frames is not None:
+            attending = tuple(take_frames(qkv, attention_frames, axis=2) for qkv in attending)
+        attention = tuple(probabilities(qkv, self.heads, -3) for qkv in attending)
         return MixSTEFeatures(
             spatial=tuple(tokens.swapaxes(1, 2) for tokens in spatial),
             temporal=tuple(tokens.swapaxes(1, 2) for tokens in temporal),
@@ -130,7 +142,7 @@ class MixSTE(nn.Module):
 
         Returns:
           What `_run_pair` returns, of every pair: embeddings after the spatial blocks, embeddings
-          after the temporal blocks, and spatial attention.
+          after the temporal blocks, and what the spatial blocks attend by.
         """
         drops = self._draw(layers, tokens, deterministic)
         norms = self.spatial_norm, self.temporal_norm
@@ -147,8 +159,8 @@ class MixSTE(nn.Module):
             outputs += self._in_a_loop(
                 layers[1:], tokens, jax.tree.map(operator.itemgetter(slice(1, None)), drops)
             )
-        spatial, temporal, attention = zip(*outputs, strict=True)
-        return spatial, temporal, attention
+        spatial, temporal, attending = zip(*outputs, strict=True)
+        return spatial, temporal, attending
 
     def _draw(
         self, layers: range, tokens: Float[Array, "B J F C"], deterministic: bool
@@ -207,19 +219,23 @@ class MixSTE(nn.Module):
         return self.head(self.head_norm(tokens.astype(dtype)))
 
     def __call__(
-        self, keypoints_2d: Float[Array, "B F J 2"], deterministic: bool = True
+        self,
+        keypoints_2d: Float[Array, "B F J 2"],
+        deterministic: bool = True,
+        attention_frames: Int[Array, "*B K"] | None = None,
     ) -> tuple[Float[Array, "B F J 3"], MixSTEFeatures]:
         """Lifts a window.
 
         Args:
           keypoints_2d: joints in screen units.
-          deterministic: True switches stochastic depth off; False reads an rng named `drop_path`.
+          deterministic: as for `encode`.
+          attention_frames: as for `encode`.
 
         Returns:
           The pose in metres, root-relative camera coordinates, and the features. The root is not
           forced to zero.
         """
-        features = self.encode(keypoints_2d, deterministic)
+        features = self.encode(keypoints_2d, deterministic, attention_frames)
         return self.decode(features["temporal"][-1]), features
 
 
@@ -240,10 +256,10 @@ def _run_pair(
       position: what is added between the blocks.
 
     Returns:
-      The embeddings after each of the two blocks, and the spatial attention.
+      The embeddings after each of the two blocks, and what the spatial block attends by.
     """
-    tokens, attention = blocks[0](tokens, drops[0])
+    tokens, attending = blocks[0](tokens, drops[0])
     spatial = norms[0](tokens)
     tokens = spatial if position is None else spatial + position.astype(spatial.dtype)
     tokens, _ = blocks[1](tokens, drops[1])
-    return spatial, norms[1](tokens), attention
+    return spatial, norms[1](tokens), attending

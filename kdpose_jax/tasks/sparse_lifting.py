@@ -6,7 +6,7 @@ The keyframe grid is inferred: docs/methods/scjd.md#keyframes.
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
 from kdpose_jax.contracts import Batch, Group, Task, Tree
@@ -41,10 +41,21 @@ def init_teacher(network: MixSTE, key: jax.Array, batch: Batch) -> dict[str, Any
 
 
 def ask_teacher(
-    network: MixSTE, frozen: Tree, keypoints_2d: Float[Array, "B F J 2"]
+    network: MixSTE,
+    frozen: Tree,
+    keypoints_2d: Float[Array, "B F J 2"],
+    attention_frames: Int[Array, "*B K"] | None = None,
 ) -> tuple[Float[Array, "B F J 3"], MixSTEFeatures]:
-    """Computes the teacher's poses (metres) and features in dense windows, without gradient."""
-    answer: Any = network.apply({"params": frozen["teacher"]["params"]}, keypoints_2d)
+    """Computes the teacher's poses (metres) and features in dense windows, without gradient.
+
+    Args:
+      network: the teacher.
+      frozen: the run's frozen variables, with `teacher`.
+      keypoints_2d: the dense windows, screen units.
+      attention_frames: the frames whose spatial attention is read; None for all.
+    """
+    variables = {"params": frozen["teacher"]["params"]}
+    answer: Any = network.apply(variables, keypoints_2d, attention_frames=attention_frames)
     return jax.lax.stop_gradient(answer)
 
 

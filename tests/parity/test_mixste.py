@@ -13,6 +13,7 @@ import pytest
 from golden import close, golden_files, numbers_in, precision, single_slack
 
 from kdpose_jax.losses.lifting import lifting_loss
+from kdpose_jax.models.attending import probabilities
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.pytorch.mixste import convert_mixste_state
 from kdpose_jax.tasks.lifting import flip_averaged
@@ -152,7 +153,9 @@ def test_values_on_the_way(reference, path, dtype):
         ours[f"STEblocks.{layer}"] = per_frame(spatial[0])
         ours[f"TTEblocks.{layer}"] = flat(temporal[0])
         ours[f"STEblocks.{layer}.softmax"] = flat(features["spatial_attention"][layer])
-        ours[f"TTEblocks.{layer}.softmax"] = flat(temporal[1])
+        ours[f"TTEblocks.{layer}.softmax"] = flat(
+            probabilities(temporal[1], golden.network.heads, -2)
+        )
         ours[f"Spatial_norm_call{layer}"] = flat(features["spatial"][layer])
         ours[f"Temporal_norm_call{layer}"] = flat(features["temporal"][layer].swapaxes(1, 2))
     recorded = golden.part("inter/")

@@ -207,7 +207,7 @@ def test_every_term_reads_what_it_says(monkeypatch, maps):
         monkeypatch.setattr(
             MixSTE,
             "apply",
-            lambda _, variables, __: jax.tree.map(
+            lambda _, variables, __, attention_frames: jax.tree.map(
                 lambda leaf: variables["params"] * leaf, (pose, taught)
             ),
         )

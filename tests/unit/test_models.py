@@ -15,7 +15,7 @@ import pytest
 from networks import shapes_of
 
 from kdpose_jax.evaluate.cost import count_parameters
-from kdpose_jax.models import initial, layers
+from kdpose_jax.models import attending, initial, layers
 from kdpose_jax.models.attention import SelfAttention
 from kdpose_jax.models.layers import Linear, draw_drops, dropped
 from kdpose_jax.models.mixste import MixSTE
@@ -58,6 +58,20 @@ def test_shapes_and_names_of_features(forward):
     }
 
 
+@pytest.mark.parametrize("frames", [[0, 2, 3], [[1, 2], [3, 0]]], ids=["shared", "per window"])
+def test_attention_in_chosen_frames(keypoints_2d, forward, frames):
+    chosen = np.array(frames, np.int32)
+    run = jax.jit(lambda points: NETWORK.apply({"params": params()}, points, True, chosen))
+    pose, features = run(keypoints_2d)
+    np.testing.assert_allclose(pose, forward[0], atol=1e-6)
+    for some, whole in zip(
+        features["spatial_attention"], forward[1]["spatial_attention"], strict=True
+    ):
+        for window in range(B):
+            wanted = whole[window][chosen if chosen.ndim == 1 else chosen[window]]
+            np.testing.assert_allclose(some[window], wanted, atol=1e-6)
+
+
 def test_attention_rows_sum_to_one(forward):
     for attention in forward[1]["spatial_attention"]:
         assert attention.dtype == np.float32 and (attention > 0).all()
@@ -70,7 +84,8 @@ def test_self_attention_against_loops():
     module, size = SelfAttention(heads=A), C // A
     tokens = jnp.asarray(np.random.default_rng(2).normal(size=(1, 3, J, C)), jnp.float32)
     weights = initial.variables(module, jax.random.key(1), tokens)["params"]
-    mixed, probabilities = jax.jit(module.apply)({"params": weights}, tokens)
+    mixed, qkv = jax.jit(module.apply)({"params": weights}, tokens)
+    probabilities = attending.probabilities(qkv, A, -2)
     tokens, weights = (
         np.asarray(tokens),
         jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), weights),

@@ -36,9 +36,9 @@ def keyframes_of(keyframes, window):
 
 
 def context_oracle(embeddings, keyframes, context, reach, temperature):
-    """alpha_{k,m,j} over m = s_k - w .. s_k + w: `[B, K, J, 2 w + 1]`."""
+    """alpha_{k,m,j} over all frames m: `[B, K, J, F]`."""
     count = keyframes.shape[-1]
-    alpha = np.zeros((B, count, J, 2 * reach + 1))
+    alpha = np.zeros((B, count, J, F))
     for b, k, j in np.ndindex(B, count, J):
         middle = keyframes_of(keyframes, b)[k]
         scores = {}
@@ -54,7 +54,7 @@ def context_oracle(embeddings, keyframes, context, reach, temperature):
                 "keyframe": float(m == middle),
             }[context]
         for m, score in scores.items():
-            alpha[b, k, j, m - middle + reach] = score / sum(scores.values())
+            alpha[b, k, j, m] = score / sum(scores.values())
     return alpha
 
 
@@ -85,8 +85,8 @@ def test_still_joints_average_and_fast_ones_keep_to_the_keyframe():
     weights = losses.context_weights(
         jnp.asarray(embeddings), jnp.asarray([4]), context="dynamic", reach=2, temperature=0.05
     )
-    np.testing.assert_allclose(weights[0, 0, 0], 0.2, atol=1e-5)
-    assert weights[0, 0, 1, 2] > 0.99
+    np.testing.assert_allclose(weights[0, 0, 0, 2:7], 0.2, atol=1e-5)
+    assert weights[0, 0, 1, 4] > 0.99
 
 
 @wraps
@@ -97,15 +97,11 @@ def test_gathered_context(wrap, keyframes, trailing):
         draw(B, F, J, *trailing),
         context_oracle(draw(B, F, J, C), keyframes, "dynamic", 3, 0.5),
     )
-    found = wrap(losses.gather_context)(
-        jnp.asarray(values), jnp.asarray(keyframes), jnp.asarray(alpha, jnp.float32)
-    )
+    found = wrap(losses.gather_context)(jnp.asarray(values), jnp.asarray(alpha, jnp.float32))
     expected = np.zeros((B, 3, J, *trailing))
     for b, k, j in np.ndindex(B, 3, J):
-        for column in range(7):
-            m = keyframes_of(keyframes, b)[k] + column - 3
-            if 0 <= m < F:
-                expected[b, k, j] += alpha[b, k, j, column] * values[b, m, j]
+        for m in range(F):
+            expected[b, k, j] += alpha[b, k, j, m] * values[b, m, j]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

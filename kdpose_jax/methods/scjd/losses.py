@@ -5,8 +5,6 @@ its alternatives as named options (docs/methods/scjd.md#joint-embedding to
 docs/methods/scjd.md#temporal-consistency).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +15,8 @@ from kdpose_jax.models.keyframes import take_frames
 
 CONTEXTS = ("dynamic", "mean", "keyframe")
 ATTENTION_KINDS = ("mse", "kl", "full", "hop2")
+# Of products in float32. By default they have the precision of bfloat16 on a TPU.
+_EXACT = jax.lax.Precision.HIGHEST
 
 
 def context_weights(
@@ -26,7 +26,7 @@ def context_weights(
     context: str,
     reach: int,
     temperature: float,
-) -> Float[Array, "B K J D"]:
+) -> Float[Array, "B K J F"]:
     """Weighs the frames around each keyframe for the teacher's multi-frame context, per joint.
 
     Args:
@@ -39,52 +39,34 @@ def context_weights(
       temperature: temperature of the softmax.
 
     Returns:
-      Weights over the D = 2 w + 1 frames s_k - w .. s_k + w. They are zero outside the window, and
-      each row sums to 1.
+      Weights alpha_{k,m,j} over all F frames m. They are zero outside s_k - w .. s_k + w, and each
+      row sums to 1.
     """
-    frames = embeddings.shape[1]
-    shifts = np.arange(-reach, reach + 1)
-    position = _around(keyframes, reach)  # [..., K, D]
-    inside = (position >= 0) & (position < frames)
-    if position.ndim == 2:
-        inside = inside[None]
-    inside = inside[:, :, None]  # [B or 1, K, 1, D]
+    batch, frames, joints, _ = embeddings.shape
+    numbers = jnp.expand_dims(jnp.arange(frames), range(keyframes.ndim))
+    away = jnp.abs(numbers - keyframes[..., None])  # [*B, K, F]
+    away = (away[None] if away.ndim == 2 else away)[:, :, None]  # [B or 1, K, 1, F]
     embeddings = embeddings.astype(np.promote_types(embeddings.dtype, jnp.float32))
-    unit = embeddings / jnp.maximum(jnp.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
-    here = take_frames(unit, keyframes)
-    if context == "keyframe":
-        scores = jnp.where(jnp.asarray(shifts == 0), 0.0, -jnp.inf)[None, None, None]
-    elif context == "mean":
-        scores = jnp.zeros((1, 1, 1, len(shifts)))
+    if context == "dynamic":
+        unit = embeddings / jnp.maximum(jnp.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
+        here = take_frames(unit, keyframes)
+        scores = jnp.einsum("bkjc,bmjc->bkjm", here, unit, precision=_EXACT) / temperature
     else:
-        around = [
-            jnp.sum(here * take_frames(unit, keyframes + int(shift)), axis=-1) for shift in shifts
-        ]
-        scores = jnp.stack(around, axis=-1) / temperature  # [B, K, J, D]
-    scores = jnp.broadcast_to(scores, here.shape[:3] + (len(shifts),)).astype(embeddings.dtype)
+        scores = jnp.zeros((batch, keyframes.shape[-1], joints, frames), embeddings.dtype)
+    inside = away <= (0 if context == "keyframe" else reach)
     return jax.nn.softmax(jnp.where(inside, scores, -jnp.inf), axis=-1)
 
 
-def _around(keyframes: Int[Array, "*B K"], reach: int) -> Int[Array, "*B K D"]:
-    """Numbers of the frames s_k - reach .. s_k + reach; some may be outside the window."""
-    shifts = jnp.arange(-reach, reach + 1, dtype=jnp.int32)
-    return keyframes[..., None] + shifts.reshape((1,) * keyframes.ndim + (-1,))
-
-
 def gather_context(
-    values: Float[Array, "B F J ..."],
-    keyframes: Int[Array, "*B K"],
-    weights: Float[Array, "B K J D"],
+    values: Float[Array, "B F J ..."], weights: Float[Array, "B K J F"]
 ) -> Float[Array, "B K J ..."]:
-    """Sums dense values around each keyframe by weight: C_{k,j} = sum_m alpha_{k,m,j} E[m, j]."""
-    reach = weights.shape[-1] // 2
+    """Sums dense values around each keyframe by weight: C_{k,j} = sum_m alpha_{k,m,j} E[m, j].
+
+    The sum runs over all frames, although most weights are zero: a product of matrices is cheaper
+    than a gather for each of the 2 w + 1 frames that count.
+    """
     values = values.astype(np.promote_types(values.dtype, jnp.float32))
-    trailing = (1,) * (values.ndim - 3)
-    total: Any = 0.0  # without a type of its own: the sum has the type of its terms
-    for column in range(weights.shape[-1]):  # 2 w + 1 shifted gathers; XLA fuses them into one pass
-        share = weights[..., column].reshape(weights.shape[:3] + trailing)
-        total = total + share * take_frames(values, keyframes + (column - reach))
-    return total
+    return jnp.einsum("bkjm,bmj...->bkj...", weights, values, precision=_EXACT)
 
 
 def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
@@ -121,7 +103,8 @@ def motion_weights(
 ) -> Float[Array, "B K J"]:
     """Computes omega_{k,j}, the input's mean speed near a keyframe, scaled to mean 1 per window."""
     speed = jnp.linalg.norm(jnp.diff(keypoints_2d, axis=1), axis=-1)  # [B, F - 1, J]
-    position = _around(keyframes, reach)  # [..., K, D]
+    shifts = jnp.expand_dims(jnp.arange(-reach, reach + 1), range(keyframes.ndim))
+    position = keyframes[..., None] + shifts  # [..., K, D]
     inside = ((position >= 0) & (position < speed.shape[1])).astype(speed.dtype)
     near = jnp.stack(
         [take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1

@@ -17,7 +17,6 @@ from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
 from kdpose_jax.models import upsampling
-from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
@@ -143,11 +142,14 @@ def distillation_terms(
       Name -> `[B]`.
     """
     weights, options = distillation.options.weights, distillation.options
+    keyframes, student = features["keyframes"], features["network"]
     pose, taught = sparse_lifting.ask_teacher(
-        distillation.teacher, frozen, jnp.asarray(batch["keypoints_2d"])
+        distillation.teacher,
+        frozen,
+        jnp.asarray(batch["keypoints_2d"]),
+        keyframes if options.attention.gather == "keyframe" else None,
     )
     terms = {}
-    keyframes, student = features["keyframes"], features["network"]
     if weights.embedding:
         terms["embedding"] = embedding_term(distillation, params, batch, keyframes, student, taught)
     if weights.attention:
@@ -189,7 +191,7 @@ def embedding_term(
     for layer in distillation.embedding_layers:
         embeddings = taught[options.feature][distillation.layers[layer]]
         weights = context_of(distillation, embeddings, keyframes)
-        context = losses.gather_context(embeddings, keyframes, weights)
+        context = losses.gather_context(embeddings, weights)
         total = total + losses.embedding_loss(projected[layer], context, omega)
     return total / len(distillation.embedding_layers)
 
@@ -210,17 +212,15 @@ def attention_term(
             embeddings = taught["spatial"][distillation.layers[layer]]
             weights = context_of(distillation, embeddings, keyframes)
             # The weights belong to the query joint: [B, F, A, J, J] -> [B, F, J, A, J].
-            target = losses.gather_context(target.swapaxes(2, 3), keyframes, weights).swapaxes(2, 3)
-        else:
-            target = take_frames(target, keyframes)
+            target = losses.gather_context(target.swapaxes(2, 3), weights).swapaxes(2, 3)
         total = total + losses.attention_loss(attention, target, adjacent, options.kind)
     return total / len(student["spatial_attention"])
 
 
 def context_of(
     distillation: Distillation, embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"]
-) -> Float[Array, "B K J D"]:
-    """Computes alpha for the D = 2 w + 1 frames around each keyframe."""
+) -> Float[Array, "B K J F"]:
+    """Computes alpha, the weights of the frames around each keyframe."""
     options = distillation.options.embedding
     return losses.context_weights(
         embeddings,
