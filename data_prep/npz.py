@@ -3,16 +3,13 @@
 Nothing that a pickle may hold is run.
 """
 
-import io
 import os
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.untrusted import archives, bounds
-from kdpose_jax.untrusted.arrays import load_arrays
+from kdpose_jax.untrusted import npz
 
 
 def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
@@ -31,56 +28,14 @@ def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
       UserError: the file is not a zip file, a key is missing, or an entry is damaged, is not one
         pickled object or holds foreign code.
     """
-    try:
-        with open(path, "rb") as file:
-            archive, size = archives.open_archive(file)
-            names = archive.namelist()
-            missing = [key for key in keys if f"{key}.npy" not in names]
-            if missing:
-                found = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
-                raise UserError(
-                    f"'{path}' lacks the key '{missing[0]}' (it holds {found}): give a file in "
-                    f"the layout of its name."
-                )
-            members = [
-                archives.read_entry(archive, archive.getinfo(f"{key}.npy"), bounds.unpacked(size))
-                for key in keys
-            ]
-    except UserError:
-        raise
-    except Exception as error:  # zipfile can raise almost anything
-        raise UserError(
-            f"'{path}' is not a whole npz file ({error}): copy or download it again."
-        ) from error
-    return [
-        _read_object(member, f"'{path}' ({key})") for key, member in zip(keys, members, strict=True)
-    ]
-
-
-def _read_object(content: bytes, place: str) -> Any:
-    """Reads the object in one npy member."""
-    member = io.BytesIO(content)
-    try:
-        version = npy_format.read_magic(member)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"npy version {version}")
-        read_header = (
-            npy_format.read_array_header_1_0
-            if version == (1, 0)
-            else npy_format.read_array_header_2_0
-        )
-        shape, _, dtype = read_header(member)
-    except Exception as error:  # the header is a Python literal
-        raise UserError(f"{place} is damaged ({error}): copy or download it again.") from error
-    if shape != () or not dtype.hasobject:
-        raise UserError(
-            f"{place} is a {dtype} array of shape {shape} where one pickled dictionary must be: "
-            f"give a file in the layout of its name."
-        )
-    value = load_arrays(member, len(content), place)
-    if isinstance(value, np.ndarray) and value.shape == () and value.dtype.hasobject:
-        value = value.item()
-    return value
+    values = npz.read_npz(path, keys)
+    for key, value in values.items():
+        if isinstance(value, np.ndarray):
+            raise UserError(
+                f"'{path}' ({key}) is a {value.dtype} array of shape {value.shape} where one "
+                f"pickled dictionary must be: give a file in the layout of its name."
+            )
+    return [values[key] for key in keys]
 
 
 def require_file(path: str, expected: list[str]) -> None:

@@ -12,6 +12,8 @@
 | BVH, ASF, AMC | 35 times the size (a list of short lines), which is at most `TEXT`; |
 | | 300 bytes for each of `PLACES` |
 | JSON | 40 times the size (a list of empty dictionaries), which is at most `JSON` |
+| keypoints (JSON, csv, txt) | 32 bytes for each of `KEYPOINTS`, twice; 40 times `JSON_PART` or |
+| | `LINE` for the part that is read |
 | JPEG, PNG, BMP | `PICTURE_BYTES` and nine bytes for each of `PIXELS`, per decoding thread |
 | TFRecord | three times the size of the shard: no record is longer than its file |
 
@@ -39,6 +41,12 @@ TEXT = 512 * MIB  # CMU's longest motion has 5 MiB
 # Joints times frames in one file, which is half an hour of 50 joints at 100 frames per second.
 PLACES = 10_000_000
 JOINTS = 1000  # in one skeleton
+# Joints times detections in the keypoints of one video. Two hours with two persons at 50 frames per
+# second have 19 million with 26 joints, and 98 million with 136.
+KEYPOINTS = 120_000_000
+LINE = 4 * MIB  # characters in one line of a table
+# Of a JSON file that is read piece by piece, in characters.
+JSON_PART = 16 * MIB
 JSON = 1024 * MIB  # COCO's training annotations have 240 MiB
 SAFETENSORS = 16 * MIB  # the header; an HRNet's has 0.3 MiB, and the format allows 100 MB
 PICTURE_BYTES = 256 * MIB

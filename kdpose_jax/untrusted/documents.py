@@ -35,13 +35,17 @@ def parse_json(text: str | bytes) -> Any:
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))
     try:
-        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=unique_entries)
     except RecursionError:
         raise ValueError("values nested too deeply") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's entries; ValueError if a key stands there twice."""
+def unique_entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object's entries.
+
+    Raises:
+      ValueError: a key stands there twice.
+    """
     entries: dict[str, Any] = {}
     for name, value in pairs:
         if name in entries:

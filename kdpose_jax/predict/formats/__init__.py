@@ -1,0 +1,1 @@
+"""Reads keypoints as detectors write them: one module for each tool, listed in `recognise`."""

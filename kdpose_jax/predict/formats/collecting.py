@@ -1,0 +1,345 @@
+"""Collects detections while a file is read, and makes keypoints of them."""
+
+import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.predict import layouts, persons
+from kdpose_jax.predict.formats import naming
+from kdpose_jax.predict.formats.options import Options
+from kdpose_jax.predict.keypoints import Keypoints
+from kdpose_jax.predict.persons import Detections
+from kdpose_jax.untrusted import bounds
+
+# Beyond so many pixels a detector's joint means nothing.
+_FARTHEST = 1e6
+# Units that the coordinates of a format may have.
+PIXELS = "pixels"
+SHARES = "shares of the picture, from 0 to 1"
+SIGNED_SHARES = "shares of the picture, from -1 to 1"
+# A joint may lie this far outside the picture, in its size.
+_OUTSIDE = 0.05
+# Coordinates are shares if so many of them are as small as shares are, and signed ones if so many
+# are negative. The others lie outside the picture.
+_SMALL, _NEGATIVE = 0.75, 1 / 3
+
+
+class Collector:
+    """Takes the detections of a file one by one. Three numbers of a joint take 24 bytes.
+
+    Attributes:
+      place: names the file in errors.
+      notes: sentences on the file.
+      counts: what the detections lacked, in words -> how often.
+    """
+
+    def __init__(self, path: str):
+        self.place = f"'{path}'"
+        self.notes: list[str] = []
+        self.counts: dict[str, int] = {}
+        self._values = array.array("d")
+        self._numbers: list[int] = []
+        self._ids: list[tuple[str, ...]] = []
+        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._joints = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def joints(self) -> int:
+        """How many joints a detection has; 0 before the first."""
+        return self._joints
+
+    def add(self, frame: int, triples: Any, ids: Sequence[str] = (), what: str = "") -> None:
+        """Adds the detection of a person.
+
+        Args:
+          frame: number of the frame.
+          triples: x, y and score of each joint, flat.
+          ids: the person's identities in the file; none if the file has none, more than one if it
+            merged several.
+          what: names the detection in errors, such as `entry 12`.
+
+        Raises:
+          UserError: something in it is not a number, or another detection had more or fewer joints,
+            or the file has more than `bounds.KEYPOINTS`.
+        """
+        where = f"{self.place}, {what or f'frame {frame}'}"
+        values = numbers(triples, where)
+        if len(values) % 3 or not len(values):
+            raise UserError(
+                f"{where} has {len(values)} numbers for the joints of a person, which are not "
+                f"triples of x, y and score: {REPAIR}."
+            )
+        joints = len(values) // 3
+        if self._joints not in (0, joints):
+            raise UserError(
+                f"{where} has {joints} joints and those before it have {self._joints}: give a file "
+                f"of one layout."
+            )
+        self._joints = joints
+        if len(self._ids) * joints > bounds.KEYPOINTS:
+            raise UserError(
+                f"{self.place} has more than {bounds.KEYPOINTS:,} joints: split the video into "
+                f"parts."
+            )
+        self._values.extend(values)
+        self._numbers.append(frame)
+        key = tuple(ids)
+        self._ids.append(self._shared.setdefault(key, key))
+
+    def add_all(self, frames: Sequence[int], triples: np.ndarray, ids: Sequence[str] = ()) -> None:
+        """Adds the detections of one person in many frames.
+
+        Args:
+          frames: numbers of the frames, `[T]`.
+          triples: x, y and score of each joint, `[T, K, 3]`.
+          ids: the person's identities in the file.
+
+        Raises:
+          UserError: see `add`.
+        """
+        if not len(frames):
+            return
+        self.add(frames[0], triples[0].reshape(-1), ids)
+        if triples.size // 3 + len(self._ids) * self._joints > bounds.KEYPOINTS:
+            raise UserError(
+                f"{self.place} has more than {bounds.KEYPOINTS:,} joints: split the video into "
+                f"parts."
+            )
+        self._values.frombytes(np.ascontiguousarray(triples[1:], np.float64).tobytes())
+        self._numbers.extend(frames[1:])
+        self._ids.extend([self._ids[-1]] * (len(frames) - 1))
+
+    def renumber(self, numbers: Sequence[int]) -> None:
+        """Replaces the frame of each detection by `numbers[frame]`."""
+        self._numbers = [numbers[frame] for frame in self._numbers]
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Counts what a note says, such as "entries of other categories"."""
+        if number:
+            self.counts[what] = self.counts.get(what, 0) + number
+
+    def finish(
+        self,
+        format_name: str,
+        options: Options,
+        usual: Sequence[str] = (),
+        named: layouts.Named | None = None,
+        units: Sequence[str] = (PIXELS,),
+        length: int = 0,
+        size: tuple[int, int] | None = None,
+        fps: float | None = None,
+        sorts: bool = True,
+    ) -> Keypoints:
+        """Makes keypoints of what was collected.
+
+        Args:
+          format_name: name of the format.
+          options: what the user says.
+          usual: layouts of this format, for a file that does not name its joints.
+          named: the joints that the file names; None if it does not.
+          units: the units that the coordinates may have. Their range says which one it is.
+          length: number of frames that the file says it has, with those without persons.
+          size: the size that the file says.
+          fps: the rate that the file says.
+          sorts: whether detections that stand out of the frames' order are worth a note.
+
+        Raises:
+          UserError: there is no person, or the layout or the size is not known.
+        """
+        if not self._ids:
+            raise UserError(
+                f"{self.place} ({format_name}) has no person in any frame: look whether the "
+                f"detector found anybody, or give another file."
+            )
+        values = np.frombuffer(self._values).reshape(len(self._ids), self._joints, 3)
+        if named is None:
+            if options.names is not None:
+                raise UserError(
+                    f"--map names joints, and {self.place} ({format_name}) has joints without "
+                    f"names: give --joints LAYOUT in its place."
+                )
+            layout = layouts.layout_of(self._joints, options.joints, self.place, usual)
+            name, joints, notes = layout.name, layout.joints, list(_cut(layout))
+            values = values[:, : len(joints)]
+        else:
+            name, joints, notes = named.layout, named.joints, list(named.notes)
+            values = values[:, list(named.columns)]
+        values = np.array(values)
+        self._values = array.array("d")
+        size, fps, more = _settle(size, fps, options)
+        notes += more
+        notes += _to_pixels(values, units, size, self.place)
+        notes += _mark_missing(values)
+        if not (values[..., 2] > 0).any():
+            raise UserError(
+                f"{self.place} ({format_name}) has {len(self._ids):,} persons and not one joint "
+                f"with a score above 0 and a place: look whether the detector found anybody, or "
+                f"give another file."
+            )
+        notes += _require_inside(values, size, self.place)
+        frames = naming.as_frames(self._numbers, notes)
+        if (np.diff(frames) < 0).any() and sorts:
+            notes.append("Frames stood out of order in the file; they were sorted by number.")
+        tracks, more = persons.track(Detections(frames, values, self._ids), self.place)
+        counted = [f"{number:,} {what}." for what, number in self.counts.items()]
+        return Keypoints(
+            tracks=tracks,
+            joints=joints,
+            layout=name,
+            size=size,
+            fps=fps,
+            length=max(length, int(frames.max()) + 1),
+            format=format_name,
+            notes=(*self.notes, *counted, *notes, *more),
+        )
+
+
+REPAIR = "repair the file, or let the detector write it again"
+
+
+def numbers(values: Any, where: str) -> array.array:
+    """Returns a flat list of numbers, with NaN for null.
+
+    Raises:
+      UserError: it is not a list, or a member is not a number of float64.
+    """
+    if isinstance(values, list | tuple | array.array | np.ndarray):
+        try:
+            return array.array("d", values)
+        except (TypeError, ValueError, OverflowError):
+            for value in values:
+                if value is not None and not _is_number(value):
+                    raise UserError(
+                        f"{where} has {str(value)[:60]!r} where a number must be: {REPAIR}."
+                    ) from None
+            return array.array("d", (float("nan") if one is None else one for one in values))
+    raise UserError(f"{where} has {str(values)[:60]!r} where a list of numbers must be: {REPAIR}.")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        array.array("d", (value,))
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _cut(layout: layouts.Layout) -> tuple[str, ...]:
+    """Says what was left out of a layout."""
+    others = layout.count - len(layout.joints)
+    if not others:
+        return ()
+    return (f"{others} of the {layout.count} joints of {layout.name} were left out (face, hands).",)
+
+
+def _settle(
+    size: tuple[int, int] | None, fps: float | None, options: Options
+) -> tuple[tuple[int, int] | None, float | None, list[str]]:
+    """Chooses size and rate: the user's, else the file's, else those of a video beside it."""
+    notes, near = [], options.near
+    if size and options.size and size != options.size:
+        notes.append(
+            f"The size {options.size[0]}x{options.size[1]} was taken in place of the file's "
+            f"{size[0]}x{size[1]}."
+        )
+    if fps and options.fps and fps != options.fps:
+        notes.append(
+            f"{options.fps:g} frames per second were taken in place of the file's {fps:g}."
+        )
+    size, fps = options.size or size, options.fps or fps
+    if near and not size:
+        size = near.size
+        notes.append(f"The size {size[0]}x{size[1]} was taken from '{near.path}'.")
+    if near and near.fps and not fps:
+        fps = near.fps
+        notes.append(f"The rate of {fps:g} frames per second was taken from '{near.path}'.")
+    return size, fps, notes
+
+
+def _to_pixels(
+    values: np.ndarray, units: Sequence[str], size: tuple[int, int] | None, place: str
+) -> list[str]:
+    """Turns coordinates in `values` `[N, K, 3]` into pixels, in place; returns what to say."""
+    unit = units[0] if len(units) == 1 else _unit_of(values, units, place)
+    if unit == PIXELS:
+        return []
+    if size is None:
+        raise UserError(
+            f"{place} has {unit}, and the size of the video is not known: give --size, such as "
+            f"--size 1920x1080."
+        )
+    with np.errstate(over="ignore"):
+        if unit == SIGNED_SHARES:
+            values[..., :2] = (values[..., :2] + 1) / 2
+        values[..., :2] *= size
+    return [f"Coordinates were {unit}; they are pixels of {size[0]}x{size[1]} now."]
+
+
+def _unit_of(values: np.ndarray, units: Sequence[str], place: str) -> str:
+    """Finds the unit by the range of the coordinates, `[N, K, 3]`."""
+    points = values[..., :2][np.isfinite(values[..., :2]).all(axis=-1)]
+    found = points[(points != 0).any(axis=-1)]
+    small = (np.abs(found) <= 1 + _OUTSIDE).all(axis=-1)
+    if not len(found) or small.mean() < _SMALL:
+        return PIXELS
+    # Joints that were not found count too: OpenPose writes 0, which its scale moves to -1.
+    if SIGNED_SHARES in units and small.all() and points.min() < -_OUTSIDE:
+        return SIGNED_SHARES
+    if (found < 0).any(axis=-1).mean() > _NEGATIVE:
+        raise UserError(
+            f"{place} has coordinates between {found.min():.2g} and {found.max():.2g}, which are "
+            f"neither pixels nor {SHARES} (normalised by another rule, or metres?): write pixels."
+        )
+    return SHARES
+
+
+def _mark_missing(values: np.ndarray) -> list[str]:
+    """Sets joints that were not found to NaN and their scores to 0, in `values` `[N, K, 3]`.
+
+    They have a score that is not above 0, no coordinates, or lie at exactly (0, 0), where no
+    detector finds a joint.
+    """
+    score = values[..., 2]
+    far = (np.abs(values[..., :2]) > _FARTHEST).any(axis=-1)
+    missing = far | ~(np.isfinite(values).all(axis=-1) & (score > 0))
+    missing |= (values[..., :2] == 0).all(axis=-1)
+    values[missing] = (np.nan, np.nan, 0)
+    notes = []
+    if far.any():
+        notes.append(
+            f"{int(far.sum()):,} joints farther than {_FARTHEST:,.0f} pixels away count as missing."
+        )
+    if missing.any():
+        notes.append(
+            f"{int(missing.sum()):,} of {missing.size:,} joints ({missing.mean():.1%}) are missing "
+            f"in the file."
+        )
+    return notes
+
+
+def _require_inside(values: np.ndarray, size: tuple[int, int] | None, place: str) -> list[str]:
+    """Compares joints with the size of the video, which a user may have mistyped."""
+    points = values[..., :2][values[..., 2] > 0]
+    if size is None or not len(points):
+        return []
+    outside = ((points < 0) | (points > size)).any(axis=-1)
+    if outside.mean() > 0.5:
+        low, high = points.min(axis=0), points.max(axis=0)
+        raise UserError(
+            f"{place}: {outside.mean():.0%} of the joints lie outside a video of "
+            f"{size[0]}x{size[1]} (they are between {low[0]:.0f},{low[1]:.0f} and "
+            f"{high[0]:.0f},{high[1]:.0f}): give the size of the video that was detected, such as "
+            f"--size 1920x1080."
+        )
+    if not outside.any():
+        return []
+    return [
+        f"{int(outside.sum()):,} of {len(points):,} joints lie outside the video of "
+        f"{size[0]}x{size[1]}; they were kept."
+    ]
