@@ -62,9 +62,7 @@ def _to_root(joint: int, parents: Sequence[int]) -> list[int]:
     return chain or [joint]
 
 
-def estimated_height(
-    pose_3d: np.ndarray, joints: Sequence[str], parents: Sequence[int]
-) -> float:
+def estimated_height(pose_3d: np.ndarray, joints: Sequence[str], parents: Sequence[int]) -> float:
     """Estimates how tall a person stands, from the lengths of bones.
 
     It is the sum of the median lengths of the bones from the ankles (the mean of both legs) to the

@@ -31,7 +31,7 @@ def write(file: BinaryIO, recording: Recording) -> tuple[str, ...]:
         ("PathFileType", "4", "(X/Y/Z)", "_".join(person.name.split()) + ".trc"),
         ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units")
         + ("OrigDataRate", "OrigDataStartFrame", "OrigNumFrames"),
-        tuple(f"{one:g}" if isinstance(one, float) else str(one) for one in numbers),
+        tuple(f"{one:.10g}" if isinstance(one, float) else str(one) for one in numbers),
         ("Frame#", "Time", *(cell for name in names for cell in (name, "", ""))),
         ("", "", *(f"{axis}{number}" for number in count for axis in "XYZ")),
         (),

@@ -1,0 +1,341 @@
+"""Turns blocks of predicted poses into files of one or several formats."""
+
+import dataclasses
+import os
+import re
+import types
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO
+
+import numpy as np
+from etils import epath
+
+from kdpose_jax import buckets, files
+from kdpose_jax.errors import UserError, require
+from kdpose_jax.predict import axes, height, trajectory
+from kdpose_jax.predict.poses import Poses, PosesOfPerson
+from kdpose_jax.predict.writers import to_bvh, to_c3d, to_csv, to_json, to_npz, to_trc
+from kdpose_jax.predict.writers.spool import Person, Recording, Spool
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format of files.
+
+    Attributes:
+      write: writes a recording into an open file and returns notes.
+      for_each: whether every person gets a file. `write` is given one person then.
+      only_3d: whether it cannot hold joints in pictures.
+      remarks: whether the file holds the network, the notes and the like itself. Otherwise they
+        stand in FILE.json beside it.
+      unit: the unit of its 3D poses.
+      axes: the axes of its 3D poses, a key of `axes.AXES`.
+    """
+
+    write: Callable[[BinaryIO, Recording], tuple[str, ...]]
+    for_each: bool
+    only_3d: bool
+    remarks: bool
+    unit: str
+    axes: str
+
+
+# In the order in which they are written: BVH may refuse a person, and the others are there then.
+FORMATS = {
+    "npz": Format(to_npz.write, False, False, True, "metres", "camera"),
+    "json": Format(to_json.write, False, False, True, "metres", "camera"),
+    "csv": Format(to_csv.write, False, False, False, "metres", "camera"),
+    "trc": Format(to_trc.write, True, True, False, "metres", "y_up"),
+    "c3d": Format(to_c3d.write, True, True, True, "millimetres", "z_up"),
+    "bvh": Format(to_bvh.write, True, True, False, "centimetres", "y_up"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Wishes:
+    """What a user may ask for beside the formats.
+
+    Attributes:
+      height: the person's height, metres, to which poses are scaled; None leaves them.
+      root: the rule for the root, one of `trajectory.ROOTS`.
+      focal: focal length, pixels, for the root `camera`; None otherwise.
+      frames: (first, end) of the frames to write, the end excluded; None writes all.
+    """
+
+    height: float | None
+    root: str
+    focal: float | None
+    frames: tuple[int, int] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+      paths: the files, in the order in which they were written.
+      notes: sentences on what was assumed, scaled or left out.
+    """
+
+    paths: tuple[epath.Path, ...]
+    notes: tuple[str, ...]
+
+
+def check(formats: Sequence[str], wishes: Wishes, about: Poses, has_3d: bool) -> None:
+    """Checks what can be checked before the first prediction.
+
+    Args:
+      formats: names of formats.
+      wishes: what the user asks for.
+      about: the joints, the rate and the size; its persons are not looked at.
+      has_3d: whether the network predicts 3D poses.
+
+    Raises:
+      UserError: a format is unknown or cannot hold the poses, or a wish cannot be met.
+    """
+    for name in formats:
+        require("--format", name, FORMATS)
+        if FORMATS[name].only_3d and not has_3d:
+            raise UserError(
+                f"--format {name} holds 3D poses, and the network '{about.network}' finds joints "
+                "in pictures: use npz, json or csv."
+            )
+    trajectory.check_root(wishes.root, wishes.focal)
+    height.check_height(wishes.height)
+    if not (np.isfinite(about.fps) and about.fps > 0):
+        raise UserError(f"--fps is {about.fps:g}: give the frames per second, above 0.")
+    if wishes.frames is not None and not 0 <= wishes.frames[0] < wishes.frames[1]:
+        start, stop = wishes.frames
+        raise UserError(
+            f"--frames is '{start}:{stop}': give the first frame, counted from 0, and the frame "
+            "behind the last one, such as 0:100."
+        )
+    if not has_3d and (wishes.height is not None or wishes.root != "given"):
+        flag = "--height" if wishes.height is not None else "--root"
+        raise UserError(
+            f"{flag} is for 3D poses, and the network '{about.network}' finds joints in pictures: "
+            f"leave {flag} out."
+        )
+    if wishes.height is not None:
+        height.height_bones(about.joints, about.parents)
+    if wishes.root == "camera" and about.size is None:
+        raise UserError(
+            "--root camera needs the size of the video, and the file does not say it: add --size "
+            "WIDTHxHEIGHT."
+        )
+    if "bvh" in formats:
+        to_bvh.check_tree(about.joints, about.parents)
+
+
+class Outputs:
+    """Collects blocks of poses and writes the files when the last one is there.
+
+    Use it as a context: leaving it early leaves no file. Memory holds one block at a time, and the
+    disk what was predicted.
+    """
+
+    def __init__(self, base: epath.PathLike, formats: Sequence[str], wishes: Wishes):
+        """Prepares the outputs.
+
+        Args:
+          base: the path of the files without their suffix. Its folder is made if needed.
+          formats: names of formats; see `check`.
+          wishes: what the user asks for.
+        """
+        self._base, self._wishes = files.absolute(base), wishes
+        self._formats = [name for name in FORMATS if name in formats]
+        self._base.parent.mkdir(parents=True, exist_ok=True)
+        folder = None if buckets.is_bucket(self._base) else os.fspath(self._base.parent)
+        self._spool, self._unsolved, self._length = Spool(folder), 0, 0
+
+    def __enter__(self) -> "Outputs":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self._spool.close()
+
+    def append(self, poses: Poses) -> None:
+        """Adds a block: frames that follow those of the same persons so far.
+
+        Raises:
+          UserError: as for `check`.
+          ValueError: the block does not fit those before it.
+        """
+        has_3d = all(person.pose_3d is not None for person in poses.persons)
+        check(self._formats, self._wishes, poses, has_3d)
+        self._length = poses.length
+        persons = (self._cut(person) for person in poses.persons)
+        persons = tuple(self._placed(person, poses) for person in persons if person is not None)
+        self._spool.append(dataclasses.replace(poses, persons=persons))
+
+    def finish(self) -> Written:
+        """Writes the files.
+
+        Raises:
+          UserError: no frame is there, a file cannot be written, or a format cannot hold the poses.
+            Files of the formats before it in `FORMATS` are whole then.
+        """
+        recording = self._spool.recording(self._wishes.root)
+        if recording is None:
+            frames = self._wishes.frames
+            where = "the video" if frames is None else f"--frames {frames[0]}:{frames[1]}"
+            raise UserError(
+                f"there is no pose in {where}, which has {self._length:,} frames: give other "
+                "frames or another file."
+                if frames is None
+                else f"there is no pose in {where} of {self._length:,} frames: give other frames."
+            )
+        notes = (*self._root_notes(), *self._scale(recording))
+        about = dataclasses.replace(recording.about, notes=(*recording.about.notes, *notes))
+        recording = dataclasses.replace(recording, about=about)
+        paths, said = [], list(notes)
+        for name in self._formats:
+            for path, one in self._parts(name, recording):
+                made, more = _write(path, FORMATS[name], one)
+                paths += made
+                said += more
+        return Written(tuple(paths), tuple(dict.fromkeys(said)))
+
+    def _cut(self, person: PosesOfPerson) -> PosesOfPerson | None:
+        """Returns the part of a block that lies in the frames to write; None if none does."""
+        if self._wishes.frames is None:
+            return person
+        start, stop = (frame - person.first_frame for frame in self._wishes.frames)
+        inside = slice(max(start, 0), max(stop, 0))
+        if not len(person.valid[inside]):
+            return None
+        arrays = {
+            field.name: value[inside]
+            for field in dataclasses.fields(person)
+            if isinstance(value := getattr(person, field.name), np.ndarray)
+        }
+        return dataclasses.replace(person, first_frame=person.first_frame + inside.start, **arrays)
+
+    def _placed(self, person: PosesOfPerson, poses: Poses) -> PosesOfPerson:
+        """Moves the root of a block by the rule that the user chose."""
+        pose = person.pose_3d
+        if pose is None or self._wishes.root == "given":
+            return person
+        if self._wishes.root == "floor":
+            return dataclasses.replace(person, pose_3d=trajectory.on_floor(pose))
+        assert self._wishes.focal is not None and poses.size is not None
+        pose = pose - pose[:, poses.root, None]
+        path = trajectory.root_path(
+            pose, person.keypoints_2d, person.scores, self._wishes.focal, poses.size
+        )
+        solved = np.isfinite(path).all(axis=1)
+        self._unsolved += int((person.valid & ~solved).sum())
+        pose = (pose + path[:, None]).astype(np.float32)
+        return dataclasses.replace(person, pose_3d=pose, valid=person.valid & solved)
+
+    def _root_notes(self) -> tuple[str, ...]:
+        if self._wishes.root == "floor":
+            return (
+                "The lowest joint of every frame was put on the floor: jumps are lost, and the "
+                "hips do not move sideways.",
+            )
+        if self._wishes.root == "camera":
+            return (
+                f"The root's path is an estimate from the keypoints and a focal length of "
+                f"{self._wishes.focal:g} pixels, relative to the camera: its depth is in "
+                f"proportion to the size of the poses; {self._unsolved:,} frames without a "
+                "solution were masked.",
+            )
+        return ()
+
+    def _scale(self, recording: Recording) -> list[str]:
+        """Scales every person to the height that the user gave."""
+        wanted = self._wishes.height
+        if wanted is None:
+            return []
+        notes = []
+        for person in recording.persons:
+            found = height.estimated_height(
+                person.sample(), recording.about.joints, recording.about.parents
+            )
+            if found <= 0:
+                raise UserError(
+                    f"--height is {wanted:g}, and the bones of person '{person.name}' have no "
+                    "length: leave --height out."
+                )
+            person.scale = wanted / found
+            notes.append(
+                f"Person '{person.name}' was scaled by {person.scale:.3f}, from {found:.2f} m (the "
+                "median lengths of the bones from the ankles to the head, and the ankles' height) "
+                f"to {wanted:g} m."
+            )
+        return notes
+
+    def _parts(self, name: str, recording: Recording) -> Iterable[tuple[epath.Path, Recording]]:
+        """Lists the files of a format: (path, what it holds)."""
+        folder, stem = self._base.parent, self._base.name
+        if not FORMATS[name].for_each:
+            return [(folder / f"{stem}.{name}", recording)]
+        ends = _endings(recording.persons)
+        return [
+            (folder / f"{stem}{end}.{name}", dataclasses.replace(recording, persons=(person,)))
+            for end, person in zip(ends, recording.persons, strict=True)
+        ]
+
+
+def write(poses: Poses, base: epath.PathLike, formats: Sequence[str], wishes: Wishes) -> Written:
+    """Writes poses that are in memory; arguments and errors are those of `Outputs`."""
+    with Outputs(base, formats, wishes) as outputs:
+        outputs.append(poses)
+        return outputs.finish()
+
+
+def split_path(path: epath.PathLike) -> tuple[epath.Path, str]:
+    """Splits the path of an output into the path without its suffix and the format's name.
+
+    Raises:
+      UserError: the suffix is that of no format.
+    """
+    path = epath.Path(path)
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        listed = ", ".join(f".{name}" for name in FORMATS)
+        raise UserError(f"--out is '{path}': let it end in one of {listed}.")
+    return path.parent / path.stem, suffix
+
+
+def _endings(persons: Sequence[Person]) -> list[str]:
+    """Makes what tells the files of several persons apart; one person needs nothing."""
+    if len(persons) == 1:
+        return [""]
+    endings: list[str] = []
+    for person in persons:
+        end = "_" + (re.sub(r"[^\w-]+", "_", person.name)[:60] or "person")
+        number = 1
+        while end.lower() in (one.lower() for one in endings):
+            number += 1
+            end = f"{end.removesuffix(f'-{number - 1}')}-{number}"
+        endings.append(end)
+    return endings
+
+
+def _write(
+    path: epath.Path, format: Format, recording: Recording
+) -> tuple[list[epath.Path], tuple[str, ...]]:
+    """Writes one file, and the remarks beside it if it cannot hold them."""
+    with files.written_whole(path) as file:
+        notes = format.write(file, recording)
+    if format.remarks:
+        return [path], notes
+    beside = path.parent / f"{path.name}.json"
+    remarks = to_json.remarks(recording) | {
+        "persons": [
+            {"name": one.name, "first_frame": one.first_frame, "frames": one.length}
+            for one in recording.persons
+        ],
+        "units": {"pose_3d": format.unit, "keypoints_2d": "pixels"},
+        "axes": axes.AXES[format.axes],
+        "notes": [*recording.about.notes, *notes],
+    }
+    files.write_json(beside, remarks)
+    return [path, beside], notes
