@@ -164,7 +164,7 @@ def _fps(stored: Arrays, fps: float | None) -> float:
             raise UserError(
                 f"'{stored.path}' does not say its rate: add --fps with frames per second."
             )
-        array = np.asarray(stored.content["fps"])
+        array = stored.array("fps")
         if array.size != 1 or array.dtype.kind not in "iuf":
             raise UserError(f"{where} is not one number: add --fps with frames per second.")
         value = float(array.reshape(()))
@@ -176,7 +176,7 @@ def _fps(stored: Arrays, fps: float | None) -> float:
 
 def _size(stored: Arrays) -> tuple[int, int] | None:
     """Returns width and height; None if the file has none."""
-    if "size" not in stored or np.asarray(stored.content["size"]).size == 0:
+    if "size" not in stored or stored.array("size").size == 0:
         return None
     width, height = stored.integers("size", 2, 0).tolist()
     if min(width, height) < 1:

@@ -23,9 +23,9 @@ ROUNDING = 5e-6
 
 
 def written(video, tmp_path, wishes=NOTHING):
-    """The notes, and the text of the BVH file of a video's only person."""
+    """The notes about BVH, and the text of the BVH file of a video's only person."""
     notes = outputs.write(video, tmp_path / "walk", ["bvh"], wishes).notes
-    return notes, (tmp_path / "walk.bvh").read_text()
+    return [note for note in notes if note.startswith("BVH")], (tmp_path / "walk.bvh").read_text()
 
 
 def matrix(axis, degrees):
@@ -97,7 +97,7 @@ def test_rigid_motion_comes_back(turns, tmp_path):
 
 
 def test_poses_from_a_file_of_another_program(tmp_path):
-    """Plain arrays with z up: y is up in the BVH, and its rate and the root's path are the file's."""
+    """Plain arrays with z up: BVH has y up, and the rate and the root's path of the file."""
     walk = moving_person.walk(60, fps=25)[..., [2, 0, 1]]
     np.savez(tmp_path / "poses.npz", pose_3d=walk.astype(np.float32), fps=25, joints=H36M_17.joints)
     video = read_poses(str(tmp_path / "poses.npz"), None, None, None)
@@ -240,7 +240,6 @@ def test_other_trees(skeleton, order, turning, tmp_path):
         pose[:, 1:5] += np.asarray(
             [[0.03, 0.04, 0], [-0.03, 0.04, 0], [0.08, 0, -0.1], [-0.08, 0, -0.1]]
         )
-        # Its ears and shoulders are not at a constant distance, which the rig replaces by the median.
     video = moving_person.poses(moving_person.person(pose, relative=False), skeleton=skeleton)
     notes, text = written(video, tmp_path)
     nodes = rig.build_rig(skeleton.joints, skeleton.parents, pose)

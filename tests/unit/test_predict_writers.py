@@ -69,7 +69,8 @@ def test_npz_opens_without_pickles(video, folder):
     assert (arrays["fps"], arrays["length"], arrays["keyframe_stride"]) == (29.97, 50, 3)
     assert arrays["size"].tolist() == [640, 480] and arrays["axes"] == "camera"
     assert (arrays["network"], arrays["fingerprint"]) == ("demo/student", "0123abcd")
-    assert arrays["notes"].tolist() == list(video.notes) and "root_path" not in arrays
+    assert arrays["notes"].tolist()[:-1] == list(video.notes) and "root_path" not in arrays
+    assert "stays at the origin" in arrays["notes"][-1]
     for index, person in enumerate(video.persons):
         for name in ("pose_3d", "keypoints_2d", "scores", "seen", "valid"):
             expected = getattr(person, name)
@@ -87,7 +88,7 @@ def test_json_holds_every_frame_with_its_number(video, folder):
         [640, 480],
         "metres",
     )
-    assert stored["notes"] == list(video.notes)
+    assert stored["notes"][:-1] == list(video.notes)
     for person, entry in zip(video.persons, stored["persons"], strict=True):
         assert (entry["name"], entry["first_frame"]) == (person.name, person.first_frame)
         frames = entry["frames"]
@@ -193,7 +194,8 @@ def test_c3d_is_in_millimetres_with_z_up(video, folder):
         assert (point["X_SCREEN"]["value"], point["Y_SCREEN"]["value"]) == (["+Y"], ["+Z"])
         ours = stored["parameters"]["KDPOSE"]
         assert ours["FINGERPRINT"]["value"] == ["0123abcd"]
-        assert ours["NOTES"]["value"] == list(video.notes)
+        notes = " ".join(ours["NOTES"]["value"])
+        assert notes.startswith(video.notes[0]) and "stays at the origin" in notes
         assert stored["parameters"]["SUBJECTS"]["NAMES"]["value"] == [person.name]
         assert stored["header"]["points"]["first_frame"] == person.first_frame
         found = np.moveaxis(stored["data"]["points"][:3], 0, -1).swapaxes(0, 1) / 1000
@@ -256,24 +258,26 @@ def test_notes_of_all_blocks_are_kept_once(video, tmp_path):
             out.append(dataclasses.replace(block, notes=("same.", f"block {number}.")))
         out.finish()
     with np.load(tmp_path / "walk.npz") as stored:
-        assert stored["notes"].tolist() == ["same.", "block 0.", "block 1.", "block 2."]
+        assert stored["notes"].tolist()[:-1] == ["same.", "block 0.", "block 1.", "block 2."]
 
 
 @pytest.mark.parametrize("names", [["npz"], ["json"], ["csv"], ["trc", "c3d", "bvh"]])
-def test_memory_does_not_grow_with_the_video(names, tmp_path):
-    """Four times the frames take the same memory."""
-    block = moving_person.part(moving_person.person(moving_person.walk(1000)), 0, 1000)
+def test_memory_does_not_grow_with_the_video(names, tmp_path, monkeypatch):
+    """Six times the frames take the same memory."""
+    monkeypatch.setattr("kdpose_jax.predict.writers.spool.BLOCK", 100)
+    monkeypatch.setattr("kdpose_jax.predict.writers.spool.SAMPLE", 100)
+    block = moving_person.person(moving_person.walk(100))
     peaks = []
-    for count in (10, 40):
+    for count in (2, 2, 12):  # the first is for what is loaded once
         with outputs.Outputs(tmp_path / f"{count}", names, NOTHING) as out:
             tracemalloc.start()
             for number in range(count):
-                one = dataclasses.replace(block, first_frame=1000 * number)
-                out.append(dataclasses.replace(moving_person.poses(one), length=1000 * count))
+                one = dataclasses.replace(block, first_frame=100 * number)
+                out.append(dataclasses.replace(moving_person.poses(one), length=100 * count))
             out.finish()
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[2] < 1.2 * peaks[1]
 
 
 def test_joints_in_pictures_are_written_without_3d(tmp_path):
@@ -400,7 +404,10 @@ def test_some_frames_alone(video, tmp_path):
 
 def test_what_the_first_npz_holds_comes_back(video, folder, tmp_path):
     again = read_poses(str(folder / "walk.npz"), None, None, None)
-    assert dataclasses.replace(again, persons=()) == dataclasses.replace(video, persons=())
+    assert again.notes[:-1] == video.notes
+    assert dataclasses.replace(again, persons=(), notes=video.notes) == dataclasses.replace(
+        video, persons=()
+    )
     for found, expected in zip(again.persons, video.persons, strict=True):
         for field in dataclasses.fields(expected):
             np.testing.assert_array_equal(

@@ -10,7 +10,7 @@ import numpy as np
 from etils import epath
 
 from kdpose_jax import buckets, files
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 from kdpose_jax.predict import axes, height, trajectory
 from kdpose_jax.predict.poses import Poses, PosesOfPerson
 from kdpose_jax.predict.writers import to_json
@@ -43,9 +43,14 @@ class Outputs:
 
         Args:
           base: the path of the files without their suffix. Its folder is made if needed.
-          formats: names of formats; see `check`.
+          formats: names of formats.
           wishes: what the user asks for.
+
+        Raises:
+          UserError: a format is unknown.
         """
+        for name in formats:
+            require("--format", name, FORMATS)
         self._base, self._wishes = files.absolute(base), wishes
         self._formats = [name for name in FORMATS if name in formats]
         self._base.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +89,7 @@ class Outputs:
           UserError: no frame is there, a file cannot be written, or a format cannot hold the poses.
             Files of the formats before it in `FORMATS` are whole then.
         """
-        recording = self._spool.recording(self._wishes.root)
+        recording = self._spool.recording()
         if recording is None:
             frames = self._wishes.frames
             place = "" if frames is None else f" in --frames {frames[0]}:{frames[1]}"
@@ -92,7 +97,7 @@ class Outputs:
                 f"there is no person{place} of the video's {self._length:,} frames: give other "
                 "frames or another file."
             )
-        notes = (*self._root_notes(), *self._scale(recording))
+        notes = (*self._root_notes(recording), *self._scale(recording))
         about = dataclasses.replace(recording.about, notes=(*recording.about.notes, *notes))
         recording = dataclasses.replace(recording, about=about)
         paths, said = [], list(notes)
@@ -135,7 +140,8 @@ class Outputs:
         pose = (pose + path[:, None]).astype(np.float32)
         return dataclasses.replace(person, pose_3d=pose, valid=person.valid & solved)
 
-    def _root_notes(self) -> tuple[str, ...]:
+    def _root_notes(self, recording: Recording) -> tuple[str, ...]:
+        """Says where the root is."""
         if self._wishes.root == "floor":
             return (
                 "The lowest joint of every frame was put on the floor: jumps are lost, and the "
@@ -147,6 +153,11 @@ class Outputs:
                 f"{self._wishes.focal:g} pixels, relative to the camera: its depth is in "
                 f"proportion to the size of the poses; {self._unsolved:,} frames without a "
                 "solution were masked.",
+            )
+        if recording.has_3d and not recording.moves:
+            return (
+                "The root joint stays at the origin, because poses are predicted relative to it "
+                "(--root floor puts the feet on the floor).",
             )
         return ()
 

@@ -93,12 +93,10 @@ class Recording:
     Attributes:
       about: joints, rate, network and the like; its `persons` are empty.
       persons: the persons, whose poses are read in blocks.
-      root: the rule by which the root was placed, one of `trajectory.ROOTS`.
     """
 
     about: Poses
     persons: tuple[Person, ...]
-    root: str
 
     @property
     def has_3d(self) -> bool:
@@ -149,12 +147,12 @@ class Spool:
                 )
             person.append(rows, poses.root)
 
-    def recording(self, root: str) -> Recording | None:
+    def recording(self) -> Recording | None:
         """Returns what was collected; None if it is nothing."""
         persons = tuple(person for person in self.persons.values() if person.length)
         if self._about is None or not persons:
             return None
-        return Recording(self._about, persons, root)
+        return Recording(self._about, persons)
 
     def close(self) -> None:
         self._file.close()

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-import numpy as np
-
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.predict import height, trajectory
 from kdpose_jax.predict.poses import Poses
@@ -46,6 +44,9 @@ FORMATS = {
 }
 
 
+FASTEST = 10_000  # frames per second
+
+
 @dataclasses.dataclass(frozen=True)
 class Wishes:
     """What a user may ask for beside the formats.
@@ -84,8 +85,10 @@ def check(formats: Sequence[str], wishes: Wishes, about: Poses, has_3d: bool) ->
             )
     trajectory.check_root(wishes.root, wishes.focal)
     height.check_height(wishes.height)
-    if not (np.isfinite(about.fps) and about.fps > 0):
-        raise UserError(f"--fps is {about.fps:g}: give the frames per second, above 0.")
+    if not 0 < about.fps <= FASTEST:
+        raise UserError(
+            f"--fps is {about.fps:g}: give the frames per second, above 0 and at most {FASTEST:,}."
+        )
     if wishes.frames is not None and not 0 <= wishes.frames[0] < wishes.frames[1]:
         start, stop = wishes.frames
         raise UserError(

@@ -41,7 +41,7 @@ def write(file: BinaryIO, recording: Recording) -> tuple[str, ...]:
     check_tree(about.joints, about.parents)
     check_whole(person.name, person.first_frame, whole_frames(person))
     rig = build_rig(about.joints, about.parents, axes.to_y_up(person.sample()))
-    file.write(_hierarchy(rig).encode())
+    file.write(_hierarchy(rig).encode("utf-8", "replace"))
     file.write(f"MOTION\nFrames: {person.length}\nFrame Time: {1 / about.fps:.6g}\n".encode())
     walker, angles = follower(rig), np.zeros((len(rig), 3))
     form = "%.4f %.4f %.4f" + " %.6f" * (3 * len(rig)) + "\n"

@@ -78,8 +78,8 @@ def _parameters(recording: Recording, person: Person, start: int) -> bytes:
             _group(2, "ANALOG"),
             _words(2, "USED", [0]),
             _group(3, "TRIAL"),
-            _words(3, "ACTUAL_START_FIELD", [first & 0xFFFF, first >> 16]),
-            _words(3, "ACTUAL_END_FIELD", [last & 0xFFFF, last >> 16]),
+            _words(3, "ACTUAL_START_FIELD", _halves(first)),
+            _words(3, "ACTUAL_END_FIELD", _halves(last)),
             _group(4, "SUBJECTS"),
             _words(4, "USED", [1]),
             _texts(4, "NAMES", [person.name]),
@@ -91,6 +91,11 @@ def _parameters(recording: Recording, person: Person, start: int) -> bytes:
     )
     sectors = -(-(4 + len(content) + 2) // SECTOR)
     return (bytes([1, 0x50, sectors, _INTEL]) + content).ljust(sectors * SECTOR, b"\0")
+
+
+def _halves(number: int) -> list[int]:
+    """Splits a number into its lower and upper 16 bits."""
+    return [number & _WORD, number >> 16 & _WORD]
 
 
 def _group(number: int, name: str) -> bytes:

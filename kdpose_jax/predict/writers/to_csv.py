@@ -39,7 +39,7 @@ def write(file: BinaryIO, recording: Recording) -> tuple[str, ...]:
                 text = "".join(
                     f"{key},{joint},{line}\n" for joint, line in zip(joints, lines, strict=True)
                 )
-                file.write(text.encode())
+                file.write(text.encode("utf-8", "replace"))
     return ()
 
 

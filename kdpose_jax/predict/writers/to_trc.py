@@ -36,7 +36,7 @@ def write(file: BinaryIO, recording: Recording) -> tuple[str, ...]:
         ("", "", *(f"{axis}{number}" for number in count for axis in "XYZ")),
         (),
     )
-    file.write("".join("\t".join(line) + "\n" for line in header).encode())
+    file.write("".join("\t".join(line) + "\n" for line in header).encode("utf-8", "replace"))
     row = "\t%.6f" * (3 * len(names))
     for block in person.blocks():
         assert block.pose_3d is not None
