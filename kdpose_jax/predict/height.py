@@ -44,8 +44,8 @@ def height_bones(joints: Sequence[str], parents: Sequence[int]) -> list[tuple[fl
     legs = [f"{side}_{part}" for side in ("left", "right") for part in ("knee", "ankle")]
     missing = [name for name in legs if name not in names] + ([] if top else ["head"])
     chain = [] if top is None else _to_root(names.index(top), parents)
-    if missing or not chain or parents[chain[-1]] < 0:
-        what = f"no joint '{missing[0]}'" if missing else "no bones between its joints"
+    if missing or not chain:
+        what = f"no joint '{missing[0]}'" if missing else "no bones between their joints"
         raise UserError(
             f"--height needs the legs and the top of the head, and these poses have {what}: leave "
             "--height out, or use a network with the joints of h36m_17 or mpii_16."
@@ -55,11 +55,11 @@ def height_bones(joints: Sequence[str], parents: Sequence[int]) -> list[tuple[fl
 
 def _to_root(joint: int, parents: Sequence[int]) -> list[int]:
     """Lists the joint and those above it in the tree, without the root."""
-    chain = []
+    chain: list[int] = []
     while parents[joint] >= 0 and len(chain) < len(parents):
         chain.append(joint)
         joint = parents[joint]
-    return chain or [joint]
+    return chain
 
 
 def estimated_height(pose_3d: np.ndarray, joints: Sequence[str], parents: Sequence[int]) -> float:

@@ -39,7 +39,7 @@ def names(stored: Arrays, count: int, layout: str | None) -> tuple[str, ...]:
 def tree(stored: Arrays, joints: tuple[str, ...]) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
     """Returns the parents and the root, by the file or by the joints' names, and notes."""
     if "parents" in stored:
-        parents = tuple(stored.integers("parents", len(joints)).tolist())
+        parents = tuple(stored.integers("parents", len(joints), -1).tolist())
         _require_tree(stored, parents)
         default = parents.index(-1) if -1 in parents else 0
         root = stored.integer("root", default)

@@ -90,8 +90,7 @@ def _shape(stored: Arrays) -> tuple[int, int, int, int]:
             f"'{stored.path}' (pose_3d) has shape {list(shape)}: give numbers as [frames, joints, "
             "3] or [persons, frames, joints, 3]."
         )
-    persons, frames, joints, axis = shape if len(shape) == 4 else (1, *shape)
-    return persons, frames, joints, axis
+    return (1 if len(shape) == 3 else shape[0], *shape[-3:])
 
 
 def _persons(stored: Arrays, pose: np.ndarray) -> tuple[PosesOfPerson, ...]:

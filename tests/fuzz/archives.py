@@ -75,7 +75,7 @@ def poses_npz(folder: pathlib.Path) -> Reader:
     """Files of poses: a plain one, and all that the program's own have."""
     from kdpose_jax.predict.stored_poses import read_poses
 
-    pose = _motion().item()["S1"]["Walking"].astype(np.float32)
+    pose = _motion()["S1"]["Walking"]
     joints = pose.shape[1]
     plain = {"pose_3d": pose, "fps": 25, "joints": [f"j{number}" for number in range(joints)]}
     own = {

@@ -263,17 +263,17 @@ def test_notes_of_all_blocks_are_kept_once(video, tmp_path):
 
 @pytest.mark.parametrize("names", [["npz"], ["json"], ["csv"], ["trc", "c3d", "bvh"]])
 def test_memory_does_not_grow_with_the_video(names, tmp_path, monkeypatch):
-    """Six times the frames take the same memory."""
-    monkeypatch.setattr("kdpose_jax.predict.writers.spool.BLOCK", 100)
-    monkeypatch.setattr("kdpose_jax.predict.writers.spool.SAMPLE", 100)
-    block = moving_person.person(moving_person.walk(100))
+    """Four times the frames take the same memory."""
+    monkeypatch.setattr("kdpose_jax.predict.writers.spool.BLOCK", 50)
+    monkeypatch.setattr("kdpose_jax.predict.writers.spool.SAMPLE", 50)
+    block = moving_person.person(moving_person.walk(50))
     peaks = []
-    for count in (2, 2, 12):  # the first is for what is loaded once
+    for count in (2, 2, 8):  # the first is for what is loaded once
         with outputs.Outputs(tmp_path / f"{count}", names, NOTHING) as out:
             tracemalloc.start()
             for number in range(count):
-                one = dataclasses.replace(block, first_frame=100 * number)
-                out.append(dataclasses.replace(moving_person.poses(one), length=100 * count))
+                one = dataclasses.replace(block, first_frame=50 * number)
+                out.append(dataclasses.replace(moving_person.poses(one), length=50 * count))
             out.finish()
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()

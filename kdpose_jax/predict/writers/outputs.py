@@ -5,6 +5,7 @@ import os
 import re
 import types
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -78,8 +79,7 @@ class Outputs:
         has_3d = all(person.pose_3d is not None for person in poses.persons)
         check(self._formats, self._wishes, poses, has_3d)
         self._length = poses.length
-        persons = (self._cut(person) for person in poses.persons)
-        persons = tuple(self._placed(person, poses) for person in persons if person is not None)
+        persons = tuple(self._placed(self._cut(person), poses) for person in poses.persons)
         self._spool.append(dataclasses.replace(poses, persons=persons))
 
     def finish(self) -> Written:
@@ -108,15 +108,13 @@ class Outputs:
                 said += more
         return Written(tuple(paths), tuple(dict.fromkeys(said)))
 
-    def _cut(self, person: PosesOfPerson) -> PosesOfPerson | None:
-        """Returns the part of a block that lies in the frames to write; None if none does."""
+    def _cut(self, person: PosesOfPerson) -> PosesOfPerson:
+        """Returns the part of a block that lies in the frames to write, which may be empty."""
         if self._wishes.frames is None:
             return person
         start, stop = (frame - person.first_frame for frame in self._wishes.frames)
         inside = slice(max(start, 0), max(stop, 0))
-        if not len(person.valid[inside]):
-            return None
-        arrays = {
+        arrays: dict[str, Any] = {
             field.name: value[inside]
             for field in dataclasses.fields(person)
             if isinstance(value := getattr(person, field.name), np.ndarray)

@@ -31,8 +31,8 @@ class Person:
       scale: factor for all lengths, which every reading applies.
     """
 
-    def __init__(self, file: IO[bytes], dtype: np.dtype, name: str, first_frame: int):
-        self.name, self.first_frame, self.length, self.scale = name, first_frame, 0, 1.0
+    def __init__(self, file: IO[bytes], dtype: np.dtype, name: str):
+        self.name, self.first_frame, self.length, self.scale = name, 0, 0, 1.0
         self.has_3d, self.moves = "pose_3d" in (dtype.names or ()), False
         self._file, self._dtype = file, dtype
         self._pieces: list[tuple[int, int, int]] = []  # first row, rows, place in the file
@@ -136,10 +136,12 @@ class Spool:
         for block in poses.persons:
             rows = _rows(block)
             if block.name not in self.persons:
-                self.persons[block.name] = Person(
-                    self._file, rows.dtype, block.name, block.first_frame
-                )
+                self.persons[block.name] = Person(self._file, rows.dtype, block.name)
             person = self.persons[block.name]
+            if not len(rows):  # the person keeps the place in the order
+                continue
+            if not person.length:
+                person.first_frame = block.first_frame
             if block.first_frame != person.first_frame + person.length:
                 raise ValueError(
                     f"frame {block.first_frame} of person '{block.name}' follows frame "

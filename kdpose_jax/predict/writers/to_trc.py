@@ -23,15 +23,16 @@ def write(file: BinaryIO, recording: Recording) -> tuple[str, ...]:
     """
     (person,), about = recording.persons, recording.about
     first = person.first_frame + 1
-    numbers = (about.fps, about.fps, person.length, len(about.joints), "m")
-    numbers += (about.fps, first, person.length)
+    fps = f"{about.fps:.10g}"
+    numbers = [fps, fps, str(person.length), str(len(about.joints)), "m"]
+    numbers += [fps, str(first), str(person.length)]
     names = ["_".join(name.split()) for name in about.joints]
     count = range(1, len(names) + 1)
     header = (
         ("PathFileType", "4", "(X/Y/Z)", "_".join(person.name.split()) + ".trc"),
         ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units")
         + ("OrigDataRate", "OrigDataStartFrame", "OrigNumFrames"),
-        tuple(f"{one:.10g}" if isinstance(one, float) else str(one) for one in numbers),
+        numbers,
         ("Frame#", "Time", *(cell for name in names for cell in (name, "", ""))),
         ("", "", *(f"{axis}{number}" for number in count for axis in "XYZ")),
         (),
