@@ -11,11 +11,13 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from etils import epath
 
@@ -103,10 +105,38 @@ def write_atomically(path: epath.PathLike, data: bytes) -> None:
         with buckets.one_sentence(path):
             path.write_bytes(data)
         return
+    with written_whole(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def written_whole(path: epath.PathLike) -> Iterator[BinaryIO]:
+    """Opens a file of any size that is written completely or not at all.
+
+    It appears under its name when the block ends without an error, as `write_atomically` describes.
+    For a bucket it is made on the disk and copied.
+
+    Args:
+      path: the file, in a folder that exists.
+
+    Yields:
+      The file, open for bytes. It can seek.
+
+    Raises:
+      UserError: the file cannot be written. An older file of this name stays as it was.
+    """
+    path = epath.Path(path)
+    if buckets.is_bucket(path):
+        with tempfile.TemporaryFile() as file:
+            yield file
+            file.seek(0)
+            with buckets.one_sentence(path), path.open("wb") as target:
+                shutil.copyfileobj(file, target, _BLOCK_BYTES)
+        return
     temporary = partial_name(path)
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

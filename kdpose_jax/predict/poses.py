@@ -43,7 +43,7 @@ class Poses:
       parents: parent index of every joint, -1 for the root.
       root: index of the joint that poses are relative to.
       fps: frames per second.
-      size: width and height of the video, pixels.
+      size: width and height of the video, pixels; None if a file of poses does not say.
       length: number of the video's frames.
       network: the network's name or path.
       fingerprint: identifies the network's parameters.
@@ -56,7 +56,7 @@ class Poses:
     parents: tuple[int, ...]
     root: int
     fps: float
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     length: int
     network: str
     fingerprint: str

@@ -71,6 +71,44 @@ def npz(folder: pathlib.Path) -> Reader:
     )
 
 
+def poses_npz(folder: pathlib.Path) -> Reader:
+    """Files of poses: a plain one, and all that the program's own have."""
+    from kdpose_jax.predict.stored_poses import read_poses
+
+    pose = _motion()["S1"]["Walking"]
+    joints = pose.shape[1]
+    plain = {"pose_3d": pose, "fps": 25, "joints": [f"j{number}" for number in range(joints)]}
+    own = {
+        "root_path": np.zeros((len(pose), 3), np.float32),
+        "keypoints_2d": pose[..., :2],
+        "scores": pose[..., 0],
+        "seen": pose[..., 0] > 0,
+        "valid": np.ones(len(pose), bool),
+        "parents": [-1] + [0] * (joints - 1),
+        "root": 0,
+        "size": [640, 480],
+        "length": len(pose),
+        "persons": ["a"],
+        "first_frame": [0],
+        "frames": [len(pose)],
+        "network": "n",
+        "fingerprint": "f",
+        "keyframe_stride": 1,
+        "notes": ["x"],
+        "axes": "camera",
+    }
+    seeds = []
+    for arrays in (plain | {"axes": "y_up", "fingerprint": ""}, plain | own):
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        seeds.append(content.getvalue())
+    return Reader(
+        on_file(folder / "poses.npz", lambda path: read_poses(path, None, None, None)),
+        seeds,
+        (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", *PICKLE_WORDS),
+    )
+
+
 def npz_pickle(folder: pathlib.Path) -> Reader:
     """The pickles alone, in an npz file that is whole.
 

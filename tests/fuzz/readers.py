@@ -29,6 +29,7 @@ class Target(NamedTuple):
 
 READERS = {
     "npz": Target(archives.npz, length=4096, memory=256, share=1),
+    "poses_npz": Target(archives.poses_npz, length=8192, memory=256, share=1),
     "npz_pickle": Target(archives.npz_pickle, length=2048, memory=256, share=2),
     "mat": Target(archives.mat, length=8192, memory=256, share=3),
     "torch": Target(archives.torch, length=8192, memory=256, share=1),

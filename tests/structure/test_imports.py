@@ -55,6 +55,7 @@ ALLOWED = {
     "kdpose_jax.train": ("kdpose_jax.data", "kdpose_jax.checkpoint", "kdpose_jax.processes"),
     "kdpose_jax.evaluate.metrics": ("kdpose_jax.skeletons",),
     "kdpose_jax.evaluate": ("kdpose_jax.codecs", "kdpose_jax.skeletons", "kdpose_jax.data"),
+    "kdpose_jax.predict": ("kdpose_jax.skeletons",),
     "kdpose_jax.experiment": (
         "kdpose_jax.train",
         "kdpose_jax.checkpoint",

@@ -1,0 +1,1 @@
+"""Writes predicted poses in the formats that people and programs read."""
