@@ -11,10 +11,11 @@ from typing import Any
 import kdpose_jax
 
 _FOLDER = pathlib.Path(__file__).parent
-_SCRIPTS = ("scene.js", "downloads.js", "drawing.js", "chart.js", "player.js")
+# In this order: the last one opens the page.
+_SCRIPTS = ("scene.js", "downloads.js", "drawing.js", "chart.js", "clips.js", "player.js")
 
 
-def page(title: str, body: str, data: Any) -> bytes:
+def page(title: str, body: str, data: Any, styles: tuple[str, ...] = ("player.css",)) -> bytes:
     """Makes a whole page.
 
     The browser runs the page's own script alone, whose checksum the policy names. So a text that
@@ -24,6 +25,7 @@ def page(title: str, body: str, data: Any) -> bytes:
       title: the title, as plain text.
       body: the content, as HTML.
       data: what the script reads, as `json` takes it. NaN is not allowed.
+      styles: names of the style's source files.
 
     Returns:
       The file.
@@ -38,7 +40,7 @@ def page(title: str, body: str, data: Any) -> bytes:
         title=text(title),
         policy=policy,
         generator=text(f"kdpose_jax {kdpose_jax.__version__}"),
-        style=source("player.css"),
+        style="\n".join(source(name) for name in styles),
         body=body,
         data=embedded(data),
         script=script,
