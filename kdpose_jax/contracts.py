@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 if TYPE_CHECKING:  # at run time this module imports nothing from the package
     from kdpose_jax.data import schema
+    from kdpose_jax.evaluate.extremes import Extremes
 
 Array = np.ndarray | jax.Array
 # Nested dictionaries of arrays: parameters, batch statistics, a teacher's variables.
@@ -202,10 +203,14 @@ class EvaluationProtocol(Protocol):
       breakdown_title: headline for `breakdown`; its last word says what a row is.
       test_set: describes the test set in words.
       conditions: how the figures in `columns` were obtained, as a sentence.
+      flip: whether the table shows scores with test-time flip.
     """
 
     best_metric: str
     best_is_lowest: bool
+
+    @property
+    def flip(self) -> bool: ...
 
     @property
     def source(self) -> Source: ...
@@ -243,6 +248,15 @@ class EvaluationProtocol(Protocol):
           predictors: "plain" and, with test-time flip, "flip".
           run: (predictor, source) -> the predictions on all examples of the source; the source is
             `self.source` by default.
+        """
+        ...
+
+    def extremes(self, prediction: Any, count: int) -> "Extremes":
+        """Finds the test examples that a network does best and worst.
+
+        Args:
+          prediction: the predictions on all examples of `source`.
+          count: how many of each.
         """
         ...
 

@@ -57,6 +57,11 @@ class RunFolder:
         """Scores and costs, with the question that they answer."""
         return self.path / "evaluation.json"
 
+    @property
+    def extremes(self) -> epath.Path:
+        """The test examples with the best and the worst scores, for the page."""
+        return self.path / "extremes.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class WorkFolder:
@@ -97,6 +102,11 @@ class WorkFolder:
     def figures(self) -> epath.Path:
         """Pictures."""
         return self.path / "figures"
+
+    @property
+    def page(self) -> epath.Path:
+        """The results to look at in a browser."""
+        return self.path / "results.html"
 
     @property
     def compiled(self) -> epath.Path:

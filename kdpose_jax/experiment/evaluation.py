@@ -17,9 +17,11 @@ from ml_collections import ConfigDict
 from kdpose_jax import files, processes
 from kdpose_jax.contracts import Predict, Source
 from kdpose_jax.evaluate import cost, runner
+from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.experiment import configs, weights
 from kdpose_jax.experiment.run import Context, Run, build_method, open_protocol, plan_of
 from kdpose_jax.folders import RunFolder
+from kdpose_jax.page import extremes as seen
 from kdpose_jax.report import results
 from kdpose_jax.train import compiling, sharding
 from kdpose_jax.untrusted.documents import load_json
@@ -27,7 +29,12 @@ from kdpose_jax.untrusted.documents import load_json
 RECORD_VERSION = 2  # a stored evaluation.json of another version is measured again
 
 
-def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, Any]:
+EXTREMES = 10  # test examples that the page shows, of the best and of the worst
+
+
+def evaluate_network(
+    run: Run, checkpoint: str, context: Context
+) -> tuple[dict[str, Any], Extremes]:
     """Runs the whole protocol on a trained network, in float32, and measures its cost.
 
     Args:
@@ -37,7 +44,7 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
 
     Returns:
       A record for `results.json`: which checkpoint was `loaded`, `scores`, their `table` row and
-        `breakdown`, and `cost`.
+        `breakdown`, and `cost`. And the best and worst examples.
 
     Raises:
       UserError: the checkpoint holds another network.
@@ -61,11 +68,14 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
     )
     batch = sharding.evaluation_batch(run.config.eval.batch, context.mesh)
     over_batch = sharding.over_batch(context.mesh)
+    predictors = {"plain": method.predict, "flip": method.predict_with_flip}
+    shown = predictors["flip" if protocol.flip else "plain"]
+    extremes: list[Extremes] = []
 
     def predict(function: Predict, source: Source | None = None) -> Any:
         context.stop.obey()
         source = protocol.source if source is None else source
-        return runner.predict_all(
+        prediction = runner.predict_all(
             compiling.jit(function, context.mesh),
             student,
             model_state,
@@ -73,11 +83,14 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
             batch=batch,
             sharding=over_batch,
         )
+        if function is shown and source is protocol.source:
+            extremes.append(protocol.extremes(prediction, EXTREMES))
+        return prediction
 
     context.show(f"evaluating {checkpoint} on {protocol.test_set}")
     with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
-        scores = protocol.full({"plain": method.predict, "flip": method.predict_with_flip}, predict)
-    return {
+        scores = protocol.full(predictors, predict)
+    record = {
         "loaded": weights.which_checkpoint(checkpoint),
         "scores": scores,
         "table": protocol.row(scores),
@@ -86,6 +99,7 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
             method.predict, student, model_state, protocol.source, run.config, context.show
         ),
     }
+    return record, extremes[0]
 
 
 def cost_of(
@@ -138,7 +152,7 @@ def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | Non
 def evaluate_once(
     folder: RunFolder, run: Run, checkpoint: str, metadata: dict[str, Any], context: Context
 ) -> dict[str, Any]:
-    """Returns the stored result of `evaluate_network`, or calls it and stores the result.
+    """Returns the stored record of `evaluate_network`, or calls it and stores what it returns.
 
     Args:
       folder: the network's folder, which keeps the record. Only process 0 needs to see it.
@@ -161,13 +175,15 @@ def evaluate_once(
     asked |= {block: values[block] for block in ("eval", "decode") if block in values}
     # Latencies depend on the device.
     asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"
-    places = (folder.evaluation, RunFolder(weights.run_folder(checkpoint)).evaluation)
-    stored = (kept_record(place, asked) for place in places)
+    places = (folder, RunFolder(weights.run_folder(checkpoint)))
+    stored = (kept_record(place.evaluation, asked) for place in places)
     record = next((record for record in stored if record is not None), None)
     if processes.first_process_says(record is not None):
         return record if record is not None else {}
-    record = results.plain(evaluate_network(run, checkpoint, context))
+    record, extremes = evaluate_network(run, checkpoint, context)
+    record = results.plain(record)
     if jax.process_index() == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder.extremes, seen.pack(extremes, metadata), indent=None)
         files.write_json(folder.evaluation, {"asked": asked, "record": record})
     return record

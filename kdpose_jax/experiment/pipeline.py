@@ -18,6 +18,7 @@ from kdpose_jax.experiment.evaluation import evaluate_once
 from kdpose_jax.experiment.run import Context, Run, build, open_protocol, open_training
 from kdpose_jax.experiment.training import check_run, train_run
 from kdpose_jax.folders import RunFolder, WorkFolder
+from kdpose_jax.page import extremes, run_report
 from kdpose_jax.report import results, run_page
 from kdpose_jax.train import compiled, devices, sharding
 from kdpose_jax.train.preemption import Stop
@@ -161,9 +162,28 @@ def run_stages(
         origin = results.fingerprint(student.block.network.compute, extra)
         run_page.tell(work_folder, networks_done, origin, protocol, metadata, show)
         run_page.draw(work_folder, networks_done, protocol, metadata)
+        examples = kept_examples(work_folder, networks_done)
+        run_report.write(work_folder, networks_done, origin, protocol, metadata, examples)
         results.write_results(work_folder.results, networks_done, origin)  # last: the run is done
         show(run_page.where(work_folder))
     processes.wait_for_all("report")
+
+
+def kept_examples(
+    folder: WorkFolder, networks: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Reads the best and worst examples of networks, as far as their evaluations left them.
+
+    They lie beside the record: in the folder of the run here, or of the run that was given.
+    """
+    found = {}
+    for name, record in networks.items():
+        places = (folder.run(name), RunFolder(weights.run_folder(record["checkpoint"])))
+        kept = (extremes.read(place.extremes) for place in places)
+        packed = next((packed for packed in kept if packed is not None), None)
+        if packed is not None:
+            found[name] = packed
+    return found
 
 
 def written_below(runs: list[Run]) -> list[str]:

@@ -12,10 +12,12 @@ from kdpose_jax import buckets, processes
 from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Converters
 from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.experiment import checks, configs, data, pipeline, weights
 from kdpose_jax.experiment.evaluation import evaluate_network
 from kdpose_jax.experiment.run import Context, Run, open_protocol
 from kdpose_jax.folders import RunFolder, WorkFolder
+from kdpose_jax.page import extremes, run_report
 from kdpose_jax.report import results, run_page
 from kdpose_jax.train.preemption import Stop
 
@@ -74,9 +76,9 @@ def evaluate_and_report(
             place = data.find_records(run.config, checkpoint, network, workdir, converters, show)
         metadata = pipeline.check_records(run.config, place)
         context = pipeline.open_context(run, place, home, mesh, show, stop, training=False)
-        record = evaluate_network(run, checkpoint, context)
+        record, best_and_worst = evaluate_network(run, checkpoint, context)
         if jax.process_index() == 0:
-            report_evaluation(folder, run, checkpoint, record, metadata, context)
+            report_evaluation(folder, run, checkpoint, record, best_and_worst, metadata, context)
         processes.wait_for_all("report")
 
 
@@ -121,6 +123,7 @@ def report_evaluation(
     run: Run,
     checkpoint: str,
     record: dict[str, Any],
+    best_and_worst: Extremes,
     metadata: dict[str, Any],
     context: Context,
 ) -> None:
@@ -133,6 +136,8 @@ def report_evaluation(
     run_page.tell(folder, network, origin, protocol, metadata, context.show)
     results.write_results(folder.results, network, origin)
     run_page.draw(folder, network, protocol, metadata)
+    examples = {name: extremes.pack(best_and_worst, metadata)}
+    run_report.write(folder, network, origin, protocol, metadata, examples)
     context.show(run_page.where(folder))
 
 

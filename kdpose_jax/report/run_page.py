@@ -56,7 +56,8 @@ def tell(
 
 def where(folder: WorkFolder) -> str:
     """Says where the results are."""
-    names = f"{folder.results.name}, {folder.table.name}, {folder.figures.name}/"
+    files = (folder.page, folder.results, folder.table)
+    names = ", ".join([*(file.name for file in files), f"{folder.figures.name}/"])
     return f"results in {folder.path}: {names}"
 
 

@@ -52,6 +52,14 @@ ALLOWED = {
     ),
     "kdpose_jax.checkpoint": (),
     "kdpose_jax.report": ("kdpose_jax.data.schema",),
+    "kdpose_jax.predict.poses": (),
+    "kdpose_jax.page": (
+        "kdpose_jax.predict.poses",
+        "kdpose_jax.evaluate.extremes",
+        "kdpose_jax.report",
+        "kdpose_jax.codecs",
+        "kdpose_jax.skeletons",
+    ),
     "kdpose_jax.train": ("kdpose_jax.data", "kdpose_jax.checkpoint", "kdpose_jax.processes"),
     "kdpose_jax.evaluate.metrics": ("kdpose_jax.skeletons",),
     "kdpose_jax.evaluate": ("kdpose_jax.codecs", "kdpose_jax.skeletons", "kdpose_jax.data"),
@@ -61,6 +69,7 @@ ALLOWED = {
         "kdpose_jax.checkpoint",
         "kdpose_jax.evaluate",
         "kdpose_jax.report",
+        "kdpose_jax.page",
         "kdpose_jax.data",
         "kdpose_jax.pytorch",
         "kdpose_jax.processes",
@@ -91,7 +100,9 @@ ALLOWED = {
     "launch": ("kdpose_jax.program",),
 }
 # Module -> what it may import for type checkers alone.
-FOR_TYPES = {"kdpose_jax.contracts": ("kdpose_jax.data.schema",)}
+FOR_TYPES = {
+    "kdpose_jax.contracts": ("kdpose_jax.data.schema", "kdpose_jax.evaluate.extremes"),
+}
 # What the plain modules may import beside the standard library.
 LIGHT = {
     "kdpose_jax.skeletons": ("numpy",),

@@ -17,9 +17,11 @@ from data_prep import convert
 from kdpose_jax.contracts import Method
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.experiment import configs, data, evaluation, gradients, pipeline, scoring, weights
 from kdpose_jax.experiment.run import Context, open_training
 from kdpose_jax.folders import RunFolder, WorkFolder
+from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.train.state import TrainState
 
@@ -196,7 +198,8 @@ def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypat
         run = run_on(get_config("scjd", "demo"))
         folder = WorkFolder(epath.Path(tmp_path))
         context = Context(folder.path, None, None, None, print, Stop())
-        scoring.report_evaluation(folder, run, "student", {}, {}, context)
+        seen = Extremes(H36M_17, "mm", {}, (), ())
+        scoring.report_evaluation(folder, run, "student", {}, seen, {}, context)
     assert order == ["table", "results.json", "pictures"]
 
 
@@ -219,7 +222,10 @@ def evaluated(tmp_path, monkeypatch):
     monkeypatch.setattr(
         evaluation,
         "evaluate_network",
-        lambda *arguments: made.append(arguments) or {"number": len(made)},
+        lambda *arguments: (
+            made.append(arguments) or {"number": len(made)},
+            Extremes(H36M_17, "mm", {}, (), ()),
+        ),
     )
 
     def evaluate(folder="student", checkpoint="run"):

@@ -18,7 +18,8 @@ from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import crop_predictions
+from kdpose_jax.evaluate import crop_predictions, extremes
+from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import coco_ap, keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
@@ -153,6 +154,11 @@ class Protocol:
             }
             for name, predict in predictors.items()
         }
+
+    def extremes(self, prediction: crop_predictions.Prediction, count: int) -> Extremes:
+        """Finds the persons whose joints are found best and worst, in ground-truth boxes."""
+        persons, joints = self.data.ground_truth, prediction["joints"]
+        return extremes.of_pictures(self.source, persons, self.side, joints, count)
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""

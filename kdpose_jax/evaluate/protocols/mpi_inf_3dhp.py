@@ -4,7 +4,7 @@ This is P-STMO's protocol, with MPJPE, PCK and AUC: docs/methods/lifting.md#mpi-
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,8 @@ from kdpose_jax.contracts import Batch, Column, Predict
 from kdpose_jax.data import schema, sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.errors import UserError
+from kdpose_jax.evaluate import extremes
+from kdpose_jax.evaluate.extremes import Extremes, Motion3D
 from kdpose_jax.evaluate.metrics import pck_3d
 from kdpose_jax.evaluate.metrics.pck_3d import PartScores
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
@@ -177,6 +179,24 @@ class Protocol:
                 f"{self.sequence[chosen[bad[0]]]}: check the checkpoint."
             )
         return pck_3d.errors_mm(centre, self.target[chosen])
+
+    def extremes(self, prediction: Float[np.ndarray, "W F J 3"], count: int) -> Extremes:
+        """Finds the clips with the lowest and the highest error, of frames that count alone."""
+        return extremes.of_motion(self._motions(prediction), H36M_17, count)
+
+    def _motions(self, predicted: np.ndarray) -> Iterator[Motion3D]:
+        motion, centre = self.source.windows.motion, predicted.shape[1] // 2
+        rows = self.source.windows.windows.rows(np.arange(len(self.source)))[:, centre]
+        for name in dict.fromkeys(self.sequence):
+            windows = np.flatnonzero(self.sequence == name)
+            yield Motion3D(
+                name=str(name),
+                action="test",
+                predicted=predicted[windows, centre],
+                target=self.target[windows],
+                keypoints_2d=motion.keypoints_2d[rows[windows]],
+                counts=np.ones(len(windows), bool),
+            )
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""

@@ -14,7 +14,8 @@ from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import crop_predictions
+from kdpose_jax.evaluate import crop_predictions, extremes
+from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import pckh
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
@@ -105,6 +106,11 @@ class Protocol:
             for name, predict in predictors.items()
         }
         return {**record, "persons": len(everybody), "unseen": self.persons.unseen}
+
+    def extremes(self, prediction: crop_predictions.Prediction, count: int) -> Extremes:
+        """Finds the persons whose joints are found best and worst."""
+        joints = prediction["joints"]
+        return extremes.of_pictures(self.source, self.persons, self.side, joints, count)
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""

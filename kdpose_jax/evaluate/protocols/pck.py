@@ -17,7 +17,8 @@ from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import crop_predictions
+from kdpose_jax.evaluate import crop_predictions, extremes
+from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 from kdpose_jax.skeletons import Skeleton
@@ -114,6 +115,11 @@ class Protocol:
         everybody = np.arange(len(self.source))
         record = {name: self.score(run(predict), everybody) for name, predict in predictors.items()}
         return {**record, "persons": int(np.sum(self.lengths > 0))}
+
+    def extremes(self, prediction: crop_predictions.Prediction, count: int) -> Extremes:
+        """Finds the persons whose joints are found best and worst."""
+        joints = prediction["joints"]
+        return extremes.of_pictures(self.source, self.persons, self.side, joints, count)
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""

@@ -12,6 +12,8 @@ from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError, require
+from kdpose_jax.evaluate import extremes
+from kdpose_jax.evaluate.extremes import Extremes, Motion3D
 from kdpose_jax.evaluate.metrics.poses_3d import Scores, SequencePoses, score_sequences
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
@@ -113,6 +115,24 @@ class Protocol:
             f"Scores: unweighted means over actions, {flip} test-time flip, windows counted as "
             f"`{self.windows}`, in float32."
         )
+
+    def extremes(self, prediction: np.ndarray, count: int) -> Extremes:
+        """Finds the clips with the lowest and the highest MPJPE, each real frame counted once."""
+        return extremes.of_motion(self._motions(prediction), self.motion.skeleton, count)
+
+    def _motions(self, predicted: np.ndarray) -> Iterator[Motion3D]:
+        length = predicted.shape[1]
+        for sequence, windows in self._blocks():
+            once = evaluation_counts(int(self.motion.frames[sequence]), length, "exact")
+            rows = self.source.windows.rows(windows)[once]
+            yield Motion3D(
+                name=self.motion.names[sequence],
+                action=self.motion.actions[sequence],
+                predicted=predicted[windows][once],
+                target=self.motion.pose_3d[rows],
+                keypoints_2d=self.motion.keypoints_2d[rows],
+                counts=self.motion.frame_mask[rows],
+            )
 
     def row(self, record: dict[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`, averaged over actions."""

@@ -1,0 +1,152 @@
+"""Writes the page of a run: how networks were trained, and where each does best and worst."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kdpose_jax.contracts import Column
+from kdpose_jax.files import write_atomically
+from kdpose_jax.folders import WorkFolder
+from kdpose_jax.page import charts, document, extremes
+from kdpose_jax.report import results, run_page
+
+_TERM = "weighted_"
+_SCORE = "test_"
+
+
+def write(
+    folder: WorkFolder,
+    networks: Mapping[str, Mapping[str, Any]],
+    origin: Mapping[str, Any],
+    protocol: Any,
+    metadata: Mapping[str, Any],
+    examples: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Writes one HTML file, which needs neither a network connection nor WebGL.
+
+    Args:
+      folder: the folder for the results.
+      networks: name -> `title`, and the record from `evaluation.evaluate_network`.
+      origin: the fingerprint.
+      protocol: the evaluation's protocol.
+      metadata: the data set's metadata.
+      examples: name of a network -> its best and worst examples, as `extremes.pack` made them.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    metrics = {
+        record["title"]: results.read_metrics(folder.run(name).metrics)
+        for name, record in networks.items()
+        if folder.run(name).metrics.exists()
+    }
+    titled = {networks[name]["title"]: packed for name, packed in examples.items()}
+    clips = [clip for packed in titled.values() for clip in extremes.clips_in(packed)]
+    title = f"Results on {run_page.name_of(metadata)}"
+    facts = run_page.caption(networks, origin, metadata, protocol)
+    fingerprint = json.dumps(results.plain(origin), indent=1)
+    sections = [
+        f"<h1>{document.text(title)}</h1>",
+        f'<p class="facts">{document.text(facts)}</p>',
+        results_table(networks, protocol.columns),
+        training(metrics),
+        parts(networks, titled, protocol.breakdown_title),
+        best_and_worst(titled),
+        f"<details>\n<summary>Fingerprint</summary>\n<pre>{document.text(fingerprint)}</pre>\n"
+        "</details>",
+    ]
+    body = "\n".join(section for section in sections if section)
+    styles = ("player.css", "run_report.css")
+    write_atomically(folder.page, document.page(title, body, {"clips": clips}, styles))
+
+
+def results_table(networks: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]) -> str:
+    """Writes the scores as a table of HTML."""
+    head = "".join(f'<th scope="col">{document.text(column.header)}</th>' for column in columns)
+    lines = []
+    for record in networks.values():
+        values = (record["table"][column.key] for column in columns)
+        cells = (
+            "–" if value is None else document.text(column.form(value))
+            for value, column in zip(values, columns, strict=True)
+        )
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr><th scope="row">{document.text(record["title"])}</th>{row}</tr>')
+    return (
+        f'<div class="wide"><table>\n<thead><tr><th scope="col">network</th>{head}</tr></thead>\n'
+        f"<tbody>\n" + "\n".join(lines) + "\n</tbody>\n</table></div>"
+    )
+
+
+def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Draws losses and scores over the steps, and the terms of each network's loss."""
+    drawn = [charts.curves("training loss", _over_steps(metrics, "loss"))]
+    scores = dict.fromkeys(
+        key for records in metrics.values() for record in records for key in record
+    )
+    for key in scores:
+        if key.startswith(_SCORE):
+            drawn.append(charts.curves(_words(key), _over_steps(metrics, key)))
+    for name, records in metrics.items():
+        keys = dict.fromkeys(key for record in records for key in record)
+        terms = [key for key in keys if key.startswith(_TERM)]
+        if terms:
+            shown = ["task", *terms] if "task" in keys else terms
+            series = {_words(key.removeprefix(_TERM)): _series(records, key) for key in shown}
+            drawn.append(charts.curves(f"{name}: weighted terms of the loss", series))
+    drawn.append(charts.curves("learning rate", _over_steps(metrics, "learning_rate")))
+    figures = "\n".join(figure for figure in drawn if figure)
+    return f'<h2>Training</h2>\n<div class="charts">\n{figures}\n</div>' if figures else ""
+
+
+def _over_steps(
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]], key: str
+) -> dict[str, list[tuple[float, float]]]:
+    series = {name: _series(records, key) for name, records in metrics.items()}
+    return {name: points for name, points in series.items() if points}
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    """Returns (step, value) of a metric. A value that JSON lacks is NaN, which breaks a line."""
+    known = (record for record in records if key in record)
+    return [
+        (float(record["step"]), float("nan") if record[key] is None else float(record[key]))
+        for record in known
+    ]
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def parts(
+    networks: Mapping[str, Mapping[str, Any]],
+    examples: Mapping[str, Mapping[str, Any]],
+    breakdown_title: str,
+) -> str:
+    """Draws the parts of the score, and the error of each joint."""
+    breakdown = {record["title"]: record["breakdown"] for record in networks.values()}
+    by_joint = {name: packed["by_joint"] for name, packed in examples.items()}
+    tables = [charts.bars(breakdown_title, breakdown)]
+    if by_joint:
+        unit = next(iter(examples.values()))["unit"]
+        tables.append(charts.bars(f"Error in {unit} by joint", by_joint))
+    drawn = "\n".join(table for table in tables if table)
+    return f'<h2>Where the error lies</h2>\n<div class="parts">\n{drawn}\n</div>' if drawn else ""
+
+
+def best_and_worst(examples: Mapping[str, Mapping[str, Any]]) -> str:
+    """Shows every network's examples: clips in one player, or pictures."""
+    sections, first = [], 0
+    for name, packed in examples.items():
+        clips = extremes.clips_in(packed)
+        heading = f"<h2>{document.text(name)}: best and worst</h2>"
+        if clips:
+            sections.append(f"{heading}\n{extremes.buttons(packed, first)}")
+        elif packed["worst"] or packed["best"]:
+            legend = '<p class="estimate">Thick: found. Thin green: labelled.</p>'
+            sections.append(f"{heading}\n{legend}\n{extremes.pictures(packed)}")
+        first += len(clips)
+    if first:
+        sections.insert(0, f"<h2>Clips</h2>\n{document.source('player.html')}")
+    return "\n".join(sections)
