@@ -3,7 +3,6 @@
 They are kept in the network's folder, so that a resumed run does not measure them again.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from ml_collections import ConfigDict
 from kdpose_jax import files, processes
 from kdpose_jax.contracts import Predict, Source
 from kdpose_jax.evaluate import cost, runner
-from kdpose_jax.experiment import configs, weights
-from kdpose_jax.experiment.run import Context, Run, build_method, open_protocol, plan_of
+from kdpose_jax.experiment import configs, existing, weights
+from kdpose_jax.experiment.run import Context, Run, open_protocol
 from kdpose_jax.folders import RunFolder
 from kdpose_jax.report import results
 from kdpose_jax.train import compiling, sharding
@@ -43,22 +42,9 @@ def evaluate_network(run: Run, checkpoint: str, context: Context) -> dict[str, A
       UserError: the checkpoint holds another network.
     """
     protocol = open_protocol(run, context)
-    # With all distillation weights at zero, no teacher needs to be built.
-    alone = dataclasses.replace(run, config=configs.without_distillation(run.config))
-    alone, method = build_method(alone, plan_of(run, 1))
-    everywhere = sharding.replicated(context.mesh)
-    params, model_state, _ = jax.eval_shape(
-        method.init, jax.random.key(0), protocol.source.gather(np.arange(1))
-    )
-    target = weights.variables_of("student", params, model_state)
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), target
-    )
-    network = weights.load_network(alone.block.network.name, checkpoint, target)
-    student, model_state = (
-        {"student": network["params"]},
-        {"student": network["state"]} if network["state"] else {},
-    )
+    example = protocol.source.gather(np.arange(1))
+    trained = existing.restore(run, checkpoint, example, sharding.replicated(context.mesh))
+    method, student, model_state = trained.method, trained.params, trained.model_state
     batch = sharding.evaluation_batch(run.config.eval.batch, context.mesh)
     over_batch = sharding.over_batch(context.mesh)
 
