@@ -108,13 +108,22 @@ def run_of_network(checkpoint: str, config: ConfigDict | None) -> tuple[Run, lis
     """
     run = weights.stored_run(checkpoint)
     loading.require_step(checkpoint)
+    return with_config(run, config, checkpoint), loading.passed_over(checkpoint)
+
+
+def with_config(run: Run, config: ConfigDict | None, checkpoint: str) -> Run:
+    """Takes the data and the protocol from a config on the command line, if there is one.
+
+    Raises:
+      UserError: the config has another network.
+    """
     if config is not None:
         refuse_other_network(config, run, checkpoint)
         if config.data.records or config.data.source:
             fields = ("records", "source", "converter")
             run.config.data.update({name: config.data[name] for name in fields})
         run.config.eval = configs.copy_of(config.eval)
-    return run, loading.passed_over(checkpoint)
+    return run
 
 
 def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> None:

@@ -1,6 +1,7 @@
 """Loads a network for use: `kdpose_jax.load`."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import checks, command_line, existing, weights
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.experiment.run import Run
+from kdpose_jax.predict import artifacts
 from kdpose_jax.predict.description import PICTURES, Description, describe
 from kdpose_jax.predict.lifter import Lifter
 from kdpose_jax.predict.pictures import PictureNetwork
@@ -25,6 +27,8 @@ Network = Lifter | PictureNetwork
 
 def load(path: str | os.PathLike, *, config: str | ConfigDict | None = None) -> Network:
     """Loads a network; see `kdpose_jax.load`."""
+    if artifacts.is_artifact(os.fspath(path)):
+        return artifacts.network_of(artifacts.open_artifact(weights.resolve(os.fspath(path))))
     checkpoint = loading.explicit(weights.resolve(os.fspath(path)))
     buckets.check_access(checkpoint, writes=False)
     run, notes = find(checkpoint, config)
@@ -77,27 +81,36 @@ def network_of(
     description: Description, trained: Trained, mesh: Mesh, notes: tuple[str, ...]
 ) -> Network:
     """Makes the network that computes with JAX."""
-
-    def compute(function: Predict) -> Any:
-        predict = compiling.jit(function, mesh)
-
-        def run(examples: np.ndarray) -> Any:
-            batch: Any = {description.input_name: examples}
-            with jax.default_matmul_precision("highest"):  # as in evaluation
-                predicted = predict(trained.params, trained.model_state, batch)
-            predicted = jax.tree.map(np.asarray, predicted)
-            if isinstance(predicted, dict):
-                return tuple(predicted[name] for name in description.output_names)
-            return predicted
-
-        return run
-
     method = trained.method
+    plain = computation(method.predict, description, trained, mesh)
     if description.kind == PICTURES:
-        return PictureNetwork(
-            description,
-            compute(method.predict),
-            notes,
-            compute_with_flip=compute(method.predict_with_flip),
-        )
-    return Lifter(description, compute(method.predict), notes)
+        flipped = computation(method.predict_with_flip, description, trained, mesh)
+        return PictureNetwork(description, plain, notes, compute_with_flip=flipped)
+    return Lifter(description, lambda windows: plain(windows)[0], notes)
+
+
+def computation(
+    function: Predict, description: Description, trained: Trained, mesh: Mesh
+) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+    """Compiles a prediction, in float32 as in evaluation.
+
+    Args:
+      function: `predict` or `predict_with_flip` of the network's method.
+      description: names the input and the outputs.
+      trained: the network.
+      mesh: its device.
+
+    Returns:
+      Examples `[B, *input_shape]` -> the outputs, in the order of `output_names`.
+    """
+    predict = compiling.jit(function, mesh)
+
+    def compute(examples: np.ndarray) -> tuple[np.ndarray, ...]:
+        batch: Any = {description.input_name: examples}
+        with jax.default_matmul_precision("highest"):
+            predicted = predict(trained.params, trained.model_state, batch)
+        if isinstance(predicted, dict):
+            return tuple(np.asarray(predicted[name]) for name in description.output_names)
+        return (np.asarray(predicted),)
+
+    return compute

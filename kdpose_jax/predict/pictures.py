@@ -42,10 +42,10 @@ class PictureNetwork:
     def __init__(
         self,
         description: Description,
-        compute: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+        compute: Callable[[np.ndarray], tuple[np.ndarray, ...]],
         notes: tuple[str, ...] = (),
         *,
-        compute_with_flip: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
+        compute_with_flip: Callable[[np.ndarray], tuple[np.ndarray, ...]] | None = None,
     ):
         """Makes a network for pictures.
 
