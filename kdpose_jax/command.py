@@ -1,13 +1,14 @@
-"""The console command `kdpose`: train, eval, convert and study.
+"""The console command `kdpose`: train, eval, export, convert and study.
 
 It finds the presets that the package brings.
 
   kdpose train --config scjd[:PRESET,OPTION=VALUE] [--workdir DIR] [--config.FIELD=VALUE ...]
   kdpose eval --checkpoint RUN/student [--records DIR] [--workdir DIR]
+  kdpose export --checkpoint RUN/student [--format stablehlo,onnx,litert_int8_dynamic] [--out DIR]
   kdpose convert human36m --source DIR --out DIR
   kdpose study scjd_ablation [--jobs 2] [--config.FIELD=VALUE ...]
 
-`kdpose train` and `kdpose eval` take every flag of launch.py. `kdpose COMMAND --help` lists them.
+`kdpose train`, `eval` and `export` take the flags of launch.py. `kdpose COMMAND --help` lists them.
 """
 
 import importlib
@@ -21,7 +22,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 from kdpose_jax import __version__, entry, presets  # noqa: E402
 from kdpose_jax.errors import UserError  # noqa: E402
 
-COMMANDS = ("train", "eval", "convert", "study")
+COMMANDS = ("train", "eval", "export", "convert", "study")
 CONVERTERS = "data_prep.convert"
 
 

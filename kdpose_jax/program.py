@@ -1,4 +1,4 @@
-"""Runs the program behind `python launch.py` and `kdpose train`.
+"""Runs the program behind `python launch.py` and the commands of `kdpose`.
 
 It parses the flags, starts the processes, and turns whatever ends a run into an exit code.
 """
@@ -25,7 +25,7 @@ from kdpose_jax.train import devices, preemption  # noqa: E402
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment, such as configs/scjd.py:h36m,frames=81"
 )
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export"], "What to do")
 WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
@@ -33,10 +33,24 @@ WORKDIR = flags.DEFINE_string(
     "config)",
 )
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "For --mode eval: a run folder or a PyTorch file"
+    "checkpoint", None, "For --mode eval and export: a run folder or a PyTorch file"
+)
+ARTIFACT = flags.DEFINE_string(
+    "artifact", None, "For --mode eval: a file that --mode export wrote, in place of --checkpoint"
 )
 RECORDS = flags.DEFINE_string(
-    "records", "", "For --mode eval: the records to score on (default: those it was trained with)"
+    "records",
+    "",
+    "For --mode eval and export: the records to score on (default: those it was trained with)",
+)
+FORMAT = flags.DEFINE_string(
+    "format",
+    "stablehlo",
+    "For --mode export: stablehlo, saved_model, onnx, litert, litert_float16, litert_int8_dynamic, "
+    "litert_int8, or several with commas",
+)
+OUT = flags.DEFINE_string(
+    "out", "", "For --mode export: the folder to write into (default: export/ in the network's)"
 )
 DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
@@ -195,21 +209,7 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
             f"'{words[0]}' is not a flag: write --config.{words[0]} for a config field, or remove "
             f"it (see --help)."
         )
-    if MODE.value == "train" and config is None:
-        raise UserError("--config is missing: try --config configs/scjd.py.")
-    if MODE.value == "eval" and not CHECKPOINT.value:
-        raise UserError(
-            "--mode eval needs --checkpoint, a run folder such as runs/scjd_demo/student."
-        )
-    if MODE.value == "train" and CHECKPOINT.value:
-        raise UserError(
-            "--checkpoint goes with --mode eval; a teacher is given with "
-            "--config.teacher.checkpoint=PATH."
-        )
-    if MODE.value == "train" and RECORDS.value:
-        raise UserError(
-            "--records goes with --mode eval; training takes them as --config.data.records=DIR."
-        )
+    check_flags(config)
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
     # Orbax logs the errors that it raises. They are told in a sentence later.
     logging.get_absl_logger().addFilter(without_traceback)
@@ -224,12 +224,53 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     from kdpose_jax.experiment import pipeline, scoring
 
     module = importlib.import_module(converters)
-    if MODE.value == "eval":
-        checkpoint, records = CHECKPOINT.value, RECORDS.value
-        assert checkpoint is not None  # refused above
+    checkpoint, records = CHECKPOINT.value, RECORDS.value
+    if MODE.value == "export":
+        from kdpose_jax.export import pipeline as export
+
+        export.export_and_report(config, checkpoint, FORMAT.value, OUT.value, records, show)
+    elif MODE.value == "eval" and ARTIFACT.value:
+        from kdpose_jax.export import scoring as export_scoring
+
+        export_scoring.evaluate_artifact(
+            config, ARTIFACT.value, records, workdir, module, show, stop
+        )
+    elif MODE.value == "eval":
         scoring.evaluate_and_report(config, checkpoint, records, workdir, module, show, stop)
     else:
         pipeline.train_and_report(config, workdir, module, show, stop)
+
+
+def check_flags(config: ConfigDict | None) -> None:
+    """Checks that the flags fit the mode.
+
+    Raises:
+      UserError: one is missing, or goes with another mode.
+    """
+    mode = MODE.value
+    if mode == "train" and config is None:
+        raise UserError("--config is missing: try --config configs/scjd.py.")
+    if mode == "eval" and CHECKPOINT.value and ARTIFACT.value:
+        raise UserError("--checkpoint and --artifact name two networks: give one of them.")
+    if mode in ("eval", "export") and not (CHECKPOINT.value or ARTIFACT.value and mode == "eval"):
+        raise UserError(
+            f"--mode {mode} needs --checkpoint, a run folder such as runs/scjd_demo/student."
+        )
+    if mode == "train" and CHECKPOINT.value:
+        raise UserError(
+            "--checkpoint goes with --mode eval and export; a teacher is given with "
+            "--config.teacher.checkpoint=PATH."
+        )
+    if mode == "train" and RECORDS.value:
+        raise UserError(
+            "--records goes with --mode eval and export; training takes them as "
+            "--config.data.records=DIR."
+        )
+    if mode == "export" and WORKDIR.value:
+        raise UserError("--workdir goes with --mode train and eval: name a folder with --out DIR.")
+    for flag, modes in ((ARTIFACT, ("eval",)), (FORMAT, ("export",)), (OUT, ("export",))):
+        if flag.present and mode not in modes:
+            raise UserError(f"--{flag.name} goes with --mode {modes[0]}: leave it out.")
 
 
 def check_source(config: ConfigDict, workdir: epath.Path, converters: str) -> None:

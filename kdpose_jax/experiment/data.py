@@ -149,16 +149,8 @@ def find_records(
         folder, or the conversion failed.
     """
     data, run = config.data, home.parent
-    own = not data.records and is_run_of(run, config)
-    kept = data.records or (str(WorkFolder(run).records) if own else "")
-    if kept and (epath.Path(kept) / schema.METADATA_FILE).is_file():
-        kind = modules.reader(data.reader).KIND
-        if own and configs.holds_other_data(run, schema.read_metadata(kept, kind)):
-            raise UserError(
-                f"'{kept}' holds other data than '{run}' was trained on "
-                f"({WorkFolder(run).data_identity.name} says which): name the folder of records "
-                "with --records DIR."
-            )
+    kept = kept_records(config, home)
+    if kept:
         return kept
     if data.records and not data.source:
         raise UserError(
@@ -170,8 +162,34 @@ def find_records(
             f"The records of '{checkpoint}' were made from '{data.source}', which is not a folder "
             "now: name the folder of such records with --records DIR."
         )
+    own = not data.records and is_run_of(run, config)
     place = workdir if workdir is not None else run if own else home
     return prepare_records(config, place, converters, show)
+
+
+def kept_records(config: ConfigDict, home: epath.Path) -> str:
+    """Returns the folder of a network's records if they are there, else "".
+
+    Args:
+      config: reads `data`.
+      home: the network's folder. Its parent is searched only if it is the network's run.
+
+    Raises:
+      UserError: the run was trained on other records than those in its folder.
+    """
+    data, run = config.data, home.parent
+    own = not data.records and is_run_of(run, config)
+    kept = data.records or (str(WorkFolder(run).records) if own else "")
+    if not kept or not (epath.Path(kept) / schema.METADATA_FILE).is_file():
+        return ""
+    kind = modules.reader(data.reader).KIND
+    if own and configs.holds_other_data(run, schema.read_metadata(kept, kind)):
+        raise UserError(
+            f"'{kept}' holds other data than '{run}' was trained on "
+            f"({WorkFolder(run).data_identity.name} says which): name the folder of records "
+            "with --records DIR."
+        )
+    return kept
 
 
 def is_run_of(folder: epath.Path, config: ConfigDict) -> bool:

@@ -3,7 +3,6 @@
 They are kept in the network's folder, so that a resumed run does not measure them again.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from kdpose_jax import files, processes
 from kdpose_jax.contracts import Predict, Source
 from kdpose_jax.evaluate import cost, runner
 from kdpose_jax.evaluate.extremes import Extremes
-from kdpose_jax.experiment import configs, weights
-from kdpose_jax.experiment.run import Context, Run, build_method, open_protocol, plan_of
+from kdpose_jax.experiment import configs, existing, weights
+from kdpose_jax.experiment.run import Context, Run, open_protocol
 from kdpose_jax.folders import RunFolder
 from kdpose_jax.page import extremes as seen
 from kdpose_jax.report import results
@@ -50,22 +49,9 @@ def evaluate_network(
       UserError: the checkpoint holds another network.
     """
     protocol = open_protocol(run, context)
-    # With all distillation weights at zero, no teacher needs to be built.
-    alone = dataclasses.replace(run, config=configs.without_distillation(run.config))
-    alone, method = build_method(alone, plan_of(run, 1))
-    everywhere = sharding.replicated(context.mesh)
-    params, model_state, _ = jax.eval_shape(
-        method.init, jax.random.key(0), protocol.source.gather(np.arange(1))
-    )
-    target = weights.variables_of("student", params, model_state)
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), target
-    )
-    network = weights.load_network(alone.block.network.name, checkpoint, target)
-    student, model_state = (
-        {"student": network["params"]},
-        {"student": network["state"]} if network["state"] else {},
-    )
+    example = protocol.source.gather(np.arange(1))
+    trained = existing.restore(run, checkpoint, example, sharding.replicated(context.mesh))
+    method, student, model_state = trained.method, trained.params, trained.model_state
     batch = sharding.evaluation_batch(run.config.eval.batch, context.mesh)
     over_batch = sharding.over_batch(context.mesh)
     predictors = {"plain": method.predict, "flip": method.predict_with_flip}

@@ -13,7 +13,7 @@ from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Converters
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.extremes import Extremes
-from kdpose_jax.experiment import checks, configs, data, pipeline, weights
+from kdpose_jax.experiment import checks, data, existing, pipeline, weights
 from kdpose_jax.experiment.evaluation import evaluate_network
 from kdpose_jax.experiment.run import Context, Run, open_protocol
 from kdpose_jax.folders import RunFolder, WorkFolder
@@ -59,8 +59,7 @@ def evaluate_and_report(
             config.data.records, config.data.source = records, ""
     # The stored config's platform says where the run was trained, not where it is scored.
     mesh = pipeline.start_devices("" if config is None else config.platform)
-    find = run_of_file if weights.is_weight_file(checkpoint) else run_of_network
-    run, notes = find(checkpoint, config)
+    run, notes = existing.find_run(checkpoint, config)
     if records:
         run.config.data.records, run.config.data.source = records, ""
     checks.check(run.config)
@@ -80,42 +79,6 @@ def evaluate_and_report(
         if jax.process_index() == 0:
             report_evaluation(folder, run, checkpoint, record, best_and_worst, metadata, context)
         processes.wait_for_all("report")
-
-
-def run_of_file(checkpoint: str, config: ConfigDict | None) -> tuple[Run, list[str]]:
-    """Makes the run that scores a file of PyTorch weights as the config's teacher, with notes.
-
-    Raises:
-      UserError: there is no config, or the file is not of its teacher.
-    """
-    if config is None:
-        raise UserError(
-            f"'{checkpoint}' says nothing of its data: give its experiment with --config, for "
-            f"example configs/scjd.py:h36m."
-        )
-    config.teacher.checkpoint = checkpoint
-    notes = weights.adopt_teacher(config, named="--checkpoint")
-    name = pathlib.Path(checkpoint).name
-    return Run(name, name, "teacher", config), notes
-
-
-def run_of_network(checkpoint: str, config: ConfigDict | None) -> tuple[Run, list[str]]:
-    """Makes the run that scores a network of ours from its stored config, with notes.
-
-    A config on the command line decides the data and the protocol.
-
-    Raises:
-      UserError: the folder holds no whole checkpoint, or the config has another network.
-    """
-    run = weights.stored_run(checkpoint)
-    loading.require_step(checkpoint)
-    if config is not None:
-        refuse_other_network(config, run, checkpoint)
-        if config.data.records or config.data.source:
-            fields = ("records", "source", "converter")
-            run.config.data.update({name: config.data[name] for name in fields})
-        run.config.eval = configs.copy_of(config.eval)
-    return run, loading.passed_over(checkpoint)
 
 
 def report_evaluation(
@@ -155,37 +118,3 @@ def place_of_results(checkpoint: str) -> epath.Path:
         f"'{checkpoint}' does not lie in the folder of a network: say with --workdir DIR where the "
         "results are to go."
     )
-
-
-def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> None:
-    """Refuses a config whose network is not the checkpoint's.
-
-    It compares the method, the trained block's parts, and the data fields that must fit them.
-
-    Raises:
-      UserError: a field differs. The sentence names it and both values.
-    """
-    remedy = "give the config it was trained with, or no --config"
-    stage = "student"
-    if stored.method_name == config.teacher.method and stored.method_name != config.method:
-        stage = "teacher"  # the checkpoint is the teacher of such an experiment
-    wanted = Run(stored.name, stored.title, stage, config)
-    if wanted.method_name != stored.method_name:  # blocks of different methods cannot be compared
-        raise UserError(
-            f"'{checkpoint}' has method {stored.method_name} and the config says "
-            f"{wanted.method_name}: {remedy}."
-        )
-
-    def deciding(run: Run) -> dict[str, Any]:
-        parts = {f"{stage}.{part}": run.block[part].to_dict() for part in wanted.block.shape}
-        fitting = {f"data.{name}": run.config.data[name] for name in config.data.must_fit}
-        return configs.flatten(parts | fitting)
-
-    in_config, in_checkpoint = deciding(wanted), deciding(stored)
-    for name in sorted(in_config | in_checkpoint):
-        there = in_checkpoint[name] if name in in_checkpoint else "none"
-        here = in_config[name] if name in in_config else "none"
-        if there != here:
-            raise UserError(
-                f"'{checkpoint}' has {name} {there} and the config says {here}: {remedy}."
-            )

@@ -114,7 +114,20 @@ def stored_run(path: str) -> Run:
     Raises:
       UserError: there is no such run, or its config is of a version that this one cannot use.
     """
-    meta = loading.run_meta(path)
+    return run_of_meta(loading.run_meta(path), path, run_folder(path).name)
+
+
+def run_of_meta(meta: dict[str, Any], path: str, name: str) -> Run:
+    """Makes the run that a checkpoint or an exported file says that it belongs to.
+
+    Args:
+      meta: its "config" and "stage".
+      path: where it is, for error messages.
+      name: the network's name.
+
+    Raises:
+      UserError: the config is of a version that this one cannot use.
+    """
     try:
         config = configs.from_dict(configs.upgraded(meta["config"]))
         names = configs.flatten(config.to_dict())
@@ -131,7 +144,6 @@ def stored_run(path: str) -> Run:
         )
     # Until version 0.2 a teacher's config had the teacher's block in the student's place.
     stage = meta["stage"] if meta.get("stage") in ("teacher", "student") else "student"
-    name = run_folder(path).name
     return Run(name, name, stage, config)
 
 

@@ -76,6 +76,7 @@ def _gradients_of_rows(inputs: Array, kernel: Array, gradient: Array) -> tuple[A
 affine.defvjp(_forward, _backward)
 
 
+@jax.jit  # so that exports find it by its name
 def gelu(inputs: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
     """Computes the exact GELU, `x (1 + erf(x / sqrt(2))) / 2`, as PyTorch does.
 

@@ -1,0 +1,203 @@
+"""A network that lifts 2D keypoints of any length to 3D poses: numpy in, numpy out."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from kdpose_jax.codecs import poses
+from kdpose_jax.data.windows import Windows, evaluation_starts
+from kdpose_jax.errors import UserError
+from kdpose_jax.predict import batching, keypoints_input
+from kdpose_jax.predict.description import LIFTER, Description
+from kdpose_jax.skeletons import Skeleton
+
+FRAMES_AT_ONCE = 4096  # in one call of the network, which bounds its memory
+ENDLESS = 2**62  # the length of a video whose end has not been seen
+
+
+class Lifter:
+    """Lifts 2D keypoints to 3D poses.
+
+    Videos are cut as in evaluation. Windows lie end to end, the last one ends with the video, and a
+    frame that two windows have is taken from the first. A shorter video repeats its last frame.
+
+    Attributes:
+      description: what the network reads and returns.
+      notes: sentences on how it was found, such as what its file does not say.
+    """
+
+    units = "metres"
+
+    def __init__(
+        self,
+        description: Description,
+        compute: Callable[[np.ndarray], np.ndarray],
+        notes: tuple[str, ...] = (),
+    ):
+        """Makes a lifter.
+
+        Args:
+          description: what the network reads and returns.
+          compute: windows `[W, N, J, 2]` in screen units -> poses `[W, F, J, 3]`.
+          notes: sentences for `notes`.
+        """
+        self.description, self.notes, self._compute = description, notes, compute
+        self._largest = max(1, FRAMES_AT_ONCE // description.window)
+
+    @property
+    def kind(self) -> str:
+        """`lifter`."""
+        return LIFTER
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The joints' layout."""
+        return self.description.layout
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """The names of the J joints, in the order of arrays."""
+        return self.skeleton.joints
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """The parent of each joint, -1 for the root."""
+        return self.skeleton.parents
+
+    @property
+    def frames(self) -> int:
+        """The number of frames that one predicted frame depends on."""
+        return self.description.frames
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the network's variables by their values."""
+        return self.description.fingerprint
+
+    def __call__(
+        self, keypoints_2d: Any, *, size: tuple[int, int] | None = None, flip: bool = False
+    ) -> np.ndarray:
+        """Lifts all frames of one video, or of several videos of one length.
+
+        Args:
+          keypoints_2d: `[T, J, 2]` or `[B, T, J, 2]` of any length T, with the joints in the order
+            of `joints`; or a mapping of each joint's name to `[T, 2]` or `[B, T, 2]`. Pixels if
+            `size` is given, else screen units (x from -1 to 1, y on the same scale).
+          size: width and height of the video, pixels.
+          flip: whether to average with the prediction for the mirrored person, which takes twice
+            the time. Scores in the literature are made so.
+
+        Returns:
+          `[T, J, 3]` or `[B, T, J, 3]` float32, metres, relative to the root joint, in the camera's
+          axes: x right, y down, z away from the camera.
+
+        Raises:
+          UserError: the keypoints are of another shape or unit, or are not finite.
+        """
+        points = keypoints_input.prepare(keypoints_2d, size, self.skeleton, self.description.name)
+        videos = points if points.ndim == 4 else points[None]
+        count, frames = videos.shape[:2]
+        starts = evaluation_starts(frames, self.description.predicted)
+        windows = Windows(
+            offset=np.repeat(np.arange(count) * frames, len(starts)),
+            frames=np.full(count * len(starts), frames),
+            start=np.tile(starts, count),
+            length=self.description.predicted,
+        )
+        lifted = np.empty((count, frames, *points.shape[-2:-1], 3), np.float32)
+        flat = videos.reshape(-1, *videos.shape[2:])
+        for first, predicted in self._predictions(flat, windows, flip):
+            for number, pose in enumerate(predicted, first):
+                video, window = divmod(number, len(starts))
+                own, end = self._own_frames(window, frames)
+                start = starts[window]
+                lifted[video, own:end] = pose[own - start : end - start]
+        return lifted if points.ndim == 4 else lifted[0]
+
+    def blocks(
+        self,
+        pieces: Iterable[Any],
+        *,
+        size: tuple[int, int] | None = None,
+        flip: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """Lifts a long video piece by piece, in bounded memory.
+
+        Args:
+          pieces: the video's keypoints in order, cut anywhere: arrays `[t, J, 2]` or mappings, as
+            in a call.
+          size: as in a call.
+          flip: as in a call.
+
+        Yields:
+          Poses `[t, J, 3]` as soon as they are known. Together they are the poses of the whole
+          video, as a call returns them. They come later than their keypoints by one window.
+
+        Raises:
+          UserError: as in a call; or there is no frame.
+        """
+        about = self.description
+        kept = np.empty((0, self.skeleton.num_joints, 2), np.float32)
+        first = total = window = 0  # number of the first kept frame, of all frames, of windows done
+        for piece in pieces:
+            points = keypoints_input.prepare(piece, size, self.skeleton, about.name)
+            if points.ndim != 3:
+                raise UserError(
+                    f"A piece of keypoints has shape {points.shape}: give pieces of one video, "
+                    f"[frames, {self.skeleton.num_joints}, 2]."
+                )
+            kept, total = np.concatenate([kept, points]), total + len(points)
+            ready = max(window, (total - about.after) // about.predicted)
+            starts = np.arange(window, ready) * about.predicted
+            yield from self._stretch(kept, first, starts, ENDLESS, flip)
+            window = ready
+            # The last window begins at most one window before the next one.
+            needed = max(first, (window - 1) * about.predicted - about.before)
+            kept, first = kept[needed - first :], needed
+        if total == 0:
+            raise UserError("There are no keypoints: give at least one frame.")
+        starts = evaluation_starts(total, about.predicted)
+        for predicted in self._stretch(kept, first, starts[window:], total, flip):
+            rest = []
+            for pose in predicted.reshape(-1, about.predicted, *predicted.shape[1:]):
+                own, end = self._own_frames(window, total)
+                rest.append(pose[own - starts[window] : end - starts[window]])
+                window += 1
+            yield np.concatenate(rest)
+
+    def _stretch(
+        self, kept: np.ndarray, first: int, starts: np.ndarray, frames: int, flip: bool
+    ) -> Iterator[np.ndarray]:
+        """Yields whole windows that begin at `starts`, end to end, `[t, J, 3]`."""
+        windows = Windows(
+            offset=np.full(len(starts), -first),
+            frames=np.full(len(starts), frames),
+            start=starts,
+            length=self.description.predicted,
+        )
+        for _, predicted in self._predictions(kept, windows, flip):
+            yield predicted.reshape(-1, *predicted.shape[2:])
+
+    def _own_frames(self, window: int, frames: int) -> tuple[int, int]:
+        """Says which frames of a video are taken from a window: (first, end)."""
+        length = self.description.predicted
+        return window * length, min((window + 1) * length, frames)
+
+    def _predictions(
+        self, points: np.ndarray, windows: Windows, flip: bool
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields the predictions of some windows at a time, with the first one's number."""
+        about = self.description
+        for first, count, size in batching.groups(len(windows), self._largest):
+            rows = windows.rows(np.arange(first, first + count), about.before, about.after)
+            yield first, self._predict(batching.padded(points[rows], size), flip)[:count]
+
+    def _predict(self, windows: np.ndarray, flip: bool) -> np.ndarray:
+        """Lifts a batch of windows, `[W, N, J, 2]` -> `[W, F, J, 3]`."""
+        plain = self._compute(windows)
+        if not flip:
+            return plain
+        order = self.skeleton.flip_permutation
+        back = poses.flip(self._compute(poses.flip(windows, order)), order)
+        return (plain + back) / 2

@@ -1,0 +1,116 @@
+"""Loads a network for use: `kdpose_jax.load`."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from kdpose_jax import buckets, presets
+from kdpose_jax.checkpoint import loading
+from kdpose_jax.contracts import Predict
+from kdpose_jax.errors import UserError
+from kdpose_jax.experiment import checks, command_line, existing, weights
+from kdpose_jax.experiment.existing import Trained
+from kdpose_jax.experiment.run import Run
+from kdpose_jax.predict import artifacts
+from kdpose_jax.predict.description import PICTURES, Description, describe
+from kdpose_jax.predict.lifter import Lifter
+from kdpose_jax.predict.pictures import PictureNetwork
+from kdpose_jax.train import compiling, devices
+
+Network = Lifter | PictureNetwork
+
+
+def load(path: str | os.PathLike, *, config: str | ConfigDict | None = None) -> Network:
+    """Loads a network; see `kdpose_jax.load`."""
+    if artifacts.is_artifact(os.fspath(path)):
+        return artifacts.network_of(artifacts.open_artifact(weights.resolve(os.fspath(path))))
+    checkpoint = loading.explicit(weights.resolve(os.fspath(path)))
+    buckets.check_access(checkpoint, writes=False)
+    run, notes = find(checkpoint, config)
+    description, trained, mesh = restore(run, checkpoint)
+    return network_of(description, trained, mesh, tuple(notes))
+
+
+def find(checkpoint: str, config: str | ConfigDict | None) -> tuple[Run, list[str]]:
+    """Makes the run of a checkpoint, with notes.
+
+    Args:
+      checkpoint: the network's folder or one of its steps, or a file of weights.
+      config: names the experiment, such as `scjd:h36m` or `configs/scjd.py:h36m`, or is its config.
+
+    Raises:
+      UserError: there is no such network, or the config is missing or has another one.
+    """
+    if weights.is_weight_file(checkpoint) and config is None:
+        raise UserError(
+            f"'{checkpoint}' says nothing of its data: name its experiment with config, for example"
+            " kdpose_jax.load(path, config='scjd:h36m')."
+        )
+    if isinstance(config, str):
+        presets.bring_in()
+        words, named = command_line.with_config(["load", f"--config={config}"])
+        config = command_line.load(named)
+    if config is not None:
+        checks.check_values(config)
+    return existing.find_run(checkpoint, config, named="kdpose_jax.load")
+
+
+def restore(run: Run, checkpoint: str) -> tuple[Description, Trained, Mesh]:
+    """Loads a network's variables onto this process's first device, which is a mesh of its own.
+
+    Raises:
+      UserError: the checkpoint holds another network, or no device can be used.
+    """
+    devices.find("")
+    axis = (jax.sharding.AxisType.Auto,)
+    mesh = Mesh(np.asarray(jax.local_devices()[:1]), ("data",), axis_types=axis)
+    about = describe(run, "")
+    kind = np.uint8 if about.kind == PICTURES else np.float32
+    example: Any = {about.input_name: jax.ShapeDtypeStruct((1, *about.input_shape), kind)}
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    trained = existing.restore(run, checkpoint, example, everywhere)
+    return describe(run, trained.fingerprint), trained, mesh
+
+
+def network_of(
+    description: Description, trained: Trained, mesh: Mesh, notes: tuple[str, ...]
+) -> Network:
+    """Makes the network that computes with JAX."""
+    method = trained.method
+    plain = computation(method.predict, description, trained, mesh)
+    if description.kind == PICTURES:
+        flipped = computation(method.predict_with_flip, description, trained, mesh)
+        return PictureNetwork(description, plain, notes, compute_with_flip=flipped)
+    return Lifter(description, lambda windows: plain(windows)[0], notes)
+
+
+def computation(
+    function: Predict, description: Description, trained: Trained, mesh: Mesh
+) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
+    """Compiles a prediction, in float32 as in evaluation.
+
+    Args:
+      function: `predict` or `predict_with_flip` of the network's method.
+      description: names the input and the outputs.
+      trained: the network.
+      mesh: its device.
+
+    Returns:
+      Examples `[B, *input_shape]` -> the outputs, in the order of `output_names`.
+    """
+    predict = compiling.jit(function, mesh)
+
+    def compute(examples: np.ndarray) -> tuple[np.ndarray, ...]:
+        batch: Any = {description.input_name: examples}
+        with jax.default_matmul_precision("highest"):
+            predicted = predict(trained.params, trained.model_state, batch)
+        if isinstance(predicted, dict):
+            return tuple(np.asarray(predicted[name]) for name in description.output_names)
+        return (np.asarray(predicted),)
+
+    return compute
