@@ -20,12 +20,13 @@ from kdpose_jax import entry, files  # noqa: E402
 from kdpose_jax.errors import StalledError, UserError  # noqa: E402
 from kdpose_jax.experiment import checks, command_line  # noqa: E402
 from kdpose_jax.folders import WorkFolder  # noqa: E402
+from kdpose_jax.predict import flags as predict_flags  # noqa: E402
 from kdpose_jax.train import devices, preemption  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment, such as configs/scjd.py:h36m,frames=81"
 )
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "export"], "What to do")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "export"], "What to do")
 WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
@@ -33,7 +34,10 @@ WORKDIR = flags.DEFINE_string(
     "config)",
 )
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "For --mode eval and export: a run folder or a PyTorch file"
+    "checkpoint",
+    None,
+    "For --mode eval, predict and export: a run folder, a PyTorch file, or (predict) an exported "
+    "file",
 )
 ARTIFACT = flags.DEFINE_string(
     "artifact", None, "For --mode eval: a file that --mode export wrote, in place of --checkpoint"
@@ -45,12 +49,16 @@ RECORDS = flags.DEFINE_string(
 )
 FORMAT = flags.DEFINE_string(
     "format",
-    "stablehlo",
-    "For --mode export: stablehlo, saved_model, onnx, litert, litert_float16, litert_int8_dynamic, "
-    "litert_int8, or several with commas",
+    "",
+    "For --mode export: stablehlo (default), saved_model, onnx, litert, litert_float16, "
+    "litert_int8_dynamic, litert_int8, or several with commas. For --mode predict: the format of "
+    "the file, if its content does not show it",
 )
 OUT = flags.DEFINE_string(
-    "out", "", "For --mode export: the folder to write into (default: export/ in the network's)"
+    "out",
+    "",
+    "For --mode predict: a folder (default: poses/), or a file whose ending says the format. For "
+    "--mode export: the folder to write into (default: export/ in the network's)",
 )
 DISTRIBUTED = flags.DEFINE_enum(
     "distributed",
@@ -225,10 +233,19 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
 
     module = importlib.import_module(converters)
     checkpoint, records = CHECKPOINT.value, RECORDS.value
-    if MODE.value == "export":
+    if MODE.value == "predict" or MODE.value == "export" and predict_flags.POSES.value:
+        from kdpose_jax.predict import command
+
+        asked = predict_flags.request(checkpoint or "", OUT.value, FORMAT.value)
+        if MODE.value == "predict":
+            command.predict_and_report(asked, config, show, stop)
+        else:
+            command.convert_poses(predict_flags.POSES.value, FORMAT.value, asked, show)
+    elif MODE.value == "export":
         from kdpose_jax.export import pipeline as export
 
-        export.export_and_report(config, checkpoint, FORMAT.value, OUT.value, records, show)
+        formats = FORMAT.value or "stablehlo"
+        export.export_and_report(config, checkpoint, formats, OUT.value, records, show)
     elif MODE.value == "eval" and ARTIFACT.value:
         from kdpose_jax.export import scoring as export_scoring
 
@@ -252,13 +269,15 @@ def check_flags(config: ConfigDict | None) -> None:
         raise UserError("--config is missing: try --config configs/scjd.py.")
     if mode == "eval" and CHECKPOINT.value and ARTIFACT.value:
         raise UserError("--checkpoint and --artifact name two networks: give one of them.")
-    if mode in ("eval", "export") and not (CHECKPOINT.value or ARTIFACT.value and mode == "eval"):
+    predict_flags.check(mode)
+    networkless = ARTIFACT.value if mode == "eval" else predict_flags.POSES.value
+    if mode != "train" and not (CHECKPOINT.value or networkless):
         raise UserError(
             f"--mode {mode} needs --checkpoint, a run folder such as runs/scjd_demo/student."
         )
     if mode == "train" and CHECKPOINT.value:
         raise UserError(
-            "--checkpoint goes with --mode eval and export; a teacher is given with "
+            "--checkpoint goes with --mode eval, predict and export; a teacher is given with "
             "--config.teacher.checkpoint=PATH."
         )
     if mode == "train" and RECORDS.value:
@@ -266,11 +285,14 @@ def check_flags(config: ConfigDict | None) -> None:
             "--records goes with --mode eval and export; training takes them as "
             "--config.data.records=DIR."
         )
-    if mode == "export" and WORKDIR.value:
+    if mode in ("predict", "export") and WORKDIR.value:
         raise UserError("--workdir goes with --mode train and eval: name a folder with --out DIR.")
-    for flag, modes in ((ARTIFACT, ("eval",)), (FORMAT, ("export",)), (OUT, ("export",))):
+    if mode == "predict" and RECORDS.value:
+        raise UserError("--records goes with --mode eval and export: leave it out.")
+    written = ("predict", "export")
+    for flag, modes in ((ARTIFACT, ("eval",)), (FORMAT, written), (OUT, written)):
         if flag.present and mode not in modes:
-            raise UserError(f"--{flag.name} goes with --mode {modes[0]}: leave it out.")
+            raise UserError(f"--{flag.name} goes with --mode {' and '.join(modes)}: leave it out.")
 
 
 def check_source(config: ConfigDict, workdir: epath.Path, converters: str) -> None:

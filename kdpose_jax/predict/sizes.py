@@ -90,7 +90,7 @@ def beside(path: str) -> Beside | None:
 
 
 def _header(path: str) -> Beside | None:
-    return _picture(path) if path.lower().endswith(_PICTURES) else _video(path)
+    return _picture(path) if path.lower().endswith(_PICTURES) else video_header(path)
 
 
 def _picture(path: str) -> Beside | None:
@@ -105,7 +105,8 @@ def _picture(path: str) -> Beside | None:
     return Beside(size[::-1] if header.orientation >= 5 else size, None, path)
 
 
-def _video(path: str) -> Beside | None:
+def video_header(path: str) -> Beside | None:
+    """Reads a video's size and rate; None if OpenCV cannot decode it."""
     import cv2  # slow to import, and needed only here
 
     capture = cv2.VideoCapture(path)

@@ -95,6 +95,15 @@ def read_keypoints(
     return dataclasses.replace(keypoints, notes=(*notes, *keypoints.notes))
 
 
+def is_video(folder: str) -> bool:
+    """Tells whether a folder holds the keypoints of one video, with a file for each frame."""
+    try:
+        content = probe(folder)
+    except UserError:
+        return False
+    return any(one.recognises(content) for one in FORMATS.values())
+
+
 def _recognise(path: str, asked: str | None) -> tuple[str, list[str]]:
     """Returns the name of the format, and sentences on how it was found."""
     content = probe(path)

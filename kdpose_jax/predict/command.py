@@ -1,0 +1,221 @@
+"""Does everything that `--mode predict` does with keypoints: files to poses, and a page."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from etils import epath
+from ml_collections import ConfigDict
+
+from kdpose_jax import buckets, files
+from kdpose_jax.checkpoint import loading as checkpoints
+from kdpose_jax.data import schema
+from kdpose_jax.errors import UserError, require
+from kdpose_jax.experiment import data, weights
+from kdpose_jax.page import poses_page
+from kdpose_jax.predict import artifacts, loading, many, photographs, sequences, stored_poses, video
+from kdpose_jax.predict.description import LIFTER
+from kdpose_jax.predict.formats.recognise import read_keypoints
+from kdpose_jax.predict.keypoints import Keypoints
+from kdpose_jax.predict.lifter import Lifter
+from kdpose_jax.predict.loading import Network
+from kdpose_jax.predict.poses import Poses, PosesOfPerson
+from kdpose_jax.predict.request import Request
+from kdpose_jax.predict.sequences import Video
+from kdpose_jax.predict.writers import outputs, table
+from kdpose_jax.train.preemption import Stop
+from kdpose_jax.untrusted.documents import load_json
+
+PAGE = "html"
+USUAL_FORMATS = ("npz", PAGE)
+FOLDER = "poses"  # of the outputs, where --out names none
+
+
+def predict_and_report(
+    request: Request, config: ConfigDict | None, show: Callable[[str], None], stop: Stop
+) -> None:
+    """Predicts what the user gave, and writes it.
+
+    Args:
+      request: what the user asks for.
+      config: the experiment of a PyTorch file.
+      show: prints one line.
+      stop: whether the program was told to stop.
+
+    Raises:
+      UserError: any mistake of the user's.
+    """
+    given, place = request.given, files.absolute(request.out or FOLDER)
+    if request.kind == "pictures":
+        photographs.find_joints(request, config, show, stop)
+        return
+    base, formats = None, request.formats or USUAL_FORMATS
+    if place.suffix.lower().removeprefix(".") in (*table.FORMATS, PAGE) and not place.is_dir():
+        if request.formats:
+            raise UserError(
+                f"--out is the file '{request.out}', and --to names formats: give a folder with "
+                "--out, or leave --to out."
+            )
+        base, formats = place.parent / place.stem, (place.suffix.lower().removeprefix("."),)
+    for name in formats:
+        require("--to", name, (*table.FORMATS, PAGE))
+    videos = many.videos_in(given) if request.kind == "keypoints" else None
+    if videos is not None and base is not None:
+        raise UserError(
+            f"--out is the file '{request.out}', and --keypoints stands for {len(videos)} videos: "
+            "give a folder."
+        )
+    network, rate = open_network(request.checkpoint, config)
+    if not isinstance(network, Lifter):
+        raise UserError(
+            f"'{request.checkpoint}' is a network for pictures, and keypoints were given: give the "
+            "checkpoint of a lifter, or pictures with --pictures."
+        )
+    if request.lifting.rate is None:
+        request = dataclasses.replace(
+            request, lifting=dataclasses.replace(request.lifting, rate=rate)
+        )
+
+    def predict(path: str, base: epath.Path) -> tuple[Sequence[epath.Path], Sequence[str]]:
+        if request.kind == "video":
+            keypoints = video.detect(
+                path, request.detector, request.python, base, request.reading, show
+            )
+        else:
+            keypoints = read_keypoints(path, **request.reading)
+        return lift_and_write(request, keypoints, path, network, base, formats, show, stop)
+
+    if videos is None:
+        predict(given, place / many.stem_of(given) if base is None else base)
+        return
+    wishes = dataclasses.asdict(dataclasses.replace(request, checkpoint="", out=""))
+    task = many.Task(network.fingerprint, wishes | {"formats": formats})
+    share = jax.process_index(), jax.process_count()
+    many.run_all(videos, place, task, predict, show, share)
+
+
+def open_network(checkpoint: str, config: ConfigDict | None) -> tuple[Network, float | None]:
+    """Loads a network, and finds the rate of the records that it was trained on.
+
+    Returns:
+      The network, and frames per second or None if its records are not there.
+    """
+    path = weights.resolve(checkpoint)
+    if artifacts.is_artifact(path):
+        return artifacts.network_of(artifacts.open_artifact(path)), None
+    path = checkpoints.explicit(path)
+    buckets.check_access(path, writes=False)
+    run, notes = loading.find(path, config)
+    description, trained, mesh = loading.restore(run, path)
+    network = loading.network_of(description, trained, mesh, tuple(notes))
+    rate = None
+    if description.kind == LIFTER:
+        try:
+            records = data.kept_records(run.config, weights.run_folder(path))
+            metadata = load_json(epath.Path(records) / schema.METADATA_FILE) if records else {}
+            rate = float(metadata["fps"]) if "fps" in metadata else None
+        except (UserError, OSError, ValueError, TypeError):
+            rate = None  # said later: the rate is not known
+    return network, rate
+
+
+def lift_and_write(
+    request: Request,
+    keypoints: Keypoints,
+    path: str,
+    network: Lifter,
+    base: epath.Path,
+    formats: Sequence[str],
+    show: Callable[[str], None],
+    stop: Stop,
+) -> tuple[Sequence[epath.Path], Sequence[str]]:
+    """Lifts one video and writes its outputs.
+
+    Returns:
+      The files, and the notes.
+    """
+    ready = sequences.prepare(keypoints, network, request.lifting, f"'{path}'")
+    stored = [name for name in formats if name != PAGE]
+    table.check(stored, request.writing, ready.about, has_3d=True)
+    for note in ready.about.notes:
+        show(f"note: {note}")
+    parts: dict[str, list[PosesOfPerson]] = {}
+    with outputs.Outputs(base, stored, request.writing) as spool:
+        for block in with_progress(sequences.lift(ready, network, request.lifting), ready):
+            stop.obey()
+            spool.append(block)
+            if PAGE in formats:
+                for person in block.persons:
+                    parts.setdefault(person.name, []).append(person)
+        written = spool.finish()
+    paths, notes = list(written.paths), [*ready.about.notes, *written.notes]
+    if PAGE in formats:
+        page = base.parent / f"{base.name}.{PAGE}"
+        whole = dataclasses.replace(
+            ready.about, persons=tuple(map(_joined, parts.values())), notes=tuple(notes)
+        )
+        poses_page.write_poses_page(page, whole, title=many.stem_of(path))
+        paths.append(page)
+    for note in written.notes:
+        show(f"note: {note}")
+    show(
+        f"{len(ready.tracks)} person(s), {ready.frames:,} frames: "
+        + ", ".join(str(path) for path in paths)
+    )
+    return paths, notes
+
+
+def with_progress(blocks: Iterator[Poses], video: Video) -> Iterator[Poses]:
+    """Yields the blocks, with a bar on terminals."""
+    with tqdm.tqdm(total=video.frames, unit="frame", disable=None, leave=False) as bar:
+        for block in blocks:
+            yield block
+            bar.update(sum(len(person.valid) for person in block.persons))
+
+
+def _joined(parts: list[PosesOfPerson]) -> PosesOfPerson:
+    """Joins the blocks of one person."""
+    arrays: dict[str, Any] = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in dataclasses.fields(PosesOfPerson)
+        if isinstance(getattr(parts[0], field.name), np.ndarray)
+    }
+    return dataclasses.replace(parts[0], **arrays)
+
+
+def convert_poses(path: str, formats: str, request: Request, show: Callable[[str], None]) -> None:
+    """Writes poses that exist already in other formats: `--mode export --poses FILE`.
+
+    Args:
+      path: an npz file of poses.
+      formats: names of formats with commas; "" takes that of the ending of `--out`.
+      request: the other flags.
+      show: prints one line.
+
+    Raises:
+      UserError: the file does not hold poses, or a format cannot hold them.
+    """
+    names = [name.strip() for name in formats.split(",") if name.strip()]
+    for name in names:
+        require("--format", name, table.FORMATS)
+    out = files.absolute(request.out or FOLDER)
+    if out.suffix:
+        base, ending = outputs.split_path(out)
+        if names not in ([], [ending]):
+            raise UserError(
+                f"--out is '{request.out}' and --format is '{formats}': let them agree, or give a "
+                "folder with --out."
+            )
+        names = [ending]
+    else:
+        base = out / many.stem_of(path)
+    if not names:
+        raise UserError("--format is missing: give one of " + ", ".join(table.FORMATS) + ".")
+    found = stored_poses.read_poses(path, request.reading["fps"], None, request.reading["joints"])
+    written = outputs.write(found, base, names, request.writing)
+    for note in dict.fromkeys((*found.notes, *written.notes)):
+        show(f"note: {note}")
+    show(", ".join(str(path) for path in written.paths))

@@ -1,0 +1,264 @@
+"""Finds joints in a user's pictures, whole or by boxes: `--mode predict --pictures`."""
+
+import dataclasses
+import glob
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from kdpose_jax import files
+from kdpose_jax.data import images
+from kdpose_jax.errors import UserError
+from kdpose_jax.predict import loading
+from kdpose_jax.predict.loading import Network
+from kdpose_jax.predict.pictures import Found, PictureNetwork
+from kdpose_jax.predict.request import Request
+from kdpose_jax.train.preemption import Stop
+from kdpose_jax.untrusted import bounds, pictures
+from kdpose_jax.untrusted.documents import load_json
+
+_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
+_FORMATS = ("JPEG", "PNG", "BMP", "MPO")
+RESULTS = "keypoints.json"  # the file in the folder that --out names
+PERSON = 1  # COCO's category
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture of the user's.
+
+    Attributes:
+      path: the file.
+      image_id: its number in the file of boxes, or else its place among the pictures from 1.
+      boxes: boxes of persons, `[N, 4]`, pixels: left, top, width, height; None takes it whole.
+    """
+
+    path: str
+    image_id: int
+    boxes: np.ndarray | None
+
+
+def find_joints(
+    request: Request,
+    config: ConfigDict | None,
+    show: Callable[[str], None],
+    stop: Stop,
+) -> None:
+    """Finds joints in all pictures, and writes them as COCO's results.
+
+    Args:
+      request: what the user asks for.
+      config: the experiment of a PyTorch file.
+      show: prints one line.
+      stop: whether the program was told to stop.
+
+    Raises:
+      UserError: there are no pictures, the boxes cannot be read, or the network is a lifter.
+    """
+    if request.formats not in ((), ("json",)):
+        raise UserError(
+            f"--to is '{','.join(request.formats)}', and joints in pictures are written as COCO's "
+            "results: leave --to out."
+        )
+    out = files.absolute(request.out or "joints")
+    out = out if out.suffix == ".json" else out / RESULTS
+    listed = list_pictures(request.given, request.boxes)
+    network = loading.load(request.checkpoint, config=config)
+    if not isinstance(network, PictureNetwork):
+        raise UserError(
+            f"'{request.checkpoint}' is a lifter, which reads keypoints: give the checkpoint of a "
+            "network for pictures, or keypoints with --keypoints."
+        )
+    results: list[dict[str, Any]] = []
+    unread: list[str] = []
+    for number, picture in enumerate(listed, 1):
+        stop.obey()
+        pixels = read_picture(picture.path)
+        if pixels is None:
+            unread.append(picture.path)
+            continue
+        results += _results(picture, network, pixels, request.lifting.flip)
+        if number % 100 == 0:
+            show(f"{number:,} of {len(listed):,} pictures")
+    if not results:
+        raise UserError(
+            f"None of {len(listed):,} pictures can be decoded, such as '{listed[0].path}': give "
+            "JPEG, PNG or BMP files."
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(out, results)
+    beside = out.parent / f"{out.stem}.about.json"
+    files.write_json(beside, _about(network, request, listed, unread))
+    for note in network.notes:
+        show(f"note: {note}")
+    if unread:
+        show(
+            f"note: {len(unread):,} of {len(listed):,} pictures cannot be decoded and were left "
+            f"out, such as '{unread[0]}'"
+        )
+    show(f"{len(results):,} person(s) in {len(listed) - len(unread):,} pictures: {out}, {beside}")
+
+
+def _results(
+    picture: Picture, network: PictureNetwork, pixels: np.ndarray, flip: bool
+) -> Iterator[dict[str, Any]]:
+    """Yields an entry of COCO's results for each person in a picture."""
+    if picture.boxes is None:
+        joints, scores = network(pixels, flip=flip)
+        found = Found(joints[None], scores[None])
+    else:
+        found = network(pixels, boxes=picture.boxes, flip=flip)
+    for joints, scores in zip(found.joints, found.scores, strict=True):
+        triples = np.concatenate([joints, scores[:, None]], axis=1)
+        yield {
+            "image_id": picture.image_id,
+            "category_id": PERSON,
+            "keypoints": [round(float(value), 4) for value in triples.reshape(-1)],
+            "score": round(float(scores.mean()), 6),
+        }
+
+
+def _about(
+    network: Network, request: Request, listed: list[Picture], unread: list[str]
+) -> dict[str, Any]:
+    """Says what the results are of; COCO's format has no place for it."""
+    return {
+        "network": network.description.name,
+        "fingerprint": network.fingerprint,
+        "joints": network.joints,
+        "units": "pixels of the picture as it is stored; scores from 0 to 1",
+        "persons": "by boxes" if request.boxes else "one in each picture, which was taken whole",
+        "images": [{"id": one.image_id, "file_name": os.path.basename(one.path)} for one in listed],
+        "left_out": unread,
+        "notes": network.notes,
+    }
+
+
+def read_picture(path: str) -> np.ndarray | None:
+    """Decodes a picture to `[H, W, 3]` uint8 RGB as it is stored; None if it cannot be decoded."""
+    try:
+        header = pictures.header_of(path, _FORMATS)
+        encoded = np.fromfile(path, np.uint8, count=bounds.PICTURE_BYTES + 1)
+        if not pictures.is_decodable(encoded, (header.width, header.height)):
+            return None
+    except Exception:  # Pillow raises anything where a file is damaged
+        return None
+    return images.decode(encoded)
+
+
+def list_pictures(given: str, boxes: str) -> list[Picture]:
+    """Lists the pictures of a file, folder or pattern, with their boxes.
+
+    Args:
+      given: the value of `--pictures`.
+      boxes: the value of `--boxes`; "" if there is none.
+
+    Raises:
+      UserError: there is no picture, or the boxes cannot be read or name none of the pictures.
+    """
+    if os.path.isdir(given):
+        found = [
+            os.path.join(given, name)
+            for name in sorted(os.listdir(given))
+            if name.lower().endswith(_ENDINGS) and not name.startswith(".")
+        ]
+    else:
+        found = [given] if os.path.isfile(given) else sorted(glob.glob(given))
+    if not found:
+        raise UserError(
+            f"--pictures '{given}' holds no picture ({', '.join(_ENDINGS)}): give a picture, a "
+            "folder or a pattern."
+        )
+    if not boxes:
+        return [Picture(path, number, None) for number, path in enumerate(found, 1)]
+    persons = read_boxes(boxes)
+    listed = []
+    for number, path in enumerate(found, 1):
+        name = os.path.basename(path)
+        stem = os.path.splitext(name)[0]
+        keys = [name, stem, *([int(stem)] if stem.isdecimal() else [])]
+        key = next((one for one in keys if one in persons), None)
+        if key is not None:
+            image_id, rows = persons[key]
+            listed.append(Picture(path, number if image_id is None else image_id, np.stack(rows)))
+    if not listed:
+        raise UserError(
+            f"--boxes '{boxes}' names none of the {len(found):,} pictures, such as "
+            f"'{os.path.basename(found[0])}': give the boxes of these pictures."
+        )
+    return listed
+
+
+def read_boxes(path: str) -> dict[Any, tuple[int | None, list[np.ndarray]]]:
+    """Reads the boxes of persons from COCO's annotations or detections.
+
+    Args:
+      path: a JSON file: {"images": [...], "annotations": [...]}, or a list of detections whose
+        `image_id` is a number or the name of a file.
+
+    Returns:
+      A picture's number or file name -> its number, None if the file does not say it, and its
+      boxes.
+
+    Raises:
+      UserError: the file is not of this kind, or has no box.
+    """
+    try:
+        content = load_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--boxes '{path}' cannot be read as JSON ({error}): give COCO's annotations or "
+            "detections."
+        ) from error
+    names: dict[int, str] = {}
+    entries: Any = content
+    if isinstance(content, dict):
+        entries = content.get("annotations")
+        for image in _listed(content.get("images"), path, "images"):
+            if isinstance(image.get("id"), int) and isinstance(image.get("file_name"), str):
+                names[image["id"]] = os.path.basename(image["file_name"])
+    found: dict[Any, tuple[int | None, list[np.ndarray]]] = {}
+    for index, entry in enumerate(_listed(entries, path, "annotations")):
+        if entry.get("category_id", PERSON) != PERSON:
+            continue
+        given = entry.get("image_id")
+        image_id = given if isinstance(given, int) else None
+        key = names.get(image_id, image_id) if image_id is not None else given
+        if isinstance(key, str):
+            key = os.path.basename(key)
+        if not isinstance(key, str | int):
+            raise UserError(
+                f"--boxes '{path}', entry {index}, has no image_id: give COCO's annotations or "
+                "detections."
+            )
+        found.setdefault(key, (image_id, []))[1].append(_box(entry.get("bbox"), path, index))
+    if not found:
+        raise UserError(f"--boxes '{path}' has no box of a person: give another file.")
+    return found
+
+
+def _listed(values: Any, path: str, field: str) -> list[dict[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
+        raise UserError(
+            f"--boxes '{path}' has no list of {field}: give COCO's annotations or detections."
+        )
+    return values
+
+
+def _box(values: Any, path: str, index: int) -> np.ndarray:
+    """Returns a box `[4]`: left, top, width, height, pixels."""
+    right = isinstance(values, list) and len(values) == 4
+    right = right and all(
+        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+        for one in values
+    )
+    if not right or values[2] <= 0 or values[3] <= 0:
+        raise UserError(
+            f"--boxes '{path}', entry {index}, has the box {str(values)[:60]}: give left, top, "
+            "width and height in pixels, with an area."
+        )
+    return np.asarray(values, np.float64)

@@ -1,0 +1,56 @@
+"""What a user asks of a prediction, as the command line says it."""
+
+import dataclasses
+from typing import Any
+
+from kdpose_jax.predict.writers.table import Wishes
+
+
+@dataclasses.dataclass(frozen=True)
+class Lifting:
+    """How the keypoints of a file are taken.
+
+    Attributes:
+      person: the person to lift (`--person`); None lifts all.
+      gap: the longest gap that is filled, seconds (`--gap`).
+      score: keypoints with a lower score count as missing (`--score`).
+      rate: frames per second that the network was trained at (`--rate`); None if nobody knows.
+      flip: whether to average with the prediction for the mirrored person (`--flip`).
+    """
+
+    person: str | None
+    gap: float
+    score: float
+    rate: float | None
+    flip: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+      checkpoint: the network: a run's folder, a step's, a PyTorch file or an exported one.
+      given: the file, folder or pattern of keypoints, the video, or the pictures.
+      kind: what `given` is: `keypoints`, `video` or `pictures`.
+      out: a folder, or the file of one format; "" for the folder `poses`.
+      formats: names of formats (`--to`); () for npz and the page.
+      reading: arguments of `read_keypoints`, but for the path.
+      lifting: how keypoints are taken.
+      writing: what is asked of the outputs.
+      detector: the source of a video's keypoints (`--detector`).
+      python: the interpreter that has the detector (`--detector_python`); "" for this one.
+      boxes: the file of boxes of persons in pictures (`--boxes`); "" takes pictures whole.
+    """
+
+    checkpoint: str
+    given: str
+    kind: str
+    out: str
+    formats: tuple[str, ...]
+    reading: dict[str, Any]
+    lifting: Lifting
+    writing: Wishes
+    detector: str
+    python: str
+    boxes: str
