@@ -1,0 +1,424 @@
+"""`--mode predict`: from files to poses, with a network whose poses are a closed form."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.predict import command, detecting, flags, many, photographs, sequences, video
+from kdpose_jax.predict.description import Description
+from kdpose_jax.predict.formats.recognise import read_keypoints
+from kdpose_jax.predict.lifter import Lifter
+from kdpose_jax.predict.pictures import PictureNetwork
+from kdpose_jax.predict.request import Lifting, Request
+from kdpose_jax.predict.writers.table import Wishes
+from kdpose_jax.skeletons import H36M_17
+from kdpose_jax.train.preemption import Stop
+
+J, F = 17, 9
+SIZE = (1000, 800)
+
+
+def about(kind, **changes):
+    fields = {
+        "name": "closed form",
+        "kind": kind,
+        "skeleton": "h36m_17",
+        "frames": F,
+        "predicted": F,
+        "before": 0,
+        "after": 0,
+        "keyframe_stride": 3,
+        "keyframe_offset": 1,
+        "keyframe_selection": "uniform",
+        "side": 0,
+        "fingerprint": "0123456789abcdef",
+    }
+    return Description(**(fields | changes))
+
+
+def pose_of(points):
+    """The pose that the network makes of screen units, `[..., J, 2]` -> `[..., J, 3]`."""
+    pose = np.concatenate([points, points.sum(-1, keepdims=True)], -1)
+    return (pose - pose[..., :1, :]).astype(np.float32)
+
+
+def on_screen(pixels):
+    width, height = SIZE
+    return pixels / width * 2 - np.array([1, height / width])
+
+
+LIFTER = Lifter(about("lifter"), pose_of)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The closed form in place of every checkpoint. Its rate is what the test puts there."""
+    rate = [None]
+    monkeypatch.setattr(command, "open_network", lambda *_: (LIFTER, rate[0]))
+    return rate
+
+
+def track(frames, seed=0):
+    """Pixels of a person, `[T, J, 2]`, moving linearly."""
+    generator = np.random.default_rng(seed)
+    start, step = generator.uniform(200, 600, (2, J, 2))
+    return start + np.arange(frames)[:, None, None] * (step - 400) / 100
+
+
+def request(given, out="", **changes):
+    lifting = {"person": None, "gap": 0.5, "score": 0.0, "rate": None, "flip": False}
+    reading = {"joints": "h36m_17", "size": SIZE, "fps": 10.0}
+    fields = {"formats": (), "kind": "keypoints", "detector": "", "python": "", "boxes": ""}
+    wishes = Wishes(height=None, root="given", focal=None, frames=None)
+    for name in [name for name in changes if name in lifting]:
+        lifting[name] = changes.pop(name)
+    for name in [name for name in changes if name in reading]:
+        reading[name] = changes.pop(name)
+    return Request(
+        checkpoint="run",
+        given=str(given),
+        out=str(out),
+        reading=reading,
+        lifting=Lifting(**lifting),
+        writing=changes.pop("writing", wishes),
+        **(fields | changes),
+    )
+
+
+def run(asked):
+    said = []
+    command.predict_and_report(asked, None, said.append, Stop())
+    return "\n".join(said)
+
+
+def test_poses_of_every_frame_with_gaps(tmp_path, opened):
+    """A short gap is interpolated, a long one is masked, and both sides are lifted alone."""
+    pixels = track(40)
+    missing = np.zeros((40, J), bool)
+    missing[5:8] = missing[20:32] = True
+    np.save(tmp_path / "walk.npy", np.where(missing[..., None], np.nan, pixels))
+    said = run(request(tmp_path / "walk.npy", tmp_path / "poses.npz"))
+    with np.load(tmp_path / "poses.npz") as found:
+        poses, valid, seen = found["pose_3d"][0], found["valid"][0], found["seen"][0]
+        assert found["fps"] == 10 and tuple(found["size"]) == SIZE
+        assert str(found["fingerprint"]) == LIFTER.fingerprint
+    wanted = np.ones(40, bool)
+    wanted[20:32] = False
+    np.testing.assert_array_equal(valid, wanted)
+    np.testing.assert_array_equal(seen, ~missing)
+    # The motion is linear, so the interpolated pixels are the true ones.
+    np.testing.assert_allclose(poses[wanted], pose_of(on_screen(pixels))[wanted], atol=1e-5)
+    assert np.isnan(poses[~wanted]).all()
+    assert "12 frames have no pose" in said and "40 frames" in said
+
+
+def test_another_rate_is_resampled_and_brought_back(tmp_path, opened):
+    opened[0] = 25.0
+    pixels = track(41)
+    np.save(tmp_path / "walk.npy", pixels)
+    said = run(request(tmp_path / "walk.npy", tmp_path / "poses.npz"))
+    with np.load(tmp_path / "poses.npz") as found:
+        poses = found["pose_3d"][0]
+    # Linear in time at any rate.
+    np.testing.assert_allclose(poses, pose_of(on_screen(pixels)), atol=1e-5)
+    assert "from 10 to the network's 25 frames per second" in said
+
+
+def test_a_rate_that_nobody_knows_is_said(tmp_path, opened):
+    np.save(tmp_path / "walk.npy", track(12))
+    said = run(request(tmp_path / "walk.npy", tmp_path / "poses.npz", fps=None))
+    assert "30 are assumed" in said and "--rate tells it" in said
+    opened[0] = 50.0
+    said = run(request(tmp_path / "walk.npy", tmp_path / "poses.npz", fps=None))
+    assert "50, the network's rate, are assumed" in said and "resampled" not in said
+
+
+def test_long_tracks_come_in_blocks(monkeypatch):
+    """The blocks of two persons are those of the whole video, in order."""
+    monkeypatch.setattr(sequences, "BLOCK", 16)
+    pixels = np.stack([track(100, 0), track(100, 1) + 30])
+    keypoints = keypoints_of(pixels)
+    lifting = request("x").lifting
+    ready = sequences.prepare(keypoints, LIFTER, lifting, "'x'")
+    blocks = list(sequences.lift(ready, LIFTER, lifting))
+    assert len(blocks) > 12 and ready.frames == 200
+    for number in range(2):
+        own = [one.persons[0] for one in blocks if one.persons[0].name == str(number + 1)]
+        starts = np.cumsum([0, *(len(one.valid) for one in own)])
+        assert [one.first_frame for one in own] == starts[:-1].tolist()
+        poses = np.concatenate([one.pose_3d for one in own])
+        np.testing.assert_allclose(poses, pose_of(on_screen(pixels[number])), atol=1e-5)
+
+
+def keypoints_of(pixels):
+    """Keypoints of some persons, `[P, T, J, 2]`, without a file."""
+    from kdpose_jax.predict.keypoints import Keypoints, Track
+
+    tracks = tuple(
+        Track(str(number), np.arange(len(one)), one, np.ones(one.shape[:2]))
+        for number, one in enumerate(pixels, 1)
+    )
+    return Keypoints(tracks, H36M_17.joints, "h36m_17", SIZE, 10.0, pixels.shape[1], "plain", ())
+
+
+def test_a_folder_of_videos_is_finished_once(tmp_path, opened):
+    """A second run leaves what is done, takes a changed file again, and names a bad one."""
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    for number in range(3):
+        np.save(clips / f"clip{number}.npy", track(10 + number))
+    (clips / "bad.json").write_text("{")
+    with pytest.raises(UserError, match=r"1 of 4 inputs could not be predicted: bad\.json"):
+        run(request(clips, out, formats=("npz",)))
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npz")}
+    assert set(times) == {"clip0.npz", "clip1.npz", "clip2.npz"}
+    (clips / "bad.json").unlink()
+    np.save(clips / "clip1.npy", track(30))
+    said = run(request(clips, out, formats=("npz",)))
+    assert "2 of 3 were done before" in said
+    changed = [
+        path.name for path in out.glob("*.npz") if path.stat().st_mtime_ns != times[path.name]
+    ]
+    assert changed == ["clip1.npz"]
+    with np.load(out / "clip1.npz") as found:
+        assert found["pose_3d"].shape[1] == 30
+    said = run(request(clips / "clip*.npy", out, formats=("npz",), gap=0.1))
+    assert "done before" not in said, "another wish is another task"
+
+
+def test_processes_share_the_videos(tmp_path):
+    done = []
+    paths = [str(tmp_path / f"{number}.npy") for number in range(5)]
+    for path in paths:
+        np.save(path, np.zeros(1))
+    for index in range(2):
+        task = many.Task("fingerprint", {})
+        predict = lambda path, base: (done.append(path), ([], []))[1]  # noqa: E731
+        many.run_all(paths, tmp_path, task, predict, lambda _: None, (index, 2))
+    assert sorted(done) == sorted(paths)
+
+
+def test_two_videos_of_one_name_are_refused(tmp_path):
+    for ending in ("json", "npz"):
+        (tmp_path / f"walk.{ending}").write_bytes(b"x")
+    with pytest.raises(UserError, match="both be written as 'walk'"):
+        many.videos_in(str(tmp_path / "walk.*"))
+    with pytest.raises(UserError, match="fits no file"):
+        many.videos_in(str(tmp_path / "run*.json"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"out": "poses.npz", "formats": ("csv",)}, "--to names formats"),
+        ({"formats": ("fbx",)}, r"--to .*fbx"),
+        ({"person": "7"}, "--person 7 is not a person"),
+        ({"size": None}, "--size 1920x1080"),
+        ({"fps": 0.0}, "--fps is 0"),
+        ({"formats": ("npz",), "writing": Wishes(178.0, "given", None, None)}, "write 1.78"),
+    ],
+)
+def test_mistakes_before_any_work(tmp_path, monkeypatch, opened, changes, sentence):
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "walk.npy", track(12))
+    with pytest.raises(UserError, match=sentence):
+        run(request(tmp_path / "walk.npy", **changes))
+    assert [path.name for path in tmp_path.iterdir()] in (["walk.npy"], ["walk.npy", "poses"])
+    assert not list(tmp_path.glob("poses/*"))
+
+
+@pytest.fixture
+def parsed():
+    """Parses flags of `--mode predict`, and forgets them."""
+
+    def parse(*words):
+        absl_flags.FLAGS.unparse_flags()
+        absl_flags.FLAGS(["launch.py", *words], known_only=True)
+        return flags
+
+    yield parse
+    absl_flags.FLAGS.unparse_flags()
+    absl_flags.FLAGS(["launch.py"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "sentence"),
+    [
+        ("predict", [], "was given nothing: give one of"),
+        ("predict", ["--keypoints=a", "--video=b"], "--keypoints and --video"),
+        ("predict", ["--keypoints=a", "--boxes=b"], "--boxes goes with --pictures"),
+        ("predict", ["--video=a", "--map=b"], "--map goes with --keypoints"),
+        ("train", ["--size=3x4"], "--size goes with --mode predict"),
+        ("export", ["--gap=1"], "--gap goes with --mode predict"),
+        ("export", ["--height=1.8"], "--height goes with --mode predict"),
+        ("predict", ["--poses=a"], "--poses goes with --mode export"),
+    ],
+)
+def test_flags_that_do_not_fit(parsed, mode, words, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parsed(*words).check(mode)
+
+
+def test_flags_become_a_request(parsed):
+    parsed("--keypoints=a.json", "--size=1920x1080", "--to=npz, bvh", "--frames=3:9", "--gap=1")
+    flags.check("predict")
+    asked = flags.request("run", "out", "alphapose")
+    assert asked.formats == ("npz", "bvh") and asked.reading["size"] == (1920, 1080)
+    assert asked.reading["format_name"] == "alphapose" and asked.lifting.gap == 1
+    assert asked.writing.frames == (3, 9) and asked.kind == "keypoints"
+
+
+def write_video(path, frames, size=(64, 48)):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 12.0, size)
+    for number in range(frames):
+        writer.write(np.full((size[1], size[0], 3), 10 * number, np.uint8))
+    writer.release()
+
+
+def test_a_video_goes_through_a_detector(tmp_path, monkeypatch, opened):
+    """A detector's process finds a person in every frame; its file is kept and taken again."""
+    write_video(tmp_path / "clip.avi", 6)
+    stand_in = tmp_path / "python"  # an interpreter in which a detector is a loop
+    names = [f'"{name}"' for name in H36M_17.joints]
+    stand_in.write_text(
+        "#!/bin/sh\n"
+        f"exec {__import__('sys').executable} - \"$@\" <<'END'\n"
+        "import runpy, sys, types\n"
+        "here = runpy.run_path(sys.argv[1])\n"
+        "def find(frame):\n"
+        f"    return [([[frame.mean() + joint, 5.0 + joint] for joint in range({J})], [0.9] * {J})]\n"
+        f"here['DETECTORS']['rtmlib'] = lambda: ([{', '.join(names)}], find)\n"
+        "here['main'](*sys.argv[2:])\n"
+        "END\n"
+    )
+    stand_in.chmod(0o755)
+    asked = request(
+        tmp_path / "clip.avi",
+        tmp_path / "poses.npz",
+        kind="video",
+        detector="rtmlib",
+        python=str(stand_in),
+        joints=None,
+        size=None,
+        fps=None,
+    )
+    said = run(asked)
+    with np.load(tmp_path / "poses.npz") as found:
+        assert tuple(found["size"]) == (64, 48) and found["fps"] == 12
+        np.testing.assert_allclose(found["keypoints_2d"][0][:, 0, 0], np.arange(6) * 10, atol=2)
+    assert "finding keypoints with rtmlib" in said
+    assert "delete it to detect them again" in run(asked)
+
+
+def test_detectors_and_videos_that_do_not_work(tmp_path):
+    (tmp_path / "no.mp4").write_bytes(b"not a video")
+    for path, python, sentence in (
+        ("no.mp4", "", "cannot be decoded by OpenCV"),
+        ("none.mp4", "", "is not a file"),
+        ("clip.avi", "/no/python", "cannot be run"),
+        ("clip.avi", "", "pip install mediapipe"),
+    ):
+        write_video(tmp_path / "clip.avi", 2)
+        with pytest.raises(UserError, match=sentence):
+            video.detect(
+                str(tmp_path / path), "mediapipe", python, tmp_path / "out", {}, lambda _: None
+            )
+    assert not list(tmp_path.glob("out*json"))
+
+
+def test_the_detectors_file_is_read_as_mmposes(tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.avi", 3)
+    found = [([[1.0, 2.0]] * J, [0.5] * J), ([[30.0, 40.0]] * J, [0.7] * J)]
+    monkeypatch.setitem(
+        detecting.DETECTORS, "rtmlib", lambda: (list(H36M_17.joints), lambda _: found)
+    )
+    out = tmp_path / "found.json"
+    detecting.main("rtmlib", str(tmp_path / "clip.avi"), str(out))
+    keypoints = read_keypoints(str(out))
+    assert keypoints.format == "mmpose" and len(keypoints.tracks) == 2 and keypoints.length == 3
+    assert keypoints.joints == H36M_17.joints
+
+
+PICTURES = PictureNetwork(
+    about("pictures", skeleton="mpii_16", side=32, frames=1, predicted=1),
+    # The centre of the crop, for every joint.
+    lambda crops: (np.full((len(crops), 16, 2), 15.5), np.full((len(crops), 16), 0.25)),
+)
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(photographs.loading, "load", lambda *_, **__: PICTURES)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("7.png", "b.png"):
+        cv2.imwrite(str(folder / name), np.zeros((40, 60, 3), np.uint8))
+    return folder
+
+
+def test_pictures_by_boxes(pictures, tmp_path):
+    """The centre of a crop is the centre of its box."""
+    boxes = {
+        "images": [{"id": 7, "file_name": "x/7.png"}, {"id": 9, "file_name": "b.png"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 1, "bbox": [10, 10, 20, 20]},
+            {"image_id": 9, "category_id": 1, "bbox": [30, 0, 10, 20]},
+            {"image_id": 9, "category_id": 2, "bbox": [0, 0, 10, 20]},
+            {"image_id": 7, "category_id": 1, "bbox": [0, 0, 8, 8]},
+        ],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    asked = request(pictures, tmp_path / "out", kind="pictures", boxes=str(tmp_path / "boxes.json"))
+    assert "3 person(s) in 2 pictures" in run(asked)
+    results = json.loads((tmp_path / "out" / "keypoints.json").read_text())
+    places = sorted((one["image_id"], *one["keypoints"][:3]) for one in results)
+    for found, wanted in zip(
+        places, [(7, 4, 4, 0.25), (7, 20, 20, 0.25), (9, 35, 10, 0.25)], strict=True
+    ):
+        # Crops count pixels from the centre of the first.
+        np.testing.assert_allclose(found, wanted, atol=0.51)
+    about_them = json.loads((tmp_path / "out" / "keypoints.about.json").read_text())
+    assert about_them["fingerprint"] == PICTURES.fingerprint
+
+
+def test_whole_pictures_and_one_that_is_broken(pictures, tmp_path):
+    (pictures / "c.jpg").write_bytes(b"\xff\xd8broken")
+    said = run(request(pictures, tmp_path / "found.json", kind="pictures"))
+    assert "1 of 3 pictures cannot be decoded" in said
+    results = json.loads((tmp_path / "found.json").read_text())
+    assert [one["image_id"] for one in results] == [1, 2]
+    np.testing.assert_allclose(results[0]["keypoints"][:2], (29.5, 19.5), atol=1.01)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("{}", "no list of"),
+        ('[{"bbox": [1, 2, 3, 4]}]', "has no image_id"),
+        ('[{"image_id": 7, "bbox": [1, 2, 0, 4]}]', "with an area"),
+        ('[{"image_id": 7, "bbox": [1, 2, NaN, 4]}]', "with an area"),
+        ("[]", "has no box of a person"),
+        ('[{"image_id": "z.png", "bbox": [1, 2, 3, 4]}]', "names none of the 2 pictures"),
+    ],
+)
+def test_bad_boxes(pictures, tmp_path, content, sentence):
+    (tmp_path / "boxes.json").write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        photographs.list_pictures(str(pictures), str(tmp_path / "boxes.json"))
+    with pytest.raises(UserError, match="holds no picture"):
+        photographs.list_pictures(str(tmp_path / "nothing"), "")
+
+
+def test_the_other_kind_of_network(pictures, tmp_path, monkeypatch, opened):
+    monkeypatch.setattr(photographs.loading, "load", lambda *_, **__: LIFTER)
+    with pytest.raises(UserError, match="is a lifter, which reads keypoints"):
+        run(request(pictures, tmp_path / "out", kind="pictures"))
+    monkeypatch.setattr(command, "open_network", lambda *_: (PICTURES, None))
+    np.save(tmp_path / "walk.npy", track(12))
+    with pytest.raises(UserError, match="a network for pictures, and keypoints were given"):
+        run(request(tmp_path / "walk.npy", tmp_path / "out"))
