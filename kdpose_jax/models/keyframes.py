@@ -3,6 +3,8 @@
 The design is ours, from the paper's abstract (docs/methods/scjd.md#keyframes).
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +28,28 @@ def take_frames(
     Returns:
       The values with K frames along that axis.
     """
+    frames = jnp.clip(frames, 0, values.shape[axis] - 1)
+    by_index, by_product = (partial(form, axis=axis) for form in (_by_index, _by_product))
+    return jax.lax.platform_dependent(values, frames, tpu=by_product, default=by_index)
+
+
+def _by_index(values: Array, frames: Array, axis: int) -> Array:
     if frames.ndim == 1:
         return jnp.take(values, frames, axis=axis, mode="clip")
-    take = jax.vmap(lambda window, numbers: jnp.take(window, numbers, axis=axis - 1, mode="clip"))
-    return take(values, frames)
+    return jax.vmap(partial(jnp.take, axis=axis - 1, mode="clip"))(values, frames)
+
+
+def _by_product(values: Array, frames: Array, axis: int) -> Array:
+    """Multiplies by a matrix of ones and zeros, exactly.
+
+    A TPU gathers along its first axes alone, so that a gather copies all values into that order.
+    """
+    numbers = jnp.expand_dims(jnp.arange(values.shape[axis]), range(frames.ndim))
+    chosen = (frames[..., None] == numbers).astype(values.dtype)
+    leading, of = "bcde"[:axis], "bkf" if frames.ndim == 2 else "kf"
+    return jnp.einsum(
+        f"{leading}f...,{of}->{leading}k...", values, chosen, precision=jax.lax.Precision.HIGHEST
+    )
 
 
 def most_correlated(keypoints_2d: Float[Array, "B F J 2"], grid: KeyframeGrid) -> Int[Array, "B K"]:

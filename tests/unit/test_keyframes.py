@@ -156,6 +156,21 @@ def test_upsample_and_take_frames(per_window):
         np.testing.assert_array_equal(picked[b], values[b][np.clip(frames, 0, 3)])
 
 
+@pytest.mark.parametrize("platform", ["default", "tpu"])
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("per_window", [False, True])
+def test_frames_are_taken_exactly_on_every_platform(monkeypatch, platform, axis, per_window):
+    values = np.random.default_rng(7).normal(size=(B, 4, 4, J, C)).astype(np.float32)
+    chosen = np.array([[3, 0, 3], [-2, 5, 1]] if per_window else [2, 9, -1])
+    monkeypatch.setattr(
+        jax.lax, "platform_dependent", lambda *given, **forms: forms[platform](*given)
+    )
+    picked = take_frames(jnp.asarray(values), jnp.asarray(chosen), axis)
+    for b in range(B):
+        frames = np.clip(chosen[b] if per_window else chosen, 0, 3)
+        np.testing.assert_array_equal(picked[b], np.take(values[b], frames, axis - 1))
+
+
 @pytest.mark.parametrize(("frames", "stride"), [(9, 3), (11, 3), (10, 4), (7, 5), (6, 1)])
 def test_most_correlated_frame_of_a_group(frames, stride):
     keypoints_2d = np.random.default_rng(6).normal(size=(B, frames, J, 2)).astype(np.float32)
