@@ -65,6 +65,7 @@ ALLOWED = {
         "kdpose_jax.processes",
         "kdpose_jax.presets",
     ),
+    "kdpose_jax.predict": ("kdpose_jax.skeletons", "kdpose_jax.codecs"),
     "kdpose_jax.study": ("kdpose_jax.report", "kdpose_jax.presets", "kdpose_jax.entry"),
     "kdpose_jax.program": (
         "kdpose_jax.experiment",

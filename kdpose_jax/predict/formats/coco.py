@@ -99,7 +99,7 @@ def read(path: str, options: Options) -> Keypoints:
             if piece.key == "annotations":
                 values = _as_scores(values, where)
             ids = identities(entry["track_id"]) if "track_id" in entry else ()
-            collector.add(frame, values, ids, f"entry {index}")
+            collector.add(frame, values, ids, where)
     if others and not len(collector):
         raise UserError(
             f"{collector.place} has {others.total():,} entries and none of a person: give persons "

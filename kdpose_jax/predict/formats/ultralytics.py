@@ -45,7 +45,7 @@ def recognises(probe: Probe) -> bool:
 
 def _is_line(row: Sequence[str]) -> bool:
     kind, *box = map(float, row[:_HEAD])
-    return kind == int(max(min(kind, 1e6), 0)) and all(-0.01 <= side <= 1.01 for side in box)
+    return kind.is_integer() and kind >= 0 and all(-0.01 <= side <= 1.01 for side in box)
 
 
 def _is_person(value: Any) -> bool:
@@ -117,7 +117,7 @@ def _add_lines(
     lengths = {len(values) for _, _, values, _ in table}
     if not lengths:
         return
-    chosen = (layouts.find_layout(options.joints).count,) if options.joints else _COUNTS
+    chosen = (layouts.find_layout(options.joints).total,) if options.joints else _COUNTS
     # The confidence is missing in some lines only if persons came from several programs.
     fits = list(_columns(max(lengths) - _HEAD, chosen))
     if not fits or len(lengths) > 2:
