@@ -1,16 +1,26 @@
 """Every source of keypoints, read from a file in its tool's own layout."""
 
 import json
+import subprocess
+import sys
 
 import keypoint_files as files
 import numpy as np
 import pytest
+from repository import REPOSITORY
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict.formats.recognise import read_keypoints
 
 SIZE = files.SIZE
 NOSE, LEFT_ANKLE = 0, 15  # of COCO's 17
+
+
+def test_readers_need_neither_jax_nor_tensorflow_nor_opencv():
+    """They start fast, whatever the file."""
+    program = "import sys; import kdpose_jax.predict.formats.recognise; "
+    program += "sys.exit(bool({'jax', 'tensorflow', 'cv2', 'PIL', 'scipy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY).returncode == 0
 
 
 def require_scene(keypoints, values, first=0, joints=None):
@@ -244,7 +254,7 @@ def test_coco_results(tmp_path):
     read = read_keypoints(files.write_json(tmp_path / "a.json", entries))
     assert (read.format, read.layout, read.size) == ("coco", "coco_17", None)
     require_scene(read, values)
-    assert any(note.startswith("1 entries of crowds or of other") for note in read.notes)
+    assert any(note.startswith("1 entries of crowds, of other") for note in read.notes)
 
 
 def test_coco_ids_of_pictures_are_not_frames(tmp_path):
@@ -271,7 +281,7 @@ def test_coco_annotations(tmp_path):
             {"id": 100 + n, "file_name": f"a/frame_{n:04d}.jpg", "width": 1280, "height": 720}
             for n in range(4)
         ],
-        "annotations": [*annotations, {**annotations[0], "iscrowd": 1}],
+        "annotations": [*annotations, {**annotations[0], "iscrowd": 1}, {"id": 9, "bbox": [1]}],
         "categories": [{"id": 3, "name": "person", "keypoints": files.COCO_17}],
     }
     read = read_keypoints(files.write_json(tmp_path / "a.json", content))

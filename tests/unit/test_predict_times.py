@@ -115,6 +115,11 @@ def test_resampling_a_straight_line_is_exact_there_and_back(rate, wanted):
     np.testing.assert_allclose(back[inside], line[inside], atol=1e-9)
 
 
+def test_rates_that_are_the_same_for_a_network():
+    assert rates.is_same(29.97, 30) and rates.is_same(50, 50)
+    assert not rates.is_same(25, 24) and not rates.is_same(59.94, 30)
+
+
 def test_resampling_by_a_loop():
     rng = np.random.default_rng(0)
     values = rng.uniform(0, 9, (40, 3))

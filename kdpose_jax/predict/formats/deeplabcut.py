@@ -70,12 +70,11 @@ def read(path: str, options: Options) -> Keypoints:
 def _columns(
     header: dict[str, list[str]], collector: Collector
 ) -> tuple[dict[str, list[tuple[int, int, int]]], list[str], int]:
-    """Returns the columns of x, y and likelihood of each person's joints.
-
-    Likelihood is -1 in labelled data, which has none.
+    """Finds the columns of each person's joints.
 
     Returns:
-      Person -> columns of each joint; the joints' names; and how many columns number the frame.
+      Person -> the columns of x, y and likelihood of each joint, -1 in labelled data, which has no
+      likelihood; the joints' names; and how many columns number the frame.
     """
     coords, parts = header["coords"], header["bodyparts"]
     individuals = header.get("individuals", ["individuals"] + [""] * (len(coords) - 1))

@@ -17,6 +17,7 @@ from kdpose_jax.predict.formats.identities import identities
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe
 from kdpose_jax.predict.keypoints import Keypoints
+from kdpose_jax.untrusted import streams
 
 NAME = "ultralytics"
 WHAT = "Ultralytics: the txt of save_txt in a folder, or the json of to_json and summary"
@@ -59,7 +60,7 @@ def read(path: str, options: Options) -> Keypoints:
       UserError: a file is damaged, or there is no person.
     """
     collector = Collector(path)
-    if os.path.isfile(path) and not path.lower().endswith(".txt"):
+    if streams.starts_like_json(path):
         return _read_file(path, collector, options)
     ending = ".txt" if os.path.isfile(path) or probing.files_in(path, ".txt") else ".json"
     files = probing.frame_files(path, ending)
