@@ -137,6 +137,9 @@ def test_missing_frames_stay_missing_and_spoil_no_neighbour():
     assert np.flatnonzero(np.isnan(up)).tolist() == [7, 8, 9]
     down = rates.resample(values, 10, 5)[:, 0]
     assert np.flatnonzero(np.isnan(down)).tolist() == [2]
+    # 9 * (1.1 / 3.3) is a little more than 3.
+    inexact = rates.resample(values, 1.1, 3.3)[:, 0]
+    assert np.flatnonzero(np.isnan(inexact)).tolist() == [10, 11, 12, 13, 14]
     assert rates.resample(np.ones((1, 2), np.float32), 30, 50).tolist() == [[1, 1]]
     assert rates.resample(np.ones((3, 2), np.float32), 30, 50).dtype == np.float32
 

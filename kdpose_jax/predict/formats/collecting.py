@@ -174,7 +174,8 @@ class Collector:
         else:
             name, joints, notes = named.layout, named.joints, list(named.notes)
             values = values[:, list(named.columns)]
-        values = np.array(values)
+        if values.shape[1] < self._joints or named is not None:
+            values = np.array(values)  # without the joints that are left out
         self._values = array.array("d")
         size, fps, more = _settle(size, fps, options)
         notes += more
