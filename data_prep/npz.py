@@ -6,8 +6,6 @@ Nothing that a pickle may hold is run.
 import os
 from typing import Any
 
-import numpy as np
-
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import npz
 
@@ -28,13 +26,7 @@ def read_pickled_npz(path: str, keys: tuple[str, ...]) -> list[Any]:
       UserError: the file is not a zip file, a key is missing, or an entry is damaged, is not one
         pickled object or holds foreign code.
     """
-    values = npz.read_npz(path, keys)
-    for key, value in values.items():
-        if isinstance(value, np.ndarray):
-            raise UserError(
-                f"'{path}' ({key}) is a {value.dtype} array of shape {value.shape} where one "
-                f"pickled dictionary must be: give a file in the layout of its name."
-            )
+    values = npz.read_npz(path, keys, arrays=False)
     return [values[key] for key in keys]
 
 

@@ -30,12 +30,12 @@ class Layout(NamedTuple):
     Attributes:
       name: its name, such as `coco_17`.
       joints: names of the joints that are read, in the order of the arrays.
-      count: how many joints a file has for a person. Those behind `joints` are left out.
+      total: how many joints a file has for a person. Those behind `joints` are left out.
     """
 
     name: str
     joints: tuple[str, ...]
-    count: int
+    total: int
 
 
 class Recipe(NamedTuple):
@@ -120,18 +120,18 @@ def layout_of(count: int, chosen: str | None, place: str, usual: Sequence[str]) 
     """
     if chosen is not None:
         layout = find_layout(chosen)
-        if layout.count != count:
-            same = [one.name for one in layouts().values() if one.count == count]
+        if layout.total != count:
+            same = [one.name for one in layouts().values() if one.total == count]
             raise UserError(
                 f"{place} has {count} joints for a person and --joints {chosen} has "
-                f"{layout.count}: "
+                f"{layout.total}: "
                 + (f"use --joints {' or '.join(same)}." if same else _UNKNOWN_COUNT)
             )
         return layout
-    same = [name for name in usual if layouts()[name].count == count]
+    same = [name for name in usual if layouts()[name].total == count]
     if len(same) == 1:
         return layouts()[same[0]]
-    others = same or [one.name for one in layouts().values() if one.count == count]
+    others = same or [one.name for one in layouts().values() if one.total == count]
     remedy = f"give --joints {' or '.join(others)}." if others else _UNKNOWN_COUNT
     raise UserError(f"{place} has {count} joints for a person and does not name them: {remedy}")
 
@@ -246,11 +246,13 @@ def _meant(
     meant: dict[str, int] = {}
     for index, (name, short) in enumerate(zip(names, shorts, strict=True)):
         if table and name in table:
-            joint: str | None = table[name]
-        else:
-            joint = spellings().get(short)
-            if joint is None or table and joint in table.values():
+            joint = table[name]
+        elif short in spellings():
+            joint = spellings()[short]
+            if table and joint in table.values():
                 continue
+        else:
+            continue
         if joint in meant:
             other = meant[joint]
             if table is None and shorts[other] == plain(joint):

@@ -76,13 +76,12 @@ def track(detections: Detections, place: str) -> tuple[tuple[Track, ...], list[s
     parts = np.split(order, np.flatnonzero(np.diff(owners[order])) + 1)
     for part in sorted(parts, key=lambda part: part[0]):
         rows = seen[part]
-        values = detections.values[rows]
         tracks.append(
             Track(
                 names[int(owners[part[0]])],
                 detections.frames[rows],
-                np.ascontiguousarray(values[..., :2]),
-                np.ascontiguousarray(values[..., 2]),
+                detections.values[rows, :, :2],
+                detections.values[rows, :, 2],
             )
         )
     return tuple(tracks), notes

@@ -73,13 +73,13 @@ def beside(path: str) -> Beside | None:
     """
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
-    stem = name if os.path.isdir(path) else name.split(".")[0]
-    stems = [stem, _ENDINGS.sub("", stem)]
-    for one in dict.fromkeys(stems):
-        for ending in (*_VIDEOS, *_PICTURES):
-            for spelled in (ending, ending.upper()):
-                found = os.path.join(folder, one + spelled)
-                if one and os.path.isfile(found):
+    stem = name if os.path.isdir(path) else os.path.splitext(name)[0]
+    for one in dict.fromkeys([stem, stem.split(".")[0], _ENDINGS.sub("", stem)]):
+        # Detectron's file of a.mp4 is a.mp4.npz, and its stem is the video.
+        for ending in ("", *_VIDEOS, *_PICTURES):
+            for spelled in dict.fromkeys([one + ending, one + ending.upper()]):
+                found = os.path.join(folder, spelled)
+                if spelled.lower().endswith((*_VIDEOS, *_PICTURES)) and os.path.isfile(found):
                     return _header(found)
     if os.path.isdir(path):
         with os.scandir(path) as entries:

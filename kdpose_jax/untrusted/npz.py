@@ -27,12 +27,14 @@ def names_in(path: str) -> tuple[str, ...]:
         raise _not_whole(path, error) from error
 
 
-def read_npz(path: str, keys: Collection[str]) -> dict[str, Any]:
+def read_npz(path: str, keys: Collection[str], *, arrays: bool = True) -> dict[str, Any]:
     """Reads some entries of an npz file.
 
     Args:
       path: the file.
       keys: the entries to read.
+      arrays: whether an entry may be an array of numbers or texts. Otherwise each must be one
+        pickled object.
 
     Returns:
       Key -> numpy's array of numbers or texts, or the object of an entry that `np.savez` pickled,
@@ -63,7 +65,9 @@ def read_npz(path: str, keys: Collection[str]) -> dict[str, Any]:
         raise
     except Exception as error:  # zipfile can raise almost anything
         raise _not_whole(path, error) from error
-    return {key: _read_value(content, f"'{path}' ({key})") for key, content in members.items()}
+    return {
+        key: _read_value(content, f"'{path}' ({key})", arrays) for key, content in members.items()
+    }
 
 
 def read_npy(path: str) -> Any:
@@ -80,14 +84,14 @@ def read_npy(path: str) -> Any:
                 f"split it."
             )
         content = file.read()
-    return _read_value(content, f"'{path}'")
+    return _read_value(content, f"'{path}'", arrays=True)
 
 
 def _not_whole(path: str, error: Exception) -> UserError:
     return UserError(f"'{path}' is not a whole npz file ({error}): copy or download it again.")
 
 
-def _read_value(content: bytes, place: str) -> Any:
+def _read_value(content: bytes, place: str, arrays: bool) -> Any:
     """Reads one npy member."""
     member = io.BytesIO(content)
     try:
@@ -100,10 +104,15 @@ def _read_value(content: bytes, place: str) -> Any:
             else npy_format.read_array_header_2_0
         )
         shape, is_fortran, dtype = read_header(member)
-        if not dtype.hasobject:
+        if arrays and not dtype.hasobject:
             return _numbers(content, member.tell(), shape, is_fortran, dtype)
     except Exception as error:  # the header is a Python literal
         raise UserError(f"{place} is damaged ({error}): copy or download it again.") from error
+    if not arrays and (shape != () or not dtype.hasobject):
+        raise UserError(
+            f"{place} is a {dtype} array of shape {shape} where one pickled dictionary must be: "
+            f"give a file in the layout of its name."
+        )
     value = load_arrays(member, len(content), place)
     if isinstance(value, np.ndarray) and value.shape == () and value.dtype.hasobject:
         value = value.item()

@@ -14,8 +14,9 @@ from kdpose_jax.untrusted.documents import unique_entries
 
 _CHUNK = 2**20  # characters that are read at once
 _BLANKS = re.compile(r"[ \t\n\r]*")
-# A number or a word that a chunk's end may have cut.
-_CUT = re.compile(r"[-+.\w]")
+# What ends a list, an object and a text. A number or a word ends where something else begins.
+_CLOSING = ("]", "}", '"')
+_WORD = re.compile(r"[-+.\w]*")
 
 
 class Piece(NamedTuple):
@@ -98,7 +99,7 @@ class _Text:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._buffer, self._place)
-                if self._ended or end < len(self._buffer) or not _CUT.match(self._buffer[end - 1]):
+                if self._ended or self._buffer[end - 1] in _CLOSING or self._is_whole(end):
                     self._place = end
                     return value
             except json.JSONDecodeError as error:
@@ -112,6 +113,15 @@ class _Text:
                     f"{self._before + self._place:,}"
                 )
             self._more()
+
+    def _is_whole(self, end: int) -> bool:
+        """Tells whether no character of a number or a word may follow in the next chunk.
+
+        "2." and "2e" are decoded as 2, and the chunk may have cut a 2.5 or 2e5.
+        """
+        word = _WORD.match(self._buffer, end)
+        assert word is not None  # it also matches nothing
+        return word.end() < len(self._buffer)
 
     def _more(self) -> bool:
         """Reads as much again as is left over, so that a long value is not decoded too often."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -385,3 +386,33 @@ def checkpoint_json(folder: pathlib.Path) -> Reader:
         [json.dumps(meta).encode() + b"\n" + json.dumps({"mpjpe": 3.5}).encode()],
         is_json=True,
     )
+
+
+def keypoints_json(folder: pathlib.Path) -> Reader:
+    """Detectors' keypoints: whatever the file looks like, every reader of JSON gets it too."""
+    from tests.fuzz.keypoints import read_all, scene
+
+    formats = ("openpose", "alphapose", "mmpose", "ultralytics", "coco", "mediapipe")
+    read = functools.partial(read_all, formats=formats)
+    flat, points = scene(17).reshape(-1).tolist(), scene(17)
+    entry = {"image_id": "1.jpg", "category_id": 1, "keypoints": flat, "score": 2.0, "idx": [1.0]}
+    person = {"keypoints": points[:, :2].tolist(), "keypoint_scores": [0.5] * 17, "track_id": 3}
+    frames = [{"frame_id": n, "instances": [person, person]} for n in (0, 2)]
+    x, y = points[:, 0].tolist(), points[:, 1].tolist()
+    boxes = [{"name": "person", "keypoints": {"x": x, "y": y, "visible": [0.5] * 17}}]
+    marks = [{"x": 0.5, "y": 0.25, "z": 0.0, "visibility": 0.9}] * 33
+    people = [{"person_id": [-1], "pose_keypoints_2d": scene(25).reshape(-1).tolist()}]
+    images = [{"id": 1, "file_name": "a_1.jpg", "width": 64, "height": 48}]
+    annotations = [{"image_id": 1, "category_id": 1, "keypoints": flat, "track_id": 2}]
+    names = {str(index): f"joint{index}" for index in range(16)} | {"16": "nose"}
+    seeds = [
+        [entry, entry | {"image_id": "2.jpg", "idx": 2}],
+        {"0.jpg": {"bodies": [{"joints": scene(18).reshape(-1).tolist()}]}},
+        {"version": 1.3, "people": people},
+        frames,
+        {"meta_info": {"keypoint_id2name": names}, "instance_info": frames},
+        [boxes, []],
+        {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]},
+        [{"frame": 1, "pose_landmarks": [marks]}],
+    ]
+    return Reader(on_file(folder / "a.json", read), as_json(seeds), is_json=True)

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import archives, documents, motion, records, texts
+from tests.fuzz import archives, documents, keypoints, motion, records, texts
 from tests.fuzz.reader import Reader
 
 
@@ -52,6 +52,9 @@ READERS = {
     "mpi_matlab5": Target(motion.mpi_matlab5, length=16384, memory=256, share=1.5),
     "mpi_hdf5": Target(motion.mpi_hdf5, length=16384, memory=256, share=3),
     "mpi_npz": Target(motion.mpi_npz, length=4096, memory=256, share=2),
+    "keypoints_json": Target(documents.keypoints_json, length=8192, memory=256, share=3),
+    "keypoints_npz": Target(keypoints.keypoints_npz, length=8192, memory=256, share=2),
+    "keypoints_text": Target(keypoints.keypoints_text, length=4096, memory=256, share=2),
     "preset": Target(texts.preset, length=256, memory=256, share=4),
     "override": Target(texts.override, length=256, memory=256, share=1),
     "tfrecord": Target(records.tfrecord, length=2048, memory=256, share=1),

@@ -63,7 +63,7 @@ def read(path: str, options: Options) -> Keypoints:
                 )
             ids = piece.value["idx"] if "idx" in piece.value else None
             frame = pictures.index(piece.value["image_id"], where)
-            collector.add(frame, piece.value["keypoints"], identities(ids), f"entry {index}")
+            collector.add(frame, piece.value["keypoints"], identities(ids), where)
     collector.renumber(naming.frame_numbers(pictures.names, collector.place, collector.notes))
     return collector.finish(NAME, options, LAYOUTS)
 

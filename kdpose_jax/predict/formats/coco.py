@@ -86,26 +86,31 @@ def read(path: str, options: Options) -> Keypoints:
     for index, piece in enumerate(probing.pieces_of(path)):
         if piece.in_list and piece.key in (None, "annotations"):
             entry, where = piece.value, f"{collector.place}, entry {index}"
+            if piece.key and isinstance(entry, dict) and "keypoints" not in entry:
+                others["boxes without joints"] += 1
+                continue
             if not is_result(entry):
                 raise UserError(
                     f"{where} is {str(entry)[:60]!r}, which lacks image_id or keypoints: {REPAIR}."
                 )
             category = entry.get("category_id", _PERSON)
             if entry.get("iscrowd") == 1 or category not in (found.persons or [_PERSON]):
-                others[repr(category)[:20]] += 1
+                others[f"category {category!r}"[:40]] += 1
                 continue
             frame = pictures.index(entry["image_id"], where)
             values = entry["keypoints"]
             if piece.key == "annotations":
                 values = _as_scores(values, where)
             ids = identities(entry["track_id"]) if "track_id" in entry else ()
-            collector.add(frame, values, ids, f"entry {index}")
+            collector.add(frame, values, ids, where)
     if others and not len(collector):
         raise UserError(
             f"{collector.place} has {others.total():,} entries and none of a person: give persons "
-            f"category_id {_PERSON} (these have {', '.join([*others][:10])})."
+            f"category_id {_PERSON} (these are {', '.join([*others][:10])})."
         )
-    collector.count("entries of crowds or of other categories were left out", others.total())
+    collector.count(
+        "entries of crowds, of other categories or without joints were left out", others.total()
+    )
     collector.renumber(_frames(pictures, found, collector))
     if len(found.sizes) > 1:
         collector.notes.append(f"The pictures have {len(found.sizes):,} sizes; none was taken.")

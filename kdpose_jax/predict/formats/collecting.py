@@ -14,6 +14,8 @@ from kdpose_jax.predict.keypoints import Keypoints
 from kdpose_jax.predict.persons import Detections
 from kdpose_jax.untrusted import bounds
 
+# The identity of the only person that a file can have.
+ONE: tuple[str, ...] = ("1",)
 # Beyond so many pixels a detector's joint means nothing.
 _FARTHEST = 1e6
 # Units that the coordinates of a format may have.
@@ -54,7 +56,9 @@ class Collector:
         """How many joints a detection has; 0 before the first."""
         return self._joints
 
-    def add(self, frame: int, triples: Any, ids: Sequence[str] = (), what: str = "") -> None:
+    def add(
+        self, frame: int, triples: Any, ids: Sequence[str] = (), where: str | None = None
+    ) -> None:
         """Adds the detection of a person.
 
         Args:
@@ -62,13 +66,13 @@ class Collector:
           triples: x, y and score of each joint, flat.
           ids: the person's identities in the file; none if the file has none, more than one if it
             merged several.
-          what: names the detection in errors, such as `entry 12`.
+          where: names the detection in errors; None for the file and the frame.
 
         Raises:
           UserError: something in it is not a number, or another detection had more or fewer joints,
             or the file has more than `bounds.KEYPOINTS`.
         """
-        where = f"{self.place}, {what or f'frame {frame}'}"
+        where = where or f"{self.place}, frame {frame}"
         values = numbers(triples, where)
         if len(values) % 3 or not len(values):
             raise UserError(
@@ -170,7 +174,8 @@ class Collector:
         else:
             name, joints, notes = named.layout, named.joints, list(named.notes)
             values = values[:, list(named.columns)]
-        values = np.array(values)
+        if values.shape[1] < self._joints or named is not None:
+            values = np.array(values)  # without the joints that are left out
         self._values = array.array("d")
         size, fps, more = _settle(size, fps, options)
         notes += more
@@ -183,7 +188,7 @@ class Collector:
                 f"give another file."
             )
         notes += _require_inside(values, size, self.place)
-        frames = naming.as_frames(self._numbers, notes)
+        first, frames = self._numbers[0], naming.as_frames(self._numbers, notes)
         if (np.diff(frames) < 0).any() and sorts:
             notes.append("Frames stood out of order in the file; they were sorted by number.")
         tracks, more = persons.track(Detections(frames, values, self._ids), self.place)
@@ -194,7 +199,8 @@ class Collector:
             layout=name,
             size=size,
             fps=fps,
-            length=max(length, int(frames.max()) + 1),
+            # The number of frames means nothing where frames were counted anew.
+            length=max(length if frames[0] == first else 0, int(frames.max()) + 1),
             format=format_name,
             notes=(*self.notes, *counted, *notes, *more),
         )
@@ -232,10 +238,10 @@ def _is_number(value: Any) -> bool:
 
 def _cut(layout: layouts.Layout) -> tuple[str, ...]:
     """Says what was left out of a layout."""
-    others = layout.count - len(layout.joints)
+    others = layout.total - len(layout.joints)
     if not others:
         return ()
-    return (f"{others} of the {layout.count} joints of {layout.name} were left out (face, hands).",)
+    return (f"{others} of the {layout.total} joints of {layout.name} were left out (face, hands).",)
 
 
 def _settle(

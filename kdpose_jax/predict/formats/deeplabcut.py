@@ -10,7 +10,7 @@ import itertools
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict import layouts
 from kdpose_jax.predict.formats import naming, tables
-from kdpose_jax.predict.formats.collecting import Collector
+from kdpose_jax.predict.formats.collecting import ONE, Collector
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe
 from kdpose_jax.predict.keypoints import Keypoints
@@ -61,7 +61,7 @@ def read(path: str, options: Options) -> Keypoints:
             cells = [row[at] if at >= 0 else "1" for one in columns for at in one]
             values = tables.numbers(cells, where)
             if any(value == value for value in values):  # NaN: the individual is absent
-                collector.add(len(frames) - 1, values, (person,) if person else (), f"line {line}")
+                collector.add(len(frames) - 1, values, (person,) if person else ONE, where)
     collector.renumber(naming.frame_numbers(labels, collector.place, collector.notes))
     named = layouts.identify(names, collector.place, options.joints, options.names)
     return collector.finish(NAME, options, named=named, length=len(frames))
@@ -70,12 +70,11 @@ def read(path: str, options: Options) -> Keypoints:
 def _columns(
     header: dict[str, list[str]], collector: Collector
 ) -> tuple[dict[str, list[tuple[int, int, int]]], list[str], int]:
-    """Returns the columns of x, y and likelihood of each person's joints.
-
-    Likelihood is -1 in labelled data, which has none.
+    """Finds the columns of each person's joints.
 
     Returns:
-      Person -> columns of each joint; the joints' names; and how many columns number the frame.
+      Person -> the columns of x, y and likelihood of each joint, -1 in labelled data, which has no
+      likelihood; the joints' names; and how many columns number the frame.
     """
     coords, parts = header["coords"], header["bodyparts"]
     individuals = header.get("individuals", ["individuals"] + [""] * (len(coords) - 1))

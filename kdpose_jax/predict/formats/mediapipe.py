@@ -14,6 +14,7 @@ from kdpose_jax.predict.formats.collecting import PIXELS, REPAIR, SHARES, Collec
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe
 from kdpose_jax.predict.keypoints import Keypoints
+from kdpose_jax.untrusted import streams
 
 NAME = "mediapipe"
 WHAT = "MediaPipe: landmarks as json or csv, in 0..1 or pixels"
@@ -55,7 +56,7 @@ def read(path: str, options: Options) -> Keypoints:
       UserError: the file is damaged, or there is no person.
     """
     collector = Collector(path)
-    if not probing.streams.starts_like_json(path):
+    if not streams.starts_like_json(path):
         named = wide.read(path, collector, options)
         return collector.finish(NAME, options, LAYOUTS, named=named, units=_UNITS)
     landmarks: list[Any] = []

@@ -9,7 +9,7 @@ import numpy as np
 from kdpose_jax.errors import UserError
 
 # What tools append to the number.
-_ENDING = re.compile(r"(_keypoints|_pose|_rendered)?(\.[A-Za-z]+)*$")
+_ENDING = re.compile(r"(_keypoints|_pose|_rendered)?(\.[A-Za-z]\w{0,4})*$")
 _NUMBER = re.compile(r"(\d+)(?!.*\d)")
 # Numbers that leave more than this share of the frames empty are not numbers of frames.
 _SPARSE = 100

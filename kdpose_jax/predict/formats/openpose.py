@@ -54,7 +54,7 @@ def read(path: str, options: Options) -> Keypoints:
         options,
         LAYOUTS,
         units=(PIXELS, SHARES, SIGNED_SHARES),
-        length=max(numbers, default=-1) + 1 if max(numbers, default=0) < 10 * len(files) else 0,
+        length=max(numbers, default=-1) + 1,
     )
 
 

@@ -5,6 +5,7 @@ may name the joints (`joint_names`), and say `scores`, `fps` and `size`. A csv f
 as `nose_x`, `nose_y` and `nose_score`, and `frame` and `person`.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict import layouts
 from kdpose_jax.predict.formats import wide
-from kdpose_jax.predict.formats.collecting import PIXELS, SHARES, Collector
+from kdpose_jax.predict.formats.collecting import ONE, PIXELS, SHARES, Collector
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe
 from kdpose_jax.predict.keypoints import Keypoints
@@ -44,6 +45,8 @@ def read(path: str, options: Options) -> Keypoints:
       UserError: the file is damaged, or its numbers are not keypoints.
     """
     collector = Collector(path)
+    if os.path.isdir(path):
+        raise UserError(f"{collector.place} is a folder: give the npz, npy or csv file in it.")
     with open(path, "rb") as file:
         head = file.read(6)
     if head.startswith(b"\x93NUMPY"):
@@ -69,7 +72,7 @@ def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> K
         _require_scores(points[..., 2], where)
         triples = points
     for person, sequence in enumerate(triples):
-        ids = (str(person),) if len(triples) > 1 else ()
+        ids = (str(person),) if len(triples) > 1 else ONE
         collector.add_all(range(len(sequence)), sequence, ids)
     names = _texts(values)
     named = None

@@ -12,7 +12,6 @@ from kdpose_jax.untrusted.documents import parse_json
 from kdpose_jax.untrusted.streams import Piece
 
 _PIECES = 24  # parts of a JSON document that are looked at
-_FILES = 50  # files of a folder, of which the first ones may be empty
 _FRAME_BYTES = 16 * 2**20  # of a file with the keypoints of one frame
 _ENDINGS = (".json", ".txt")  # files with the keypoints of one frame each
 
@@ -82,7 +81,7 @@ def _probe_folder(path: str) -> Probe:
         files = files_in(path, ending)
         if len(files) == 1:
             return probe(os.path.join(path, files[0]))
-        for name in files[:_FILES]:
+        for name in files:
             file = os.path.join(path, name)
             if ending == ".json" and (pieces := _pieces(file)):
                 # An empty list says nothing about the format.
@@ -93,8 +92,8 @@ def _probe_folder(path: str) -> Probe:
                 return Probe(path, "text", True, rows=rows)
         if files:
             raise UserError(
-                f"--keypoints '{path}' has no person in the first {min(len(files), _FILES)} of its "
-                f"{len(files):,} files: look whether the detector found anybody, or give --format."
+                f"--keypoints '{path}' has no person in any of its {len(files):,} files: look "
+                f"whether the detector found anybody, or give another folder."
             )
     raise UserError(
         f"--keypoints '{path}' is a folder without .json and .txt files of frames: give the "

@@ -89,9 +89,10 @@ def read_keypoints(
     if fps is not None:
         rates.require_rate(fps, "--fps")
     names = layouts.read_map(map_file) if map_file is not None else None
-    found, notes = _recognise(path, format_name)
+    content = probe(path)
+    found, notes = _recognise(content, format_name)
     near = sizes.beside(path) if size is None or fps is None else None
-    keypoints = FORMATS[found].read(path, Options(joints, names, size, fps, clip, near))
+    keypoints = FORMATS[found].read(content.path, Options(joints, names, size, fps, clip, near))
     return dataclasses.replace(keypoints, notes=(*notes, *keypoints.notes))
 
 
@@ -104,9 +105,9 @@ def is_video(folder: str) -> bool:
     return any(one.recognises(content) for one in FORMATS.values())
 
 
-def _recognise(path: str, asked: str | None) -> tuple[str, list[str]]:
+def _recognise(content: Probe, asked: str | None) -> tuple[str, list[str]]:
     """Returns the name of the format, and sentences on how it was found."""
-    content = probe(path)
+    path = content.path
     fits = [name for name, one in FORMATS.items() if one.recognises(content)]
     if asked is not None:
         if fits and asked not in fits:
@@ -117,7 +118,11 @@ def _recognise(path: str, asked: str | None) -> tuple[str, list[str]]:
         return asked, []
     if len(fits) == 1:
         return fits[0], [f"'{path}' was recognised as {fits[0]} by its content."]
-    listed = ", ".join(FORMATS)
+    if content.kind == "json" and not any(piece.value for piece in content.pieces):
+        raise UserError(
+            f"'{path}' has no entries, so the detector found nobody: look at what it wrote, or "
+            f"give another file."
+        )
     if fits:
         raise UserError(
             f"'{path}' may be {' or '.join(fits)} by its content: give --format {fits[0]} or "
@@ -125,5 +130,5 @@ def _recognise(path: str, asked: str | None) -> tuple[str, list[str]]:
         )
     raise UserError(
         f"'{path}' is not recognised as keypoints of any detector: give --format with one of "
-        f"{listed}."
+        f"{', '.join(FORMATS)}."
     )

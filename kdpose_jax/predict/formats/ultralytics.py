@@ -17,6 +17,7 @@ from kdpose_jax.predict.formats.identities import identities
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe
 from kdpose_jax.predict.keypoints import Keypoints
+from kdpose_jax.untrusted import streams
 
 NAME = "ultralytics"
 WHAT = "Ultralytics: the txt of save_txt in a folder, or the json of to_json and summary"
@@ -45,7 +46,7 @@ def recognises(probe: Probe) -> bool:
 
 def _is_line(row: Sequence[str]) -> bool:
     kind, *box = map(float, row[:_HEAD])
-    return kind == int(max(min(kind, 1e6), 0)) and all(-0.01 <= side <= 1.01 for side in box)
+    return kind.is_integer() and kind >= 0 and all(-0.01 <= side <= 1.01 for side in box)
 
 
 def _is_person(value: Any) -> bool:
@@ -59,7 +60,7 @@ def read(path: str, options: Options) -> Keypoints:
       UserError: a file is damaged, or there is no person.
     """
     collector = Collector(path)
-    if os.path.isfile(path) and not path.lower().endswith(".txt"):
+    if streams.starts_like_json(path):
         return _read_file(path, collector, options)
     ending = ".txt" if os.path.isfile(path) or probing.files_in(path, ".txt") else ".json"
     files = probing.frame_files(path, ending)
@@ -117,7 +118,7 @@ def _add_lines(
     lengths = {len(values) for _, _, values, _ in table}
     if not lengths:
         return
-    chosen = (layouts.find_layout(options.joints).count,) if options.joints else _COUNTS
+    chosen = (layouts.find_layout(options.joints).total,) if options.joints else _COUNTS
     # The confidence is missing in some lines only if persons came from several programs.
     fits = list(_columns(max(lengths) - _HEAD, chosen))
     if not fits or len(lengths) > 2:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict.formats.collecting import REPAIR, Collector
+from kdpose_jax.predict.formats.collecting import ONE, REPAIR, Collector
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe
 from kdpose_jax.predict.formats.sizes_in import size_in
@@ -37,14 +37,17 @@ def read(path: str, options: Options) -> Keypoints:
       UserError: the file is damaged, or has several videos and `--clip` names none of them.
     """
     collector = Collector(path)
-    values = npz.read_npz(path, _KEYS)
+    keys = npz.names_in(path)
+    values = npz.read_npz(path, [key for key in _KEYS if key in keys or key == _KEYS[0]])
     clips = _clips(values["positions_2d"], collector.place)
     name = _choose(list(clips), options.clip, collector.place)
     points = _points(clips[name], f"{collector.place}, clip '{name[:60]}'")
     scores = np.ones((*points.shape[:2], 1))
-    collector.add_all(range(len(points)), np.concatenate([points, scores], axis=-1))
+    collector.add_all(range(len(points)), np.concatenate([points, scores], axis=-1), ONE)
     collector.notes.append("The file has no scores: all joints count as found.")
-    metadata = values["metadata"] if isinstance(values["metadata"], dict) else {}
+    metadata = values.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
     layout = str(metadata.get("layout_name", "coco"))
     sizes = metadata.get("video_metadata")
     return collector.finish(

@@ -7,13 +7,13 @@ from typing import NamedTuple
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict import layouts
 from kdpose_jax.predict.formats import naming, tables
-from kdpose_jax.predict.formats.collecting import Collector
+from kdpose_jax.predict.formats.collecting import ONE, Collector
 from kdpose_jax.predict.formats.identities import identities
 from kdpose_jax.predict.formats.options import Options
 
 _SCORES = "score|confidence|conf|likelihood|visibility|visible|presence|probability|prob|c|v|p"
 # A column of a joint: its name or number, and which of its numbers the column has.
-_AFTER = re.compile(rf"(.*?)(?:[\s_.:\-\[(]+|(?<=[a-z0-9])(?=[A-Z]))(x|y|z|{_SCORES})[\])]?", re.I)
+_AFTER = re.compile(rf"(.*?)[\s_.:\-\[(]*(x|y|z|{_SCORES})[\])]?", re.I)
 _BEFORE = re.compile(rf"(x|y|z|{_SCORES})[\s_.:\-]*(\d+)", re.I)
 _FRAME = (
     "frame",
@@ -121,7 +121,7 @@ def _read_wide(rows: Iterator[list[str]], header: Header, collector: Collector) 
             raise UserError(f"{where} has {len(row)} cells and its header needs {used + 1}.")
         frame, ids = places.of(row, where)
         cells = [row[at] if at >= 0 else "1" for one in columns for at in one]
-        collector.add(frame, tables.numbers(cells, where), ids, f"line {line}")
+        collector.add(frame, tables.numbers(cells, where), ids, where)
     return names
 
 
@@ -171,8 +171,11 @@ class _Places:
             raise UserError(
                 f"{self._collector.place} has a row for each joint and no column 'frame': add it."
             )
-        cell = row[header.person] if 0 <= header.person < len(row) else ""
-        place = frame, identities(float(cell) if _is_whole(cell) else cell)
+        cell, ids = "", ONE
+        if header.person >= 0:
+            cell = row[header.person] if header.person < len(row) else ""
+            ids = identities(float(cell) if _is_whole(cell) else cell)
+        place = frame, ids
         if not self._is_long:
             if place in self._seen:
                 raise UserError(
