@@ -226,6 +226,19 @@ def test_c3d_holds_more_frames_than_its_header_counts(tmp_path):
     np.testing.assert_allclose(found[:3].T / 1000, np.stack([-z, x, -y], -1), atol=MICROMETRE)
 
 
+def test_names_that_csv_must_quote(tmp_path):
+    names = ["nancy", 'a "b", c', "100 %d", " x\ny "]
+    persons = [moving_person.person(moving_person.walk(2), name, masked=[1]) for name in names]
+    joints = ("nan", "nan_1", "50%", *H36M_17.joints[3:])
+    video = dataclasses.replace(moving_person.poses(*persons), joints=joints)
+    outputs.write(video, tmp_path / "w", ["csv"], NOTHING)
+    with open(tmp_path / "w.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["person"] for row in rows[:: 2 * 17]] == [*names[:3], "x y"]
+    assert [row["joint"] for row in rows] == list(joints) * 8
+    assert [row["x_m"] == "" for row in rows] == ([False] * 17 + [True] * 17) * 4
+
+
 def test_blocks_in_any_order_give_the_same_file(video, folder, tmp_path):
     one_by_one = [
         dataclasses.replace(block, persons=(person,))
@@ -264,16 +277,16 @@ def test_notes_of_all_blocks_are_kept_once(video, tmp_path):
 @pytest.mark.parametrize("names", [["npz"], ["json"], ["csv"], ["trc", "c3d", "bvh"]])
 def test_memory_does_not_grow_with_the_video(names, tmp_path, monkeypatch):
     """Four times the frames take the same memory."""
-    monkeypatch.setattr("kdpose_jax.predict.writers.spool.BLOCK", 50)
-    monkeypatch.setattr("kdpose_jax.predict.writers.spool.SAMPLE", 50)
-    block = moving_person.person(moving_person.walk(50))
+    monkeypatch.setattr("kdpose_jax.predict.writers.spool.BLOCK", 30)
+    monkeypatch.setattr("kdpose_jax.predict.writers.spool.SAMPLE", 30)
+    block = moving_person.person(moving_person.walk(30))
     peaks = []
     for count in (2, 2, 8):  # the first is for what is loaded once
         with outputs.Outputs(tmp_path / f"{count}", names, NOTHING) as out:
             tracemalloc.start()
             for number in range(count):
-                one = dataclasses.replace(block, first_frame=50 * number)
-                out.append(dataclasses.replace(moving_person.poses(one), length=50 * count))
+                one = dataclasses.replace(block, first_frame=30 * number)
+                out.append(dataclasses.replace(moving_person.poses(one), length=30 * count))
             out.finish()
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
