@@ -80,7 +80,7 @@ def root_path(
     """
     ray = (keypoints_2d.astype(np.float64) - np.asarray(size) / 2) / focal  # [T, J, 2]
     pose = pose_3d.astype(np.float64)
-    known = np.isfinite(ray).all(-1) & np.isfinite(pose).all(-1)
+    known = np.isfinite(np.concatenate([ray, pose], axis=-1)).all(axis=-1)
     ray, pose = np.where(known[..., None], ray, 0), np.where(known[..., None], pose, 0)
     weight = np.where(known, np.fmax(scores, _LOWEST_WEIGHT), 0)
     # Rows [1, 0, -ray_x] and [0, 1, -ray_y] for every joint.
