@@ -9,9 +9,12 @@ What joints show, and what they do not:
 - Bones keep one length, the median over time.
 
 A joint with several children gets one more node for each of them, at the same place, as CMU's BVH
-files have them at the hips. So every bone points exactly where the prediction points, and only its
-length differs. The rest pose stands upright, faces z, and has arms and chest as they are in the
-median frame.
+files have them at the hips. So every bone can point from where its start comes to lie to where its
+end was predicted. This keeps joints near the prediction: with bones in the predicted directions,
+differences in length would add up along a limb.
+
+The rest pose stands upright and faces z. Hips, spine, neck and shoulders are where they are in the
+median frame. Thighs hang down, and other bones go straight on.
 """
 
 import dataclasses
@@ -221,22 +224,22 @@ class Follower:
         above = np.broadcast_to(np.eye(3), (frames, 3, 3))
         for index, node in enumerate(self.rig):
             turned = above if node.parent < 0 else world[:, node.parent]
+            places[:, index] = points[:, node.joint]
+            if node.parent >= 0:
+                places[:, index] = places[:, node.parent] + turned @ node.offset
             rotation, known = np.broadcast_to(np.eye(3), (frames, 3, 3)), np.ones(frames, bool)
             if node.frame is not None:
                 rotation, known = axes_of(points, node.frame)
                 rotation = np.swapaxes(turned, 1, 2) @ rotation
             elif node.target is not None and node.rest is not None:
-                bone = points[:, node.target] - points[:, node.joint]
-                length = np.linalg.norm(bone, axis=-1, keepdims=True)
-                known = length[:, 0] > SHORTEST
-                bone = np.einsum("tji,tj->ti", turned, bone / np.fmax(length, SHORTEST))
-                rotation = shortest_rotation(node.rest, bone)
+                predicted = points[:, node.target] - points[:, node.joint]
+                bone = points[:, node.target] - places[:, index]
+                length = np.linalg.norm(bone, axis=-1)
+                known = np.fmin(length, np.linalg.norm(predicted, axis=-1)) > SHORTEST
+                bone = bone / np.fmax(length, SHORTEST)[:, None]
+                rotation = shortest_rotation(node.rest, np.einsum("tji,tj->ti", turned, bone))
             local[:, index] = self._held(rotation, known, index)
             world[:, index] = turned @ local[:, index]
-            if node.parent < 0:
-                places[:, index] = points[:, node.joint]
-            else:
-                places[:, index] = places[:, node.parent] + turned @ node.offset
         return local, places
 
     def _held(self, rotation: np.ndarray, known: np.ndarray, index: int) -> np.ndarray:

@@ -83,14 +83,15 @@ def _open(path: str) -> Arrays:
 
 def _shape(stored: Arrays) -> tuple[int, int, int, int]:
     """Returns (persons, frames, joints, 3)."""
-    pose = stored.content["pose_3d"]
-    shape = pose.shape if isinstance(pose, np.ndarray) and pose.dtype.kind in "iuf" else ()
+    pose = stored.array("pose_3d")
+    shape = list(pose.shape) if pose.dtype.kind in "iuf" else []
     if len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape or shape[-2] > bounds.JOINTS:
         raise UserError(
-            f"'{stored.path}' (pose_3d) has shape {list(shape)}: give numbers as [frames, joints, "
+            f"'{stored.path}' (pose_3d) has shape {shape}: give numbers as [frames, joints, "
             "3] or [persons, frames, joints, 3]."
         )
-    return (1 if len(shape) == 3 else shape[0], *shape[-3:])
+    frames, joints, axis = shape[-3:]
+    return 1 if len(shape) == 3 else shape[0], frames, joints, axis
 
 
 def _persons(stored: Arrays, pose: np.ndarray) -> tuple[PosesOfPerson, ...]:

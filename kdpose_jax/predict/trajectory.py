@@ -80,7 +80,7 @@ def root_path(
     """
     ray = (keypoints_2d.astype(np.float64) - np.asarray(size) / 2) / focal  # [T, J, 2]
     pose = pose_3d.astype(np.float64)
-    known = np.isfinite(ray).all(-1) & np.isfinite(pose).all(-1)
+    known = np.isfinite(np.concatenate([ray, pose], axis=-1)).all(axis=-1)
     ray, pose = np.where(known[..., None], ray, 0), np.where(known[..., None], pose, 0)
     weight = np.where(known, np.fmax(scores, _LOWEST_WEIGHT), 0)
     # Rows [1, 0, -ray_x] and [0, 1, -ray_y] for every joint.
@@ -88,9 +88,8 @@ def root_path(
     target = ray * pose[..., 2:] - pose[..., :2]
     normal = np.einsum("tj,tjak,tjal->tkl", weight, row, row)
     right = np.einsum("tj,tjak,tja->tk", weight, row, target)
-    solvable = np.asarray((known.sum(1) >= 2) & (np.abs(np.linalg.det(normal)) > 1e-12))
     path = np.full((len(pose), 3), np.nan)
+    solvable = (known.sum(axis=1) >= 2) & (np.abs(np.linalg.det(normal)) > 1e-12)
     path[solvable] = np.linalg.solve(normal[solvable], right[solvable, :, None])[..., 0]
     nearest = np.where(known, pose[..., 2], np.inf).min(axis=1)
-    path[~(path[:, 2] + nearest > 0)] = np.nan
-    return path
+    return np.where(path[:, 2:] + nearest[:, None] > 0, path, np.nan)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import jax
+import moving_person
 import numpy as np
 import pytest
 from bucket import PERMISSIONS, bucket_service
@@ -23,6 +24,8 @@ from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data import schema
 from kdpose_jax.data.tfrecords import read_records
 from kdpose_jax.errors import UserError
+from kdpose_jax.predict.writers import outputs
+from kdpose_jax.predict.writers.table import FORMATS, Wishes
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,17 @@ def test_bucket_is_used_without_a_lock_and_says_so(service):
     notes = []
     with files.held("gs://held/run", notes.append):
         assert "gs://held/run cannot be locked" in notes.pop()
+
+
+def test_poses_are_written_into_a_bucket(service, tmp_path):
+    service.make("poses")
+    video = moving_person.poses(moving_person.person(moving_person.walk(5)))
+    wishes = Wishes(height=1.8, root="floor", focal=None, frames=None)
+    for base in ("gs://poses/out/walk", tmp_path / "disk" / "walk"):
+        outputs.write(video, base, tuple(FORMATS), wishes)
+    found = service.save("poses", tmp_path / "bucket") / "out"
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "disk").iterdir()}
+    assert {path.name: path.read_bytes() for path in found.iterdir()} == expected
 
 
 SAVES = """

@@ -126,16 +126,14 @@ def test_csv_has_one_row_for_every_joint(video, folder):
         assert float(row["time_s"]) == pytest.approx(number / 29.97, abs=1e-6)
         assert row["valid"] == str(int(person.valid[frame]))
         assert row["seen"] == str(int(person.seen[frame, joint]))
-        cells = [row[name] for name in ("x_m", "y_m", "z_m", "u_px", "v_px")]
-        if not person.valid[frame]:
-            assert cells == [""] * 5
-            continue
-        np.testing.assert_allclose(
-            [float(cell) for cell in cells[:3]], person.pose_3d[frame, joint], atol=TEXT_LOSS
-        )
-        np.testing.assert_allclose(
-            [float(cell) for cell in cells[3:]], person.keypoints_2d[frame, joint], atol=0.006
-        )
+    cells = [[row[name] or "nan" for name in ("x_m", "y_m", "z_m", "u_px", "v_px")] for row in rows]
+    for columns, loss, name in (
+        (slice(0, 3), TEXT_LOSS, "pose_3d"),
+        (slice(3, 5), 0.006, "keypoints_2d"),
+    ):
+        wanted = np.concatenate([getattr(one, name) for one in video.persons])
+        found = np.asarray(cells, np.float64)[:, columns].reshape(wanted.shape)
+        np.testing.assert_allclose(found, wanted, atol=loss)
 
 
 def test_what_a_table_cannot_hold_stands_beside_it(video, folder):
@@ -221,9 +219,26 @@ def test_c3d_holds_more_frames_than_its_header_counts(tmp_path):
         moving_person.poses(person), joints=("a", "b"), parents=(-1, 0), length=frames
     )
     outputs.write(video, tmp_path / "long", ["c3d"], NOTHING)
-    found = ezc3d.c3d(str(tmp_path / "long.c3d"))["data"]["points"]
+    stored = ezc3d.c3d(str(tmp_path / "long.c3d"))
+    low, high = stored["parameters"]["TRIAL"]["ACTUAL_END_FIELD"]["value"]
+    assert low + 65536 * high == frames
+    assert stored["parameters"]["POINT"]["LONG_FRAMES"]["value"] == [frames]
+    found = stored["data"]["points"]
     x, y, z = np.moveaxis(pose.astype(np.float64), -1, 0)
     np.testing.assert_allclose(found[:3].T / 1000, np.stack([-z, x, -y], -1), atol=MICROMETRE)
+
+
+def test_names_that_csv_must_quote(tmp_path):
+    names = ["nancy", 'a "b", c', "100 %d", " x\ny "]
+    persons = [moving_person.person(moving_person.walk(2), name, masked=[1]) for name in names]
+    joints = ("nan", "nan_1", "50%", *H36M_17.joints[3:])
+    video = dataclasses.replace(moving_person.poses(*persons), joints=joints)
+    outputs.write(video, tmp_path / "w", ["csv"], NOTHING)
+    with open(tmp_path / "w.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["person"] for row in rows[:: 2 * 17]] == [*names[:3], "x y"]
+    assert [row["joint"] for row in rows] == list(joints) * 8
+    assert [row["x_m"] == "" for row in rows] == ([False] * 17 + [True] * 17) * 4
 
 
 def test_blocks_in_any_order_give_the_same_file(video, folder, tmp_path):
@@ -264,16 +279,16 @@ def test_notes_of_all_blocks_are_kept_once(video, tmp_path):
 @pytest.mark.parametrize("names", [["npz"], ["json"], ["csv"], ["trc", "c3d", "bvh"]])
 def test_memory_does_not_grow_with_the_video(names, tmp_path, monkeypatch):
     """Four times the frames take the same memory."""
-    monkeypatch.setattr("kdpose_jax.predict.writers.spool.BLOCK", 50)
-    monkeypatch.setattr("kdpose_jax.predict.writers.spool.SAMPLE", 50)
-    block = moving_person.person(moving_person.walk(50))
+    monkeypatch.setattr("kdpose_jax.predict.writers.spool.BLOCK", 30)
+    monkeypatch.setattr("kdpose_jax.predict.writers.spool.SAMPLE", 30)
+    block = moving_person.person(moving_person.walk(30))
     peaks = []
     for count in (2, 2, 8):  # the first is for what is loaded once
         with outputs.Outputs(tmp_path / f"{count}", names, NOTHING) as out:
             tracemalloc.start()
             for number in range(count):
-                one = dataclasses.replace(block, first_frame=50 * number)
-                out.append(dataclasses.replace(moving_person.poses(one), length=50 * count))
+                one = dataclasses.replace(block, first_frame=30 * number)
+                out.append(dataclasses.replace(moving_person.poses(one), length=30 * count))
             out.finish()
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
@@ -379,6 +394,24 @@ def test_the_camera_asks_for_what_it_needs(tmp_path):
         wishes = dataclasses.replace(NOTHING, root=root, focal=focal)
         with pytest.raises(UserError, match=words):
             outputs.write(one, tmp_path / "x", ["npz"], wishes)
+
+
+def test_the_camera_needs_keypoints(tmp_path):
+    person = moving_person.person(moving_person.walk(3))
+    person.keypoints_2d[:] = np.nan
+    wishes = dataclasses.replace(NOTHING, root="camera", focal=500.0)
+    with pytest.raises(UserError, match="no place in any of 3 frames.*use --root floor"):
+        outputs.write(moving_person.poses(person), tmp_path / "x", ["npz"], wishes)
+
+
+def test_frames_without_a_place_are_masked_and_counted(tmp_path):
+    person = moving_person.person(moving_person.walk(6))
+    person.keypoints_2d[2, 1:] = np.nan
+    wishes = dataclasses.replace(NOTHING, root="camera", focal=500.0)
+    written = outputs.write(moving_person.poses(person), tmp_path / "x", ["npz"], wishes)
+    assert "; 1 frames without a solution were masked" in written.notes[0]
+    with np.load(tmp_path / "x.npz") as stored:
+        assert stored["valid"][0].tolist() == [True, True, False, True, True, True]
 
 
 def test_some_frames_alone(video, tmp_path):

@@ -56,7 +56,8 @@ class Outputs:
         self._formats = [name for name in FORMATS if name in formats]
         self._base.parent.mkdir(parents=True, exist_ok=True)
         folder = None if buckets.is_bucket(self._base) else os.fspath(self._base.parent)
-        self._spool, self._unsolved, self._length = Spool(folder), 0, 0
+        self._spool, self._length = Spool(folder), 0
+        self._solved, self._unsolved = 0, 0  # frames with and without an estimated root
 
     def __enter__(self) -> "Outputs":
         return self
@@ -86,8 +87,8 @@ class Outputs:
         """Writes the files.
 
         Raises:
-          UserError: no frame is there, a file cannot be written, or a format cannot hold the poses.
-            Files of the formats before it in `FORMATS` are whole then.
+          UserError: no frame is there, a wish cannot be met, a file cannot be written, or a format
+            cannot hold the poses. Files of the formats before it in `FORMATS` are whole then.
         """
         recording = self._spool.recording()
         if recording is None:
@@ -134,6 +135,7 @@ class Outputs:
             pose, person.keypoints_2d, person.scores, self._wishes.focal, poses.size
         )
         solved = np.isfinite(path).all(axis=1)
+        self._solved += int((person.valid & solved).sum())
         self._unsolved += int((person.valid & ~solved).sum())
         pose = (pose + path[:, None]).astype(np.float32)
         return dataclasses.replace(person, pose_3d=pose, valid=person.valid & solved)
@@ -146,6 +148,11 @@ class Outputs:
                 "hips do not move sideways.",
             )
         if self._wishes.root == "camera":
+            if self._solved == 0:
+                raise UserError(
+                    f"--root camera finds no place in any of {self._unsolved:,} frames, because "
+                    "their keypoints are missing or do not fit the poses: use --root floor."
+                )
             return (
                 f"The root's path is an estimate from the keypoints and a focal length of "
                 f"{self._wishes.focal:g} pixels, relative to the camera: its depth is in "

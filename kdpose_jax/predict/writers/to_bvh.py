@@ -172,13 +172,29 @@ def continuous_angles(rotations: np.ndarray, before: np.ndarray) -> np.ndarray:
     z, x, y = _angles(rotations)
     one = np.stack([z, x, y], axis=-1)
     other = np.stack([z + 180, 180 - x, y + 180], axis=-1)
-    angles = np.empty_like(one)
-    for frame in range(len(angles)):
-        near = [both + 360 * np.round((before - both) / 360) for both in (one[frame], other[frame])]
-        far = [np.abs(both - before).sum(axis=-1, keepdims=True) for both in near]
-        before = np.where(far[0] <= far[1], near[0], near[1])
-        angles[frame] = before
+    start = np.stack([_far(one[0], before), _far(other[0], before)]).argmin(axis=0)
+    chosen = np.where(start[:, None] == 0, one, other)
+    whole = np.unwrap(np.concatenate([before[None], chosen]), axis=0, period=360)
+    largest = np.abs(np.diff(whole, axis=0)).max(axis=(0, 2))
+    angles = whole[1:]
+    # While no angle steps further than this, the other triple is farther away: by half a turn in z.
+    for node in np.flatnonzero(largest > 60):
+        last = before[node]
+        for frame in range(len(angles)):
+            both = np.stack([one[frame, node], other[frame, node]])
+            last = _near(both, last)[_far(both, last).argmin()]
+            angles[frame, node] = last
     return angles
+
+
+def _near(angles: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Adds whole turns, so that the angles are as near as possible to those before."""
+    return angles + 360 * np.round((before - angles) / 360)
+
+
+def _far(angles: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Sums how far triples are from those before."""
+    return np.abs(_near(angles, before) - before).sum(axis=-1)
 
 
 def _angles(rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

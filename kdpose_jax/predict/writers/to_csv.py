@@ -5,8 +5,6 @@ Units stand in the header. A cell is empty where there is no pose or no keypoint
 is, and are there only if it moves.
 """
 
-import csv
-import io
 from typing import BinaryIO
 
 import numpy as np
@@ -26,20 +24,19 @@ def write(file: BinaryIO, recording: Recording) -> tuple[str, ...]:
     columns = (*(VALUES_3D if recording.has_3d else ()), *VALUES_2D)
     columns += ROOT if recording.moves else ()
     file.write(f"{','.join([*KEYS, *(name for name, _ in columns)])}\n".encode())
-    frame = (",".join(form for _, form in columns) + "\n") * len(about.joints)
-    joints = [_cell(name) for name in about.joints]
+    numbers = ",".join(form for _, form in columns)
+    # One row of every joint, each behind what the frame has in common.
+    rows = ["", *(f",{_cell(name).replace('%', '%%')},{numbers}\n" for name in about.joints)]
     for person in recording.persons:
-        name = _cell(person.name)
+        name = _cell(person.name).replace("%", "%%")
         for block in person.blocks():
             values = _values(block, about.root, recording.moves)
-            for number, row in enumerate(values, block.first_frame):
-                # Only numbers are formatted here, so that "nan" is never a part of a name.
-                lines = (frame % tuple(row)).replace("nan", "").splitlines()
-                key = f"{name},{number},{number / about.fps:.6f}"
-                text = "".join(
-                    f"{key},{joint},{line}\n" for joint, line in zip(joints, lines, strict=True)
-                )
-                file.write(text.encode("utf-8", "replace"))
+            text = "".join(
+                f"{name},{number},{number / about.fps:.6f}".join(rows) % tuple(row)
+                for number, row in enumerate(values, block.first_frame)
+            )
+            # No cell of a joint's name begins like this.
+            file.write(text.replace(",nan", ",").encode("utf-8", "replace"))
     return ()
 
 
@@ -56,7 +53,8 @@ def _values(block: PosesOfPerson, root: int, moves: bool) -> list[list[float]]:
 
 
 def _cell(text: str) -> str:
-    """Quotes a text where csv needs it, and keeps it in one line."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([" ".join(text.split())])
-    return line.getvalue()
+    """Quotes a text where csv needs it or it begins like NaN, and keeps it in one line."""
+    text = " ".join(text.split())
+    if text.startswith("nan") or "," in text or '"' in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text

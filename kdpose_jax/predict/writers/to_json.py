@@ -54,45 +54,55 @@ def remarks(recording: Recording) -> dict[str, Any]:
 def _write_person(file: BinaryIO, person: Person, recording: Recording) -> None:
     head = {"name": person.name, "first_frame": person.first_frame, "frames": []}
     file.write(f"  {json.dumps(head)[:-2]}".encode())
+    template = _template(len(recording.about.joints), person.has_3d, person.moves)
     separator = "\n"
     for block in person.blocks():
-        lines = [
-            json.dumps(frame, separators=(",", ":"), allow_nan=False)
-            for frame in _frames(block, recording.about.root, person.moves)
-        ]
-        file.write((separator + ",\n".join(lines)).encode())
+        columns = _columns(block, recording.about.root, person.moves)
+        text = ",\n".join(
+            template % (number, *(one for part in row for one in part))
+            for number, row in enumerate(zip(*columns, strict=True), block.first_frame)
+        )
+        # There is nothing but numbers and our own keys in it.
+        for missing in ("[nan,nan,nan]", "[nan,nan]", "nan"):
+            text = text.replace(missing, "null")
+        file.write((separator + text).encode())
         separator = ",\n"
     file.write(b"\n  ]}")
 
 
-def _frames(block: PosesOfPerson, root: int, moves: bool) -> list[dict[str, Any]]:
-    """Makes the entry of every frame of a block."""
-    columns: dict[str, list[Any]] = {
-        "frame": list(range(block.first_frame, block.first_frame + len(block.valid))),
-        "valid": block.valid.tolist(),
-    }
+def _template(joints: int, has_3d: bool, moves: bool) -> str:
+    """Makes the text of one frame with places for its numbers, in the order of `_columns`."""
+    vector = "[" + ",".join([f"%.{DECIMALS_3D}f"] * 3) + "]"
+    point = f"[%.{DECIMALS_2D}f,%.{DECIMALS_2D}f]"
+    entries = ['"frame":%d', '"valid":%s']
+    entries += ['"pose_3d":' + _list([vector] * joints)] if has_3d else []
+    entries += [f'"root_path":{vector}'] if moves else []
+    entries += ['"keypoints_2d":' + _list([point] * joints)]
+    entries += ['"scores":' + _list([f"%.{DECIMALS_SCORE}f"] * joints)]
+    entries += ['"seen":' + _list(["%s"] * joints)]
+    return "{" + ",".join(entries) + "}"
+
+
+def _list(entries: list[str]) -> str:
+    return "[" + ",".join(entries) + "]"
+
+
+def _columns(block: PosesOfPerson, root: int, moves: bool) -> list[list[list[Any]]]:
+    """Lists what every frame of a block has, part by part."""
+    parts: list[list[list[Any]]] = [_words(block.valid[:, None])]
     if block.pose_3d is not None:
         path = block.pose_3d[:, root]
-        columns["pose_3d"] = _rounded(block.pose_3d - path[:, None], DECIMALS_3D)
-        if moves:
-            columns["root_path"] = _rounded(path, DECIMALS_3D)
-    columns["keypoints_2d"] = _rounded(block.keypoints_2d, DECIMALS_2D)
-    columns["scores"] = _rounded(block.scores[..., None], DECIMALS_SCORE)
-    columns["scores"] = [[one and one[0] for one in row] for row in columns["scores"]]
-    columns["seen"] = block.seen.tolist()
-    return [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
+        parts.append(_numbers(block.pose_3d - path[:, None]))
+        parts += [_numbers(path)] if moves else []
+    parts += [_numbers(block.keypoints_2d), _numbers(block.scores[..., None]), _words(block.seen)]
+    return parts
 
 
-def _rounded(values: np.ndarray, decimals: int) -> list[Any]:
-    """Returns nested lists of vectors, with None for a vector that is not finite."""
-    rounded = np.round(values.astype(np.float64), decimals) + 0.0  # no -0.0
-    lists = rounded.tolist()
-    known = np.isfinite(values).all(axis=-1)
-    for index in np.argwhere(~known):
-        row = lists
-        for step in index[:-1]:
-            row = row[step]
-        row[index[-1]] = None
-    return lists
+def _words(values: np.ndarray) -> list[list[Any]]:
+    return np.where(values, "true", "false").tolist()
+
+
+def _numbers(vectors: np.ndarray) -> list[list[Any]]:
+    """Lists the numbers of every frame; a vector that is not finite is NaN as a whole."""
+    known = np.isfinite(vectors).all(axis=-1, keepdims=True)
+    return np.where(known, vectors, np.nan).reshape(len(vectors), -1).tolist()
