@@ -7,11 +7,6 @@ from kdpose_jax.page import document
 from kdpose_jax.page.encoding import Overlay, display_stride, encode
 from kdpose_jax.predict.poses import Poses
 
-_ESTIMATE = (
-    "Depth and scale are the network's estimate: one camera does not show them. Up is the "
-    "camera's up."
-)
-
 
 def write_poses_page(
     path: epath.PathLike,
@@ -56,13 +51,11 @@ def poses_page(
         "notes": [*poses.notes, *left_out],
     }
     player = document.source("player.html") if poses.persons else "<p>There is no person.</p>"
-    lifts = any(person.pose_3d is not None for person in poses.persons)
     body = "\n".join(
         [
             f"<h1>{document.text(title)}</h1>",
             f'<p class="facts">{facts(poses)}</p>',
             player,
-            f'<p class="estimate">{_ESTIMATE}</p>' if lifts else "",
             notes_list(about["notes"]),
         ]
     )

@@ -144,7 +144,7 @@ def best_and_worst(examples: Mapping[str, Mapping[str, Any]]) -> str:
         if clips:
             sections.append(f"{heading}\n{extremes.buttons(packed, first)}")
         elif packed["worst"] or packed["best"]:
-            legend = '<p class="estimate">Thick: found. Thin green: labelled.</p>'
+            legend = '<p class="help">Thick: found. Thin green: labelled.</p>'
             sections.append(f"{heading}\n{legend}\n{extremes.pictures(packed)}")
         first += len(clips)
     if first:

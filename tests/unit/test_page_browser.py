@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 import math
-import zlib
 
 import numpy as np
 import pytest
@@ -55,8 +54,10 @@ def pixel(page, canvas, spot):
     """The colour that a canvas has at a spot in CSS pixels: red, green, blue, alpha."""
     x, y = spot[:2]
     return page.run(
-        f"Array.from(document.querySelector('.{canvas}').getContext('2d')"
-        f".getImageData({round(x)}, {round(y)}, 1, 1).data)"
+        "{ const copy = document.createElement('canvas').getContext('2d', "
+        "{ willReadFrequently: true }); "
+        f"copy.drawImage(document.querySelector('.{canvas}'), {-round(x)}, {-round(y)}); "
+        "Array.from(copy.getImageData(0, 0, 1, 1).data); }"
     )
 
 
@@ -350,12 +351,6 @@ def test_a_network_of_pictures_has_no_space(page, tmp_path):
     opened(page, tmp_path, picture_video())
     assert page.run("document.querySelector('.space').offsetParent === null")
     assert page.run("player.charts.angles.curves.length") == 2
-
-
-def inflate(data):
-    """The drawing commands of a PDF's pages."""
-    parts = data.split(b"stream\r\n" if b"stream\r\n" in data else b"stream\n")[1:]
-    return len(parts) + len(zlib.compress(data))
 
 
 def test_dark_print_and_narrow(page, tmp_path):
