@@ -124,8 +124,8 @@ def _bar(value: float | None, most: float, number: int, form: str) -> str:
         return "<td>–</td>"
     share = 100 * max(0.0, value) / most
     return (
-        f'<td><svg aria-hidden="true"><rect class="series-{number % COLOURS}" width="{share:.1f}%" '
-        f'height="100%"/></svg> {form.format(value)}</td>'
+        f'<td>{form.format(value)} <svg aria-hidden="true"><rect '
+        f'class="series-{number % COLOURS}" width="{share:.1f}%" height="100%"/></svg></td>'
     )
 
 

@@ -21,6 +21,12 @@ from kdpose_jax.untrusted.documents import load_json
 _NOMINAL = (1000, 1000)
 _JPEG_QUALITY = 85
 _SHOWN_PX = 160  # side of a crop on the page
+LEGEND = """<ul class="legend">
+  <li class="left">left</li>
+  <li class="right">right</li>
+  <li class="middle">middle</li>
+  <li class="truth">labelled</li>
+</ul>"""
 
 
 def pack(extremes: Extremes, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +93,7 @@ def _clip(clip: Clip, skeleton: Skeleton, fps: float) -> dict[str, Any]:
     truth = dataclasses.replace(poses, persons=(dataclasses.replace(person, pose_3d=true),))
     scene, _ = encode(poses, {"truth": truth}, stride=1)
     name = f"{motion.action}, {motion.name}, from frame {clip.first_frame}"
-    return {"name": name, "error": clip.error, "scene": scene}
+    return {"name": name, "error": clip.error, "scene": {**scene, "nominal": True}}
 
 
 def _crop(crop: Crop) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class Player {
     part("others").checked = persons <= 4;
     part("slider").max = scene.frames - 1;
     part("keyframe").textContent = `keyframe (one frame in ${scene.keyframe_stride})`;
-    part("about-2d").textContent = `${scene.size[0]} × ${scene.size[1]} pixels`;
+    const size = `${scene.size[0]} × ${scene.size[1]} pixels`;
+    part("about-2d").textContent = scene.nominal ? "The picture's size is not known." : size;
     const overlays = OVERLAYS.filter((name) => scene.persons.some((one) => one[name]));
     const whom = overlays.map((name) => `the ${name}`).join(" and ");
     part("about-error").textContent = `mean distance of the joints from ${whom}`;

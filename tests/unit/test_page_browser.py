@@ -8,21 +8,13 @@ import math
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, chromium
 from moving import masked, person, picture_video, video
 
 from kdpose_jax.page.poses_page import write_poses_page
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 CALM = {"prefers_reduced_motion": "reduce", "prefers_color_scheme": "light"}
 FRAMES = 40
 LEFT_WRIST, RIGHT_WRIST = 13, 16
-
-
-@pytest.fixture(scope="module")
-def page():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)
