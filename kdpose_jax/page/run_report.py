@@ -1,6 +1,7 @@
 """Writes the page of a run: how networks were trained, and where each does best and worst."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def results_table(networks: Mapping[str, Mapping[str, Any]], columns: Sequence[C
     for record in networks.values():
         values = (record["table"][column.key] for column in columns)
         cells = (
-            "–" if value is None else document.text(column.form(value))
+            "–" if value is None or math.isnan(value) else document.text(column.form(value))
             for value, column in zip(values, columns, strict=True)
         )
         row = "".join(f"<td>{cell}</td>" for cell in cells)
@@ -145,7 +146,7 @@ def best_and_worst(examples: Mapping[str, Mapping[str, Any]]) -> tuple[str, list
     """
     groups: list[str] = []
     clips: list[dict[str, Any]] = []
-    for name, packed in reversed(examples.items()):
+    for name, packed in reversed(list(examples.items())):
         if not packed["worst"]:
             continue
         found = extremes.clips_in(packed)

@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 import pytest
 from etils import epath
+from people import people
 
 from kdpose_jax.contracts import Column
+from kdpose_jax.data.sequences import Motion
 from kdpose_jax.evaluate import extremes
 from kdpose_jax.evaluate.extremes import Crop, Extremes, Motion3D
+from kdpose_jax.evaluate.protocols import mpi_inf_3dhp, mpii, pck, pose3d
 from kdpose_jax.folders import WorkFolder
 from kdpose_jax.page import charts, run_report
 from kdpose_jax.page import extremes as packing
@@ -106,6 +109,83 @@ def test_damaged_examples_count_as_absent(tmp_path, content):
     assert packing.read(path) is None
     path.write_text(content)
     assert packing.read(path) is None
+
+
+def motion_of(frames):
+    """A test split whose poses are all different."""
+    rng = np.random.default_rng(2)
+    total = sum(frames)
+    return Motion(
+        skeleton=H36M_17,
+        names=tuple(f"S{number}/walk/0" for number in range(len(frames))),
+        actions=("walk",) * len(frames),
+        frames=np.array(frames),
+        offset=np.concatenate([[0], np.cumsum(frames)[:-1]]),
+        keypoints_2d=rng.uniform(-1, 1, (total, 17, 2)).astype(np.float32),
+        pose_3d=rng.normal(0, 0.3, (total, 17, 3)).astype(np.float32),
+        frame_mask=np.ones(total, bool),
+    )
+
+
+@pytest.mark.parametrize("name", ["pose3d", "mpi_inf_3dhp"])
+def test_clips_have_each_frame_of_a_sequence_once(name):
+    """Windows overlap at the end of a sequence, or are laid around every frame."""
+    motion = motion_of([40, 7, 31])
+    if name == "pose3d":
+        settings = {"windows": "compat", "keyframe_stride": 1, "keyframe_offset": -1}
+        protocol = pose3d.open_protocol(motion, frames=9, context=(0, 0), flip=False, **settings)
+    else:
+        labelled = mpi_inf_3dhp.LabelledMotion(motion, np.zeros(78, int))
+        protocol = mpi_inf_3dhp.open_protocol(labelled, frames=9, context=(0, 0), flip=False)
+    everything = np.arange(len(protocol.source))
+    shift = np.array([0.03, 0, 0.04], np.float32)
+    predicted = protocol.source.gather(everything)["pose_3d"] + shift
+    found = protocol.extremes(predicted, 5)
+    assert [one.error for one in found.worst] == pytest.approx([50] * 3, abs=1e-3)
+    for clip in found.best:
+        number = int(clip.motion.name[1])
+        rows = slice(motion.offset[number], motion.offset[number] + motion.frames[number])
+        np.testing.assert_array_equal(clip.motion.target, motion.pose_3d[rows])
+        np.testing.assert_array_equal(clip.motion.keypoints_2d, motion.keypoints_2d[rows])
+        np.testing.assert_allclose(clip.motion.predicted, motion.pose_3d[rows] + shift, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mpii", "pck"])
+def test_persons_are_ranked_by_their_distance_in_the_crop(name):
+    rng = np.random.default_rng(1)
+    visible = rng.uniform(size=(7, 16)) > 0.2
+    visible[:, [8, 9]] = True  # the head's ends
+    visible[3] = False  # nobody labelled this person
+    persons = people(MPII_16, rng.uniform(100, 400, (7, 16, 2)), visible)
+    views = {"image": 32, "teacher_image": 64}
+    if name == "mpii":
+        protocol = mpii.open_protocol(persons, views=views, flip=True)
+    else:
+        settings = {"reference": "head", "threshold": 0.5, "flip": True}
+        protocol = pck.open_protocol(persons, views=views, **settings)
+    true = protocol.source.gather(np.arange(7))["joints"]
+    wrong = np.array([3, 1, 6, 0, 2, 5, 4])[:, None, None] * np.array([0.6, 0.8])
+    found = protocol.extremes({"joints": true + wrong, "scores": np.ones((7, 16))}, 2)
+    assert [one.name for one in found.worst] == [f"{n:03d}.jpg, person {n + 1}" for n in (2, 5)]
+    assert [one.name for one in found.best] == [f"{n:03d}.jpg, person {n + 1}" for n in (1, 4)]
+    assert [one.error for one in found.worst] == pytest.approx([6, 5], abs=1e-3)
+    first = found.worst[0]
+    assert first.picture.shape == (32, 32, 3)
+    np.testing.assert_array_equal(np.isnan(first.target[:, 0]), ~visible[2])
+    np.testing.assert_allclose(first.target[visible[2]], true[2][visible[2]], atol=1e-3)
+    means = [
+        np.mean([[3, 1, 6, 0, 2, 5, 4][n] for n in range(7) if visible[n, j]]) for j in range(16)
+    ]
+    np.testing.assert_allclose(list(found.by_joint.values()), means, atol=1e-3)
+
+
+def test_nobody_is_among_the_best_and_the_worst():
+    persons = people(MPII_16, np.full((3, 16, 2), 200.0), np.ones((3, 16), bool))
+    protocol = mpii.open_protocol(persons, views={"image": 32}, flip=True)
+    joints = protocol.source.gather(np.arange(3))["joints"] + np.arange(3)[:, None, None]
+    found = protocol.extremes({"joints": joints}, 10)
+    assert [one.name[:3] for one in found.worst] == ["002", "001"]
+    assert [one.name[:3] for one in found.best] == ["000"]
 
 
 def crops(count=4, seed=0):
