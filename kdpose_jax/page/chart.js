@@ -17,12 +17,12 @@ class Chart {
   /**
    * @param unit what stands after a value
    * @param digits of a value after the point
-   * @param fromZero whether the axis begins at 0
+   * @param steps distances of the axis's lines; null for round ones, on an axis that begins at 0
    */
-  constructor(figure, { unit, digits, fromZero }) {
+  constructor(figure, { unit, digits, steps }) {
     this.canvas = figure.querySelector("canvas");
     this.values = figure.querySelector(".values");
-    Object.assign(this, { unit, digits, fromZero, curves: [] });
+    Object.assign(this, { unit, digits, steps, curves: [] });
   }
 
   /**
@@ -35,8 +35,11 @@ class Chart {
     this.curves = curves.filter((curve) => curve.values.some(Number.isFinite));
     this.scene = scene;
     const ends = this.curves.flatMap(({ values }) => [quantile(values, 0), quantile(values, 1)]);
-    const [low, high] = [this.fromZero ? 0 : Math.min(...ends), Math.max(...ends)];
-    this.step = ends.length ? roundStep(Math.max(high - low, 0.1), 4) : 1;
+    const [low, high] = [this.steps ? Math.min(...ends) : 0, Math.max(...ends)];
+    const lines = (step) => Math.ceil(high / step) - Math.floor(low / step);
+    this.step = this.steps
+      ? this.steps.find((step) => lines(step) <= 4) || this.steps.at(-1)
+      : roundStep(Math.max(high, 0.1), 4);
     this.low = Math.floor(low / this.step) * this.step;
     this.high = Math.max(Math.ceil(high / this.step) * this.step, this.low + this.step);
   }

@@ -74,42 +74,36 @@ def curves(
     )
 
 
-def bars(
-    title: str,
-    columns: Mapping[str, Mapping[str, float | None]],
-    *,
-    form: str = "{:.1f}",
-    sort: bool = True,
-) -> str:
-    """Draws a table with a bar beside each number.
+def bars(title: str, columns: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Draws a table with a bar beside each number, the rows with the largest ones first.
 
     Args:
       title: what the values are; its last word says what a row is.
-      columns: name of a network -> row -> value. None and a missing row leave a gap.
-      form: how a value is written.
-      sort: whether the rows with the largest values of the first network come first.
+      columns: name of a network -> row -> value. None and a missing row leave a gap. The first
+        network decides the order of the rows.
 
     Returns:
       A `table` of HTML. It is empty if there is no value.
     """
-    rows = list(dict.fromkeys(row for column in columns.values() for row in column))
-    known = [v for column in columns.values() for v in column.values() if _known(v)]
-    if not known:
+    known = {
+        name: {row: v for row, v in column.items() if v is not None and math.isfinite(v)}
+        for name, column in columns.items()
+    }
+    values = [value for column in known.values() for value in column.values()]
+    if not values:
         return ""
-    first = next(iter(columns.values()))
-    if sort:
-        rows.sort(key=lambda row: -_or_zero(first.get(row)))
-    most = max(max(known), 1e-12)
+    most = max(*values, 1e-12)
+    first = next(iter(known.values()))
+    rows = list(dict.fromkeys(row for column in columns.values() for row in column))
+    rows.sort(key=lambda row: -first[row] if row in first else math.inf)
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in columns)
-    lines = [
-        f'<tr><th scope="row">{text(row)}</th>'
-        + "".join(
-            _bar(column.get(row), most, number, form)
-            for number, column in enumerate(columns.values())
+    lines = []
+    for row in rows:
+        cells = "".join(
+            _bar(column[row], most, number) if row in column else "<td>–</td>"
+            for number, column in enumerate(known.values())
         )
-        + "</tr>"
-        for row in rows
-    ]
+        lines.append(f'<tr><th scope="row">{text(row)}</th>{cells}</tr>')
     what = text(title.split()[-1])
     return (
         f'<table class="bars">\n<caption>{text(title)}</caption>\n'
@@ -119,26 +113,16 @@ def bars(
     )
 
 
-def _bar(value: float | None, most: float, number: int, form: str) -> str:
-    if value is None or not math.isfinite(value):
-        return "<td>–</td>"
+def _bar(value: float, most: float, number: int) -> str:
     share = 100 * max(0.0, value) / most
     return (
-        f'<td><svg aria-hidden="true"><rect class="series-{number % COLOURS}" width="{share:.1f}%" '
-        f'height="100%"/></svg> {form.format(value)}</td>'
+        f'<td>{value:.1f} <svg aria-hidden="true"><rect class="series-{number % COLOURS}" '
+        f'width="{share:.1f}%" height="100%"/></svg></td>'
     )
 
 
 def _finite(point: tuple[float, float]) -> bool:
     return math.isfinite(point[0]) and math.isfinite(point[1])
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _or_zero(value: float | None) -> float:
-    return value if value is not None and math.isfinite(value) else 0.0
 
 
 def _ticks(values: Sequence[float]) -> tuple[float, float, list[float]]:

@@ -26,8 +26,9 @@ function listenToClips(player, clips) {
     player.part("title").textContent = clips[button.dataset.clip].name;
   };
   const scenes = buttons.map((button) => unpack(clips[button.dataset.clip].scene));
-  const draw = () => buttons.forEach((button, number) => (
-    drawStill(button.querySelector("canvas"), scenes[number])));
+  const draw = () => buttons.forEach((button, number) => {
+    if (button.offsetWidth) drawStill(button.querySelector("canvas"), scenes[number]);
+  });
   buttons.forEach((button) => button.addEventListener("click", () => {
     press(button);
     player.open(clips[button.dataset.clip]);
@@ -35,7 +36,8 @@ function listenToClips(player, clips) {
   }));
   if (!buttons.length) return;
   press(buttons[0]);
-  new ResizeObserver(draw).observe(buttons[0]);
+  const sizes = new ResizeObserver(draw); // a list that is closed has no size
+  for (const list of document.querySelectorAll(".clips")) sizes.observe(list);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   window.addEventListener("beforeprint", draw);
   window.addEventListener("afterprint", draw);

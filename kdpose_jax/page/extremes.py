@@ -21,6 +21,12 @@ from kdpose_jax.untrusted.documents import load_json
 _NOMINAL = (1000, 1000)
 _JPEG_QUALITY = 85
 _SHOWN_PX = 160  # side of a crop on the page
+LEGEND = """<ul class="legend">
+  <li class="left">left</li>
+  <li class="right">right</li>
+  <li class="middle">middle</li>
+  <li class="truth">labelled</li>
+</ul>"""
 
 
 def pack(extremes: Extremes, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,15 +54,14 @@ def pack(extremes: Extremes, metadata: Mapping[str, Any]) -> dict[str, Any]:
 def read(path: epath.Path) -> dict[str, Any] | None:
     """Reads what `pack` made. A file that is not there, or is damaged, has no examples: None."""
     try:
-        packed = load_json(path) if path.exists() else None
-        whole = packed is not None and all(
+        packed = load_json(path)
+        whole = packed["skeleton"] in SKELETONS and all(
             isinstance(one["error"], float) and ("scene" in one or "jpeg" in one)
             for one in [*packed["worst"], *packed["best"]]
         )
-        known = whole and packed["skeleton"] in SKELETONS
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return packed if known else None
+    return packed if whole else None
 
 
 def _clip(clip: Clip, skeleton: Skeleton, fps: float) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def _clip(clip: Clip, skeleton: Skeleton, fps: float) -> dict[str, Any]:
         name=motion.name,
         first_frame=0,
         pose_3d=motion.predicted.astype(np.float32),
-        keypoints_2d=denormalize_screen(motion.keypoints_2d, *_NOMINAL).astype(np.float32),
+        keypoints_2d=np.asarray(denormalize_screen(motion.keypoints_2d, *_NOMINAL), np.float32),
         scores=np.ones(motion.keypoints_2d.shape[:2], np.float32),
         seen=np.ones(motion.keypoints_2d.shape[:2], bool),
         valid=np.ones(len(motion.counts), bool),
@@ -87,7 +92,7 @@ def _clip(clip: Clip, skeleton: Skeleton, fps: float) -> dict[str, Any]:
     truth = dataclasses.replace(poses, persons=(dataclasses.replace(person, pose_3d=true),))
     scene, _ = encode(poses, {"truth": truth}, stride=1)
     name = f"{motion.action}, {motion.name}, from frame {clip.first_frame}"
-    return {"name": name, "error": clip.error, "scene": scene}
+    return {"name": name, "error": clip.error, "scene": {**scene, "nominal": True}}
 
 
 def _crop(crop: Crop) -> dict[str, Any]:

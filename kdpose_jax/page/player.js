@@ -27,9 +27,9 @@ class Player {
     this.angle = this.angles[0];
     const { flat, persons } = this.scene;
     this.charts = {
-      angles: new Chart(this.part("of-angles"), { unit: "°", digits: 0, fromZero: false }),
+      angles: new Chart(this.part("of-angles"), { unit: "°", digits: 0, steps: [15, 30, 45, 90] }),
       errors: new Chart(this.part("of-errors"), {
-        unit: flat ? " px" : " mm", digits: flat ? 1 : 0, fromZero: true }),
+        unit: flat ? " px" : " mm", digits: flat ? 1 : 0, steps: null }),
     };
     this.measure();
     this.fillIn();
@@ -89,7 +89,8 @@ class Player {
     part("others").checked = persons <= 4;
     part("slider").max = scene.frames - 1;
     part("keyframe").textContent = `keyframe (one frame in ${scene.keyframe_stride})`;
-    part("about-2d").textContent = `${scene.size[0]} × ${scene.size[1]} pixels`;
+    const size = `${scene.size[0]} × ${scene.size[1]} pixels`;
+    part("about-2d").textContent = scene.nominal ? "The picture's size is not known." : size;
     const overlays = OVERLAYS.filter((name) => scene.persons.some((one) => one[name]));
     const whom = overlays.map((name) => `the ${name}`).join(" and ");
     part("about-error").textContent = `mean distance of the joints from ${whom}`;
@@ -237,7 +238,7 @@ class Player {
     this.chosen = person;
     this.part("person").value = person;
     this.gaps = Array.from({ length: this.scene.frames }, (_, frame) => (
-      !this.pose("network", frame).some(Boolean)));
+      !hasPose(this.scene, this.person, this.kind, frame)));
     this.part("only-gaps").hidden = !this.gaps.includes(true);
     this.compute();
   }
@@ -259,16 +260,10 @@ class Player {
     if (yes) requestAnimationFrame(step);
   }
 
-  /** The chosen person's pose in a frame, as angles and errors need it. */
-  pose(source, frame) {
-    return poseOf(this.scene, this.person, source, this.kind, frame);
-  }
-
   /** Computes the curves of the chosen person. */
   compute() {
     const { scene, person, kind } = this;
-    const over = (value) => (
-      Float32Array.from({ length: scene.frames }, (_, frame) => value(frame)));
+    const over = (value) => new Float32Array(scene.frames).map((_, frame) => value(frame));
     const at = (source, frame, joint) => pointOf(scene, person, source, kind, frame, joint);
     const shown = OVERLAYS.filter((name) => person[name] && this.shown[name]);
     const angles = ["network", ...shown].flatMap((source) => (
@@ -282,8 +277,8 @@ class Player {
       name: source,
       colour: source,
       dashes: [],
-      values: over((frame) => (scene.flat ? 1 : 1000)
-        * meanDistance(this.pose("network", frame), this.pose(source, frame))),
+      values: over((frame) => (
+        (scene.flat ? 1 : 1000) * meanDistance(scene, person, source, kind, frame))),
     }));
     this.charts.angles.show(angles, scene);
     this.charts.errors.show(errors, scene);
@@ -335,10 +330,14 @@ class Player {
       poseOf(scene, person, source, kind, frame).map((point) => point && place(point)));
     const spots = pose("network");
     const dim = person === this.person ? 1 : 0.4;
+    const drawOverlays = () => {
+      for (const name of OVERLAYS.filter((one) => this.shown[one] && person[one])) {
+        drawOutline(context, scene, pose(name), look[name], 1.6);
+      }
+    };
+    if (kind === "picture") drawOverlays(); // mostly the same keypoints, which would be covered
     drawBody(context, scene, look, spots, styleOf(scene, person, frame, width, dim));
-    for (const name of OVERLAYS.filter((one) => this.shown[one] && person[one])) {
-      drawOutline(context, scene, pose(name), look[name], 1.6);
-    }
+    if (kind === "space") drawOverlays();
     if (person === this.person) this.spots[kind] = spots;
   }
 

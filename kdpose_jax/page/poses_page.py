@@ -1,16 +1,13 @@
 """Writes the page of a video's poses, with which a user looks at what a network did."""
 
+from collections.abc import Sequence
+
 from etils import epath
 
 from kdpose_jax.files import write_atomically
 from kdpose_jax.page import document
 from kdpose_jax.page.encoding import Overlay, display_stride, encode
 from kdpose_jax.predict.poses import Poses
-
-_ESTIMATE = (
-    "Depth and scale are the network's estimate: one camera does not show them. Up is the "
-    "camera's up."
-)
 
 
 def write_poses_page(
@@ -49,24 +46,22 @@ def poses_page(
     if truth is not None:
         overlays["truth"] = truth
     scene, left_out = encode(poses, overlays, display_stride(poses, len(overlays)))
-    about = {
-        "title": title,
-        "network": poses.network,
-        "fingerprint": poses.fingerprint,
-        "notes": [*poses.notes, *left_out],
-    }
+    notes = [*poses.notes, *left_out]
+    about = {"title": title, "network": poses.network, "fingerprint": poses.fingerprint}
     player = document.source("player.html") if poses.persons else "<p>There is no person.</p>"
-    lifts = any(person.pose_3d is not None for person in poses.persons)
     body = "\n".join(
         [
             f"<h1>{document.text(title)}</h1>",
             f'<p class="facts">{facts(poses)}</p>',
             player,
-            f'<p class="estimate">{_ESTIMATE}</p>' if lifts else "",
-            notes_list(about["notes"]),
+            notes_list(notes),
         ]
     )
-    clips = [{"name": title, "about": about, "scene": scene}] if poses.persons else []
+    clips = (
+        [{"name": title, "about": {**about, "notes": notes}, "scene": scene}]
+        if poses.persons
+        else []
+    )
     return document.page(title, body, {"clips": clips})
 
 
@@ -83,7 +78,7 @@ def facts(poses: Poses) -> str:
     return " &middot; ".join(parts)
 
 
-def notes_list(notes: list[str]) -> str:
+def notes_list(notes: Sequence[str]) -> str:
     """Writes notes as an open list of HTML; nothing if there are none."""
     if not notes:
         return ""

@@ -1,6 +1,7 @@
 """Writes the page of a run: how networks were trained, and where each does best and worst."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def write(
         if folder.run(name).metrics.exists()
     }
     titled = {networks[name]["title"]: packed for name, packed in examples.items()}
-    clips = [clip for packed in titled.values() for clip in extremes.clips_in(packed)]
+    shown, clips = best_and_worst(titled)
     title = f"Results on {run_page.name_of(metadata)}"
     facts = run_page.caption(networks, origin, metadata, protocol)
     fingerprint = json.dumps(results.plain(origin), indent=1)
@@ -51,7 +52,7 @@ def write(
         results_table(networks, protocol.columns),
         training(metrics),
         parts(networks, titled, protocol.breakdown_title),
-        best_and_worst(titled),
+        shown,
         f"<details>\n<summary>Fingerprint</summary>\n<pre>{document.text(fingerprint)}</pre>\n"
         "</details>",
     ]
@@ -67,7 +68,7 @@ def results_table(networks: Mapping[str, Mapping[str, Any]], columns: Sequence[C
     for record in networks.values():
         values = (record["table"][column.key] for column in columns)
         cells = (
-            "–" if value is None else document.text(column.form(value))
+            "–" if value is None or math.isnan(value) else document.text(column.form(value))
             for value, column in zip(values, columns, strict=True)
         )
         row = "".join(f"<td>{cell}</td>" for cell in cells)
@@ -135,18 +136,28 @@ def parts(
     return f'<h2>Where the error lies</h2>\n<div class="parts">\n{drawn}\n</div>' if drawn else ""
 
 
-def best_and_worst(examples: Mapping[str, Mapping[str, Any]]) -> str:
-    """Shows every network's examples: clips in one player, or pictures."""
-    sections, first = [], 0
-    for name, packed in examples.items():
-        clips = extremes.clips_in(packed)
-        heading = f"<h2>{document.text(name)}: best and worst</h2>"
-        if clips:
-            sections.append(f"{heading}\n{extremes.buttons(packed, first)}")
-        elif packed["worst"] or packed["best"]:
-            legend = '<p class="estimate">Thick: found. Thin green: labelled.</p>'
-            sections.append(f"{heading}\n{legend}\n{extremes.pictures(packed)}")
-        first += len(clips)
-    if first:
-        sections.insert(0, f"<h2>Clips</h2>\n{document.source('player.html')}")
-    return "\n".join(sections)
+def best_and_worst(examples: Mapping[str, Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Shows every network's examples: clips in one player, or pictures.
+
+    The last network is the one that the run is about. It comes first, and its list is open.
+
+    Returns:
+      The section of HTML, and the clips in the order of its buttons.
+    """
+    groups: list[str] = []
+    clips: list[dict[str, Any]] = []
+    for name, packed in reversed(list(examples.items())):
+        if not packed["worst"]:
+            continue
+        found = extremes.clips_in(packed)
+        shown = extremes.buttons(packed, len(clips)) if found else extremes.pictures(packed)
+        opened = "" if groups else " open"
+        groups.append(
+            f"<details{opened}>\n<summary>{document.text(name)}</summary>\n{shown}\n</details>"
+        )
+        clips += found
+    if not groups:
+        return "", []
+    player = document.source("player.html") if clips else extremes.LEGEND
+    lists = "\n".join(groups)
+    return f"<h2>Best and worst on the test split</h2>\n{player}\n{lists}", clips

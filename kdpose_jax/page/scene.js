@@ -19,14 +19,15 @@ const ANGLES = [
 
 /** The bytes of a text in base64. */
 function bytesOf(text) {
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text);
+  return new Uint8Array(letters.length).map((_, place) => letters.charCodeAt(place));
 }
 
 /** Coordinates from a text of int16, which count steps of a length. A missing one is NaN. */
 function coordinatesOf(text, step) {
   if (!text) return null;
   const counts = new Int16Array(bytesOf(text).buffer);
-  return Float32Array.from(counts, (count) => (count === MISSING ? NaN : count * step));
+  return new Float32Array(counts).map((count) => (count === MISSING ? NaN : count * step));
 }
 
 /** The scene with arrays instead of texts. They are flat: frame by frame, joint by joint. */
@@ -37,15 +38,15 @@ function unpack(packed) {
   };
   const persons = packed.persons.map((one) => {
     const bits = bytesOf(one.seen);
-    const joints = Array.from({ length: one.frames * packed.joints.length }, (_, place) => place);
+    const seen = new Uint8Array(one.frames * packed.joints.length);
     return {
       ...one,
       network: poses(one),
       teacher: poses(one.teacher),
       truth: poses(one.truth),
-      scores: Float32Array.from(bytesOf(one.scores), (count) => (
+      scores: new Float32Array(bytesOf(one.scores)).map((count) => (
         count === NO_SCORE ? NaN : count * packed.score)),
-      seen: joints.map((place) => (bits[place >> 3] >> (place & 7)) & 1),
+      seen: seen.map((_, place) => (bits[place >> 3] >> (place & 7)) & 1),
     };
   });
   const side = (name) => (/^(left|right)/i.exec(name) || ["middle"])[0].toLowerCase();
@@ -83,15 +84,33 @@ function angleAt(first, middle, last) {
   return (Math.acos(Math.min(1, Math.max(-1, cosine))) * 180) / Math.PI;
 }
 
-/** The mean distance over the joints that both poses have. NaN where there is none. */
-function meanDistance(pose, other) {
+/** The mean distance from another's joints, over those that both have. NaN where there is none. */
+function meanDistance(scene, person, source, kind, frame) {
+  const row = frame - person.first;
+  if (row < 0 || row >= person.frames) return NaN;
+  const [mine, other] = [person.network[kind], person[source][kind]];
+  if (!mine || !other) return NaN;
+  const size = scene.joints.length * AXES[kind];
   let [sum, count] = [0, 0];
-  pose.forEach((point, joint) => {
-    if (!point || !other[joint]) return;
-    sum += Math.hypot(...point.map((value, axis) => value - other[joint][axis]));
+  for (let start = row * size; start < (row + 1) * size; start += AXES[kind]) {
+    let squares = 0;
+    for (let place = start; place < start + AXES[kind]; place += 1) {
+      squares += (mine[place] - other[place]) ** 2;
+    }
+    if (Number.isNaN(squares)) continue;
+    sum += Math.sqrt(squares);
     count += 1;
-  });
+  }
   return sum / count;
+}
+
+/** Whether any joint of a person has a place in a frame. */
+function hasPose(scene, person, kind, frame) {
+  const row = frame - person.first;
+  const values = person.network[kind];
+  if (!values || row < 0 || row >= person.frames) return false;
+  const size = scene.joints.length * AXES[kind];
+  return values.subarray(row * size, (row + 1) * size).some((value) => !Number.isNaN(value));
 }
 
 /** The angles of this skeleton: a name, and lines with three joints and a side. */

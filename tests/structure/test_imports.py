@@ -52,7 +52,7 @@ ALLOWED = {
     ),
     "kdpose_jax.checkpoint": (),
     "kdpose_jax.report": ("kdpose_jax.data.schema",),
-    "kdpose_jax.predict.poses": (),
+    "kdpose_jax.predict": (),
     "kdpose_jax.page": (
         "kdpose_jax.predict.poses",
         "kdpose_jax.evaluate.extremes",

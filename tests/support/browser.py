@@ -110,17 +110,10 @@ class Page:
             self.order("Input.dispatchKeyEvent", type=kind, key=key, modifiers=held, **texts)
 
     def mouse(self, kind: str, x: float, y: float, *, held: bool = True) -> None:
-        """Does something with the mouse: `mousePressed`, `mouseMoved` or `mouseReleased`."""
-        buttons = 1 if held else 0
-        self.order(
-            "Input.dispatchMouseEvent",
-            type=kind,
-            x=x,
-            y=y,
-            button="left" if held else "none",
-            buttons=buttons,
-            clickCount=1,
-        )
+        """Does something with the left button: `mousePressed`, `mouseMoved` or `mouseReleased`."""
+        button = "left" if held or kind == "mouseReleased" else "none"
+        about = {"x": x, "y": y, "button": button, "buttons": int(held), "clickCount": 1}
+        self.order("Input.dispatchMouseEvent", type=kind, **about)
 
     def screenshot(self, *, whole: bool = True) -> bytes:
         """Returns a picture of the page as PNG."""

@@ -1,5 +1,6 @@
-"""Scenes that several files of unit tests look at."""
+"""Scenes and a browser that several files of unit tests use."""
 
+import browser
 import pytest
 import scjd_scene
 
@@ -12,3 +13,12 @@ def scene():
 @pytest.fixture(scope="session")
 def wide():
     return scjd_scene.dense_scene()
+
+
+@pytest.fixture(scope="session")
+def page():
+    """A page of a browser, which a test opens its file in."""
+    if browser.CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    with browser.chromium() as opened:
+        yield opened

@@ -108,7 +108,9 @@ def test_other_poses_must_be_of_the_same_frames(change):
 def test_a_page_of_200_frames_is_small():
     poses = video(person(0, 200), length=200)
     assert len(poses_page(poses, title="x")) < 150_000
-    assert len(poses_page(poses, title="x", truth=video(person(1, 200), length=200))) < 150_000
+    other = dataclasses.replace(person(1, 200), keypoints_2d=poses.persons[0].keypoints_2d)
+    truth, teacher = video(other, length=200), video(other, length=200)
+    assert len(poses_page(poses, title="x", truth=truth, teacher=teacher)) < 150_000
 
 
 def test_a_long_video_is_thinned_and_the_page_says_so():
@@ -195,7 +197,6 @@ def test_the_page_says_what_it_shows():
     for part in (*notes, "a walk", "runs/demo/student", "3f9a1c0be2d4", "50 frames at 25 per"):
         assert part in words
     assert "Depth and scale are the network's estimate" in words
-    assert "Depth" not in Reader(poses_page(picture_video(), title="x")).words
 
 
 def test_a_video_without_persons_has_a_page():

@@ -5,25 +5,16 @@ import dataclasses
 import io
 import json
 import math
-import zlib
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, chromium
 from moving import masked, person, picture_video, video
 
 from kdpose_jax.page.poses_page import write_poses_page
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 CALM = {"prefers_reduced_motion": "reduce", "prefers_color_scheme": "light"}
 FRAMES = 40
 LEFT_WRIST, RIGHT_WRIST = 13, 16
-
-
-@pytest.fixture(scope="module")
-def page():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +42,30 @@ def text_of(page, selector):
     )
 
 
+def pick(page, name, value):
+    """Chooses from a list."""
+    page.run(
+        f"{{ const list = player.part('{name}'); list.value = '{value}'; "
+        "list.dispatchEvent(new Event('change')); }"
+    )
+
+
+def box_of(page, name):
+    """Left, top, width and height of an element in the window, CSS pixels."""
+    return page.run(
+        "(({left, top, width, height}) => [left, top, width, height])"
+        f"(document.querySelector('.{name}').getBoundingClientRect())"
+    )
+
+
 def pixel(page, canvas, spot):
     """The colour that a canvas has at a spot in CSS pixels: red, green, blue, alpha."""
     x, y = spot[:2]
     return page.run(
-        f"Array.from(document.querySelector('.{canvas}').getContext('2d')"
-        f".getImageData({round(x)}, {round(y)}, 1, 1).data)"
+        "{ const copy = document.createElement('canvas').getContext('2d', "
+        "{ willReadFrequently: true }); "
+        f"copy.drawImage(document.querySelector('.{canvas}'), {-round(x)}, {-round(y)}); "
+        "Array.from(copy.getImageData(0, 0, 1, 1).data); }"
     )
 
 
@@ -93,9 +102,7 @@ def test_scrubbing_moves_the_joints_to_the_right_pixels(page, tmp_path, frame):
         f"slider.value = {frame}; slider.dispatchEvent(new Event('input')); }}"
     )
     assert text_of(page, ".now") == f"frame {frame}, {frame / 25:.2f} s"
-    box = page.run(
-        "(({clientWidth, clientHeight}) => [clientWidth, clientHeight])(document.querySelector('.space'))"
-    )
+    box = page.run("[player.part('space').clientWidth, player.part('space').clientHeight]")
     view, height = page.run("player.view"), page.run("player.height")
     spans = np.ptp(poses.persons[0].pose_3d[..., 1], axis=1)
     assert height == pytest.approx(np.sort(spans)[round(0.95 * (FRAMES - 1))], abs=0.002)
@@ -207,18 +214,15 @@ def test_it_plays_at_its_speed_unless_the_user_wants_little_motion(page, tmp_pat
     measured += "setTimeout(() => requestAnimationFrame((now) => done((player.position - from[0]) /"
     measured += "(performance.now() - from[1]) * 1000)), 600); })"
     assert page.run(measured) == pytest.approx(25, rel=0.2)
-    page.run(
-        "{ const one = document.querySelector('.speed'); one.value = '2'; one.dispatchEvent(new Event('change')); }"
-    )
+    pick(page, "speed", 2)
     assert page.run(measured) == pytest.approx(50, rel=0.2)
 
 
 def test_dragging_turns_and_curves_scrub(page, tmp_path):
     opened(page, tmp_path, walk())
     before = page.run("player.view")
-    x, y = page.run(
-        "(({x, y, width, height}) => [x + width / 2, y + height / 2])(document.querySelector('.space').getBoundingClientRect())"
-    )
+    left, top, width, height = box_of(page, "space")
+    x, y = left + width / 2, top + height / 2
     page.mouse("mousePressed", x, y)
     page.mouse("mouseMoved", x + 50, y + 20)
     page.mouse("mouseReleased", x + 50, y + 20, held=False)
@@ -227,10 +231,8 @@ def test_dragging_turns_and_curves_scrub(page, tmp_path):
     page.mouse("mouseMoved", x + 90, y, held=False)
     assert page.run("player.view") == after
     page.run("document.querySelector('.angles').scrollIntoView()")
-    left, right, top = page.run(
-        "(({left, right, top}) => [left, right, top])(document.querySelector('.angles').getBoundingClientRect())"
-    )
-    page.mouse("mousePressed", left + 46 + (right - 4 - left - 46) * 20 / 39, top + 40)
+    left, top, width, _ = box_of(page, "angles")
+    page.mouse("mousePressed", left + 46 + (width - 4 - 46) * 20 / 39, top + 40)
     assert page.run("player.frame") == 20
 
 
@@ -259,9 +261,11 @@ def test_curves_show_angles_and_errors(page, tmp_path):
     for curve, joints in ((curves[0], (4, 5, 6)), (curves[1], (1, 2, 3))):
         wanted = [angle(*pose[list(joints)].astype(float)) for pose in one.pose_3d]
         np.testing.assert_allclose(curve["values"], wanted, atol=0.5)
-    teacher, truth = page.run(
-        "player.charts.errors.curves.map((one) => Array.from(one.values, (value) => Number.isFinite(value) ? value : null))"
+    number = "(value) => Number.isFinite(value) ? value : null"
+    errors = page.run(
+        f"player.charts.errors.curves.map(({{values}}) => Array.from(values, {number}))"
     )
+    _, truth = errors
     assert truth[5:8] == [None] * 3
     distance = 1000 * np.linalg.norm(one.pose_3d - other.pose_3d, axis=-1).mean(-1)
     np.testing.assert_allclose(truth[8:], distance[8:], atol=1)
@@ -305,9 +309,8 @@ def test_persons_are_chosen(page, tmp_path):
         page.run("Array.from(document.querySelector('.person').options, (one) => one.text)")
         == names
     )
-    page.run(
-        "{ const one = document.querySelector('.person'); one.value = '1'; one.dispatchEvent(new Event('change')); player.seek(5); }"
-    )
+    pick(page, "person", 1)
+    page.run("player.seek(5)")
     assert page.run("player.spots.space.every((spot) => spot === null)")
     page.run("player.seek(15)")
     beside = np.array(page.run("player.spots.space"))[0]
@@ -352,12 +355,6 @@ def test_a_network_of_pictures_has_no_space(page, tmp_path):
     assert page.run("player.charts.angles.curves.length") == 2
 
 
-def inflate(data):
-    """The drawing commands of a PDF's pages."""
-    parts = data.split(b"stream\r\n" if b"stream\r\n" in data else b"stream\n")[1:]
-    return len(parts) + len(zlib.compress(data))
-
-
 def test_dark_print_and_narrow(page, tmp_path):
     opened(page, tmp_path, walk(), features={**CALM, "prefers_color_scheme": "dark"})
     dark = page.run("getComputedStyle(document.body).backgroundColor")
@@ -371,6 +368,8 @@ def test_dark_print_and_narrow(page, tmp_path):
     assert page.run("player.look.left") == "#58b0f0"
     page.media("print", **CALM)
     assert page.run("document.querySelector('.slider').offsetParent === null")
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    assert [box_of(page, name)[3] for name in ("space", "angles", "ticks")] == [240, 100, 12]
     for width in (375, 1600):
         opened(page, tmp_path, walk(), width=width)
         assert page.run("document.documentElement.scrollWidth") <= width
