@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import stored_networks
+from made_input import motion, picture
 from repository import REPOSITORY
 
 import kdpose_jax
@@ -55,14 +56,6 @@ def networks(folders):
         return loaded[name]
 
     return network
-
-
-def motion(frames, seed=0, videos=None):
-    """Keypoints that move smoothly, screen units."""
-    generator = np.random.default_rng(seed)
-    shape = (frames, J, 2) if videos is None else (videos, frames, J, 2)
-    steps = generator.normal(size=shape).cumsum(axis=-3) * 0.02
-    return np.clip(steps, -1, 1).astype(np.float32)
 
 
 @functools.cache
@@ -185,12 +178,6 @@ def test_what_a_network_says_of_itself(folders, networks):
     step = kdpose_jax.load(f"{folders('sparse')}/checkpoints/{stored_networks.STEP}")
     latest = kdpose_jax.load(f"{folders('sparse')}/latest")
     assert step.fingerprint == latest.fingerprint == lifter.fingerprint
-
-
-def picture(height, width, seed=0):
-    generator = np.random.default_rng(seed)
-    coarse = generator.integers(0, 256, size=(height // 8 + 2, width // 8 + 2, 3))
-    return np.kron(coarse, np.ones((8, 8, 1)))[:height, :width].astype(np.uint8)
 
 
 def test_crops_of_the_networks_size_reach_it_unchanged(folders, networks):
