@@ -86,10 +86,10 @@ def _do(equation: Any, inputs: list[Any], replacements: Replacements) -> Sequenc
         return inputs
     if name == "scan":
         return _unrolled(parameters, inputs, replacements)
-    bound, options = equation.primitive.get_bind_params(parameters)
+    options = equation.primitive.get_bind_params(parameters)
 
     def bind() -> Any:
-        return equation.primitive.bind(*bound, *inputs, **options)
+        return equation.primitive.bind(*inputs, **options)
 
     if _is_constant(equation, inputs):
         with jax.ensure_compile_time_eval():

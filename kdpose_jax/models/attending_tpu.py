@@ -36,6 +36,8 @@ def fits(shape: tuple[int, ...], dtype: Any, axis: int) -> bool:
     """
     if dtype not in (jnp.bfloat16, jnp.float32):
         return False
+    if not all(isinstance(length, int) for length in shape):  # an export's symbolic batch
+        return False
     _, rows, columns, width = shape
     tokens = columns if axis == -2 else rows * _columns(columns, dtype)
     logits = 3 * 4 * tokens * tokens

@@ -115,9 +115,9 @@ class PictureNetwork:
                 f"flip is True, and '{self.description.name}' is an exported network, which holds "
                 "the plain prediction alone: leave flip out, or load the checkpoint."
             )
-        name = self.description.name
+        _refuse_keypoints(pictures, self.description.name)
         if boxes is not None:
-            picture = _picture(pictures, name)
+            picture = _picture(pictures)
             checked = _boxes(boxes)
             views = [(picture, *crops.box_to_crop(box, 1.0)) for box in checked.tolist()]
             return self._find(views, flip)
@@ -129,7 +129,7 @@ class PictureNetwork:
         if not alone and len(pictures) == 0:
             raise UserError("There are no pictures: give at least one.")
         given = [pictures] if alone else pictures
-        views = [_whole(_picture(picture, name)) for picture in given]
+        views = [_whole(_picture(picture)) for picture in given]
         found = self._find(views, flip)
         return Found(found.joints[0], found.scores[0]) if alone else found
 
@@ -165,17 +165,21 @@ def _whole(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return picture, np.asarray([width / 2, height / 2]), np.asarray([longest, longest])
 
 
-def _picture(picture: Any, name: str) -> np.ndarray:
+def _refuse_keypoints(given: Any, name: str) -> None:
+    """Refuses an array whose last axis has x and y."""
+    if isinstance(given, np.ndarray) and given.ndim >= 2 and given.shape[-1] == 2:
+        raise UserError(
+            f"An array of shape {given.shape} looks like keypoints, and '{name}' is a network for "
+            "pictures: give uint8 RGB crops [batch, height, width, 3], or load a lifter."
+        )
+
+
+def _picture(picture: Any) -> np.ndarray:
     """Refuses what is not a picture `[H, W, 3]` of bytes."""
     try:
         array = np.asarray(picture)
     except ValueError:  # rows of different lengths
         array = np.empty(0)
-    if array.ndim >= 2 and array.shape[-1] == 2:
-        raise UserError(
-            f"An array of shape {array.shape} looks like keypoints, and '{name}' is a network for "
-            "pictures: give uint8 RGB crops [batch, height, width, 3], or load a lifter."
-        )
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         said = ", which has four channels: drop the last one" if array.shape[-1:] == (4,) else ""
         raise UserError(

@@ -83,10 +83,23 @@ ALLOWED = {
         "kdpose_jax.codecs",
         "kdpose_jax.skeletons",
         "kdpose_jax.presets",
+        "kdpose_jax.export.formats",
+    ),
+    "kdpose_jax.export.formats": ("kdpose_jax.export.plain",),
+    "kdpose_jax.export": (
+        "kdpose_jax.predict",
+        "kdpose_jax.experiment",
+        "kdpose_jax.train",
+        "kdpose_jax.checkpoint",
+        "kdpose_jax.evaluate",
+        "kdpose_jax.report",
+        "kdpose_jax.data",
+        "kdpose_jax.processes",
     ),
     "kdpose_jax.study": ("kdpose_jax.report", "kdpose_jax.presets", "kdpose_jax.entry"),
     "kdpose_jax.program": (
         "kdpose_jax.experiment",
+        "kdpose_jax.export",
         "kdpose_jax.train",
         "kdpose_jax.processes",
         "kdpose_jax.entry",
@@ -119,7 +132,12 @@ LIGHT = {
     "kdpose_jax.codecs": ("numpy", "jax"),
     "kdpose_jax.losses": ("numpy", "jax", "jaxtyping"),
 }
-TENSORFLOW_ROOMS = ("kdpose_jax.data", "kdpose_jax.train.tensorboard", "data_prep")
+TENSORFLOW_ROOMS = (
+    "kdpose_jax.data",
+    "kdpose_jax.train.tensorboard",
+    "kdpose_jax.export.formats.saved_model",
+    "data_prep",
+)
 WITHOUT_A_TASK = (
     "launch",
     "kdpose_jax.program",

@@ -3,10 +3,12 @@
 import contextlib
 import io
 import logging
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from kdpose_jax.errors import UserError
@@ -15,6 +17,7 @@ from kdpose_jax.export.plain import plainly
 
 TO_WRITE = {"jax2onnx": "jax2onnx", "onnx": "onnx", "onnxsim": "onnxsim"}
 TO_RUN = {"onnxruntime": "onnxruntime"}
+_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
 
 def write(
@@ -39,7 +42,7 @@ def write(
         with _silence():
             # As a proto: as a file, weights of over 50 MB would go into a second one.
             model = to_onnx(
-                plainly(functions.examples),
+                plainly(functions.examples, {"gelu": _gelu}),
                 [("B", *signature.input_shape)],
                 model_name="kdpose_jax",
                 return_mode="proto",
@@ -55,6 +58,11 @@ def write(
     _rename(model.graph, signature)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
+
+
+def _gelu(values: Any) -> Any:
+    """The exact GELU in the form for which jax2onnx has an operator."""
+    return jax.nn.gelu(values, approximate=False)
 
 
 @contextlib.contextmanager
@@ -109,7 +117,12 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
     import onnxruntime
 
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        # By itself it starts a thread for each core, of which this process may not have all.
+        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if _HAS_AFFINITY else 0
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
         names = [one.name for one in session.get_inputs()]
     except Exception as error:  # a parser may raise anything here
         raise UserError(
