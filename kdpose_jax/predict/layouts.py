@@ -6,11 +6,10 @@ chin.
 """
 
 import dataclasses
-import difflib
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,148 +141,6 @@ _UNKNOWN_COUNT = (
 )
 
 
-def read_map(path: str) -> dict[str, str]:
-    """Reads the file of `--map`: {"the file's name of a joint": "our name"}.
-
-    Raises:
-      UserError: the file is not such a table, or a name is not known here.
-    """
-    try:
-        table = load_json(path)
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"--map '{path}' cannot be read as JSON ({type(error).__name__}: {error}): give a file "
-            f'such as {{"LeftAnkle": "left_ankle"}}.'
-        ) from error
-    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
-        raise UserError(
-            f"--map '{path}' is not a table of names: give a file such as "
-            f'{{"LeftAnkle": "left_ankle"}}.'
-        )
-    names = {}
-    for theirs, ours in table.items():
-        joint = ours if ours in vocabulary() else spellings().get(plain(ours))
-        if joint is None:
-            close = difflib.get_close_matches(ours, sorted(vocabulary()), n=1)
-            hint = f"did you mean '{close[0]}'" if close else f"use one of {_some(vocabulary())}"
-            raise UserError(f"--map '{path}' names the joint '{ours[:60]}': {hint}.")
-        names[theirs] = joint
-    return names
-
-
-class Named(NamedTuple):
-    """What the names in a file mean.
-
-    Attributes:
-      layout: the name of the layout, or `OWN`.
-      joints: the joints.
-      columns: the index of each joint's name in the file.
-      notes: sentences on what was taken for what, and on what was left out.
-    """
-
-    layout: str
-    joints: tuple[str, ...]
-    columns: tuple[int, ...]
-    notes: tuple[str, ...]
-
-
-def identify(
-    names: Sequence[str], place: str, chosen: str | None, table: Mapping[str, str] | None
-) -> Named:
-    """Finds the joints that the names in a file mean.
-
-    Args:
-      names: the names in the file.
-      place: names the file in an error.
-      chosen: the layout that `--joints` names; None to find it by the names.
-      table: the content of `--map`; None without it.
-
-    Raises:
-      UserError: a name stands twice, two names mean one joint, no name means a joint, or
-        the file lacks a joint of the chosen layout or a name of the table.
-    """
-    shorts = [plain(name) for name in names]
-    if len(set(shorts)) < len(shorts):
-        twice = next(name for name in names if shorts.count(plain(name)) > 1)
-        raise UserError(f"{place} names the joint '{twice[:60]}' twice: rename one of them.")
-    if table is None:
-        for layout in [find_layout(chosen)] if chosen else layouts().values():
-            wanted = [plain(joint) for joint in layout.joints]
-            if set(wanted) == set(shorts) or (chosen and set(wanted) <= set(shorts)):
-                columns = tuple(shorts.index(short) for short in wanted)
-                return Named(layout.name, layout.joints, columns, _left_out(names, columns))
-    meant = _meant(names, shorts, place, table)
-    if not meant:
-        raise UserError(
-            f"{place} names no joint that is known ({_some(names)}): give --map FILE.json with "
-            f'{{"the file\'s name": "our name"}} (ours: {_some(vocabulary())}).'
-        )
-    if chosen:
-        layout = find_layout(chosen)
-        missing = [joint for joint in layout.joints if joint not in meant]
-        if missing:
-            raise UserError(
-                f"{place} lacks {_some(missing)} of --joints {chosen} (it names {_some(names)}): "
-                f"leave --joints out, or name the joints with --map FILE.json."
-            )
-        return _named(layout.name, {joint: meant[joint] for joint in layout.joints}, names)
-    for layout in layouts().values():
-        if set(layout.joints) == set(meant):
-            return _named(layout.name, {joint: meant[joint] for joint in layout.joints}, names)
-    return _named(OWN, meant, names)
-
-
-def _meant(
-    names: Sequence[str], shorts: Sequence[str], place: str, table: Mapping[str, str] | None
-) -> dict[str, int]:
-    """Returns the index of the name for each joint that is named."""
-    absent = [name for name in table or () if name not in names]
-    if absent:
-        raise UserError(
-            f"--map names '{absent[0][:60]}', and {place} has no joint of this name (it has "
-            f"{_some(names)}): write the names as the file does."
-        )
-    meant: dict[str, int] = {}
-    for index, (name, short) in enumerate(zip(names, shorts, strict=True)):
-        if table and name in table:
-            joint = table[name]
-        elif short in spellings():
-            joint = spellings()[short]
-            if table and joint in table.values():
-                continue
-        else:
-            continue
-        if joint in meant:
-            other = meant[joint]
-            if table is None and shorts[other] == plain(joint):
-                continue
-            if not (table is None and short == plain(joint)):
-                raise UserError(
-                    f"'{names[other][:60]}' and '{name[:60]}' of {place} both mean {joint}: say "
-                    f"with --map FILE.json which of them is meant."
-                )
-        meant[joint] = index
-    return meant
-
-
-def _named(layout: str, meant: Mapping[str, int], names: Sequence[str]) -> Named:
-    columns = tuple(meant.values())
-    taken = [
-        f"'{names[column]}' for {joint}"
-        for joint, column in meant.items()
-        if plain(names[column]) != plain(joint)
-    ]
-    notes = (f"Names of {len(taken)} joints were taken as {_some(taken, 40)}.",) if taken else ()
-    return Named(layout, tuple(meant), columns, notes + _left_out(names, columns))
-
-
-def _left_out(names: Sequence[str], columns: Sequence[int]) -> tuple[str, ...]:
-    others = [name for index, name in enumerate(names) if index not in columns]
-    if not others:
-        return ()
-    return (f"{len(others)} joints of the file were left out: {_some(others)}.",)
-
-
 def convert(keypoints: Keypoints, wanted_joints: Sequence[str]) -> Keypoints:
     """Makes the joints that a network reads of those that a file has.
 
@@ -308,8 +165,8 @@ def convert(keypoints: Keypoints, wanted_joints: Sequence[str]) -> Keypoints:
     absent = [joint for joint, way in ways.items() if way is None]
     if absent:
         raise UserError(
-            f"The network reads {_some(absent)}, which the keypoints ({keypoints.format}, "
-            f"{keypoints.layout}: {_some(keypoints.joints)}) neither have nor can make: choose a "
+            f"The network reads {listed(absent)}, which the keypoints ({keypoints.format}, "
+            f"{keypoints.layout}: {listed(keypoints.joints)}) neither have nor can make: choose a "
             f"network of other joints, name own joints with --map FILE.json, or let the detector "
             f"write more joints."
         )
@@ -374,8 +231,8 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
 
-def _some(names: Any, count: int = _LISTED) -> str:
+def listed(names: Iterable[str], count: int = _LISTED) -> str:
     """Lists names for a sentence, at most `count` of them."""
-    listed = sorted(names) if isinstance(names, frozenset) else list(names)
-    more = f" and {len(listed) - count} more" if len(listed) > count else ""
-    return ", ".join(str(name)[:60] for name in listed[:count]) + more
+    several = sorted(names) if isinstance(names, frozenset) else list(names)
+    more = f" and {len(several) - count} more" if len(several) > count else ""
+    return ", ".join(str(name)[:60] for name in several[:count]) + more

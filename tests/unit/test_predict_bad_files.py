@@ -33,6 +33,7 @@ def changed(tmp_path, change, entries=None):
 
 def test_nothing_there(tmp_path):
     refused(tmp_path / "no.json", "does not exist")
+    refused("gs://bucket/a.json", "is not on a disk: copy it")
     (tmp_path / "empty.json").write_text("")
     refused(tmp_path / "empty.json", "is empty")
     (tmp_path / "folder").mkdir()

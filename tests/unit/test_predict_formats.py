@@ -54,6 +54,7 @@ def test_openpose_layouts(joints, layout, named, tmp_path):
         assert read.joints[joints.index(theirs)] == ours
     assert any("recognised as openpose" in note for note in read.notes)
     assert any("no id" in note for note in read.notes)
+    assert f"Joints were taken as {layout}, because they are {len(joints)}." in read.notes
 
 
 @pytest.mark.parametrize("scale", [3, 4])

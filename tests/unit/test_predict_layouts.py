@@ -8,7 +8,7 @@ import pytest
 
 from kdpose_jax import skeletons
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import layouts
+from kdpose_jax.predict import joint_names, layouts
 from kdpose_jax.predict.keypoints import Keypoints, Track
 
 H36M, MPII = skeletons.H36M_17.joints, skeletons.MPII_16.joints
@@ -154,24 +154,24 @@ def test_joints_that_cannot_be_made_are_one_sentence():
 
 
 def test_names_of_human36m_keep_their_own_meaning():
-    named = layouts.identify([*H36M][::-1], "'a'", None, None)
+    named = joint_names.identify([*H36M][::-1], "'a'", None, None)
     assert (named.layout, named.joints, named.columns[0]) == ("h36m_17", H36M, 16)
-    named = layouts.identify(["Neck", "LHip", "RHip"], "'a'", None, None)
+    named = joint_names.identify(["Neck", "LHip", "RHip"], "'a'", None, None)
     assert named.joints == ("neck_base", "left_hip", "right_hip")
     assert "'Neck' for neck_base" in named.notes[0]
 
 
 def test_names_that_cannot_be_used_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="'l hip' and 'hip_left' of 'a' both mean left_hip"):
-        layouts.identify(["l hip", "hip_left"], "'a'", None, None)
+        joint_names.identify(["l hip", "hip_left"], "'a'", None, None)
     with pytest.raises(UserError, match="names the joint 'Nose' twice"):
-        layouts.identify(["Nose", "nose"], "'a'", None, None)
+        joint_names.identify(["Nose", "nose"], "'a'", None, None)
     with pytest.raises(UserError, match="lacks left_eye, .* of --joints coco_17"):
-        layouts.identify(["nose", "tail"], "'a'", "coco_17", None)
+        joint_names.identify(["nose", "tail"], "'a'", "coco_17", None)
     with pytest.raises(UserError, match="--joints is 'coco': use one of coco_17"):
         layouts.find_layout("coco")
     with pytest.raises(UserError, match="--map names 'Nase', and 'a' has no joint of this name"):
-        layouts.identify(["nose"], "'a'", None, {"Nase": "nose"})
+        joint_names.identify(["nose"], "'a'", None, {"Nase": "nose"})
     for content, said in (
         ("[1]", "is not a table of names"),
         ('{"a": 1}', "is not a table of names"),
@@ -180,7 +180,7 @@ def test_names_that_cannot_be_used_are_one_sentence(tmp_path):
     ):
         (tmp_path / "m.json").write_text(content)
         with pytest.raises(UserError, match=said):
-            layouts.read_map(str(tmp_path / "m.json"))
+            joint_names.read_map(str(tmp_path / "m.json"))
 
 
 def test_layouts_by_count():

@@ -7,7 +7,7 @@ import collections
 from typing import Any
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import layouts
+from kdpose_jax.predict import joint_names
 from kdpose_jax.predict.formats import naming, probing
 from kdpose_jax.predict.formats.alphapose import Pictures, is_result
 from kdpose_jax.predict.formats.collecting import REPAIR, Collector, numbers
@@ -116,7 +116,7 @@ def read(path: str, options: Options) -> Keypoints:
         collector.notes.append(f"The pictures have {len(found.sizes):,} sizes; none was taken.")
     named = None
     if found.joints is not None and len(found.joints) == collector.joints:
-        named = layouts.identify(found.joints, collector.place, options.joints, options.names)
+        named = joint_names.identify(found.joints, collector.place, options.joints, options.names)
     return collector.finish(
         NAME,
         options,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import layouts, persons
-from kdpose_jax.predict.formats import naming
+from kdpose_jax.predict import joint_names, layouts, persons
+from kdpose_jax.predict.formats import cleaning, naming
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.keypoints import Keypoints
 from kdpose_jax.predict.persons import Detections
@@ -16,17 +16,6 @@ from kdpose_jax.untrusted import bounds
 
 # The identity of the only person that a file can have.
 ONE: tuple[str, ...] = ("1",)
-# Beyond so many pixels a detector's joint means nothing.
-_FARTHEST = 1e6
-# Units that the coordinates of a format may have.
-PIXELS = "pixels"
-SHARES = "shares of the picture, from 0 to 1"
-SIGNED_SHARES = "shares of the picture, from -1 to 1"
-# A joint may lie this far outside the picture, in its size.
-_OUTSIDE = 0.05
-# Coordinates are shares if so many of them are as small as shares are, and signed ones if so many
-# are negative. The others lie outside the picture.
-_SMALL, _NEGATIVE = 0.75, 1 / 3
 
 
 class Collector:
@@ -133,8 +122,8 @@ class Collector:
         format_name: str,
         options: Options,
         usual: Sequence[str] = (),
-        named: layouts.Named | None = None,
-        units: Sequence[str] = (PIXELS,),
+        named: joint_names.Named | None = None,
+        units: Sequence[str] = (cleaning.PIXELS,),
         length: int = 0,
         size: tuple[int, int] | None = None,
         fps: float | None = None,
@@ -161,33 +150,18 @@ class Collector:
                 f"{self.place} ({format_name}) has no person in any frame: look whether the "
                 f"detector found anybody, or give another file."
             )
-        values = np.frombuffer(self._values).reshape(len(self._ids), self._joints, 3)
-        if named is None:
-            if options.names is not None:
-                raise UserError(
-                    f"--map names joints, and {self.place} ({format_name}) has joints without "
-                    f"names: give --joints LAYOUT in its place."
-                )
-            layout = layouts.layout_of(self._joints, options.joints, self.place, usual)
-            name, joints, notes = layout.name, layout.joints, list(_cut(layout))
-            values = values[:, : len(joints)]
-        else:
-            name, joints, notes = named.layout, named.joints, list(named.notes)
-            values = values[:, list(named.columns)]
-        if values.shape[1] < self._joints or named is not None:
-            values = np.array(values)  # without the joints that are left out
-        self._values = array.array("d")
-        size, fps, more = _settle(size, fps, options)
-        notes += more
-        notes += _to_pixels(values, units, size, self.place)
-        notes += _mark_missing(values)
+        named = named or self._by_count(format_name, options, usual)
+        values = self._take_values(named.columns)
+        size, fps, notes = _settle(size, fps, options)
+        notes += cleaning.to_pixels(values, units, size, self.place)
+        notes += cleaning.mark_missing(values)
         if not (values[..., 2] > 0).any():
             raise UserError(
                 f"{self.place} ({format_name}) has {len(self._ids):,} persons and not one joint "
                 f"with a score above 0 and a place: look whether the detector found anybody, or "
                 f"give another file."
             )
-        notes += _require_inside(values, size, self.place)
+        notes += cleaning.require_inside(values, size, self.place)
         first, frames = self._numbers[0], naming.as_frames(self._numbers, notes)
         if (np.diff(frames) < 0).any() and sorts:
             notes.append("Frames stood out of order in the file; they were sorted by number.")
@@ -195,15 +169,42 @@ class Collector:
         counted = [f"{number:,} {what}." for what, number in self.counts.items()]
         return Keypoints(
             tracks=tracks,
-            joints=joints,
-            layout=name,
+            joints=named.joints,
+            layout=named.layout,
             size=size,
             fps=fps,
             # The number of frames means nothing where frames were counted anew.
             length=max(length if frames[0] == first else 0, int(frames.max()) + 1),
             format=format_name,
-            notes=(*self.notes, *counted, *notes, *more),
+            notes=(*self.notes, *named.notes, *counted, *notes, *more),
         )
+
+    def _by_count(
+        self, format_name: str, options: Options, usual: Sequence[str]
+    ) -> joint_names.Named:
+        """Finds the joints of a file that does not name them."""
+        if options.names is not None:
+            raise UserError(
+                f"--map names joints, and {self.place} ({format_name}) has joints without names: "
+                f"give --joints LAYOUT in its place."
+            )
+        layout = layouts.layout_of(self._joints, options.joints, self.place, usual)
+        notes = []
+        if options.joints is None:
+            notes.append(f"Joints were taken as {layout.name}, because they are {self._joints}.")
+        if others := layout.total - len(layout.joints):
+            notes.append(
+                f"{others} of the {layout.total} joints of {layout.name} were left out (face, "
+                f"hands)."
+            )
+        columns = tuple(range(len(layout.joints)))
+        return joint_names.Named(layout.name, layout.joints, columns, tuple(notes))
+
+    def _take_values(self, columns: Sequence[int]) -> np.ndarray:
+        """Returns x, y and score of some joints, `[N, len(columns), 3]`; forgets the others."""
+        values = np.frombuffer(self._values).reshape(len(self._ids), self._joints, 3)
+        self._values = array.array("d")
+        return values if list(columns) == list(range(self._joints)) else values[:, list(columns)]
 
 
 REPAIR = "repair the file, or let the detector write it again"
@@ -236,14 +237,6 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _cut(layout: layouts.Layout) -> tuple[str, ...]:
-    """Says what was left out of a layout."""
-    others = layout.total - len(layout.joints)
-    if not others:
-        return ()
-    return (f"{others} of the {layout.total} joints of {layout.name} were left out (face, hands).",)
-
-
 def _settle(
     size: tuple[int, int] | None, fps: float | None, options: Options
 ) -> tuple[tuple[int, int] | None, float | None, list[str]]:
@@ -266,86 +259,3 @@ def _settle(
         fps = near.fps
         notes.append(f"The rate of {fps:g} frames per second was taken from '{near.path}'.")
     return size, fps, notes
-
-
-def _to_pixels(
-    values: np.ndarray, units: Sequence[str], size: tuple[int, int] | None, place: str
-) -> list[str]:
-    """Turns coordinates in `values` `[N, K, 3]` into pixels, in place; returns what to say."""
-    unit = units[0] if len(units) == 1 else _unit_of(values, units, place)
-    if unit == PIXELS:
-        return []
-    if size is None:
-        raise UserError(
-            f"{place} has {unit}, and the size of the video is not known: give --size, such as "
-            f"--size 1920x1080."
-        )
-    with np.errstate(over="ignore"):
-        if unit == SIGNED_SHARES:
-            values[..., :2] = (values[..., :2] + 1) / 2
-        values[..., :2] *= size
-    return [f"Coordinates were {unit}; they are pixels of {size[0]}x{size[1]} now."]
-
-
-def _unit_of(values: np.ndarray, units: Sequence[str], place: str) -> str:
-    """Finds the unit by the range of the coordinates, `[N, K, 3]`."""
-    points = values[..., :2][np.isfinite(values[..., :2]).all(axis=-1)]
-    found = points[(points != 0).any(axis=-1)]
-    small = (np.abs(found) <= 1 + _OUTSIDE).all(axis=-1)
-    if not len(found) or small.mean() < _SMALL:
-        return PIXELS
-    # Joints that were not found count too: OpenPose writes 0, which its scale moves to -1.
-    if SIGNED_SHARES in units and small.all() and points.min() < -_OUTSIDE:
-        return SIGNED_SHARES
-    if (found < 0).any(axis=-1).mean() > _NEGATIVE:
-        raise UserError(
-            f"{place} has coordinates between {found.min():.2g} and {found.max():.2g}, which are "
-            f"neither pixels nor {SHARES} (normalised by another rule, or metres?): write pixels."
-        )
-    return SHARES
-
-
-def _mark_missing(values: np.ndarray) -> list[str]:
-    """Sets joints that were not found to NaN and their scores to 0, in `values` `[N, K, 3]`.
-
-    They have a score that is not above 0, no coordinates, or lie at exactly (0, 0), where no
-    detector finds a joint.
-    """
-    score = values[..., 2]
-    far = (np.abs(values[..., :2]) > _FARTHEST).any(axis=-1)
-    missing = far | ~(np.isfinite(values).all(axis=-1) & (score > 0))
-    missing |= (values[..., :2] == 0).all(axis=-1)
-    values[missing] = (np.nan, np.nan, 0)
-    notes = []
-    if far.any():
-        notes.append(
-            f"{int(far.sum()):,} joints farther than {_FARTHEST:,.0f} pixels away count as missing."
-        )
-    if missing.any():
-        notes.append(
-            f"{int(missing.sum()):,} of {missing.size:,} joints ({missing.mean():.1%}) are missing "
-            f"in the file."
-        )
-    return notes
-
-
-def _require_inside(values: np.ndarray, size: tuple[int, int] | None, place: str) -> list[str]:
-    """Compares joints with the size of the video, which a user may have mistyped."""
-    points = values[..., :2][values[..., 2] > 0]
-    if size is None or not len(points):
-        return []
-    outside = ((points < 0) | (points > size)).any(axis=-1)
-    if outside.mean() > 0.5:
-        low, high = points.min(axis=0), points.max(axis=0)
-        raise UserError(
-            f"{place}: {outside.mean():.0%} of the joints lie outside a video of "
-            f"{size[0]}x{size[1]} (they are between {low[0]:.0f},{low[1]:.0f} and "
-            f"{high[0]:.0f},{high[1]:.0f}): give the size of the video that was detected, such as "
-            f"--size 1920x1080."
-        )
-    if not outside.any():
-        return []
-    return [
-        f"{int(outside.sum()):,} of {len(points):,} joints lie outside the video of "
-        f"{size[0]}x{size[1]}; they were kept."
-    ]

@@ -8,7 +8,7 @@ csv beside it has the same numbers.
 import itertools
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import layouts
+from kdpose_jax.predict import joint_names
 from kdpose_jax.predict.formats import naming, tables
 from kdpose_jax.predict.formats.collecting import ONE, Collector
 from kdpose_jax.predict.formats.options import Options
@@ -63,7 +63,7 @@ def read(path: str, options: Options) -> Keypoints:
             if any(value == value for value in values):  # NaN: the individual is absent
                 collector.add(len(frames) - 1, values, (person,) if person else ONE, where)
     collector.renumber(naming.frame_numbers(labels, collector.place, collector.notes))
-    named = layouts.identify(names, collector.place, options.joints, options.names)
+    named = joint_names.identify(names, collector.place, options.joints, options.names)
     return collector.finish(NAME, options, named=named, length=len(frames))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict import layouts
 from kdpose_jax.predict.formats import naming, probing, wide
-from kdpose_jax.predict.formats.collecting import PIXELS, REPAIR, SHARES, Collector
+from kdpose_jax.predict.formats.cleaning import PIXELS, SHARES
+from kdpose_jax.predict.formats.collecting import REPAIR, Collector
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe
 from kdpose_jax.predict.keypoints import Keypoints

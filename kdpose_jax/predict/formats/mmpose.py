@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import layouts
+from kdpose_jax.predict import joint_names
 from kdpose_jax.predict.formats import naming, probing
 from kdpose_jax.predict.formats.collecting import REPAIR, Collector, numbers
 from kdpose_jax.predict.formats.identities import identities
@@ -67,7 +67,7 @@ def read(path: str, options: Options) -> Keypoints:
         naming.refuse_twice(frames, collector.place)
     named = None
     if names is not None and len(names) == collector.joints:
-        named = layouts.identify(names, collector.place, options.joints, options.names)
+        named = joint_names.identify(names, collector.place, options.joints, options.names)
     return collector.finish(NAME, options, LAYOUTS, named=named)
 
 

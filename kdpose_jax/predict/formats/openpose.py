@@ -10,14 +10,8 @@ from typing import Any
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict.formats import naming, probing
-from kdpose_jax.predict.formats.collecting import (
-    PIXELS,
-    REPAIR,
-    SHARES,
-    SIGNED_SHARES,
-    Collector,
-    numbers,
-)
+from kdpose_jax.predict.formats.cleaning import PIXELS, SHARES, SIGNED_SHARES
+from kdpose_jax.predict.formats.collecting import REPAIR, Collector, numbers
 from kdpose_jax.predict.formats.identities import identities
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import layouts
+from kdpose_jax.predict import joint_names
 from kdpose_jax.predict.formats import wide
-from kdpose_jax.predict.formats.collecting import ONE, PIXELS, SHARES, Collector
+from kdpose_jax.predict.formats.cleaning import PIXELS, SHARES
+from kdpose_jax.predict.formats.collecting import ONE, Collector
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe
 from kdpose_jax.predict.keypoints import Keypoints
@@ -77,7 +78,7 @@ def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> K
     names = _texts(values)
     named = None
     if names is not None and len(names) == points.shape[2]:
-        named = layouts.identify(names, collector.place, options.joints, options.names)
+        named = joint_names.identify(names, collector.place, options.joints, options.names)
     return collector.finish(
         NAME,
         options,

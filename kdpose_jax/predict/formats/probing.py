@@ -59,6 +59,8 @@ def probe(path: str) -> Probe:
     """
     if os.path.isdir(path):
         return _probe_folder(path)
+    if "://" in path:
+        raise UserError(f"--keypoints '{path}' is not on a disk: copy it to a folder first.")
     if not os.path.isfile(path):
         raise UserError(f"--keypoints '{path}' does not exist: give the detector's file or folder.")
     if not os.path.getsize(path):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.predict import layouts, rates, sizes
+from kdpose_jax.predict import joint_names, layouts, rates, sizes
 from kdpose_jax.predict.formats import (
     alphapose,
     coco,
@@ -88,7 +88,7 @@ def read_keypoints(
         layouts.find_layout(joints)
     if fps is not None:
         rates.require_rate(fps, "--fps")
-    names = layouts.read_map(map_file) if map_file is not None else None
+    names = joint_names.read_map(map_file) if map_file is not None else None
     content = probe(path)
     found, notes = _recognise(content, format_name)
     near = sizes.beside(path) if size is None or fps is None else None

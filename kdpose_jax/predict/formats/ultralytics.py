@@ -12,7 +12,8 @@ from typing import Any
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict import layouts
 from kdpose_jax.predict.formats import naming, probing, tables
-from kdpose_jax.predict.formats.collecting import PIXELS, REPAIR, SHARES, Collector, numbers
+from kdpose_jax.predict.formats.cleaning import PIXELS, SHARES
+from kdpose_jax.predict.formats.collecting import REPAIR, Collector, numbers
 from kdpose_jax.predict.formats.identities import identities
 from kdpose_jax.predict.formats.options import Options
 from kdpose_jax.predict.formats.probing import Probe

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import layouts
+from kdpose_jax.predict import joint_names, layouts
 from kdpose_jax.predict.formats import naming, tables
 from kdpose_jax.predict.formats.collecting import ONE, Collector
 from kdpose_jax.predict.formats.identities import identities
@@ -78,7 +78,7 @@ def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
     return Header(joints, frame, person, -1) if joints else None
 
 
-def read(path: str, collector: Collector, options: Options) -> layouts.Named | None:
+def read(path: str, collector: Collector, options: Options) -> joint_names.Named | None:
     """Reads a table into a collector.
 
     Returns:
@@ -101,7 +101,7 @@ def read(path: str, collector: Collector, options: Options) -> layouts.Named | N
     )
     if all(name.isdigit() for name in names):
         return None
-    return layouts.identify(names, collector.place, options.joints, options.names)
+    return joint_names.identify(names, collector.place, options.joints, options.names)
 
 
 def _in_order(names: Sequence[str]) -> list[str]:

@@ -1,0 +1,102 @@
+"""Turns coordinates into pixels, and marks the joints that were not found."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kdpose_jax.errors import UserError
+
+# Beyond so many pixels a detector's joint means nothing.
+_FARTHEST = 1e6
+# Units that the coordinates of a format may have.
+PIXELS = "pixels"
+SHARES = "shares of the picture, from 0 to 1"
+SIGNED_SHARES = "shares of the picture, from -1 to 1"
+# A joint may lie this far outside the picture, in its size.
+_OUTSIDE = 0.05
+# Coordinates are shares if so many of them are as small as shares are, and signed ones if so many
+# are negative. The others lie outside the picture.
+_SMALL, _NEGATIVE = 0.75, 1 / 3
+
+
+def to_pixels(
+    values: np.ndarray, units: Sequence[str], size: tuple[int, int] | None, place: str
+) -> list[str]:
+    """Turns coordinates in `values` `[N, K, 3]` into pixels, in place; returns what to say."""
+    unit = units[0] if len(units) == 1 else _unit_of(values, units, place)
+    if unit == PIXELS:
+        return []
+    if size is None:
+        raise UserError(
+            f"{place} has {unit}, and the size of the video is not known: give --size, such as "
+            f"--size 1920x1080."
+        )
+    with np.errstate(over="ignore"):
+        if unit == SIGNED_SHARES:
+            values[..., :2] = (values[..., :2] + 1) / 2
+        values[..., :2] *= size
+    return [f"Coordinates were {unit}; they are pixels of {size[0]}x{size[1]} now."]
+
+
+def _unit_of(values: np.ndarray, units: Sequence[str], place: str) -> str:
+    """Finds the unit by the range of the coordinates, `[N, K, 3]`."""
+    points = values[..., :2][np.isfinite(values[..., :2]).all(axis=-1)]
+    found = points[(points != 0).any(axis=-1)]
+    small = (np.abs(found) <= 1 + _OUTSIDE).all(axis=-1)
+    if not len(found) or small.mean() < _SMALL:
+        return PIXELS
+    # Joints that were not found count too: OpenPose writes 0, which its scale moves to -1.
+    if SIGNED_SHARES in units and small.all() and points.min() < -_OUTSIDE:
+        return SIGNED_SHARES
+    if (found < 0).any(axis=-1).mean() > _NEGATIVE:
+        raise UserError(
+            f"{place} has coordinates between {found.min():.2g} and {found.max():.2g}, which are "
+            f"neither pixels nor {SHARES} (normalised by another rule, or metres?): write pixels."
+        )
+    return SHARES
+
+
+def mark_missing(values: np.ndarray) -> list[str]:
+    """Sets joints that were not found to NaN and their scores to 0, in `values` `[N, K, 3]`.
+
+    They have a score that is not above 0, no coordinates, or lie at exactly (0, 0), where no
+    detector finds a joint.
+    """
+    score = values[..., 2]
+    far = (np.abs(values[..., :2]) > _FARTHEST).any(axis=-1)
+    missing = far | ~(np.isfinite(values).all(axis=-1) & (score > 0))
+    missing |= (values[..., :2] == 0).all(axis=-1)
+    values[missing] = (np.nan, np.nan, 0)
+    notes = []
+    if far.any():
+        notes.append(
+            f"{int(far.sum()):,} joints farther than {_FARTHEST:,.0f} pixels away count as missing."
+        )
+    if missing.any():
+        notes.append(
+            f"{int(missing.sum()):,} of {missing.size:,} joints ({missing.mean():.1%}) are missing "
+            f"in the file."
+        )
+    return notes
+
+
+def require_inside(values: np.ndarray, size: tuple[int, int] | None, place: str) -> list[str]:
+    """Compares joints with the size of the video, which a user may have mistyped."""
+    points = values[..., :2][values[..., 2] > 0]
+    if size is None or not len(points):
+        return []
+    outside = ((points < 0) | (points > size)).any(axis=-1)
+    if outside.mean() > 0.5:
+        low, high = points.min(axis=0), points.max(axis=0)
+        raise UserError(
+            f"{place}: {outside.mean():.0%} of the joints lie outside a video of "
+            f"{size[0]}x{size[1]} (they are between {low[0]:.0f},{low[1]:.0f} and "
+            f"{high[0]:.0f},{high[1]:.0f}): give the size of the video that was detected, such as "
+            f"--size 1920x1080."
+        )
+    if not outside.any():
+        return []
+    return [
+        f"{int(outside.sum()):,} of {len(points):,} joints lie outside the video of "
+        f"{size[0]}x{size[1]}; they were kept."
+    ]
