@@ -82,7 +82,7 @@ class Person:
         chosen = []
         for start, block in zip(range(0, self.length, BLOCK), self.blocks(), strict=True):
             assert block.pose_3d is not None
-            chosen.append(block.pose_3d[-start % step :: step])
+            chosen.append(block.pose_3d[-start % step :: step].copy())  # not the block
         return np.concatenate(chosen)
 
 
@@ -161,7 +161,7 @@ class Spool:
 
 
 def _rows(block: PosesOfPerson) -> np.ndarray:
-    """Packs a block, one record a frame."""
+    """Packs a block, one record a frame. Infinity becomes NaN, which all formats know."""
     joints = block.scores.shape[1]
     fields: list[tuple] = [("pose_3d", "<f4", (joints, 3))] if block.pose_3d is not None else []
     fields += [
@@ -172,5 +172,6 @@ def _rows(block: PosesOfPerson) -> np.ndarray:
     ]
     rows = np.zeros(len(block.valid), fields)
     for name in rows.dtype.names or ():
-        rows[name] = getattr(block, name)
+        value = getattr(block, name)
+        rows[name] = np.where(np.isfinite(value), value, np.nan) if value.dtype != bool else value
     return rows

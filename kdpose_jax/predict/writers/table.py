@@ -34,6 +34,7 @@ class Format:
 
 
 # In the order in which they are written: BVH may refuse a person, and the others are there then.
+# write, for_each, only_3d, remarks, unit, axes
 FORMATS = {
     "npz": Format(to_npz.write, False, False, True, "metres", "camera"),
     "json": Format(to_json.write, False, False, True, "metres", "camera"),
@@ -42,8 +43,6 @@ FORMATS = {
     "c3d": Format(to_c3d.write, True, True, True, "millimetres", "z_up"),
     "bvh": Format(to_bvh.write, True, True, False, "centimetres", "y_up"),
 }
-
-
 FASTEST = 10_000  # frames per second
 
 
