@@ -24,7 +24,7 @@ class Motion3D:
 
     Attributes:
       name: the sequence, as "subject/take/camera" where it has cameras.
-      action: what is done.
+      action: what is done; empty if that is not known.
       predicted: `[T, J, 3]`, metres, root-relative.
       target: likewise.
       keypoints_2d: what the network read, `[T, J, 2]`, screen units.

@@ -26,8 +26,6 @@ from kdpose_jax.train import compiling, sharding
 from kdpose_jax.untrusted.documents import load_json
 
 RECORD_VERSION = 2  # a stored evaluation.json of another version is measured again
-
-
 EXTREMES = 10  # test examples that the page shows, of the best and of the worst
 
 
@@ -43,7 +41,7 @@ def evaluate_network(
 
     Returns:
       A record for `results.json`: which checkpoint was `loaded`, `scores`, their `table` row and
-        `breakdown`, and `cost`. And the best and worst examples.
+        `breakdown`, and `cost`. Second, the test examples with the best and the worst predictions.
 
     Raises:
       UserError: the checkpoint holds another network.

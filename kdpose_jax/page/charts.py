@@ -1,7 +1,8 @@
 """Draws curves and bars as SVG, in the colours of the page's style."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from kdpose_jax.page.document import text
 
@@ -74,13 +75,16 @@ def curves(
     )
 
 
-def bars(title: str, columns: Mapping[str, Mapping[str, float | None]]) -> str:
+def bars(
+    title: str, columns: Mapping[str, Mapping[str, float | None]], form: Callable[[Any], str]
+) -> str:
     """Draws a table with a bar beside each number, the rows with the largest ones first.
 
     Args:
       title: what the values are; its last word says what a row is.
       columns: name of a network -> row -> value. None and a missing row leave a gap. The first
         network decides the order of the rows.
+      form: turns a value into text.
 
     Returns:
       A `table` of HTML. It is empty if there is no value.
@@ -100,7 +104,7 @@ def bars(title: str, columns: Mapping[str, Mapping[str, float | None]]) -> str:
     lines = []
     for row in rows:
         cells = "".join(
-            _bar(column[row], most, number) if row in column else "<td>–</td>"
+            _bar(column[row] / most, number, form(column[row])) if row in column else "<td>–</td>"
             for number, column in enumerate(known.values())
         )
         lines.append(f'<tr><th scope="row">{text(row)}</th>{cells}</tr>')
@@ -113,11 +117,10 @@ def bars(title: str, columns: Mapping[str, Mapping[str, float | None]]) -> str:
     )
 
 
-def _bar(value: float, most: float, number: int) -> str:
-    share = 100 * max(0.0, value) / most
+def _bar(share: float, number: int, written: str) -> str:
     return (
-        f'<td>{value:.1f} <svg aria-hidden="true"><rect class="series-{number % COLOURS}" '
-        f'width="{share:.1f}%" height="100%"/></svg></td>'
+        f'<td>{text(written)} <svg aria-hidden="true"><rect class="series-{number % COLOURS}" '
+        f'width="{100 * max(0.0, share):.1f}%" height="100%"/></svg></td>'
     )
 
 

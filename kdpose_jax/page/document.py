@@ -13,7 +13,15 @@ import kdpose_jax
 
 _FOLDER = pathlib.Path(__file__).parent
 # In this order: the last one opens the page.
-_SCRIPTS = ("scene.js", "downloads.js", "drawing.js", "chart.js", "clips.js", "player.js")
+_SCRIPTS = (
+    "scene.js",
+    "downloads.js",
+    "drawing.js",
+    "chart.js",
+    "controls.js",
+    "clips.js",
+    "player.js",
+)
 
 
 def page(title: str, body: str, data: Any, styles: tuple[str, ...] = ("player.css",)) -> bytes:
@@ -55,7 +63,7 @@ def source(name: str) -> str:
 
 
 def without_comments(code: str) -> str:
-    """Drops comments in blocks, indentation and empty lines, which are a third of a page's code.
+    """Drops comments in blocks, indentation and empty lines, which are a fifth of a page's code.
 
     No text in the sources has `/*`, and none goes over several lines.
     """

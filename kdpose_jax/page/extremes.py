@@ -53,13 +53,15 @@ def pack(extremes: Extremes, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(path: epath.Path) -> dict[str, Any] | None:
     """Reads what `pack` made. A file that is not there, or is damaged, has no examples: None."""
+    if not path.exists():
+        return None
     try:
         packed = load_json(path)
         whole = packed["skeleton"] in SKELETONS and all(
             isinstance(one["error"], float) and ("scene" in one or "jpeg" in one)
             for one in [*packed["worst"], *packed["best"]]
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     return packed if whole else None
 
@@ -91,7 +93,8 @@ def _clip(clip: Clip, skeleton: Skeleton, fps: float) -> dict[str, Any]:
     )
     truth = dataclasses.replace(poses, persons=(dataclasses.replace(person, pose_3d=true),))
     scene, _ = encode(poses, {"truth": truth}, stride=1)
-    name = f"{motion.action}, {motion.name}, from frame {clip.first_frame}"
+    parts = (motion.action, motion.name, f"from frame {clip.first_frame}")
+    name = ", ".join(part for part in parts if part)
     return {"name": name, "error": clip.error, "scene": {**scene, "nominal": True}}
 
 

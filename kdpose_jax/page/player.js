@@ -14,8 +14,10 @@ class Player {
     this.speed = 1;
     this.playing = false;
     this.spots = {}; // where the chosen person's joints are drawn, which tests read
-    this.listen();
-    this.turnable(this.part("space"));
+    listenToControls(this);
+    listenToKeys(this);
+    listenToPointers(this, this.part("space"));
+    listenToTheLook(this);
   }
 
   /** Shows a clip from the page's data. */
@@ -108,115 +110,6 @@ class Player {
     for (const [name, use] of Object.entries(needed)) {
       for (const one of this.section.querySelectorAll(`.${name}`)) one.hidden = !use;
     }
-  }
-
-  /** Answers buttons, the slider, keys, and changes of the page's look. */
-  listen() {
-    const on = (name, event, act) => this.part(name).addEventListener(event, act);
-    const save = (kind, type, text) => {
-      const name = this.clip.name.replace(/[^\w.-]+/g, "_").replace(/^\.+/, "") || "poses";
-      download(`${name}.${kind}`, type, text);
-    };
-    on("play", "click", () => this.play(!this.playing));
-    on("slider", "input", (event) => this.seek(Number(event.target.value)));
-    on("speed", "change", (event) => { this.speed = Number(event.target.value); });
-    on("person", "change", (event) => this.choose(Number(event.target.value)));
-    on("others", "change", () => this.draw());
-    on("whole", "change", () => this.draw());
-    on("angle", "change", (event) => {
-      this.angle = this.angles[event.target.value];
-      this.compute();
-    });
-    on("nearer", "click", () => this.turn(0, 0, 1.2));
-    on("farther", "click", () => this.turn(0, 0, 1 / 1.2));
-    on("reset", "click", () => { this.view = { ...START }; this.draw(); });
-    on("csv", "click", () => save("csv", "text/csv", csvOf(this.scene)));
-    on("json", "click", () => (
-      save("json", "application/json", jsonOf(this.scene, this.clip.about))));
-    for (const name of OVERLAYS) {
-      this.part(`only-${name}`).querySelector("input").addEventListener("change", (event) => {
-        this.shown[name] = event.target.checked;
-        this.compute();
-      });
-    }
-    for (const name of ["angles", "errors"]) {
-      const seek = (event) => {
-        if (event.buttons) this.seek(this.charts[name].frameAt(event.offsetX));
-      };
-      on(name, "pointerdown", seek);
-      on(name, "pointermove", seek);
-    }
-    document.addEventListener("keydown", (event) => this.press(event));
-    new ResizeObserver(() => this.redraw()).observe(this.section);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
-    for (const [event, prints] of [["beforeprint", true], ["afterprint", false]]) {
-      window.addEventListener(event, () => {
-        document.documentElement.classList.toggle("printing", prints); // paper is white
-        this.redraw();
-      });
-    }
-  }
-
-  /** Does what a key says, unless the focus is on a control that needs the key itself. */
-  press(event) {
-    const { target, key, shiftKey } = event;
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const control = target.type === "range" ? "SLIDER" : target.tagName;
-    const needed = {
-      SELECT: /./,
-      BUTTON: /^ $/,
-      SUMMARY: /^ $/,
-      INPUT: /^ $/,
-      SLIDER: shiftKey ? /^$/ : /^(Arrow.*|Home|End)$/,
-    }[control];
-    if (needed && needed.test(key)) return;
-    const acts = shiftKey ? {
-      ArrowLeft: () => this.turn(-0.1, 0, 1),
-      ArrowRight: () => this.turn(0.1, 0, 1),
-      ArrowUp: () => this.turn(0, 0.1, 1),
-      ArrowDown: () => this.turn(0, -0.1, 1),
-    } : {
-      ArrowLeft: () => this.seek(this.frame - 1),
-      ArrowRight: () => this.seek(this.frame + 1),
-      Home: () => this.seek(0),
-      End: () => this.seek(this.scene.frames - 1),
-      " ": () => this.play(!this.playing),
-    };
-    acts["+"] = () => this.turn(0, 0, 1.2);
-    acts["="] = acts["+"];
-    acts["-"] = () => this.turn(0, 0, 1 / 1.2);
-    if (!acts[key]) return;
-    event.preventDefault();
-    acts[key]();
-  }
-
-  /** Lets pointers turn the view: one drags, two pinch. The wheel zooms where it has the focus. */
-  turnable(canvas) {
-    const fingers = new Map();
-    const apart = () => {
-      const [one, other] = [...fingers.values()];
-      return Math.hypot(one[0] - other[0], one[1] - other[1]);
-    };
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      fingers.set(event.pointerId, [event.clientX, event.clientY]);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const before = fingers.get(event.pointerId);
-      if (!before) return;
-      const gap = fingers.size === 2 ? apart() : 0;
-      fingers.set(event.pointerId, [event.clientX, event.clientY]);
-      if (gap) this.turn(0, 0, apart() / gap);
-      else this.turn((event.clientX - before[0]) * 0.01, (event.clientY - before[1]) * 0.01, 1);
-    });
-    for (const end of ["pointerup", "pointercancel"]) {
-      canvas.addEventListener(end, (event) => fingers.delete(event.pointerId));
-    }
-    canvas.addEventListener("wheel", (event) => {
-      if (document.activeElement !== canvas && !event.ctrlKey) return; // the page scrolls
-      event.preventDefault();
-      this.turn(0, 0, Math.exp(-event.deltaY * 0.0015));
-    }, { passive: false });
   }
 
   /** Turns the view by angles in radians, and zooms by a factor. */

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kdpose_jax.contracts import Column
@@ -51,7 +51,7 @@ def write(
         f'<p class="facts">{document.text(facts)}</p>',
         results_table(networks, protocol.columns),
         training(metrics),
-        parts(networks, titled, protocol.breakdown_title),
+        parts(networks, titled, protocol.breakdown_title, protocol.columns[0].form),
         shown,
         f"<details>\n<summary>Fingerprint</summary>\n<pre>{document.text(fingerprint)}</pre>\n"
         "</details>",
@@ -124,16 +124,17 @@ def parts(
     networks: Mapping[str, Mapping[str, Any]],
     examples: Mapping[str, Mapping[str, Any]],
     breakdown_title: str,
+    form: Callable[[Any], str],
 ) -> str:
-    """Draws the parts of the score, and the error of each joint."""
+    """Draws the parts of the score, which `form` writes, and the error of each joint."""
     breakdown = {record["title"]: record["breakdown"] for record in networks.values()}
     by_joint = {name: packed["by_joint"] for name, packed in examples.items()}
-    tables = [charts.bars(breakdown_title, breakdown)]
+    tables = [charts.bars(breakdown_title, breakdown, form)]
     if by_joint:
         unit = next(iter(examples.values()))["unit"]
-        tables.append(charts.bars(f"Error in {unit} by joint", by_joint))
+        tables.append(charts.bars(f"Error in {unit} by joint", by_joint, "{:.1f}".format))
     drawn = "\n".join(table for table in tables if table)
-    return f'<h2>Where the error lies</h2>\n<div class="parts">\n{drawn}\n</div>' if drawn else ""
+    return f'<h2>Part by part</h2>\n<div class="parts">\n{drawn}\n</div>' if drawn else ""
 
 
 def best_and_worst(examples: Mapping[str, Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:

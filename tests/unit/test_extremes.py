@@ -246,9 +246,9 @@ def test_curves_of_any_reach(values):
 
 
 def test_bars_are_to_scale_and_leave_gaps():
-    drawn = charts.bars(
-        "MPJPE mm by action", {"net": {"walk": 50.0, "sit": 100.0}, "b": {"sit": None}}
-    )
+    columns = {"net": {"walk": 50.0, "sit": 100.0}, "b": {"sit": None, "walk": float("nan")}}
+    drawn = charts.bars("MPJPE mm by action", columns, "{:.2f}".format)
+    assert "<td>100.00 <svg" in drawn
     assert re.findall(r'<th scope="row">(\w+)', drawn) == ["sit", "walk"]
     assert re.findall(r'width="([\d.]+)%"', drawn) == ["100.0", "50.0"]
     assert drawn.count("<td>–</td>") == 2

@@ -12,7 +12,7 @@ from moving import masked, person, picture_video, video
 
 from kdpose_jax.page.poses_page import poses_page, write_poses_page
 
-EVIL = "</script><script>alert(1)</script><!--\"'&\u2028 ü"
+EVIL = "</script><script>alert(1)</script x><!--\"'&\u2028 ü"
 
 
 class Reader(html.parser.HTMLParser):
@@ -175,6 +175,7 @@ def test_nothing_of_a_user_escapes_its_place(tmp_path):
     plain = Reader(poses_page(video(person(0, 4), length=4, notes=("n",)), title="x"))
     assert [tag for tag, _ in seen.tags] == [tag for tag, _ in plain.tags]
     assert len(seen.scripts) == 2
+    assert "<" not in seen.scripts[0]  # browsers end a script at less than `</script>`
     assert json.loads(seen.scripts[0])["clips"][0]["scene"]["persons"][0]["name"] == EVIL
     assert seen.words.count(EVIL) >= 4
     write_poses_page(tmp_path / "page.html", poses, title="\ud800 alone")

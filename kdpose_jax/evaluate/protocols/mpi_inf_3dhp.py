@@ -191,7 +191,7 @@ class Protocol:
             windows = np.flatnonzero(self.sequence == name)
             yield Motion3D(
                 name=str(name),
-                action="test",
+                action="",  # a sequence has several
                 predicted=predicted[windows, centre],
                 target=self.target[windows],
                 keypoints_2d=motion.keypoints_2d[rows[windows]],
