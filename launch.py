@@ -1,10 +1,12 @@
-"""Trains, evaluates, reports and exports: `python launch.py --config configs/scjd.py`.
+"""Trains, evaluates, predicts and exports: `python launch.py --config configs/scjd.py`.
 
   --mode train   data, teacher, student without distillation, student, evaluation and table. This is
                  the default.
   --mode eval    scores of one checkpoint: --checkpoint RUN/student, or a PyTorch file together with
                  --config. If its records have moved, add --records DIR. --artifact FILE scores a
                  file that --mode export wrote.
+  --mode predict poses of your own keypoints, videos or pictures: --checkpoint RUN/student with
+                 --keypoints FILE, --video FILE or --pictures FOLDER, and --out FOLDER.
   --mode export  writes a checkpoint as files that run elsewhere, and checks each: --format
                  stablehlo,saved_model,onnx,litert,litert_int8_dynamic --out DIR.
 

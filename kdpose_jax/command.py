@@ -1,14 +1,16 @@
-"""The console command `kdpose`: train, eval, export, convert and study.
+"""The console command `kdpose`: train, eval, predict, export, convert and study.
 
 It finds the presets that the package brings.
 
   kdpose train --config scjd[:PRESET,OPTION=VALUE] [--workdir DIR] [--config.FIELD=VALUE ...]
   kdpose eval --checkpoint RUN/student [--records DIR] [--workdir DIR]
+  kdpose predict --checkpoint RUN/student --keypoints FILE [--size 1920x1080] [--to npz,html,bvh]
   kdpose export --checkpoint RUN/student [--format stablehlo,onnx,litert_int8_dynamic] [--out DIR]
   kdpose convert human36m --source DIR --out DIR
   kdpose study scjd_ablation [--jobs 2] [--config.FIELD=VALUE ...]
 
-`kdpose train`, `eval` and `export` take the flags of launch.py. `kdpose COMMAND --help` lists them.
+`kdpose train`, `eval`, `predict` and `export` take the flags of launch.py, which
+`kdpose COMMAND --help` lists.
 """
 
 import importlib
@@ -22,7 +24,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 from kdpose_jax import __version__, entry, presets  # noqa: E402
 from kdpose_jax.errors import UserError  # noqa: E402
 
-COMMANDS = ("train", "eval", "export", "convert", "study")
+COMMANDS = ("train", "eval", "predict", "export", "convert", "study")
 CONVERTERS = "data_prep.convert"
 
 

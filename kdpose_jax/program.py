@@ -229,33 +229,46 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     devices.check_environment()
     start_distributed()
     import_jax()
-    from kdpose_jax.experiment import pipeline, scoring
-
+    if MODE.value in ("predict", "export"):
+        use(config, stop)
+        return
     module = importlib.import_module(converters)
-    checkpoint, records = CHECKPOINT.value, RECORDS.value
-    if MODE.value == "predict" or MODE.value == "export" and predict_flags.POSES.value:
-        from kdpose_jax.predict import command
+    if MODE.value == "train":
+        from kdpose_jax.experiment import pipeline
 
-        asked = predict_flags.request(checkpoint or "", OUT.value, FORMAT.value)
-        if MODE.value == "predict":
-            command.predict_and_report(asked, config, show, stop)
-        else:
-            command.convert_poses(predict_flags.POSES.value, FORMAT.value, asked, show)
-    elif MODE.value == "export":
-        from kdpose_jax.export import pipeline as export
+        pipeline.train_and_report(config, workdir, module, show, stop)
+    elif ARTIFACT.value:
+        from kdpose_jax.export.scoring import evaluate_artifact
+
+        evaluate_artifact(config, ARTIFACT.value, RECORDS.value, workdir, module, show, stop)
+    else:
+        from kdpose_jax.experiment.scoring import evaluate_and_report
+
+        assert CHECKPOINT.value is not None  # refused above
+        evaluate_and_report(config, CHECKPOINT.value, RECORDS.value, workdir, module, show, stop)
+
+
+def use(config: ConfigDict | None, stop: preemption.Stop) -> None:
+    """Runs the modes that use a trained network.
+
+    Raises:
+      UserError: any mistake of the user's.
+    """
+    checkpoint = CHECKPOINT.value or ""
+    asked = predict_flags.request(checkpoint, OUT.value, FORMAT.value)
+    if MODE.value == "predict":
+        from kdpose_jax.predict.command import predict_and_report
+
+        predict_and_report(asked, config, show, stop)
+    elif predict_flags.POSES.value:
+        from kdpose_jax.predict.command import convert_poses
+
+        convert_poses(predict_flags.POSES.value, FORMAT.value, asked, show)
+    else:
+        from kdpose_jax.export.pipeline import export_and_report
 
         formats = FORMAT.value or "stablehlo"
-        export.export_and_report(config, checkpoint, formats, OUT.value, records, show)
-    elif MODE.value == "eval" and ARTIFACT.value:
-        from kdpose_jax.export import scoring as export_scoring
-
-        export_scoring.evaluate_artifact(
-            config, ARTIFACT.value, records, workdir, module, show, stop
-        )
-    elif MODE.value == "eval":
-        scoring.evaluate_and_report(config, checkpoint, records, workdir, module, show, stop)
-    else:
-        pipeline.train_and_report(config, workdir, module, show, stop)
+        export_and_report(config, checkpoint, formats, OUT.value, RECORDS.value, show)
 
 
 def check_flags(config: ConfigDict | None) -> None:

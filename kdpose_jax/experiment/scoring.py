@@ -86,7 +86,7 @@ def report_evaluation(
     run: Run,
     checkpoint: str,
     record: dict[str, Any],
-    best_and_worst: Extremes,
+    best_and_worst: Extremes | None,
     metadata: dict[str, Any],
     context: Context,
 ) -> None:
@@ -99,7 +99,9 @@ def report_evaluation(
     run_page.tell(folder, network, origin, protocol, metadata, context.show)
     results.write_results(folder.results, network, origin)
     run_page.draw(folder, network, protocol, metadata)
-    examples = {name: extremes.pack(best_and_worst, metadata)}
+    examples = {}
+    if best_and_worst is not None:
+        examples[name] = extremes.pack(best_and_worst, metadata)
     run_report.write(folder, network, origin, protocol, metadata, examples)
     context.show(run_page.where(folder))
 

@@ -69,7 +69,7 @@ def evaluate_artifact(
         show(f"evaluating {path} on {protocol.test_set}")
         record = record_of(artifact, run, protocol, stop)
         if jax.process_index() == 0:
-            scoring.report_evaluation(folder, run, path, record, metadata, context)
+            scoring.report_evaluation(folder, run, path, record, None, metadata, context)
         processes.wait_for_all("report")
 
 

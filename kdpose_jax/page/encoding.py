@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kdpose_jax.predict.poses import Poses, PosesOfPerson
+from kdpose_jax.poses.predicted import Poses, PosesOfPerson
 
 MISSING = -32768
 LARGEST = 32767
@@ -67,10 +67,12 @@ def encode(
       What `player.js` calls a scene, and sentences on what was left out.
 
     Raises:
-      ValueError: an overlay has other persons, frames or joints.
+      ValueError: an overlay has other persons, frames or joints, or the size is not known.
     """
     for name, other in overlays.items():
         _check_same(poses, other, name)
+    if poses.size is None:
+        raise ValueError("poses of a video whose size is not known cannot be shown")
     everything = [poses, *overlays.values()]
     bound_px = FARTHEST_SIZES * max(poses.size)
     persons = [person for one in everything for person in one.persons]

@@ -13,7 +13,7 @@ from kdpose_jax.codecs.poses import denormalize_screen
 from kdpose_jax.evaluate.extremes import Clip, Crop, Extremes
 from kdpose_jax.page.document import text
 from kdpose_jax.page.encoding import encode
-from kdpose_jax.predict.poses import Poses, PosesOfPerson
+from kdpose_jax.poses.predicted import Poses, PosesOfPerson
 from kdpose_jax.skeletons import SKELETONS, Skeleton
 from kdpose_jax.untrusted.documents import load_json
 

@@ -7,7 +7,7 @@ from etils import epath
 from kdpose_jax.files import write_atomically
 from kdpose_jax.page import document
 from kdpose_jax.page.encoding import Overlay, display_stride, encode
-from kdpose_jax.predict.poses import Poses
+from kdpose_jax.poses.predicted import Poses
 
 
 def write_poses_page(

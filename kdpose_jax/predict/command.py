@@ -15,17 +15,18 @@ from kdpose_jax.checkpoint import loading as checkpoints
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.experiment import data, weights
+from kdpose_jax.keypoints.formats.recognise import read_keypoints
+from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.page import poses_page
-from kdpose_jax.predict import artifacts, loading, many, photographs, sequences, stored_poses, video
+from kdpose_jax.poses import stored_poses
+from kdpose_jax.poses.predicted import Poses, PosesOfPerson
+from kdpose_jax.poses.writers import outputs, table
+from kdpose_jax.predict import artifacts, loading, many, photographs, sequences, video
 from kdpose_jax.predict.description import LIFTER
-from kdpose_jax.predict.formats.recognise import read_keypoints
-from kdpose_jax.predict.keypoints import Keypoints
 from kdpose_jax.predict.lifter import Lifter
 from kdpose_jax.predict.loading import Network
-from kdpose_jax.predict.poses import Poses, PosesOfPerson
 from kdpose_jax.predict.request import Request
 from kdpose_jax.predict.sequences import Video
-from kdpose_jax.predict.writers import outputs, table
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.untrusted.documents import load_json
 

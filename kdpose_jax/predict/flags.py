@@ -5,10 +5,11 @@ import re
 from absl import flags
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import gaps, sizes, trajectory
+from kdpose_jax.keypoints import gaps, sizes
+from kdpose_jax.poses import trajectory
+from kdpose_jax.poses.writers.table import FORMATS, Wishes
 from kdpose_jax.predict.detecting import DETECTORS
 from kdpose_jax.predict.request import Lifting, Request
-from kdpose_jax.predict.writers.table import FORMATS, Wishes
 
 KEYPOINTS = flags.DEFINE_string(
     "keypoints", "", "2D keypoints of a detector: a file, a folder, or a pattern such as 'a/*.json'"

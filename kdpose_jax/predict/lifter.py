@@ -199,5 +199,5 @@ class Lifter:
         if not flip:
             return plain
         order = self.skeleton.flip_permutation
-        back = poses.flip(self._compute(poses.flip(windows, order)), order)
-        return (plain + back) / 2
+        mirrored = self._compute(np.asarray(poses.flip(windows, order)))
+        return (plain + np.asarray(poses.flip(mirrored, order))) / 2

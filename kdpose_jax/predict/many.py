@@ -12,7 +12,7 @@ from etils import epath
 
 from kdpose_jax import files
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict.formats import recognise
+from kdpose_jax.keypoints.formats import recognise
 from kdpose_jax.untrusted.documents import load_json
 
 _ENDINGS = (".json", ".npz", ".npy", ".csv", ".txt")

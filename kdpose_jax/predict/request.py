@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from kdpose_jax.predict.writers.table import Wishes
+from kdpose_jax.poses.writers.table import Wishes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kdpose_jax.predict import gaps, layouts, persons, rates, sizes
-from kdpose_jax.predict.gaps import WholeTrack
-from kdpose_jax.predict.keypoints import Keypoints
+from kdpose_jax.keypoints import gaps, layouts, persons, rates, sizes
+from kdpose_jax.keypoints.gaps import WholeTrack
+from kdpose_jax.keypoints.tracks import Keypoints
+from kdpose_jax.poses.predicted import Poses, PosesOfPerson
 from kdpose_jax.predict.lifter import Lifter
-from kdpose_jax.predict.poses import Poses, PosesOfPerson
 from kdpose_jax.predict.request import Lifting
 
 # The rate of a video whose file does not say it, frames per second, where the network's rate is not

@@ -9,9 +9,10 @@ from typing import Any
 from etils import epath
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import detecting, sizes
-from kdpose_jax.predict.formats.recognise import read_keypoints
-from kdpose_jax.predict.keypoints import Keypoints
+from kdpose_jax.keypoints import sizes
+from kdpose_jax.keypoints.formats.recognise import read_keypoints
+from kdpose_jax.keypoints.tracks import Keypoints
+from kdpose_jax.predict import detecting
 
 # How each detector is installed, in an environment of its own.
 INSTALLED_BY = {

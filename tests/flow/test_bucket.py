@@ -24,8 +24,8 @@ from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data import schema
 from kdpose_jax.data.tfrecords import read_records
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict.writers import outputs
-from kdpose_jax.predict.writers.table import FORMATS, Wishes
+from kdpose_jax.poses.writers import outputs
+from kdpose_jax.poses.writers.table import FORMATS, Wishes
 
 
 @pytest.fixture(scope="module")

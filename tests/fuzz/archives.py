@@ -73,7 +73,7 @@ def npz(folder: pathlib.Path) -> Reader:
 
 def poses_npz(folder: pathlib.Path) -> Reader:
     """Files of poses: a plain one, and all that the program's own have."""
-    from kdpose_jax.predict.stored_poses import read_poses
+    from kdpose_jax.poses.stored_poses import read_poses
 
     pose = _motion()["S1"]["Walking"]
     joints = pose.shape[1]

@@ -54,7 +54,7 @@ ALLOWED = {
     "kdpose_jax.report": ("kdpose_jax.data.schema",),
     "kdpose_jax.predict": (),
     "kdpose_jax.page": (
-        "kdpose_jax.predict.poses",
+        "kdpose_jax.poses",
         "kdpose_jax.evaluate.extremes",
         "kdpose_jax.report",
         "kdpose_jax.codecs",
@@ -63,7 +63,6 @@ ALLOWED = {
     "kdpose_jax.train": ("kdpose_jax.data", "kdpose_jax.checkpoint", "kdpose_jax.processes"),
     "kdpose_jax.evaluate.metrics": ("kdpose_jax.skeletons",),
     "kdpose_jax.evaluate": ("kdpose_jax.codecs", "kdpose_jax.skeletons", "kdpose_jax.data"),
-    "kdpose_jax.predict": ("kdpose_jax.skeletons",),
     "kdpose_jax.experiment": (
         "kdpose_jax.train",
         "kdpose_jax.checkpoint",
@@ -76,6 +75,9 @@ ALLOWED = {
         "kdpose_jax.presets",
     ),
     "kdpose_jax.predict": (
+        "kdpose_jax.keypoints",
+        "kdpose_jax.poses",
+        "kdpose_jax.page",
         "kdpose_jax.experiment",
         "kdpose_jax.train",
         "kdpose_jax.checkpoint",
@@ -83,7 +85,6 @@ ALLOWED = {
         "kdpose_jax.codecs",
         "kdpose_jax.skeletons",
         "kdpose_jax.presets",
-        "kdpose_jax.export.formats",
     ),
     "kdpose_jax.export.formats": ("kdpose_jax.export.plain",),
     "kdpose_jax.export": (
@@ -99,6 +100,7 @@ ALLOWED = {
     "kdpose_jax.study": ("kdpose_jax.report", "kdpose_jax.presets", "kdpose_jax.entry"),
     "kdpose_jax.program": (
         "kdpose_jax.experiment",
+        "kdpose_jax.predict",
         "kdpose_jax.export",
         "kdpose_jax.train",
         "kdpose_jax.processes",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdpose_jax.predict.poses import Poses, PosesOfPerson
+from kdpose_jax.poses.predicted import Poses, PosesOfPerson
 from kdpose_jax.skeletons import COCO_17, H36M_17, Skeleton
 
 

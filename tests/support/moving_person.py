@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from kdpose_jax.predict.poses import Poses, PosesOfPerson
+from kdpose_jax.poses.predicted import Poses, PosesOfPerson
 from kdpose_jax.skeletons import H36M_17
 
 SIZE = (640, 480)

@@ -8,13 +8,13 @@ import pytest
 from absl import flags as absl_flags
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.keypoints.formats.recognise import read_keypoints
+from kdpose_jax.poses.writers.table import Wishes
 from kdpose_jax.predict import command, detecting, flags, many, photographs, sequences, video
 from kdpose_jax.predict.description import Description
-from kdpose_jax.predict.formats.recognise import read_keypoints
 from kdpose_jax.predict.lifter import Lifter
 from kdpose_jax.predict.pictures import PictureNetwork
 from kdpose_jax.predict.request import Lifting, Request
-from kdpose_jax.predict.writers.table import Wishes
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.train.preemption import Stop
 
@@ -156,7 +156,7 @@ def test_long_tracks_come_in_blocks(monkeypatch):
 
 def keypoints_of(pixels):
     """Keypoints of some persons, `[P, T, J, 2]`, without a file."""
-    from kdpose_jax.predict.keypoints import Keypoints, Track
+    from kdpose_jax.keypoints.tracks import Keypoints, Track
 
     tracks = tuple(
         Track(str(number), np.arange(len(one)), one, np.ones(one.shape[:2]))
@@ -290,7 +290,8 @@ def test_a_video_goes_through_a_detector(tmp_path, monkeypatch, opened):
         "import runpy, sys, types\n"
         "here = runpy.run_path(sys.argv[1])\n"
         "def find(frame):\n"
-        f"    return [([[frame.mean() + joint, 5.0 + joint] for joint in range({J})], [0.9] * {J})]\n"
+        f"    points = [[frame.mean() + joint, 5.0 + joint] for joint in range({J})]\n"
+        f"    return [(points, [0.9] * {J})]\n"
         f"here['DETECTORS']['rtmlib'] = lambda: ([{', '.join(names)}], find)\n"
         "here['main'](*sys.argv[2:])\n"
         "END\n"

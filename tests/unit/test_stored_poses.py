@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict.axes import to_camera, to_y_up, to_z_up
-from kdpose_jax.predict.stored_poses import read_poses
+from kdpose_jax.poses.axes import to_camera, to_y_up, to_z_up
+from kdpose_jax.poses.stored_poses import read_poses
 from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 
 WALK = moving_person.walk(12).astype(np.float32)

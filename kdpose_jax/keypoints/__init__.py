@@ -1,0 +1,1 @@
+"""Reads 2D keypoints of any detector, and brings them to joints, frames and pixels."""

@@ -1,0 +1,176 @@
+"""Own arrays: npz, npy and csv.
+
+An array is `[T, K, 2]`, `[T, K, 3]` with scores, or has persons before: `[P, T, K, 2]`. An npz file
+may name the joints (`joint_names`), and say `scores`, `fps` and `size`. A csv file has columns such
+as `nose_x`, `nose_y` and `nose_score`, and `frame` and `person`.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.keypoints import joint_names
+from kdpose_jax.keypoints.formats import wide
+from kdpose_jax.keypoints.formats.cleaning import PIXELS, SHARES
+from kdpose_jax.keypoints.formats.collecting import ONE, Collector
+from kdpose_jax.keypoints.formats.options import Options
+from kdpose_jax.keypoints.formats.probing import Probe
+from kdpose_jax.keypoints.tracks import Keypoints
+from kdpose_jax.untrusted import npz, streams
+
+NAME = "plain"
+WHAT = "own arrays: npz, npy and csv"
+# Counts that one layout alone has; 16 and 17 joints are of several.
+LAYOUTS = ("body_25", "halpe_26", "mediapipe_33", "coco_133", "halpe_136")
+_POINTS = ("keypoints_2d", "keypoints", "points_2d", "points")  # the array with the points
+_NAMES = ("joint_names", "joints", "keypoint_names", "bodyparts")
+_UNITS = (PIXELS, SHARES)
+
+
+def recognises(probe: Probe) -> bool:
+    """Tells whether a path holds arrays of numbers, or a csv with columns of joints."""
+    if probe.kind == "npz":
+        return not {"positions_2d", "boxes"} & set(probe.keys)
+    if probe.kind == "text" and not probe.is_folder:
+        header = wide.header_of(probe.rows)
+        return header is not None and len(header.joints) != 33
+    return probe.kind == "npy"
+
+
+def read(path: str, options: Options) -> Keypoints:
+    """Reads an npz, npy or csv file.
+
+    Raises:
+      UserError: the file is damaged, or its numbers are not keypoints.
+    """
+    collector = Collector(path)
+    if os.path.isdir(path):
+        raise UserError(f"{collector.place} is a folder: give the npz, npy or csv file in it.")
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if head.startswith(b"\x93NUMPY"):
+        return _finish(collector, options, {"": npz.read_npy(path)})
+    if head.startswith(b"PK"):
+        return _finish(collector, options, npz.read_npz(path, npz.names_in(path)))
+    if streams.starts_like_json(path):
+        raise UserError(
+            f"{collector.place} is JSON, which --format plain does not read: leave it out."
+        )
+    named = wide.read(path, collector, options)
+    return collector.finish(NAME, options, LAYOUTS, named=named, units=_UNITS)
+
+
+def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> Keypoints:
+    key = _key(values, collector.place)
+    where = f"{collector.place} ({key})" if key else collector.place
+    points = values[key].astype(np.float64)
+    points = points if points.ndim == 4 else points[None]
+    if points.shape[-1] == 2:
+        triples = np.concatenate([points, _scores(values, points.shape[:3], where)], axis=-1)
+    else:
+        _require_scores(points[..., 2], where)
+        triples = points
+    for person, sequence in enumerate(triples):
+        ids = (str(person),) if len(triples) > 1 else ONE
+        collector.add_all(range(len(sequence)), sequence, ids)
+    names = _texts(values)
+    named = None
+    if names is not None and len(names) == points.shape[2]:
+        named = joint_names.identify(names, collector.place, options.joints, options.names)
+    return collector.finish(
+        NAME,
+        options,
+        LAYOUTS,
+        named=named,
+        units=_UNITS,
+        length=points.shape[1],
+        size=_size(values),
+        fps=_rate(values),
+        sorts=False,
+    )
+
+
+def _key(values: dict[str, Any], place: str) -> str:
+    """Returns the key of the array with the points."""
+    fits = [key for key, value in values.items() if _is_points(value)]
+    for key in (*_POINTS, *(fits if len(fits) == 1 else ())):
+        if key in fits:
+            return key
+    shapes = ", ".join(
+        f"{key} {list(value.shape)}".strip()
+        for key, value in list(values.items())[:10]
+        if isinstance(value, np.ndarray)
+    )
+    if fits:
+        raise UserError(f"{place} has several arrays of points ({shapes}): name one keypoints_2d.")
+    raise UserError(
+        f"{place} has no array of frames x joints x 2 or 3 (it has {shapes or 'no numbers'}): "
+        f"write x and y in pixels, and a score if there is one."
+    )
+
+
+def _is_points(value: Any) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype.kind in "fiu"
+        and value.ndim in (3, 4)
+        and value.shape[-1] in (2, 3)
+        and value.size > 0
+    )
+
+
+def _scores(values: dict[str, Any], shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Returns the scores, `[P, T, K, 1]`; 1 if the file has none."""
+    scores = next((values[key] for key in ("scores", "keypoint_scores") if key in values), None)
+    if scores is None:
+        return np.ones((*shape, 1))
+    if (
+        not isinstance(scores, np.ndarray)
+        or scores.dtype.kind not in "fiub"
+        or scores.shape not in (shape, shape[1:])
+    ):
+        raise UserError(
+            f"{where} is of {list(shape[1:])} frames and joints, and its scores are not: write a "
+            f"score for each joint, or none."
+        )
+    return scores.astype(np.float64).reshape(*shape, 1)
+
+
+def _require_scores(third: np.ndarray, where: str) -> None:
+    """Refuses 3D poses: their third number is often negative or large, and a score is neither."""
+    finite = third[np.isfinite(third)]
+    if finite.size and ((finite < 0).mean() > 0.05 or np.abs(finite).max() > 100):
+        raise UserError(
+            f"{where} has third numbers between {finite.min():.3g} and {finite.max():.3g}, which "
+            f"are not scores (are these 3D poses?): give x, y and score, or x and y alone."
+        )
+
+
+def _texts(values: dict[str, Any]) -> list[str] | None:
+    for key in _NAMES:
+        value = values.get(key)
+        if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "US":
+            return [
+                one.decode("utf-8", "replace") if isinstance(one, bytes) else one
+                for one in value.tolist()
+            ]
+        if isinstance(value, list | tuple) and value and all(isinstance(one, str) for one in value):
+            return list(value)
+    return None
+
+
+def _size(values: dict[str, Any]) -> tuple[int, int] | None:
+    value = values.get("size")
+    if isinstance(value, np.ndarray) and value.shape == (2,) and value.dtype.kind in "iuf":
+        if np.isfinite(value).all() and (value >= 1).all() and (value < 10**6).all():
+            return int(value[0]), int(value[1])
+    return None
+
+
+def _rate(values: dict[str, Any]) -> float | None:
+    value = values.get("fps")
+    if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iuf":
+        return float(value.reshape(())) if 0 < float(value.reshape(())) < 1e5 else None
+    return None

@@ -1,0 +1,101 @@
+"""VideoPose3D's data_2d_custom_NAME.npz, and its other files of 2D keypoints.
+
+Layout: facebookresearch/VideoPose3D, data/prepare_data_2d_custom.py. `positions_2d` is a dictionary
+from the video, or the subject, to its actions, and from these to a list with an array `[T, K, 2]`
+for each camera.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from kdpose_jax.errors import UserError
+from kdpose_jax.keypoints.formats.collecting import ONE, REPAIR, Collector
+from kdpose_jax.keypoints.formats.options import Options
+from kdpose_jax.keypoints.formats.probing import Probe
+from kdpose_jax.keypoints.formats.sizes_in import size_in
+from kdpose_jax.keypoints.tracks import Keypoints
+from kdpose_jax.untrusted import npz
+
+NAME = "videopose3d"
+WHAT = "VideoPose3D: data_2d_custom_NAME.npz"
+_LAYOUTS = {"coco": ("coco_17",), "h36m": ("h36m_17",)}  # by the metadata's layout_name
+_KEYS = ("positions_2d", "metadata")
+_ACTION = "custom"  # what every own video has
+_LISTED = 12
+
+
+def recognises(probe: Probe) -> bool:
+    """Tells whether a path holds VideoPose3D's keypoints."""
+    return probe.kind == "npz" and "positions_2d" in probe.keys
+
+
+def read(path: str, options: Options) -> Keypoints:
+    """Reads one video of a file.
+
+    Raises:
+      UserError: the file is damaged, or has several videos and `--clip` names none of them.
+    """
+    collector = Collector(path)
+    keys = npz.names_in(path)
+    values = npz.read_npz(path, [key for key in _KEYS if key in keys or key == _KEYS[0]])
+    clips = _clips(values["positions_2d"], collector.place)
+    name = _choose(list(clips), options.clip, collector.place)
+    points = _points(clips[name], f"{collector.place}, clip '{name[:60]}'")
+    scores = np.ones((*points.shape[:2], 1))
+    collector.add_all(range(len(points)), np.concatenate([points, scores], axis=-1), ONE)
+    collector.notes.append("The file has no scores: all joints count as found.")
+    metadata = values.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {}
+    layout = str(metadata.get("layout_name", "coco"))
+    sizes = metadata.get("video_metadata")
+    return collector.finish(
+        NAME,
+        options,
+        _LAYOUTS.get(layout, ()),
+        length=len(points),
+        size=size_in(sizes.get(name)) if isinstance(sizes, dict) else None,
+    )
+
+
+def _clips(positions: Any, place: str) -> dict[str, Any]:
+    """Returns the sequences by name: the video, or subject/action, and the camera's number."""
+    clips: dict[str, Any] = {}
+    if not isinstance(positions, dict):
+        raise UserError(f"{place} (positions_2d) is not a dictionary of videos: {REPAIR}.")
+    for video, actions in positions.items():
+        if not isinstance(actions, dict):
+            raise UserError(f"{place} (positions_2d) has no actions for '{video}': {REPAIR}.")
+        for action, cameras in actions.items():
+            name = str(video) if action == _ACTION else f"{video}/{action}"
+            listed = list(cameras) if isinstance(cameras, list | tuple | np.ndarray) else [cameras]
+            for camera, points in enumerate(listed):
+                clips[name if len(listed) == 1 else f"{name}/{camera}"] = points
+    return clips
+
+
+def _choose(names: list[str], chosen: str | None, place: str) -> str:
+    listed = ", ".join(name[:60] for name in names[:_LISTED])
+    listed += f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    if not names:
+        raise UserError(f"{place} has no video: give another file.")
+    if chosen is None and len(names) > 1:
+        raise UserError(f"{place} has {len(names)} videos: choose one with --clip ({listed}).")
+    if chosen is not None and chosen not in names:
+        raise UserError(f"--clip {chosen} is not in {place}: use one of {listed}.")
+    return names[0] if chosen is None else chosen
+
+
+def _points(value: Any, where: str) -> np.ndarray:
+    """Returns the points of a sequence, `[T, K, 2]` float64."""
+    if (
+        not isinstance(value, np.ndarray)
+        or value.dtype.kind not in "fiu"
+        or value.ndim != 3
+        or value.shape[-1] != 2
+        or not value.size
+    ):
+        shape = f"an array {list(value.shape)}" if isinstance(value, np.ndarray) else "no array"
+        raise UserError(f"{where} is {shape} where frames x joints x 2 must be: {REPAIR}.")
+    return value.astype(np.float64)
