@@ -52,7 +52,8 @@ ALLOWED = {
     ),
     "kdpose_jax.checkpoint": (),
     "kdpose_jax.report": ("kdpose_jax.data.schema",),
-    "kdpose_jax.predict": (),
+    "kdpose_jax.keypoints": ("kdpose_jax.skeletons", "kdpose_jax.codecs"),
+    "kdpose_jax.poses": ("kdpose_jax.skeletons", "kdpose_jax.codecs"),
     "kdpose_jax.page": (
         "kdpose_jax.poses",
         "kdpose_jax.evaluate.extremes",
@@ -75,6 +76,7 @@ ALLOWED = {
         "kdpose_jax.presets",
     ),
     "kdpose_jax.predict": (
+        "kdpose_jax.export.formats",
         "kdpose_jax.keypoints",
         "kdpose_jax.poses",
         "kdpose_jax.page",
