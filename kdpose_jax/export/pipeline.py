@@ -1,10 +1,11 @@
 """Exports a network: everything that `--mode export` does."""
 
+import contextlib
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from etils import epath
@@ -79,7 +80,8 @@ def export_and_report(
             place = pathlib.Path(temporary) / f"{about.name}{table.FORMATS[name].suffix}"
             table.write(name, functions, signature, place, examples.calibrating)
             opened = table.run(name, place, signature)
-            measured = checking.measure(opened, reference, examples, about)
+            with told_of(name):
+                measured = checking.measure(opened, reference, examples, about)
             checking.refuse_if_apart(name, measured, about)
             entry = {"format": name, "bytes": checking.size_of(place), **measured}
             sidecar["artifacts"][place.name] = entry
@@ -91,6 +93,20 @@ def export_and_report(
         if form in sidecar["speed"]:
             show(line_of(f"{form}, JAX", sidecar["speed"][form], about, sidecar["speed"]))
     show(f"written into {folder}, with {about.name}.json and the model card {about.name}.md")
+
+
+@contextlib.contextmanager
+def told_of(name: str) -> Iterator[None]:
+    """Turns whatever a format's runtime raises into a sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a runtime may raise anything here
+        raise UserError(
+            f"--format {name}: its runtime cannot run the file that was written "
+            f"({' '.join(str(error).split())[:300]}): it was deleted, so use another format."
+        ) from error
 
 
 def folder_of(out: str, checkpoint: str) -> pathlib.Path:
