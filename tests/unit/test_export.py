@@ -260,6 +260,9 @@ def test_exports_of_one_network_share_a_folder_and_others_are_refused(exported, 
     pipeline.export_and_report(
         None, exported.runs["sparse"], "stablehlo", str(file.parent), "", print
     )
+    for out, said in (("model.onnx", "a file's name"), (__file__, "is a file: name a folder")):
+        with pytest.raises(UserError, match=said):
+            pipeline.export_and_report(None, exported.runs["sparse"], "stablehlo", out, "", print)
     other = stored_networks.store_preset(tmp_path / "sparse", *PRESETS["sparse"], seed=1)
     with pytest.raises(UserError, match="holds exports of another network of this name"):
         pipeline.export_and_report(None, other, "stablehlo", str(file.parent), "", print)
