@@ -224,7 +224,7 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     from kdpose_jax.experiment import pipeline, scoring
 
     module = importlib.import_module(converters)
-    checkpoint, records = CHECKPOINT.value, RECORDS.value
+    checkpoint, records = CHECKPOINT.value or "", RECORDS.value  # "": `check_flags` refused it
     if MODE.value == "export":
         from kdpose_jax.export import pipeline as export
 

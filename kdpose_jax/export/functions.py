@@ -28,8 +28,9 @@ def functions_of(trained: Trained, about: Description) -> Functions:
     params, state = jax.tree.map(np.asarray, (trained.params, trained.model_state))
 
     def network(examples: Any) -> tuple[Any, ...]:
+        batch: Any = {about.input_name: examples}
         with jax.default_matmul_precision("highest"):  # as in evaluation
-            predicted = trained.method.predict(params, state, {about.input_name: examples})
+            predicted = trained.method.predict(params, state, batch)
         if isinstance(predicted, dict):
             return tuple(predicted[name] for name in about.output_names)
         return (predicted,)

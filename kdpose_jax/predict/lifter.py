@@ -201,5 +201,5 @@ class Lifter:
         if not flip:
             return plain
         order = self.skeleton.flip_permutation
-        back = poses.flip(self._compute(poses.flip(windows, order)), order)
-        return (plain + back) / 2
+        mirrored = np.asarray(poses.flip(windows, order))
+        return (plain + np.asarray(poses.flip(self._compute(mirrored), order))) / 2
