@@ -22,6 +22,7 @@ ALLOWED = frozenset(
         "Pack",
         "PartitionedCall",
         "Placeholder",
+        "PreventGradient",  # jax2tf's, where it converts without gradients
         "ReadVariableOp",
         "RestoreV2",
         "SaveV2",
