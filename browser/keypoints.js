@@ -10,7 +10,8 @@ const LONGEST_GAP = 0.5; // seconds, which are filled linearly in time, as `kdpo
 const MOST_BYTES = 300e6;
 const MOST_FRAMES = 200000; // of all persons
 const FARTHEST = 1e6; // pixels: a joint beyond means nothing
-const SPARSE = 20; // frames of a video for one that has a person: beyond, they are no video
+// Numbers of frames beyond so many for one with a person, and beyond the second, are no video's.
+const [SPARSE, SPARSE_AT_LEAST] = [100, 10000];
 // Layouts of lists of results, told apart by the number of joints.
 const OF_RESULTS = ["coco_17", "halpe_26", "halpe_68", "halpe_136", "coco_133"];
 const KNOWN_FORMATS = "the json of `kdpose predict`, COCO results, AlphaPose's json, or "
@@ -117,8 +118,10 @@ function readResults(content, name, network) {
     if (!before || scoreOf(entry) > scoreOf(before)) best.set(frame, entry);
   }
   const numbers = [...best.keys()].sort((one, other) => one - other);
+  const most = Math.max(SPARSE * numbers.length, SPARSE_AT_LEAST);
   const frames = numbers.at(-1) - numbers[0] + 1;
-  refuseUnless(frames <= SPARSE * numbers.length, `'${name}' has ${numbers.length} pictures with `
+  const first = numbers.at(-1) < most ? numbers[0] : 0;
+  refuseUnless(frames <= most, `'${name}' has ${numbers.length} pictures with `
     + `numbers from ${numbers[0]} to ${numbers.at(-1)}, which are no video: give its frames.`);
   const count = best.get(numbers[0]).keypoints.length / 3;
   const layout = OF_RESULTS.find((one) => network.layouts[one].count === count);
@@ -136,7 +139,7 @@ function readResults(content, name, network) {
   const others = content.length - numbers.length;
   const notes = others ? [`${others} further persons were left out: the one with the highest score `
     + "in each picture is shown. `kdpose predict --to json` tells persons apart."] : [];
-  return { joints, notes, persons: [{ name: "1", first: 0, rows }] };
+  return { joints, notes, persons: [{ name: "1", first, rows }] };
 }
 
 readResults.takes = (content) => Array.isArray(content) && content.length > 0
@@ -247,7 +250,7 @@ function converted({ name, first, rows }, ways, joints) {
 /** Whether a joint was found. Detectors write 0, 0 or a score of 0 for one that was not. */
 function isThere(point) {
   const [x, y] = Array.isArray(point) ? point : [];
-  if (!(Math.abs(x) <= FARTHEST && Math.abs(y) <= FARTHEST)) return false;
+  if (![x, y].every((one) => typeof one === "number" && Math.abs(one) <= FARTHEST)) return false;
   if (point[3] === false) return true; // interpolated before
   return (x !== 0 || y !== 0) && (point[2] === undefined || point[2] > 0);
 }

@@ -104,8 +104,8 @@ def in_page(page):
 
 def by_this_program(file, network, **reading):
     """What `kdpose predict` makes of a file: (first frame, poses, keypoints) of every person."""
-    options = {"format": None, "joints": None, "mapping": None, "size": None, "fps": None}
-    ready = sequences.prepare(read_keypoints(str(file), **(options | reading)), network, AS_THEY_ARE, "it")
+    keypoints = read_keypoints(str(file), **reading)
+    ready = sequences.prepare(keypoints, network, AS_THEY_ARE, "it")
     persons = {}
     for block in sequences.lift(ready, network, AS_THEY_ARE):
         for one in block.persons:
