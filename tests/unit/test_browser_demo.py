@@ -24,7 +24,10 @@ from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 METRES = 1e-4
 FPS, SIZE = 25, (1280, 720)
 AS_THEY_ARE = Lifting(person=None, gap=0.5, score=0.0, rate=None, flip=False)
-PRESETS = {"sparse": ("scjd", "demo", "student"), "videopose": ("lifters", "videopose3d", "student")}
+PRESETS = {
+    "sparse": ("scjd", "demo", "student"),
+    "videopose": ("lifters", "videopose3d", "student"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +263,10 @@ def test_bad_files_give_a_sentence_and_the_clip_stays(demo, page, tmp_path):
 
 def test_the_network_runs_as_the_player_comes_to_a_window(demo, page):
     demo()
-    page.run("{ demo.runs = 0; const run = demo.run; demo.run = (x) => { demo.runs += 1; return run(x); }; }")
+    page.run(
+        "{ demo.runs = 0; const { run } = demo; "
+        "demo.run = (given) => { demo.runs += 1; return run(given); }; }"
+    )
     page.run("player.seek(0)")
     pause = "new Promise((done) => setTimeout(done, 120))"
     page.run(pause)
