@@ -1,11 +1,16 @@
 # The README's commands. Each makes .venv and installs into it what it needs.
 PYTHON ?= python3
 SECONDS ?= 1200
+CHECKPOINT ?= runs/scjd_demo/student
 
-.PHONY: demo test lint format dev fuzz chaos bench
+.PHONY: demo browser test lint format dev fuzz chaos bench
 
 demo: .venv/run
 	.venv/bin/python launch.py --config configs/scjd.py
+
+# One offline page that runs a trained lifter. It needs npm.
+browser: .venv/export
+	.venv/bin/python -m browser.build --checkpoint $(CHECKPOINT)
 
 test: .venv/dev
 	.venv/bin/python -m pytest
@@ -40,6 +45,10 @@ bench: .venv/run
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python %d.%d is too old: name a Python 3.11 or later with make PYTHON=..." % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/export: requirements-export.txt .venv/run
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-export.txt
 	@touch $@
 
 .venv/dev: requirements-dev.txt .venv/run

@@ -39,7 +39,7 @@ def export_and_report(
     out: str,
     records: str,
     show: Callable[[str], None],
-) -> None:
+) -> list[pathlib.Path]:
     """Does everything that `--mode export` does: writes files and checks each.
 
     Args:
@@ -49,6 +49,9 @@ def export_and_report(
       out: the folder to write into; "" takes the folder `export` in the network's.
       records: folder of the records to check on; "" takes the network's own, if they are there.
       show: prints one line.
+
+    Returns:
+      The exported files, in the order of `formats`.
 
     Raises:
       UserError: a package is missing, a file that was written is not the network, or the user made
@@ -88,6 +91,7 @@ def export_and_report(
         if form in sidecar["speed"]:
             show(line_of(f"{form}, JAX", sidecar["speed"][form], about, sidecar["speed"]))
     show(f"written into {folder}, with {about.name}.json and the model card {about.name}.md")
+    return [folder / f"{about.name}{table.FORMATS[name].suffix}" for name in names]
 
 
 def write(

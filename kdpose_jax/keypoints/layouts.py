@@ -161,7 +161,7 @@ def convert(keypoints: Keypoints, wanted_joints: Sequence[str]) -> Keypoints:
     wanted = tuple(wanted_joints)
     if wanted == keypoints.joints:
         return keypoints
-    ways = {joint: _way(joint, keypoints.joints, ()) for joint in wanted}
+    ways = ways_to_make(wanted, keypoints.joints)
     absent = [joint for joint, way in ways.items() if way is None]
     if absent:
         raise UserError(
@@ -188,6 +188,14 @@ def convert(keypoints: Keypoints, wanted_joints: Sequence[str]) -> Keypoints:
         layout=name,
         notes=(*keypoints.notes, note),
     )
+
+
+def ways_to_make(wanted: Sequence[str], known: Sequence[str]) -> dict[str, Recipe | None]:
+    """Finds for each wanted joint the known joints that make it; None if there is no way.
+
+    A joint of the same name is a recipe without a name.
+    """
+    return {joint: _way(joint, known, ()) for joint in wanted}
 
 
 def _way(joint: str, known: Sequence[str], asked: tuple[str, ...]) -> Recipe | None:

@@ -12,8 +12,8 @@ from typing import Any
 import kdpose_jax
 
 _FOLDER = pathlib.Path(__file__).parent
-# In this order: the last one opens the page.
-_SCRIPTS = (
+# In this order.
+_PLAYER = (
     "scene.js",
     "downloads.js",
     "drawing.js",
@@ -22,9 +22,17 @@ _SCRIPTS = (
     "clips.js",
     "player.js",
 )
+_OPENING = "opening.js"
 
 
-def page(title: str, body: str, data: Any, styles: tuple[str, ...] = ("player.css",)) -> bytes:
+def page(
+    title: str,
+    body: str,
+    data: Any,
+    styles: tuple[str, ...] = ("player.css",),
+    script: str | None = None,
+    allows: tuple[str, ...] = (),
+) -> bytes:
     """Makes a whole page.
 
     The browser runs the page's own script alone, whose checksum the policy names. So a text that
@@ -35,14 +43,18 @@ def page(title: str, body: str, data: Any, styles: tuple[str, ...] = ("player.cs
       body: the content, as HTML.
       data: what the script reads, as `json` takes it. NaN is not allowed.
       styles: names of the style's source files.
+      script: the script; None takes the player's, which opens the first clip of `data`.
+      allows: what the script may run beside itself, as sources of `script-src`.
 
     Returns:
       The file.
     """
-    script = "\n".join(without_comments(source(name)) for name in _SCRIPTS)
+    if script is None:
+        script = "\n".join([player_script(), without_comments(source(_OPENING))])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    runs = " ".join([f"'sha256-{digest}'", *allows])
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        f"default-src 'none'; script-src {runs}; style-src 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     filled = string.Template(source("template.html")).substitute(
@@ -57,8 +69,13 @@ def page(title: str, body: str, data: Any, styles: tuple[str, ...] = ("player.cs
     return filled.encode()
 
 
+def player_script() -> str:
+    """Returns the code of the player, which opens nothing by itself."""
+    return "\n".join(without_comments(source(name)) for name in _PLAYER)
+
+
 def source(name: str) -> str:
-    """Reads one of the page's source files, which travel in the package."""
+    """Reads a source file: one that travels in the package, by its name, or one by its path."""
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 

@@ -22,9 +22,12 @@ class Player {
 
   /** Shows a clip from the page's data. */
   open(clip) {
-    this.clip = clip;
-    this.scene = unpack(clip.scene);
-    this.position = 0;
+    this.show(clip, unpack(clip.scene));
+  }
+
+  /** Shows a clip whose scene is unpacked. */
+  show(clip, scene) {
+    Object.assign(this, { clip, scene, position: 0 });
     this.angles = anglesOf(this.scene);
     this.angle = this.angles[0];
     const { flat, persons } = this.scene;
@@ -118,6 +121,12 @@ class Player {
     this.view.pitch = Math.min(1.5, Math.max(-0.3, this.view.pitch + pitch));
     this.view.zoom = Math.min(8, Math.max(0.3, this.view.zoom * zoom));
     this.draw();
+  }
+
+  /** Shows poses that came into the scene after it was opened. */
+  refresh() {
+    this.measure();
+    this.choose(this.chosen);
   }
 
   /** Goes to a frame of the scene, or to the nearest one that exists. */
@@ -304,17 +313,3 @@ class Player {
     }
   }
 }
-
-/** Opens the page's first clip. A clip that is alone plays, unless the user wants little motion. */
-function openPage() {
-  const { clips } = JSON.parse(document.getElementById("data").textContent);
-  const section = document.querySelector(".player");
-  if (!section || !clips.length) return;
-  window.player = new Player(section);
-  window.player.open(clips[0]);
-  listenToClips(window.player, clips);
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  if (!still && clips.length === 1 && clips[0].scene.frames > 1) window.player.play(true);
-}
-
-openPage();

@@ -11,7 +11,7 @@ import sys
 import pytest
 from repository import REPOSITORY
 
-ROOTS = ("kdpose_jax", "data_prep", "configs", "launch")
+ROOTS = ("kdpose_jax", "data_prep", "configs", "browser", "launch")
 EVERYBODY = (
     "kdpose_jax.errors",
     "kdpose_jax.untrusted",
@@ -123,6 +123,16 @@ ALLOWED = {
         "kdpose_jax.train.preemption",
     ),
     "configs": ("kdpose_jax.skeletons", "kdpose_jax.study.declare"),
+    "browser": (
+        "data_prep",
+        "kdpose_jax.export",
+        "kdpose_jax.predict",
+        "kdpose_jax.keypoints",
+        "kdpose_jax.page",
+        "kdpose_jax.experiment",
+        "kdpose_jax.skeletons",
+        "kdpose_jax.entry",
+    ),
     "launch": ("kdpose_jax.program",),
 }
 # Module -> what it may import for type checkers alone.

@@ -1,6 +1,6 @@
 """Scenes and a browser that several files of unit tests use."""
 
-import browser
+import headless
 import pytest
 import scjd_scene
 
@@ -18,7 +18,7 @@ def wide():
 @pytest.fixture(scope="session")
 def page():
     """A page of a browser, which a test opens its file in."""
-    if browser.CHROMIUM is None:
+    if headless.CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine")
-    with browser.chromium() as opened:
+    with headless.chromium() as opened:
         yield opened
