@@ -4,6 +4,7 @@ import re
 
 from absl import flags
 
+from kdpose_jax import presets
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints import gaps, sizes
 from kdpose_jax.poses import trajectory
@@ -103,7 +104,7 @@ def request(checkpoint: str, out: str, source_format: str) -> Request:
     kind = next((name for name, flag in _GIVEN.items() if flag.value), "keypoints")
     return Request(
         checkpoint=checkpoint,
-        given=_GIVEN[kind].value,
+        given=presets.sample(_GIVEN[kind].value),
         kind=kind,
         out=out,
         formats=tuple(name.strip() for name in TO.value.split(",") if name.strip()),
