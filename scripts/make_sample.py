@@ -16,7 +16,10 @@ from kdpose_jax.skeletons import H36M_17
 
 FRAMES, EVERY = 400, 2  # generated frames, and which of them the video has: 25 per second
 NOISE = 0.01  # as in the demo's data
-PEOPLE = (("Walking", (0.0, 0.0)), ("Waving", (-1.0, 1.6)))  # action, and where on the floor, metres
+PEOPLE = (
+    ("Walking", (0.0, 0.0)),
+    ("Waving", (-1.0, 1.6)),
+)  # action, and where on the floor, metres
 LATE = 25  # frames of the video before the second person is seen
 LOST = 10  # the longest time that a joint is lost, frames: 0.4 s
 SEED = 2026
@@ -70,7 +73,9 @@ def _person(
     found, scores, pose = found[::EVERY], scores[::EVERY], pose[::EVERY]
     found = np.round(found, 1)
     for joint in range(len(H36M_17.joints)):
-        for start in rng.integers(5, len(found) - LOST - 5, 2):
+        for part in (0, 1):  # once in each half of the clip, in which it is found around it
+            first = LATE + 5 + part * (len(found) - LATE) // 2
+            start = rng.integers(first, first + (len(found) - LATE) // 2 - LOST - 10)
             lost = slice(start, start + rng.integers(2, LOST + 1))
             found[lost, joint], scores[lost, joint] = np.nan, 0
     relative = pose - pose[:, [H36M_17.root]]

@@ -162,7 +162,9 @@ def test_the_table_of_flags_is_whole():
     text = (REPOSITORY / "docs/use/footage.md").read_text()
     rows = text.partition("## Flags")[2].partition("\n## ")[0]
     listed = {
-        name for row in re.findall(r"^\| (`--.*?) \|", rows, re.M) for name in re.findall(r"--(\w+)", row)
+        name
+        for row in re.findall(r"^\| (`--.*?) \|", rows, re.M)
+        for name in re.findall(r"--(\w+)", row)
     }
     module = next(name for name in program.flags.FLAGS.flags_by_module_dict() if "predict" in name)
     known = {flag.name for flag in program.flags.FLAGS.flags_by_module_dict()[module]}

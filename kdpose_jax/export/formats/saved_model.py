@@ -22,6 +22,7 @@ ALLOWED = frozenset(
         "Pack",
         "PartitionedCall",
         "Placeholder",
+        "PreventGradient",
         "ReadVariableOp",
         "RestoreV2",
         "SaveV2",
