@@ -70,9 +70,10 @@ def check(mode: str) -> None:
       UserError: one is missing, or goes with another mode.
     """
     poses = mode == "export" and bool(POSES.value)
+    fitting = {"predict": (*_ONLY_PREDICT, *_OF_POSES), "export": _OF_POSES if POSES.value else ()}
+    names = {flag.name for flag in fitting.get(mode, ())}  # flags cannot be compared
     for flag in (*_ONLY_PREDICT, *_OF_POSES):
-        fits = mode == "predict" or (poses and flag in _OF_POSES)
-        if flag.present and not fits:
+        if flag.present and flag.name not in names:
             raise UserError(f"--{flag.name} goes with --mode predict: leave it out.")
     if POSES.present and mode != "export":
         raise UserError("--poses goes with --mode export: give keypoints with --keypoints.")

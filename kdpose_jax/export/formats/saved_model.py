@@ -22,7 +22,6 @@ ALLOWED = frozenset(
         "Pack",
         "PartitionedCall",
         "Placeholder",
-        "PreventGradient",
         "ReadVariableOp",
         "RestoreV2",
         "SaveV2",
