@@ -41,13 +41,19 @@ class Examples:
     metadata: dict[str, Any] | None
 
     @property
+    def whole(self) -> EvaluationProtocol | None:
+        """The protocol, if every test example decides a score; else None."""
+        if self.protocol is None or len(self.protocol.source) > LARGEST_TEST:
+            return None
+        return self.protocol
+
+    @property
     def scored(self) -> str:
         """Says which examples decide a score."""
         assert self.protocol is not None
-        count = len(self.protocol.source)
-        if count <= LARGEST_TEST:
+        if self.whole is not None:
             return f"the test split ({self.protocol.test_set})"
-        return f"{LARGEST_TEST:,} of {count:,} test examples, evenly spread"
+        return f"{LARGEST_TEST:,} of {len(self.protocol.source):,} test examples, evenly spread"
 
     def score(self, compute: Runner, about: Description) -> float | None:
         """Scores a network by the data set's protocol, without flip.
@@ -66,7 +72,7 @@ class Examples:
         def predict(_: Any, source: Source | None = None) -> Any:
             return predictions(compute, about, protocol.source if source is None else source)
 
-        if len(protocol.source) > LARGEST_TEST:
+        if self.whole is None:
             source, score = protocol.quick(LARGEST_TEST)
             return float(score(predict(None, source))[protocol.best_metric])
         plain: Callable[..., Any] = compute

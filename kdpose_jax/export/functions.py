@@ -8,7 +8,7 @@ import numpy as np
 
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.export.formats.signature import Functions, Signature
-from kdpose_jax.export.plain import plainly
+from kdpose_jax.export.plain import EVERYWHERE, plainly
 from kdpose_jax.predict.description import LIFTER, Description
 
 
@@ -40,7 +40,7 @@ def functions_of(trained: Trained, about: Description) -> Functions:
         return Functions(network, None, context)
     longer = jax.ShapeDtypeStruct((1, about.window + 1, *about.input_shape[1:]), np.float32)
     any_length = _takes(network, longer, about.predicted)
-    return Functions(network, _videos(plainly(network), about, any_length), context)
+    return Functions(network, _videos(plainly(network, EVERYWHERE), about, any_length), context)
 
 
 def _takes(network: Any, longer: Any, predicted: int) -> bool:

@@ -1,10 +1,12 @@
 """Exports a network: everything that `--mode export` does."""
 
+import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from etils import epath
@@ -20,7 +22,7 @@ from kdpose_jax.export import examples as found_examples
 from kdpose_jax.export import sidecar as sidecars
 from kdpose_jax.export.examples import Examples
 from kdpose_jax.export.formats import table
-from kdpose_jax.export.formats.signature import Runner
+from kdpose_jax.export.formats.signature import Functions, Runner
 from kdpose_jax.export.functions import functions_of, signature_of
 from kdpose_jax.predict import artifacts
 from kdpose_jax.predict import loading as networks
@@ -64,33 +66,79 @@ def export_and_report(
         show(note)
     folder = folder_of(out, checkpoint)
     about, trained, mesh = networks.restore(run, checkpoint)
+    if weights.is_weight_file(checkpoint):
+        about = dataclasses.replace(about, name=pathlib.Path(checkpoint).stem)
     known = kept_artifacts(folder / f"{about.name}.json", about)
     examples = examples_of(run, about, checkpoint, weights.resolve(records))
-    sidecar = sidecars.sidecar_of(run, checkpoint, about, trained, examples)
-    sidecar["artifacts"] = known
     show(f"checking on {examples.words}" + (f" and {examples.scored}" if examples.protocol else ""))
     compute = networks.computation(trained.method.predict, about, trained, mesh)
+    sidecar = sidecars.sidecar_of(run, checkpoint, about, trained, examples)
+    sidecar["artifacts"] = known
     reference = compute(examples.compared)
     sidecar["speed"] = speed_of(compute, reference, examples, run, about, checkpoint)
-    functions, signature = functions_of(trained, about), signature_of(about)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
-        for name in names:
-            place = pathlib.Path(temporary) / f"{about.name}{table.FORMATS[name].suffix}"
-            table.write(name, functions, signature, place, examples.calibrating)
-            opened = table.run(name, place, signature)
-            measured = checking.measure(opened, reference, examples, about)
-            checking.refuse_if_apart(name, measured, about)
-            entry = {"format": name, "bytes": checking.size_of(place), **measured}
-            sidecar["artifacts"][place.name] = entry
-            move(place, folder / place.name)
-            # After each file, so that a kill leaves none without its description.
-            write_descriptions(folder, about, sidecar)
-            show(line_of(place.name, entry, about, sidecar["speed"]))
+    functions = functions_of(trained, about)
+    for name in names:
+        file, entry = write(name, functions, reference, examples, about, folder)
+        sidecar["artifacts"][file] = entry
+        # After each file, so that a kill leaves none without its description.
+        write_descriptions(folder, about, sidecar)
+        show(line_of(file, entry, about, sidecar["speed"]))
     for form in ("network", "teacher"):
         if form in sidecar["speed"]:
             show(line_of(f"{form}, JAX", sidecar["speed"][form], about, sidecar["speed"]))
     show(f"written into {folder}, with {about.name}.json and the model card {about.name}.md")
+
+
+def write(
+    name: str,
+    functions: Functions,
+    reference: tuple[Any, ...],
+    examples: Examples,
+    about: Description,
+    folder: pathlib.Path,
+) -> tuple[str, dict[str, Any]]:
+    """Writes a network in a format, runs the file, and moves it to its place if it is right.
+
+    Args:
+      name: the format.
+      functions: the network.
+      reference: the network's own outputs on `examples.compared`.
+      examples: what to check on.
+      about: the network's description.
+      folder: the folder of exports.
+
+    Returns:
+      The file's name, and what was measured.
+
+    Raises:
+      UserError: the network cannot be written in this format, or the file is not the network.
+    """
+    signature = signature_of(about)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+        place = pathlib.Path(temporary) / f"{about.name}{table.FORMATS[name].suffix}"
+        table.write(name, functions, signature, place, examples.calibrating)
+        with told_of(name):
+            opened = table.run(name, place, signature)
+            measured = checking.measure(opened, reference, examples, about)
+        checking.refuse_if_apart(name, measured, about)
+        entry = {"format": name, "bytes": checking.size_of(place), **measured}
+        move(place, folder / place.name)
+    return place.name, entry
+
+
+@contextlib.contextmanager
+def told_of(name: str) -> Iterator[None]:
+    """Turns whatever a format's runtime raises into a sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a runtime may raise anything here
+        raise UserError(
+            f"--format {name}: its runtime cannot run the file that was written "
+            f"({' '.join(str(error).split())[:300]}): it was deleted, so use another format."
+        ) from error
 
 
 def folder_of(out: str, checkpoint: str) -> pathlib.Path:
@@ -106,6 +154,11 @@ def folder_of(out: str, checkpoint: str) -> pathlib.Path:
             "with --out DIR."
         )
     folder = pathlib.Path(path)
+    if table.format_of(folder) is not None:
+        raise UserError(
+            f"--out is '{out}', which is a file's name: name a folder, in which files are named "
+            "after the network and the format."
+        )
     existing_part = next(part for part in (folder, *folder.parents) if part.exists())
     if not existing_part.is_dir():
         raise UserError(f"--out is '{path}', and '{existing_part}' is a file: name a folder.")
@@ -201,11 +254,10 @@ def measure_teacher(checkpoint: str, examples: Examples) -> dict[str, Any]:
     compute = networks.computation(trained.method.predict, about, trained, mesh)
     random = found_examples.at_random(about)
     reported, score = sidecars.results_beside(checkpoint), None
-    if reported is not None and examples.protocol is not None:
+    if reported is not None and examples.whole is not None:
         record = reported["networks"].get(run.name)
         try:
-            row = examples.protocol.row(record["scores"])
-            score = row[examples.protocol.best_metric]
+            score = examples.whole.row(record["scores"])[examples.whole.best_metric]
         except (KeyError, TypeError):  # of another version
             score = None
     return {"score": score, "milliseconds": checking.milliseconds(compute, random.compared[:1])}

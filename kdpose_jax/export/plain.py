@@ -33,9 +33,19 @@ LARGEST_MADE = 2**14
 Replacements = Mapping[str, Callable[..., Any]]
 
 
-def plainly(
-    function: Callable[..., Any], replacements: Replacements | None = None
-) -> Callable[..., Any]:
+def gelu(values: Any) -> Any:
+    """The exact GELU by operations that every reader of StableHLO knows.
+
+    The networks use `erf`, which jax 0.10 writes as a composite that TensorFlow 2.21 cannot read.
+    """
+    return jax.nn.gelu(values, approximate=False)
+
+
+# What formats without an operator of their own replace.
+EVERYWHERE: Replacements = {"gelu": gelu}
+
+
+def plainly(function: Callable[..., Any], replacements: Replacements) -> Callable[..., Any]:
     """Makes a function that does the same with plain operations.
 
     Args:
@@ -46,9 +56,7 @@ def plainly(
     @functools.wraps(function)
     def rewritten(*arguments: Any) -> Any:
         program, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        outputs = _run(
-            program.jaxpr, program.consts, jax.tree.leaves(arguments), replacements or {}
-        )
+        outputs = _run(program.jaxpr, program.consts, jax.tree.leaves(arguments), replacements)
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
     return rewritten

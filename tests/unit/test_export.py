@@ -87,7 +87,7 @@ def test_stablehlo_is_for_all_platforms_and_calls_nothing_outside(name, exported
     assert set(found.platforms) == {"cpu", "cuda", "tpu"}
     targets = set(re.findall(r"custom_call @(\w+)", found.mlir_module()))
     assert targets <= {"shape_assertion"}  # jax's checks of symbolic sizes
-    assert "platform_index" not in found.mlir_module()
+    assert "composite" not in found.mlir_module()  # other readers may not know it
 
 
 def test_an_exported_network_is_loaded_like_the_checkpoint(exported, networks):
@@ -195,10 +195,10 @@ def test_a_function_is_written_plainly():
     for one in weight[::-1]:
         wanted = wanted @ one
     wanted = np.tanh(wanted * np.sin(np.arange(4)))
-    found, each = jax.jit(plainly(network))(x)
+    found, each = jax.jit(plainly(network, {}))(x)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     np.testing.assert_allclose(each, np.stack(sums), rtol=1e-5)
-    rewritten = primitives(plainly(network), x)
+    rewritten = primitives(plainly(network, {}), x)
     assert not rewritten & {
         "cond", "platform_index", "custom_vjp_call", "scan", "optimization_barrier", "iota", "sin"
     }  # fmt: skip
@@ -239,19 +239,20 @@ def test_the_lines_of_the_card_run(name, exported, networks, monkeypatch):
     place = np.random.default_rng(0).uniform(100, 900, size=(1, J, 2))
     given = {
         "keypoints_2d": place + 0 * motion(20),
-        "pixels": place + 100 * motion(20),
         "picture": picture(60, 60),
         "crop": picture(32, 32),
         "boxes": [[1, 2, 40, 50]],
     }
     for block in blocks:
         assert len(block.splitlines()) <= 10
+        frames = 20 if "deserialize" in block else 9  # other formats take one window
+        given["pixels"] = place + 100 * motion(frames)
         exec(block, given)  # our own text
-        if "outputs" in given and name != "pictures":
+        if "kdpose_jax" not in block and name != "pictures":
             wanted = networks(name)(given["pixels"], size=(1920, 1080))
-            found = np.asarray(given["outputs"]["pose_3d"])[0]
+            outputs = given.pop("outputs") if "outputs" in given else {}
+            found = np.asarray(outputs["pose_3d"] if outputs else given["pose_3d"])[0]
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
-    assert "outputs" in given
 
 
 def test_exports_of_one_network_share_a_folder_and_others_are_refused(exported, tmp_path):
@@ -259,6 +260,9 @@ def test_exports_of_one_network_share_a_folder_and_others_are_refused(exported, 
     pipeline.export_and_report(
         None, exported.runs["sparse"], "stablehlo", str(file.parent), "", print
     )
+    for out, said in (("model.onnx", "a file's name"), (__file__, "is a file: name a folder")):
+        with pytest.raises(UserError, match=said):
+            pipeline.export_and_report(None, exported.runs["sparse"], "stablehlo", out, "", print)
     other = stored_networks.store_preset(tmp_path / "sparse", *PRESETS["sparse"], seed=1)
     with pytest.raises(UserError, match="holds exports of another network of this name"):
         pipeline.export_and_report(None, other, "stablehlo", str(file.parent), "", print)

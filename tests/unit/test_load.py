@@ -25,7 +25,6 @@ J = 17
 CLOSE = {"rtol": 1e-5, "atol": 3e-5}
 LIFTERS = {
     "sparse": ("scjd", "demo", "student"),
-    "dense": ("scjd", "demo", "teacher"),
     "poseformer": ("lifters", "poseformer_v2", "student"),
     "videopose": ("lifters", "videopose3d", "student"),
 }
@@ -126,7 +125,7 @@ def test_pieces_give_what_the_whole_video_gives(name, networks):
 
 def test_streaming_forgets_what_it_has_lifted(networks):
     """No call of the network gets more windows than its bound, and pieces are let go."""
-    network = networks("dense")
+    network = networks("sparse")
     sizes, compute = [], network._compute
     network._compute = lambda windows: sizes.append(len(windows)) or compute(windows)
     try:

@@ -177,6 +177,7 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
     try:
         runner = Interpreter(str(path), num_threads=1).get_signature_runner(SIGNATURE)
         taken = runner.get_input_details()[signature.input_name]
+        shape = tuple(map(int, taken["shape"]))
         given = runner.get_output_details()
         scales = {name: given[name] for name in signature.output_names}
     except Exception as error:  # a parser may raise anything here
@@ -184,6 +185,9 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
             f"'{path}' cannot be read by LiteRT ({' '.join(str(error).split())[:200]}): export the "
             "network again."
         ) from error
+
+    if shape != (1, *signature.input_shape):
+        raise UserError(f"'{path}' is another function than its .json describes: export it again.")
 
     def compute(examples: np.ndarray) -> tuple[np.ndarray, ...]:
         rows: list[list[np.ndarray]] = [[] for _ in signature.output_names]

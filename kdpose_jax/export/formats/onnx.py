@@ -8,12 +8,11 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.export.formats.signature import Functions, Runner, Signature
-from kdpose_jax.export.plain import plainly
+from kdpose_jax.export.plain import EVERYWHERE, plainly
 
 TO_WRITE = {"jax2onnx": "jax2onnx", "onnx": "onnx", "onnxsim": "onnxsim"}
 TO_RUN = {"onnxruntime": "onnxruntime"}
@@ -42,7 +41,7 @@ def write(
         with _silence():
             # As a proto: as a file, weights of over 50 MB would go into a second one.
             model = to_onnx(
-                plainly(functions.examples, {"gelu": _gelu}),
+                plainly(functions.examples, EVERYWHERE),
                 [("B", *signature.input_shape)],
                 model_name="kdpose_jax",
                 return_mode="proto",
@@ -58,11 +57,6 @@ def write(
     _rename(model.graph, signature)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
-
-
-def _gelu(values: Any) -> Any:
-    """The exact GELU in the form for which jax2onnx has an operator."""
-    return jax.nn.gelu(values, approximate=False)
 
 
 @contextlib.contextmanager
@@ -123,13 +117,13 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        names = [one.name for one in session.get_inputs()]
+        shapes = {one.name: tuple(one.shape[1:]) for one in session.get_inputs()}
     except Exception as error:  # a parser may raise anything here
         raise UserError(
             f"'{path}' cannot be read by onnxruntime ({' '.join(str(error).split())[:200]}): "
             "export the network again."
         ) from error
-    if names != [signature.input_name]:
+    if shapes != {signature.input_name: signature.input_shape}:
         raise UserError(f"'{path}' is another function than its .json describes: export it again.")
 
     def compute(examples: np.ndarray) -> tuple[np.ndarray, ...]:

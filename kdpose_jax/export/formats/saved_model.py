@@ -6,7 +6,7 @@ import numpy as np
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.export.formats.signature import Functions, Runner, Signature
-from kdpose_jax.export.plain import plainly
+from kdpose_jax.export.plain import EVERYWHERE, plainly
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TO_WRITE = {"tensorflow": "tensorflow"}
@@ -22,6 +22,7 @@ ALLOWED = frozenset(
         "Pack",
         "PartitionedCall",
         "Placeholder",
+        "PreventGradient",
         "ReadVariableOp",
         "RestoreV2",
         "SaveV2",
@@ -50,7 +51,7 @@ def write(
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    examples_of = plainly(functions.examples)
+    examples_of = plainly(functions.examples, EVERYWHERE)
 
     def named(given):
         return dict(zip(signature.output_names, examples_of(given), strict=True))
@@ -90,6 +91,8 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
                 f"({', '.join(sorted(foreign)[:5])}): export the network again."
             )
         call = tf.saved_model.load(str(path)).signatures["serving_default"]
+        taken = call.structured_input_signature[1]
+        shapes = {name: tuple(one.shape[1:]) for name, one in taken.items()}
     except UserError:
         raise
     except Exception as error:  # a parser may raise anything here
@@ -97,6 +100,9 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
             f"'{path}' cannot be read as a SavedModel ({' '.join(str(error).split())[:200]}): "
             "export the network again."
         ) from error
+
+    if shapes != {signature.input_name: signature.input_shape}:
+        raise UserError(f"'{path}' is another function than its .json describes: export it again.")
 
     def compute(examples: np.ndarray) -> tuple[np.ndarray, ...]:
         outputs = call(**{signature.input_name: tf.constant(examples.astype(np.float32))})

@@ -8,7 +8,7 @@ from jax import export
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.export.formats.signature import Functions, Runner, Signature
-from kdpose_jax.export.plain import plainly
+from kdpose_jax.export.plain import EVERYWHERE, plainly
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # jax writes and reads an artefact through it, and does not require it.
@@ -28,12 +28,11 @@ def write(
       examples: not used; other formats calibrate with them.
     """
     shape: tuple = ("b", *signature.input_shape)
-    function, constraints = plainly(functions.examples), []
-    if functions.videos is not None:
-        shape = ("b", "t", *signature.input_shape[1:])
-        function, constraints = functions.videos, [f"t >= {functions.context + 1}"]
-    text = ", ".join(map(str, shape))
-    symbolic = export.symbolic_shape(text, constraints=constraints)
+    function = plainly(functions.examples, EVERYWHERE)
+    if functions.videos is not None:  # t frames are predicted, at least one
+        shape = ("b", f"t + {functions.context}", *signature.input_shape[1:])
+        function = functions.videos
+    symbolic = export.symbolic_shape(", ".join(map(str, shape)))
     given = {signature.input_name: jax.ShapeDtypeStruct(symbolic, np.float32)}
     exported = export.export(jax.jit(_named(function, signature)), platforms=PLATFORMS)(**given)
     path.write_bytes(exported.serialize())
@@ -58,14 +57,16 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
     """
     try:
         exported = export.deserialize(bytearray(path.read_bytes()))
-        shapes = exported.in_avals
+        named = exported.in_tree == jax.tree.structure(((), {signature.input_name: 0}))
+        shape = exported.in_avals[0].shape if named else ()
     except Exception as error:  # a parser may raise anything here
         raise UserError(
             f"'{path}' cannot be read by jax {jax.__version__} "
             f"({' '.join(str(error).split())[:200]}): export the network again with this version "
             "(jax reads files up to six months old)."
         ) from error
-    if len(shapes) != 1 or len(shapes[0].shape) != 1 + len(signature.input_shape):
+    # A lifter's frames are symbolic.
+    if len(shape) != 4 or tuple(shape[-2:]) != signature.input_shape[-2:]:
         raise UserError(f"'{path}' is another function than its .json describes: export it again.")
     call = jax.jit(exported.call)
 
