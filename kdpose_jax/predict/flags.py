@@ -69,7 +69,6 @@ def check(mode: str) -> None:
     Raises:
       UserError: one is missing, or goes with another mode.
     """
-    poses = mode == "export" and bool(POSES.value)
     fitting = {"predict": (*_ONLY_PREDICT, *_OF_POSES), "export": _OF_POSES if POSES.value else ()}
     names = {flag.name for flag in fitting.get(mode, ())}  # flags cannot be compared
     for flag in (*_ONLY_PREDICT, *_OF_POSES):

@@ -33,6 +33,8 @@ from kdpose_jax.predict.command import open_network
 from kdpose_jax.predict.loading import Network
 
 DOCUMENTS = ("README.md", *(f"docs/use/{name}.md" for name in ("footage", "teacher", "ship")))
+STUDENT = "runs/scjd_demo/student"
+EXPORTED = f"{STUDENT}/export/student.stablehlo"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.M | re.S)
 LAUNCH = ".venv/bin/python launch.py "
 USES = ("predict", "export")
@@ -73,7 +75,7 @@ LISTED = [pytest.param(list(words), id=name) for words, name in DISTINCT.items()
 def home(tmp_path_factory):
     """A folder with all that the documents name: runs, samples, and a user's files."""
     top = tmp_path_factory.mktemp("home")
-    stored_networks.store_preset(top / "runs/scjd_demo/student", "scjd", "demo", "student")
+    stored_networks.store_preset(top / STUDENT, "scjd", "demo", "student")
     stored_networks.store_preset(top / "runs/cdkd_demo/student", "cdkd", "demo", "student")
     for name in ("samples", "configs"):
         (top / name).symlink_to(REPOSITORY / name)
@@ -109,9 +111,10 @@ def own_table(values: np.ndarray) -> str:
 
 
 def write_video(path: pathlib.Path) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 30, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 30, keypoint_files.SIZE)
+    width, height = keypoint_files.SIZE
     for number in range(4):
-        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
+        writer.write(np.full((height, width, 3), 40 * number, np.uint8))
     writer.release()
 
 
@@ -150,6 +153,8 @@ def test_a_documented_command_works(words, home, monkeypatch, capfd):
             launch_main(*words)
         return
     monkeypatch.setattr(command, "open_network", opened)
+    if EXPORTED in words and not (home / EXPORTED).exists():
+        assert launch_main("--mode=export", f"--checkpoint={STUDENT}") == 0
     started = time.time()
     code, said = launch_main(*words), capfd.readouterr()
     missing = missing_package(words)
