@@ -1,4 +1,4 @@
-"""Finds the experiments and studies that a command may name.
+"""Finds the experiments, the studies and the sample clip that a command may name.
 
 In a checkout they lie beside the package. In an installed package they lie inside it.
 """
@@ -8,7 +8,9 @@ import pathlib
 import sys
 from importlib import resources
 
-BUNDLED = "bundled"  # the folder in an installed package that holds `configs` and `data_prep`
+# The folder in an installed package that holds `configs`, `data_prep` and `samples`.
+BUNDLED = "bundled"
+SAMPLES = "samples"
 
 
 def bring_in() -> None:
@@ -53,3 +55,16 @@ def resolve(text: str, part: str = "") -> str:
     if place is None or pathlib.Path(name).exists() or name not in names(part):
         return text
     return f"{place / part / name}.py{colon}{rest}"
+
+
+def sample(path: str) -> str:
+    """Replaces the path of a sample clip, `samples/NAME`, by its file. Others stay as they are.
+
+    Args:
+      path: what the user wrote. A file that is there is taken as it is.
+    """
+    parts, place = pathlib.Path(path).parts, folder()
+    if place is None or len(parts) != 2 or parts[0] != SAMPLES or pathlib.Path(path).exists():
+        return path
+    found = place.parent / SAMPLES / parts[1]
+    return str(found) if found.is_file() else path

@@ -56,7 +56,7 @@ def track(detections: Detections, place: str) -> tuple[tuple[Track, ...], list[s
     notes = []
     if len(seen) < len(detections.frames):
         notes.append(
-            f"{len(detections.frames) - len(seen):,} persons without any joint were left out."
+            f"{len(detections.frames) - len(seen):,} detections without any joint were left out."
         )
     seen = seen[np.argsort(detections.frames[seen], kind="stable")]
     frames = detections.frames[seen]

@@ -163,8 +163,8 @@ def lift_and_write(
     for note in written.notes:
         show(f"note: {note}")
     show(
-        f"{len(ready.tracks)} person(s), {ready.frames:,} frames: "
-        + ", ".join(str(path) for path in paths)
+        f"{len(ready.tracks)} person(s), {ready.frames:,} frames, in {base.parent}: "
+        + ", ".join(path.name for path in paths)
     )
     return paths, notes
 

@@ -4,6 +4,7 @@ import re
 
 from absl import flags
 
+from kdpose_jax import presets
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints import gaps, sizes
 from kdpose_jax.poses import trajectory
@@ -68,10 +69,10 @@ def check(mode: str) -> None:
     Raises:
       UserError: one is missing, or goes with another mode.
     """
-    poses = mode == "export" and bool(POSES.value)
+    fitting = {"predict": (*_ONLY_PREDICT, *_OF_POSES), "export": _OF_POSES if POSES.value else ()}
+    names = {flag.name for flag in fitting.get(mode, ())}  # flags cannot be compared
     for flag in (*_ONLY_PREDICT, *_OF_POSES):
-        fits = mode == "predict" or (poses and flag in _OF_POSES)
-        if flag.present and not fits:
+        if flag.present and flag.name not in names:
             raise UserError(f"--{flag.name} goes with --mode predict: leave it out.")
     if POSES.present and mode != "export":
         raise UserError("--poses goes with --mode export: give keypoints with --keypoints.")
@@ -103,7 +104,7 @@ def request(checkpoint: str, out: str, source_format: str) -> Request:
     kind = next((name for name, flag in _GIVEN.items() if flag.value), "keypoints")
     return Request(
         checkpoint=checkpoint,
-        given=_GIVEN[kind].value,
+        given=presets.sample(_GIVEN[kind].value),
         kind=kind,
         out=out,
         formats=tuple(name.strip() for name in TO.value.split(",") if name.strip()),

@@ -78,7 +78,8 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
         length=keypoints.length,
         network=network.description.name,
         fingerprint=network.fingerprint,
-        keyframe_stride=network.description.keyframe_stride,
+        # Keyframes of another rate lie between the video's frames.
+        keyframe_stride=1 if resampled else network.description.keyframe_stride,
         notes=(*network.notes, *keypoints.notes, *about_gaps, *notes),
     )
     return Video(tracks, about, wishes.rate if resampled else None)

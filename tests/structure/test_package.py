@@ -9,12 +9,12 @@ import kdpose_jax
 
 
 def installed(tmp_path):
-    """The package as a wheel lays it out: `configs` and `data_prep` inside it."""
+    """The package as a wheel lays it out: `configs`, `data_prep` and `samples` inside it."""
     site = tmp_path / "site"
     (site / "kdpose_jax" / "bundled").mkdir(parents=True)
     for name in (REPOSITORY / "kdpose_jax").iterdir():
         (site / "kdpose_jax" / name.name).symlink_to(name)
-    for name in ("configs", "data_prep"):
+    for name in ("configs", "data_prep", "samples"):
         (site / "kdpose_jax" / "bundled" / name).symlink_to(REPOSITORY / name)
     (tmp_path / "empty").mkdir()
     return site
@@ -51,6 +51,22 @@ def test_presets_and_converters_are_found_without_a_checkout(tmp_path):
     made = kdpose(tmp_path, site, "convert", "synthetic", "--out", "x", *words.split())
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "empty" / "x" / "metadata.json").is_file()
+
+
+def test_the_sample_clip_is_found_without_a_checkout(tmp_path):
+    program = "from kdpose_jax import presets; presets.bring_in(); "
+    program += "print(*map(presets.sample, ('samples/two_people.npz', 'samples/none.npz', 'a')))"
+    site = installed(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path / "empty",
+        env={"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = site / "kdpose_jax" / "bundled" / "samples" / "two_people.npz"
+    assert done.stdout.split() == [str(found), "samples/none.npz", "a"], done.stderr
 
 
 def test_the_package_does_not_need_its_converters():

@@ -123,7 +123,7 @@ def test_persons_without_joints_are_left_out():
     values[1] = (np.nan, np.nan, 0)
     rows = shuffled(2, 5)
     tracks, notes = persons.track(detections(values, rows, [()] * 10), "'a'")
-    assert len(tracks) == 1 and notes[0] == "5 persons without any joint were left out."
+    assert len(tracks) == 1 and notes[0] == "5 detections without any joint were left out."
     with pytest.raises(UserError, match="'a' has no joint"):
         persons.track(detections(values, [(1, 0)], [()]), "'a'")
 

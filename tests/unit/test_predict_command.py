@@ -123,6 +123,7 @@ def test_another_rate_is_resampled_and_brought_back(tmp_path, opened):
     said = run(request(tmp_path / "walk.npy", tmp_path / "poses.npz"))
     with np.load(tmp_path / "poses.npz") as found:
         poses = found["pose_3d"][0]
+        assert found["keyframe_stride"] == 1  # keyframes lie between the frames
     # Linear in time at any rate.
     np.testing.assert_allclose(poses, pose_of(on_screen(pixels)), atol=1e-5)
     assert "from 10 to the network's 25 frames per second" in said
@@ -261,6 +262,11 @@ def parsed():
 def test_flags_that_do_not_fit(parsed, mode, words, sentence):
     with pytest.raises(UserError, match=sentence):
         parsed(*words).check(mode)
+
+
+@pytest.mark.parametrize("flag", ["fps=30", "joints=h36m_17", "height=1.7", "frames=0:9"])
+def test_poses_that_exist_are_exported_with_flags_of_their_own(parsed, flag):
+    parsed("--poses=a.npz", f"--{flag}").check("export")
 
 
 def test_flags_become_a_request(parsed):

@@ -105,7 +105,14 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
         raise UserError(f"'{path}' is another function than its .json describes: export it again.")
 
     def compute(examples: np.ndarray) -> tuple[np.ndarray, ...]:
-        outputs = call(**{signature.input_name: tf.constant(examples.astype(np.float32))})
+        try:
+            outputs = call(**{signature.input_name: tf.constant(examples.astype(np.float32))})
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"'{path}' cannot be run by TensorFlow {tf.__version__} "
+                f"({' '.join(error.message.split())[:200]}): use another --format, or another "
+                "version of TensorFlow."
+            ) from error
         return tuple(outputs[name].numpy() for name in signature.output_names)
 
     return compute
