@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from kdpose_jax.errors import UserError
+from kdpose_jax.keypoints import layouts
 from kdpose_jax.keypoints.tracks import Keypoints, Track
 from kdpose_jax.untrusted import bounds
 
@@ -22,8 +23,8 @@ class WholeTrack:
     Attributes:
       name: the person's name.
       first_frame: number of the first frame in the video, from 0.
-      points: where the joints are, `[T, K, 2]` float64, pixels; NaN where masked.
-      scores: the detector's scores, `[T, K]` float64; 0 where the detector did not find the joint.
+      points: where the joints are, `[T, K, 2]` float32, pixels; NaN where masked.
+      scores: the detector's scores, `[T, K]` float32; 0 where the detector did not find the joint.
       seen: whether the detector found the joint, `[T, K]`; False where it was interpolated or is
         masked.
       valid: whether all joints are there, found or interpolated, `[T]`.
@@ -57,7 +58,9 @@ def fill(
     Raises:
       UserError: an argument is out of range, a track is too long, or no frame has all joints.
     """
-    _require(gap, score, fps)
+    check_settings(gap, score)
+    if not (math.isfinite(fps) and fps > 0):
+        raise UserError(f"--fps is {fps:g}: give the frames per second of the video, such as 30.")
     longest = math.floor(gap * fps + _ROUNDING)
     tracks = tuple(_fill_track(track, longest, score) for track in keypoints.tracks)
     low = sum(
@@ -65,17 +68,20 @@ def fill(
     )
     notes = [f"{low:,} joints with a score below {score:g} count as missing."] if low else []
     if not any(track.valid.any() for track in tracks):
-        raise UserError(_no_frame(tracks, keypoints.joints, gap, score))
+        raise UserError(_no_frame(tracks, keypoints, gap, score))
     return tracks, (*notes, *_shares(tracks, keypoints.joints, gap, fps))
 
 
-def _require(gap: float, score: float, fps: float) -> None:
+def check_settings(gap: float, score: float) -> None:
+    """Checks `--gap` and `--score`, which can be done before any file is read.
+
+    Raises:
+      UserError: one of them is out of range.
+    """
     if not (math.isfinite(gap) and gap >= 0):
         raise UserError(f"--gap is {gap:g}: give seconds of 0 or more, such as {GAP:g}.")
     if not math.isfinite(score):
         raise UserError(f"--score is {score:g}: give a score such as 0.3.")
-    if not (math.isfinite(fps) and fps > 0):
-        raise UserError(f"--fps is {fps:g}: give the frames per second of the video, such as 30.")
 
 
 def _fill_track(track: Track, longest: int, score: float) -> WholeTrack:
@@ -88,11 +94,12 @@ def _fill_track(track: Track, longest: int, score: float) -> WholeTrack:
             f"more than {bounds.KEYPOINTS:,} joints: split the video into parts."
         )
     rows = track.frames - first
-    points = np.full((length, joints, 2), np.nan)
-    scores, seen = np.zeros((length, joints)), np.zeros((length, joints), bool)
+    points = np.full((length, joints, 2), np.nan, np.float32)
+    scores = np.zeros((length, joints), np.float32)
+    seen = np.zeros((length, joints), bool)
     found = np.isfinite(track.points).all(axis=-1) & (track.scores > 0) & (track.scores >= score)
-    points[rows] = np.where(found[..., None], track.points, np.nan)
-    scores[rows], seen[rows] = np.where(found, track.scores, 0), found
+    points[rows], scores[rows], seen[rows] = track.points, track.scores, found
+    points[~seen], scores[~seen] = np.nan, 0
     for joint in range(joints):
         _interpolate(points[:, joint], np.flatnonzero(seen[:, joint]), longest)
     valid = np.isfinite(points).all(axis=(1, 2))
@@ -145,10 +152,27 @@ def _worst(tracks: tuple[WholeTrack, ...], joints: tuple[str, ...]) -> str:
 
 
 def _no_frame(
-    tracks: tuple[WholeTrack, ...], joints: tuple[str, ...], gap: float, score: float
+    tracks: tuple[WholeTrack, ...], keypoints: Keypoints, gap: float, score: float
 ) -> str:
+    """Says why no frame has all joints, and what helps: it depends on the reason."""
+    joints = keypoints.joints
+    shown = np.any([track.seen.any(axis=0) for track in tracks], axis=0)
+    found = np.any([(track.scores > 0).any(axis=0) for track in keypoints.tracks], axis=0)
+    never = layouts.listed([joints[index] for index in np.flatnonzero(~found)])
+    low = layouts.listed([joints[index] for index in np.flatnonzero(found & ~shown)])
+    if never:
+        return (
+            f"The network reads {len(joints)} joints, and the detector found {never} in no frame: "
+            "use a video in which the whole person is seen, or a network whose joints are all seen."
+        )
+    if low:
+        return (
+            f"The network reads {len(joints)} joints, and {low} have scores below --score "
+            f"{score:g} in all frames: use a lower --score, or a video in which they are seen."
+        )
+    lower = " or a lower --score" if score > 0 else ""
     return (
-        f"No frame has all {len(joints)} joints that the network reads, with --gap {gap:g} and "
-        f"--score {score:g} ({_worst(tracks, joints)} are missing): use a larger --gap or a lower "
-        f"--score, or a video in which the whole person is seen."
+        f"No frame has all {len(joints)} joints that the network reads, with --gap {gap:g} "
+        f"({_worst(tracks, joints)} are missing): use a larger --gap{lower}, or a video in which "
+        "the whole person is seen at once."
     )

@@ -1,6 +1,7 @@
 """Brings sequences from one frame rate to another, and back."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -57,11 +58,48 @@ def resample(
     Raises:
       UserError: a rate is out of range.
     """
+    return np.concatenate(list(resample_pieces([values], rate, wanted, len(values), length)))
+
+
+def resample_pieces(
+    pieces: Iterable[np.ndarray], rate: float, wanted: float, frames: int, length: int | None = None
+) -> Iterator[np.ndarray]:
+    """Interpolates a long sequence piece by piece, in bounded memory.
+
+    Args:
+      pieces: the sequence in order, cut anywhere, `[t, ...]`.
+      rate: as for `resample`.
+      wanted: as for `resample`.
+      frames: number of frames of all pieces together, at least 1.
+      length: as for `resample`.
+
+    Yields:
+      The frames `[t, ...]`, t at least 1, as soon as they are known. Together they are what
+      `resample` returns.
+
+    Raises:
+      UserError: a rate is out of range.
+    """
     require_rate(rate, "--fps")
     require_rate(wanted, "the network's rate")
-    if length is None:
-        length = count_at(len(values), rate, wanted)
-    times = np.minimum(np.arange(length) * (rate / wanted), len(values) - 1)
+    total = count_at(frames, rate, wanted) if length is None else length
+    held: np.ndarray | None = None
+    first = done = 0  # number of the first held frame, and of the next frame of the result
+    for piece in pieces:
+        held = piece if held is None else np.concatenate([held, piece])
+        end = first + len(held)
+        # A frame of the result is known when the frame behind it is there.
+        ready = total if end == frames else min(total, math.floor((end - 1 - 0.01) * wanted / rate))
+        if ready > done:
+            times = np.minimum(np.arange(done, ready) * (rate / wanted), frames - 1)
+            yield _at(held, times - first)
+            done = ready
+        needed = min(math.floor(done * (rate / wanted)), end - 1)
+        held, first = held[needed - first :], needed
+
+
+def _at(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Interpolates between the frames of `values` at `times`, which count in its frames."""
     before = np.floor(times + _SAME).astype(np.int64)
     share = np.clip(times - before, 0, None)
     share[share < _SAME] = 0

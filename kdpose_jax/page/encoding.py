@@ -39,17 +39,17 @@ class Steps:
     score: float
 
 
-def display_stride(poses: Poses, overlays: int) -> int:
+def display_stride(frames: int, joints: int, lifts: bool, overlays: int) -> int:
     """Returns k, where a page shows every k-th frame so that it stays below `PAGE_BYTES`.
 
     Args:
-      poses: the poses.
+      frames: number of frames of all persons.
+      joints: number of joints.
+      lifts: whether the poses are 3D.
       overlays: how many further poses (a teacher's, the truth) are shown with them.
     """
-    frames = sum(len(person.valid) for person in poses.persons)
-    lifts = any(person.pose_3d is not None for person in poses.persons)
     bytes_a_joint = (6 if lifts else 0) + 4 + 1 + 1 / 8 + overlays * (10 if lifts else 4)
-    needed = frames * len(poses.joints) * bytes_a_joint * 4 / 3
+    needed = frames * joints * bytes_a_joint * 4 / 3
     return max(1, int(np.ceil(needed / PAGE_BYTES)))
 
 
@@ -59,9 +59,10 @@ def encode(
     """Packs poses, and others of the same frames, for the page.
 
     Args:
-      poses: the network's poses.
+      poses: the network's poses in the frames of the page: those of the video whose number
+        divides by `stride`.
       overlays: poses of the same persons, frames and joints to show with them.
-      stride: the page has the frames of the video whose number divides by it.
+      stride: the page has one frame of the video in so many.
 
     Returns:
       What `player.js` calls a scene, and sentences on what was left out.
@@ -112,11 +113,8 @@ def _person(
     bound_px: float,
     stride: int,
 ) -> dict[str, Any]:
-    first = -(-person.first_frame // stride)  # of the page's frames
-    shown = slice(first * stride - person.first_frame, None, stride)
-
     def lengths(values: np.ndarray | None, step: float, farthest: float) -> str | None:
-        return None if values is None else _integers(values[shown], step, farthest)
+        return None if values is None else _integers(values, step, farthest)
 
     def coordinates(one: PosesOfPerson) -> dict[str, str | None]:
         return {
@@ -126,11 +124,11 @@ def _person(
 
     packed: dict[str, Any] = {
         "name": person.name,
-        "first": first,
-        "frames": len(person.valid[shown]),
+        "first": person.first_frame // stride,  # of the page's frames
+        "frames": len(person.valid),
         **coordinates(person),
-        "scores": _scores(person.scores[shown], steps.score),
-        "seen": _text(np.packbits(person.seen[shown].astype(bool), bitorder="little")),
+        "scores": _scores(person.scores, steps.score),
+        "seen": _text(np.packbits(person.seen.astype(bool), bitorder="little")),
     }
     for name, other in overlays.items():
         packed[name] = coordinates(other)

@@ -1,5 +1,6 @@
 """Writes the page of a video's poses, with which a user looks at what a network did."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from etils import epath
@@ -7,7 +8,7 @@ from etils import epath
 from kdpose_jax.files import write_atomically
 from kdpose_jax.page import document
 from kdpose_jax.page.encoding import Overlay, display_stride, encode
-from kdpose_jax.poses.predicted import Poses
+from kdpose_jax.poses.predicted import Poses, thinned
 
 
 def write_poses_page(
@@ -17,6 +18,7 @@ def write_poses_page(
     title: str,
     teacher: Poses | None = None,
     truth: Poses | None = None,
+    stride: int | None = None,
 ) -> None:
     """Writes poses as one HTML file, which needs neither a network connection nor WebGL.
 
@@ -28,16 +30,25 @@ def write_poses_page(
       title: what is shown, such as the name of the user's file.
       teacher: a teacher's poses of the same persons, frames and joints, to show with them.
       truth: the true poses, likewise.
+      stride: the poses hold the frames of the video whose number divides by it, as
+        `encoding.display_stride` chooses it. None if they hold all frames, of which the page then
+        shows one in so many.
 
     Raises:
       UserError: the file cannot be written.
       ValueError: `teacher` or `truth` has other persons, frames or joints.
     """
-    write_atomically(path, poses_page(poses, title=title, teacher=teacher, truth=truth))
+    page = poses_page(poses, title=title, teacher=teacher, truth=truth, stride=stride)
+    write_atomically(path, page)
 
 
 def poses_page(
-    poses: Poses, *, title: str, teacher: Poses | None = None, truth: Poses | None = None
+    poses: Poses,
+    *,
+    title: str,
+    teacher: Poses | None = None,
+    truth: Poses | None = None,
+    stride: int | None = None,
 ) -> bytes:
     """Makes the page that `write_poses_page` writes."""
     overlays: dict[Overlay, Poses] = {}
@@ -45,7 +56,15 @@ def poses_page(
         overlays["teacher"] = teacher
     if truth is not None:
         overlays["truth"] = truth
-    scene, left_out = encode(poses, overlays, display_stride(poses, len(overlays)))
+    if stride is None:
+        frames = sum(len(person.valid) for person in poses.persons)
+        lifts = any(person.pose_3d is not None for person in poses.persons)
+        stride = display_stride(frames, len(poses.joints), lifts, len(overlays))
+        poses, overlays = (
+            _thinned(poses, stride),
+            {name: _thinned(other, stride) for name, other in overlays.items()},
+        )
+    scene, left_out = encode(poses, overlays, stride)
     notes = [*poses.notes, *left_out]
     about = {"title": title, "network": poses.network, "fingerprint": poses.fingerprint}
     player = document.source("player.html") if poses.persons else "<p>There is no person.</p>"
@@ -63,6 +82,13 @@ def poses_page(
         else []
     )
     return document.page(title, body, {"clips": clips})
+
+
+def _thinned(poses: Poses, stride: int) -> Poses:
+    """Keeps the frames whose number divides by `stride`."""
+    return dataclasses.replace(
+        poses, persons=tuple(thinned(person, stride) for person in poses.persons)
+    )
 
 
 def facts(poses: Poses) -> str:

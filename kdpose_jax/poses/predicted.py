@@ -1,6 +1,8 @@
 """Poses that were predicted, in every frame of a video: what every writer takes."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,3 +64,24 @@ class Poses:
     fingerprint: str
     keyframe_stride: int
     notes: tuple[str, ...]
+
+
+def thinned(person: PosesOfPerson, stride: int) -> PosesOfPerson:
+    """Keeps the frames of the video whose number divides by `stride`; the arrays are copies."""
+    start = -person.first_frame % stride
+    arrays: dict[str, Any] = {
+        field.name: value[start::stride].copy()
+        for field in dataclasses.fields(person)
+        if isinstance(value := getattr(person, field.name), np.ndarray)
+    }
+    return dataclasses.replace(person, first_frame=person.first_frame + start, **arrays)
+
+
+def joined(parts: Sequence[PosesOfPerson]) -> PosesOfPerson:
+    """Puts frames of one person behind one another."""
+    arrays: dict[str, Any] = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts])
+        for field in dataclasses.fields(parts[0])
+        if isinstance(getattr(parts[0], field.name), np.ndarray)
+    }
+    return dataclasses.replace(parts[0], **arrays)

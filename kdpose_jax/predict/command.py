@@ -1,25 +1,26 @@
 """Does everything that `--mode predict` does with keypoints: files to poses, and a page."""
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
-import numpy as np
 import tqdm
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdpose_jax import buckets, files
+from kdpose_jax import buckets, files, processes
 from kdpose_jax.checkpoint import loading as checkpoints
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.experiment import data, weights
+from kdpose_jax.keypoints import gaps, rates
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
 from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.page import poses_page
+from kdpose_jax.page.encoding import display_stride
 from kdpose_jax.poses import stored_poses
-from kdpose_jax.poses.predicted import Poses, PosesOfPerson
+from kdpose_jax.poses.predicted import Poses
 from kdpose_jax.poses.writers import outputs, table
 from kdpose_jax.predict import artifacts, loading, many, photographs, sequences, video
 from kdpose_jax.predict.description import LIFTER
@@ -49,26 +50,22 @@ def predict_and_report(
     Raises:
       UserError: any mistake of the user's.
     """
-    given, place = request.given, files.absolute(request.out or FOLDER)
+    share = jax.process_index(), jax.process_count()
+    videos = many.videos_in(request.given) if request.kind == "keypoints" else None
+    if videos is None and share[0] > 0:
+        show(f"note: process 0 predicts '{request.given}'; only many files of keypoints are shared")
+        return
     if request.kind == "pictures":
         photographs.find_joints(request, config, show, stop)
         return
-    base, formats = None, request.formats or USUAL_FORMATS
-    if place.suffix.lower().removeprefix(".") in (*table.FORMATS, PAGE) and not place.is_dir():
-        if request.formats:
-            raise UserError(
-                f"--out is the file '{request.out}', and --to names formats: give a folder with "
-                "--out, or leave --to out."
-            )
-        base, formats = place.parent / place.stem, (place.suffix.lower().removeprefix("."),)
-    for name in formats:
-        require("--to", name, (*table.FORMATS, PAGE))
-    videos = many.videos_in(given) if request.kind == "keypoints" else None
-    if videos is not None and base is not None:
+    place, name, formats = outputs_of(request)
+    check(request, formats)
+    if videos is not None and name is not None:
         raise UserError(
             f"--out is the file '{request.out}', and --keypoints stands for {len(videos)} videos: "
             "give a folder."
         )
+    require_place(place)
     network, rate = open_network(request.checkpoint, config)
     if not isinstance(network, Lifter):
         raise UserError(
@@ -81,21 +78,98 @@ def predict_and_report(
         )
 
     def predict(path: str, base: epath.Path) -> tuple[Sequence[epath.Path], Sequence[str]]:
-        if request.kind == "video":
-            keypoints = video.detect(
-                path, request.detector, request.python, base, request.reading, show
-            )
-        else:
-            keypoints = read_keypoints(path, **request.reading)
-        return lift_and_write(request, keypoints, path, network, base, formats, show, stop)
+        # Nothing else holds what the file has: it is gone when its joints have been converted.
+        ready = sequences.prepare(
+            find_keypoints(request, path, base, show), network, request.lifting, f"'{path}'"
+        )
+        return lift_and_write(request, ready, path, network, base, formats, show, stop)
 
     if videos is None:
-        predict(given, place / many.stem_of(given) if base is None else base)
+        predict(request.given, place / (name or many.stem_of(request.given)))
         return
-    wishes = dataclasses.asdict(dataclasses.replace(request, checkpoint="", out=""))
-    task = many.Task(network.fingerprint, wishes | {"formats": formats})
-    share = jax.process_index(), jax.process_count()
-    many.run_all(videos, place, task, predict, show, share)
+    task = many.Task(network.fingerprint, request.wishes() | {"formats": formats})
+    try:
+        many.run_all(videos, place, task, predict, show, share)
+    finally:
+        if share[1] > 1:  # jax ends the others one minute after the first one
+            processes.wait_for_all("predictions")
+
+
+def outputs_of(request: Request) -> tuple[epath.Path, str | None, tuple[str, ...]]:
+    """Finds out where the outputs go.
+
+    Returns:
+      The folder; the name of the files without their suffix, None for that of the input; and the
+      names of the formats.
+
+    Raises:
+      UserError: `--out` ends like a file of another format, or does not fit `--to`.
+    """
+    place = files.absolute(request.out or FOLDER)
+    ending = place.suffix.removeprefix(".").lower()
+    known = (*table.FORMATS, PAGE)
+    if place.is_dir() or not ending.isalnum() or not ending[0].isalpha():
+        return place, None, request.formats or USUAL_FORMATS
+    if ending not in known:
+        raise UserError(
+            f"--out is '{request.out}', and .{ending} is not a format that is written: let it end "
+            f"in {', '.join(known)}, or give a folder whose name has no ending."
+        )
+    if request.formats not in ((), (ending,)):
+        raise UserError(
+            f"--out is the file '{request.out}', and --to names formats: give a folder with --out, "
+            "or leave --to out."
+        )
+    return place.parent, place.stem, (ending,)
+
+
+def check(request: Request, formats: Sequence[str]) -> None:
+    """Checks what can be checked before the network is loaded and a file is read.
+
+    Raises:
+      UserError: a value is out of range.
+    """
+    for name in formats:
+        require("--to", name, (*table.FORMATS, PAGE))
+    table.check_wishes([name for name in formats if name != PAGE], request.writing)
+    gaps.check_settings(request.lifting.gap, request.lifting.score)
+    if request.lifting.rate is not None:
+        rates.require_rate(request.lifting.rate, "--rate")
+    if request.kind == "video" and buckets.is_bucket(request.out):
+        raise UserError(
+            f"--out is '{request.out}', and a detector's keypoints are kept beside the outputs: "
+            "give a folder of a disk with --video."
+        )
+    if request.reading["fps"] is not None:
+        rates.require_rate(request.reading["fps"], "--fps")
+
+
+def require_place(folder: epath.Path) -> None:
+    """Sees whether the folder of the outputs can be written, or made. It is not made yet.
+
+    Raises:
+      UserError: it cannot.
+    """
+    buckets.check_access(folder, writes=True)
+    if buckets.is_bucket(folder):
+        return
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--out: the folder '{folder}' cannot be written ({error.strerror}): give another one."
+        ) from error
+
+
+def find_keypoints(
+    request: Request, path: str, base: epath.Path, show: Callable[[str], None]
+) -> Keypoints:
+    """Reads the keypoints of a path, or lets a detector find those of a video."""
+    if request.kind == "keypoints":
+        return read_keypoints(path, **request.reading)
+    return video.detect(path, request.detector, request.python, base, request.reading, show)
 
 
 def open_network(checkpoint: str, config: ConfigDict | None) -> tuple[Network, float | None]:
@@ -125,7 +199,7 @@ def open_network(checkpoint: str, config: ConfigDict | None) -> tuple[Network, f
 
 def lift_and_write(
     request: Request,
-    keypoints: Keypoints,
+    ready: Video,
     path: str,
     network: Lifter,
     base: epath.Path,
@@ -138,28 +212,18 @@ def lift_and_write(
     Returns:
       The files, and the notes.
     """
-    ready = sequences.prepare(keypoints, network, request.lifting, f"'{path}'")
-    stored = [name for name in formats if name != PAGE]
+    stored, title = [name for name in formats if name != PAGE], many.stem_of(path)
     table.check(stored, request.writing, ready.about, has_3d=True)
     for note in ready.about.notes:
         show(f"note: {note}")
-    parts: dict[str, list[PosesOfPerson]] = {}
     with outputs.Outputs(base, stored, request.writing) as spool:
         for block in with_progress(sequences.lift(ready, network, request.lifting), ready):
             stop.obey()
             spool.append(block)
-            if PAGE in formats:
-                for person in block.persons:
-                    parts.setdefault(person.name, []).append(person)
         written = spool.finish()
-    paths, notes = list(written.paths), [*ready.about.notes, *written.notes]
-    if PAGE in formats:
-        page = base.parent / f"{base.name}.{PAGE}"
-        whole = dataclasses.replace(
-            ready.about, persons=tuple(map(_joined, parts.values())), notes=tuple(notes)
-        )
-        poses_page.write_poses_page(page, whole, title=many.stem_of(path))
-        paths.append(page)
+        paths, notes = list(written.paths), [*ready.about.notes, *written.notes]
+        if PAGE in formats:
+            paths.append(write_page(spool, len(network.joints), base, notes, title))
     for note in written.notes:
         show(f"note: {note}")
     show(
@@ -169,22 +233,23 @@ def lift_and_write(
     return paths, notes
 
 
+def write_page(
+    spool: outputs.Outputs, joints: int, base: epath.Path, notes: Sequence[str], title: str
+) -> epath.Path:
+    """Writes the page of what the other files hold, with fewer frames where there are many."""
+    path = base.parent / f"{base.name}.{PAGE}"
+    stride = display_stride(spool.frames, joints, lifts=True, overlays=0)
+    poses = dataclasses.replace(spool.thinned(stride), notes=tuple(notes))
+    poses_page.write_poses_page(path, poses, title=title, stride=stride)
+    return path
+
+
 def with_progress(blocks: Iterator[Poses], video: Video) -> Iterator[Poses]:
     """Yields the blocks, with a bar on terminals."""
     with tqdm.tqdm(total=video.frames, unit="frame", disable=None, leave=False) as bar:
         for block in blocks:
             yield block
             bar.update(sum(len(person.valid) for person in block.persons))
-
-
-def _joined(parts: list[PosesOfPerson]) -> PosesOfPerson:
-    """Joins the blocks of one person."""
-    arrays: dict[str, Any] = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
-        for field in dataclasses.fields(PosesOfPerson)
-        if isinstance(getattr(parts[0], field.name), np.ndarray)
-    }
-    return dataclasses.replace(parts[0], **arrays)
 
 
 def convert_poses(path: str, formats: str, request: Request, show: Callable[[str], None]) -> None:

@@ -1,10 +1,12 @@
 """The flags of `--mode predict`, and of poses in `--mode export`."""
 
+import itertools
 import re
+from collections.abc import Sequence
 
 from absl import flags
 
-from kdpose_jax import presets
+from kdpose_jax import files, presets
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints import gaps, sizes
 from kdpose_jax.poses import trajectory
@@ -52,15 +54,17 @@ POSES = flags.DEFINE_string(
 )
 
 _GIVEN = {"keypoints": KEYPOINTS, "video": VIDEO, "pictures": PICTURES}
-_INPUTS = (KEYPOINTS, VIDEO, PICTURES, BOXES, DETECTOR, DETECTOR_PYTHON)
-_ONLY_PREDICT = (*_INPUTS, TO, SIZE, RATE, MAP, CLIP, PERSON, GAP, SCORE, FLIP)
-_OF_POSES = (FPS, JOINTS, HEIGHT, ROOT, FOCAL, FRAMES)
-# What a flag goes with, where it does not go with all that can be predicted.
-_GOES_WITH = {
-    "video": (DETECTOR, DETECTOR_PYTHON),
-    "pictures": (BOXES,),
-    "keypoints": (JOINTS, MAP, CLIP),
-}
+_KINDS = tuple(_GIVEN)
+_MOTION = ("keypoints", "video")
+# Flags, and what must be given for them.
+_GOES_WITH = (
+    ((*_GIVEN.values(), TO, FLIP), _KINDS),
+    ((JOINTS, MAP, CLIP, SIZE), ("keypoints",)),
+    ((FPS, RATE, PERSON, GAP, SCORE, HEIGHT, ROOT, FOCAL, FRAMES), _MOTION),
+    ((DETECTOR, DETECTOR_PYTHON), ("video",)),
+    ((BOXES,), ("pictures",)),
+)
+_OF_POSES = (FPS, JOINTS, HEIGHT, ROOT, FOCAL, FRAMES)  # of `--mode export --poses` too
 
 
 def check(mode: str) -> None:
@@ -69,10 +73,10 @@ def check(mode: str) -> None:
     Raises:
       UserError: one is missing, or goes with another mode.
     """
-    fitting = {"predict": (*_ONLY_PREDICT, *_OF_POSES), "export": _OF_POSES if POSES.value else ()}
-    names = {flag.name for flag in fitting.get(mode, ())}  # flags cannot be compared
-    for flag in (*_ONLY_PREDICT, *_OF_POSES):
-        if flag.present and flag.name not in names:
+    of_poses = [flag.name for flag in _OF_POSES] if mode == "export" and POSES.value else []
+    for flag in itertools.chain.from_iterable(related for related, _ in _GOES_WITH):
+        fits = mode == "predict" or flag.name in of_poses
+        if flag.present and not fits:
             raise UserError(f"--{flag.name} goes with --mode predict: leave it out.")
     if POSES.present and mode != "export":
         raise UserError("--poses goes with --mode export: give keypoints with --keypoints.")
@@ -80,14 +84,18 @@ def check(mode: str) -> None:
         return
     given = [name for name, flag in _GIVEN.items() if flag.value]
     if len(given) != 1:
-        said = " and ".join(f"--{name}" for name in given) or "nothing"
         raise UserError(
-            f"--mode predict was given {said}: give one of --keypoints, --video and --pictures."
+            f"--mode predict was given {_flags(given) or 'nothing'}: give one of --keypoints, "
+            "--video and --pictures."
         )
-    for kind, related in _GOES_WITH.items():
+    for related, kinds in _GOES_WITH:
         for flag in related:
-            if flag.present and kind != given[0]:
-                raise UserError(f"--{flag.name} goes with --{kind}: leave it out.")
+            if flag.present and given[0] not in kinds:
+                raise UserError(f"--{flag.name} goes with {_flags(kinds)}: leave it out.")
+
+
+def _flags(kinds: Sequence[str]) -> str:
+    return " and ".join(f"--{kind}" for kind in kinds)
 
 
 def request(checkpoint: str, out: str, source_format: str) -> Request:
@@ -102,16 +110,18 @@ def request(checkpoint: str, out: str, source_format: str) -> Request:
       UserError: a value cannot be read.
     """
     kind = next((name for name, flag in _GIVEN.items() if flag.value), "keypoints")
+    if source_format and kind != "keypoints":
+        raise UserError("--format goes with --keypoints: leave it out.")
     return Request(
         checkpoint=checkpoint,
-        given=presets.sample(_GIVEN[kind].value),
+        given=presets.sample(files.home_filled_in(_GIVEN[kind].value)),
         kind=kind,
         out=out,
         formats=tuple(name.strip() for name in TO.value.split(",") if name.strip()),
         reading={
             "format_name": source_format or None,
             "joints": JOINTS.value,
-            "map_file": MAP.value,
+            "map_file": files.home_filled_in(MAP.value) if MAP.value else None,
             "size": sizes.parse_size(SIZE.value) if SIZE.value else None,
             "fps": FPS.value,
             "clip": CLIP.value,
@@ -119,8 +129,8 @@ def request(checkpoint: str, out: str, source_format: str) -> Request:
         lifting=Lifting(PERSON.value, GAP.value, SCORE.value, RATE.value, FLIP.value),
         writing=Wishes(HEIGHT.value, ROOT.value, FOCAL.value, _frames(FRAMES.value)),
         detector=DETECTOR.value,
-        python=DETECTOR_PYTHON.value,
-        boxes=BOXES.value,
+        python=files.home_filled_in(DETECTOR_PYTHON.value),
+        boxes=files.home_filled_in(BOXES.value),
     )
 
 

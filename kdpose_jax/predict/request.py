@@ -54,3 +54,8 @@ class Request:
     detector: str
     python: str
     boxes: str
+
+    def wishes(self) -> dict[str, Any]:
+        """Returns what decides the outputs beside the network and the content of the input."""
+        everything = dataclasses.asdict(self)
+        return {name: everything[name] for name in ("reading", "lifting", "writing", "formats")}

@@ -1,7 +1,7 @@
 """Lifts the keypoints of a video, person by person, in blocks of frames."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -119,14 +119,15 @@ def _stretches(valid: np.ndarray) -> list[tuple[int, int]]:
 
 def _poses(points: np.ndarray, video: Video, network: Lifter, flip: bool) -> Iterator[np.ndarray]:
     """Lifts frames that follow one another, `[T, J, 2]` pixels -> pieces `[t, J, 3]` metres."""
-    size, fps, rate = video.about.size, video.about.fps, video.rate
-    read = points if rate is None else rates.resample(points, fps, rate)
-    pieces = (read[start : start + BLOCK] for start in range(0, len(read), BLOCK))
-    lifted = network.blocks(pieces, size=size, flip=flip)
+    size, fps, rate, frames = video.about.size, video.about.fps, video.rate, len(points)
+    pieces: Iterable[np.ndarray] = (
+        points[start : start + BLOCK] for start in range(0, frames, BLOCK)
+    )
     if rate is None:
-        yield from lifted
-    else:
-        yield rates.resample(np.concatenate(list(lifted)), rate, fps, len(points))
+        return network.blocks(pieces, size=size, flip=flip)
+    read = rates.resample_pieces(pieces, fps, rate, frames)
+    lifted = network.blocks(read, size=size, flip=flip)
+    return rates.resample_pieces(lifted, rate, fps, rates.count_at(frames, fps, rate), frames)
 
 
 def _blocks(
@@ -145,8 +146,8 @@ def _blocks(
             name=track.name,
             first_frame=track.first_frame + first,
             pose_3d=piece,
-            keypoints_2d=track.points[part].astype(np.float32),
-            scores=track.scores[part].astype(np.float32),
+            keypoints_2d=track.points[part],
+            scores=track.scores[part],
             seen=track.seen[part],
             valid=track.valid[part],
         )

@@ -91,6 +91,10 @@ def load_pickle(
         return unpickler.load()
 
 
+class _TooManyError(Exception):
+    """Tells that a pickle has more opcodes than `bounds.OPCODES`, which an honest one may."""
+
+
 def _refuse_bombs(file: BinaryIO | Clipped) -> None:
     """Refuses what no honest pickle of this length has, by following what each opcode takes from
     and puts on the stack.
@@ -108,7 +112,7 @@ def _refuse_bombs(file: BinaryIO | Clipped) -> None:
     opcodes = pickletools.genops(file)  # type: ignore[arg-type]
     for count, (code, argument, position) in enumerate(opcodes):
         if count >= bounds.OPCODES:
-            raise ValueError(f"more than {bounds.OPCODES:,} opcodes")
+            raise _TooManyError
         if code.name in _PUTS:
             assert argument is not None and position is not None  # all have one; the file can tell
             if int(argument) > position - start:
@@ -154,6 +158,11 @@ def _damage(place: str) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except _TooManyError:
+        raise UserError(
+            f"{place} holds a pickle of more than {bounds.OPCODES:,} opcodes, which is not read: "
+            "divide what it holds (a video, for example) into several files."
+        ) from None
     except Exception as error:
         what = " ".join(str(error).split())
         raise UserError(

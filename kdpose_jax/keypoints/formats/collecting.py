@@ -22,13 +22,14 @@ class Collector:
     """Takes the detections of a file one by one. Three numbers of a joint take 24 bytes.
 
     Attributes:
-      place: names the file in errors.
+      path: the file or folder.
+      place: names it in errors.
       notes: sentences on the file.
       counts: what the detections lacked, in words -> how often.
     """
 
     def __init__(self, path: str):
-        self.place = f"'{path}'"
+        self.path, self.place = path, f"'{path}'"
         self.notes: list[str] = []
         self.counts: dict[str, int] = {}
         self._values = array.array("d")

@@ -3,6 +3,9 @@
 An array is `[T, K, 2]`, `[T, K, 3]` with scores, or has persons before: `[P, T, K, 2]`. An npz file
 may name the joints (`joint_names`), and say `scores`, `fps` and `size`. A csv file has columns such
 as `nose_x`, `nose_y` and `nose_score`, and `frame` and `person`.
+
+FreeMoCap's array of MediaPipe's landmarks, `2dData_numCams_numFrames_numTrackedPoints_pixelXY.npy`,
+has cameras in the place of persons. `--clip` chooses one. Its name alone tells it apart.
 """
 
 import os
@@ -15,7 +18,7 @@ from kdpose_jax.keypoints import joint_names
 from kdpose_jax.keypoints.formats import wide
 from kdpose_jax.keypoints.formats.cleaning import PIXELS, SHARES
 from kdpose_jax.keypoints.formats.collecting import ONE, Collector
-from kdpose_jax.keypoints.formats.options import Options
+from kdpose_jax.keypoints.formats.options import Options, choose_clip
 from kdpose_jax.keypoints.formats.probing import Probe
 from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.untrusted import npz, streams
@@ -27,6 +30,7 @@ LAYOUTS = ("body_25", "halpe_26", "mediapipe_33", "coco_133", "halpe_136")
 _POINTS = ("keypoints_2d", "keypoints", "points_2d", "points")  # the array with the points
 _NAMES = ("joint_names", "joints", "keypoint_names", "bodyparts")
 _UNITS = (PIXELS, SHARES)
+_FREEMOCAP, _BODY = "2ddata_numcams_numframes", 33  # the body's landmarks are the first
 
 
 def recognises(probe: Probe) -> bool:
@@ -67,6 +71,10 @@ def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> K
     where = f"{collector.place} ({key})" if key else collector.place
     points = values[key].astype(np.float64)
     points = points if points.ndim == 4 else points[None]
+    if os.path.basename(collector.path).lower().startswith(_FREEMOCAP):
+        points = _of_camera(points, collector, options.clip)
+    elif options.clip is not None:
+        raise UserError(f"--clip {options.clip}: {where} is of one video: leave --clip out.")
     if points.shape[-1] == 2:
         triples = np.concatenate([points, _scores(values, points.shape[:3], where)], axis=-1)
     else:
@@ -90,6 +98,23 @@ def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> K
         fps=_rate(values),
         sorts=False,
     )
+
+
+def _of_camera(points: np.ndarray, collector: Collector, chosen: str | None) -> np.ndarray:
+    """Returns the body in one of FreeMoCap's cameras, `[C, T, K, 2]` -> `[1, T, 33, 2]`."""
+    if points.shape[2] < _BODY:
+        raise UserError(
+            f"{collector.place} has {points.shape[2]} points, and FreeMoCap's arrays begin with "
+            f"the {_BODY} landmarks of the body: rename the file if it is another tool's."
+        )
+    cameras = [str(camera) for camera in range(len(points))]
+    camera = choose_clip(cameras, chosen, collector.place)
+    left_out = points.shape[2] - _BODY
+    collector.notes.append(
+        f"The array was taken as FreeMoCap's by its name: camera {camera} of {len(cameras)}"
+        + (f", without {left_out} points of hands and face." if left_out else ".")
+    )
+    return points[int(camera)][None, :, :_BODY]
 
 
 def _key(values: dict[str, Any], place: str) -> str:

@@ -52,6 +52,8 @@ FORMATS = {
         plain,
     )
 }
+# Formats whose files may hold several videos.
+_OF_SEVERAL = (videopose3d.NAME, plain.NAME)
 
 
 def read_keypoints(
@@ -91,6 +93,8 @@ def read_keypoints(
     names = joint_names.read_map(map_file) if map_file is not None else None
     content = probe(path)
     found, notes = _recognise(content, format_name)
+    if clip is not None and found not in _OF_SEVERAL:
+        raise UserError(f"--clip {clip}: '{path}' ({found}) is of one video: leave --clip out.")
     near = sizes.beside(path) if size is None or fps is None else None
     keypoints = FORMATS[found].read(content.path, Options(joints, names, size, fps, clip, near))
     return dataclasses.replace(keypoints, notes=(*notes, *keypoints.notes))

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints.formats.collecting import ONE, REPAIR, Collector
-from kdpose_jax.keypoints.formats.options import Options
+from kdpose_jax.keypoints.formats.options import Options, choose_clip
 from kdpose_jax.keypoints.formats.probing import Probe
 from kdpose_jax.keypoints.formats.sizes_in import size_in
 from kdpose_jax.keypoints.tracks import Keypoints
@@ -22,7 +22,6 @@ WHAT = "VideoPose3D: data_2d_custom_NAME.npz"
 _LAYOUTS = {"coco": ("coco_17",), "h36m": ("h36m_17",)}  # by the metadata's layout_name
 _KEYS = ("positions_2d", "metadata")
 _ACTION = "custom"  # what every own video has
-_LISTED = 12
 
 
 def recognises(probe: Probe) -> bool:
@@ -40,7 +39,7 @@ def read(path: str, options: Options) -> Keypoints:
     keys = npz.names_in(path)
     values = npz.read_npz(path, [key for key in _KEYS if key in keys or key == _KEYS[0]])
     clips = _clips(values["positions_2d"], collector.place)
-    name = _choose(list(clips), options.clip, collector.place)
+    name = choose_clip(list(clips), options.clip, collector.place)
     points = _points(clips[name], f"{collector.place}, clip '{name[:60]}'")
     scores = np.ones((*points.shape[:2], 1))
     collector.add_all(range(len(points)), np.concatenate([points, scores], axis=-1), ONE)
@@ -73,18 +72,6 @@ def _clips(positions: Any, place: str) -> dict[str, Any]:
             for camera, points in enumerate(listed):
                 clips[name if len(listed) == 1 else f"{name}/{camera}"] = points
     return clips
-
-
-def _choose(names: list[str], chosen: str | None, place: str) -> str:
-    listed = ", ".join(name[:60] for name in names[:_LISTED])
-    listed += f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    if not names:
-        raise UserError(f"{place} has no video: give another file.")
-    if chosen is None and len(names) > 1:
-        raise UserError(f"{place} has {len(names)} videos: choose one with --clip ({listed}).")
-    if chosen is not None and chosen not in names:
-        raise UserError(f"--clip {chosen} is not in {place}: use one of {listed}.")
-    return names[0] if chosen is None else chosen
 
 
 def _points(value: Any, where: str) -> np.ndarray:

@@ -109,6 +109,30 @@ class Outputs:
                 said += more
         return Written(tuple(paths), tuple(dict.fromkeys(said)))
 
+    @property
+    def frames(self) -> int:
+        """Number of frames of all persons that are there."""
+        return sum(person.length for person in self._spool.persons.values())
+
+    def thinned(self, stride: int) -> Poses:
+        """Reads one frame in `stride` into memory, for a page: as `finish` has written them.
+
+        Args:
+          stride: the frames of the video are read whose number divides by it.
+
+        Returns:
+          The poses, relative to the root joint.
+        """
+        recording = self._spool.recording()
+        assert recording is not None  # `finish` refuses it
+        root, persons = recording.about.root, []
+        for person in (one.thinned(stride) for one in recording.persons):
+            if person.pose_3d is not None:
+                pose_3d = person.pose_3d - person.pose_3d[:, root, None]
+                person = dataclasses.replace(person, pose_3d=pose_3d)
+            persons.append(person)
+        return dataclasses.replace(recording.about, persons=tuple(persons))
+
     def _cut(self, person: PosesOfPerson) -> PosesOfPerson:
         """Returns the part of a block that lies in the frames to write, which may be empty."""
         if self._wishes.frames is None:

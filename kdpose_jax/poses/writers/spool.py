@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from kdpose_jax.poses.predicted import Poses, PosesOfPerson
+from kdpose_jax.poses.predicted import Poses, PosesOfPerson, joined, thinned
 
 BLOCK = 4096  # frames that are read at once
 SAMPLE = 10_000  # frames of which medians are taken, spread evenly
@@ -75,6 +75,10 @@ class Person:
         """Reads all frames in order, at most `BLOCK` at once."""
         for start in range(0, self.length, BLOCK):
             yield self.read(start, min(start + BLOCK, self.length))
+
+    def thinned(self, stride: int) -> PosesOfPerson:
+        """Reads the frames of the video whose number divides by `stride` into memory."""
+        return joined([thinned(block, stride) for block in self.blocks()])
 
     def sample(self) -> np.ndarray:
         """Reads at most `SAMPLE` poses, spread evenly over the frames, `[S, J, 3]` metres."""

@@ -63,6 +63,24 @@ class Wishes:
     frames: tuple[int, int] | None
 
 
+def check_wishes(formats: Sequence[str], wishes: Wishes) -> None:
+    """Checks what can be checked before any file is read.
+
+    Raises:
+      UserError: a format is unknown, or a wish is out of range.
+    """
+    for name in formats:
+        require("--format", name, FORMATS)
+    trajectory.check_root(wishes.root, wishes.focal)
+    height.check_height(wishes.height)
+    if wishes.frames is not None and not 0 <= wishes.frames[0] < wishes.frames[1]:
+        start, stop = wishes.frames
+        raise UserError(
+            f"--frames is '{start}:{stop}': give the first frame, counted from 0, and the frame "
+            "behind the last one, such as 0:100."
+        )
+
+
 def check(formats: Sequence[str], wishes: Wishes, about: Poses, has_3d: bool) -> None:
     """Checks what can be checked before the first prediction.
 
@@ -75,24 +93,16 @@ def check(formats: Sequence[str], wishes: Wishes, about: Poses, has_3d: bool) ->
     Raises:
       UserError: a format is unknown or cannot hold the poses, or a wish cannot be met.
     """
+    check_wishes(formats, wishes)
     for name in formats:
-        require("--format", name, FORMATS)
         if FORMATS[name].only_3d and not has_3d:
             raise UserError(
                 f"--format {name} holds 3D poses, and the network '{about.network}' finds joints "
                 "in pictures: use npz, json or csv."
             )
-    trajectory.check_root(wishes.root, wishes.focal)
-    height.check_height(wishes.height)
     if not 0 < about.fps <= FASTEST:
         raise UserError(
             f"--fps is {about.fps:g}: give the frames per second, above 0 and at most {FASTEST:,}."
-        )
-    if wishes.frames is not None and not 0 <= wishes.frames[0] < wishes.frames[1]:
-        start, stop = wishes.frames
-        raise UserError(
-            f"--frames is '{start}:{stop}': give the first frame, counted from 0, and the frame "
-            "behind the last one, such as 0:100."
         )
     if not has_3d and (wishes.height is not None or wishes.root != "given"):
         flag = "--height" if wishes.height is not None else "--root"
