@@ -77,6 +77,7 @@ ALLOWED = {
     ),
     "kdpose_jax.predict": (
         "kdpose_jax.export.formats",
+        "kdpose_jax.processes",
         "kdpose_jax.keypoints",
         "kdpose_jax.poses",
         "kdpose_jax.page",
