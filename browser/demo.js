@@ -112,12 +112,16 @@ class Demo {
     return this.clip ? this.lifted.reduce((sum, yes) => sum - yes, this.lifted.length) : 0;
   }
 
+  /** The window of the chosen person that the player's frame is in; -1 or undefined without. */
+  get here() {
+    const { player } = this;
+    return this.places[player.chosen][player.frame - player.person.first];
+  }
+
   /** The window to lift now: the one that the player has just come to, else the first one left. */
   next() {
     if (!this.clip) return -1;
-    const { player } = this;
-    const row = player.frame - player.person.first;
-    const here = this.places[player.chosen][row];
+    const { here } = this;
     if (here >= 0 && here !== this.entered) return here;
     while (this.lifted[this.pointer]) this.pointer += 1;
     return this.pointer < this.windows.length ? this.pointer : -1;
@@ -126,16 +130,15 @@ class Demo {
   /** Runs the network on one window. */
   async lift(number) {
     const { clip } = this;
-    const window = this.windows[number];
-    const input = inputOf(window, this.network, clip.size);
+    const place = this.windows[number];
+    const input = inputOf(place, this.network, clip.size);
     const start = performance.now();
     const poses = await this.run(input);
     const milliseconds = performance.now() - start;
     if (clip !== this.clip) return; // the user opened another one meanwhile
-    keepPoses(window, poses, this.spaces.get(window.person), this.network.joints.length);
+    keepPoses(place, poses, this.spaces.get(place.person), this.network.joints.length);
     this.lifted[number] = 1;
-    this.entered = this.places[this.player.chosen][this.player.frame - this.player.person.first]
-      === number ? number : this.entered;
+    if (number === this.here) this.entered = number;
     this.times.push(milliseconds);
     if (this.times.length > RECENT) this.times.shift();
   }
@@ -163,7 +166,7 @@ class Demo {
   }
 
   tell(...parts) {
-    this.part("speed").replaceChildren(...parts);
+    this.part("pace").replaceChildren(...parts);
   }
 
   /** Shows a sentence on what is wrong; "" shows none. */

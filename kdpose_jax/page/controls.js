@@ -40,7 +40,9 @@ function listenToControls(player) {
 
 /** Answers keys, wherever the focus is. */
 function listenToKeys(player) {
-  document.addEventListener("keydown", (event) => press(player, event));
+  document.addEventListener("keydown", (event) => {
+    if (player.scene) press(player, event);
+  });
 }
 
 /** Does what a key says, unless the focus is on a control that needs the key itself. */

@@ -142,7 +142,7 @@ def test_the_sample_is_lifted_as_by_the_network(name, demo, page):
     [(first, space, _)] = in_page(page)
     assert first == 0
     np.testing.assert_allclose(space, wanted, rtol=1e-6, atol=METRES)
-    assert page.run("/^\\d+\\.\\d ms for /.test(demo.part('speed').textContent)")
+    assert page.run("/^\\d+\\.\\d ms for /.test(demo.part('pace').textContent)")
     # The curve of errors is the distance from the true pose.
     shown = np.array(page.run("Array.from(player.charts.errors.curves[0].values)"))
     apart = np.linalg.norm(wanted - np.array(sample["truth"]), axis=-1).mean(-1)
