@@ -107,8 +107,9 @@ def rate_of(artifact: Artifact) -> float | None:
     training = artifact.sidecar.get("training")
     data = training.get("data") if isinstance(training, dict) else None
     fps = data.get("fps") if isinstance(data, dict) else None
-    usable = isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps < FASTEST
-    return float(fps) if usable else None
+    if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps < FASTEST:
+        return None
+    return float(fps)
 
 
 def network_of(artifact: Artifact) -> Lifter | PictureNetwork:
