@@ -147,6 +147,7 @@ def training_of(run: Run, checkpoint: str, examples: Examples) -> dict[str, Any]
     if metadata is not None:
         data["name"] = metadata["settings"].get("name", data["name"])
         data |= {"keypoints": metadata["keypoints"], "generated": metadata["generated"]}
+        data |= {"fps": metadata["fps"]} if "fps" in metadata else {}
     return {
         "data": data,
         "method": run.method_name,

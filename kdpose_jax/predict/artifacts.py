@@ -16,6 +16,7 @@ from kdpose_jax.untrusted.documents import load_json
 
 SIDECAR = "kdpose_jax export"
 VERSION = 1
+FASTEST = 10_000  # frames per second
 
 
 class Artifact(NamedTuple):
@@ -101,9 +102,19 @@ def read_sidecar(path: pathlib.Path) -> tuple[dict[str, Any], Description]:
     return found, from_dict(found.get("network"), str(path))
 
 
+def rate_of(artifact: Artifact) -> float | None:
+    """Returns the frames per second that a network was trained at; None if nobody knows."""
+    training = artifact.sidecar.get("training")
+    data = training.get("data") if isinstance(training, dict) else None
+    fps = data.get("fps") if isinstance(data, dict) else None
+    if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps < FASTEST:
+        return None
+    return float(fps)
+
+
 def network_of(artifact: Artifact) -> Lifter | PictureNetwork:
     """Makes a network that computes with an exported file."""
-    note = f"note: '{artifact.path.name}' computes, in {artifact.format}."
+    note = f"'{artifact.path.name}' computes, in {artifact.format}."
     compute = artifact.compute
     if artifact.about.kind == LIFTER:
         return Lifter(artifact.about, lambda windows: compute(windows)[0], (note,))

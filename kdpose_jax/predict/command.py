@@ -180,7 +180,8 @@ def open_network(checkpoint: str, config: ConfigDict | None) -> tuple[Network, f
     """
     path = weights.resolve(checkpoint)
     if artifacts.is_artifact(path):
-        return artifacts.network_of(artifacts.open_artifact(path)), None
+        artifact = artifacts.open_artifact(path)
+        return artifacts.network_of(artifact), artifacts.rate_of(artifact)
     path = checkpoints.explicit(path)
     buckets.check_access(path, writes=False)
     run, notes = loading.find(path, config)

@@ -82,6 +82,7 @@ def network_of(
 ) -> Network:
     """Makes the network that computes with JAX."""
     method = trained.method
+    notes = tuple(note.removeprefix("note: ") for note in notes)  # printed ones have the word
     plain = computation(method.predict, description, trained, mesh)
     if description.kind == PICTURES:
         flipped = computation(method.predict_with_flip, description, trained, mesh)

@@ -35,6 +35,7 @@ def test_an_export_is_checked_on_the_runs_own_records(finished, exported):
     assert speed["teacher"]["score"] == plain("teacher") and speed["metric"] == "mpjpe_mm"
     assert min(speed[name]["milliseconds"] for name in ("network", "teacher")) > 0
     assert "examples of the test split" in speed["words"] and "random" not in speed["words"]
+    assert found["training"]["data"]["fps"] == 50.0
     assert found["training"]["reported"]["scores"] == run["student"]["table"]
     text = (exported / "student.md").read_text()
     assert "these numbers say nothing about any real data set" in text

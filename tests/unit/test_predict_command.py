@@ -1,6 +1,7 @@
 """`--mode predict`: from files to poses, with a network whose poses are a closed form."""
 
 import json
+import pathlib
 
 import cv2
 import numpy as np
@@ -10,7 +11,17 @@ from absl import flags as absl_flags
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
 from kdpose_jax.poses.writers.table import Wishes
-from kdpose_jax.predict import command, detecting, flags, many, photographs, sequences, video
+from kdpose_jax.predict import (
+    artifacts,
+    command,
+    detecting,
+    flags,
+    many,
+    photographs,
+    sequences,
+    video,
+)
+from kdpose_jax.predict.artifacts import Artifact
 from kdpose_jax.predict.description import Description
 from kdpose_jax.predict.lifter import Lifter
 from kdpose_jax.predict.pictures import PictureNetwork
@@ -153,6 +164,26 @@ def test_long_tracks_come_in_blocks(monkeypatch):
         assert [one.first_frame for one in own] == starts[:-1].tolist()
         poses = np.concatenate([one.pose_3d for one in own])
         np.testing.assert_allclose(poses, pose_of(on_screen(pixels[number])), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [
+        ({"training": {"data": {"fps": 50.0}}}, 50.0),
+        ({"training": {"data": {"fps": 25}}}, 25.0),
+        ({"training": {"data": {"fps": "50"}}}, None),
+        ({"training": {"data": {"fps": -1}}}, None),
+        ({"training": {"data": {"fps": float("nan")}}}, None),
+        ({"training": {"data": {"fps": True}}}, None),
+        ({"training": {"data": []}}, None),
+        ({"training": 3}, None),
+        ({}, None),
+    ],
+)
+def test_an_exported_file_says_the_rate_of_its_training(said, rate):
+    artifact = Artifact(pathlib.Path("a.onnx"), "onnx", about("lifter"), said, lambda x: (x,))
+    assert artifacts.rate_of(artifact) == rate
+    assert artifacts.network_of(artifact).notes == ("'a.onnx' computes, in onnx.",)
 
 
 def keypoints_of(pixels):
