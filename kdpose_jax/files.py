@@ -136,6 +136,8 @@ def written_whole(path: epath.PathLike) -> Iterator[BinaryIO]:
     temporary = partial_name(path)
     try:
         with open(temporary, "wb") as file:
+            with contextlib.suppress(OSError):  # by which `remove_dead` knows that it is written
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -151,6 +153,23 @@ def written_whole(path: epath.PathLike) -> Iterator[BinaryIO]:
             f"'{path}' could not be written ({why}): free space or choose another folder, then "
             "give the same command again; what was written before is whole."
         ) from error
+
+
+def remove_dead(folder: epath.PathLike, beginning: str) -> None:
+    """Deletes what killed processes left of files that `written_whole` was writing.
+
+    Several processes may be writing into the folder. A file that is being written is locked.
+
+    Args:
+      folder: the folder, of a disk.
+      beginning: what the names of the files begin with.
+    """
+    for left in epath.Path(folder).iterdir():
+        if not (left.name.startswith(f".{beginning}") and _is_partial(left.name)):
+            continue
+        with contextlib.suppress(OSError), open(left, "rb") as file:  # it may be gone by now
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def write_json(path: epath.PathLike, content: Any, *, indent: int | None = 1) -> None:

@@ -14,7 +14,7 @@ from kdpose_jax.checkpoint import loading as checkpoints
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.experiment import data, weights
-from kdpose_jax.keypoints import gaps, rates
+from kdpose_jax.keypoints import gaps, joint_names, rates
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
 from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.page import poses_page
@@ -87,7 +87,10 @@ def predict_and_report(
     if videos is None:
         predict(request.given, place / (name or many.stem_of(request.given)))
         return
-    task = many.Task(network.fingerprint, request.wishes() | {"formats": formats})
+    wishes = request.wishes() | {"formats": formats}
+    if request.reading["map_file"] is not None:
+        wishes["map"] = joint_names.read_map(request.reading["map_file"])
+    task = many.Task(network.fingerprint, wishes)
     try:
         many.run_all(videos, place, task, predict, show, share)
     finally:

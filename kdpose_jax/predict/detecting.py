@@ -59,26 +59,37 @@ def rtmlib() -> tuple[list[str], Callable[[Any], Persons]]:
 DETECTORS = {"mediapipe": mediapipe, "rtmlib": rtmlib}
 
 
+NOT_INSTALLED = 3  # the exit code where the detector's package is missing
+FRAME = "frame"  # the line that is printed for each frame, by which the other process counts
+
+
 def main(detector: str, video: str, out: str) -> None:
     """Detects persons in every frame.
 
+    The first line of the file says what was detected, by which its reader knows whether it is of
+    this video. The process ends when the one that started it is gone.
+
     Raises:
-      SystemExit: a package is missing, or the video cannot be decoded. It has one sentence.
+      SystemExit: a package is missing, or the video cannot be decoded. One sentence is printed.
     """
+    starter = os.getppid()
     try:
         import cv2
 
         names, find = DETECTORS[detector]()
     except ImportError as error:
-        raise SystemExit(f"{error}") from error
+        print(error, file=sys.stderr)
+        raise SystemExit(NOT_INSTALLED) from error
+    head = {
+        "keypoint_id2name": {str(index): name for index, name in enumerate(names)},
+        **made_from(detector, video),
+    }
     capture = cv2.VideoCapture(video)
     part = f"{out}.part"
     number = 0
     with open(part, "w", encoding="utf-8") as file:
-        names_by_index = {str(index): name for index, name in enumerate(names)}
-        head = json.dumps({"keypoint_id2name": names_by_index, "detector": detector})
-        file.write('{"meta_info": ' + head + ', "instance_info": [')
-        while True:
+        file.write(f'{{"meta_info": {json.dumps(head)},\n"instance_info": [')
+        while os.getppid() == starter:
             there, frame = capture.read()
             if not there:
                 break
@@ -88,11 +99,24 @@ def main(detector: str, video: str, out: str) -> None:
             file.write(("," if number else "") + "\n")
             file.write(json.dumps({"frame_id": number, "instances": instances}))
             number += 1
+            print(FRAME, flush=True)
+        else:
+            os.remove(part)
+            raise SystemExit("the program that asked for keypoints has ended")
         file.write("]}\n")
     if not number:
         os.remove(part)
         raise SystemExit("no frame of the video can be decoded")
     os.replace(part, out)
+
+
+def made_from(detector: str, video: str) -> dict[str, Any]:
+    """Identifies what a file of keypoints was made from: the detector and the video's content."""
+    stat = os.stat(video)
+    return {
+        "detector": detector,
+        "video": {"bytes": stat.st_size, "changed_ns": stat.st_mtime_ns},
+    }
 
 
 if __name__ == "__main__":

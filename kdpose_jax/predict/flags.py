@@ -43,6 +43,12 @@ PERSON = flags.DEFINE_string("person", None, "The person to predict (default: al
 GAP = flags.DEFINE_float("gap", gaps.GAP, "The longest gap that is interpolated, seconds")
 SCORE = flags.DEFINE_float("score", 0.0, "Keypoints with a lower score count as missing")
 FLIP = flags.DEFINE_bool("flip", False, "Average with the mirrored prediction, in twice the time")
+OVERLAP = flags.DEFINE_bool(
+    "overlap",
+    True,
+    "Average windows that overlap by half, in twice the time; --nooverlap lays them end to end as "
+    "in evaluation, and poses jump where they meet",
+)
 HEIGHT = flags.DEFINE_float("height", None, "The person's height in metres, to which poses scale")
 ROOT = flags.DEFINE_enum(
     "root", "given", list(trajectory.ROOTS), "Where the root is: as given, by floor or by camera"
@@ -60,7 +66,8 @@ _MOTION = ("keypoints", "video")
 _GOES_WITH = (
     ((*_GIVEN.values(), TO, FLIP), _KINDS),
     ((JOINTS, MAP, CLIP, SIZE), ("keypoints",)),
-    ((FPS, RATE, PERSON, GAP, SCORE, HEIGHT, ROOT, FOCAL, FRAMES), _MOTION),
+    ((FPS, RATE, PERSON, GAP, SCORE, OVERLAP), _MOTION),
+    ((HEIGHT, ROOT, FOCAL, FRAMES), _MOTION),
     ((DETECTOR, DETECTOR_PYTHON), ("video",)),
     ((BOXES,), ("pictures",)),
 )
@@ -126,7 +133,9 @@ def request(checkpoint: str, out: str, source_format: str) -> Request:
             "fps": FPS.value,
             "clip": CLIP.value,
         },
-        lifting=Lifting(PERSON.value, GAP.value, SCORE.value, RATE.value, FLIP.value),
+        lifting=Lifting(
+            PERSON.value, GAP.value, SCORE.value, RATE.value, FLIP.value, OVERLAP.value
+        ),
         writing=Wishes(HEIGHT.value, ROOT.value, FOCAL.value, _frames(FRAMES.value)),
         detector=DETECTOR.value,
         python=files.home_filled_in(DETECTOR_PYTHON.value),

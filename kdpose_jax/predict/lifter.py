@@ -8,7 +8,8 @@ import numpy as np
 from kdpose_jax.codecs import poses
 from kdpose_jax.data.windows import Windows, evaluation_starts
 from kdpose_jax.errors import UserError
-from kdpose_jax.predict import batching, keypoints_input
+from kdpose_jax.predict import batching, blending, keypoints_input
+from kdpose_jax.predict.blending import Blend
 from kdpose_jax.predict.description import LIFTER, Description
 from kdpose_jax.skeletons import Skeleton
 
@@ -123,6 +124,7 @@ class Lifter:
         *,
         size: tuple[int, int] | None = None,
         flip: bool = False,
+        overlap: bool = False,
     ) -> Iterator[np.ndarray]:
         """Lifts a long video piece by piece, in bounded memory.
 
@@ -131,15 +133,22 @@ class Lifter:
             in a call.
           size: as in a call.
           flip: as in a call.
+          overlap: whether windows overlap by half and are averaged, which takes twice the time.
+            Otherwise they lie end to end, and poses jump where windows meet.
 
         Yields:
           Poses `[t, J, 3]` as soon as they are known. Together they are the poses of the whole
-          video, as a call returns them. They come later than their keypoints by one window.
+          video. Without overlap they are those that a call returns. They come later than their
+          keypoints by one window.
 
         Raises:
           UserError: as in a call; or there is no frame.
         """
         about = self.description
+        length, hop = about.predicted, about.predicted
+        blend = None
+        if overlap and length > 1:
+            hop, blend = blending.hop(length), Blend(length, self.skeleton.num_joints)
         kept = np.empty((0, self.skeleton.num_joints, 2), np.float32)
         first = total = window = 0  # number of the first kept frame, of all frames, of windows done
         for piece in pieces:
@@ -150,36 +159,54 @@ class Lifter:
                     f"[frames, {self.skeleton.num_joints}, 2]."
                 )
             kept, total = np.concatenate([kept, points]), total + len(points)
-            ready = max(window, (total - about.after) // about.predicted)
-            starts = np.arange(window, ready) * about.predicted
-            yield from self._stretch(kept, first, starts, ENDLESS, flip)
+            ready = max(window, (total - about.after - length) // hop + 1)
+            starts = np.arange(window, ready) * hop
+            yield from self._stretch(kept, first, starts, ENDLESS, flip, blend)
             window = ready
-            # The last window begins at most one window before the next one.
-            needed = max(first, (window - 1) * about.predicted - about.before)
+            # The last window, which ends with the video, begins behind the one before.
+            needed = max(first, (window - 1) * hop - about.before)
             kept, first = kept[needed - first :], needed
         if total == 0:
             raise UserError("There are no keypoints: give at least one frame.")
-        starts = evaluation_starts(total, about.predicted)
-        for predicted in self._stretch(kept, first, starts[window:], total, flip):
+        if blend is not None:
+            starts = blending.overlapping_starts(total, length)
+            yield from self._stretch(kept, first, starts[window:], total, flip, blend)
+            yield blend.take(total)
+            return
+        starts = evaluation_starts(total, length)
+        for predicted in self._stretch(kept, first, starts[window:], total, flip, None):
             rest = []
-            for pose in predicted.reshape(-1, about.predicted, *predicted.shape[1:]):
+            for pose in predicted.reshape(-1, length, *predicted.shape[1:]):
                 own, end = self._own_frames(window, total)
                 rest.append(pose[own - starts[window] : end - starts[window]])
                 window += 1
             yield np.concatenate(rest)
 
     def _stretch(
-        self, kept: np.ndarray, first: int, starts: np.ndarray, frames: int, flip: bool
+        self,
+        kept: np.ndarray,
+        first: int,
+        starts: np.ndarray,
+        frames: int,
+        flip: bool,
+        blend: Blend | None,
     ) -> Iterator[np.ndarray]:
-        """Yields whole windows that begin at `starts`, end to end, `[t, J, 3]`."""
+        """Yields whole windows that begin at `starts`, end to end, or what of `blend` is final."""
         windows = Windows(
             offset=np.full(len(starts), -first),
             frames=np.full(len(starts), frames),
             start=starts,
             length=self.description.predicted,
         )
-        for _, predicted in self._predictions(kept, windows, flip):
-            yield predicted.reshape(-1, *predicted.shape[2:])
+        for number, predicted in self._predictions(kept, windows, flip):
+            if blend is None:
+                yield predicted.reshape(-1, *predicted.shape[2:])
+                continue
+            begins = starts[number : number + len(predicted)].tolist()
+            for start, pose in zip(begins, predicted, strict=True):
+                blend.add(start, pose)
+            if len(final := blend.take(begins[-1])):
+                yield final
 
     def _own_frames(self, window: int, frames: int) -> tuple[int, int]:
         """Says which frames of a video are taken from a window: (first, end)."""

@@ -16,6 +16,7 @@ class Lifting:
       score: keypoints with a lower score count as missing (`--score`).
       rate: frames per second that the network was trained at (`--rate`); None if nobody knows.
       flip: whether to average with the prediction for the mirrored person (`--flip`).
+      overlap: whether windows overlap and are averaged (`--overlap`).
     """
 
     person: str | None
@@ -23,6 +24,7 @@ class Lifting:
     score: float
     rate: float | None
     flip: bool
+    overlap: bool
 
 
 @dataclasses.dataclass(frozen=True)

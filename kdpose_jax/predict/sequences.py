@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,11 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
             "The rate that the network was trained at is not known, so that it reads the frames as "
             "they are (--rate tells it)."
         )
+    if wishes.overlap and network.description.predicted > 1:
+        notes.append(
+            f"Windows of {network.description.predicted} frames overlap by half and are averaged "
+            "(--nooverlap lays them end to end, as in evaluation)."
+        )
     about = Poses(
         persons=(),
         joints=network.joints,
@@ -106,7 +112,7 @@ def lift(video: Video, network: Lifter, wishes: Lifting) -> Iterator[Poses]:
         for first, end in _stretches(track.valid):
             pose = None
             if track.valid[first]:
-                pose = _poses(track.points[first:end], video, network, wishes.flip)
+                pose = _poses(track.points[first:end], video, network, wishes)
             yield from _blocks(track, first, end, pose, video.about)
 
 
@@ -117,16 +123,19 @@ def _stretches(valid: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(ends[:-1], ends[1:], strict=True))
 
 
-def _poses(points: np.ndarray, video: Video, network: Lifter, flip: bool) -> Iterator[np.ndarray]:
+def _poses(
+    points: np.ndarray, video: Video, network: Lifter, wishes: Lifting
+) -> Iterator[np.ndarray]:
     """Lifts frames that follow one another, `[T, J, 2]` pixels -> pieces `[t, J, 3]` metres."""
     size, fps, rate, frames = video.about.size, video.about.fps, video.rate, len(points)
     pieces: Iterable[np.ndarray] = (
         points[start : start + BLOCK] for start in range(0, frames, BLOCK)
     )
+    how: dict[str, Any] = {"size": size, "flip": wishes.flip, "overlap": wishes.overlap}
     if rate is None:
-        return network.blocks(pieces, size=size, flip=flip)
+        return network.blocks(pieces, **how)
     read = rates.resample_pieces(pieces, fps, rate, frames)
-    lifted = network.blocks(read, size=size, flip=flip)
+    lifted = network.blocks(read, **how)
     return rates.resample_pieces(lifted, rate, fps, rates.count_at(frames, fps, rate), frames)
 
 

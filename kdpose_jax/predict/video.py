@@ -1,11 +1,14 @@
 """Finds the keypoints of a video with a detector that the user has."""
 
 import os
+import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import tqdm
 from etils import epath
 
 from kdpose_jax.errors import UserError
@@ -13,6 +16,7 @@ from kdpose_jax.keypoints import sizes
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
 from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.predict import detecting
+from kdpose_jax.untrusted import streams
 
 # How each detector is installed, in an environment of its own.
 INSTALLED_BY = {
@@ -56,38 +60,61 @@ def detect(
             f"-i '{path}' -pix_fmt yuv420p video.mp4`."
         )
     found = base.parent / f"{base.name}{ENDING}"
-    if found.exists() and os.path.getmtime(found) > os.path.getmtime(path):
+    if _is_made_from(found, detecting.made_from(detector, path)):
         show(f"note: the keypoints in '{found}' are taken; delete it to detect them again")
     else:
         found.parent.mkdir(parents=True, exist_ok=True)
-        _run(detector, python or sys.executable, path, os.fspath(found), show)
+        show(f"finding keypoints with {detector} in {path}")
+        _run(detector, python or sys.executable, path, os.fspath(found))
     given: dict[str, Any] = {"size": header.size, "fps": header.fps}
     given |= {name: value for name, value in reading.items() if value is not None}
     return read_keypoints(os.fspath(found), **given)
 
 
-def _run(detector: str, python: str, path: str, out: str, show: Callable[[str], None]) -> None:
-    """Runs the detector's process."""
-    show(f"finding keypoints with {detector} in {path}")
+def _is_made_from(found: epath.Path, source: dict[str, Any]) -> bool:
+    """Tells whether a file has the keypoints of this detector in this video, all of them."""
+    try:
+        head = next(streams.pieces(os.fspath(found))).value
+        return all(head[name] == value for name, value in source.items())
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return False  # it is made again
+
+
+def _run(detector: str, python: str, path: str, out: str) -> None:
+    """Runs the detector's process, with a bar on terminals.
+
+    Raises:
+      UserError: it cannot be run, lacks the detector, or failed.
+    """
     command = [python, os.path.abspath(detecting.__file__), detector, os.path.abspath(path), out]
-    try:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-        )
-    except OSError as error:
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)
+        except OSError as error:
+            raise UserError(
+                f"--detector_python '{python}' cannot be run ({error.strerror}): give the "
+                f"interpreter of an environment in which `{INSTALLED_BY[detector]}` was run, such "
+                "as envs/detector/bin/python."
+            ) from error
+        assert process.stdout is not None  # it is a pipe
+        with process, tqdm.tqdm(unit="frame", disable=None) as bar:
+            try:
+                for line in process.stdout:
+                    bar.update(line.strip() == detecting.FRAME.encode())
+            except BaseException:
+                process.kill()
+                raise
+        said.seek(0)
+        lines = said.read().decode(errors="replace").strip().splitlines()
+    last = (lines or ["it said nothing"])[-1][:300]
+    if process.returncode == detecting.NOT_INSTALLED:
         raise UserError(
-            f"--detector_python '{python}' cannot be run ({error.strerror}): give the interpreter "
-            f"of an environment in which `{INSTALLED_BY[detector]}` was run, such as "
-            "envs/detector/bin/python."
-        ) from error
-    try:
-        _, said = process.communicate()
-    finally:
-        process.kill()
-    if process.returncode:
-        last = (said.strip().splitlines() or ["it said nothing"])[-1][:300]
-        raise UserError(
-            f"--detector {detector} did not work in '{python}' ({last}): run "
+            f"--detector {detector} is not installed in '{python}' ({last}): run "
             f"`{INSTALLED_BY[detector]}` in an environment of its own, and name its interpreter "
             "with --detector_python."
+        )
+    if process.returncode:
+        raise UserError(
+            f"--detector {detector} failed in '{python}' ({last}): see what "
+            f"`{' '.join(map(shlex.quote, command))}` says."
         )

@@ -130,6 +130,16 @@ def test_what_a_live_process_writes_stays(tmp_path):
     assert os.listdir(tmp_path) == ["results.json"]
 
 
+def test_parts_of_dead_writers_go_while_live_ones_write(tmp_path):
+    """Several processes share a folder without holding it."""
+    for name in (".walk.npz.9-ab.partial", ".run.npz.9-ab.partial", ".walk.npz"):
+        (tmp_path / name).write_text("")
+    with files.written_whole(tmp_path / "walk.csv") as file:
+        file.write(b"x")
+        files.remove_dead(tmp_path, "walk")
+    assert sorted(os.listdir(tmp_path)) == [".run.npz.9-ab.partial", ".walk.npz", "walk.csv"]
+
+
 def test_where_nothing_can_be_locked_only_old_parts_go(tmp_path, monkeypatch):
     def refuse(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -418,6 +418,31 @@ def test_own_arrays(kind, dims, persons, tmp_path):
     assert [track.name for track in read.tracks] == (["1"] if persons == 1 else ["0", "1"])
 
 
+def test_cameras_of_freemocap_are_no_persons(tmp_path):
+    values = files.scene(33, persons=3)
+    path = str(tmp_path / "2dData_numCams_numFrames_numTrackedPoints_pixelXY.npy")
+    np.save(path, np.concatenate([values[..., :2], values[:, :, :20, :2]], axis=2))
+    with pytest.raises(UserError, match=r"3 videos: choose one with --clip \(0, 1, 2\)"):
+        read_keypoints(path)
+    with pytest.raises(UserError, match="--clip 3 is not in"):
+        read_keypoints(path, clip="3")
+    read = read_keypoints(path, clip="1")
+    values[..., 2] = 1
+    require_scene(read, values[1:2])
+    assert read.layout == "mediapipe_33" and "without 20 points" in " ".join(read.notes)
+    np.save(path, values[:, :, :17, :2])
+    with pytest.raises(UserError, match="17 points, and FreeMoCap"):
+        read_keypoints(path, clip="1")
+
+
+def test_a_clip_of_a_file_with_one_video(tmp_path):
+    np.save(tmp_path / "a.npy", files.scene(17)[0])
+    files.alphapose(tmp_path / "a.json", files.scene(17))
+    for name in ("a.npy", "a.json"):
+        with pytest.raises(UserError, match="--clip 2: .* is of one video: leave --clip out"):
+            read_keypoints(str(tmp_path / name), joints="coco_17", clip="2")
+
+
 def test_own_npz_says_all_about_itself(tmp_path):
     values = files.scene(17)
     values[0, 2] = np.nan

@@ -115,6 +115,36 @@ def test_resampling_a_straight_line_is_exact_there_and_back(rate, wanted):
     np.testing.assert_allclose(back[inside], line[inside], atol=1e-9)
 
 
+@pytest.mark.parametrize(("rate", "wanted"), [(25, 50), (50, 25), (29.97, 50), (240, 7), (7, 240)])
+@pytest.mark.parametrize("frames", [1, 2, 97])
+def test_resampling_in_pieces_is_resampling(rate, wanted, frames):
+    values = np.random.default_rng(0).uniform(0, 9, (frames, 2))
+    for cut in (1, 2, 10, 1000):
+        pieces = [values[start : start + cut] for start in range(0, frames, cut)]
+        there = list(rates.resample_pieces(pieces, rate, wanted, frames))
+        assert min(len(piece) for piece in there) > 0
+        whole = rates.resample(values, rate, wanted)
+        np.testing.assert_allclose(np.concatenate(there), whole, atol=1e-9)
+        back = rates.resample_pieces(there, wanted, rate, len(whole), frames)
+        wanted_back = rates.resample(whole, wanted, rate, frames)
+        np.testing.assert_allclose(np.concatenate(list(back)), wanted_back, atol=1e-9)
+
+
+def test_a_person_of_whom_a_part_is_never_seen():
+    """The sentence says which joints, and what helps for this reason."""
+    points = np.ones((4, 2, 2))
+    scores = np.full((4, 2), 0.9)
+    scores[:, 1] = 0
+    with pytest.raises(UserError, match="found b in no frame.*whole person is seen"):
+        gaps.fill(keypoints_of([0, 1, 2, 3], points, scores), FPS)
+    scores[:, 1] = 0.2
+    with pytest.raises(UserError, match="b have scores below --score 0.5 in all.*lower --score"):
+        gaps.fill(keypoints_of([0, 1, 2, 3], points, scores), FPS, score=0.5)
+    scores[:] = [[0.9, 0], [0.9, 0], [0, 0.9], [0, 0.9]]
+    with pytest.raises(UserError, match="No frame has all 2 joints .* use a larger --gap, or"):
+        gaps.fill(keypoints_of([0, 1, 2, 3], points, scores), FPS)
+
+
 def test_rates_that_are_the_same_for_a_network():
     assert rates.is_same(29.97, 30) and rates.is_same(50, 50)
     assert not rates.is_same(25, 24) and not rates.is_same(59.94, 30)

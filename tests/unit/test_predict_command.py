@@ -1,7 +1,10 @@
 """`--mode predict`: from files to poses, with a network whose poses are a closed form."""
 
+import base64
+import dataclasses
 import json
 import pathlib
+import re
 
 import cv2
 import numpy as np
@@ -82,7 +85,8 @@ def track(frames, seed=0):
 
 def request(given, out="", **changes):
     lifting = {"person": None, "gap": 0.5, "score": 0.0, "rate": None, "flip": False}
-    reading = {"joints": "h36m_17", "size": SIZE, "fps": 10.0}
+    lifting["overlap"] = False
+    reading = {"joints": "h36m_17", "size": SIZE, "fps": 10.0, "map_file": None}
     fields = {"formats": (), "kind": "keypoints", "detector": "", "python": "", "boxes": ""}
     wishes = Wishes(height=None, root="given", focal=None, frames=None)
     for name in [name for name in changes if name in lifting]:
@@ -186,6 +190,35 @@ def test_an_exported_file_says_the_rate_of_its_training(said, rate):
     assert artifacts.network_of(artifact).notes == ("'a.onnx' computes, in onnx.",)
 
 
+def scene_of(page):
+    """The poses in a page, as `page.encoding` packs them."""
+    (clip,) = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', page)[1])[
+        "clips"
+    ]
+    return clip["scene"]
+
+
+def test_the_page_shows_what_the_files_hold(tmp_path, opened):
+    """Chosen frames and the person's height are in both; the root stays where poses have it."""
+    np.save(tmp_path / "walk.npy", track(40))
+    wishes = Wishes(1.8, "floor", None, (10, 25))
+    run(request(tmp_path / "walk.npy", tmp_path, formats=("npz", "html"), writing=wishes))
+    with np.load(tmp_path / "walk.npz") as found:
+        poses = found["pose_3d"][0]
+    scene = scene_of((tmp_path / "walk.html").read_text())
+    (person,) = scene["persons"]
+    shown = np.frombuffer(base64.b64decode(person["pose_3d"]), "<i2") * scene["metres"]
+    assert (person["first"], person["frames"]) == (10, 15) and poses.shape == (15, J, 3)
+    np.testing.assert_allclose(shown.reshape(poses.shape), poses, atol=scene["metres"])
+
+
+def test_keyframes_of_another_rate_are_not_ticked(opened):
+    keypoints = keypoints_of(track(30)[None])
+    for rate, stride in ((None, 3), (10.0, 3), (25.0, 1)):
+        lifting = request("x", rate=rate).lifting
+        assert sequences.prepare(keypoints, LIFTER, lifting, "x").about.keyframe_stride == stride
+
+
 def keypoints_of(pixels):
     """Keypoints of some persons, `[P, T, J, 2]`, without a file."""
     from kdpose_jax.keypoints.tracks import Keypoints, Track
@@ -251,6 +284,12 @@ def test_two_videos_of_one_name_are_refused(tmp_path):
         ({"person": "7"}, "--person 7 is not a person"),
         ({"size": None}, "--size 1920x1080"),
         ({"fps": 0.0}, "--fps is 0"),
+        ({"rate": 0.0}, "--rate is 0"),
+        ({"gap": -1.0}, "--gap is -1"),
+        ({"score": float("nan")}, "--score is nan"),
+        ({"out": "walk.fbx"}, ".fbx is not a format"),
+        ({"out": "walk.npy/poses"}, "--out: the folder .* cannot be written"),
+        ({"kind": "video", "out": "gs://bucket/poses"}, "a folder of a disk with --video"),
         ({"formats": ("npz",), "writing": Wishes(178.0, "given", None, None)}, "write 1.78"),
     ],
 )
@@ -283,6 +322,9 @@ def parsed():
         ("predict", ["--keypoints=a", "--video=b"], "--keypoints and --video"),
         ("predict", ["--keypoints=a", "--boxes=b"], "--boxes goes with --pictures"),
         ("predict", ["--video=a", "--map=b"], "--map goes with --keypoints"),
+        ("predict", ["--video=a", "--size=3x4"], "--size goes with --keypoints"),
+        ("predict", ["--pictures=a", "--gap=1"], "--gap goes with --keypoints and --video"),
+        ("predict", ["--pictures=a", "--height=1"], "--height goes with --keypoints and --video"),
         ("train", ["--size=3x4"], "--size goes with --mode predict"),
         ("export", ["--gap=1"], "--gap goes with --mode predict"),
         ("export", ["--height=1.8"], "--height goes with --mode predict"),
@@ -349,6 +391,24 @@ def test_a_video_goes_through_a_detector(tmp_path, monkeypatch, opened):
         np.testing.assert_allclose(found["keypoints_2d"][0][:, 0, 0], np.arange(6) * 10, atol=2)
     assert "finding keypoints with rtmlib" in said
     assert "delete it to detect them again" in run(asked)
+    write_video(tmp_path / "clip.avi", 4)  # another video of the same name
+    assert "finding keypoints with rtmlib" in run(asked)
+    with np.load(tmp_path / "poses.npz") as found:
+        assert found["length"] == 4
+    other = dataclasses.replace(asked, detector="mediapipe")
+    with pytest.raises(UserError, match="--detector mediapipe failed|not installed"):
+        run(other)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_detector_ends_with_the_program_that_started_it(tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.avi", 3)
+    monkeypatch.setitem(detecting.DETECTORS, "rtmlib", lambda: (list(H36M_17.joints), lambda _: []))
+    starters = iter([1, 1, 2])
+    monkeypatch.setattr(detecting.os, "getppid", lambda: next(starters))
+    with pytest.raises(SystemExit, match="has ended"):
+        detecting.main("rtmlib", str(tmp_path / "clip.avi"), str(tmp_path / "found.json"))
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.avi"]
 
 
 def test_detectors_and_videos_that_do_not_work(tmp_path):

@@ -55,7 +55,10 @@ class Outputs:
         self._base, self._wishes = files.absolute(base), wishes
         self._formats = [name for name in FORMATS if name in formats]
         self._base.parent.mkdir(parents=True, exist_ok=True)
-        folder = None if buckets.is_bucket(self._base) else os.fspath(self._base.parent)
+        folder = None
+        if not buckets.is_bucket(self._base):
+            folder = os.fspath(self._base.parent)
+            files.remove_dead(folder, self._base.name)
         self._spool, self._length = Spool(folder), 0
         self._solved, self._unsolved = 0, 0  # frames with and without an estimated root
 
