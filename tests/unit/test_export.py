@@ -32,7 +32,14 @@ PRESETS = {
     "pictures": ("cdkd", "demo", "student"),
 }
 METRES, PIXELS = 1e-4, 0.05
-OTHERS = [name for name in table.FORMATS if name != "stablehlo"]
+# SavedModel holds StableHLO, so one network tells whether it is written right.
+OTHERS = [
+    ("sparse", "saved_model"),
+    *(("sparse", form) for form in table.FORMATS if form not in ("stablehlo", "saved_model")),
+    *(("pictures", form) for form in table.FORMATS if form not in ("stablehlo", "saved_model")),
+    ("poseformer", "onnx"),
+    ("poseformer", "litert"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +53,9 @@ def exported(tmp_path_factory):
             runs[name] = stored_networks.store_preset(top / name, *PRESETS[name])
         if (name, form) not in written:
             out = top / f"{name} exported"
-            pipeline.export_and_report(None, runs[name], form, str(out), "", print)
+            # jax2onnx broadcasts, which the suite's strict semantics refuse.
+            with jax.numpy_rank_promotion("allow"):
+                pipeline.export_and_report(None, runs[name], form, str(out), "", print)
             written[name, form] = out / f"{name}{table.FORMATS[form].suffix}"
         return written[name, form]
 
@@ -71,7 +80,7 @@ def test_stablehlo_lifts_videos_of_any_length_without_this_program(name, exporte
     """The file alone, called as the card says: frames at the ends are repeated."""
     about = networks(name).description
     call = jax_export.deserialize(bytearray(exported(name).read_bytes())).call
-    for videos, frames in ((1, 1), (2, 20)):
+    for videos, frames in ((2, 20), (1, 1)) if name == "sparse" else ((2, 20),):
         points = motion(frames, seed=frames, videos=videos)
         edges = [(0, 0), (about.before, about.after), (0, 0), (0, 0)]
         found = call(keypoints_2d=np.pad(points, edges, mode="edge"))["pose_3d"]
@@ -108,11 +117,8 @@ def test_an_exported_network_is_loaded_like_the_checkpoint(exported, networks):
         pictures(crops, flip=True)
 
 
-@pytest.mark.parametrize("name", ["sparse", "pictures", "poseformer"])
-@pytest.mark.parametrize("form", OTHERS)
-def test_other_formats_agree_in_their_own_runtimes(form, name, exported, networks):
-    if name == "poseformer" and form not in ("onnx", "litert"):
-        pytest.skip("the other formats are written from these two, or by the same route")
+@pytest.mark.parametrize(("name", "form"), OTHERS)
+def test_other_formats_agree_in_their_own_runtimes(name, form, exported, networks):
     try:
         table.require_packages(form, to_write=True)
     except UserError as missing:
@@ -257,9 +263,9 @@ def test_the_lines_of_the_card_run(name, exported, networks, monkeypatch):
 
 def test_exports_of_one_network_share_a_folder_and_others_are_refused(exported, tmp_path):
     file = exported("sparse")
-    pipeline.export_and_report(
-        None, exported.runs["sparse"], "stablehlo", str(file.parent), "", print
-    )
+    sidecar = file.with_name("sparse.json")
+    about = artifacts.read_sidecar(sidecar)[1]
+    assert file.name in pipeline.kept_artifacts(sidecar, about)
     for out, said in (("model.onnx", "a file's name"), (__file__, "is a file: name a folder")):
         with pytest.raises(UserError, match=said):
             pipeline.export_and_report(None, exported.runs["sparse"], "stablehlo", out, "", print)
