@@ -289,7 +289,6 @@ def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys):
         ("x.onnx", "the page runs litert, litert_float16, litert_int8_dynamic"),
         ("x.int8.tflite", "the page runs litert"),
         ("x.tflite", "There is no"),
-        ("none", "none"),
     ):
         assert build.main(["--checkpoint", str(tmp_path / name)]) == 2
         assert told in capsys.readouterr().err
