@@ -34,7 +34,8 @@ from kdpose_jax.untrusted.documents import load_json
 HERE = pathlib.Path(__file__).parent
 MODULES = HERE / "node_modules"
 RUNTIME = MODULES / "@litertjs" / "core"
-# This build needs no relaxed SIMD, which Safari lacks, and no headers of a server, as threads do.
+# This build needs no relaxed SIMD, which not every browser has, and no headers of a server, as
+# threads do.
 GLUE, WASM = (RUNTIME / "wasm" / f"litert_wasm_compat_internal.{kind}" for kind in ("js", "wasm"))
 SCRIPTS = ("keypoints.js", "windows.js", "demo.js")  # in this order, after the player
 FORMAT = "litert"
@@ -64,7 +65,7 @@ def build(checkpoint: str, out: str, show: Callable[[str], None]) -> pathlib.Pat
     page = files.absolute(out) if out else file.with_suffix(".html")
     content = page_of(file, about)
     files.write_atomically(page, content)
-    show(f"{page}: {len(content) / 1e6:.1f} MB, opens in any browser, also without a server")
+    show(f"{page}: {len(content) / 1e6:.1f} MB, opens in a browser, also without a server")
     return pathlib.Path(page)
 
 
@@ -122,6 +123,11 @@ def exported(checkpoint: str, show: Callable[[str], None]) -> tuple[pathlib.Path
     path = weights.resolve(checkpoint)
     if artifacts.is_artifact(path):
         file = pathlib.Path(path)
+    elif weights.is_weight_file(path):
+        raise UserError(
+            f"--checkpoint is the file of weights '{checkpoint}': export it with --mode export "
+            f"--format {FORMAT} and its --config, and name the .tflite file."
+        )
     else:
         [file] = pipeline.export_and_report(None, path, FORMAT, "", "", show)
     if table.format_of(file) not in TAKEN:

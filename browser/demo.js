@@ -27,12 +27,14 @@ class Demo {
       shape: [1, frames, joints.length, 2],
     });
     this.tell("The network is ready: open a file of keypoints.");
-    this.part("player").hidden = !this.sample;
-    if (this.sample) this.openSample();
-    this.work();
+    if (this.sample && !this.files) this.openSample();
+    await this.work();
   }
 
+  /** Shows the clip in the page, with the true pose over it. */
   openSample() {
+    this.last = null;
+    this.files += 1;
     const { file, truth, name } = this.sample;
     this.openText(JSON.stringify(file), name);
     if (!truth) return;
@@ -201,7 +203,7 @@ function listenToFiles(demo) {
     event.target.value = ""; // so that the same file can be chosen again
   });
   demo.part("sample").hidden = !demo.sample;
-  on("sample", "click", () => { demo.last = null; demo.openSample(); });
+  on("sample", "click", () => demo.openSample());
   for (const name of ["width", "height", "rate"]) {
     on(name, "change", () => { if (demo.last) demo.openFile(demo.last); });
     on(name, "keydown", (event) => event.stopPropagation()); // the player has keys of its own
@@ -224,7 +226,7 @@ function openDemo() {
   window.demo.start(data).catch((error) => {
     window.demo.tell("");
     window.demo.refuse(error instanceof Refusal ? error.message
-      : `The network cannot be loaded in this browser (${error.message}).`);
+      : `The network cannot run in this browser (${error.message}).`);
   });
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -276,6 +277,14 @@ def test_the_network_runs_as_the_player_comes_to_a_window(demo, page):
     assert page.run("demo.runs") == before + 1
 
 
+def test_a_network_for_pictures_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "x.tflite").touch()
+    about = SimpleNamespace(kind="pictures")
+    monkeypatch.setattr(build.artifacts, "read_sidecar", lambda path: ({}, about))
+    with pytest.raises(UserError, match="is a network for pictures, and the page lifts keypoints"):
+        build.exported(str(tmp_path / "x.tflite"), print)
+
+
 def test_samples_fit_other_joints_where_they_can_be_made():
     sample = sample_for(MPII_16)
     assert sample["truth"] is None and sample["file"]["joints"] == list(MPII_16.joints)
@@ -285,11 +294,12 @@ def test_samples_fit_other_joints_where_they_can_be_made():
 
 def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(build, "install", lambda show: None)
+    (tmp_path / "x.bin").touch()
     for name, told in (
         ("x.onnx", "the page runs litert, litert_float16, litert_int8_dynamic"),
         ("x.int8.tflite", "the page runs litert"),
         ("x.tflite", "There is no"),
-        ("none", "none"),
+        ("x.bin", "name the .tflite file"),
     ):
         assert build.main(["--checkpoint", str(tmp_path / name)]) == 2
         assert told in capsys.readouterr().err
