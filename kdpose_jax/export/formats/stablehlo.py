@@ -1,6 +1,7 @@
 """StableHLO by `jax.export`: any batch, any length of video, on a CPU, a GPU or a TPU."""
 
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -57,7 +58,8 @@ def run(path: pathlib.Path, signature: Signature) -> Runner:
     """
     try:
         exported = export.deserialize(bytearray(path.read_bytes()))
-        named = exported.in_tree == jax.tree.structure(((), {signature.input_name: 0}))
+        wanted: Any = jax.tree.structure(((), {signature.input_name: 0}))
+        named = exported.in_tree == wanted
         shape = exported.in_avals[0].shape if named else ()
     except Exception as error:  # a parser may raise anything here
         raise UserError(
