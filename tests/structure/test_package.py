@@ -37,7 +37,7 @@ def test_presets_and_converters_are_found_without_a_checkout(tmp_path):
     done = kdpose(tmp_path, site, "--version")
     assert (done.returncode, done.stdout) == (0, f"kdpose_jax {kdpose_jax.__version__}\n")
     for words, code, said in (
-        ((), 2, "kdpose needs a command: use train, eval, export, convert, study"),
+        ((), 2, "kdpose needs a command: use train, eval, predict, export, convert, study"),
         (("trian",), 2, "'trian' is not a command of kdpose"),
         (("train", "--config", "scjd", "--config.seed=-1"), 2, "seed is -1: it must be at least 0"),
         (("train", "--config", "scdj"), 2, "did you mean --config scjd?"),
