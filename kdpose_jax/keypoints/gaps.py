@@ -102,7 +102,7 @@ def _fill_track(track: Track, longest: int, score: float) -> WholeTrack:
     points[~seen], scores[~seen] = np.nan, 0
     for joint in range(joints):
         _interpolate(points[:, joint], np.flatnonzero(seen[:, joint]), longest)
-    valid: np.ndarray = np.asarray(np.isfinite(points).all(axis=(1, 2)))
+    valid = np.asarray(np.isfinite(points).all(axis=(1, 2)))
     return WholeTrack(track.name, first, points, scores, seen, valid)
 
 

@@ -1,7 +1,6 @@
 """Does everything that `--mode predict` does with keypoints: files to poses, and a page."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -14,7 +13,7 @@ from kdpose_jax.checkpoint import loading as checkpoints
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.experiment import data, weights
-from kdpose_jax.keypoints import gaps, joint_names, rates
+from kdpose_jax.keypoints import joint_names
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
 from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.page import poses_page
@@ -22,18 +21,15 @@ from kdpose_jax.page.encoding import display_stride
 from kdpose_jax.poses import stored_poses
 from kdpose_jax.poses.predicted import Poses
 from kdpose_jax.poses.writers import outputs, table
-from kdpose_jax.predict import artifacts, loading, many, photographs, sequences, video
+from kdpose_jax.predict import artifacts, early, loading, many, photographs, sequences, video
 from kdpose_jax.predict.description import LIFTER
+from kdpose_jax.predict.early import FOLDER, PAGE
 from kdpose_jax.predict.lifter import Lifter
 from kdpose_jax.predict.loading import Network
 from kdpose_jax.predict.request import Request
 from kdpose_jax.predict.sequences import Video
 from kdpose_jax.train.preemption import Stop
 from kdpose_jax.untrusted.documents import load_json
-
-PAGE = "html"
-USUAL_FORMATS = ("npz", PAGE)
-FOLDER = "poses"  # of the outputs, where --out names none
 
 
 def predict_and_report(
@@ -58,14 +54,14 @@ def predict_and_report(
     if request.kind == "pictures":
         photographs.find_joints(request, config, show, stop)
         return
-    place, name, formats = outputs_of(request)
-    check(request, formats)
+    place, name, formats = early.outputs_of(request)
+    early.check_values(request, formats)
     if videos is not None and name is not None:
         raise UserError(
             f"--out is the file '{request.out}', and --keypoints stands for {len(videos)} videos: "
             "give a folder."
         )
-    require_place(place)
+    early.require_place(place)
     network, rate = open_network(request.checkpoint, config)
     if not isinstance(network, Lifter):
         raise UserError(
@@ -96,74 +92,6 @@ def predict_and_report(
     finally:
         if share[1] > 1:  # jax ends the others one minute after the first one
             processes.wait_for_all("predictions")
-
-
-def outputs_of(request: Request) -> tuple[epath.Path, str | None, tuple[str, ...]]:
-    """Finds out where the outputs go.
-
-    Returns:
-      The folder; the name of the files without their suffix, None for that of the input; and the
-      names of the formats.
-
-    Raises:
-      UserError: `--out` ends like a file of another format, or does not fit `--to`.
-    """
-    place = files.absolute(request.out or FOLDER)
-    ending = place.suffix.removeprefix(".").lower()
-    known = (*table.FORMATS, PAGE)
-    if place.is_dir() or not ending.isalnum() or not ending[0].isalpha():
-        return place, None, request.formats or USUAL_FORMATS
-    if ending not in known:
-        raise UserError(
-            f"--out is '{request.out}', and .{ending} is not a format that is written: let it end "
-            f"in {', '.join(known)}, or give a folder whose name has no ending."
-        )
-    if request.formats not in ((), (ending,)):
-        raise UserError(
-            f"--out is the file '{request.out}', and --to names formats: give a folder with --out, "
-            "or leave --to out."
-        )
-    return place.parent, place.stem, (ending,)
-
-
-def check(request: Request, formats: Sequence[str]) -> None:
-    """Checks what can be checked before the network is loaded and a file is read.
-
-    Raises:
-      UserError: a value is out of range.
-    """
-    for name in formats:
-        require("--to", name, (*table.FORMATS, PAGE))
-    table.check_wishes([name for name in formats if name != PAGE], request.writing)
-    gaps.check_settings(request.lifting.gap, request.lifting.score)
-    if request.lifting.rate is not None:
-        rates.require_rate(request.lifting.rate, "--rate")
-    if request.kind == "video" and buckets.is_bucket(request.out):
-        raise UserError(
-            f"--out is '{request.out}', and a detector's keypoints are kept beside the outputs: "
-            "give a folder of a disk with --video."
-        )
-    if request.reading["fps"] is not None:
-        rates.require_rate(request.reading["fps"], "--fps")
-
-
-def require_place(folder: epath.Path) -> None:
-    """Sees whether the folder of the outputs can be written, or made. It is not made yet.
-
-    Raises:
-      UserError: it cannot.
-    """
-    buckets.check_access(folder, writes=True)
-    if buckets.is_bucket(folder):
-        return
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"--out: the folder '{folder}' cannot be written ({error.strerror}): give another one."
-        ) from error
 
 
 def find_keypoints(

@@ -52,7 +52,8 @@ def detect(
         found nobody.
     """
     if not os.path.isfile(path):
-        raise UserError(f"--video '{path}' is not a file: give a video.")
+        remedy = "copy it to a disk first" if "://" in path else "give a video"
+        raise UserError(f"--video '{path}' is not a file of a disk: {remedy}.")
     header = sizes.video_header(path)
     if header is None:
         raise UserError(

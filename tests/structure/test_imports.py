@@ -88,6 +88,7 @@ ALLOWED = {
         "kdpose_jax.codecs",
         "kdpose_jax.skeletons",
         "kdpose_jax.presets",
+        "kdpose_jax.processes",
     ),
     "kdpose_jax.export.formats": ("kdpose_jax.export.plain",),
     "kdpose_jax.export": (

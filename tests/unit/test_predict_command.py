@@ -415,14 +415,20 @@ def test_detectors_and_videos_that_do_not_work(tmp_path):
     (tmp_path / "no.mp4").write_bytes(b"not a video")
     for path, python, sentence in (
         ("no.mp4", "", "cannot be decoded by OpenCV"),
-        ("none.mp4", "", "is not a file"),
+        ("none.mp4", "", "is not a file of a disk: give"),
+        ("gs://bucket/no.mp4", "", "copy it to a disk first"),
         ("clip.avi", "/no/python", "cannot be run"),
         ("clip.avi", "", "pip install mediapipe"),
     ):
         write_video(tmp_path / "clip.avi", 2)
         with pytest.raises(UserError, match=sentence):
             video.detect(
-                str(tmp_path / path), "mediapipe", python, tmp_path / "out", {}, lambda _: None
+                path if "://" in path else str(tmp_path / path),
+                "mediapipe",
+                python,
+                tmp_path / "out",
+                {},
+                lambda _: None,
             )
     assert not list(tmp_path.glob("out*json"))
 
