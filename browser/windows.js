@@ -66,6 +66,7 @@ function sceneOf(clip, network) {
     stride: 1,
     frames: clip.frames,
     keyframe_stride: network.keyframe_stride,
+    keyframe_offset: network.keyframe_offset,
     sides: network.joints.map(side),
     flat: false,
     persons: clip.persons.map((person) => ({

@@ -91,6 +91,7 @@ def encode(
         "stride": stride,
         "frames": -(-poses.length // stride),
         "keyframe_stride": int(poses.keyframe_stride),
+        "keyframe_offset": int(poses.keyframe_offset),
         **dataclasses.asdict(steps),
         "persons": [
             _person(

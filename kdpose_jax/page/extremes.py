@@ -89,6 +89,7 @@ def _clip(clip: Clip, skeleton: Skeleton, fps: float) -> dict[str, Any]:
         network="",
         fingerprint="",
         keyframe_stride=1,
+        keyframe_offset=0,
         notes=(),
     )
     truth = dataclasses.replace(poses, persons=(dataclasses.replace(person, pose_3d=true),))

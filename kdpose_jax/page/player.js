@@ -298,7 +298,7 @@ class Player {
     const canvas = this.part("ticks");
     const context = contextOf(canvas);
     const { left, right } = plotOf(canvas, this.look);
-    const { frames, stride, keyframe_stride: every } = this.scene;
+    const { frames, stride, keyframe_stride: every, keyframe_offset: from } = this.scene;
     const apart = (right - left) / Math.max(1, frames - 1);
     const fill = (colour, frame, width, top) => {
       context.fillStyle = colour;
@@ -309,7 +309,7 @@ class Player {
     }
     if (every < 2 || (apart * every) / stride < 3) return; // they would be a grey bar
     for (let frame = 0; frame < frames; frame += 1) {
-      if ((frame * stride) % every === 0) fill(this.look.quiet, frame, 1, 4);
+      if ((frame * stride - from) % every === 0) fill(this.look.quiet, frame, 1, 4);
     }
   }
 }

@@ -49,7 +49,9 @@ class Poses:
       length: number of the video's frames.
       network: the network's name or path.
       fingerprint: identifies the network's parameters.
-      keyframe_stride: the network reads every frame whose number divides by it; 1 reads all.
+      keyframe_stride: the network reads one frame in so many; 1 reads all, or nobody knows which.
+      keyframe_offset: number of the first frame in the video that it reads, below the stride. In
+        the last window, which ends with the video, it may read others.
       notes: sentences on what was assumed, left out or converted, each with its count.
     """
 
@@ -63,6 +65,7 @@ class Poses:
     network: str
     fingerprint: str
     keyframe_stride: int
+    keyframe_offset: int
     notes: tuple[str, ...]
 
 

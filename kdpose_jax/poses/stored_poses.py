@@ -18,7 +18,7 @@ from kdpose_jax.untrusted import bounds, npz
 KEYS = (
     ("pose_3d", "root_path", "keypoints_2d", "scores", "seen", "valid", "joints", "joint_names")
     + ("parents", "root", "fps", "size", "length", "persons", "first_frame", "frames", "network")
-    + ("fingerprint", "keyframe_stride", "notes", "axes")
+    + ("fingerprint", "keyframe_stride", "keyframe_offset", "notes", "axes")
 )
 
 
@@ -63,6 +63,7 @@ def read_poses(path: str, fps: float | None, axes: str | None, layout: str | Non
         network=stored.text("network", path),
         fingerprint=stored.text("fingerprint", ""),
         keyframe_stride=max(stored.integer("keyframe_stride", 1), 1),
+        keyframe_offset=max(stored.integer("keyframe_offset", 0), 0),
         notes=(*stored.texts("notes", ()), *notes),
     )
 

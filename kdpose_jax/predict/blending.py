@@ -3,20 +3,28 @@
 import numpy as np
 
 
-def overlapping_starts(frames: int, length: int) -> np.ndarray:
+def overlapping_starts(frames: int, length: int, stride: int) -> np.ndarray:
     """Lists the starts of windows that overlap by half and cover a video, the last ending with it.
 
     Args:
       frames: number of the video's frames, at least 1.
       length: number of frames in a window.
+      stride: as for `hop`.
     """
     last = max(frames - length, 0)
-    return np.unique(np.append(np.arange(0, last + 1, hop(length)), last))
+    return np.unique(np.append(np.arange(0, last + 1, hop(length, stride)), last))
 
 
-def hop(length: int) -> int:
-    """Returns how many frames lie between the starts of windows of `length` frames."""
-    return max(1, length // 2)
+def hop(length: int, stride: int) -> int:
+    """Returns how many frames lie between the starts of windows.
+
+    It is half a window, or a little less, so that all windows read the same keyframes.
+
+    Args:
+      length: number of frames in a window.
+      stride: a window reads one frame in so many.
+    """
+    return max(stride, length // 2 // stride * stride)
 
 
 class Blend:

@@ -148,7 +148,8 @@ class Lifter:
         length, hop = about.predicted, about.predicted
         blend = None
         if overlap and length > 1:
-            hop, blend = blending.hop(length), Blend(length, self.skeleton.num_joints)
+            hop = blending.hop(length, about.keyframe_stride)
+            blend = Blend(length, self.skeleton.num_joints)
         kept = np.empty((0, self.skeleton.num_joints, 2), np.float32)
         first = total = window = 0  # number of the first kept frame, of all frames, of windows done
         for piece in pieces:
@@ -169,7 +170,7 @@ class Lifter:
         if total == 0:
             raise UserError("There are no keypoints: give at least one frame.")
         if blend is not None:
-            starts = blending.overlapping_starts(total, length)
+            starts = blending.overlapping_starts(total, length, about.keyframe_stride)
             yield from self._stretch(kept, first, starts[window:], total, flip, blend)
             yield blend.take(total)
             return

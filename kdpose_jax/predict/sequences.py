@@ -10,6 +10,7 @@ from kdpose_jax.keypoints import gaps, layouts, persons, rates, sizes
 from kdpose_jax.keypoints.gaps import WholeTrack
 from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.poses.predicted import Poses, PosesOfPerson
+from kdpose_jax.predict import blending
 from kdpose_jax.predict.lifter import Lifter
 from kdpose_jax.predict.request import Lifting
 
@@ -74,6 +75,8 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
             f"Windows of {network.description.predicted} frames overlap by half and are averaged "
             "(--nooverlap lays them end to end, as in evaluation)."
         )
+    # Keyframes of another rate lie between the video's frames.
+    stride, offset = (1, 0) if resampled else _keyframes(tracks, network, wishes.overlap)
     about = Poses(
         persons=(),
         joints=network.joints,
@@ -84,11 +87,28 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
         length=keypoints.length,
         network=network.description.name,
         fingerprint=network.fingerprint,
-        # Keyframes of another rate lie between the video's frames.
-        keyframe_stride=1 if resampled else network.description.keyframe_stride,
+        keyframe_stride=stride,
+        keyframe_offset=offset,
         notes=(*network.notes, *keypoints.notes, *about_gaps, *notes),
     )
     return Video(tracks, about, wishes.rate if resampled else None)
+
+
+def _keyframes(tracks: tuple[WholeTrack, ...], network: Lifter, overlap: bool) -> tuple[int, int]:
+    """Says which frames of the video are read: one in so many, from which one.
+
+    It is (1, 0) if they are not the same for all persons, stretches and windows.
+    """
+    about = network.description
+    hop = blending.hop(about.predicted, about.keyframe_stride) if overlap else about.predicted
+    first = {
+        (track.first_frame + start + about.keyframe_offset - about.before) % about.keyframe_stride
+        for track in tracks
+        for start, _ in _stretches(track.valid)
+        if track.valid[start]
+    }
+    fixed = about.keyframe_selection == "uniform" and hop % about.keyframe_stride == 0
+    return (about.keyframe_stride, first.pop()) if fixed and len(first) == 1 else (1, 0)
 
 
 def _rate_of(keypoints: Keypoints, wishes: Lifting) -> tuple[float, list[str]]:

@@ -69,6 +69,7 @@ def video(
         network=network,
         fingerprint="3f9a1c0be2d4",
         keyframe_stride=9,
+        keyframe_offset=0,
         notes=notes,
     )
 

@@ -90,6 +90,7 @@ def poses(*persons, skeleton=H36M_17, fps=30.0, notes=("1 joint was interpolated
         network="demo/student",
         fingerprint="0123abcd",
         keyframe_stride=3,
+        keyframe_offset=0,
         notes=notes,
     )
 

@@ -89,7 +89,13 @@ def test_networks_of_single_frames_have_no_windows_to_overlap():
 
 
 def test_starts_of_overlapping_windows():
-    assert blending.overlapping_starts(5, 9).tolist() == [0]
-    assert blending.overlapping_starts(9, 9).tolist() == [0]
-    assert blending.overlapping_starts(18, 9).tolist() == [0, 4, 8, 9]
-    assert blending.overlapping_starts(3, 2).tolist() == [0, 1]
+    assert blending.overlapping_starts(5, 9, 1).tolist() == [0]
+    assert blending.overlapping_starts(9, 9, 1).tolist() == [0]
+    assert blending.overlapping_starts(18, 9, 1).tolist() == [0, 4, 8, 9]
+    assert blending.overlapping_starts(3, 2, 1).tolist() == [0, 1]
+
+
+def test_windows_of_a_sparse_network_read_the_same_keyframes():
+    starts = blending.overlapping_starts(100, 27, 3)
+    assert starts.tolist() == [0, 12, 24, 36, 48, 60, 72, 73], "the last one ends with the video"
+    assert blending.hop(9, 5) == 5 and blending.hop(243, 9) == 117

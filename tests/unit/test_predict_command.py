@@ -214,9 +214,10 @@ def test_the_page_shows_what_the_files_hold(tmp_path, opened):
 
 def test_keyframes_of_another_rate_are_not_ticked(opened):
     keypoints = keypoints_of(track(30)[None])
-    for rate, stride in ((None, 3), (10.0, 3), (25.0, 1)):
+    for rate, kept in ((None, (3, 1)), (10.0, (3, 1)), (25.0, (1, 0))):
         lifting = request("x", rate=rate).lifting
-        assert sequences.prepare(keypoints, LIFTER, lifting, "x").about.keyframe_stride == stride
+        ready = sequences.prepare(keypoints, LIFTER, lifting, "x").about
+        assert (ready.keyframe_stride, ready.keyframe_offset) == kept
 
 
 def keypoints_of(pixels):

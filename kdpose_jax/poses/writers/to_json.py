@@ -39,6 +39,7 @@ def remarks(recording: Recording) -> dict[str, Any]:
         "network": about.network,
         "fingerprint": about.fingerprint,
         "keyframe_stride": about.keyframe_stride,
+        "keyframe_offset": about.keyframe_offset,
         "fps": about.fps,
         "size": list(about.size) if about.size else None,
         "length": about.length,

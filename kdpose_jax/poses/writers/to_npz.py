@@ -9,7 +9,8 @@
 | `persons`, `first_frame`, `frames` | `[P]`: names, first frame in the video, number of frames |
 | `joints`, `parents`, `root` | `[J]` names, `[J]` indices, the root's index |
 | `fps`, `size`, `length` | rate, `[2]` width and height or `[0]`, frames of the video |
-| `network`, `fingerprint`, `keyframe_stride`, `notes`, `axes` | as `Poses` has them |
+| `network`, `fingerprint`, `notes`, `axes` | as `Poses` has them |
+| `keyframe_stride`, `keyframe_offset` | likewise |
 
 Row t of person p is frame `first_frame[p] + t`. T is the longest person's number of frames; rows
 behind the end of the others are NaN and not valid. The arrays are not compressed: floats of motion
@@ -58,6 +59,7 @@ def _small(recording: Recording) -> dict[str, Any]:
         "network": about.network,
         "fingerprint": about.fingerprint,
         "keyframe_stride": about.keyframe_stride,
+        "keyframe_offset": about.keyframe_offset,
         "notes": np.asarray(about.notes, np.str_),
         "axes": "camera",
     }
