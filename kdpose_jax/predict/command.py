@@ -114,6 +114,11 @@ def open_network(checkpoint: str, config: ConfigDict | None) -> tuple[Network, f
         return artifacts.network_of(artifacts.open_artifact(path)), None
     path = checkpoints.explicit(path)
     buckets.check_access(path, writes=False)
+    if weights.is_weight_file(path) and config is None:
+        raise UserError(
+            f"--checkpoint '{path}' says nothing of its data: name its experiment with --config, "
+            "such as --config configs/scjd.py:h36m."
+        )
     run, notes = loading.find(path, config)
     description, trained, mesh = loading.restore(run, path)
     network = loading.network_of(description, trained, mesh, tuple(notes))
