@@ -69,7 +69,8 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
             "The rate that the network was trained at is not known, so that it reads the frames as "
             "they are (--rate tells it)."
         )
-    if wishes.overlap and network.description.predicted > 1:
+    overlaps = wishes.overlap and network.description.predicted > 1
+    if overlaps:
         notes.append(
             f"Windows of {network.description.predicted} frames overlap by half and are averaged "
             "(--nooverlap lays them end to end, as in evaluation)."
@@ -84,8 +85,8 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
         length=keypoints.length,
         network=network.description.name,
         fingerprint=network.fingerprint,
-        # Keyframes of another rate lie between the frames of the video.
-        keyframe_stride=1 if resampled else network.description.keyframe_stride,
+        # Keyframes of another rate lie between the frames, and overlapping windows share none.
+        keyframe_stride=1 if resampled or overlaps else network.description.keyframe_stride,
         notes=(*network.notes, *keypoints.notes, *about_gaps, *notes),
     )
     return Video(tracks, about, wishes.rate if resampled else None)

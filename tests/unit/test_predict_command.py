@@ -180,10 +180,11 @@ def test_the_page_shows_what_the_files_hold(tmp_path, opened):
     np.testing.assert_allclose(shown.reshape(poses.shape), poses, atol=scene["metres"])
 
 
-def test_keyframes_of_another_rate_are_not_ticked(opened):
+def test_only_keyframes_that_are_frames_are_ticked():
+    """Not those of another rate, nor those of windows that overlap."""
     keypoints = keypoints_of(track(30)[None])
-    for rate, stride in ((None, 3), (10.0, 3), (25.0, 1)):
-        lifting = request("x", rate=rate).lifting
+    for rate, overlap, stride in ((None, False, 3), (10, False, 3), (25, False, 1), (10, True, 1)):
+        lifting = request("x", rate=rate, overlap=overlap).lifting
         assert sequences.prepare(keypoints, LIFTER, lifting, "x").about.keyframe_stride == stride
 
 
