@@ -107,6 +107,8 @@ def _picture(path: str) -> Beside | None:
 
 def video_header(path: str) -> Beside | None:
     """Reads a video's size and rate; None if OpenCV cannot decode it."""
+    # Its decoders would print lines of their own beside our sentence.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2  # slow to import, and needed only here
 
     capture = cv2.VideoCapture(path)

@@ -115,6 +115,11 @@ def open_network(checkpoint: str, config: ConfigDict | None) -> tuple[Network, f
         return artifacts.network_of(artifact), artifacts.rate_of(artifact)
     path = checkpoints.explicit(path)
     buckets.check_access(path, writes=False)
+    if weights.is_weight_file(path) and config is None:
+        raise UserError(
+            f"--checkpoint '{path}' says nothing of its data: name its experiment with --config, "
+            "such as --config configs/scjd.py:h36m."
+        )
     run, notes = loading.find(path, config)
     description, trained, mesh = loading.restore(run, path)
     network = loading.network_of(description, trained, mesh, tuple(notes))

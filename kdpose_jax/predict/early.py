@@ -29,7 +29,7 @@ def outputs_of(request: Request) -> tuple[epath.Path, str | None, tuple[str, ...
     place = files.absolute(request.out or FOLDER)
     ending = place.suffix.removeprefix(".").lower()
     known = (*table.FORMATS, PAGE)
-    if place.is_dir() or not ending.isalnum() or not ending[0].isalpha():
+    if not ending.isalnum() or not ending[0].isalpha() or place.is_dir():
         return place, None, request.formats or USUAL_FORMATS
     if ending not in known:
         raise UserError(

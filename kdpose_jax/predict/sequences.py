@@ -70,7 +70,8 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
             "The rate that the network was trained at is not known, so that it reads the frames as "
             "they are (--rate tells it)."
         )
-    if wishes.overlap and network.description.predicted > 1:
+    overlaps = wishes.overlap and network.description.predicted > 1
+    if overlaps:
         notes.append(
             f"Windows of {network.description.predicted} frames overlap by half and are averaged "
             "(--nooverlap lays them end to end, as in evaluation)."

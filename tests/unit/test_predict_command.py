@@ -212,10 +212,15 @@ def test_the_page_shows_what_the_files_hold(tmp_path, opened):
     np.testing.assert_allclose(shown.reshape(poses.shape), poses, atol=scene["metres"])
 
 
-def test_keyframes_of_another_rate_are_not_ticked(opened):
+def test_only_keyframes_that_are_frames_are_ticked():
+    """Windows overlap by whole strides, so that they share keyframes; another rate has none."""
     keypoints = keypoints_of(track(30)[None])
-    for rate, kept in ((None, (3, 1)), (10.0, (3, 1)), (25.0, (1, 0))):
-        lifting = request("x", rate=rate).lifting
+    for rate, overlap, kept in (
+        (None, False, (3, 1)),
+        (10.0, True, (3, 1)),
+        (25.0, True, (1, 0)),
+    ):
+        lifting = request("x", rate=rate, overlap=overlap).lifting
         ready = sequences.prepare(keypoints, LIFTER, lifting, "x").about
         assert (ready.keyframe_stride, ready.keyframe_offset) == kept
 
@@ -252,6 +257,8 @@ def test_a_folder_of_videos_is_finished_once(tmp_path, opened):
     assert changed == ["clip1.npz"]
     with np.load(out / "clip1.npz") as found:
         assert found["pose_3d"].shape[1] == 30
+    said = run(request(clips / "clip*.npy", out, formats=("npz",)))
+    assert "3 of 3 were done before" in said, "a pattern names the same files"
     said = run(request(clips / "clip*.npy", out, formats=("npz",), gap=0.1))
     assert "done before" not in said, "another wish is another task"
 
@@ -266,6 +273,14 @@ def test_processes_share_the_videos(tmp_path):
         predict = lambda path, base: (done.append(path), ([], []))[1]  # noqa: E731
         many.run_all(paths, tmp_path, task, predict, lambda _: None, (index, 2))
     assert sorted(done) == sorted(paths)
+
+
+def test_only_many_files_are_shared(tmp_path, monkeypatch, opened):
+    """The second of two processes leaves a single video to the first."""
+    np.save(tmp_path / "walk.npy", track(12))
+    monkeypatch.setattr(command.jax, "process_index", lambda: 1)
+    said = run(request(tmp_path / "walk.npy", tmp_path / "out"))
+    assert "process 0 predicts" in said and not (tmp_path / "out").exists()
 
 
 def test_two_videos_of_one_name_are_refused(tmp_path):
