@@ -27,9 +27,9 @@ def scene(joints: int) -> np.ndarray:
 def read_all(path: str, formats: Sequence[str]) -> None:
     """Reads a file by some formats and by its content, and uses what was read."""
     from kdpose_jax.errors import UserError
+    from kdpose_jax.keypoints import gaps, layouts
     from kdpose_jax.keypoints.formats import recognise
     from kdpose_jax.keypoints.formats.options import Options
-    from kdpose_jax.predict import gaps, layouts
     from kdpose_jax.skeletons import H36M_17
 
     for name in formats:
