@@ -289,7 +289,10 @@ def flags(*words):
         (flags("--artifact=x.onnx"), "--artifact goes with --mode eval"),
         (flags(), "no folder or file"),
         (["--mode=export", "--checkpoint=x.stablehlo"], "is exported already"),
-        (["--mode=eval", "--checkpoint=x", "--format=onnx"], "--format goes with --mode export"),
+        (
+            ["--mode=eval", "--checkpoint=x", "--format=onnx"],
+            "--format goes with --mode predict and export",
+        ),
         (["--mode=eval", "--checkpoint=x", "--artifact=x"], "name two networks"),
         (["--mode=eval", "--artifact=x.onnx"], "There is no '.*x.onnx': export"),
         (["--mode=eval", "--artifact=x.bin"], "must end in one of .stablehlo"),
