@@ -24,7 +24,7 @@ from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 
 METRES = 1e-4
 FPS, SIZE = 25, (1280, 720)
-AS_THEY_ARE = Lifting(person=None, gap=0.5, score=0.0, rate=None, flip=False)
+AS_THEY_ARE = Lifting(person=None, gap=0.5, score=0.0, rate=None, flip=False, overlap=False)
 PRESETS = {
     "sparse": ("scjd", "demo", "student"),
     "videopose": ("lifters", "videopose3d", "student"),
