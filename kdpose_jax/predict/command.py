@@ -8,11 +8,8 @@ import tqdm
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdpose_jax import buckets, files, processes
-from kdpose_jax.checkpoint import loading as checkpoints
-from kdpose_jax.data import schema
+from kdpose_jax import files, processes
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.experiment import data, weights
 from kdpose_jax.keypoints import joint_names
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
 from kdpose_jax.keypoints.tracks import Keypoints
@@ -21,15 +18,12 @@ from kdpose_jax.page.encoding import display_stride
 from kdpose_jax.poses import stored_poses
 from kdpose_jax.poses.predicted import Poses
 from kdpose_jax.poses.writers import outputs, table
-from kdpose_jax.predict import artifacts, early, loading, many, photographs, sequences, video
-from kdpose_jax.predict.description import LIFTER
+from kdpose_jax.predict import early, loading, many, photographs, sequences, video
 from kdpose_jax.predict.early import FOLDER, PAGE
 from kdpose_jax.predict.lifter import Lifter
-from kdpose_jax.predict.loading import Network
 from kdpose_jax.predict.request import Request
 from kdpose_jax.predict.sequences import Video
 from kdpose_jax.train.preemption import Stop
-from kdpose_jax.untrusted.documents import load_json
 
 
 def predict_and_report(
@@ -62,7 +56,7 @@ def predict_and_report(
             "give a folder."
         )
     early.require_place(place)
-    network, rate = open_network(request.checkpoint, config)
+    network, rate = loading.load_by_flags(request.checkpoint, config)
     if not isinstance(network, Lifter):
         raise UserError(
             f"'{request.checkpoint}' is a network for pictures, and keypoints were given: give the "
@@ -101,37 +95,6 @@ def find_keypoints(
     if request.kind == "keypoints":
         return read_keypoints(path, **request.reading)
     return video.detect(path, request.detector, request.python, base, request.reading, show)
-
-
-def open_network(checkpoint: str, config: ConfigDict | None) -> tuple[Network, float | None]:
-    """Loads a network, and finds the rate of the records that it was trained on.
-
-    Returns:
-      The network, and frames per second or None if its records are not there.
-    """
-    path = weights.resolve(checkpoint)
-    if artifacts.is_artifact(path):
-        artifact = artifacts.open_artifact(path)
-        return artifacts.network_of(artifact), artifacts.rate_of(artifact)
-    path = checkpoints.explicit(path)
-    buckets.check_access(path, writes=False)
-    if weights.is_weight_file(path) and config is None:
-        raise UserError(
-            f"--checkpoint '{path}' says nothing of its data: name its experiment with --config, "
-            "such as --config configs/scjd.py:h36m."
-        )
-    run, notes = loading.find(path, config)
-    description, trained, mesh = loading.restore(run, path)
-    network = loading.network_of(description, trained, mesh, tuple(notes))
-    rate = None
-    if description.kind == LIFTER:
-        try:
-            records = data.kept_records(run.config, weights.run_folder(path))
-            metadata = load_json(epath.Path(records) / schema.METADATA_FILE) if records else {}
-            rate = float(metadata["fps"]) if "fps" in metadata else None
-        except (UserError, OSError, ValueError, TypeError):
-            rate = None  # said later: the rate is not known
-    return network, rate
 
 
 def lift_and_write(

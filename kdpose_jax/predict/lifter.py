@@ -10,22 +10,18 @@ from kdpose_jax.data.windows import Windows, evaluation_starts
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict import batching, blending, keypoints_input
 from kdpose_jax.predict.blending import Blend
-from kdpose_jax.predict.description import LIFTER, Description
-from kdpose_jax.skeletons import Skeleton
+from kdpose_jax.predict.description import Description
+from kdpose_jax.predict.network import DescribedNetwork
 
 FRAMES_AT_ONCE = 4096  # in one call of the network, which bounds its memory
 ENDLESS = 2**62  # the length of a video whose end has not been seen
 
 
-class Lifter:
+class Lifter(DescribedNetwork):
     """Lifts 2D keypoints to 3D poses.
 
     Videos are cut as in evaluation. Windows lie end to end, the last one ends with the video, and a
     frame that two windows have is taken from the first. A shorter video repeats its last frame.
-
-    Attributes:
-      description: what the network reads and returns.
-      notes: sentences on how it was found, such as what its file does not say.
     """
 
     units = "metres"
@@ -43,40 +39,11 @@ class Lifter:
           compute: windows `[W, N, J, 2]` in screen units -> poses `[W, F, J, 3]`.
           notes: sentences for `notes`.
         """
-        self.description, self.notes, self._compute = description, notes, compute
+        super().__init__(description, notes)
+        self._compute = compute
         # Networks that predict a few frames of a window soon leave most of it behind.
         frames = max(description.predicted, description.window // 4)
         self._largest = max(1, FRAMES_AT_ONCE // frames)
-
-    @property
-    def kind(self) -> str:
-        """`lifter`."""
-        return LIFTER
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The joints' layout."""
-        return self.description.layout
-
-    @property
-    def joints(self) -> tuple[str, ...]:
-        """The names of the J joints, in the order of arrays."""
-        return self.skeleton.joints
-
-    @property
-    def parents(self) -> tuple[int, ...]:
-        """The parent of each joint, -1 for the root."""
-        return self.skeleton.parents
-
-    @property
-    def frames(self) -> int:
-        """The number of frames that one predicted frame depends on."""
-        return self.description.frames
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies the network's variables by their values."""
-        return self.description.fingerprint
 
     def __call__(
         self, keypoints_2d: Any, *, size: tuple[int, int] | None = None, flip: bool = False

@@ -1,39 +1,89 @@
 """Loads a network for use: `kdpose_jax.load`."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from kdpose_jax import buckets, presets
 from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Predict
+from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import checks, command_line, existing, weights
+from kdpose_jax.experiment import checks, command_line, data, existing, weights
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.experiment.run import Run
 from kdpose_jax.predict import artifacts
-from kdpose_jax.predict.description import PICTURES, Description, describe
+from kdpose_jax.predict.description import LIFTER, PICTURES, Description, describe
 from kdpose_jax.predict.lifter import Lifter
 from kdpose_jax.predict.pictures import PictureNetwork
 from kdpose_jax.train import compiling, devices
+from kdpose_jax.untrusted.documents import load_json
 
 Network = Lifter | PictureNetwork
 
 
 def load(path: str | os.PathLike, *, config: str | ConfigDict | None = None) -> Network:
     """Loads a network; see `kdpose_jax.load`."""
-    if artifacts.is_artifact(os.fspath(path)):
-        return artifacts.network_of(artifacts.open_artifact(weights.resolve(os.fspath(path))))
-    checkpoint = loading.explicit(weights.resolve(os.fspath(path)))
-    buckets.check_access(checkpoint, writes=False)
+    place = weights.resolve(os.fspath(path))
+    if artifacts.is_artifact(place):
+        return artifacts.network_of(artifacts.open_artifact(place))
+    checkpoint = accessible(place)
     run, notes = find(checkpoint, config)
+    return network_of_run(run, notes, checkpoint)
+
+
+def load_by_flags(checkpoint: str, config: ConfigDict | None) -> tuple[Network, float | None]:
+    """Loads the network that `--checkpoint` and `--config` name.
+
+    Returns:
+      The network, and the frames per second that it was trained at; None if its records are not
+      there, or it is a network for pictures.
+
+    Raises:
+      UserError: there is no such network, or it needs a config.
+    """
+    place = weights.resolve(checkpoint)
+    if artifacts.is_artifact(place):
+        artifact = artifacts.open_artifact(place)
+        return artifacts.network_of(artifact), artifacts.rate_of(artifact)
+    place = accessible(place)
+    run, notes = existing.find_run(place, config)
+    network = network_of_run(run, notes, place)
+    rate = rate_of_records(run, place) if network.kind == LIFTER else None
+    return network, rate
+
+
+def accessible(path: str) -> str:
+    """Returns the folder that a checkpoint's path stands for.
+
+    Raises:
+      UserError: there is no checkpoint, or its bucket cannot be read.
+    """
+    checkpoint = loading.explicit(path)
+    buckets.check_access(checkpoint, writes=False)
+    return checkpoint
+
+
+def network_of_run(run: Run, notes: Sequence[str], checkpoint: str) -> Network:
+    """Restores the network of a run; errors are those of `restore`."""
     description, trained, mesh = restore(run, checkpoint)
     return network_of(description, trained, mesh, tuple(notes))
+
+
+def rate_of_records(run: Run, checkpoint: str) -> float | None:
+    """Returns the frames per second of the records of a run; None if they are not there."""
+    try:
+        records = data.kept_records(run.config, weights.run_folder(checkpoint))
+        metadata = load_json(epath.Path(records) / schema.METADATA_FILE) if records else {}
+        return float(metadata["fps"]) if "fps" in metadata else None
+    except (UserError, OSError, ValueError, TypeError):
+        return None  # said later: the rate is not known
 
 
 def find(checkpoint: str, config: str | ConfigDict | None) -> tuple[Run, list[str]]:

@@ -66,7 +66,7 @@ def find_joints(
     out = out if out.suffix == ".json" else out / RESULTS
     early.require_place(out.parent)
     listed = list_pictures(request.given, request.boxes)
-    network = loading.load(request.checkpoint, config=config)
+    network, _ = loading.load_by_flags(request.checkpoint, config)
     if not isinstance(network, PictureNetwork):
         raise UserError(
             f"'{request.checkpoint}' is a lifter, which reads keypoints: give the checkpoint of a "

@@ -9,8 +9,8 @@ from kdpose_jax.codecs import crops
 from kdpose_jax.data import images
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict import batching
-from kdpose_jax.predict.description import PICTURES, Description
-from kdpose_jax.skeletons import Skeleton
+from kdpose_jax.predict.description import Description
+from kdpose_jax.predict.network import DescribedNetwork
 
 PIXELS_AT_ONCE = 2**18  # in one call of the network, which bounds its memory
 LARGEST_SIDE = 32_000  # of a picture; OpenCV cuts crops from pictures up to 32,767 pixels
@@ -29,13 +29,8 @@ class Found(NamedTuple):
     scores: np.ndarray
 
 
-class PictureNetwork:
-    """Finds the joints of persons in crops, or in boxes of a picture.
-
-    Attributes:
-      description: what the network reads and returns.
-      notes: sentences on how it was found.
-    """
+class PictureNetwork(DescribedNetwork):
+    """Finds the joints of persons in crops, or in boxes of a picture."""
 
     units = "pixels"
 
@@ -57,39 +52,9 @@ class PictureNetwork:
           compute_with_flip: as `compute`, merged with the prediction for the mirrored crop; None if
             the network cannot do so.
         """
-        self.description, self.notes = description, notes
+        super().__init__(description, notes)
         self._compute, self._compute_with_flip = compute, compute_with_flip
         self._largest = max(1, PIXELS_AT_ONCE // description.side**2)
-
-    @property
-    def kind(self) -> str:
-        """`pictures`."""
-        return PICTURES
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The joints' layout."""
-        return self.description.layout
-
-    @property
-    def joints(self) -> tuple[str, ...]:
-        """The names of the J joints, in the order of arrays."""
-        return self.skeleton.joints
-
-    @property
-    def parents(self) -> tuple[int, ...]:
-        """The parent of each joint, -1 for the root."""
-        return self.skeleton.parents
-
-    @property
-    def frames(self) -> int:
-        """The number of pictures that one prediction depends on: 1."""
-        return 1
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies the network's variables by their values."""
-        return self.description.fingerprint
 
     def __call__(self, pictures: Any, *, boxes: Any = None, flip: bool = False) -> Found:
         """Finds joints.

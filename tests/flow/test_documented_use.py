@@ -29,8 +29,7 @@ from kdpose_jax.keypoints import layouts
 from kdpose_jax.keypoints.formats.recognise import FORMATS as READ
 from kdpose_jax.poses.writers.table import FORMATS as WRITTEN
 from kdpose_jax.predict import command
-from kdpose_jax.predict.command import open_network
-from kdpose_jax.predict.loading import Network
+from kdpose_jax.predict.loading import Network, load_by_flags
 
 DOCUMENTS = ("README.md", *(f"docs/use/{name}.md" for name in ("footage", "teacher", "ship")))
 STUDENT = "runs/scjd_demo/student"
@@ -152,7 +151,7 @@ def test_a_documented_command_works(words, home, monkeypatch, capfd):
         with pytest.raises(ReachedError):
             launch_main(*words)
         return
-    monkeypatch.setattr(command, "open_network", opened)
+    monkeypatch.setattr(command.loading, "load_by_flags", opened)
     if EXPORTED in words and not (home / EXPORTED).exists():
         assert launch_main("--mode=export", f"--checkpoint={STUDENT}") == 0
     started = time.time()
@@ -169,7 +168,7 @@ def test_a_documented_command_works(words, home, monkeypatch, capfd):
 @functools.cache
 def opened(checkpoint: str, config: None) -> tuple[Network, float | None]:
     """Loads a network once for all commands."""
-    return open_network(checkpoint, config)
+    return load_by_flags(checkpoint, config)
 
 
 class ReachedError(Exception):

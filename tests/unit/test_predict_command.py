@@ -72,7 +72,7 @@ LIFTER = Lifter(about("lifter"), pose_of)
 def opened(monkeypatch):
     """The closed form in place of every checkpoint. Its rate is what the test puts there."""
     rate = [None]
-    monkeypatch.setattr(command, "open_network", lambda *_: (LIFTER, rate[0]))
+    monkeypatch.setattr(command.loading, "load_by_flags", lambda *_: (LIFTER, rate[0]))
     return rate
 
 
@@ -471,7 +471,7 @@ PICTURES = PictureNetwork(
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(photographs.loading, "load", lambda *_, **__: PICTURES)
+    monkeypatch.setattr(photographs.loading, "load_by_flags", lambda *_: (PICTURES, None))
     folder = tmp_path / "pictures"
     folder.mkdir()
     for name in ("7.png", "b.png"):
@@ -534,10 +534,10 @@ def test_bad_boxes(pictures, tmp_path, content, sentence):
 
 
 def test_the_other_kind_of_network(pictures, tmp_path, monkeypatch, opened):
-    monkeypatch.setattr(photographs.loading, "load", lambda *_, **__: LIFTER)
+    monkeypatch.setattr(photographs.loading, "load_by_flags", lambda *_: (LIFTER, None))
     with pytest.raises(UserError, match="is a lifter, which reads keypoints"):
         run(request(pictures, tmp_path / "out", kind="pictures"))
-    monkeypatch.setattr(command, "open_network", lambda *_: (PICTURES, None))
+    monkeypatch.setattr(command.loading, "load_by_flags", lambda *_: (PICTURES, None))
     np.save(tmp_path / "walk.npy", track(12))
     with pytest.raises(UserError, match="a network for pictures, and keypoints were given"):
         run(request(tmp_path / "walk.npy", tmp_path / "out"))
