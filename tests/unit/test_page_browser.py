@@ -274,6 +274,15 @@ def test_curves_show_angles_and_errors(page, tmp_path):
     assert len(page.run("player.charts.errors.curves.map((one) => one.name)")) == 1
 
 
+def test_ticks_begin_at_the_first_keyframe(page, tmp_path):
+    shown = dataclasses.replace(video(person(0, FRAMES), length=FRAMES), keyframe_offset=4)
+    opened(page, tmp_path, shown)
+    left, right = 46, page.run("document.querySelector('.ticks').clientWidth") - 4
+    across = [left + (right - left) * frame / (FRAMES - 1) for frame in range(FRAMES)]
+    inked = [pixel(page, "ticks", (x, 8))[3] > 0 for x in across]
+    assert [frame for frame in range(FRAMES) if inked[frame]] == list(range(4, FRAMES, 9))
+
+
 def test_gaps_keyframes_and_low_scores(page, tmp_path):
     one = masked(person(0, FRAMES), slice(10, 20))
     one.scores[25, LEFT_WRIST] = 0.05

@@ -225,6 +225,18 @@ def test_only_keyframes_that_are_frames_are_ticked():
         assert (ready.keyframe_stride, ready.keyframe_offset) == kept
 
 
+def test_the_first_keyframe_depends_on_where_a_person_is_seen(opened):
+    """The network reads frames 1, 4, 7 of each stretch. Two persons need not share keyframes."""
+    one = np.full((40, J, 2), np.nan)
+    one[2:12], one[20:38] = track(40)[2:12], track(40)[20:38]  # both stretches begin at 2 mod 3
+    lifting = request("x", gap=0.0).lifting
+    ready = sequences.prepare(keypoints_of(one[None]), LIFTER, lifting, "x").about
+    assert (ready.keyframe_stride, ready.keyframe_offset) == (3, 0)
+    both = np.stack([one, track(40)])
+    ready = sequences.prepare(keypoints_of(both), LIFTER, lifting, "x").about
+    assert (ready.keyframe_stride, ready.keyframe_offset) == (1, 0)
+
+
 def keypoints_of(pixels):
     """Keypoints of some persons, `[P, T, J, 2]`, without a file."""
     from kdpose_jax.keypoints.tracks import Keypoints, Track
