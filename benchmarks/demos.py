@@ -62,7 +62,7 @@ def watch(demo: Demo) -> dict[str, Any]:
     options = run.config.data
     reader = modules.reader(options.reader)
     source = reader.open_training(
-        reader.read(records(demo.method), options.train_split),
+        reader.read(records(demo.method), "train"),
         seed=run.config.seed,
         **reads(run, training=True),
         **options.training.to_dict(),

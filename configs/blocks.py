@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kdpose_jax.errors import UserError
+from kdpose_jax.errors import UserError, require
 
 KINDS = {int: "a whole number", float: "a number", str: "a text"}  # of an option, in words
 
@@ -74,8 +74,9 @@ def experiment(method: str, task: str, reader: str) -> ConfigDict:
             # Raw files to convert. Empty: the records exist, or the data are generated.
             "source": "",
             "converter": ConfigDict({"name": "", "settings": ConfigDict()}),
-            "train_split": "train",
-            "test_split": "test",
+            # What chooses checkpoints. "validation": networks train on `train`, and `val` chooses.
+            # "published": they train on both, and the test split chooses, as in the papers.
+            "selection": "validation",
         }
     )
     config.checkpoint = checkpoint()
@@ -83,6 +84,26 @@ def experiment(method: str, task: str, reader: str) -> ConfigDict:
     config.gradient_report = False
     config.run = ConfigDict({"steps": 0, "steps_per_epoch": 0.0})  # filled in from the data
     return config
+
+
+# Names an option of presets. An empty one takes the config's default.
+SELECTIONS = ("", "validation", "published")
+
+
+def select(config: ConfigDict, preset: str, selection: str, *, default: str) -> None:
+    """Sets what chooses checkpoints.
+
+    Args:
+      config: the experiment's config.
+      preset: names the preset, for error messages.
+      selection: the preset's option; "" for the default.
+      default: "validation" or "published".
+
+    Raises:
+      UserError: there is no such way to choose.
+    """
+    require(f"option selection of preset {preset}", selection, SELECTIONS)
+    config.data.selection = selection or default
 
 
 def adamw(learning_rate: float, *, weight_decay: float, clip_norm: float) -> ConfigDict:

@@ -21,6 +21,11 @@ Options of every preset:
   frames=27|81|243      Frames that a prediction depends on. 0: 243 for h36m, 27 for the others.
   epochs=E              0: 4 for demo, 1.25 for mocap, as published for h36m.
   test=S5+S7            Test subjects of mocap.
+  val=S8+S9             Validation subjects of mocap, which choose checkpoints. Empty: drawn out of
+                        the training subjects.
+  selection=validation|published
+                        published: trains on the validation subjects too, and the test split chooses
+                        checkpoints, as in the papers.
 
 All networks have one budget. In an epoch, every network predicts every training frame once, and
 once mirrored. Every batch has equally many predicted frames: the multiple of frames= next below
@@ -53,13 +58,15 @@ def get_config(text: str = "") -> ConfigDict:
         "poseformer_v2": poseformer_v2,
         "videopose3d": videopose3d,
     }
-    options = {"data": "demo", "frames": 0, "epochs": 0.0, "test": ""}
+    options = {"data": "demo", "frames": 0, "epochs": 0.0}
+    options |= {"test": "", "val": "", "selection": ""}
     preset, chosen = blocks.parse_preset(text, tuple(presets), options)
     data, frames = chosen["data"], chosen["frames"]
     require(f"option data of preset {preset}", data, DATA)
     require(f"option frames of preset {preset}", frames, (0, *FILTERS))
     frames = frames or (243 if data == "h36m" else 27)
-    config = base(data, frames, chosen["test"])
+    config = base(data, frames, chosen["test"], chosen["val"])
+    blocks.select(config, preset, chosen["selection"], default="validation")
     config.student.network, recipe = presets[preset](data, frames)
     windows = preset in ("mixste", "mixste_hot")
     config.student.loss = ConfigDict(
@@ -72,7 +79,7 @@ def get_config(text: str = "") -> ConfigDict:
     return config
 
 
-def base(data: str, frames: int, test: str) -> ConfigDict:
+def base(data: str, frames: int, test: str, val: str) -> ConfigDict:
     """Configures what all networks share."""
     config = ConfigDict()
     config.name = ""
@@ -83,11 +90,11 @@ def base(data: str, frames: int, test: str) -> ConfigDict:
     config.platform = ""  # cpu, gpu or tpu: refuse to start on another; empty takes what is there
     config.data = scjd.base().data
     config.data.frames = frames
-    subjects = tuple(subject for subject in test.split("+") if subject)
     files = {
         "keypoints": "cpn_ft_h36m_dbb" if data == "h36m" else "det",
         "cameras_file": "",
-        "test_subjects": subjects,
+        "test_subjects": tuple(subject for subject in test.split("+") if subject),
+        "val_subjects": tuple(subject for subject in val.split("+") if subject),
     }
     config.data.converter = ConfigDict(
         {"name": "synthetic", "settings": {"seed": 0}}

@@ -10,7 +10,8 @@ released code.
       any data set's.
   python launch.py --config configs/scjd.py:mocap --config.data.source=DIR
       Recorded motion, and networks for a few hours on 2 cores.
-      Options: frames=27, r=3, files=npz|motion, test=S5+S7 (test subjects).
+      Options: frames=27, r=3, files=npz|motion, test=S5+S7 (test subjects), val=S8+S9 (validation
+      subjects, which choose checkpoints; without val= they are drawn out of the others).
       files=npz: 17 joints in VideoPose3D's layout with their own cameras. A meta.json beside them
       may name the test subjects.
       files=motion: a folder of BVH or ASF/AMC files, for example CMU's `subjects`, seen by four
@@ -20,7 +21,9 @@ released code.
   python launch.py --config configs/scjd.py:h36m --config.data.source=DIR
       Human3.6M in VideoPose3D's files, full size.
       Options: frames=243|81|27, student=S-B|S-S|S-M|S-XS, r=3|5|9, recipe=parity|recommended,
-      teacher=new|PATH.
+      teacher=new|PATH, selection=validation|published.
+      selection=published trains on all published training subjects, and chooses checkpoints on the
+      test split, as in the papers. recipe=parity does so without being told.
       Published: MixSTE, 243 frames, CPN input, 40.9 mm MPJPE.
       Not run by us: we had no Human3.6M licence.
       Hours (arithmetic, not measured): the teacher takes about 1.8 EFLOP in 160 epochs, which is
@@ -29,8 +32,8 @@ released code.
       MPI-INF-3DHP, full size, from the official files or P-STMO's two npz files. 2D input is the
       ground truth's.
       Options: frames=81|27|9, student=S-B|S-S|S-M|S-XS, r=3|9, recipe=parity|recommended,
-      teacher=new|PATH, pose=univ_annot3|annot3. The protocol uses univ_annot3. annot3 has the true
-      scale and is not comparable with published figures.
+      teacher=new|PATH, selection=validation|published, pose=univ_annot3|annot3. The protocol uses
+      univ_annot3. annot3 has the true scale and is not comparable with published figures.
       Scored as in P-STMO: the centre frame of a window around every valid frame.
       Published, 81 frames, MPJPE mm / PCK / AUC: PoseFormerV2 27.8 / 97.9 / 78.8, TCPFormer 15.0 /
       99.0 / 87.7.
@@ -49,8 +52,15 @@ from kdpose_jax.skeletons import H36M_17
 # Options of every preset, with their defaults.
 OPTIONS = {
     "demo": {},
-    "mocap": {"frames": 27, "r": 3, "files": "npz", "test": ""},
-    "h36m": {"frames": 243, "student": "S-B", "r": 3, "recipe": "recommended", "teacher": "new"},
+    "mocap": {"frames": 27, "r": 3, "files": "npz", "test": "", "val": ""},
+    "h36m": {
+        "frames": 243,
+        "student": "S-B",
+        "r": 3,
+        "recipe": "recommended",
+        "teacher": "new",
+        "selection": "",
+    },
     "3dhp": {
         "frames": 81,
         "student": "S-B",
@@ -58,6 +68,7 @@ OPTIONS = {
         "recipe": "recommended",
         "teacher": "new",
         "pose": "univ_annot3",
+        "selection": "",
     },
 }
 # Width, depth: docs/methods/scjd.md#student
@@ -235,19 +246,22 @@ def demo(config: ConfigDict) -> None:
     config.eval.latency_batches = (1, 16)
 
 
-def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> None:
+def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str, val: str) -> None:
     """Sets recorded motion, and networks for a few hours on 2 cores.
 
     The files have 17 joints in VideoPose3D's layout, or are BVH and ASF/AMC files.
     """
     require("option files of preset mocap", files, ("npz", "motion"))
-    test_subjects = tuple(subject for subject in test.split("+") if subject)
+    subjects = {
+        f"{split}_subjects": tuple(subject for subject in named.split("+") if subject)
+        for split, named in (("test", test), ("val", val))
+    }
     if files == "npz":
-        settings = {"keypoints": "det", "cameras_file": "", "test_subjects": test_subjects}
+        settings = {"keypoints": "det", "cameras_file": "", **subjects}
     else:
         settings = {name: "" for name in ("map_file", "unit", "up", "fps", "subject", "action")}
         settings |= {
-            "test_subjects": test_subjects,
+            **subjects,
             "noise": 0.01,
             "seed": 0,
             "skip_unreadable": False,
@@ -276,27 +290,28 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str) -> 
     config.eval.batch = 8  # fits a CPU core's cache
 
 
-def h36m(
-    config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str
-) -> None:
-    """Sets Human3.6M at full size."""
+def h36m(config: ConfigDict, *, frames: int, r: int, **options: str) -> None:
+    """Sets Human3.6M at full size. `options` are those of `full_size`."""
     require("option frames of preset h36m", frames, (243, 81, 27))
     require("option r of preset h36m", r, (3, 5, 9))
     config.data.converter = ConfigDict(
         {
             "name": "human36m",
             "settings": ConfigDict(
-                {"keypoints": "cpn_ft_h36m_dbb", "cameras_file": "", "test_subjects": ()}
+                {
+                    "keypoints": "cpn_ft_h36m_dbb",
+                    "cameras_file": "",
+                    "test_subjects": (),
+                    "val_subjects": (),
+                }
             ),
         }
     )
-    full_size(config, "h36m", frames=frames, student=student, r=r, recipe=recipe, teacher=teacher)
+    full_size(config, "h36m", frames=frames, r=r, **options)
 
 
-def mpi_inf_3dhp(
-    config: ConfigDict, *, frames: int, student: str, r: int, recipe: str, teacher: str, pose: str
-) -> None:
-    """Sets MPI-INF-3DHP at full size.
+def mpi_inf_3dhp(config: ConfigDict, *, frames: int, r: int, pose: str, **options: str) -> None:
+    """Sets MPI-INF-3DHP at full size. `options` are those of `full_size`.
 
     The protocol is P-STMO's (docs/methods/lifting.md#mpi-inf-3dhp).
     """
@@ -305,19 +320,35 @@ def mpi_inf_3dhp(
     require("option r of preset 3dhp", r, (3, 9))
     require("option pose of preset 3dhp", pose, ("univ_annot3", "annot3"))
     config.data.converter = ConfigDict(
-        {"name": "mpi_inf_3dhp", "settings": ConfigDict({"layout": "", "pose_source": pose})}
+        {
+            "name": "mpi_inf_3dhp",
+            "settings": ConfigDict({"layout": "", "pose_source": pose, "val_subjects": ()}),
+        }
     )
     config.eval = blocks.evaluation("mpi_inf_3dhp", batch=64, settings={"flip": True})
-    full_size(config, "3dhp", frames=frames, student=student, r=r, recipe=recipe, teacher=teacher)
+    full_size(config, "3dhp", frames=frames, r=r, **options)
+    for stage in (config.teacher, config.student):
+        # About as many as the test frames. A validation subject has 100,000 frames in eight views.
+        stage.train.evaluate_examples = 3000
 
 
 def full_size(
-    config: ConfigDict, preset: str, *, frames: int, student: str, r: int, recipe: str, teacher: str
+    config: ConfigDict,
+    preset: str,
+    *,
+    frames: int,
+    student: str,
+    r: int,
+    recipe: str,
+    teacher: str,
+    selection: str,
 ) -> None:
     """Sets the networks and the recipes of the large data sets."""
     require(f"option student of preset {preset}", student, STUDENTS)
     require(f"option recipe of preset {preset}", recipe, ("parity", "recommended"))
     config.data.frames = frames
+    published = "published" if recipe == "parity" else "validation"
+    blocks.select(config, preset, selection, default=published)
     config.teacher.checkpoint = "" if teacher == "new" else teacher
     config.teacher.train.batch = 1024 // frames  # 1024 frames per batch, as in MixSTE
     # docs/methods/lifting.md#latency

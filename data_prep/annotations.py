@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep import photographs, records
+from data_prep import held_out, photographs, records
 from data_prep.photographs import Photograph, Region
 from data_prep.picture_options import Options
 from kdpose_jax.codecs import crops
@@ -100,6 +100,44 @@ def with_photographs(
     return [(person, pictures[person.file]) for person in persons if person.file in pictures]
 
 
+def with_validation(
+    pairs: dict[str, list[tuple[Person, Photograph]]], options: Options, notes: list[str]
+) -> dict[str, list[tuple[Person, Photograph]]]:
+    """Turns lists of persons into the splits that are written.
+
+    All persons of a photograph are in one split.
+
+    Args:
+      pairs: list of persons (`Options.lists`), or a detector's split -> persons with their
+        photographs.
+      options: the checked options.
+      notes: gets a sentence if there is no validation split, though it was to be written.
+
+    Returns:
+      Split -> persons with their photographs, in the lists' order.
+
+    Raises:
+      UserError: nothing is left to write.
+    """
+    splits = dict(pairs)
+    if schema.VAL_SPLIT not in options.lists and "train" in pairs:
+        every = pairs["train"]
+        drawn = held_out.draw_photographs(person.file for person, _ in every)
+        splits["train"] = [pair for pair in every if pair[0].file not in drawn]
+        if drawn:
+            splits[schema.VAL_SPLIT] = [pair for pair in every if pair[0].file in drawn]
+        elif schema.VAL_SPLIT in options.splits:
+            notes.append(held_out.no_split("there is only one training photograph"))
+    written = (*options.splits, schema.DETECTIONS_SPLIT)
+    splits = {split: splits[split] for split in written if split in splits}
+    if not splits:
+        raise UserError(
+            "--splits names val alone, and there is only one training photograph: give more "
+            "photographs, or --val-annotations."
+        )
+    return splits
+
+
 def recordset(
     out: str,
     sources: dict[str, str],
@@ -175,6 +213,7 @@ def _describe(loaded: Loaded, options: Options, skeleton: Skeleton) -> records.R
         options.generated,
         items,
         make_record,
+        {schema.VAL_SPLIT: options.val_rule},
         left_out,
         {"notes": notes, "unseen": unseen},
         loaded.files,

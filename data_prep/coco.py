@@ -40,8 +40,6 @@ LAYOUT = {
     "test_images": "val2017",
 }
 REACH = Reach(scale_factor=0.35, rotation_factor=45.0, half_body=True)
-# The test annotations for COCOeval, which lie beside the shards.
-TEST_ANNOTATIONS_FILE = "test_annotations.json"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +79,7 @@ def convert(
       UserError: a file is missing or wrong, or `out` cannot be used.
     """
     checked = picture_options.check(source, **options)
-    if detections is not None and "test" not in checked.lists:
+    if detections is not None and "test" not in checked.splits:
         raise UserError(
             f"--detections '{detections}' are of the test photographs, which --splits leaves out: "
             f"add test."
@@ -92,7 +90,7 @@ def convert(
         )
         for split, listed in checked.lists.items()
     }
-    detected, splits = None, list(annotated)
+    detected, splits = None, list(checked.splits)
     if detections is not None:
         path = checked.path(detections)
         detected = Detected(path, json_values.read_json(path, "--detections"))
@@ -129,7 +127,7 @@ def _load(
 
     Args:
       options: the checked options.
-      annotated: split -> its annotations.
+      annotated: list of persons -> its annotations.
       detected: a detector's boxes; None without.
       out: folder for the records, beside which missing photographs are listed.
     """
@@ -155,11 +153,19 @@ def _load(
         split: annotations.with_photographs(own, pictures[folder_of(split)], split, left_out)
         for split, own in persons.items()
     }
+    splits = annotations.with_validation(pairs, options, notes)
     files = {}
-    if "test" in annotated:
-        lost = {one.file for one in shown["test"]} - set(pictures["test"])
-        files[TEST_ANNOTATIONS_FILE] = coco_annotations.for_evaluation(annotated["test"], lost)
-    return annotations.Loaded(pairs, left_out, notes, files)
+    for split in (schema.VAL_SPLIT, "test"):  # annotations for COCOeval, beside the shards
+        if split not in splits:
+            continue
+        if split in annotated:
+            lost = {one.file for one in shown[split]} - set(pictures[split])
+            names = {one["file_name"] for one in annotated[split].images.values()} - lost
+        else:  # drawn out of the training photographs
+            names = {person.file for person, _ in splits[split]}
+        whole = annotated[split if split in annotated else "train"]
+        files[f"{split}_annotations.json"] = coco_annotations.for_evaluation(whole, names)
+    return annotations.Loaded(splits, left_out, notes, files)
 
 
 def folder_of(split: str) -> str:

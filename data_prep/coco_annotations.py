@@ -293,15 +293,17 @@ def _published(
     return [f"'{name}' holds {held}; COCO's file of this name holds {published}"]
 
 
-def for_evaluation(annotated: Annotated, lost: set[str]) -> bytes:
-    """Returns the test annotations for COCOeval, without outlines and licences.
+def for_evaluation(annotated: Annotated, names: set[str]) -> bytes:
+    """Returns the annotations of a split for COCOeval, without outlines and licences.
 
-    Crowds are included. `lost` names photographs that are left out.
+    Crowds are included.
+
+    Args:
+      annotated: the file with the split's persons.
+      names: names of the split's photographs.
     """
     images = {
-        number: image
-        for number, image in annotated.images.items()
-        if image["file_name"] not in lost
+        number: image for number, image in annotated.images.items() if image["file_name"] in names
     }
     kept = {
         "images": [{key: image[key] for key in KEPT_OF_IMAGES} for image in images.values()],

@@ -173,11 +173,13 @@ def _show(summary: records.Summary, show: Callable[[str], None]) -> None:
     if summary.seconds == 0:
         show(f"{summary.out} is complete already, from the same input and settings; nothing to do")
     for split, (count, size) in summary.splits.items():
-        show(
-            f"{split}: {count:,} persons"
+        held = (
+            f"{count:,} persons"
             if summary.unit == "persons"
-            else f"{split}: {count:,} records, {size:,} {summary.unit}"
+            else f"{count:,} records, {size:,} {summary.unit}"
         )
+        which = summary.contents[split]
+        show(f"{split}: {held}{f' ({which})' if which else ''}")
     for reason in summary.left_out:
         show(f"left out: {reason}")
     for note in summary.notes:

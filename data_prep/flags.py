@@ -49,6 +49,23 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def add_val_subjects(parser: argparse.ArgumentParser, example: str, default: str) -> None:
+    """Adds the option for the validation subjects.
+
+    Args:
+      parser: the subcommand's parser.
+      example: names, for the help.
+      default: who is held out without the option, in words; "" if the subjects are drawn.
+    """
+    drawn = "about a tenth of the training frames, drawn by a hash of the names"
+    parser.add_argument(
+        "--val-subjects",
+        type=names,
+        help=f"training subjects on which checkpoints are chosen instead, for example {example}; "
+        f"default: {f'{default}, or else ' if default else ''}{drawn}",
+    )
+
+
 def add_source(parser: argparse.ArgumentParser, text: str) -> None:
     """Adds the option for the folder with raw files; `text` is its help."""
     parser.add_argument("--source", required=True, metavar="DIR", help=text)

@@ -85,7 +85,7 @@ def convert(
         out,
         checked.sources(boxes_file),
         checked,
-        checked.settings("mpii", list(entries)),
+        checked.settings("mpii", list(checked.splits)),
         MPII_16,
         lambda: _load(checked, entries, boxes_file, out),
         workers,
@@ -99,7 +99,7 @@ def _load(
 
     Args:
       options: the checked options.
-      entries: split -> content of its list.
+      entries: list of persons -> its content.
       boxes_file: the file with the test persons' head boxes, relative to the source; None without.
       out: folder for the records, beside which missing photographs are listed.
     """
@@ -124,7 +124,8 @@ def _load(
         path = options.path(options.lists[split].annotations)
         doubts = _check_boxes(pairs[split], entries[split], path)
         notes += [f"{split}: {note}" for note in (*turned, *doubts)]
-    return annotations.Loaded(pairs, left_out, notes, {})
+    splits = annotations.with_validation(pairs, options, notes)
+    return annotations.Loaded(splits, left_out, notes, {})
 
 
 def from_annotation(

@@ -5,7 +5,7 @@ import dataclasses
 import os
 from typing import Any, NamedTuple
 
-from data_prep import flags, json_values, photographs
+from data_prep import flags, held_out, json_values, photographs
 from kdpose_jax.codecs import crops
 from kdpose_jax.codecs.crops import Reach
 from kdpose_jax.data import schema
@@ -29,7 +29,9 @@ class Options:
 
     Attributes:
       source: folder with the raw files.
-      lists: split -> its files, for the splits that are converted.
+      lists: list of persons -> its files. There are lists of train and of test, and one of val if
+        the user gave it.
+      splits: the splits that are written, besides a detector's.
       reach: how far training moves a box.
       encoding: encoding of the regions, one of `photographs.ENCODINGS`.
       generated: whether the photographs are generated pictures.
@@ -39,6 +41,7 @@ class Options:
 
     source: str
     lists: dict[str, Listed]
+    splits: tuple[str, ...]
     reach: Reach
     encoding: str
     generated: bool
@@ -50,7 +53,7 @@ class Options:
         return os.path.join(self.source, name)
 
     def read_lists(self) -> dict[str, Any]:
-        """Reads the JSON file of each split."""
+        """Reads each list of persons, a JSON file."""
         return {
             split: json_values.read_json(self.path(listed.annotations), f"--{split}-annotations")
             for split, listed in self.lists.items()
@@ -63,8 +66,18 @@ class Options:
         return {name: sha256(self.path(name)) for name in names}
 
     def reach_of(self, split: str) -> Reach:
-        """Returns a split's reach; only training moves the boxes."""
-        return self.reach if split == "train" else crops.NO_REACH
+        """Returns a split's reach; only training moves the boxes.
+
+        A published protocol also trains on the validation photographs.
+        """
+        return self.reach if split in ("train", schema.VAL_SPLIT) else crops.NO_REACH
+
+    @property
+    def val_rule(self) -> str:
+        """Says in words which photographs the validation split has."""
+        if schema.VAL_SPLIT in self.lists:
+            return f"the photographs of {self.lists[schema.VAL_SPLIT].annotations}"
+        return held_out.PHOTOGRAPHS_RULE
 
     def settings(self, converter: str, splits: list[str]) -> dict[str, Any]:
         """Returns the options for the metadata, where the reader looks up the reach."""
@@ -85,8 +98,10 @@ def check(
     source: str,
     *,
     train_annotations: str,
+    val_annotations: str | None,
     test_annotations: str,
     train_images: str,
+    val_images: str | None,
     test_images: str,
     splits: tuple[str, ...],
     scale_factor: float,
@@ -100,12 +115,16 @@ def check(
     """Checks the options.
 
     Args:
-      source: folder with the raw files, to which the next four paths are relative.
+      source: folder with the raw files, to which the next six paths are relative.
       train_annotations: file with the training persons.
+      val_annotations: file with the validation persons; None draws validation photographs out of
+        the training photographs (`held_out.draw_photographs`).
       test_annotations: file with the test persons.
       train_images: folder with the training photographs.
+      val_images: folder with the photographs of `val_annotations`; None for `train_images`.
       test_images: folder with the test photographs.
-      splits: "train", "test" or both.
+      splits: the splits to write, of `schema.SPLITS`. Which photographs a split has does not depend
+        on it.
       scale_factor: the most that training enlarges or shrinks a box.
       rotation_factor: degrees; training turns by up to twice as much.
       half_body: whether training may cut out half bodies.
@@ -134,20 +153,31 @@ def check(
         raise UserError(f"--encoding '{encoding}' must be {' or '.join(photographs.ENCODINGS)}.")
     if not splits or set(splits) - set(schema.SPLITS):
         raise UserError(
-            f"--splits {','.join(splits)!r} must be {' or '.join(schema.SPLITS)}, or both: "
+            f"--splits {','.join(splits)!r} must be some of {', '.join(schema.SPLITS)}: "
             f"{','.join(schema.SPLITS)}."
         )
     if orientation is not None and orientation not in photographs.ORIENTATIONS:
         raise UserError(
             f"--orientation '{orientation}' must be {' or '.join(photographs.ORIENTATIONS)}."
         )
+    if val_images is not None and val_annotations is None:
+        raise UserError(
+            f"--val-images '{val_images}' belong to --val-annotations, which is not given: give "
+            "both, or neither."
+        )
+    needed = set(splits)
     lists = {
         "train": Listed(train_annotations, train_images),
         "test": Listed(test_annotations, test_images),
     }
+    if val_annotations is not None:
+        lists[schema.VAL_SPLIT] = Listed(val_annotations, val_images or train_images)
+    elif schema.VAL_SPLIT in splits:
+        needed.add("train")
     return Options(
         source,
-        {split: lists[split] for split in schema.SPLITS if split in splits},
+        {split: lists[split] for split in schema.SPLITS if split in lists and split in needed},
+        tuple(split for split in schema.SPLITS if split in splits),
         Reach(scale_factor, rotation_factor, half_body),
         encoding,
         generated,
@@ -177,10 +207,18 @@ def add(parser: argparse.ArgumentParser, layout: dict[str, str], reach: Reach) -
     scale, rotation, half = reach
     add = parser.add_argument
     add(
+        "--val-annotations", metavar="PATH",
+        help=f"annotations of validation photographs; default: {held_out.PHOTOGRAPHS_RULE}",
+    )  # fmt: skip
+    add(
+        "--val-images", metavar="PATH",
+        help="folder of their photographs (default: that of the training photographs)",
+    )  # fmt: skip
+    add(
         "--splits",
         type=lambda text: tuple(text.split(",")),
         default=schema.SPLITS,
-        help="train,test (the default) or one of them",
+        help="splits to write: train,val,test (the default) or some of them",
     )
     add(
         "--scale-factor",
@@ -222,7 +260,14 @@ def add(parser: argparse.ArgumentParser, layout: dict[str, str], reach: Reach) -
 
 def expected_files(settings: dict[str, Any]) -> str:
     """Names the annotations and photographs that a conversion with these settings reads."""
+    splits = list(settings["splits"])
+    if schema.VAL_SPLIT in splits and settings["val_annotations"] is None:  # drawn out of training
+        splits.remove(schema.VAL_SPLIT)
+        splits = splits if "train" in splits else ["train", *splits]
+    folders = dict(settings)
+    if folders["val_images"] is None:
+        folders["val_images"] = folders["train_images"]
     return ", ".join(
-        f"{settings[f'{split}_annotations']} with the photographs in {settings[f'{split}_images']}/"
-        for split in settings["splits"]
+        f"{settings[f'{split}_annotations']} with the photographs in {folders[f'{split}_images']}/"
+        for split in splits
     )

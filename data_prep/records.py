@@ -41,10 +41,12 @@ class Recordset:
       skeleton: key in `skeletons.SKELETONS`.
       keypoints: origin of the 2D joints ("gt", "annotations", the detector's name).
       generated: whether the input was generated rather than recorded.
-      items: split -> items, one per record, in the records' order; a sequence's item has an
-        attribute `frames`.
+      items: split -> items, one per record, in the records' order; a sequence's item has the
+        attributes `subject` and `frames`.
       make_record: item -> record of `schema.features_of`; a top-level function, since workers call
         it.
+      rules: split -> which photographs it has, in words; empty for sequences, whose splits name
+        their subjects.
       left_out: sentences that say what is not in the data set, and why.
       described: the metadata's entries that `kind.keys` names; the writer fills in "files".
       files: name -> content, for files beside the shards.
@@ -56,6 +58,7 @@ class Recordset:
     generated: bool
     items: dict[str, list[Any]]
     make_record: Callable[[Any], dict[str, Any]]
+    rules: dict[str, str]
     left_out: list[str]
     described: dict[str, Any]
     files: dict[str, bytes]
@@ -69,13 +72,14 @@ class Recordset:
 class Summary:
     """Says what is in the folder now.
 
-    It has split -> (records, size in `unit`), bytes, and the seconds that writing took (zero if
-    nothing was written).
+    It has split -> (records, size in `unit`), split -> its subjects or its rule in words, bytes,
+    and the seconds that writing took (zero if nothing was written).
     """
 
     out: str
     unit: str
     splits: dict[str, tuple[int, int]]
+    contents: dict[str, str]
     num_bytes: int
     left_out: list[str]
     notes: list[str]
@@ -269,6 +273,10 @@ def _metadata(
         }
         if recordset.kind is schema.SEQUENCES:
             splits[split]["frames"] = sum(shard.size for shard in members)
+            subjects = dict.fromkeys(item.subject for shard in members for item in shard.items)
+            splits[split]["subjects"] = list(subjects)
+        elif split in recordset.rules:
+            splits[split]["rule"] = recordset.rules[split]
     described = {
         field: getattr(recordset, field)
         for field in ("skeleton", "keypoints", "generated", "left_out")
@@ -299,7 +307,10 @@ def _summary(out: str, kind: schema.Kind, metadata: dict[str, Any], seconds: flo
     notes = (
         metadata["notes"] if "notes" in metadata else []
     )  # older metadata of sequences have none
-    return Summary(out, kind.unit, splits, num_bytes, metadata["left_out"], notes, seconds)
+    contents = {name: schema.contents_of(split) for name, split in metadata["splits"].items()}
+    return Summary(
+        out, kind.unit, splits, contents, num_bytes, metadata["left_out"], notes, seconds
+    )
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ HELP = "generated motion, needs no files"
 # The settings' (name, default, help). The defaults are the demo's, with 84,000 frames in all views.
 ARGUMENTS = (
     ("train_subjects", 5, "number of training subjects"),
+    ("val_subjects", 1, "number of further subjects, on which checkpoints are chosen"),
     ("test_subjects", 2, "number of test subjects"),
     ("takes", 1, "takes of each of the six actions by every subject"),
     ("frames", 500, "frames per take, 50 per second"),
@@ -83,6 +84,7 @@ def expected_files(settings: dict[str, Any]) -> str:
 def convert(
     out: str,
     train_subjects: int,
+    val_subjects: int,
     test_subjects: int,
     takes: int,
     frames: int,
@@ -100,13 +102,14 @@ def convert(
     """
     settings = dict(
         train_subjects=train_subjects,
+        val_subjects=val_subjects,
         test_subjects=test_subjects,
         takes=takes,
         frames=frames,
         noise=noise,
         seed=seed,
     )
-    for name in ("train_subjects", "test_subjects", "takes", "frames"):
+    for name in ("train_subjects", "val_subjects", "test_subjects", "takes", "frames"):
         if settings[name] < 1:
             raise UserError(f"--{name.replace('_', '-')} {settings[name]} must be at least 1.")
     if not 0 <= noise < 1 or seed < 0:
@@ -116,8 +119,14 @@ def convert(
         )
 
     def load() -> records.Recordset:
-        names = [f"G{number}" for number in range(1, train_subjects + test_subjects + 1)]
-        splits = {"train": names[:train_subjects], "test": names[train_subjects:]}
+        known = train_subjects + test_subjects
+        names = [f"G{number}" for number in range(1, known + val_subjects + 1)]
+        # The validation subjects come last, so that the others do not depend on their number.
+        splits = {
+            "train": names[:train_subjects],
+            schema.VAL_SPLIT: names[known:],
+            "test": names[train_subjects:known],
+        }
         items = {
             split: _views(subjects, takes, frames, noise, seed)
             for split, subjects in splits.items()
@@ -130,6 +139,7 @@ def convert(
             True,
             items,
             make_record,
+            {},
             [],
             {"fps": motion.FPS},
             {},

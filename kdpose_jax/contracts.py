@@ -88,8 +88,8 @@ class Reader(Protocol):
 
     KIND: "schema.Kind"
 
-    def read(self, records: str, split: str) -> Any:
-        """Reads a whole split into memory; pictures stay encoded.
+    def read(self, records: str, *splits: str) -> Any:
+        """Reads a whole split into memory, or several as one; pictures stay encoded.
 
         Raises:
           UserError: records are missing, damaged or of another kind.
@@ -192,16 +192,18 @@ RATE = "outputs_per_second_batch"
 
 
 class EvaluationProtocol(Protocol):
-    """How a data set is scored: its test examples, and the scores of predictions on them.
+    """How a data set is scored: examples of a split, and the scores of predictions on them.
+
+    It is opened on the test split, and on the validation split to choose checkpoints by `quick`.
 
     Attributes:
-      source: the test examples.
+      source: the split's examples.
       unit: what a prediction consists of, for rates: a plural noun and how many.
       columns: the columns of the table; pictures show the first one.
       best_metric: the score of `quick` that decides which checkpoint is the best.
       best_is_lowest: whether a lower score is better.
       breakdown_title: headline for `breakdown`; its last word says what a row is.
-      test_set: describes the test set in words.
+      test_set: describes the split in words.
       conditions: how the figures in `columns` were obtained, as a sentence.
       flip: whether the table shows scores with test-time flip.
     """
@@ -234,7 +236,7 @@ class EvaluationProtocol(Protocol):
         """Prepares a light evaluation for use during training.
 
         Args:
-          count: number of examples, evenly spread over the test set; 0 for all of them.
+          count: number of examples, evenly spread over the split; 0 for all of them.
 
         Returns:
           The examples, and a function that scores predictions on them.
@@ -281,7 +283,10 @@ class ProtocolModule(Protocol):
         ...
 
     def read(self, records: str, split: str) -> Any:
-        """Reads the whole test data into memory."""
+        """Reads a split to score into memory, `test` or `val`.
+
+        The validation split only serves `quick`. It may lack what scores need that are published.
+        """
         ...
 
     def open_protocol(self, data: Any, **options: Any) -> EvaluationProtocol:

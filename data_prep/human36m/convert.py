@@ -10,9 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import cameras, fitting, flags, records
+from data_prep import cameras, fitting, flags, held_out, records
 from data_prep.human36m import pairing, release
-from data_prep.human36m.files import H36M, H36M_TEST_SUBJECTS, Source, find_files
+from data_prep.human36m.files import (
+    H36M,
+    H36M_TEST_SUBJECTS,
+    H36M_VAL_SUBJECTS,
+    Source,
+    find_files,
+)
 from data_prep.human36m.pairing import View, natural
 from data_prep.takes import Detections, Takes3D, read_detections, read_positions
 from kdpose_jax.data import schema
@@ -41,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-subjects", type=flags.names, help="for example S9,S11 (the default for Human3.6M)"
     )
+    flags.add_val_subjects(parser, "S8", "S8 for Human3.6M, else what meta.json names")
     parser.add_argument(
         "--fps",
         type=flags.Number(float, *FPS_RANGE),
@@ -61,6 +68,7 @@ def convert(
     keypoints: str,
     cameras_file: str | None,
     test_subjects: tuple[str, ...] | None,
+    val_subjects: tuple[str, ...] | None,
     fps: float,
     workers: int,
 ) -> records.Summary:
@@ -74,6 +82,8 @@ def convert(
         `source`.
       test_subjects: names of the test subjects; None for Human3.6M's S9 and S11, or those that
         another set's `meta.json` in `source` names.
+      val_subjects: names of the training subjects that are held out for validation; None for
+        Human3.6M's S8, or those that another set's `meta.json` names, or else drawn ones.
       fps: the files' frames per second.
       workers: number of processes.
 
@@ -88,7 +98,7 @@ def convert(
             f"--fps is {fps:g}: give the frames per second of the files, from {FPS_RANGE[0]:g} "
             f"to {FPS_RANGE[1]:g}."
         )
-    files = find_files(source, keypoints, cameras_file, test_subjects)
+    files = find_files(source, keypoints, cameras_file, test_subjects, val_subjects)
     paths = [path for path in (files.positions, files.keypoints, files.cameras) if path is not None]
     sources = {os.path.basename(path): sha256(path) for path in paths}
     settings = {
@@ -96,6 +106,7 @@ def convert(
         "keypoints": keypoints,
         "fps": fps,
         "test_subjects": None if files.test_subjects is None else list(files.test_subjects),
+        "val_subjects": None if files.val_subjects is None else list(files.val_subjects),
     }
     return records.write_recordset(
         out, schema.SEQUENCES, sources, settings, lambda: _load(files, keypoints, fps), workers
@@ -110,6 +121,7 @@ def _load(files: Source, keypoints: str, fps: float) -> records.Recordset:
     detections = None if files.keypoints is None else read_detections(files.keypoints)
     tables = cameras.read_cameras(files.cameras)
     test_subjects = _check_test_subjects(files, poses)
+    val_subjects = _val_subjects(files, poses, test_subjects)
     if detections is not None:
         left_out += pairing.check_takes(files, poses, detections.takes)
         notes += detections.notes
@@ -121,18 +133,18 @@ def _load(files: Source, keypoints: str, fps: float) -> records.Recordset:
     views, without, cut = pairing.pair_takes(files, poses, detections, tables, fps)
     for view in views:
         findings.add(pairing.pair_of(view, tables[view.subject]))
-    items = {
-        "train": [view for view in views if view.subject not in test_subjects],
-        "test": [view for view in views if view.subject in test_subjects],
-    }
-    for split in items:
-        if not items[split]:
+    train = [view for view in views if view.subject not in test_subjects]
+    test = [view for view in views if view.subject in test_subjects]
+    for split, own in (("train", train), ("test", test)):
+        if not own:
             raise UserError(
                 f"'{files.positions}' leaves no take for the split '{split}' (subjects "
                 f"{', '.join(poses)}; test subjects {', '.join(test_subjects)}): give other "
                 "--test-subjects."
             )
+    items, missing = held_out.split_views(train, test, val_subjects)
     notes += [*_judge(files, detections, findings), *cut, *release.compare(files, poses, items)]
+    notes += missing
     return records.Recordset(
         schema.SEQUENCES,
         H36M_17.name,
@@ -140,6 +152,7 @@ def _load(files: Source, keypoints: str, fps: float) -> records.Recordset:
         False,
         items,
         make_record,
+        {},
         [*left_out, *without],
         {"fps": fps, "notes": notes},
         {},
@@ -164,6 +177,22 @@ def _check_test_subjects(files: Source, poses: Takes3D) -> tuple[str, ...]:
             f"--test-subjects."
         )
     return files.test_subjects
+
+
+def _val_subjects(
+    files: Source, poses: Takes3D, test_subjects: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Returns the named validation subjects, Human3.6M's if they are there, or None to draw them.
+
+    Raises:
+      UserError: see `held_out.check_subjects`.
+    """
+    train = [subject for subject in poses if subject not in test_subjects]
+    if files.val_subjects is None and files.name == H36M:
+        named = tuple(subject for subject in H36M_VAL_SUBJECTS if subject in train)
+        return named if named and len(named) < len(train) else None
+    held_out.check_subjects(files.val_subjects, train, test_subjects)
+    return files.val_subjects
 
 
 def _judge(files: Source, detections: Detections | None, findings: fitting.Findings) -> list[str]:

@@ -5,11 +5,15 @@ import os
 import re
 
 from data_prep import cameras, npz
+from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted.documents import load_json
 
 H36M = "h36m"
 H36M_TEST_SUBJECTS = ("S9", "S11")
+# The last of the five published training subjects. A fixed one makes validation scores of all
+# conversions comparable (docs/methods/lifting.md#human36m).
+H36M_VAL_SUBJECTS = ("S8",)
 # This take's mocap is corrupt. Everybody leaves it out (VideoPose3D, prepare_data_h36m.py).
 H36M_CORRUPT_TAKE = ("S11", "Directions")
 
@@ -23,10 +27,15 @@ class Source:
     keypoints: str | None  # None if there is no file; projections are then computed
     cameras: str
     test_subjects: tuple[str, ...] | None
+    val_subjects: tuple[str, ...] | None
 
 
 def find_files(
-    source: str, keypoints: str, cameras_file: str | None, test_subjects: tuple[str, ...] | None
+    source: str,
+    keypoints: str,
+    cameras_file: str | None,
+    test_subjects: tuple[str, ...] | None,
+    val_subjects: tuple[str, ...] | None,
 ) -> Source:
     """Finds the input files by VideoPose3D's names."""
     if not os.path.isdir(source):
@@ -68,27 +77,40 @@ def find_files(
         test_subjects = (
             H36M_TEST_SUBJECTS
             if name == H36M
-            else test_subjects_of_meta(os.path.join(source, "meta.json"))
+            else subjects_of_meta(os.path.join(source, "meta.json"), "test")
         )
-    return Source(name, positions, detections, cameras_file, test_subjects)
+    if val_subjects is None and name != H36M:
+        val_subjects = subjects_of_meta(os.path.join(source, "meta.json"), schema.VAL_SPLIT)
+    return Source(name, positions, detections, cameras_file, test_subjects, val_subjects)
 
 
-def test_subjects_of_meta(path: str) -> tuple[str, ...] | None:
-    """Reads the test subjects that a `meta.json` names; None if there is no such file.
+def subjects_of_meta(path: str, split: str) -> tuple[str, ...] | None:
+    """Reads the test or validation subjects that a `meta.json` names.
 
-    They are under `test_subjects`, or under `subjects` with a `split` each.
+    They are under `test_subjects` and `val_subjects`, or under `subjects` with a `split` each.
+
+    Args:
+      path: the file.
+      split: "test" or "val".
+
+    Returns:
+      The names; None if there is no such file, or if it names no validation subjects.
     """
+    listed = f"{split}_subjects"
     if not os.path.isfile(path):
         return None
     try:
         meta = load_json(path)
-        if "test_subjects" in meta:
-            return tuple(str(subject) for subject in meta["test_subjects"])
-        return tuple(
-            subject for subject, entry in meta["subjects"].items() if entry["split"] == "test"
+        if listed in meta:
+            return tuple(str(subject) for subject in meta[listed])
+        if split != "test" and "subjects" not in meta:
+            return None
+        named = tuple(
+            subject for subject, entry in meta["subjects"].items() if entry["split"] == split
         )
+        return named if named or split == "test" else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"'{path}' names no test subjects ({type(error).__name__}: {error}): give "
-            f"--test-subjects S1,S2."
+            f"'{path}' names no {split} subjects ({type(error).__name__}: {error}): give "
+            f"--{split}-subjects S1,S2."
         ) from error

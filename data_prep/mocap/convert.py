@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import flags, motion, records, synthetic
+from data_prep import flags, held_out, motion, records, synthetic
 from data_prep.mocap import files, skeletons
 from data_prep.mocap.cleaning import Cleaned
 from data_prep.mocap.reading import Job, read_all
@@ -58,6 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=flags.names,
         help="for example 05,07,35; default: a fifth of the subjects, drawn by --seed",
     )
+    flags.add_val_subjects(parser, "08,09", "")
     parser.add_argument(
         "--map",
         dest="map_file",
@@ -111,6 +112,7 @@ def convert(
     source: str,
     out: str,
     test_subjects: tuple[str, ...] | None,
+    val_subjects: tuple[str, ...] | None,
     map_file: str | None,
     unit: str,
     up: str,
@@ -128,6 +130,8 @@ def convert(
       source: the folder.
       out: folder for the records.
       test_subjects: names of the test subjects; None draws a fifth of the subjects by the seed.
+      val_subjects: names of the training subjects that are held out for validation; None for drawn
+        ones (`held_out.draw_subjects`).
       map_file: JSON table of skeletons (`skeletons.py`), tried before the known ones; None for
         these alone.
       unit: "m", "cm", "mm", "inch" or a number of metres; "" for what the file or the skeleton's
@@ -165,14 +169,17 @@ def convert(
     ]
     takes = files.take_names(source, [job.path for job in jobs])
     names = [files.name_of(source, job.path, job.skeleton, subject, action) for job in jobs]
-    test = files.choose_test_subjects(sorted({one for one, _ in names}), test_subjects, seed)
+    subjects = sorted({one for one, _ in names})
+    test = files.choose_test_subjects(subjects, test_subjects, seed)
     if test_subjects is None:
         print(f"test subjects: {', '.join(test)} (others with --test-subjects)", flush=True)
+    held_out.check_subjects(val_subjects, [one for one in subjects if one not in test], test)
     everything = sorted({path for pair in found for path in pair if path})
     sources = {f"{len(everything)} files": _digest(source, everything, skip_unreadable)}
     settings = {
         "name": "mocap",
         "test_subjects": list(test),
+        "val_subjects": None if val_subjects is None else list(val_subjects),
         "maps": hashlib.sha256(repr(maps).encode()).hexdigest(),
         "unit": unit,
         "up": up,
@@ -186,12 +193,14 @@ def convert(
 
     def load() -> records.Recordset:
         read = read_all(jobs, workers)
-        items: dict[str, list[View]] = {split: [] for split in schema.SPLITS}
+        read_views: dict[str, list[View]] = {"train": [], "test": []}
         for take, (who, what), cleaned in zip(takes, names, read, strict=True):
             views = _views(cleaned, who, what, take, noise, seed)
-            items["test" if who in test else "train"] += views
+            read_views["test" if who in test else "train"] += views
         left_out = _left_out(read) + [f"file: {files.no_skeleton(path)}." for path in without]
-        return _describe(items, left_out, _notes(takes, read), noise)
+        _require_motion(read_views, left_out)
+        items, missing = held_out.split_views(**read_views, named=val_subjects)
+        return _describe(items, left_out, _notes(takes, read) + missing, noise)
 
     return records.write_recordset(out, schema.SEQUENCES, sources, settings, load, workers)
 
@@ -241,16 +250,20 @@ def _views(
     ]
 
 
-def _describe(
-    items: dict[str, list[View]], left_out: list[str], notes: list[str], noise: float
-) -> records.Recordset:
-    """Describes the data set; raises UserError if a split is empty."""
-    for split, views in items.items():
+def _require_motion(read: dict[str, list[View]], left_out: list[str]) -> None:
+    """Raises UserError if nothing is left to train on or to test on."""
+    for split, views in read.items():
         if not views:
             raise UserError(
                 f"No motion is left for the split '{split}' ({'; '.join(left_out)}): give "
                 f"other --test-subjects."
             )
+
+
+def _describe(
+    items: dict[str, list[View]], left_out: list[str], notes: list[str], noise: float
+) -> records.Recordset:
+    """Describes the data set."""
     return records.Recordset(
         schema.SEQUENCES,
         H36M_17.name,
@@ -258,6 +271,7 @@ def _describe(
         False,
         items,
         make_record,
+        {},
         left_out,
         {"fps": motion.FPS} | ({"notes": notes} if notes else {}),
         {},

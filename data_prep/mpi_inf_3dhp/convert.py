@@ -7,7 +7,7 @@ import argparse
 import os
 from typing import Any
 
-from data_prep import fitting, flags, records
+from data_prep import fitting, flags, held_out, records
 from data_prep.mpi_inf_3dhp import official, pstmo, release
 from data_prep.mpi_inf_3dhp.files import LAYOUTS, NPZ, NPZ_FILES, OFFICIAL, Files, find_files
 from data_prep.mpi_inf_3dhp.release import CAMERAS, POSE_SOURCES, TRUE_SCALE, UNIVERSAL
@@ -37,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"{UNIVERSAL} (bodies of one size, the protocol's; the default) or {TRUE_SCALE} "
         "(not comparable)",
     )
+    flags.add_val_subjects(parser, "S2", "")
 
 
 def expected_files(settings: dict[str, Any]) -> str:
@@ -46,7 +47,12 @@ def expected_files(settings: dict[str, Any]) -> str:
 
 
 def convert(
-    source: str, out: str, layout: str | None, pose_source: str, workers: int
+    source: str,
+    out: str,
+    layout: str | None,
+    pose_source: str,
+    val_subjects: tuple[str, ...] | None,
+    workers: int,
 ) -> records.Summary:
     """Converts the official files, or P-STMO's npz files.
 
@@ -59,6 +65,8 @@ def convert(
       out: folder for the records.
       layout: "official" or "npz"; None for the official one if its files exist.
       pose_source: "univ_annot3", or "annot3", which only the official files have.
+      val_subjects: names of the training subjects that are held out for validation; None for drawn
+        ones.
       workers: number of processes.
 
     Returns:
@@ -78,13 +86,24 @@ def convert(
         )
     paths = files.train + files.test
     sources = {os.path.relpath(path, source): sha256(path) for path in paths}
-    settings = {"name": "mpi_inf_3dhp", "pose_source": pose_source}
+    settings = {
+        "name": "mpi_inf_3dhp",
+        "pose_source": pose_source,
+        "val_subjects": None if val_subjects is None else list(val_subjects),
+    }
     return records.write_recordset(
-        out, schema.SEQUENCES, sources, settings, lambda: _load(files, pose_source), workers
+        out,
+        schema.SEQUENCES,
+        sources,
+        settings,
+        lambda: _load(files, pose_source, val_subjects),
+        workers,
     )
 
 
-def _load(files: Files, pose_source: str) -> records.Recordset:
+def _load(
+    files: Files, pose_source: str, val_subjects: tuple[str, ...] | None
+) -> records.Recordset:
     """Reads all files, which have 360 MB for the whole data set."""
     activities: dict[str, list[list[int]]] = {}
     left_out: list[str] = []
@@ -107,7 +126,8 @@ def _load(files: Files, pose_source: str) -> records.Recordset:
             f"'{files.train[0]}' has no 2D or no 3D in any of the cameras "
             f"{', '.join(map(str, CAMERAS))}: download it again."
         )
-    notes = _check(files, train, test) + release.compare_frames(train, test)
+    items, missing = held_out.split_views(train, test, val_subjects)
+    notes = _check(files, train, test) + release.compare_frames(train, test) + missing
     if pose_source == UNIVERSAL:
         notes += release.compare_sizes(train + test)
     return records.Recordset(
@@ -115,8 +135,9 @@ def _load(files: Files, pose_source: str) -> records.Recordset:
         H36M_17.name,
         "gt",
         False,
-        {"train": train, "test": test},
+        items,
         make_record,
+        {},
         left_out + release.missing(train, test),
         {"fps": TEST_FPS, "notes": notes, "activities": activities},
         {},

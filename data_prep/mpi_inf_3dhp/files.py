@@ -5,7 +5,6 @@ import glob
 import os
 
 from data_prep.mpi_inf_3dhp.release import SEQUENCES, TEST_SEQUENCES
-from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 
 OFFICIAL, NPZ = "official", "npz"
@@ -56,7 +55,7 @@ def find_files(source: str, layout: str | None) -> Files:
     else:
         found = {split: [path] if os.path.isfile(path) else [] for split, path in archives.items()}
         expected = NPZ_FILES
-    missing = [split for split in schema.SPLITS if not found[split]]
+    missing = [split for split, paths in found.items() if not paths]
     if missing:
         raise UserError(
             f"'{source}' has no file of the split '{missing[0]}'; expected there: "

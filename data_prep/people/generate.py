@@ -20,15 +20,28 @@ HELP = "generated photographs of people, needs no files; they stay in OUT.raw"
 # The settings' (name, default, help). The defaults are the demo's.
 ARGUMENTS = (
     ("train_pictures", 2000, "number of training pictures, each with one person in focus"),
+    ("val_pictures", 200, "number of further pictures, on which checkpoints are chosen"),
     ("test_pictures", 300, "number of test pictures"),
     ("picture_size", 320, "longer side of a picture, pixels"),
     ("layout", "mpii", "files to write: mpii or coco"),
     ("seed", 0, "everything random follows from it"),
 )
 SETTINGS_FILE = "people.json"
-# A layout's folders. The first one has the annotations, the last one the test pictures.
-FOLDERS = {"mpii": ("annot", "images"), "coco": ("annotations", "train2017", "val2017")}
-FIRST_TEST_IMAGE = 500_001
+# A layout's folders: the first one has the annotations, the others have pictures.
+FOLDERS = {
+    "mpii": ("annot", "images"),
+    "coco": ("annotations", "train2017", layouts.HELD_OUT, "val2017"),
+}
+# The options that name the validation pictures. The published sets have no such files.
+VALIDATION_FILES = {
+    "mpii": {"val_annotations": f"annot/{layouts.HELD_OUT}.json", "val_images": "images"},
+    "coco": {
+        "val_annotations": f"annotations/person_keypoints_{layouts.HELD_OUT}.json",
+        "val_images": layouts.HELD_OUT,
+    },
+}
+FIRST_IMAGE = {"train": 1, "test": 500_001, schema.VAL_SPLIT: 1_000_001}
+MOST_PICTURES = 500_000  # of a split
 PICTURES_PER_CALL = 16
 
 
@@ -46,6 +59,7 @@ def expected_files(settings: dict[str, Any]) -> str:
 def convert(
     out: str,
     train_pictures: int,
+    val_pictures: int,
     test_pictures: int,
     picture_size: int,
     layout: str,
@@ -71,6 +85,7 @@ def convert(
         raw,
         layout=layout,
         train_pictures=train_pictures,
+        val_pictures=val_pictures,
         test_pictures=test_pictures,
         picture_size=picture_size,
         seed=seed,
@@ -83,6 +98,7 @@ def convert(
         source=raw,
         out=out,
         **converter.LAYOUT,
+        **VALIDATION_FILES[layout],
         **files,
         splits=schema.SPLITS,
         **converter.REACH._asdict(),
@@ -99,6 +115,7 @@ def write_layout(
     *,
     layout: str,
     train_pictures: int,
+    val_pictures: int,
     test_pictures: int,
     picture_size: int,
     seed: int,
@@ -111,8 +128,10 @@ def write_layout(
     Args:
       out: folder, made if needed.
       layout: "mpii" (annot/train.json, annot/valid.json, annot/gt_valid.mat, images/) or "coco"
-        (annotations/, train2017/, val2017/).
+        (annotations/, train2017/, val2017/). The validation pictures are listed in a file
+        `held_out` of our own (COCO's val2017 and MPII's valid.json are the test pictures).
       train_pictures: number of training pictures.
+      val_pictures: number of validation pictures; the others do not depend on it.
       test_pictures: number of test pictures.
       picture_size: longer side, pixels.
       seed: everything random follows from it; the pictures of both layouts are the same.
@@ -124,6 +143,7 @@ def write_layout(
     settings = dict(
         layout=layout,
         train_pictures=train_pictures,
+        val_pictures=val_pictures,
         test_pictures=test_pictures,
         picture_size=picture_size,
         seed=seed,
@@ -134,7 +154,7 @@ def write_layout(
             files.tidy(out, below=FOLDERS[layout])
             return
         with files.held(out, print, below=FOLDERS[layout]):
-            _write_all(out, layout, train_pictures, test_pictures, settings, workers)
+            _write_all(out, settings, workers)
     except OSError as error:
         raise UserError(
             f"'{out}' cannot be written ({error.strerror or error}): make room or give another "
@@ -142,34 +162,25 @@ def write_layout(
         ) from error
 
 
-def _write_all(
-    out: str,
-    layout: str,
-    train_pictures: int,
-    test_pictures: int,
-    settings: dict[str, Any],
-    workers: int,
-) -> None:
+def _write_all(out: str, settings: dict[str, Any], workers: int) -> None:
     """Writes what `write_layout` promises.
 
     It first writes the settings, so that a killed run knows its own folder.
     """
     _write_settings(out, settings, finished=False)
-    folders = FOLDERS[layout]
-    for folder in folders:
+    layout = settings["layout"]
+    annotated, *pictures = FOLDERS[layout]
+    for folder in FOLDERS[layout]:
         os.makedirs(os.path.join(out, folder), exist_ok=True)
+    places = dict(zip(schema.SPLITS, pictures * (len(schema.SPLITS) // len(pictures)), strict=True))
     labels = {
-        "train": _paint_pictures(
-            os.path.join(out, folders[1]), "train", train_pictures, settings, workers
-        ),
-        "test": _paint_pictures(
-            os.path.join(out, folders[-1]), "test", test_pictures, settings, workers
-        ),
+        split: _paint_pictures(os.path.join(out, places[split]), split, settings, workers)
+        for split in schema.SPLITS
     }
     if layout == "mpii":
-        layouts.write_mpii(os.path.join(out, "annot"), labels)
+        layouts.write_mpii(os.path.join(out, annotated), labels)
     else:
-        layouts.write_coco(os.path.join(out, "annotations"), labels)
+        layouts.write_coco(os.path.join(out, annotated), labels)
     _write_settings(out, settings, finished=True)
 
 
@@ -183,10 +194,8 @@ def _check(settings: dict[str, Any]) -> None:
     """Raises UserError if a setting is out of range."""
     if settings["layout"] not in ("mpii", "coco"):
         raise UserError(f"--layout {settings['layout']} is unknown: give mpii or coco.")
-    most = FIRST_TEST_IMAGE - 1
     for name, low, high in (
-        ("train_pictures", 1, most),
-        ("test_pictures", 1, most),
+        *((f"{split}_pictures", 1, MOST_PICTURES) for split in schema.SPLITS),
         ("picture_size", 64, 2048),
         ("seed", 0, 2**63),
     ):
@@ -228,9 +237,10 @@ def _is_finished(out: str, settings: dict[str, Any]) -> bool:
 
 
 def _paint_pictures(
-    folder: str, split: str, count: int, settings: dict[str, Any], workers: int
+    folder: str, split: str, settings: dict[str, Any], workers: int
 ) -> list[layouts.Labels]:
     """Writes all of a split's pictures; returns their labels in order."""
+    count = settings[f"{split}_pictures"]
     calls = [
         (folder, split, range(start, min(start + PICTURES_PER_CALL, count)), settings)
         for start in range(0, count, PICTURES_PER_CALL)
@@ -254,7 +264,7 @@ def _paint_some(
     found = []
     for index in indices:
         photograph = scenes.photograph(settings["seed"], split, index, settings["picture_size"])
-        image_id = index + (1 if split == "train" else FIRST_TEST_IMAGE)
+        image_id = FIRST_IMAGE[split] + index
         _, encoded = cv2.imencode(
             ".jpg", photograph.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90]
         )

@@ -13,9 +13,12 @@ import scipy.io
 
 from data_prep import gt_valid
 from data_prep.people.scenes import Person
+from kdpose_jax.data import schema
 from kdpose_jax.files import write_json
 from kdpose_jax.skeletons import COCO_17, MPII_16
 
+# Names the validation pictures' files. In both layouts, `val` and `valid` name the test pictures.
+HELD_OUT = "held_out"
 # COCO does not label joints on people smaller than this, pixels.
 LEAST_AREA = 32 * 32
 
@@ -43,7 +46,8 @@ def write_mpii(folder: str, labels: dict[str, list[Labels]]) -> None:
 
     See docs/methods/pose2d.md#mpii.
     """
-    for split, name in (("train", "train.json"), ("test", "valid.json")):
+    lists = {"train": "train.json", schema.VAL_SPLIT: f"{HELD_OUT}.json", "test": "valid.json"}
+    for split, name in lists.items():
         entries = [_mpii_record(one) for one in labels[split]]
         write_json(os.path.join(folder, name), entries, indent=None)
     records = [_mpii_record(one) for one in labels["test"]]
@@ -104,7 +108,8 @@ def write_coco(folder: str, labels: dict[str, list[Labels]]) -> None:
         "keypoints": list(COCO_17.joints),
         "skeleton": [],
     }
-    for split, name in (("train", "train2017"), ("test", "val2017")):
+    lists = {"train": "train2017", schema.VAL_SPLIT: HELD_OUT, "test": "val2017"}
+    for split, name in lists.items():
         images = [
             {
                 "id": one.image_id,

@@ -74,34 +74,36 @@ class Persons:
         return len(self.file)
 
 
-def read(records: epath.PathLike, split: str) -> Persons:
-    """Reads one split of a data set of person records into memory.
+def read(records: epath.PathLike, *splits: str) -> Persons:
+    """Reads a split of a data set of person records into memory, or several as one.
 
     Args:
       records: folder that `data_prep.convert` wrote.
-      split: `train`, `test` or `test_detections`.
+      *splits: some of `schema.SPLITS`, or `schema.DETECTIONS_SPLIT`.
 
     Returns:
-      The persons.
+      The persons in the order of the splits. Their reach is what all of these were cut for.
 
     Raises:
       UserError: there is no such data set or split, its schema has another version, or a shard or
         an image is damaged (the message names the record).
     """
     metadata = schema.read_metadata(str(records), schema.PERSONS)
-    if split not in metadata["splits"]:
-        splits = sorted(metadata["splits"])
-        raise UserError(f"'{records}' has no split '{split}' but {splits}: name one of these.")
+    schema.require_splits(records, metadata, splits)
     persons = []
-    for number, record in enumerate(read_records(records, split, metadata)):
-        if not is_decodable(record["image"], tuple(record["region"][2:])):
-            raise UserError(_damaged_image(records, number, record["file"]))
-        persons.append(record)
-    if not persons:
-        raise UserError(
-            f"Split '{split}' of '{records}' holds no records: convert it again with persons in it."
-        )
-    reach = metadata["settings"]["reach"][split]
+    for split in splits:
+        own = list(read_records(records, split, metadata))
+        for number, record in enumerate(own):
+            if not is_decodable(record["image"], tuple(record["region"][2:])):
+                raise UserError(_damaged_image(records, number, record["file"]))
+        if not own:
+            raise UserError(
+                f"Split '{split}' of '{records}' holds no records: convert it again with persons "
+                "in it."
+            )
+        persons += own
+    reaches = [metadata["settings"]["reach"][split] for split in splits]
+    unseen = [metadata["unseen"][split] for split in splits]
     not_stacked = ("records", "skeleton", "reach", "file", "image", "unseen", "unseen_joints")
     stacked = {
         field.name: np.stack([np.asarray(record[field.name]) for record in persons])
@@ -113,11 +115,11 @@ def read(records: epath.PathLike, split: str) -> Persons:
     return Persons(
         records=str(records),
         skeleton=SKELETONS[metadata["skeleton"]],
-        reach=crops.Reach(reach["scale_factor"], reach["rotation_factor"], reach["half_body"]),
+        reach=crops.Reach(*(min(reach[name] for reach in reaches) for name in crops.Reach._fields)),
         file=tuple(record["file"] for record in persons),
         image=tuple(record["image"] for record in persons),
-        unseen=metadata["unseen"][split]["persons"],
-        unseen_joints=np.asarray(metadata["unseen"][split]["joints"]),
+        unseen=sum(one["persons"] for one in unseen),
+        unseen_joints=np.sum([one["joints"] for one in unseen], axis=0),
         **stacked,
     )
 

@@ -14,10 +14,13 @@ from kdpose_jax.skeletons import SKELETONS
 from kdpose_jax.untrusted.documents import load_json
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "test")
+# Examples that are taken out of training, and choose checkpoints. Not all records have them.
+VAL_SPLIT = "val"
+SPLITS = ("train", VAL_SPLIT, "test")
 # The persons of the test photographs according to a detector, where its file was converted too.
 DETECTIONS_SPLIT = "test_detections"
 METADATA_FILE = "metadata.json"
+NAMED_SUBJECTS = 8  # of a split, in a sentence
 # TFDS's template for shards, so that `tfds.builder_from_directory` can open the folder.
 FILENAME_TEMPLATE = "{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 METADATA_KEYS = (
@@ -194,7 +197,9 @@ def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
       The content of `metadata.json`. Every kind has
       - kind, schema_version, skeleton, keypoints, generated, settings, left_out;
       - splits: {name: {records, frames (sequences only), shards {file name: records},
-        sha256 {file name: checksum}}};
+        sha256 {file name: checksum}}}, for the names in `SPLITS` that there are. Records of version
+        0.3 and later also say what a split holds: subjects (sequences), or a rule in words
+        (persons);
       - sources: {file name: sha256}.
       Sequences also have
       - fps;
@@ -242,6 +247,36 @@ def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
                 f"delete the folder and write it with {command}."
             )
     return metadata
+
+
+def contents_of(split: dict[str, Any]) -> str:
+    """Says in words which subjects or photographs a split has; "" if older metadata do not say.
+
+    Args:
+      split: an entry of `splits` in the metadata.
+    """
+    if "rule" in split:
+        return split["rule"]
+    if "subjects" not in split:
+        return ""
+    subjects = split["subjects"]
+    shown = ", ".join(subjects[:NAMED_SUBJECTS])
+    more = f" and {len(subjects) - NAMED_SUBJECTS} more" if len(subjects) > NAMED_SUBJECTS else ""
+    return f"subject{'s' if len(subjects) > 1 else ''} {shown}{more}"
+
+
+def require_splits(
+    records: epath.PathLike, metadata: dict[str, Any], splits: tuple[str, ...]
+) -> None:
+    """Refuses records that lack one of some splits.
+
+    Raises:
+      UserError: a split is not there.
+    """
+    for split in splits:
+        if split not in metadata["splits"]:
+            there = sorted(metadata["splits"])
+            raise UserError(f"'{records}' has no split '{split}' but {there}: name one of these.")
 
 
 def _file_names(metadata: dict[str, Any]) -> list[str]:
@@ -337,6 +372,11 @@ def _is_split(split: Any, kind: Kind) -> bool:
         or not {*counts, "shards"} <= split.keys()
         or not isinstance(split["shards"], dict)
     ):
+        return False
+    subjects = split["subjects"] if "subjects" in split else []
+    if not isinstance(subjects, list) or not all(isinstance(name, str) for name in subjects):
+        return False
+    if "rule" in split and not isinstance(split["rule"], str):
         return False
     return all(
         type(count) is int and 0 <= count < 2**63

@@ -55,38 +55,39 @@ class Motion:
         )
 
 
-def read(records: epath.PathLike, split: str) -> Motion:
-    """Reads one split of a data set of sequence records into memory.
+def read(records: epath.PathLike, *splits: str) -> Motion:
+    """Reads a split of a data set of sequence records into memory, or several as one.
 
     Args:
       records: folder that `data_prep.convert` wrote.
-      split: `train` or `test`.
+      *splits: some of `schema.SPLITS`.
 
     Returns:
-      The sequences, 2D in screen units and 3D relative to the root.
+      The sequences in the order of the splits, 2D in screen units and 3D relative to the root.
 
     Raises:
       UserError: there is no such data set or split, its schema has another version, or a shard is
         damaged (the message names the record).
     """
     metadata = schema.read_metadata(records, schema.SEQUENCES)
-    if split not in metadata["splits"]:
-        splits = sorted(metadata["splits"])
-        raise UserError(f"'{records}' has no split '{split}' but {splits}: name one of these.")
+    schema.require_splits(records, metadata, splits)
     skeleton = SKELETONS[metadata["skeleton"]]
-    sequences = list(read_records(records, split, metadata))
-    for number, record in enumerate(sequences):
-        lengths = {len(record[name]) for name in ("frame_mask", "keypoints_2d", "pose_3d")}
-        if len(lengths) > 1 or min(record["width"], record["height"]) < 1:
+    sequences = []
+    for split in splits:
+        own = list(read_records(records, split, metadata))
+        for number, record in enumerate(own):
+            lengths = {len(record[name]) for name in ("frame_mask", "keypoints_2d", "pose_3d")}
+            if len(lengths) > 1 or min(record["width"], record["height"]) < 1:
+                raise UserError(
+                    f"'{records}', split '{split}', record {number}, contradicts itself: convert "
+                    "the data set again."
+                )
+        if not own:
             raise UserError(
-                f"'{records}', split '{split}', record {number}, contradicts itself: convert the "
-                "data set again."
+                f"Split '{split}' of '{records}' holds no records: convert it again with subjects "
+                "in it."
             )
-    if not sequences:
-        raise UserError(
-            f"Split '{split}' of '{records}' holds no records: convert it again with subjects in "
-            "it."
-        )
+        sequences += own
     frames = np.array([len(record["frame_mask"]) for record in sequences])
     return Motion(
         skeleton=skeleton,

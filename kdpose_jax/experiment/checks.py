@@ -6,7 +6,7 @@ import math
 from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.experiment import modules
+from kdpose_jax.experiment import modules, splits
 
 PLATFORMS = ("cpu", "gpu", "tpu")
 BATCH_STATISTICS = ("global", "device")
@@ -81,6 +81,7 @@ def check_values(config: ConfigDict) -> None:
                 f"parameters, and {stage}.train.fsdp shares them: use 'global', or set fsdp to "
                 "False."
             )
+    require("data.selection", config.data.selection, splits.SELECTIONS)
     if config.seed < 0:
         raise UserError(f"seed is {config.seed}: it must be at least 0.")
     for field in ("batch", "latency_warmup", "latency_runs"):

@@ -30,6 +30,7 @@ REQUIRED = (
     "teacher.pretrained",
     "student.pretrained",
     "data.reader",
+    "data.selection",
     "eval.protocol",
     "gradient_report",
 )
@@ -72,6 +73,11 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
             name in OLD_REVERSALS
         ):
             temperature["reversal"] = OLD_REVERSALS[name]
+    match new:
+        case {"data": {"train_split": _, "test_split": _} as data}:
+            # All training subjects were in one split, and the test split chose checkpoints.
+            del data["train_split"], data["test_split"]
+            data["selection"] = "published"
     for stage in ("teacher", "student"):
         match new:
             case dict() if stage in new:

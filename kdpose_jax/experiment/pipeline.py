@@ -13,9 +13,16 @@ from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Converters, EvaluationProtocol
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import checks, configs, data, modules, weights
+from kdpose_jax.experiment import checks, configs, data, modules, splits, weights
 from kdpose_jax.experiment.evaluation import evaluate_once
-from kdpose_jax.experiment.run import Context, Run, build, open_protocol, open_training
+from kdpose_jax.experiment.run import (
+    Context,
+    Run,
+    build,
+    open_protocol,
+    open_selection,
+    open_training,
+)
 from kdpose_jax.experiment.training import check_run, train_run
 from kdpose_jax.folders import RunFolder, WorkFolder
 from kdpose_jax.page import extremes, run_report
@@ -274,12 +281,21 @@ def open_context(
     training: bool,
 ) -> Context:
     """Reads the data that all runs of an experiment share. `run` is any one of them."""
-    options = run.config.data
-    training_data = None
+    config, reader = run.config, modules.reader(run.config.data.reader)
+    protocol_module = modules.protocol(config.eval.protocol)
+    training_data, selection_data, chosen_on = None, None, ""
     if training:
-        training_data = modules.reader(options.reader).read(records, options.train_split)
-    test_data = modules.protocol(run.config.eval.protocol).read(records, options.test_split)
-    context = Context(workdir, training_data, test_data, mesh, show, stop)
+        metadata = schema.read_metadata(records, reader.KIND)
+        splits.require_selection(config, metadata, records)
+        chosen_on = splits.chosen_on(config, metadata)
+        training_data = reader.read(records, *splits.training_splits(config, metadata))
+    test_data = protocol_module.read(records, "test")
+    if training:
+        chooses = splits.selection_split(config)
+        selection_data = test_data if chooses == "test" else protocol_module.read(records, chooses)
+    context = Context(
+        workdir, training_data, selection_data, chosen_on, test_data, mesh, show, stop
+    )
     if training:
         source, protocol = open_training(run, context), open_protocol(run, context)
         each = f" of {source.unit[1]} {source.unit[0]}" if source.unit[1] > 1 else ""
@@ -287,6 +303,8 @@ def open_context(
             f"data  {len(source):,} training examples{each}, {protocol.test_set} to test on, from "
             f"{records}"
         )
+        chosen = open_selection(run, context).test_set
+        show(f"      checkpoints are chosen on {chosen_on} ({chosen})")
     return context
 
 
@@ -358,6 +376,7 @@ def origin_of(
         "seed": run.config.seed,
         "conditions": protocol.conditions,
         "data": {name: metadata[name] for name in identity},
+        "chosen_on": context.chosen_on or None,
         "test_examples": len(protocol.source),
         "train_examples": len(open_training(run, context)) if trained else None,
     }

@@ -75,7 +75,10 @@ class Context:
     Attributes:
       workdir: the experiment's folder.
       training_data: the reader's data; None if nothing is trained.
-      test_data: the protocol's data.
+      selection_data: the protocol's data on which checkpoints are chosen; None if nothing is
+        trained.
+      chosen_on: says which data these are; "" if nothing is trained.
+      test_data: the protocol's data of the test split.
       mesh: the devices.
       show: prints one line.
       stop: whether the program was told to stop.
@@ -85,6 +88,8 @@ class Context:
 
     workdir: epath.Path
     training_data: Any
+    selection_data: Any
+    chosen_on: str
     test_data: Any
     mesh: jax.sharding.Mesh
     show: Callable[[str], None]
@@ -132,11 +137,20 @@ def open_training(run: Run, context: Context) -> Source:
 
 
 def open_protocol(run: Run, context: Context) -> EvaluationProtocol:
-    """Opens the protocol that evaluates the run's network."""
+    """Opens the protocol that evaluates the run's network on the test split."""
+    return _open_protocol(run, context.test_data)
+
+
+def open_selection(run: Run, context: Context) -> EvaluationProtocol:
+    """Opens the protocol that chooses the run's checkpoints while it trains."""
+    return _open_protocol(run, context.selection_data)
+
+
+def _open_protocol(run: Run, data: Any) -> EvaluationProtocol:
     settings = run.config.eval
     protocol = modules.protocol(settings.protocol)
     options = reads(run, training=False)
-    return protocol.open_protocol(context.test_data, **options, **settings.settings)
+    return protocol.open_protocol(data, **options, **settings.settings)
 
 
 def plan_of(run: Run, examples: int) -> loop.Plan:

@@ -17,8 +17,8 @@ from kdpose_jax.contracts import Batch, EvaluationProtocol, Source
 from kdpose_jax.data.batches import TrainBatches, to_global
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import runner
-from kdpose_jax.experiment import configs, gradients, memory, weights
-from kdpose_jax.experiment.run import Built, Context, Run, build, open_protocol, open_training
+from kdpose_jax.experiment import configs, gradients, memory, splits, weights
+from kdpose_jax.experiment.run import Built, Context, Run, build, open_selection, open_training
 from kdpose_jax.folders import RunFolder
 from kdpose_jax.train import compiling, loop, sharding, state
 from kdpose_jax.train.logs import Lines, MetricsLog, Progress
@@ -106,7 +106,7 @@ def train_run(run: Run, context: Context) -> epath.Path:
       Stopped: as in `loop.Training.run`.
     """
     folder = RunFolder(context.workdir / run.name)
-    source, protocol = open_training(run, context), open_protocol(run, context)
+    source, protocol = open_training(run, context), open_selection(run, context)
     built = build(run, len(source))
     with open_stored(folder, built, protocol, context.show) as stored:
         if processes.first_process_says(is_trained(folder, stored, built)):
@@ -240,11 +240,16 @@ def train_from(
             root_key=start.root_key,
             learning_rate=built.rate,
             evaluate=quick_evaluation(built, protocol, context.mesh),
+            evaluated_on=splits.selection_split(built.run.config),
         ),
         batches=batches,
         plan=plan,
         storage=loop.Storage(
-            stored.checkpoints, stored.interrupted, meta_of(built.run, start), log, examples
+            stored.checkpoints,
+            stored.interrupted,
+            meta_of(built.run, start, context.chosen_on),
+            log,
+            examples,
         ),
         progress=Progress(
             built.run.name,
@@ -311,13 +316,14 @@ def with_pretrained(run: Run, fresh: state.TrainState) -> state.TrainState:
     return dataclasses.replace(fresh, params=params, model_state=model_state, ema=ema)
 
 
-def meta_of(run: Run, start: Start) -> dict[str, Any]:
-    """Collects what a checkpoint says about its run."""
+def meta_of(run: Run, start: Start, chosen_on: str) -> dict[str, Any]:
+    """Collects what a checkpoint says about its run, and on which examples the best is chosen."""
     return {
         "config": configs.as_dict(run.config),
         "method": run.method_name,
         "stage": run.stage,
         "teachers": dict(start.fingerprints),
+        "chosen_on": chosen_on,
     }
 
 

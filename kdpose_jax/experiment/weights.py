@@ -12,7 +12,7 @@ from kdpose_jax import files
 from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Method
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs
+from kdpose_jax.experiment import configs, splits
 from kdpose_jax.experiment.run import Run
 from kdpose_jax.pytorch import importing, videopose3d
 from kdpose_jax.train import sharding
@@ -148,13 +148,15 @@ def run_of_meta(meta: dict[str, Any], path: str, name: str) -> Run:
 
 
 def which_checkpoint(path: str) -> str:
-    """Says which of a run's checkpoints `load_network` takes."""
+    """Says which of a run's checkpoints `load_network` takes, and which examples chose it."""
     if is_weight_file(path):
         return "imported from PyTorch"
     name = epath.Path(path).name
-    return (
-        f"of step {name}" if name.isdigit() else "the best on the test split, as in the literature"
-    )
+    if name.isdigit():
+        return f"of step {name}"
+    meta = loading.run_meta(path)
+    # In versions before 0.3 the test split chose every checkpoint.
+    return f"the best on {meta['chosen_on'] if 'chosen_on' in meta else splits.ON_TEST}"
 
 
 def run_folder(checkpoint: str) -> epath.Path:

@@ -10,7 +10,7 @@ import numpy as np
 from kdpose_jax.contracts import EvaluationProtocol, Source
 from kdpose_jax.data import schema
 from kdpose_jax.evaluate.runner import evenly_spread
-from kdpose_jax.experiment import modules
+from kdpose_jax.experiment import modules, splits
 from kdpose_jax.experiment.run import Run, reads
 from kdpose_jax.export.formats.signature import Runner
 from kdpose_jax.predict.description import LIFTER, Description
@@ -118,12 +118,12 @@ def of_records(run: Run, about: Description, records: str) -> Examples:
     what = reads(run, training=False)
     # Exported files hold the plain prediction.
     protocol = protocol_module.open_protocol(
-        protocol_module.read(records, options.test_split),
+        protocol_module.read(records, "test"),
         **what,
         **(settings.settings.to_dict() | {"flip": False}),
     )
     training = reader.open_training(
-        reader.read(records, options.train_split),
+        reader.read(records, *splits.training_splits(run.config, metadata)),
         seed=run.config.seed,
         **what,
         **options.training.to_dict(),

@@ -12,7 +12,6 @@ from kdpose_jax.page import charts, document, extremes
 from kdpose_jax.report import results, run_page
 
 _TERM = "weighted_"
-_SCORE = "test_"
 
 
 def write(
@@ -86,8 +85,10 @@ def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         key for records in metrics.values() for record in records for key in record
     )
     for key in scores:
-        if key.startswith(_SCORE):
-            drawn.append(charts.curves(_words(key), _over_steps(metrics, key)))
+        split, _, name = key.partition("_")
+        if split in results.CHOSEN_ON:
+            title = f"{results.CHOSEN_ON[split]} {_words(name)}"
+            drawn.append(charts.curves(title, _over_steps(metrics, key)))
     for name, records in metrics.items():
         keys = dict.fromkeys(key for record in records for key in record)
         terms = [key for key in keys if key.startswith(_TERM)]

@@ -31,6 +31,9 @@ COSTS = {
     "macs_total_per_output": "with attention",
 }
 
+# Splits that are scored during training, as in the keys of metrics.jsonl, and their titles.
+CHOSEN_ON = {"val": "validation", "test": "test"}
+
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 

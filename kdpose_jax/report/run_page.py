@@ -149,7 +149,11 @@ def draw(
         if folder.run(name).metrics.exists()
     }
     if runs:
-        keys = [("loss", "training loss"), (f"test_{protocol.best_metric}", f"test {label}")]
+        keys = [("loss", "training loss")]
+        for split, words in results.CHOSEN_ON.items():
+            key = f"{split}_{protocol.best_metric}"
+            if any(key in record for records in runs.values() for record in records):
+                keys.append((key, f"{words} {label}"))
         figures.training_curves(folder.figures / "training.png", runs, keys, **about)
     points = [
         figures.CostPoint(

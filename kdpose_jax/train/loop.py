@@ -82,6 +82,7 @@ class Computation:
       root_key: the key from which the key of each step is derived.
       learning_rate: (number of steps taken) -> learning rate, for the log.
       evaluate: (state) -> scores by name.
+      evaluated_on: name of the split that `evaluate` scores.
     """
 
     step: TrainStep
@@ -89,6 +90,7 @@ class Computation:
     root_key: jax.Array
     learning_rate: Callable[[Any], Any]
     evaluate: Callable[[TrainState], Mapping[str, float]]
+    evaluated_on: str
 
 
 class Training:
@@ -209,9 +211,11 @@ class Training:
             self.stop.at_once(self._save_interrupted)
         scores = dict(self.computation.evaluate(self.state))
         self.stop.defer()
-        self.storage.log.write(self.step, {f"test_{key}": value for key, value in scores.items()})
+        split = self.computation.evaluated_on
+        named = {f"{split}_{key}": value for key, value in scores.items()}
+        self.storage.log.write(self.step, named)
         shown = "  ".join(f"{key} {value:.2f}" for key, value in scores.items())
-        self.progress.say(f"step {self.step}  test {shown}")
+        self.progress.say(f"step {self.step}  {split} {shown}")
         return scores
 
     def _save_interrupted(self) -> None:

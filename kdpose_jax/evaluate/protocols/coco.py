@@ -34,17 +34,19 @@ def _hundredths(value: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class CocoPersons:
-    """Holds a test split.
+    """Holds a split to score.
 
     Attributes:
       ground_truth: the persons in the ground-truth boxes.
-      detections: the persons in a detector's boxes; None if the data set has none.
+      detections: the persons in a detector's boxes; None if the split has none.
       annotations: COCO's person-keypoint annotations of the split.
+      only_chooses: whether the split only serves `Protocol.quick`, which needs no detections.
     """
 
     ground_truth: Persons
     detections: Persons | None
     annotations: dict[str, Any]
+    only_chooses: bool = False
 
     def boxes(self) -> dict[str, Persons]:
         """Returns the persons by the kind of their boxes."""
@@ -251,7 +253,7 @@ def check_settings(
 
 
 def read(records: str, split: str) -> CocoPersons:
-    """Reads a test split, the detections that belong to it and its annotations.
+    """Reads a split to score, the detections that belong to it and its annotations.
 
     Args:
       records: folder that `data_prep.convert` wrote.
@@ -265,7 +267,10 @@ def read(records: str, split: str) -> CocoPersons:
     has_detections = detected in schema.read_metadata(records, schema.PERSONS)["splits"]
     annotations = coco_ap.read_annotations(epath.Path(records) / f"{split}_annotations.json")
     return CocoPersons(
-        persons, person_records.read(records, detected) if has_detections else None, annotations
+        persons,
+        person_records.read(records, detected) if has_detections else None,
+        annotations,
+        only_chooses=split == schema.VAL_SPLIT,
     )
 
 
@@ -282,7 +287,7 @@ def open_protocol(
     """Lays one crop over every person, for either kind of boxes.
 
     Args:
-      data: the test split from `read`.
+      data: the split from `read`.
       views: name of a crop -> its side in pixels; predictions are in pixels of "image".
       flip: whether the table shows scores with test-time flip.
       boxes: kind of boxes in the table.
@@ -309,6 +314,8 @@ def open_protocol(
             f"COCO's evaluation needs the joints of {SKELETON} and this data set has {skeleton}: "
             f"set eval.protocol to 'pck'."
         )
+    if data.only_chooses:
+        boxes = "ground_truth"
     if boxes not in data.boxes():
         raise UserError(
             "eval.settings.boxes is 'detections' and the records have no detections: convert the "
@@ -316,7 +323,8 @@ def open_protocol(
         )
     if not data.ground_truth.visible.any():
         raise UserError(
-            "No test person has a labelled joint: check the chosen split of the data set."
+            "No person of the split has a labelled joint: convert the data set again with labelled "
+            "persons in it."
         )
     pictures = {image["id"] for image in data.annotations["images"]}
     for kind, persons in data.boxes().items():

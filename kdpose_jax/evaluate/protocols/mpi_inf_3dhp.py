@@ -229,7 +229,7 @@ def check_settings(*, flip: bool) -> None:
 
 
 def read(records: str, split: str) -> LabelledMotion:
-    """Reads the test data into memory: a split of sequence records, and its activities.
+    """Reads a split of sequence records to score into memory, and its activities.
 
     The activities are in the records' metadata.
 
@@ -289,8 +289,8 @@ def open_protocol(
     rows = np.concatenate([start + own for start, own in zip(motion.offset, counted, strict=True)])
     if not len(rows):
         raise UserError(
-            "No frame counts in the evaluation: check frame_mask and the chosen split of the data "
-            "set."
+            "No frame of the split counts in the evaluation: convert the data set again with valid "
+            "frames in it."
         )
     windows = WindowSource(
         motion, windows_of(motion, [own - frames // 2 for own in counted], frames), context

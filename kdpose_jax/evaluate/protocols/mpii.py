@@ -12,11 +12,13 @@ from jaxtyping import Int
 
 from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
+from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import crop_predictions, extremes
 from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import pckh
+from kdpose_jax.evaluate.protocols import pck
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
 SKELETON = "mpii_16"
@@ -153,8 +155,31 @@ def check_settings(*, flip: bool) -> None:
 
 
 def read(records: str, split: str) -> Persons:
-    """Reads the test data, a split of person records, into memory."""
-    return person_records.read(records, split)
+    """Reads a split of person records to score into memory.
+
+    Validation persons are training persons, for whom HRNet's lists have no head boxes
+    (`with_head_segments`).
+    """
+    persons = person_records.read(records, split)
+    return with_head_segments(persons) if split == schema.VAL_SPLIT else persons
+
+
+def with_head_segments(persons: Persons) -> Persons:
+    """Replaces absent head sizes by the length from the upper neck to the head top.
+
+    That is the length which PCKh's share of the head box stands for, so that checkpoints can be
+    chosen by it. Our own choice. Where an end is not labelled, no joint of the person counts.
+    """
+    if persons.skeleton.name != SKELETON:  # `open_protocol` refuses it
+        return persons
+    segments = pck.reference_lengths(persons, "head")
+    size = np.where(persons.head_size > 0, persons.head_size, segments)
+    counts = size > 0
+    return dataclasses.replace(
+        persons,
+        head_size=np.where(counts, size, 1).astype(np.float32),
+        visible=persons.visible & counts[:, None],
+    )
 
 
 def open_protocol(data: Persons, *, views: Mapping[str, int], flip: bool) -> Protocol:
@@ -182,6 +207,7 @@ def open_protocol(data: Persons, *, views: Mapping[str, int], flip: bool) -> Pro
         )
     if not data.visible[:, pckh.MEAN_OVER].any():
         raise UserError(
-            "No test person has a labelled joint: check the chosen split of the data set."
+            "No person of the split has a labelled joint that counts: convert the data set again "
+            "with labelled persons in it."
         )
     return Protocol(person_records.open_evaluation(data, views=views), data, views["image"], flip)

@@ -181,7 +181,7 @@ def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
 
 
 def read(records: str, split: str) -> Persons:
-    """Reads the test data, a split of person records, into memory."""
+    """Reads a split of person records to score into memory."""
     return person_records.read(records, split)
 
 
@@ -211,9 +211,9 @@ def open_protocol(
     lengths = reference_lengths(data, reference)
     if not (lengths > 0).any():
         raise UserError(
-            f"No test person has both ends of the {reference} labelled "
+            f"No person of the split has both ends of the {reference} labelled "
             f"({' and '.join(REFERENCES[reference])}): set eval.settings.reference to another one, "
-            "or check the chosen split of the data set."
+            "or convert the data set again with such persons in it."
         )
     source = person_records.open_evaluation(data, views=views)
     return Protocol(source, data, views["image"], lengths, reference, threshold, flip)

@@ -22,10 +22,10 @@ WINDOWS = ("compat", "exact")
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """Holds a data set's test windows, and scores predictions on them.
+    """Holds a split's windows, and scores predictions on them.
 
     Attributes:
-      source: windows end to end over every test sequence (`windows.evaluation_starts`).
+      source: windows end to end over every sequence (`windows.evaluation_starts`).
       first: number of the first window of each sequence, and the number of windows, `[S + 1]`.
       windows: which frames count in the table, one of `WINDOWS`; records have both.
       flip: whether the table shows scores with test-time flip; records have both.
@@ -55,19 +55,19 @@ class Protocol:
 
     @property
     def test_set(self) -> str:
-        """Describes the test set in words."""
+        """Describes the split in words."""
         return f"{len(self.motion.frames):,} sequences, {len(self.motion.frame_mask):,} frames"
 
     @property
     def motion(self) -> Motion:
-        """Returns the test sequences."""
+        """Returns the sequences."""
         return self.source.motion
 
     def quick(self, count: int) -> tuple[Chosen, Callable[[np.ndarray], dict[str, float]]]:
         """Prepares a light evaluation for use during training.
 
         Args:
-          count: number of windows, evenly spread over the test set; 0 for all of them.
+          count: number of windows, evenly spread over the split; 0 for all of them.
 
         Returns:
           The windows, and a function that computes MPJPE and MPJVE in mm over their frames from
@@ -219,7 +219,7 @@ def check_settings(*, windows: str, flip: bool, keyframe_stride: int, keyframe_o
 
 
 def read(records: str, split: str) -> Motion:
-    """Reads the test data, a split of sequence records, into memory."""
+    """Reads a split of sequence records to score into memory."""
     return sequences.read(records, split)
 
 
@@ -233,12 +233,12 @@ def open_protocol(
     keyframe_stride: int,
     keyframe_offset: int,
 ) -> Protocol:
-    """Lays evaluation windows over the test split.
+    """Lays evaluation windows over a split.
 
     A network that predicts one frame from many has windows of one frame, with their context.
 
     Args:
-      motion: the test split.
+      motion: the split from `read`.
       frames: number F of frames that a window predicts.
       context: number of frames that are read before and after a window.
       windows: which frames count in the table; see `Protocol`.
