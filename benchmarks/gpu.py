@@ -15,6 +15,7 @@ import jax
 
 from benchmarks import chips, command, kernels, networks, turns
 from configs import cdkd, scjd
+from configs.networks import mixste_block
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment.run import Run
 
@@ -176,8 +177,8 @@ def shrink(file: str, config: Any) -> None:
     config.teacher.train.batch = config.student.train.batch = 2
     if file == "scjd":
         config.data.frames = 9
-        config.teacher.network = scjd.network(32, 2, heads=8, drop_path=0.1)
-        config.student.network = scjd.network(16, 1, heads=8, drop_path=0.1)
+        config.teacher.network = mixste_block(32, 2, heads=8, drop_path=0.1)
+        config.student.network = mixste_block(16, 1, heads=8, drop_path=0.1)
     else:
         config.data.split_ratio = 1.0
         config.teacher.input.size, config.student.input.size = 64, 32

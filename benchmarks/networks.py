@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from configs import cdkd, scjd
+from configs.networks import mixste_block
 from kdpose_jax.contracts import Source
 from kdpose_jax.data.batches import TrainBatches
 from kdpose_jax.evaluate import cost
@@ -33,7 +34,7 @@ def lifting_run(frames: int, width: int, depth: int, batch: int) -> Run:
     """Describes a MixSTE with MixSTE's own recipe, which SCJD's teacher has."""
     config = scjd.get_config("h36m")
     config.data.frames = frames
-    config.teacher.network = scjd.network(width, depth, heads=8, drop_path=0.1)
+    config.teacher.network = mixste_block(width, depth, heads=8, drop_path=0.1)
     config.teacher.train.batch = batch
     return run_of(config, "teacher")
 
@@ -61,6 +62,8 @@ def abstract_batch(run: Run, count: int) -> dict[str, jax.ShapeDtypeStruct]:
             "keypoints_2d": (frames + sum(asked["context"]), joints, 2),
             "pose_3d": (frames, joints, 3),
         }
+        if build(run, EXAMPLES).method.reads_teacher_poses:
+            shapes["teacher_pose_3d"] = shapes["pose_3d"]
         pictures = {}
     else:
         shapes = {"joints": (joints, 2), "joint_weight": (joints,)}

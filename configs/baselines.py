@@ -35,6 +35,7 @@ def get_config(text: str = "") -> ConfigDict:
     require(f"option kd of preset {preset}", kd, WEIGHTS)
     config = scjd.experiment("baselines", preset, chosen)
     config.method = "baselines"
+    del config.teacher.data  # the teacher's features are read, in the student's frames
     config.distill = ConfigDict(
         {
             "weights": ConfigDict(

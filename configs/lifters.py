@@ -37,42 +37,29 @@ Published, Human3.6M, CPN input, MPJPE: MixSTE 40.9 mm (243 frames), HoT 41.0 (2
 45.2 (243) and 47.9 (27), VideoPose3D 46.8 (243). Not run by us: we had no Human3.6M licence.
 """
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
-from configs import blocks, scjd
+from configs import blocks, networks, scjd
 from kdpose_jax.errors import require
 
 DATA = ("demo", "mocap", "h36m")
-# Filters of VideoPose3D; frames and coefficients that PoseFormerV2 keeps (their README).
-FILTERS = {27: (3, 3, 3), 81: (3, 3, 3, 3), 243: (3, 3, 3, 3, 3)}
-KEPT = {27: 3, 81: 9, 243: 27}
 
 
 def get_config(text: str = "") -> ConfigDict:
     """Builds the experiment of `configs/lifters.py[:preset[,option=value...]]`."""
-    presets = {
-        "mixste": mixste,
-        "mixste_hot": mixste_hot,
-        "poseformer_v2": poseformer_v2,
-        "videopose3d": videopose3d,
-    }
     options = {"data": "demo", "frames": 0, "epochs": 0.0}
     options |= {"test": "", "val": "", "selection": ""}
-    preset, chosen = blocks.parse_preset(text, tuple(presets), options)
+    preset, chosen = blocks.parse_preset(text, tuple(networks.LIFTERS), options)
     data, frames = chosen["data"], chosen["frames"]
     require(f"option data of preset {preset}", data, DATA)
-    require(f"option frames of preset {preset}", frames, (0, *FILTERS))
+    require(f"option frames of preset {preset}", frames, (0, *networks.FILTERS))
     frames = frames or (243 if data == "h36m" else 27)
     config = base(data, frames, chosen["test"], chosen["val"])
     blocks.select(config, preset, chosen["selection"], default="validation")
-    config.student.network, recipe = presets[preset](data, frames)
-    windows = preset in ("mixste", "mixste_hot")
-    config.student.loss = ConfigDict(
-        {"smoothness": 0.5, "velocity": 2.0} if windows else {"smoothness": 0.0, "velocity": 0.0}
-    )
-    train(config, data, predicted=frames if windows else 1, epochs=chosen["epochs"], **recipe)
+    config.student.network, recipe = networks.build(preset, data, frames)
+    predicted = frames if networks.predicts_windows(config.student.network) else 1
+    config.student.loss = networks.task_loss(predicted)
+    train(config, data, predicted=predicted, epochs=chosen["epochs"], **recipe)
     # `--mode eval` reads PyTorch weights as a teacher's. Here the teacher is the network itself.
     config.teacher = ConfigDict({**config.student, "checkpoint": "", "method": config.method})
     config.name = f"lifters_{preset}"
@@ -141,10 +128,7 @@ def train(
       evaluated: examples that evaluation predicts at once per device, used for h36m.
     """
     student = config.student
-    # Frames of an evaluated example. VideoPose3D predicts many at once in evaluation.
-    frames = (
-        student.network.evaluated_frames if "evaluated_frames" in student.network else predicted
-    )
+    frames = networks.evaluated_frames(student.network, config.data.frames)
     if data == "h36m":
         student.optim = optim
         student.train = blocks.train(
@@ -173,84 +157,3 @@ def train(
         config.eval.latency_batches = (1, 432 // frames)
     # An eighth fits a CPU core's cache.
     config.eval.batch = evaluated if data == "h36m" else max(1, evaluated // 8)
-
-
-def transformer(
-    name: str, width: int, depth: int, heads: int, drop_path: float, **further: Any
-) -> ConfigDict:
-    """Configures a transformer: the fields that MixSTE has, and `further` ones."""
-    return ConfigDict(
-        {**scjd.network(width, depth, heads=heads, drop_path=drop_path), "name": name, **further}
-    )
-
-
-def mixste(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """Configures MixSTE. Sizes and recipe are from its run.py; HoT trains it for 160 epochs."""
-    sizes = {"demo": (32, 2, 4, 0.0), "mocap": (64, 4, 4, 0.0), "h36m": (512, 8, 8, 0.1)}
-    recipe = {
-        "optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),
-        "published_epochs": 160.0,
-        "evaluated": 64,
-    }
-    network = transformer("mixste", *sizes[data])
-    network.joint_position_std = 1.0 if data == "mocap" else 0.0  # docs/results/motion.md
-    return network, recipe
-
-
-def mixste_hot(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """Configures HoT on MixSTE.
-
-    Sizes are from its common/arguments.py: 81 of 243 frames, before the fourth of eight pairs.
-    """
-    network, recipe = mixste(data, frames)
-    further = {
-        "dense_pairs": {"demo": 1, "mocap": 2, "h36m": 3}[data],
-        "kept_frames": frames // 3,
-        "neighbours": 2,
-    }
-    return ConfigDict({**network, "name": "mixste_hot", **further}), recipe
-
-
-def poseformer_v2(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """Configures PoseFormerV2.
-
-    Sizes and recipe are from its common/arguments.py and run_poseformer.py. `width` is the width of
-    a joint. A frame has 17 times as much.
-    """
-    sizes = {"demo": (4, 2, 4, 0.0), "mocap": (8, 4, 8, 0.0), "h36m": (32, 4, 8, 0.1)}
-    recipe = {
-        "optim": blocks.adamw(1e-4, weight_decay=0.1, clip_norm=0.0),
-        "published_epochs": 200.0,
-        "evaluated": 1024,
-    }
-    kept = {"kept_frames": KEPT[frames], "kept_coefficients": KEPT[frames]}
-    network = transformer("poseformer_v2", *sizes[data], **kept)
-    # Its joints have channels of their own, and it has no loop over its blocks.
-    del network.joint_position_std, network.scan
-    return network, recipe
-
-
-def videopose3d(data: str, frames: int) -> tuple[ConfigDict, dict[str, Any]]:
-    """Configures VideoPose3D.
-
-    Sizes and recipe are from its common/arguments.py, the 80 epochs from its README. It was trained
-    with AMSGrad; here it is trained with Adam. The share of a batch in its running statistics fell
-    from 0.1 to 0.001; here it stays 0.1.
-    """
-    network = ConfigDict(
-        {
-            "name": "videopose3d",
-            "filters": FILTERS[frames],
-            "width": {"demo": 64, "mocap": 256, "h36m": 1024}[data],
-            "dropout": 0.25 if data == "h36m" else 0.0,
-            "causal": False,  # True: a frame depends only on itself and earlier frames
-            # True: a filter has a weight for every frame in its reach (--dense).
-            "dense_kernels": False,
-            # Frames that one dense pass of evaluation predicts.
-            "evaluated_frames": 972 if data == "h36m" else 81,
-            "compute": "float32",
-        }
-    )
-    adam = blocks.adamw(1e-3, weight_decay=0.0, clip_norm=0.0)
-    adam.decay_per_epoch = 0.95
-    return network, {"optim": adam, "published_epochs": 80.0, "evaluated": 8}

@@ -1,4 +1,4 @@
-"""SCJD: 3D pose lifting, a sparse student from a dense MixSTE teacher.
+"""SCJD: 3D pose lifting, a student from teachers; by default on keyframes, from a dense MixSTE.
 
 Source: "SCJD: Sparse Correlation and Joint Distillation for Efficient 3D Human Pose Estimation",
 arXiv 2503.14097. Only its abstract was available. The forms and weights of the distillation terms
@@ -11,7 +11,9 @@ released code.
   python launch.py --config configs/scjd.py:mocap --config.data.source=DIR
       Recorded motion, and networks for a few hours on 2 cores.
       Options: frames=27, r=3, files=npz|motion, test=S5+S7 (test subjects), val=S8+S9 (validation
-      subjects, which choose checkpoints; without val= they are drawn out of the others).
+      subjects, which choose checkpoints; without val= they are drawn out of the others), and
+      student=mixste|mixste_hot|poseformer_v2|videopose3d, teacher_network=(the same names),
+      teacher=new|PATH|PATH+PATH.
       files=npz: 17 joints in VideoPose3D's layout with their own cameras. A meta.json beside them
       may name the test subjects.
       files=motion: a folder of BVH or ASF/AMC files, for example CMU's `subjects`, seen by four
@@ -20,8 +22,9 @@ released code.
       --config.data.converter.settings.NAME=VALUE.
   python launch.py --config configs/scjd.py:h36m --config.data.source=DIR
       Human3.6M in VideoPose3D's files, full size.
-      Options: frames=243|81|27, student=S-B|S-S|S-M|S-XS, r=3|5|9, recipe=parity|recommended,
-      teacher=new|PATH, selection=validation|published.
+      Options: frames=243|81|27, student=S-B|S-S|S-M|S-XS (MixSTE) or mixste_hot|poseformer_v2|
+      videopose3d, r=3|5|9, recipe=parity|recommended, teacher=new|PATH|PATH+PATH,
+      teacher_network=mixste|mixste_hot|poseformer_v2|videopose3d, selection=validation|published.
       selection=published trains on all published training subjects, and chooses checkpoints on the
       test split, as in the papers. recipe=parity does so without being told.
       Published: MixSTE, 243 frames, CPN input, 40.9 mm MPJPE.
@@ -32,27 +35,42 @@ released code.
       MPI-INF-3DHP, full size, from the official files or P-STMO's two npz files. 2D input is the
       ground truth's.
       Options: frames=81|27|9, student=S-B|S-S|S-M|S-XS, r=3|9, recipe=parity|recommended,
-      teacher=new|PATH, selection=validation|published, pose=univ_annot3|annot3. The protocol uses
-      univ_annot3. annot3 has the true scale and is not comparable with published figures.
+      teacher=new|PATH|PATH+PATH, selection=validation|published, pose=univ_annot3|annot3. The
+      protocol uses univ_annot3. annot3 has the true scale and is not comparable with published
+      figures.
       Scored as in P-STMO: the centre frame of a window around every valid frame.
       Published, 81 frames, MPJPE mm / PCK / AUC: PoseFormerV2 27.8 / 97.9 / 78.8, TCPFormer 15.0 /
       99.0 / 87.7.
       Not run by us: we had no licence of the data set.
       Joints are put into Human3.6M's order, so that a network of one data set fits the other.
+
+student=NAME and teacher_network=NAME take the networks of configs/lifters.py. A pair in which one
+is not MixSTE learns from the teacher's poses alone: embedding and attention have the weight 0. A
+teacher=PATH is the folder of any lifter's run, or a published file of teacher_network. The poses
+of several teachers (PATH+PATH) are averaged.
 """
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import blocks
+from configs import blocks, networks
 from kdpose_jax.errors import require
 from kdpose_jax.skeletons import H36M_17
 
 # Options of every preset, with their defaults.
 OPTIONS = {
     "demo": {},
-    "mocap": {"frames": 27, "r": 3, "files": "npz", "test": "", "val": ""},
+    "mocap": {
+        "frames": 27,
+        "r": 3,
+        "files": "npz",
+        "test": "",
+        "val": "",
+        "student": "mixste",
+        "teacher": "new",
+        "teacher_network": "mixste",
+    },
     "h36m": {
         "frames": 243,
         "student": "S-B",
@@ -60,6 +78,7 @@ OPTIONS = {
         "recipe": "recommended",
         "teacher": "new",
         "selection": "",
+        "teacher_network": "mixste",
     },
     "3dhp": {
         "frames": 81,
@@ -71,6 +90,9 @@ OPTIONS = {
         "selection": "",
     },
 }
+# Frames that a training example of a student predicts, if its network was published to predict
+# one: enough for velocities and the correlation of motion. Ours, not tuned.
+TAUGHT_FRAMES = 9
 # Width, depth: docs/methods/scjd.md#student
 STUDENTS = {"S-B": (256, 8), "S-M": (256, 4), "S-S": (128, 8), "S-XS": (128, 4)}
 
@@ -115,6 +137,9 @@ def base() -> ConfigDict:
         }
     )
     config.teacher = teacher_block()
+    # A teacher that exists may depend on another number of frames.
+    frames = config.data.get_oneway_ref("frames")
+    config.teacher.data = ConfigDict({"frames": frames})
     config.student = student_block()
     config.distill = distill_block()
     config.eval = blocks.evaluation(
@@ -139,7 +164,7 @@ def teacher_block() -> ConfigDict:
             # A run or a PyTorch file. Empty: the teacher is trained into <workdir>/teacher.
             "checkpoint": "",
             "method": "supervised",
-            "network": network(512, 8, heads=8, drop_path=0.1),
+            "network": networks.mixste_block(512, 8, heads=8, drop_path=0.1),
             "pretrained": "",  # PyTorch weights that training starts from
             "loss": ConfigDict({"smoothness": 0.5, "velocity": 2.0}),  # MixSTE run.py
             "optim": blocks.adamw(4e-5, weight_decay=0.1, clip_norm=0.0),  # MixSTE run.py
@@ -153,7 +178,7 @@ def student_block() -> ConfigDict:
     return ConfigDict(
         {
             "shape": ("network", "input"),  # the blocks that decide the parameters
-            "network": network(256, 8, heads=8, drop_path=0.1),
+            "network": networks.mixste_block(256, 8, heads=8, drop_path=0.1),
             "pretrained": "",
             "input": ConfigDict(
                 {  # inferred, docs/methods/scjd.md#keyframes
@@ -190,6 +215,8 @@ def distill_block() -> ConfigDict:
                     "layers": (),  # 0-based layers; empty: the last third
                 }
             ),
+            # Runs or PyTorch files whose poses are averaged with those of teacher.checkpoint.
+            "further_teachers": (),
             "layer_map": (),  # 0-based teacher layer of every student layer; empty: in proportion
             # `kl` needs a 20th of the weight.
             "attention": ConfigDict({"kind": "mse", "heads": "mean", "gather": "keyframe"}),
@@ -203,25 +230,6 @@ def distill_block() -> ConfigDict:
             ),
             "warmup_epochs": 5.0,  # used by the embedding and attention terms
             "decay_fraction": 0.0,
-            "flip_averaged_targets": False,
-        }
-    )
-
-
-def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDict:
-    """Configures a MixSTE, with `mlp_ratio` as released."""
-    return ConfigDict(
-        {
-            "name": "mixste",
-            "width": width,
-            "depth": depth,
-            "heads": heads,
-            "mlp_ratio": 2.0,
-            "drop_path": drop_path,
-            "compute": "float32",
-            "remat": False,
-            "scan": False,  # a loop over the pairs (docs/methods/lifting.md#types)
-            "joint_position_std": 0.0,  # deviation of initial joint positions; released: 0
         }
     )
 
@@ -229,8 +237,8 @@ def network(width: int, depth: int, *, heads: int, drop_path: float) -> ConfigDi
 def demo(config: ConfigDict) -> None:
     """Sets generated motion and tiny networks."""
     config.data.converter = ConfigDict({"name": "synthetic", "settings": ConfigDict({"seed": 0})})
-    config.teacher.network = network(32, 2, heads=4, drop_path=0.0)
-    config.student.network = network(16, 2, heads=4, drop_path=0.0)
+    config.teacher.network = networks.mixste_block(32, 2, heads=4, drop_path=0.0)
+    config.student.network = networks.mixste_block(16, 2, heads=4, drop_path=0.0)
     for stage in (config.teacher, config.student):
         blocks.quick_stage(
             stage,
@@ -246,7 +254,18 @@ def demo(config: ConfigDict) -> None:
     config.eval.latency_batches = (1, 16)
 
 
-def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str, val: str) -> None:
+def mocap(
+    config: ConfigDict,
+    *,
+    frames: int,
+    r: int,
+    files: str,
+    test: str,
+    val: str,
+    student: str,
+    teacher: str,
+    teacher_network: str,
+) -> None:
     """Sets recorded motion, and networks for a few hours on 2 cores.
 
     The files have 17 joints in VideoPose3D's layout, or are BVH and ASF/AMC files.
@@ -270,8 +289,8 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str, val
     config.data.converter = ConfigDict({"name": name, "settings": ConfigDict(settings)})
     config.data.frames = frames
     config.student.input.stride = r
-    config.teacher.network = network(64, 4, heads=4, drop_path=0.0)
-    config.student.network = network(32, 2, heads=4, drop_path=0.0)
+    config.teacher.network = networks.mixste_block(64, 4, heads=4, drop_path=0.0)
+    config.student.network = networks.mixste_block(32, 2, heads=4, drop_path=0.0)
     for stage, epochs in ((config.teacher, 1.25), (config.student, 1.0)):
         blocks.quick_stage(
             stage,
@@ -288,10 +307,57 @@ def mocap(config: ConfigDict, *, frames: int, r: int, files: str, test: str, val
         stage.train.save_every_steps = 1000
     config.distill.warmup_epochs = 0.05
     config.eval.batch = 8  # fits a CPU core's cache
+    require("option student of preset mocap", student, networks.LIFTERS)
+    set_lifters(config, "mocap", student=student, teacher_network=teacher_network)
+    set_teachers(config, teacher)
 
 
-def h36m(config: ConfigDict, *, frames: int, r: int, **options: str) -> None:
-    """Sets Human3.6M at full size. `options` are those of `full_size`."""
+def set_lifters(config: ConfigDict, preset: str, *, student: str, teacher_network: str) -> None:
+    """Replaces MixSTE by other networks, in the teacher, the student or both."""
+    require(f"option teacher_network of preset {preset}", teacher_network, networks.LIFTERS)
+    if teacher_network != "mixste":
+        set_lifter(config, "teacher", teacher_network, preset)
+    if student in networks.LIFTERS and student != "mixste":
+        set_lifter(config, "student", student, preset)
+        config.student.shape = ("network",)
+        del config.student.input
+        config.eval.settings.keyframe_stride, config.eval.settings.keyframe_offset = 1, -1
+
+
+def set_lifter(config: ConfigDict, stage: str, name: str, preset: str) -> None:
+    """Sets a network of configs/networks.py, with as many predicted frames in a batch as before."""
+    frames, block = config.data.frames, config[stage]
+    require(f"option frames of preset {preset}", frames, networks.FILTERS)
+    block.network, recipe = networks.build(name, preset, frames)
+    predicted = frames if networks.predicts_windows(block.network) else 1
+    if stage == "student" and predicted == 1:
+        predicted = block.network.predicted_frames = TAUGHT_FRAMES
+    block.loss = networks.task_loss(predicted)
+    budget = frames * block.train.batch
+    if preset == "h36m":
+        budget, epochs = 1024, recipe["published_epochs"]  # as in configs/lifters.py
+        block.optim = recipe["optim"]
+        block.train = blocks.train(batch=1, epochs=epochs, ema_decay=block.train.ema_decay)
+    block.train.batch = max(1, budget // predicted)
+    evaluated = networks.evaluated_frames(block.network, frames)
+    block.train.evaluate_examples = block.train.evaluate_examples * frames // evaluated
+    config.eval.settings.windows = "exact"  # as for networks that predict one frame at a time
+    config.distill.weights.embedding = config.distill.weights.attention = 0.0
+
+
+def set_teachers(config: ConfigDict, paths: str) -> None:
+    """Sets teachers that exist: `new` for none, or paths with a plus between them."""
+    if paths != "new":
+        first, *further = paths.split("+")
+        config.teacher.checkpoint, config.distill.further_teachers = first, tuple(further)
+
+
+def h36m(
+    config: ConfigDict, *, frames: int, student: str, r: int, teacher_network: str, **options: str
+) -> None:
+    """Sets Human3.6M at full size. `options` are the others of `full_size`."""
+    others = [name for name in networks.LIFTERS if name != "mixste"]
+    require("option student of preset h36m", student, (*STUDENTS, *others))
     require("option frames of preset h36m", frames, (243, 81, 27))
     require("option r of preset h36m", r, (3, 5, 9))
     config.data.converter = ConfigDict(
@@ -307,7 +373,10 @@ def h36m(config: ConfigDict, *, frames: int, r: int, **options: str) -> None:
             ),
         }
     )
-    full_size(config, "h36m", frames=frames, r=r, **options)
+    mixste = student if student in STUDENTS else "S-B"
+    full_size(config, "h36m", frames=frames, student=mixste, r=r, **options)
+    set_lifters(config, "h36m", student=student, teacher_network=teacher_network)
+    set_compute(config, options["recipe"])
 
 
 def mpi_inf_3dhp(config: ConfigDict, *, frames: int, r: int, pose: str, **options: str) -> None:
@@ -349,15 +418,15 @@ def full_size(
     config.data.frames = frames
     published = "published" if recipe == "parity" else "validation"
     blocks.select(config, preset, selection, default=published)
-    config.teacher.checkpoint = "" if teacher == "new" else teacher
+    set_teachers(config, teacher)
     config.teacher.train.batch = 1024 // frames  # 1024 frames per batch, as in MixSTE
     # docs/methods/lifting.md#latency
     config.eval.latency_warmup, config.eval.latency_runs = 50, 200
     width, depth = STUDENTS[student]
-    config.student.network = network(width, depth, heads=8, drop_path=0.1 if width > 128 else 0.05)
-    for stage in (config.teacher, config.student):
-        # For TPUs and GPUs. A CPU multiplies float32 values faster.
-        stage.network.compute = "bfloat16" if recipe == "recommended" else "float32"
+    config.student.network = networks.mixste_block(
+        width, depth, heads=8, drop_path=0.1 if width > 128 else 0.05
+    )
+    set_compute(config, recipe)
     config.student.input.stride = r
     config.student.train.batch = 16 * 243 // frames
     config.student.optim.warmup_epochs = 2.0
@@ -366,3 +435,12 @@ def full_size(
         config.student.network.drop_path = 0.1
         config.student.input.phase_augmentation = False
         config.student.train = blocks.train(batch=1024 // frames, epochs=120.0, ema_decay=0.0)
+
+
+def set_compute(config: ConfigDict, recipe: str) -> None:
+    """Sets the type of the blocks: bfloat16 is for TPUs and GPUs.
+
+    A CPU multiplies float32 values faster.
+    """
+    for stage in (config.teacher, config.student):
+        stage.network.compute = "bfloat16" if recipe == "recommended" else "float32"

@@ -37,6 +37,7 @@ class Batch(TypedDict, total=False):
       keypoints_2d: 2D joints in the frames that are read, `[B, N, J, 2]`, screen units (x from -1
         to 1).
       pose_3d: 3D joints in the frames that are predicted, `[B, F, J, 3]`, metres, root-relative.
+      teacher_pose_3d: what the teachers predict in these frames, as `pose_3d`; in training alone.
       image: crops, `[B, H, W, 3]` uint8 RGB.
       teacher_image: the teacher's larger crops of the same persons, `[B, H, W, 3]` uint8 RGB.
       joints: 2D joints, `[B, J, 2]`, pixels of `image`.
@@ -47,6 +48,7 @@ class Batch(TypedDict, total=False):
 
     keypoints_2d: Array
     pose_3d: Array
+    teacher_pose_3d: Array
     image: Array
     teacher_image: Array
     joints: Array
@@ -366,6 +368,7 @@ class Method:
       terms: takes the arguments of `loss`, and returns the weighted terms by name: scalars whose
         sum is the loss. None if the loss has a single term.
       teachers: the networks in `frozen`; each is {"params", "state"}.
+      reads_teacher_poses: whether training batches must have `teacher_pose_3d`.
       groups: optimiser groups; the config's settings apply to all other parameters.
       shared_axes: (pattern of parameter paths, axis) for large parameters that devices share best
         along that axis. It is used if the run shares parameters (`train.fsdp`).
@@ -382,6 +385,7 @@ class Method:
         Callable[[Tree, Tree, Tree, Batch, jax.Array, jax.Array], dict[str, jax.Array]] | None
     ) = None
     teachers: tuple[Teacher, ...] = ()
+    reads_teacher_poses: bool = False
     groups: tuple[Group, ...] = ()
     shared_axes: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()

@@ -89,6 +89,16 @@ class WorkFolder:
         return self.path / "data"
 
     @property
+    def taught_poses(self) -> epath.Path:
+        """What the teachers predict in every training frame."""
+        return self.path / "taught_poses.npy"
+
+    @property
+    def taught_poses_origin(self) -> epath.Path:
+        """The file that says whose predictions these are, and on which data."""
+        return self.path / "taught_poses.json"
+
+    @property
     def results(self) -> epath.Path:
         """All scores, costs and the fingerprint; written last."""
         return self.path / "results.json"

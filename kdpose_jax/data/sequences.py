@@ -9,7 +9,13 @@ from kdpose_jax.codecs import poses
 from kdpose_jax.contracts import Batch
 from kdpose_jax.data import schema
 from kdpose_jax.data.tfrecords import read_records
-from kdpose_jax.data.windows import Windows, centred_starts, take_rows
+from kdpose_jax.data.windows import (
+    Windows,
+    centred_starts,
+    evaluation_counts,
+    evaluation_starts,
+    take_rows,
+)
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS, Skeleton
 
@@ -29,6 +35,8 @@ class Motion:
       keypoints_2d: `[N, J, 2]` float32, screen units.
       pose_3d: `[N, J, 3]` float32, metres, camera coordinates relative to the root, which is zero.
       frame_mask: whether each frame counts in evaluation, `[N]`.
+      teacher_pose_3d: what the teachers predict in each frame, as `pose_3d`; None if no teacher was
+        asked.
     """
 
     skeleton: Skeleton
@@ -39,10 +47,13 @@ class Motion:
     keypoints_2d: np.ndarray
     pose_3d: np.ndarray
     frame_mask: np.ndarray
+    teacher_pose_3d: np.ndarray | None = None
 
     def with_flips(self) -> "Motion":
         """Adds a mirrored copy of every sequence; the copies follow all the plain sequences."""
-        flip = self.skeleton.flip_permutation
+        flip, taught = self.skeleton.flip_permutation, self.teacher_pose_3d
+        if taught is not None:
+            taught = np.concatenate([taught, poses.flip(taught, flip)])
         return dataclasses.replace(
             self,
             names=self.names + tuple(f"{name} flipped" for name in self.names),
@@ -52,6 +63,7 @@ class Motion:
             keypoints_2d=np.concatenate([self.keypoints_2d, poses.flip(self.keypoints_2d, flip)]),
             pose_3d=np.concatenate([self.pose_3d, poses.flip(self.pose_3d, flip)]),
             frame_mask=np.tile(self.frame_mask, 2),
+            teacher_pose_3d=taught,
         )
 
 
@@ -111,7 +123,8 @@ def read(records: epath.PathLike, *splits: str) -> Motion:
 class WindowSource:
     """Windows over motion as a source of examples.
 
-    A batch has `keypoints_2d` `[B, before + F + after, J, 2]` and `pose_3d` `[B, F, J, 3]`.
+    A batch has `keypoints_2d` `[B, before + F + after, J, 2]` and `pose_3d` `[B, F, J, 3]`, and
+    `teacher_pose_3d` `[B, F, J, 3]` if the motion has it.
 
     Attributes:
       motion: the sequences.
@@ -136,12 +149,14 @@ class WindowSource:
         """Cuts the windows with these numbers, `[B]`; nothing about them is random."""
         before, after = self.context
         rows = self.windows.rows(examples, before, after)
-        return {
+        predicted = rows[:, before : before + self.windows.length]
+        batch: Batch = {
             "keypoints_2d": take_rows(self.motion.keypoints_2d, rows),
-            "pose_3d": take_rows(
-                self.motion.pose_3d, rows[:, before : before + self.windows.length]
-            ),
+            "pose_3d": take_rows(self.motion.pose_3d, predicted),
         }
+        if self.motion.teacher_pose_3d is not None:
+            batch["teacher_pose_3d"] = take_rows(self.motion.teacher_pose_3d, predicted)
+        return batch
 
 
 def windows_of(motion: Motion, starts: list[np.ndarray], length: int) -> Windows:
@@ -182,3 +197,27 @@ def open_training(
     motion = motion.with_flips() if flip else motion
     starts = [centred_starts(int(count), frames, stride or frames) for count in motion.frames]
     return WindowSource(motion, windows_of(motion, starts, frames), context)
+
+
+def open_whole(motion: Motion, *, frames: int, context: tuple[int, int]) -> WindowSource:
+    """Opens windows that cover every frame of every sequence, end to end.
+
+    Arguments are as in `open_training`.
+    """
+    starts = [evaluation_starts(int(count), frames) for count in motion.frames]
+    return WindowSource(motion, windows_of(motion, starts, frames), context)
+
+
+def each_frame_once(source: WindowSource, predicted: np.ndarray) -> np.ndarray:
+    """Puts predictions on windows into the order of the motion's frames.
+
+    Args:
+      source: the windows of `open_whole`.
+      predicted: `[W, F, ...]`, what a network predicts in each window.
+
+    Returns:
+      `[N, ...]`. Of the frames that two windows have, the first window's prediction is taken.
+    """
+    length = source.windows.length
+    once = [evaluation_counts(int(count), length, "exact") for count in source.motion.frames]
+    return predicted[np.concatenate(once)]

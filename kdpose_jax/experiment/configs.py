@@ -84,6 +84,9 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
                 match new[stage]:
                     case {"network": {"name": "videopose3d"} as network}:
                         network.setdefault("dense_kernels", False)
+                        network.setdefault("predicted_frames", 1)
+                    case {"network": {"name": "poseformer_v2"} as network}:
+                        network.setdefault("predicted_frames", 1)
                     case {"network": {"name": "mixste" | "mixste_hot"} as network}:
                         network.setdefault("scan", False)
                 match new[stage]:

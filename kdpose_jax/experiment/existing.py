@@ -94,8 +94,7 @@ def run_of_file(checkpoint: str, config: ConfigDict | None, named: str) -> tuple
         )
     config.teacher.checkpoint = checkpoint
     notes = weights.adopt_teacher(config, named=named)
-    name = pathlib.Path(checkpoint).name
-    return Run(name, name, "teacher", config), notes
+    return weights.teacher_run(config, pathlib.Path(checkpoint).name), notes
 
 
 def run_of_network(checkpoint: str, config: ConfigDict | None) -> tuple[Run, list[str]]:
@@ -139,6 +138,8 @@ def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> No
     if stored.method_name == config.teacher.method and stored.method_name != config.method:
         stage = "teacher"  # the checkpoint is the teacher of such an experiment
     wanted = Run(stored.name, stored.title, stage, config)
+    if stage == "teacher":
+        wanted = weights.teacher_run(config, stored.name)
     if wanted.method_name != stored.method_name:  # blocks of different methods cannot be compared
         raise UserError(
             f"'{checkpoint}' has method {stored.method_name} and the config says "

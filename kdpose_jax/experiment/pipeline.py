@@ -13,7 +13,7 @@ from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Converters, EvaluationProtocol
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import checks, configs, data, modules, splits, weights
+from kdpose_jax.experiment import checks, configs, data, modules, splits, taught_poses, weights
 from kdpose_jax.experiment.evaluation import evaluate_once
 from kdpose_jax.experiment.run import (
     Context,
@@ -58,8 +58,10 @@ def train_and_report(
     buckets.check_access(workdir, writes=True)
     check_what_is_read(config)
     assumed = weights.adopt_teacher(config)
-    if config.teacher.checkpoint and not weights.is_weight_file(config.teacher.checkpoint):
-        loading.require_step(config.teacher.checkpoint)
+    assumed += weights.teacher_runs(config)[1]
+    for teacher in (config.teacher.checkpoint, *weights.further_teachers(config)):
+        if teacher and not weights.is_weight_file(teacher):
+            loading.require_step(teacher)
     configs.refuse_other_run(workdir, config)
     runs = planned_runs(config)
     notes = [*assumed, *check_before_data(runs)]
@@ -157,6 +159,7 @@ def run_stages(
             checkpoint = teacher_run
         else:
             run.config.teacher.checkpoint = teacher_run
+            context = taught_poses.teach(run, metadata, context)
             checkpoint = str(train_run(run, context))
         run_folder = RunFolder(workdir / run.name)
         record = evaluate_once(run_folder, run, checkpoint, metadata, context)
@@ -221,7 +224,7 @@ def planned_runs(config: ConfigDict) -> list[Run]:
     title = modules.method(config.method, "method").TITLE
     if not title:
         return [Run("student", "student", "student", configs.copy_of(config))]
-    runs = [Run("teacher", "teacher", "teacher", configs.copy_of(config))]
+    runs = [weights.teacher_run(config, "teacher")]
     if config.baseline:
         alone = configs.without_distillation(config)
         runs.append(Run("baseline", "student without distillation", "student", alone))
@@ -312,6 +315,11 @@ def resolve_paths(config: ConfigDict) -> None:
     """Makes the config's paths absolute, so that stored ones are valid from any folder."""
     teacher = weights.resolve(config.teacher.checkpoint)
     config.teacher.checkpoint = loading.explicit(teacher)
+    further = weights.further_teachers(config)
+    if further:
+        config.distill.further_teachers = tuple(
+            loading.explicit(weights.resolve(path)) for path in further
+        )
     for name in ("records", "source"):
         config.data[name] = weights.resolve(config.data[name])
     for stage in (config.teacher, config.student):
@@ -327,6 +335,7 @@ def check_what_is_read(config: ConfigDict) -> None:
     for path in (
         config.data.records,
         config.teacher.checkpoint,
+        *weights.further_teachers(config),
         config.teacher.pretrained,
         config.student.pretrained,
     ):

@@ -6,7 +6,7 @@ That is its examples, its protocol, its method and its optimiser.
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -82,6 +82,8 @@ class Context:
       mesh: the devices.
       show: prints one line.
       stop: whether the program was told to stop.
+      taught_by: name of each teacher whose predictions the training data have -> fingerprint of its
+        weights.
       sources: training examples opened so far, by the reader's options. They are kept because
         opening them may copy all data.
     """
@@ -94,6 +96,7 @@ class Context:
     mesh: jax.sharding.Mesh
     show: Callable[[str], None]
     stop: Stop
+    taught_by: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sources: dict[str, Source] = dataclasses.field(default_factory=dict)
 
 

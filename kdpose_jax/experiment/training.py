@@ -69,6 +69,8 @@ def check_run(run: Run, context: Context) -> None:
     source = open_training(run, context)
     built = build(run, len(source))
     block, example = built.run.block, source.gather(np.arange(1))
+    if built.method.reads_teacher_poses:  # the teachers may not exist yet: for the shapes
+        example["teacher_pose_3d"] = example["pose_3d"]
     if block.train.batch_statistics == "device":
         _, model_state, _ = jax.eval_shape(built.method.init, jax.random.key(0), example)
         if not jax.tree.leaves(model_state):
@@ -179,6 +181,7 @@ def start_of(
     kept = {"with_ema": block.train.ema_decay > 0, "mesh": mesh, "fsdp": block.train.fsdp}
     network = config.teacher.network.name
     frozen, fingerprints = weights.load_frozen(built.method, network, example, first_key, mesh)
+    fingerprints = {**context.taught_by, **fingerprints}
     newest = newest_of(stored.checkpoints, stored.interrupted)
     if newest is None:
         current = state.create(built.method, built.optimizer, example, first_key, **kept)

@@ -18,6 +18,7 @@ from kdpose_jax.pytorch import importing, videopose3d
 from kdpose_jax.train import sharding
 
 TEACHER = "--config.teacher.checkpoint (or the preset's teacher=)"
+FURTHER = "--config.distill.further_teachers (or the preset's teacher=)"
 
 
 def is_weight_file(path: str) -> bool:
@@ -29,8 +30,8 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
     """Takes the teacher's sizes from its checkpoint, so that users need not repeat them.
 
     Args:
-      config: the config. If `teacher.checkpoint` is given, the blocks that `teacher.shape` names
-        are replaced.
+      config: the config. If `teacher.checkpoint` is given, it replaces the blocks that decide the
+        teacher's parameters (`teacher.shape`), and the fields of `teacher.data`.
       named: the flag or field that names the checkpoint, for error messages.
 
     Returns:
@@ -53,27 +54,62 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
     else:
         with naming(named):
             trained = stored_run(path)
-        if trained.method_name != block.method:
-            raise UserError(
-                f"'{path}' was trained with method '{trained.method_name}', and teacher.method is "
-                f"'{block.method}': give a run of that method."
-            )
         if trained.config.task != config.task:
             raise UserError(
                 f"'{path}' was trained for task '{trained.config.task}', and task is "
                 f"'{config.task}': give a run of that task."
             )
         found = {name: trained.config.data[name] for name in config.data.must_fit}
+        for part in set(block.shape) - set(trained.block.shape):
+            del block[part]
+        block.shape = trained.block.shape
         for part in block.shape:
             block[part] = trained.block[part]
+    own = block.data if "data" in block else ()  # what need not be as the student's
     for name in config.data.must_fit:
-        if name in found and found[name] != config.data[name]:
+        if name in found and name in own:
+            block.data[name] = found[name]
+        elif name in found and found[name] != config.data[name]:
             raise UserError(
                 f"The teacher '{path}' has {name} {found[name]}, and data.{name} is "
                 f"{config.data[name]}: set --config.data.{name}="
                 f"{found[name]} or the preset's option, or give another teacher."
             )
     return notes
+
+
+def teacher_run(config: ConfigDict, name: str) -> Run:
+    """Makes the run of the config's teacher.
+
+    Fields of `teacher.data`, if there are any, replace those of `data`.
+    """
+    config = configs.copy_of(config)
+    if "data" in config.teacher:
+        config.data.update(config.teacher.data)
+    return Run(name, name, "teacher", config)
+
+
+def further_teachers(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the checkpoints of the teachers beside `teacher.checkpoint`."""
+    return tuple(config.distill.further_teachers) if "further_teachers" in config.distill else ()
+
+
+def teacher_runs(config: ConfigDict) -> tuple[list[Run], list[str]]:
+    """Makes the runs of all teachers, with notes on the files of weights of further ones.
+
+    Args:
+      config: a config that has taken the sizes of `teacher.checkpoint` (`adopt_teacher`).
+
+    Raises:
+      UserError: as for `adopt_teacher`.
+    """
+    runs, notes = [teacher_run(config, "teacher")], []
+    for number, path in enumerate(further_teachers(config), 1):
+        own = configs.copy_of(config)
+        own.teacher.checkpoint = path
+        notes += adopt_teacher(own, named=FURTHER)
+        runs.append(teacher_run(own, f"further_teacher_{number}"))
+    return runs, notes
 
 
 @contextlib.contextmanager
@@ -96,11 +132,12 @@ def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
         and none of them is the config's.
     """
     path, network = config.teacher.checkpoint, config.teacher.network
+    frames = teacher_run(config, "").config.data.frames
     imported = importing.import_network(network.name, path)
     found, notes = dict(imported["sizes"]), list(imported["notes"])
     if "readings" in found:
         try:
-            chosen, choice = videopose3d.choose_reading(found.pop("readings"), config.data.frames)
+            chosen, choice = videopose3d.choose_reading(found.pop("readings"), frames)
         except UserError as error:
             raise UserError(f"The PyTorch file {path} cannot be used: {error}") from error
         found |= chosen
@@ -179,7 +216,7 @@ def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
     """
     path, fields = config.teacher.checkpoint, configs.flatten(config.to_dict())
     assumed = [
-        (words, field)
+        (words, own if (own := f"teacher.{field}") in fields else field)
         for field, words in importing.UNSHOWN.items()
         if field in fields and field.rsplit(".", 1)[1] not in found
     ]

@@ -58,6 +58,13 @@ def along_time(
     return jnp.einsum("rt,bte->bre", jnp.asarray(matrix, values.dtype), values)
 
 
+def windows(keypoints_2d: Float[Array, "B N J 2"], length: int) -> Float[Array, "W length J 2"]:
+    """Cuts every window of `length` frames out of the input; those of one example are in a row."""
+    batch, frames, joints, _ = keypoints_2d.shape
+    rows = np.arange(frames - length + 1)[:, None] + np.arange(length)  # [F, length]
+    return keypoints_2d[:, rows].reshape(batch * len(rows), length, joints, 2)
+
+
 class MLP(nn.Module):
     """Two linear layers with the exact (erf) GELU between them.
 
@@ -150,16 +157,26 @@ class PoseFormerV2(nn.Module):
     def __call__(
         self, keypoints_2d: Float[Array, "B N J 2"], deterministic: bool = True
     ) -> tuple[Float[Array, "B F J 3"], PoseFormerV2Features]:
-        """Lifts the central frame of a window.
+        """Lifts the central frame of each window of `frames` frames within the input.
 
         Args:
-          keypoints_2d: joints in all N frames of the window, screen units.
+          keypoints_2d: joints in N frames, screen units.
           deterministic: True switches stochastic depth off; False reads an rng named `drop_path`.
 
         Returns:
-          The pose of one frame (F is 1), metres, root-relative camera coordinates, and the
-          features.
+          The pose in F = N - frames + 1 frames, metres, root-relative camera coordinates, and the
+          features, whose first axis is B F: every window is an example of its own.
+
+        Raises:
+          ValueError: the input is shorter than a window.
         """
+        if keypoints_2d.shape[1] < self.frames:
+            raise ValueError(
+                f"{keypoints_2d.shape[1]} frames are fewer than a window of {self.frames}"
+            )
+        examples, predicted = len(keypoints_2d), keypoints_2d.shape[1] - self.frames + 1
+        if predicted > 1:
+            keypoints_2d = windows(keypoints_2d, self.frames)
         batch, frames, joints, _ = keypoints_2d.shape
         kept, coefficients, width = self.kept_frames, self.kept_coefficients, self.width
         rates = np.linspace(0, self.drop_path, self.depth)
@@ -203,7 +220,7 @@ class PoseFormerV2(nn.Module):
             tokens = mixed(tokens, jax.tree.map(operator.itemgetter(layer), drops[1]))
             after.append(tokens)
         tokens = LayerNorm(epsilon=1e-6, dtype=self.dtype, name="temporal_norm")(tokens)
-        pose = self._head(tokens).reshape(batch, 1, joints, 3)
+        pose = self._head(tokens).reshape(examples, predicted, joints, 3)
         features = PoseFormerV2Features(
             joints=spatial,
             coefficients=lowest,

@@ -1,12 +1,12 @@
 """The task of 3D pose lifting: its losses, and predictions with and without flip.
 
-`lifters` builds the networks.
+`lifting_networks` builds networks that read every frame, `sparse_lifting` those on keyframes.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -15,8 +15,9 @@ from kdpose_jax.contracts import Batch, Task
 from kdpose_jax.errors import UserError
 from kdpose_jax.losses.lifting import lifting_loss, weighted_joint_error
 from kdpose_jax.models import initial
+from kdpose_jax.models.sparse_mixste import SparseMixSTE
 from kdpose_jax.skeletons import Skeleton, find_skeleton
-from kdpose_jax.tasks import lifting_networks
+from kdpose_jax.tasks import lifting_networks, sparse_lifting
 
 
 def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
@@ -34,35 +35,34 @@ def build_task(config: Any, stage: str) -> Task:
 
     Args:
       config: the locked config; reads `data` (skeleton, joints, frames) and the stage's block
-        (network, loss).
+        (network, loss, and `input` if it reads keyframes).
       stage: name of the block that is trained.
 
     Returns:
-      The task. It predicts the frames that `reads` names.
+      The task. It predicts the frames that `reads` names. Its features are those of the network,
+      `SparseFeatures` on keyframes. With phase augmentation, each call of `apply` draws an offset.
 
     Raises:
       UserError: the network cannot have one of the options, or options do not fit together.
     """
     skeleton = find_skeleton(config.data.skeleton, config.data.joints)
-    network = config[stage].network
-    build = functools.partial(
-        lifting_networks.build_lifter,
-        network,
-        joints=skeleton.num_joints,
-        frames=config.data.frames,
-        place=f"{stage}.network",
+    trained, evaluated = (
+        build_network(config, stage, skeleton, training=training) for training in (True, False)
     )
-    trained, evaluated = build(training=True), build(training=False)
-    span = lifting_networks.span(network, config.data.frames, training=True)
+    span = lifting_networks.span(config[stage].network, config.data.frames, training=True)
 
     def init(key, batch):
         variables = initial.variables(trained, key, batch["keypoints_2d"])
         return variables.pop("params"), variables
 
     def apply(params, state, batch, key):
+        offset = ()
+        if isinstance(trained, SparseMixSTE):
+            offset, key = sparse_lifting.draw_offset(trained, key)
         (predicted, features), state = trained.apply(
             {"params": params, **state},
             batch["keypoints_2d"],
+            *offset,
             deterministic=False,
             rngs={"drop_path": key, "dropout": key},  # a network reads one of them
             mutable=list(state),
@@ -71,6 +71,23 @@ def build_task(config: Any, stage: str) -> Task:
 
     loss = task_loss(config[stage].loss, skeleton, span.predicted, place=f"{stage}.loss")
     return Task(init, apply, loss, *predictors(evaluated.apply, skeleton))
+
+
+def build_network(config: Any, stage: str, skeleton: Skeleton, *, training: bool) -> nn.Module:
+    """Builds a stage's network: on keyframes if its block has `input`, else on every frame.
+
+    Raises:
+      UserError: the network cannot have one of the options, or options do not fit together.
+    """
+    if "input" in config[stage]:
+        return sparse_lifting.build_student(config, stage, skeleton, training=training)
+    return lifting_networks.build_lifter(
+        config[stage].network,
+        joints=skeleton.num_joints,
+        frames=config.data.frames,
+        training=training,
+        place=f"{stage}.network",
+    )
 
 
 def task_loss(

@@ -38,9 +38,10 @@ def span(network: Any, frames: int, *, training: bool) -> Span:
       training: True for a training example, False for an example to evaluate.
     """
     if network.name == "poseformer_v2":
-        return Span(1, (frames - 1) // 2, frames // 2)
+        predicted = network.predicted_frames if training else 1
+        return Span(predicted, (frames - 1) // 2, frames // 2)
     if network.name == "videopose3d":
-        predicted = 1 if training else network.evaluated_frames
+        predicted = network.predicted_frames if training else network.evaluated_frames
         if network.causal:
             return Span(predicted, frames - 1, 0)
         return Span(predicted, (frames - 1) // 2, (frames - 1) // 2)
@@ -124,9 +125,10 @@ def build_poseformer_v2(
 ) -> PoseFormerV2:
     """Builds PoseFormerV2. Arguments and errors are as in `build_lifter`.
 
-    The block has the fields of `build_mixste` without scan and joint_position_std, and kept_frames
-    and kept_coefficients.
+    The block has the fields of `build_mixste` without scan and joint_position_std, and kept_frames,
+    kept_coefficients and predicted_frames.
     """
+    _check_predicted(network, place)
     if not 1 <= network.kept_frames <= frames or network.kept_frames % 2 == 0:
         raise UserError(
             f"{place}.kept_frames is {network.kept_frames}: use an odd number up to data.frames, "
@@ -151,8 +153,10 @@ def build_videopose3d(
 ) -> VideoPose3D:
     """Builds VideoPose3D. Arguments and errors are as in `build_lifter`.
 
-    The block has filters, dense_kernels, width, dropout, causal, evaluated_frames and compute.
+    The block has filters, dense_kernels, width, dropout, causal, predicted_frames, evaluated_frames
+    and compute.
     """
+    _check_predicted(network, place)
     filters = tuple(network.filters)
     require(f"{place}.compute", network.compute, COMPUTE_TYPES)
     if not filters or min(filters) < 1 or math.prod(filters) % 2 == 0:
@@ -180,6 +184,14 @@ def build_videopose3d(
         dense_kernels=network.dense_kernels,
         dtype=COMPUTE_TYPES[network.compute] if training else None,
     )
+
+
+def _check_predicted(network: Any, place: str) -> None:
+    """Checks the number of frames that a training example predicts."""
+    if network.predicted_frames < 1:
+        raise UserError(
+            f"{place}.predicted_frames is {network.predicted_frames}: use 1, as published, or more."
+        )
 
 
 def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) -> MixSTE:

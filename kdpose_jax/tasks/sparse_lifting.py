@@ -1,4 +1,4 @@
-"""The task of 3D pose lifting from sparse keyframes, for SCJD's student.
+"""Lifting from sparse keyframes, and the dense teacher of such a student.
 
 The keyframe grid is inferred: docs/methods/scjd.md#keyframes.
 """
@@ -9,13 +9,12 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
-from kdpose_jax.contracts import Batch, Group, Task, Tree
+from kdpose_jax.contracts import Batch, Group, Tree
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.models import initial, sparse_mixste, upsampling
 from kdpose_jax.models.mixste import MixSTE, MixSTEFeatures
 from kdpose_jax.models.sparse_mixste import SparseMixSTE
-from kdpose_jax.skeletons import Skeleton, find_skeleton
-from kdpose_jax.tasks import lifting
+from kdpose_jax.skeletons import Skeleton
 from kdpose_jax.tasks.lifting_networks import build_mixste
 
 
@@ -23,8 +22,15 @@ def build_teacher(config: Any, skeleton: Skeleton) -> MixSTE:
     """Builds the dense teacher, as it teaches a student of the same windows.
 
     Raises:
-      UserError: an option of `teacher.network` is out of range.
+      UserError: the teacher reads keyframes alone, or an option of `teacher.network` is out of
+        range.
     """
+    if "input" in config.teacher:
+        raise UserError(
+            f"The teacher '{config.teacher.checkpoint}' reads one frame in "
+            f"{config.teacher.input.stride} (teacher.input.stride), and its features of every "
+            "frame are needed: give a MixSTE without keyframes."
+        )
     return build_mixste(
         config.teacher.network,
         joints=skeleton.num_joints,
@@ -59,50 +65,28 @@ def ask_teacher(
     return jax.lax.stop_gradient(answer)
 
 
-def build_task(config: Any, stage: str) -> Task:
-    """Builds the task of the sparse student.
+def draw_offset(
+    network: SparseMixSTE, key: jax.Array
+) -> tuple[tuple[Int[Array, ""] | None], jax.Array]:
+    """Draws the keyframes' offset of a training step.
 
     Args:
-      config: the locked config; reads `data` (skeleton, joints, frames) and the stage's block
-        (network, input, loss).
-      stage: name of the block that is trained.
+      network: the network.
+      key: the step's key.
 
     Returns:
-      The task. Its features are `SparseFeatures`. With phase augmentation, each call of `apply`
-      draws an offset.
-
-    Raises:
-      UserError: options do not fit together.
+      The network's further arguments, which are the offset (None for the grid's own), and the key
+      that is left.
     """
-    skeleton = find_skeleton(config.data.skeleton, config.data.joints)
-    trained = build_student(config, stage, skeleton, training=True)
-    evaluated = build_student(config, stage, skeleton, training=False)
-
-    def init(key, batch):
-        return initial.variables(trained, key, batch["keypoints_2d"])["params"], {}
-
-    def apply(params, state, batch, key):
-        offset = None
-        if len(trained.offsets) > 1:
-            offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, trained.grid.stride)
-        predicted, features = trained.apply(
-            {"params": params},
-            batch["keypoints_2d"],
-            offset,
-            deterministic=False,
-            rngs={"drop_path": jax.random.fold_in(key, 0)},
-        )
-        return predicted, features, state
-
-    loss = lifting.task_loss(
-        config[stage].loss, skeleton, config.data.frames, place=f"{stage}.loss"
-    )
-    return Task(init, apply, loss, *lifting.predictors(evaluated.apply, skeleton))
+    offset = None
+    if len(network.offsets) > 1:
+        offset = jax.random.randint(jax.random.fold_in(key, 1), (), 0, network.grid.stride)
+    return (offset,), jax.random.fold_in(key, 0)
 
 
 def groups(config: Any, stage: str) -> tuple[Group, ...]:
-    """Returns the optimiser groups of the student."""
-    if config[stage].input.upsampling != "learned":
+    """Returns the optimiser groups of a network, () if it reads every frame."""
+    if "input" not in config[stage] or config[stage].input.upsampling != "learned":
         return ()
     # Rows of the learned matrix start with the sum 1. Weight decay would lower it and shrink poses.
     return (Group("student/upsampler/matrix", weight_decay=0.0),)
@@ -115,6 +99,12 @@ def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool
       UserError: an option is out of range, or options do not fit together.
     """
     options = config[stage].input
+    if config[stage].network.name != "mixste":
+        raise UserError(
+            f"{stage}.network.name is '{config[stage].network.name}', and {stage}.input names "
+            "keyframes, which mixste alone reads: choose the network by the preset's option "
+            "student=."
+        )
     grid = keyframe_grid(config, stage)
     place = f"{stage}.input"
     for name, value, allowed in (
@@ -173,6 +163,8 @@ def keyframe_grid(config: Any, stage: str) -> KeyframeGrid:
 
 def keyframe_notes(config: Any, stage: str) -> tuple[str, ...]:
     """Warns where the keyframe grid is not symmetric (docs/methods/scjd.md#keyframes)."""
+    if "input" not in config[stage]:
+        return ()
     grid = keyframe_grid(config, stage)
     frames = config.data.frames
     if grid.has_equal_phases and grid.stride % 2:

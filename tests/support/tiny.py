@@ -131,6 +131,9 @@ def example_batch(
         pose_3d[:, :, SKELETONS[config.data.skeleton].root] = 0
         keypoints_2d = pose_3d[..., :2] + 0.01 * generator.normal(size=(*shape, 2))
         batch = {"keypoints_2d": keypoints_2d, "pose_3d": pose_3d[:, before : before + frames]}
+        if build(run, 64).method.reads_teacher_poses:
+            noise = 0.03 * generator.normal(size=batch["pose_3d"].shape)
+            batch["teacher_pose_3d"] = batch["pose_3d"] + noise
         return {name: jnp.asarray(array, jnp.float32) for name, array in batch.items()}
     if config.data.reader == "persons":
         joints, side = config.data.joints, run.block.input.size

@@ -9,7 +9,7 @@ import numpy as np
 from kdpose_jax.codecs.keyframes import KeyframeGrid
 from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import sequences
-from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
+from kdpose_jax.data.sequences import Motion, WindowSource, open_whole
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.evaluate import extremes
@@ -243,7 +243,8 @@ def open_protocol(
       context: number of frames that are read before and after a window.
       windows: which frames count in the table; see `Protocol`.
       flip: whether the table shows scores with test-time flip.
-      keyframe_stride: r, one keyframe in r frames; 1 for no scores of keyframes alone.
+      keyframe_stride: r, one keyframe in r frames; 1 for no scores of keyframes alone. A window
+        of one frame has none.
       keyframe_offset: o, the first keyframe; -1 for the centred grid.
 
     Raises:
@@ -252,11 +253,11 @@ def open_protocol(
     check_settings(
         windows=windows, flip=flip, keyframe_stride=keyframe_stride, keyframe_offset=keyframe_offset
     )
-    starts = [evaluation_starts(int(count), frames) for count in motion.frames]
-    first = np.concatenate([[0], np.cumsum([len(start) for start in starts])])
-    source = WindowSource(motion, windows_of(motion, starts, frames), context)
+    counts = [len(evaluation_starts(int(count), frames)) for count in motion.frames]
+    first = np.concatenate([[0], np.cumsum(counts)])
+    source = open_whole(motion, frames=frames, context=context)
     keyframes = None
-    if keyframe_stride > 1:
+    if keyframe_stride > 1 and frames > 1:
         if keyframe_stride > frames:
             raise UserError(
                 f"eval.settings.keyframe_stride is {keyframe_stride}, and {frames} frames are "

@@ -36,10 +36,10 @@ def build(config: Any, stage: str) -> Method:
     Raises:
       UserError: options do not fit together.
     """
-    task = sparse_lifting.build_task(config, stage)
     distillation = build_distillation(
         config, find_skeleton(config.data.skeleton, config.data.joints)
     )
+    task = lifting.build_task(config, stage)
     student, weights = config.student, config.distill.weights
 
     def init(key, batch):

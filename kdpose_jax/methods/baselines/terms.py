@@ -55,6 +55,11 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
     """
     options = config.distill
     network, teacher = config.student.network, config.teacher.network
+    if "input" not in config.student:
+        raise UserError(
+            f"method is 'baselines', and student.network.name is '{network.name}': its losses "
+            "compare features on keyframes, which student mixste alone has."
+        )
     stride, layer = config.student.input.stride, options.hints.layer
     require("distill.attention.maps", options.attention.maps, MAPS)
     if not -1 <= layer < network.depth:

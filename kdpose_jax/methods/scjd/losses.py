@@ -15,6 +15,7 @@ from kdpose_jax.models.keyframes import take_frames
 
 CONTEXTS = ("dynamic", "mean", "keyframe")
 ATTENTION_KINDS = ("mse", "kl", "full", "hop2")
+STILL = 0.01  # metres; a joint that moves less than this has almost no motion correlation
 # Of products in float32. By default they have the precision of bfloat16 on a TPU.
 _EXACT = jax.lax.Precision.HIGHEST
 
@@ -161,52 +162,66 @@ def attention_loss(
     return (divergence + mass).mean((1, 2, 3))
 
 
-def correlation_loss(
-    student: Float[Array, "B F J C"], teacher: Float[Array, "B F J D"]
-) -> Float[Array, "B"]:
-    """Computes the mean squared difference of Gamma(F)_{t,t'} = cos(F_t, F_t') per joint.
+def motion_correlation(pose: Float[Array, "B F J 3"]) -> Float[Array, "B J F F"]:
+    """Computes Gamma, how the positions of each joint in any two frames of a window correlate.
 
-    Gamma is the structure of the features over time, so the two widths may differ.
+    Let c_t be a joint's position in frame t minus its mean over the window. Then
+
+        Gamma_{t,t'} = <c_t, c_t'> / (|c_t|_s |c_t'|_s),  |c|_s^2 = |c|^2 + s^2,  s = 1 cm.
+
+    It is the cosine for a joint that moves much further than s. It falls smoothly to 0 for a joint
+    that hardly moves, whose direction would be noise, and its gradient is at most of the order
+    1 / s. The root does not move, so that its Gamma is 0. Our design, inferred:
+    docs/methods/scjd.md#temporal-consistency.
+
+    Args:
+      pose: metres, relative to the root.
     """
-
-    def gamma(features: Array) -> Array:
-        features = features.astype(np.promote_types(features.dtype, jnp.float32))
-        squared_length = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
-        unit = features * jax.lax.rsqrt(squared_length + 1e-12)
-        unit = unit.swapaxes(1, 2)  # [B, J, F, C]
-        return unit @ unit.swapaxes(2, 3)
-
-    if student.shape[:3] != teacher.shape[:3]:
-        raise ValueError(
-            f"features of shapes {student.shape} and {teacher.shape} differ in more than width"
-        )
-    return jnp.square(gamma(student) - gamma(teacher)).mean((1, 2, 3))
+    pose = pose.astype(np.promote_types(pose.dtype, jnp.float32))
+    moved = (pose - pose.mean(1, keepdims=True)).swapaxes(1, 2)  # [B, J, F, 3]
+    squared = jnp.sum(jnp.square(moved), axis=-1, keepdims=True) + STILL**2
+    direction = moved * jax.lax.rsqrt(squared)
+    return jnp.einsum("bjtc,bjuc->bjtu", direction, direction, precision=_EXACT)
 
 
-def temporal_pose_loss(
+def correlation_loss(
+    student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"]
+) -> Float[Array, "B"]:
+    """Computes the mean squared difference of Gamma over joints and pairs of frames."""
+    if student.shape != teacher.shape:
+        raise ValueError(f"poses of shapes {student.shape} and {teacher.shape} cannot be compared")
+    difference = motion_correlation(student) - motion_correlation(teacher)
+    return jnp.square(difference).mean((1, 2, 3))
+
+
+def temporal_loss(
     student: Float[Array, "B F J 3"],
     teacher: Float[Array, "B F J 3"],
     joint_weights: Float[np.ndarray, "J"],
     velocity_weight: float,
+    correlation_weight: float,
     truth: Float[Array, "B F J 3"] | None = None,
 ) -> Float[Array, "B"]:
-    """Computes TCD on dense poses: the weighted distance to the teacher's poses and velocities.
+    """Computes TCD: the distance to the teacher's poses, velocities and motion correlation.
 
     Args:
-      student: the student's poses in all frames, after upsampling.
-      teacher: the teacher's poses in all frames.
+      student: the student's poses in all frames that it predicts, after upsampling.
+      teacher: the teacher's poses in these frames.
       joint_weights: `Skeleton.loss_weights`.
       velocity_weight: beta_v, the weight of the distance between frame differences.
+      correlation_weight: beta_c, the weight of `correlation_loss`.
       truth: the true poses; a joint or a frame difference then counts only where the teacher is
-        nearer to the truth than the student. None counts everything.
+        nearer to the truth than the student. None counts everything. The correlation always counts.
     """
-    target, moved, motion = teacher, jnp.diff(student, axis=1), jnp.diff(teacher, axis=1)
-    if truth is not None:
-        target = where_nearer(student, teacher, truth)
-        motion = where_nearer(moved, motion, jnp.diff(truth, axis=1))
+    target = teacher if truth is None else where_nearer(student, teacher, truth)
     total = weighted_joint_error(student, target, joint_weights)
     if velocity_weight:
+        moved, motion = jnp.diff(student, axis=1), jnp.diff(teacher, axis=1)
+        if truth is not None:
+            motion = where_nearer(moved, motion, jnp.diff(truth, axis=1))
         total = total + velocity_weight * pose_distance(moved, motion).mean((1, 2))
+    if correlation_weight:
+        total = total + correlation_weight * correlation_loss(student, teacher)
     return total
 
 

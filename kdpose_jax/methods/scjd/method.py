@@ -1,4 +1,4 @@
-"""Builds SCJD: the sparse student, the dense teacher and the terms between them.
+"""Builds SCJD: a student, what the teachers predict, and the terms between them.
 
 L = L_task + lambda_e L_DJED + lambda_a L_AJAD + lambda_t L_TCD. Weights and forms are inferred
 (docs/methods/scjd.md#total-loss).
@@ -12,15 +12,15 @@ import jax.numpy as jnp
 from kdpose_jax.contracts import Method, Teacher
 from kdpose_jax.methods.loss_terms import from_terms
 from kdpose_jax.methods.scjd import schedule
-from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms
+from kdpose_jax.methods.scjd.terms import build_distillation, distillation_terms, is_active
 from kdpose_jax.models import initial
 from kdpose_jax.skeletons import find_skeleton
 from kdpose_jax.tasks import lifting, sparse_lifting
-from kdpose_jax.tasks.task import for_student
+from kdpose_jax.tasks.task import for_student, student_state
 
 TASKS = ("lifting",)
 TITLE = "SCJD"
-reads = lifting.reads  # the dense window, from which both networks take their frames
+reads = lifting.reads  # the student's frames, which a teacher that runs beside it reads too
 
 
 def build(config: Any, stage: str) -> Method:
@@ -31,40 +31,42 @@ def build(config: Any, stage: str) -> Method:
       stage: name of the block that is trained, `student`.
 
     Returns:
-      The method. If all distillation weights are zero, the student is trained alone and the teacher
-      is not run.
+      The method. If all distillation weights are zero, the student is trained alone. The teacher
+      is run in a step only if embedding or attention has a weight.
 
     Raises:
       UserError: options do not fit together.
     """
-    task = sparse_lifting.build_task(config, stage)
-    distillation = build_distillation(
-        config, find_skeleton(config.data.skeleton, config.data.joints)
-    )
-    options, student = config.distill, config.student
+    task = lifting.build_task(config, stage)
+    options, distillation, live = config.distill, None, None
+    if is_active(config):
+        distillation = build_distillation(
+            config, find_skeleton(config.data.skeleton, config.data.joints)
+        )
+        live = distillation.live
     warmup_steps = int(options.warmup_epochs * config.run.steps_per_epoch)
 
     def init(key, batch):
         keys = jax.random.split(key, 3)
-        params = {"student": task.init(keys[0], batch)[0]}
-        frozen = {}
-        if distillation.active:
-            frozen = {"teacher": sparse_lifting.init_teacher(distillation.teacher, keys[1], batch)}
-        if options.weights.embedding:
-            width = student.network.width
-            embeddings = {
-                layer: jnp.zeros((1, 1, 1, width)) for layer in distillation.embedding_layers
-            }
-            params["projectors"] = initial.variables(distillation.projectors, keys[2], embeddings)[
-                "params"
-            ]
-        return params, {}, frozen
+        student, state = task.init(keys[0], batch)
+        params, frozen = {"student": student}, {}
+        if live is not None:
+            frozen = {"teacher": sparse_lifting.init_teacher(live.teacher, keys[1], batch)}
+            if options.weights.embedding:
+                width = config.student.network.width
+                embeddings = {layer: jnp.zeros((1, 1, 1, width)) for layer in live.embedding_layers}
+                params["projectors"] = initial.variables(live.projectors, keys[2], embeddings)[
+                    "params"
+                ]
+        return params, {"student": state} if state else {}, frozen
 
     def all_terms(params, model_state, frozen, batch, key, step):
-        predicted, features, _ = task.apply(params["student"], {}, batch, key)
+        predicted, features, state = task.apply(
+            params["student"], student_state(model_state), batch, key
+        )
         total, parts = task.loss(predicted, batch)
         weighted = {"task": total}
-        if distillation.active:
+        if distillation is not None:
             added = distillation_terms(distillation, params, frozen, batch, predicted, features)
             ramp = schedule.ramp(
                 step,
@@ -76,7 +78,7 @@ def build(config: Any, stage: str) -> Method:
                 strength = 1.0 if name == "temporal" else ramp
                 weighted[name] = options.weights[name] * strength * value
             parts = {**parts, **added}
-        return weighted, parts, model_state
+        return weighted, parts, {"student": state} if state else {}
 
     loss, terms = from_terms(all_terms)
     return Method(
@@ -85,7 +87,8 @@ def build(config: Any, stage: str) -> Method:
         predict=for_student(task.predict),
         predict_with_flip=for_student(task.predict_with_flip),
         terms=terms,
-        teachers=(Teacher("teacher", config.teacher.checkpoint),) if distillation.active else (),
+        teachers=() if live is None else (Teacher("teacher", config.teacher.checkpoint),),
+        reads_teacher_poses=distillation is not None and bool(options.weights.temporal),
         groups=sparse_lifting.groups(config, stage),
         notes=sparse_lifting.keyframe_notes(config, stage),
     )

@@ -11,16 +11,32 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from kdpose_jax.codecs import poses
 from kdpose_jax.contracts import Batch, Tree
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.methods.scjd import losses, schedule
+from kdpose_jax.methods.scjd import losses, pairs, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
-from kdpose_jax.models import upsampling
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.models.sparse_mixste import SparseFeatures
 from kdpose_jax.skeletons import Skeleton
 from kdpose_jax.tasks import sparse_lifting
+
+
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """What the terms need that compare features with a teacher who is asked in every step.
+
+    Attributes:
+      teacher: the dense teacher.
+      layers: teacher layer for each student layer.
+      embedding_layers: student layers that DJED compares.
+      reach: w, the number of context frames to either side of a keyframe.
+      projectors: phi.
+    """
+
+    teacher: MixSTE
+    layers: tuple[int, ...]
+    embedding_layers: tuple[int, ...]
+    reach: int
+    projectors: EmbeddingProjectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,36 +46,28 @@ class Distillation:
     Attributes:
       options: the `distill` config block.
       skeleton: the joints.
-      teacher: the dense teacher.
-      layers: teacher layer for each student layer.
-      embedding_layers: student layers that DJED compares.
-      reach: w, the number of context frames to either side of a keyframe.
-      projectors: phi.
+      live: what embedding and attention need; None if neither has a weight.
     """
 
     options: Any
     skeleton: Skeleton
-    teacher: MixSTE
-    layers: tuple[int, ...]
-    embedding_layers: tuple[int, ...]
-    reach: int
-    projectors: EmbeddingProjectors
+    live: Live | None
 
-    @property
-    def active(self) -> bool:
-        """Whether any term has a weight."""
-        weights = self.options.weights
-        return bool(weights.embedding or weights.attention or weights.temporal)
+
+def is_active(config: Any) -> bool:
+    """Returns whether any term has a weight."""
+    return any(config.distill.weights.values())
 
 
 def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
     """Resolves and checks the `distill` block.
 
     Raises:
-      UserError: an option is out of range, or options do not fit together.
+      UserError: an option is out of range, options do not fit together, or a term has a weight that
+        the two networks do not have.
     """
     options = config.distill
-    network, teacher = config.student.network, config.teacher.network
+    pairs.require_terms(options, pairs.student_of(config), pairs.teacher_of(config))
     for name, value, allowed in (
         ("embedding.context", options.embedding.context, losses.CONTEXTS),
         ("embedding.feature", options.embedding.feature, ("spatial", "temporal")),
@@ -68,6 +76,29 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         ("attention.gather", options.attention.gather, ("keyframe", "context")),
     ):
         require(f"distill.{name}", value, allowed)
+    for name, value, fits in (
+        ("embedding.reach", options.embedding.reach, options.embedding.reach >= -1),
+        ("embedding.temperature", options.embedding.temperature, options.embedding.temperature > 0),
+        ("temporal.velocity", options.temporal.velocity, options.temporal.velocity >= 0),
+        ("temporal.correlation", options.temporal.correlation, options.temporal.correlation >= 0),
+        ("warmup_epochs", options.warmup_epochs, options.warmup_epochs >= 0),
+        ("decay_fraction", options.decay_fraction, 0 <= options.decay_fraction <= 1),
+    ):
+        if not fits:
+            raise UserError(
+                f"distill.{name} is {value}: see the config for what it means and give a value in "
+                "its range."
+            )
+    live = None
+    if options.weights.embedding or options.weights.attention:
+        live = build_live(config, skeleton)
+    return Distillation(options=options, skeleton=skeleton, live=live)
+
+
+def build_live(config: Any, skeleton: Skeleton) -> Live:
+    """Resolves what embedding and attention need. Errors are as in `build_distillation`."""
+    options = config.distill
+    network, teacher = config.student.network, config.teacher.network
     same_heads = (network.heads, network.width) == (teacher.heads, teacher.width)
     if options.attention.heads == "each" and not same_heads:
         raise UserError(
@@ -81,27 +112,12 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
             f"distill.embedding.layers is {layers}: the student has layers 0 to "
             f"{network.depth - 1}."
         )
-    for name, value, fits in (
-        ("embedding.reach", options.embedding.reach, options.embedding.reach >= -1),
-        ("embedding.temperature", options.embedding.temperature, options.embedding.temperature > 0),
-        ("warmup_epochs", options.warmup_epochs, options.warmup_epochs >= 0),
-        ("decay_fraction", options.decay_fraction, 0 <= options.decay_fraction <= 1),
-    ):
-        if not fits:
-            raise UserError(
-                f"distill.{name} is {value}: see the config for what it means and give a value in "
-                "its range."
-            )
     reach = options.embedding.reach
-    if reach == -1:
-        reach = config.student.input.stride
-    return Distillation(
-        options=options,
-        skeleton=skeleton,
+    return Live(
         teacher=sparse_lifting.build_teacher(config, skeleton),
         layers=teacher_layers(config),
         embedding_layers=layers,
-        reach=reach,
+        reach=config.student.input.stride if reach == -1 else reach,
         projectors=EmbeddingProjectors(teacher.width, layers),
     )
 
@@ -126,91 +142,96 @@ def distillation_terms(
     frozen: Tree,
     batch: Batch,
     predicted: Float[Array, "B F J 3"],
-    features: SparseFeatures,
+    features: Any,
 ) -> dict[str, Float[Array, "B"]]:
     """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
 
     Args:
       distillation: the resolved options.
       params: the run's parameters, with `projectors` if the embedding term has a weight.
-      frozen: the run's frozen variables, with `teacher`.
-      batch: the dense windows.
-      predicted: the student's poses in all frames, metres.
-      features: the student's features.
+      frozen: the run's frozen variables, with `teacher` if embedding or attention has a weight.
+      batch: the windows, with `teacher_pose_3d` if the temporal term has a weight.
+      predicted: the student's poses in all frames that it predicts, metres.
+      features: the student's features; `SparseFeatures` if embedding or attention has a weight.
 
     Returns:
       Name -> `[B]`.
     """
-    weights, options = distillation.options.weights, distillation.options
-    keyframes, student = features["keyframes"], features["network"]
-    pose, taught = sparse_lifting.ask_teacher(
-        distillation.teacher,
-        frozen,
-        jnp.asarray(batch["keypoints_2d"]),
-        keyframes if options.attention.gather == "keyframe" else None,
-    )
+    weights, options, live = distillation.options.weights, distillation.options, distillation.live
     terms = {}
-    if weights.embedding:
-        terms["embedding"] = embedding_term(distillation, params, batch, keyframes, student, taught)
-    if weights.attention:
-        terms["attention"] = attention_term(distillation, keyframes, student, taught)
-    if weights.temporal:
-        if options.flip_averaged_targets:
-            keypoints_2d = jnp.asarray(batch["keypoints_2d"])
-            pose = flip_averaged_pose(distillation, frozen, keypoints_2d, pose)
-        joint_weights = np.asarray(distillation.skeleton.loss_weights)
-        truth = jnp.asarray(batch["pose_3d"]) if options.temporal.gate else None
-        term = losses.temporal_pose_loss(
-            predicted, pose, joint_weights, options.temporal.velocity, truth
+    if live is not None:
+        keyframes, student = features["keyframes"], features["network"]
+        _, taught = sparse_lifting.ask_teacher(
+            live.teacher,
+            frozen,
+            jnp.asarray(batch["keypoints_2d"]),
+            keyframes if options.attention.gather == "keyframe" else None,
         )
-        if options.temporal.correlation:
-            last = upsampling.upsample(features["matrix"], student["temporal"][-1])
-            correlation = losses.correlation_loss(last, taught["temporal"][-1])
-            term = term + options.temporal.correlation * correlation
-        terms["temporal"] = term
+        if weights.embedding:
+            terms["embedding"] = embedding_term(
+                live, options.embedding, params, batch, keyframes, student, taught
+            )
+        if weights.attention:
+            terms["attention"] = attention_term(distillation, live, keyframes, student, taught)
+    if weights.temporal:
+        terms["temporal"] = losses.temporal_loss(
+            predicted,
+            jnp.asarray(batch["teacher_pose_3d"]),
+            np.asarray(distillation.skeleton.loss_weights),
+            options.temporal.velocity,
+            options.temporal.correlation,
+            jnp.asarray(batch["pose_3d"]) if options.temporal.gate else None,
+        )
     return terms
 
 
 def embedding_term(
-    distillation: Distillation,
+    live: Live,
+    options: Any,
     params: Tree,
     batch: Batch,
     keyframes: Int[Array, "*B K"],
     student: Any,
     taught: Any,
 ) -> Float[Array, "B"]:
-    """Computes DJED, the mean over its layers, from the `MixSTEFeatures` of both networks."""
-    options = distillation.options.embedding
+    """Computes DJED, the mean over its layers, from the `MixSTEFeatures` of both networks.
+
+    `options` is the block `distill.embedding`.
+    """
     omega = None
     if options.motion_weight:
         keypoints_2d = jnp.asarray(batch["keypoints_2d"])
-        omega = losses.motion_weights(keypoints_2d, keyframes, distillation.reach)
-    embedded = {layer: student[options.feature][layer] for layer in distillation.embedding_layers}
-    projected: Any = distillation.projectors.apply({"params": params["projectors"]}, embedded)
+        omega = losses.motion_weights(keypoints_2d, keyframes, live.reach)
+    embedded = {layer: student[options.feature][layer] for layer in live.embedding_layers}
+    projected: Any = live.projectors.apply({"params": params["projectors"]}, embedded)
     total: Any = 0.0  # without a type of its own: the sum has the type of its terms
-    for layer in distillation.embedding_layers:
-        embeddings = taught[options.feature][distillation.layers[layer]]
-        weights = context_of(distillation, embeddings, keyframes)
+    for layer in live.embedding_layers:
+        embeddings = taught[options.feature][live.layers[layer]]
+        weights = context_of(live, options, embeddings, keyframes)
         context = losses.gather_context(embeddings, weights)
         total = total + losses.embedding_loss(projected[layer], context, omega)
-    return total / len(distillation.embedding_layers)
+    return total / len(live.embedding_layers)
 
 
 def attention_term(
-    distillation: Distillation, keyframes: Int[Array, "*B K"], student: Any, taught: Any
+    distillation: Distillation,
+    live: Live,
+    keyframes: Int[Array, "*B K"],
+    student: Any,
+    taught: Any,
 ) -> Float[Array, "B"]:
     """Computes AJAD, the mean over all student layers, from the features of both networks."""
     options = distillation.options.attention
     adjacent = losses.adjacency(distillation.skeleton.hops(), options.kind)
     total: Any = 0.0  # without a type of its own: the sum has the type of its terms
     for layer, attention in enumerate(student["spatial_attention"]):
-        target = taught["spatial_attention"][distillation.layers[layer]]
+        target = taught["spatial_attention"][live.layers[layer]]
         if options.heads == "mean":
             attention = attention.mean(2, keepdims=True)
             target = target.mean(2, keepdims=True)
         if options.gather == "context":
-            embeddings = taught["spatial"][distillation.layers[layer]]
-            weights = context_of(distillation, embeddings, keyframes)
+            embeddings = taught["spatial"][live.layers[layer]]
+            weights = context_of(live, distillation.options.embedding, embeddings, keyframes)
             # The weights belong to the query joint: [B, F, A, J, J] -> [B, F, J, A, J].
             target = losses.gather_context(target.swapaxes(2, 3), weights).swapaxes(2, 3)
         total = total + losses.attention_loss(attention, target, adjacent, options.kind)
@@ -218,37 +239,13 @@ def attention_term(
 
 
 def context_of(
-    distillation: Distillation, embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"]
+    live: Live, options: Any, embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"]
 ) -> Float[Array, "B K J F"]:
-    """Computes alpha, the weights of the frames around each keyframe."""
-    options = distillation.options.embedding
+    """Computes alpha, the weights of the frames around each keyframe, by `distill.embedding`."""
     return losses.context_weights(
         embeddings,
         keyframes,
         context=options.context,
-        reach=distillation.reach,
+        reach=live.reach,
         temperature=options.temperature,
     )
-
-
-def flip_averaged_pose(
-    distillation: Distillation,
-    frozen: Tree,
-    keypoints_2d: Float[Array, "B F J 2"],
-    pose: Float[Array, "B F J 3"],
-) -> Float[Array, "B F J 3"]:
-    """Averages P_T with the teacher's prediction on the mirrored input, mirrored back.
-
-    Args:
-      distillation: the resolved options.
-      frozen: the run's frozen variables, with `teacher`.
-      keypoints_2d: the dense windows, screen units.
-      pose: P_T, the teacher's prediction, metres.
-
-    Returns:
-      The average in metres, without gradient.
-    """
-    permutation = distillation.skeleton.flip_permutation
-    flipped = jnp.asarray(poses.flip(keypoints_2d, permutation))
-    mirrored, _ = sparse_lifting.ask_teacher(distillation.teacher, frozen, flipped)
-    return (pose + poses.flip(mirrored, permutation)) / 2
