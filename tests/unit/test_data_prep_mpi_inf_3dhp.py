@@ -122,7 +122,7 @@ def read(folder):
     builder = tfds.builder_from_directory(str(folder))
     return {
         split: list(builder.as_dataset(split=split).as_numpy_iterator())
-        for split in ("train", "test")
+        for split in builder.info.splits
     }
 
 
@@ -131,7 +131,7 @@ def test_records_are_the_files_content(converted, folder, kind):
     records = read(converted / folder)
     views = [
         (record["subject"].decode(), record["take"].decode(), int(record["camera"]))
-        for record in records["train"]
+        for record in records["train"] + records["val"]
     ]
     assert views == [
         (subject, SEQUENCE[subject], camera)
@@ -139,7 +139,7 @@ def test_records_are_the_files_content(converted, folder, kind):
         for camera in (0, 1, 2, 4, 5, 6, 7, 8)
     ]
     assert [record["subject"].decode() for record in records["test"]] == ["TS1", "TS5"]
-    for record in records["train"] + records["test"]:
+    for record in records["train"] + records["val"] + records["test"]:
         subject, camera = record["subject"].decode(), int(record["camera"])
         np.testing.assert_array_equal(
             record["keypoints_2d"], joints(subject, camera, "annot2", OURS).astype(np.float32)
@@ -153,10 +153,11 @@ def test_records_are_the_files_content(converted, folder, kind):
         np.testing.assert_array_equal(
             record["frame_mask"], np.asarray(VALID.get(subject, [1] * FRAMES[subject]), bool)
         )
-    assert {record["subject"]: float(record["fps"]) for record in records["train"]} == {
-        b"S1": 50.0,
-        b"S8": 25.0,
-    }
+    # S8 has fewer frames than S1.
+    for split, subject, fps in (("train", b"S1", 50.0), ("val", b"S8", 25.0)):
+        assert {(record["subject"], float(record["fps"])) for record in records[split]} == {
+            (subject, fps)
+        }
     metadata = json.loads((converted / folder / "metadata.json").read_text())
     assert metadata["activities"] == {"TS1": [[2, 2], [5, 3], [7, 2]], "TS5": [[1, 4]]}
     assert metadata["settings"]["pose_source"] == kind and len(metadata["left_out"]) == 14 + 4
@@ -202,7 +203,11 @@ def fixtures(tmp_path_factory):
         )
     for layout in files.LAYOUTS:
         summary = run(folder / "mpi_inf_3dhp", folder / layout, layout=layout)
-        assert summary.splits == {"train": (24, 24 * 72), "test": (3, 3 * 120)}
+        assert summary.splits == {
+            "train": (16, 16 * 72),
+            "val": (8, 8 * 72),
+            "test": (3, 3 * 120),
+        }
     return folder
 
 
@@ -257,7 +262,7 @@ def test_a_perfect_prediction_on_the_fixtures(fixtures, layout):
 def test_what_runs_on_behind_a_sequence_is_cut(raw, tmp_path, monkeypatch):
     monkeypatch.setitem(release.SEQUENCES, ("S1", "Seq2"), (2, 50))
     summary = run(raw, tmp_path / "out")
-    assert summary.splits["train"] == (16, 8 * 2 + 8 * 3)
+    assert summary.splits["train"] == (8, 8 * 3) and summary.splits["val"] == (8, 8 * 2)
 
 
 def edited_mat(folder, change):
