@@ -204,8 +204,10 @@ def test_another_set_with_17_joints_and_its_own_cameras(tmp_path):
     )
     found = files.find_files(str(source), "gt", None, None, None)
     assert (found.test_subjects, found.val_subjects) == (("A1",), None)
-    for meta in ({"test_subjects": ["A1"], "val_subjects": ["A2"]},
-                 {"subjects": {"A1": {"split": "test"}, "A2": {"split": "val"}}}):
+    for meta in (
+        {"test_subjects": ["A1"], "val_subjects": ["A2"]},
+        {"subjects": {"A1": {"split": "test"}, "A2": {"split": "val"}}},
+    ):
         (source / "meta.json").write_text(json.dumps(meta))
         found = files.find_files(str(source), "gt", None, None, None)
         assert (found.test_subjects, found.val_subjects) == (("A1",), ("A2",))
