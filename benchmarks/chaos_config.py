@@ -51,6 +51,7 @@ def small_cdkd() -> ConfigDict:
     settings = {
         "seed": 0,
         "train_pictures": 24,
+        "val_pictures": 6,
         "test_pictures": 6,
         "picture_size": 128,
         "workers": 2,

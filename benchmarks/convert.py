@@ -23,7 +23,7 @@ from tests.support import motion_files, videopose3d
 SUBJECTS, TEST_SUBJECTS, FRAMES = 3, 1, 500  # of generated motion; six actions and four views each
 STUDIO_FRAMES = 2000  # of a sequence of MPI-INF-3DHP
 CLIPS, CLIP_FRAMES, CLIP_FPS = 4, 1000, 100.0  # BVH files
-PICTURES, TEST_PICTURES = 200, 40
+PICTURES = {"train_pictures": 200, "val_pictures": 10, "test_pictures": 40}
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
@@ -33,13 +33,12 @@ def cases(options: argparse.Namespace) -> list[Case]:
         "test_subjects": TEST_SUBJECTS,
         "frames": FRAMES,
     }
-    pictures = {"train_pictures": PICTURES, "test_pictures": TEST_PICTURES}
     return [
         Case("synthetic", converter("synthetic", None, motion)),
         Case("human36m", converter("human36m", human36m_files, {"keypoints": "generated"})),
         Case("mpi_inf_3dhp", converter("mpi_inf_3dhp", studio_files, {})),
         Case("mocap", converter("mocap", motion_capture_files, {"test_subjects": ("s0",)})),
-        Case("people", converter("people", None, pictures)),
+        Case("people", converter("people", None, PICTURES)),
         *(
             Case(
                 f"{name}, {encoding}",
@@ -119,9 +118,7 @@ def motion_capture_files(folder: pathlib.Path) -> None:
 def picture_files(layout: str, folder: pathlib.Path) -> None:
     """Paints photographs, and writes their annotations in a layout."""
     out = str(folder.with_name("painted"))
-    demos.converted(
-        "people", out, layout=layout, train_pictures=PICTURES, test_pictures=TEST_PICTURES
-    )
+    demos.converted("people", out, layout=layout, **PICTURES)
     os.rename(f"{out}.raw", folder)
 
 

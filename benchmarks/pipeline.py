@@ -156,7 +156,7 @@ def person_records(pictures: str) -> tuple[str, str]:
     if pictures:
         demos.converted("coco", out, source=pictures, splits=("train",))
         return out, os.path.join(pictures, coco.LAYOUT["train_images"])
-    demos.converted("people", out, train_pictures=PICTURES, test_pictures=1)
+    demos.converted("people", out, train_pictures=PICTURES, val_pictures=1, test_pictures=1)
     return out, os.path.join(f"{out}.raw", mpii.LAYOUT["train_images"])
 
 

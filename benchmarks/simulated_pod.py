@@ -60,6 +60,7 @@ def main(words: list[str]) -> None:
                 "people",
                 records,
                 train_pictures=EXAMPLES[method],
+                val_pictures=11,
                 test_pictures=11,
                 picture_size=96,
                 workers=1,

@@ -149,7 +149,9 @@ def train(*, batch: int, epochs: float, ema_decay: float) -> ConfigDict:
             "log_every_steps": 50,
             "save_every_steps": 1000,
             "evaluate_every_epochs": 1.0,
-            "evaluate_examples": 0,  # evenly spread test examples scored during training; 0: all
+            # Evenly spread examples that are scored during training, to choose checkpoints.
+            # 0: all.
+            "evaluate_examples": 0,
             # How long the loop waits for a batch before it reports that the input hangs.
             "patience_seconds": 300.0,
             "log_examples": False,  # examples.jsonl: the numbers of the examples of every step

@@ -155,7 +155,7 @@ def _load(
     }
     splits = annotations.with_validation(pairs, options, notes)
     files = {}
-    for split in (schema.VAL_SPLIT, "test"):  # annotations for COCOeval, beside the shards
+    for split in (schema.VAL_SPLIT, "test"):
         if split not in splits:
             continue
         if split in annotated:
@@ -164,8 +164,13 @@ def _load(
         else:  # drawn out of the training photographs
             names = {person.file for person, _ in splits[split]}
         whole = annotated[split if split in annotated else "train"]
-        files[f"{split}_annotations.json"] = coco_annotations.for_evaluation(whole, names)
+        files[annotations_file(split)] = coco_annotations.for_evaluation(whole, names)
     return annotations.Loaded(splits, left_out, notes, files)
+
+
+def annotations_file(split: str) -> str:
+    """Names the file of a split's annotations for COCOeval, which lies beside the shards."""
+    return f"{split}_annotations.json"
 
 
 def folder_of(split: str) -> str:

@@ -197,9 +197,9 @@ def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
       The content of `metadata.json`. Every kind has
       - kind, schema_version, skeleton, keypoints, generated, settings, left_out;
       - splits: {name: {records, frames (sequences only), shards {file name: records},
-        sha256 {file name: checksum}}}, for the names in `SPLITS` that there are. Records of version
-        0.3 and later also say what a split holds: subjects (sequences), or a rule in words
-        (persons);
+        sha256 {file name: checksum}}}, for the names in `SPLITS` that there are. They also say
+        what a split holds: subjects (sequences), or a rule in words (persons). Older records
+        do not, and have no split `val`;
       - sources: {file name: sha256}.
       Sequences also have
       - fps;

@@ -192,7 +192,7 @@ def which_checkpoint(path: str) -> str:
     if name.isdigit():
         return f"of step {name}"
     meta = loading.run_meta(path)
-    # In versions before 0.3 the test split chose every checkpoint.
+    # In versions that did not store it, the test split chose every checkpoint.
     return f"the best on {meta['chosen_on'] if 'chosen_on' in meta else splits.ON_TEST}"
 
 

@@ -352,7 +352,13 @@ class Comparison:
             f"{one['device_count']} x {one['device_kind']} and {one['host_cores']} core(s) a run"
             for one in prints
         }
+        loaded = {
+            record["loaded"]
+            for document in self.documents.values()
+            for record in document["networks"].values()
+        }
         said = [*sorted({one["conditions"] for one in prints}), f"Data: {self.dataset()}."]
+        said.append(f"Checkpoint of each network: {listed(loaded)}.")
         if self.generated():
             said.append("These numbers say nothing about any real data set.")
         said.append(

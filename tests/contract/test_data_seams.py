@@ -36,6 +36,7 @@ READERS, PROTOCOLS = modules_with(data, "open_training"), modules_with(protocols
 every_converter = pytest.mark.parametrize("name", convert.CONVERTERS)
 every_reader = pytest.mark.parametrize("name", READERS)
 every_protocol = pytest.mark.parametrize("name", PROTOCOLS)
+PICTURES = {"train_pictures": 4, "val_pictures": 4, "test_pictures": 4, "picture_size": 128}
 # Kind of records and skeleton -> a converter that needs no files, and its settings.
 GENERATED = {
     (schema.SEQUENCES.name, "h36m_17"): (
@@ -44,11 +45,11 @@ GENERATED = {
     ),
     (schema.PERSONS.name, "mpii_16"): (
         "people",
-        {"train_pictures": 4, "test_pictures": 4, "picture_size": 128, "layout": "mpii"},
+        {**PICTURES, "layout": "mpii"},
     ),
     (schema.PERSONS.name, "coco_17"): (
         "people",
-        {"train_pictures": 4, "test_pictures": 4, "picture_size": 128, "layout": "coco"},
+        {**PICTURES, "layout": "coco"},
     ),
 }
 # Batch entry -> letters of its axes, as the page of contracts writes them.

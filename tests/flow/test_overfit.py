@@ -25,6 +25,7 @@ def test_student_learns_its_pictures_by_heart(tmp_path):
         "people",
         str(tmp_path / "records"),
         train_pictures=PERSONS,
+        val_pictures=1,
         test_pictures=1,
         picture_size=160,
         workers=1,

@@ -170,7 +170,7 @@ def converter_json(folder: pathlib.Path) -> Reader:
     they have begun.
     """
     from data_prep import records
-    from data_prep.human36m.files import test_subjects_of_meta
+    from data_prep.human36m.files import subjects_of_meta
     from data_prep.people import generate
     from kdpose_jax.errors import UserError
 
@@ -182,7 +182,8 @@ def converter_json(folder: pathlib.Path) -> Reader:
         for name in ("metadata.json", generate.SETTINGS_FILE):
             (out / name).write_bytes(content)
         for check in (
-            lambda: test_subjects_of_meta(str(out / "metadata.json")),
+            lambda: subjects_of_meta(str(out / "metadata.json"), "test"),
+            lambda: subjects_of_meta(str(out / "metadata.json"), "val"),
             lambda: records._is_finished(str(out), {"kind": "k", "settings": configs}),
             lambda: generate._is_finished(str(out), configs),
         ):
@@ -193,7 +194,7 @@ def converter_json(folder: pathlib.Path) -> Reader:
 
     seeds = [
         {"test_subjects": ["S1"]},
-        {"subjects": {"S1": {"split": "test"}}},
+        {"subjects": {"S1": {"split": "test"}, "S2": {"split": "val"}}},
         {"kind": "k", "settings": configs, "finished": True},
     ]
     return Reader(read, as_json(seeds), is_json=True)
@@ -216,7 +217,14 @@ def metadata(folder: pathlib.Path) -> Reader:
         "left_out": ["x"],
     }
     splits = {
-        name: {"records": 1, "frames": 1, "shards": {"shard": 1}} for name in ("train", "test")
+        name: {
+            "records": 1,
+            "frames": 1,
+            "shards": {"shard": 1},
+            "subjects": ["S1"],
+            "rule": "some",
+        }
+        for name in ("train", "val", "test")
     }
     reach = {
         name: {"scale_factor": 0.25, "rotation_factor": 30.0, "half_body": False} for name in splits
@@ -299,7 +307,7 @@ def config_json(folder: pathlib.Path) -> Reader:
         {
             "seed": 0,
             "name": whole["name"],
-            "data": {**whole["data"], "train_split": "x"},
+            "data": {**whole["data"], "selection": "x"},
             "baseline": True,
         },
     ]

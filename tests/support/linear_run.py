@@ -169,7 +169,9 @@ def main(folder):
         loop.Training(
             current,
             [],
-            computation=loop.Computation(step, {}, key, lambda step: RATE, lambda current: {}),
+            computation=loop.Computation(
+                step, {}, key, lambda step: RATE, lambda current: {}, "val"
+            ),
             batches=batches,
             plan=plan,
             storage=loop.Storage(checkpoints, interrupted, {}, log, None),

@@ -41,7 +41,7 @@ def notes_of(summary, start="test: "):
 
 def ap_of_truth(folder):
     """What COCO's evaluation gives the stored annotations themselves."""
-    truth = coco_ap.read_annotations(str(folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE))
+    truth = coco_ap.read_annotations(str(folder.parent / "records" / coco.annotations_file("test")))
     found = [
         {
             "image_id": one["image_id"],
@@ -93,7 +93,7 @@ def test_joints_go_by_their_names(folder, names, person, spell):
     expected = {
         split: persons.read(folder.parent / "records", split) for split in ("train", "test")
     }
-    stored = json.loads((folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE).read_text())
+    stored = json.loads((folder.parent / "records" / coco.annotations_file("test")).read_text())
     both(folder, reorder(names, person, spell, [{"id": 99, "name": "dog", "keypoints": NAMES}]))
     edit(
         folder,
@@ -240,7 +240,7 @@ def test_ids_of_annotations_are_numbered_anew(folder, ids, fault):
 
 def test_ids_as_texts_and_with_points(folder):
     prepare_coco(folder)
-    plain = json.loads((folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE).read_text())
+    plain = json.loads((folder.parent / "records" / coco.annotations_file("test")).read_text())
     (folder.parent / "records").rename(folder.parent / "before")
 
     def spell(content):
@@ -256,7 +256,9 @@ def test_ids_as_texts_and_with_points(folder):
 
     edit(folder, COCO_TEST, spell)
     assert "2 ids of images are texts of digits, read as numbers" in notes_of(prepare_coco(folder))
-    assert json.loads((folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE).read_text()) == plain
+    assert (
+        json.loads((folder.parent / "records" / coco.annotations_file("test")).read_text()) == plain
+    )
 
 
 @pytest.mark.parametrize("value", [True, 3.5, 1e300, "", "7 ", "x", None, 2**64])
@@ -275,7 +277,7 @@ def test_persons_without_keypoints_are_left_out_and_counted(folder, value):
     both(folder, change)
     summary = prepare_coco(folder)
     assert (
-        summary.splits == {"train": (2, 2), "test": (2, 2)}
+        summary.splits == {"train": (1, 1), "val": (1, 1), "test": (2, 2)}
         and "test: 4 persons without a labelled joint" in summary.left_out
     )
     ap, truth = ap_of_truth(folder)
@@ -456,7 +458,12 @@ def test_missing_photographs_may_be_left_out(folder):
     with pytest.raises(UserError, match="1 of 2 photographs are missing .* or --skip-missing"):
         prepare_coco(folder, detections="detections.json")
     summary = prepare_coco(folder, detections="detections.json", skip_missing=True)
-    assert summary.splits == {"train": (4, 4), "test": (2, 2), "test_detections": (2, 2)}
+    assert summary.splits == {
+        "train": (2, 2),
+        "val": (2, 2),
+        "test": (2, 2),
+        "test_detections": (2, 2),
+    }
     assert {
         "test: 2 persons whose photograph is missing",
         "test_detections: 1 persons whose photograph is missing",

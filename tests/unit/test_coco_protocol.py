@@ -332,7 +332,7 @@ def test_data_that_does_not_fit(joints):
         "'pck'",
     ):
         open_protocol(people(MPII_16, joints[:, :16], np.ones((6, 16), bool)))
-    with pytest.raises(UserError, match="No test person has a labelled joint"):
+    with pytest.raises(UserError, match="No person of the split has a labelled joint"):
         open_protocol(people(COCO_17, joints, np.zeros((6, 17), bool)))
 
 

@@ -21,7 +21,12 @@ def folder(tmp_path):
 
 def test_records_and_what_is_left_out(folder):
     summary = prepare_coco(folder, detections="detections.json")
-    assert summary.splits == {"train": (4, 4), "test": (4, 4), "test_detections": (3, 3)}
+    assert summary.splits == {
+        "train": (2, 2),
+        "val": (2, 2),
+        "test": (4, 4),
+        "test_detections": (3, 3),
+    }
     assert summary.left_out == [
         "train: 2 crowds",
         "train: 2 persons without a labelled joint",
@@ -56,11 +61,13 @@ def test_cocoeval_reads_the_annotations_that_lie_beside(folder):
     from pycocotools.coco import COCO
 
     prepare_coco(folder)
-    path = folder.parent / "records" / coco.TEST_ANNOTATIONS_FILE
+    path = folder.parent / "records" / coco.annotations_file("test")
     metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
-    assert metadata["files"] == {
-        coco.TEST_ANNOTATIONS_FILE: hashlib.sha256(path.read_bytes()).hexdigest()
-    }
+    for split in ("val", "test"):
+        kept = (folder.parent / "records" / coco.annotations_file(split)).read_bytes()
+        name = coco.annotations_file(split)
+        assert metadata["files"].pop(name) == hashlib.sha256(kept).hexdigest()
+    assert not metadata["files"]
     kept, given = COCO(str(path)), json.loads((folder / COCO_TEST).read_text())
     assert sorted(kept.getImgIds()) == [501, 502] and len(kept.getAnnIds()) == len(
         given["annotations"]
@@ -84,7 +91,8 @@ def test_simcc_has_a_further_folder(folder):
     (folder / "images").mkdir()
     for name in ("train2017", "val2017"):
         (folder / name).rename(folder / "images" / name)
-    assert prepare_coco(folder).splits["train"] == (4, 4)
+    splits = prepare_coco(folder).splits
+    assert splits["train"] == splits["val"] == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ def read(folder):
     schema.read_metadata(str(folder), schema.SEQUENCES)
     builder = tfds.builder_from_directory(str(folder))
     return {
-        split: list(builder.as_dataset(split=split).as_numpy_iterator()) for split in schema.SPLITS
+        split: list(builder.as_dataset(split=split).as_numpy_iterator())
+        for split in builder.info.splits
     }
 
 
@@ -96,10 +97,11 @@ def test_records_are_the_files_content(h36m, converted):
         detections = file["positions_2d"].item()
     table = cameras.read_cameras(cameras.H36M_TABLE)
     split = read(converted)
-    assert {record["subject"] for record in split["train"]} == {b"S1", b"S5", b"S6", b"S7", b"S8"}
+    assert {record["subject"] for record in split["train"]} == {b"S1", b"S5", b"S6", b"S7"}
+    assert {record["subject"] for record in split["val"]} == {b"S8"}
     assert {record["subject"] for record in split["test"]} == {b"S9", b"S11"}
     seen = set()
-    for record in split["train"] + split["test"]:
+    for record in split["train"] + split["val"] + split["test"]:
         subject, take, index = (
             record["subject"].decode(),
             record["take"].decode(),
@@ -142,7 +144,7 @@ def test_metadata_says_what_is_there(converted):
         "h36m_cameras.json",
     ]
     assert all(len(checksum) == 64 for checksum in metadata["sources"].values())
-    takes = {"train": 5 * 12, "test": 2 * 12 - 1}
+    takes = {"train": 4 * 12, "val": 12, "test": 2 * 12 - 1}
     for split, count in takes.items():
         assert (
             metadata["splits"][split]["records"]
@@ -150,6 +152,11 @@ def test_metadata_says_what_is_there(converted):
             == 4 * count
         )
         assert metadata["splits"][split]["frames"] == 4 * count * FRAMES
+    assert [metadata["splits"][split]["subjects"] for split in schema.SPLITS] == [
+        ["S1", "S5", "S6", "S7"],
+        ["S8"],
+        ["S9", "S11"],
+    ]
 
 
 def test_gt_without_a_file_is_projected_with_distortion(copied, h36m, tmp_path):
@@ -195,7 +202,15 @@ def test_another_set_with_17_joints_and_its_own_cameras(tmp_path):
     (source / "meta.json").write_text(
         json.dumps({"subjects": {"A1": {"split": "test"}, "A2": {"split": "train"}}})
     )
-    assert files.find_files(str(source), "gt", None, None).test_subjects == ("A1",)
+    found = files.find_files(str(source), "gt", None, None, None)
+    assert (found.test_subjects, found.val_subjects) == (("A1",), None)
+    for meta in (
+        {"test_subjects": ["A1"], "val_subjects": ["A2"]},
+        {"subjects": {"A1": {"split": "test"}, "A2": {"split": "val"}}},
+    ):
+        (source / "meta.json").write_text(json.dumps(meta))
+        found = files.find_files(str(source), "gt", None, None, None)
+        assert (found.test_subjects, found.val_subjects) == (("A1",), ("A2",))
     (source / "meta.json").write_text("{}")
     with pytest.raises(UserError, match="names no test subjects"):
         run(source, tmp_path / "none")
@@ -317,7 +332,8 @@ def test_a_take_without_3d_is_left_out_and_named(copied, tmp_path):
         "S7 Sitting 1: 2D without 3D",
         "S8 Waving: 3D without 2D",
     ]
-    assert summary.splits["train"][0] == 4 * (4 * 12 - 2)
+    assert summary.splits["train"][0] == 4 * (3 * 12 - 1)
+    assert summary.splits["val"][0] == 4 * (12 - 1)
     metadata = schema.read_metadata(str(tmp_path / "out"), schema.SEQUENCES)
     assert metadata["notes"] == summary.notes == [
         "the 2D has up to 3 frames more than the 3D, which are cut (views: 1)",

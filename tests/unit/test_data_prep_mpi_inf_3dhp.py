@@ -9,6 +9,15 @@ import numpy as np
 import pytest
 import scipy.io
 from golden import SHARED_DATA
+from three_dhp import (
+    FRAMES,
+    OURS,
+    SEQUENCE,
+    VALID,
+    joints,
+    write_npz,
+    write_official,
+)
 
 from configs import scjd
 from data_prep import convert
@@ -17,82 +26,8 @@ from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.protocols import mpi_inf_3dhp as protocol
 from kdpose_jax.experiment import pipeline
-from kdpose_jax.skeletons import H36M_17
 
 FIXTURES = SHARED_DATA / "formats" / "format_fixtures.zip"
-# The data set's own names (its README), in the order of the 28 and of the 17.
-RAW = (
-    "spine3 spine4 spine2 spine pelvis neck head head_top left_clavicle left_shoulder left_elbow "
-    "left_wrist left_hand right_clavicle right_shoulder right_elbow right_wrist right_hand "
-    "left_hip left_knee left_ankle left_foot left_toe right_hip right_knee right_ankle right_foot "
-    "right_toe"
-).split()
-KEPT = (
-    "head_top neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist "
-    "right_hip right_knee right_ankle left_hip left_knee left_ankle pelvis spine head"
-).split()
-OURS = [
-    {"hip": "pelvis", "thorax": "neck", "neck": "head", "head": "head_top"}.get(name, name)
-    for name in H36M_17.joints
-]
-FRAMES = {"S1": 5, "S8": 3, "TS1": 7, "TS5": 4}
-SEQUENCE = {"S1": "Seq2", "S8": "Seq1"}
-VALID = {"TS1": [0, 1, 1, 0, 1, 1, 1], "TS5": [1, 0, 0, 1]}
-ACTIVITY = {"TS1": [2, 2, 5, 5, 5, 7, 7], "TS5": [1, 1, 1, 1]}
-
-
-def joints(subject: str, camera: int, kind: str, names: list[str]) -> np.ndarray:
-    """Numbers that say where they come from, `[F, J, 2 or 3]`, pixels or millimetres."""
-    frames, axes = FRAMES[subject], 2 if kind == "annot2" else 3
-    seed = sum(map(ord, subject + kind)) + camera
-    table = np.random.default_rng(seed).normal(0, 400, (frames, len(RAW), axes)) + 1000
-    return table[:, [RAW.index(name) for name in names]]
-
-
-def write_official(folder):
-    for subject, sequence in SEQUENCE.items():
-        cells = {kind: np.empty((14, 1), object) for kind in ("annot2", "annot3", "univ_annot3")}
-        for kind, cell in cells.items():
-            for camera in range(14):
-                cell[camera, 0] = joints(subject, camera, kind, RAW).reshape(FRAMES[subject], -1)
-        (folder / subject / sequence).mkdir(parents=True)
-        scipy.io.savemat(
-            folder / subject / sequence / "annot.mat", cells | {"cameras": np.arange(14)}
-        )
-    for subject in VALID:
-        (folder / "mpi_inf_3dhp_test_set" / subject).mkdir(parents=True)
-        with h5py.File(folder / "mpi_inf_3dhp_test_set" / subject / "annot_data.mat", "w") as file:
-            for kind in ("annot2", "annot3", "univ_annot3"):
-                file[kind] = joints(subject, 0, kind, KEPT)[:, None]
-            file["valid_frame"] = np.asarray(VALID[subject], float)[:, None]
-            file["activity_annotation"] = np.asarray(ACTIVITY[subject], float)[:, None]
-
-
-def write_npz(folder):
-    train = {
-        f"{subject} {sequence}": [
-            {
-                str(camera): {
-                    "data_2d": joints(subject, camera, "annot2", KEPT),
-                    "data_3d": joints(subject, camera, "univ_annot3", KEPT),
-                }
-                for camera in (0, 1, 2, 4, 5, 6, 7, 8)
-            },
-            {"S1": 50, "S8": 25}[subject],
-        ]
-        for subject, sequence in SEQUENCE.items()
-    }
-    test = {
-        subject: {
-            "data_2d": joints(subject, 0, "annot2", KEPT),
-            "data_3d": joints(subject, 0, "univ_annot3", KEPT),
-            "valid": np.asarray(VALID[subject], float),
-        }
-        for subject in VALID
-    }
-    folder.mkdir(exist_ok=True)
-    np.savez(folder / "data_train_3dhp.npz", data=train)
-    np.savez(folder / "data_test_3dhp.npz", data=test)
 
 
 def run(source, out, **settings):
@@ -122,7 +57,7 @@ def read(folder):
     builder = tfds.builder_from_directory(str(folder))
     return {
         split: list(builder.as_dataset(split=split).as_numpy_iterator())
-        for split in ("train", "test")
+        for split in builder.info.splits
     }
 
 
@@ -131,7 +66,7 @@ def test_records_are_the_files_content(converted, folder, kind):
     records = read(converted / folder)
     views = [
         (record["subject"].decode(), record["take"].decode(), int(record["camera"]))
-        for record in records["train"]
+        for record in records["train"] + records["val"]
     ]
     assert views == [
         (subject, SEQUENCE[subject], camera)
@@ -139,7 +74,7 @@ def test_records_are_the_files_content(converted, folder, kind):
         for camera in (0, 1, 2, 4, 5, 6, 7, 8)
     ]
     assert [record["subject"].decode() for record in records["test"]] == ["TS1", "TS5"]
-    for record in records["train"] + records["test"]:
+    for record in records["train"] + records["val"] + records["test"]:
         subject, camera = record["subject"].decode(), int(record["camera"])
         np.testing.assert_array_equal(
             record["keypoints_2d"], joints(subject, camera, "annot2", OURS).astype(np.float32)
@@ -153,10 +88,11 @@ def test_records_are_the_files_content(converted, folder, kind):
         np.testing.assert_array_equal(
             record["frame_mask"], np.asarray(VALID.get(subject, [1] * FRAMES[subject]), bool)
         )
-    assert {record["subject"]: float(record["fps"]) for record in records["train"]} == {
-        b"S1": 50.0,
-        b"S8": 25.0,
-    }
+    # S8 has fewer frames than S1.
+    for split, subject, fps in (("train", b"S1", 50.0), ("val", b"S8", 25.0)):
+        assert {(record["subject"], float(record["fps"])) for record in records[split]} == {
+            (subject, fps)
+        }
     metadata = json.loads((converted / folder / "metadata.json").read_text())
     assert metadata["activities"] == {"TS1": [[2, 2], [5, 3], [7, 2]], "TS5": [[1, 4]]}
     assert metadata["settings"]["pose_source"] == kind and len(metadata["left_out"]) == 14 + 4
@@ -202,7 +138,11 @@ def fixtures(tmp_path_factory):
         )
     for layout in files.LAYOUTS:
         summary = run(folder / "mpi_inf_3dhp", folder / layout, layout=layout)
-        assert summary.splits == {"train": (24, 24 * 72), "test": (3, 3 * 120)}
+        assert summary.splits == {
+            "train": (16, 16 * 72),
+            "val": (8, 8 * 72),
+            "test": (3, 3 * 120),
+        }
     return folder
 
 
@@ -257,7 +197,7 @@ def test_a_perfect_prediction_on_the_fixtures(fixtures, layout):
 def test_what_runs_on_behind_a_sequence_is_cut(raw, tmp_path, monkeypatch):
     monkeypatch.setitem(release.SEQUENCES, ("S1", "Seq2"), (2, 50))
     summary = run(raw, tmp_path / "out")
-    assert summary.splits["train"] == (16, 8 * 2 + 8 * 3)
+    assert summary.splits["train"] == (8, 8 * 3) and summary.splits["val"] == (8, 8 * 2)
 
 
 def edited_mat(folder, change):

@@ -37,11 +37,11 @@ def content(folder) -> dict[str, bytes]:
 def test_records(folder, capsys):
     summary = prepare(folder)
     assert (
-        summary.splits == {"train": (4, 4), "test": (3, 3)}
+        summary.splits == {"train": (3, 3), "val": (1, 1), "test": (3, 3)}
         and summary.unit == "persons"
         and not summary.left_out
     )
-    assert "train: 4 persons" in capsys.readouterr().out
+    assert "train: 3 persons" in capsys.readouterr().out
     data, entries = (
         persons.read(folder.parent / "records", "test"),
         json.loads((folder / "annot" / "valid.json").read_text()),
@@ -64,20 +64,24 @@ def test_records(folder, capsys):
         )
         np.testing.assert_allclose(data.scale[index], entry["scale"] * 1.25, rtol=1e-6)
     np.testing.assert_allclose(data.head_size, 0.6 * 50)  # boxes of 30 by 40
-    assert persons.read(folder.parent / "records", "train").head_size.tolist() == [0] * 4
+    train = persons.read(folder.parent / "records", "train", "val")
+    assert train.head_size.tolist() == [0] * 4
+    assert train.file == ("t0.jpg", "t1.jpg", "t3.jpg", "t2.jpg")
     metadata = schema.read_metadata(str(folder.parent / "records"), schema.PERSONS)
     assert (
         sorted(metadata["sources"])
         == ["annot/gt_valid.mat", "annot/train.json", "annot/valid.json"]
         and not metadata["generated"]
     )
-    assert metadata["settings"]["reach"]["train"] == {
-        "scale_factor": 0.25,
-        "rotation_factor": 30.0,
-        "half_body": False,
-    }
+    # Published protocols train on the validation photographs too.
+    for split in ("train", "val"):
+        assert metadata["settings"]["reach"][split] == {
+            "scale_factor": 0.25,
+            "rotation_factor": 30.0,
+            "half_body": False,
+        }
     assert (
-        metadata["splits"]["train"]["records"] == 4 and "frames" not in metadata["splits"]["train"]
+        metadata["splits"]["train"]["records"] == 3 and "frames" not in metadata["splits"]["train"]
     )
 
 
@@ -95,7 +99,7 @@ def test_a_changed_photograph_changes_the_checksums_of_the_records(folder):
     )
     before, after = (metadata["splits"]["train"]["sha256"] for metadata in (first, again))
     changed = [name for name in before if before[name] != after[name]]
-    assert changed == ["train.tfrecord-00001-of-00004"]
+    assert changed == ["train.tfrecord-00001-of-00003"]
     assert (
         before[changed[0]]
         == hashlib.sha256((folder.parent / "records" / changed[0]).read_bytes()).hexdigest()
@@ -280,7 +284,7 @@ def test_boxes_of_zero_area_are_left_out_and_counted(folder):
 def test_persons_outside_their_photograph_are_left_out_and_counted(folder):
     edit(folder / "annot", "train.json", lambda entries: entries[0].update(center=[900.0, 900.0]))
     summary = prepare(folder)
-    assert summary.splits["train"] == (3, 3) and summary.left_out == [
+    assert summary.splits["train"] == (2, 2) and summary.left_out == [
         "train: 1 persons whose box lies outside the photograph"
     ]
     data, test = (persons.read(folder.parent / "records", split) for split in ("train", "test"))
@@ -341,7 +345,7 @@ def test_head_boxes_of_other_persons(folder):
         ({"scale_factor": 1.0}, "--scale-factor 1.0 must be"),
         ({"rotation_factor": 200.0}, "--rotation-factor 200.0"),
         ({"encoding": "webp"}, "--encoding 'webp' must be jpeg or png"),
-        ({"splits": ("valid",)}, "--splits 'valid' must be train or test"),
+        ({"splits": ("valid",)}, "--splits 'valid' must be some of train, val, test"),
         ({"splits": ()}, "--splits ''"),
     ],
 )

@@ -17,7 +17,9 @@ from data_prep.people import generate as people
 from kdpose_jax import files, skeletons
 from kdpose_jax.errors import UserError
 
-SETTINGS = dict(train_pictures=5, test_pictures=4, picture_size=160, seed=3, workers=1)
+SETTINGS = dict(
+    train_pictures=5, val_pictures=2, test_pictures=4, picture_size=160, seed=3, workers=1
+)
 # MPII's names in the order of its file (docs/methods/pose2d.md#mpii), and COCO's.
 MPII_ORDER = (
     "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax upper_neck "
@@ -85,9 +87,10 @@ def test_two_processes_and_another_run_write_the_same_bytes(mpii, tmp_path):
     same = [
         name
         for name in first
-        if name.startswith("images") or name.endswith(("valid.json", "gt_valid.mat"))
+        if name.startswith("images")
+        or name.endswith(("held_out.json", "valid.json", "gt_valid.mat"))
     ]
-    assert len(same) == 11 and all(again[name] == first[name] for name in same)
+    assert len(same) == 14 and all(again[name] == first[name] for name in same)
     assert json.loads((tmp_path / "again/annot/train.json").read_text())[:5] == json.loads(
         (mpii / "annot/train.json").read_text()
     )
@@ -158,6 +161,7 @@ def test_an_interrupted_run_goes_on(mpii, tmp_path):
     "setting",
     [
         dict(train_pictures=0),
+        dict(val_pictures=0),
         dict(test_pictures=0),
         dict(picture_size=8),
         dict(seed=-1),

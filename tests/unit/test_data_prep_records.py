@@ -17,7 +17,9 @@ from kdpose_jax import files
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
 
-SETTINGS = dict(train_subjects=2, test_subjects=1, takes=1, frames=5, noise=0.01, seed=1)
+SETTINGS = dict(
+    train_subjects=2, val_subjects=1, test_subjects=1, takes=1, frames=5, noise=0.01, seed=1
+)
 
 
 def content(folder) -> dict[str, bytes]:
@@ -49,6 +51,7 @@ def test_tfds_opens_the_folder_with_records_in_order(whole):
     builder = tfds.builder_from_directory(str(whole))
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == {
         "train": 48,
+        "val": 24,
         "test": 24,
     }
     order = [
@@ -67,6 +70,7 @@ def test_the_same_command_again_does_nothing(whole, capsys):
     summary = convert.prepare("synthetic", str(whole), workers=1, **SETTINGS)
     assert "complete already" in capsys.readouterr().out and summary.splits == {
         "train": (48, 240),
+        "val": (24, 120),
         "test": (24, 120),
     }
     assert {name: os.stat(whole / name).st_mtime_ns for name in content(whole)} == before
@@ -123,7 +127,7 @@ def test_restart_keeps_finished_shards_and_gives_the_same_bytes(
     with monkeypatch.context() as patch:
         calls = stop_after(patch, 99, None)
         convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
-    assert len(calls) == 13 and "3 of 16 shards are there" in capsys.readouterr().out
+    assert len(calls) == 21 and "3 of 24 shards are there" in capsys.readouterr().out
     assert content(out) == content(whole)
 
 
@@ -164,7 +168,7 @@ def test_full_disk_while_writing_a_shard(whole, tmp_path, monkeypatch):
             match="The disk is full at '.*data': make room and run the same command again",
         ):
             convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
-    assert len(list(out.glob("*.tfrecord-*"))) == 10 and not (out / "metadata.json").exists()
+    assert len(list(out.glob("*.tfrecord-*"))) == 18 and not (out / "metadata.json").exists()
     convert.prepare("synthetic", str(out), workers=1, **SETTINGS)
     assert content(out) == content(whole)
 
@@ -202,6 +206,7 @@ def test_a_killed_worker_gets_a_sentence(tmp_path):
 @dataclasses.dataclass(frozen=True)
 class Item:
     frames: int
+    subject: str = "one"
 
 
 def die(item):
@@ -216,6 +221,7 @@ def recordset(items, make_record):
         True,
         {"train": items},
         make_record,
+        {},
         [],
         {"fps": 50.0},
         {},

@@ -41,11 +41,13 @@ def test_folder_of_the_run_of_a_checkpoint(path, home):
     assert str(weights.run_folder(path)) == home
 
 
-def test_which_checkpoint_is_said(tmp_path):
-    assert (
-        weights.which_checkpoint("/runs/student")
-        == "the best on the test split, as in the literature"
-    )
+def test_which_checkpoint_is_said(tmp_path, monkeypatch):
+    for stored, words in (
+        ({"chosen_on": "the validation subject S8"}, "the best on the validation subject S8"),
+        ({}, "the best on the test split, as published"),  # of an older version
+    ):
+        monkeypatch.setattr(weights.loading, "run_meta", lambda path, stored=stored: stored)
+        assert weights.which_checkpoint("/runs/student") == words
     assert weights.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
     (tmp_path / "mixste").write_bytes(b"PK")  # a file is one of weights, whatever it is called
     assert weights.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
@@ -197,7 +199,7 @@ def test_scores_are_shown_and_kept_before_pictures_are_drawn(tmp_path, monkeypat
     with pytest.raises(UserError, match="a.png"):
         run = run_on(get_config("scjd", "demo"))
         folder = WorkFolder(epath.Path(tmp_path))
-        context = Context(folder.path, None, None, None, print, Stop())
+        context = Context(folder.path, None, None, "", None, None, print, Stop())
         seen = Extremes(H36M_17, "mm", {}, (), ())
         scoring.report_evaluation(folder, run, "student", {}, seen, {}, context)
     assert order == ["table", "results.json", "pictures"]
@@ -213,6 +215,8 @@ def evaluated(tmp_path, monkeypatch):
     context = Context(
         epath.Path(tmp_path),
         None,
+        None,
+        "",
         None,
         jax.make_mesh((1,), ("data",), devices=jax.devices()[:1]),
         print,
@@ -238,7 +242,7 @@ def evaluated(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", ["version", "eval", "decode", "split", "data", "checkpoint", "old", "damaged"]
+    "change", ["version", "eval", "decode", "data", "checkpoint", "old", "damaged"]
 )
 def test_evaluations_are_made_again_when_something_else_is_asked(
     tmp_path, monkeypatch, evaluated, change
@@ -252,8 +256,6 @@ def test_evaluations_are_made_again_when_something_else_is_asked(
         config.eval.latency_batches = (1, 2)
     elif change == "decode":
         config.decode.coordinate = "expectation"
-    elif change == "split":
-        config.data.test_split = "other"
     elif change == "data":
         metadata["sources"] = "others"
     elif change == "old":
@@ -291,7 +293,7 @@ def test_runs_that_read_the_same_share_their_examples(tmp_path, monkeypatch):
     monkeypatch.setattr(
         sequences, "open_training", lambda motion, **asked: opened.append(asked) or object()
     )
-    context = Context(epath.Path(tmp_path), "motion", None, None, print, Stop())
+    context = Context(epath.Path(tmp_path), "motion", None, "", None, None, print, Stop())
     config = get_config("scjd", "demo")
     first, *others = (open_training(run, context) for run in pipeline.planned_runs(config))
     assert others == [first, first] and len(opened) == 1

@@ -130,6 +130,7 @@ def train(directory, stop, evaluate):
                     root_key=jax.device_put(jax.random.key(3), EVERYWHERE),
                     learning_rate=lambda step: 0.1 * step,
                     evaluate=functools.partial(evaluate, stop),
+                    evaluated_on="val",
                 ),
                 batches=batches,
                 plan=PLAN,
@@ -191,7 +192,7 @@ def test_undisturbed_run_has_no_gap(undisturbed):
         set(steps) == {4, 8, 9} and best == 4
     )  # the two latest, and the best, which has the smallest of the three errors
     assert [line["step"] for line in lines if "loss" in line] == [3, 4, 5, 6, 8, 9]
-    assert [line["step"] for line in lines if "test_error" in line] == [4, 8, 9]
+    assert [line["step"] for line in lines if "val_error" in line] == [4, 8, 9]
     read = [json.loads(line) for line in examples.splitlines()]
     assert [line["step"] for line in read] == list(range(1, 10))
     numbers = [number for line in read for number in line["examples"]]

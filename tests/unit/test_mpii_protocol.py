@@ -161,7 +161,7 @@ def test_data_that_pckh_does_not_fit(joints):
         "'pck'",
     ):
         open_protocol(people(COCO_17, np.zeros((4, 17, 2)), np.ones((4, 17), bool)))
-    with pytest.raises(UserError, match="No test person has a labelled joint"):
+    with pytest.raises(UserError, match="No person of the split has a labelled joint"):
         open_protocol(people(MPII_16, joints, np.zeros((4, 16), bool)))
     with pytest.raises(UserError, match="flip is 1: set it to True or False"):
         mpii.check_settings(flip=1)

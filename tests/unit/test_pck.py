@@ -217,6 +217,8 @@ def test_data_without_the_reference():
             persons, views={"image": SIDE}, flip=True, reference="head", threshold=0.2
         )
     nobody = people(COCO_17, joints, np.zeros(joints.shape[:2], bool))
-    with pytest.raises(UserError, match="No test person has both ends of the torso labelled"):
+    with pytest.raises(
+        UserError, match="No person of the split has both ends of the torso labelled"
+    ):
         pck.open_protocol(nobody, views={"image": SIDE}, **SETTINGS)
     assert "left_shoulder" in H36M_17.joints  # the torso is named alike everywhere

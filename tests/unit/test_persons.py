@@ -41,7 +41,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def train(folder):
-    return persons.read(folder / "png", "train")
+    """All training photographs: the first one is a validation photograph."""
+    return persons.read(folder / "png", "val", "train")
 
 
 def photographs(folder, data, split) -> list[np.ndarray]:
@@ -256,7 +257,7 @@ def test_test_records_are_not_cut_for_training(folder):
 
 def test_another_split_or_kind(folder, tmp_path):
     with pytest.raises(
-        UserError, match=r"has no split 'valid' but \['test', 'test_detections', 'train'\]"
+        UserError, match=r"has no split 'valid' but \['test', 'test_detections', 'train', 'val'\]"
     ):
         persons.read(folder / "png", "valid")
     convert.prepare(

@@ -58,7 +58,7 @@ cost = {{"parameters": 2000, "macs_linear_per_output": 10.0, "macs_total_per_out
          "outputs_per_second_batch16": 1234.0}}
 training = {{"steps": 9, "seen": 1000 * (seed - 3), "unit": "frames", "core_hours": seed / 8}}
 record = {{"table": {{"error": 100 - 10 * gain + seed, "other": None}}, "cost": cost,
-          "training": training}}
+          "training": training, "loaded": "the best on the validation subject S8"}}
 fingerprint = {{"commit": "abc", "uncommitted_changes": False, "device_count": 1,
                "device_kind": "none", "host_cores": 1, "versions": {{"jax": "1"}},
                "conditions": "Scores: made up.",
