@@ -379,6 +379,8 @@ def announce(
             how = f"from {config.teacher.checkpoint}"
         whole_numbers = (f"{name} {value}" for name, value in network.items() if type(value) is int)
         show(f"{run.name:9s} {network.name}, {', '.join(whole_numbers)}: {how}")
+    for path in weights.further_teachers(config):
+        show(f"{'teacher':9s} further one, from {path}")
 
 
 def origin_of(

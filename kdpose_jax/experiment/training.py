@@ -162,7 +162,8 @@ def is_trained(folder: RunFolder, stored: Stored, built: Built) -> bool:
 
 def reports_gradients(built: Built) -> bool:
     """Returns whether the run measures how strongly each term pulls."""
-    return built.run.config.gradient_report and bool(built.method.teachers)
+    taught = bool(built.method.teachers) or built.method.reads_teacher_poses
+    return built.run.config.gradient_report and taught
 
 
 def start_of(

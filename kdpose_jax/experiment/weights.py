@@ -31,7 +31,7 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
 
     Args:
       config: the config. If `teacher.checkpoint` is given, it replaces the blocks that decide the
-        teacher's parameters (`teacher.shape`), and the fields of `teacher.data`.
+        teacher's parameters (`teacher.shape`), its loss, and the fields of `teacher.data`.
       named: the flag or field that names the checkpoint, for error messages.
 
     Returns:
@@ -63,7 +63,7 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
         for part in set(block.shape) - set(trained.block.shape):
             del block[part]
         block.shape = trained.block.shape
-        for part in block.shape:
+        for part in (*block.shape, "loss"):  # its loss fits the frames that it predicts
             block[part] = trained.block[part]
     own = block.data if "data" in block else ()  # what need not be as the student's
     for name in config.data.must_fit:

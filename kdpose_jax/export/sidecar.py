@@ -78,6 +78,8 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
     for field in PATHS:
         block, name = field.split(".")
         config[block][name] = ""
+    if "further_teachers" in config["distill"]:
+        config["distill"]["further_teachers"] = []
     for stage in ("teacher", "student"):
         config[stage]["pretrained"] = ""
     return config

@@ -3,12 +3,10 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tiny import built_on, example_batch, shrink
 
 from configs import scjd as config_file
-from kdpose_jax.codecs import poses
 from kdpose_jax.methods.scjd import terms
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.tasks import sparse_lifting
@@ -66,22 +64,16 @@ class Scene:
         )
         self.params, self.frozen = params, frozen
         points = self.batch["keypoints_2d"]
-        both = jnp.concatenate([points, poses.flip(points, FLIP)])
 
         def teach(frozen):
             variables = {"params": frozen["teacher"]["params"]}
-            return self.distillation.teacher.apply(variables, both)
+            return self.distillation.live.teacher.apply(variables, points)
 
         run = jax.jit(lambda params, frozen: (self.lift(params), teach(frozen)))
-        (self.predicted, features), (both, taught) = jax.tree.map(np.asarray, run(params, frozen))
-        self.pose, self.pose_of_flipped = both[:2], both[2:]
-        self.taught = jax.tree.map(lambda array: array[:2], taught)
+        outputs = jax.tree.map(np.asarray, run(params, frozen))
+        (self.predicted, features), (self.pose, self.taught) = outputs
         self.predict = jax.jit(self.method.predict)
-        self.keyframes, self.network, self.matrix = (
-            features["keyframes"],
-            features["network"],
-            features["matrix"],
-        )
+        self.keyframes, self.network = features["keyframes"], features["network"]
         self.features = features
 
     def lift(self, params):
@@ -125,3 +117,18 @@ def alpha_oracle(embeddings, keyframes, context, reach):
 def normed(values):
     centred = values - values.mean(-1, keepdims=True)
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+
+
+def correlation_oracle(student, teacher):
+    """Computes the mean squared difference of motion correlations by loops, `[B]`."""
+    batch, frames, joints, _ = student.shape
+    total = np.zeros(batch)
+    for b, j in np.ndindex(batch, joints):
+        for t, other in np.ndindex(frames, frames):
+            gamma = []
+            for pose in (student, teacher):
+                path = pose[b, :, j] - pose[b, :, j].sum(0) / frames
+                lengths = [np.sqrt(path[n] @ path[n] + 0.01**2) for n in (t, other)]
+                gamma.append(path[t] @ path[other] / (lengths[0] * lengths[1]))
+            total[b] += (gamma[0] - gamma[1]) ** 2
+    return total / (joints * frames * frames)

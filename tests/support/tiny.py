@@ -98,6 +98,8 @@ def shrink(config: ConfigDict, sizes: dict[str, Any] | None = None) -> ConfigDic
     sizes = SMALL if sizes is None else sizes
     for name, value in config.items():
         if isinstance(value, ConfigDict):
+            if "network" in config and name == "data":
+                continue  # a teacher's has references to the experiment's
             shrink(value, sizes | SMALL_TEACHER if name == "teacher" else sizes)
         # A name such as `heads` may also be a mode.
         elif name in sizes and type(value) is type(sizes[name]):

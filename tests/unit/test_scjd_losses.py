@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scjd_scene import correlation_oracle
 
 from kdpose_jax.methods.scjd import losses, schedule
 from kdpose_jax.skeletons import H36M_17
@@ -242,36 +243,43 @@ def test_attention_outside_the_neighbourhood_counts_only_in_full():
 
 
 @wraps
-@pytest.mark.parametrize("width", [C, 11])
-def test_correlation_loss(wrap, width):
-    """Cosines between all frames, per joint; the widths of student and teacher need not agree."""
-    student, teacher = draw(B, F, J, C), draw(B, F, J, width, seed=1)
-    found = wrap(losses.correlation_loss)(jnp.asarray(student), jnp.asarray(teacher))
-    expected = np.zeros(B)
-    for b, j, t, other in np.ndindex(B, J, F, F):
-        cosines = [
-            maps[b, t, j]
-            @ maps[b, other, j]
-            / np.linalg.norm(maps[b, t, j])
-            / np.linalg.norm(maps[b, other, j])
-            for maps in (student.astype(np.float64), teacher.astype(np.float64))
-        ]
-        expected[b] += (cosines[0] - cosines[1]) ** 2 / (J * F * F)
+def test_correlation_loss(wrap):
+    """Cosines of a joint's positions around its mean, by loops; the mean itself does not count."""
+    student, teacher = 0.1 * draw(B, F, J, 3), 0.1 * draw(B, F, J, 3, seed=1)
+    loss = wrap(losses.correlation_loss)
+    found = loss(jnp.asarray(student), jnp.asarray(teacher))
+    expected = correlation_oracle(student.astype(np.float64), teacher.astype(np.float64))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    np.testing.assert_allclose(
-        losses.correlation_loss(jnp.asarray(student), 3 * jnp.asarray(student)), 0, atol=1e-6
-    )
+    moved = jnp.asarray(student + draw(B, 1, J, 3, seed=2))
+    np.testing.assert_allclose(loss(jnp.asarray(student), moved), 0, atol=1e-8)
+
+
+@wraps
+def test_correlation_of_joints_that_hardly_move(wrap):
+    """Noise of a tenth of a millimetre has no correlation; the root has none and no gradient; and
+    gradients are bounded everywhere.
+    """
+    loss = wrap(losses.correlation_loss)
+    still, noisy = jnp.zeros((B, F, J, 3)), jnp.asarray(1e-4 * draw(B, F, J, 3))
+    assert (np.asarray(loss(still, still)) == 0).all() and (loss(still, noisy) < 1e-7).all()
+    walk = jnp.asarray(np.cumsum(0.1 * draw(B, F, J, 3), axis=1)).at[:, :, 0].set(0)
+    for pose in (still, noisy, walk):
+        gradient = wrap(jax.grad(lambda pose: losses.correlation_loss(pose, walk).sum()))(pose)
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() < 1 / losses.STILL
+    assert (np.asarray(losses.motion_correlation(walk))[:, 0] == 0).all()
 
 
 @wraps
 @pytest.mark.parametrize("velocity_weight", [0.0, 2.0])
-def test_temporal_pose_loss(wrap, velocity_weight):
+@pytest.mark.parametrize("correlation_weight", [0.0, 0.7])
+def test_temporal_loss(wrap, velocity_weight, correlation_weight):
     student, teacher, weights = (
         draw(B, F, J, 3),
         draw(B, F, J, 3, seed=1),
         np.array([1, 2.5, 0, 4, 1.5]),
     )
-    found = wrap(lambda *poses: losses.temporal_pose_loss(*poses, weights, velocity_weight))(
+    options = weights, velocity_weight, correlation_weight
+    found = wrap(lambda *poses: losses.temporal_loss(*poses, *options))(
         jnp.asarray(student), jnp.asarray(teacher)
     )
     expected = np.zeros(B)
@@ -280,6 +288,19 @@ def test_temporal_pose_loss(wrap, velocity_weight):
         if t:
             steps = [pose[b, t, j] - pose[b, t - 1, j] for pose in (student, teacher)]
             expected[b] += velocity_weight * np.linalg.norm(steps[0] - steps[1]) / ((F - 1) * J)
+    expected += correlation_weight * correlation_oracle(student, teacher)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_terms_of_few_frames(frames):
+    """A single frame has a distance, and two frames a velocity too."""
+    student, teacher = (jnp.asarray(draw(B, frames, J, 3, seed=seed)) for seed in (0, 1))
+    found = losses.temporal_loss(student, teacher, np.ones(J), 2.0 * (frames > 1), 0.0)
+    expected = np.linalg.norm(student - teacher, axis=-1).mean((1, 2))
+    if frames > 1:
+        moved = np.diff(student, axis=1) - np.diff(teacher, axis=1)
+        expected = expected + 2 * np.linalg.norm(moved, axis=-1).mean((1, 2))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -290,7 +311,7 @@ def test_gate_counts_only_where_the_teacher_is_nearer_to_the_truth(wrap, velocit
     weights = np.array([1, 2.5, 0, 4, 1.5])
 
     def gated(student, teacher, truth):
-        return losses.temporal_pose_loss(student, teacher, weights, velocity_weight, truth)
+        return losses.temporal_loss(student, teacher, weights, velocity_weight, 0.0, truth)
 
     found = wrap(gated)(*map(jnp.asarray, (student, teacher, truth)))
     expected, counted = np.zeros(B), np.zeros((B, F, J), bool)
@@ -327,10 +348,10 @@ def test_gate_counts_only_where_the_teacher_is_nearer_to_the_truth(wrap, velocit
             lambda a, b: losses.attention_loss(a, b, np.ones((J, J)), "kl"),
             [(B, 3, 1, J, J), (B, 1, 1, J, J)],
         ),
-        (losses.correlation_loss, [(B, F, J, C), (B, 1, J, C)]),
-        (losses.correlation_loss, [(B, F, J, C), (B, F, 1, C)]),
+        (losses.correlation_loss, [(B, F, J, 3), (B, 1, J, 3)]),
+        (losses.correlation_loss, [(B, F, J, 3), (B, F, 1, 3)]),
         (
-            lambda a, b: losses.temporal_pose_loss(a, b, np.ones(J), 0.0),
+            lambda a, b: losses.temporal_loss(a, b, np.ones(J), 0.0, 0.0),
             [(B, F, J, 3), (B, 1, J, 3)],
         ),
     ],

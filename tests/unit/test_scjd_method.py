@@ -107,12 +107,17 @@ def test_a_copy_of_the_teacher_has_no_loss(copied):
     np.testing.assert_allclose(copied.predicted, copied.pose, atol=1e-6)
     assert copied.features["keyframes"].tolist() == list(range(9))
     exact = copy.copy(copied)
+    teacher = copied.distillation.live.teacher
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # flax promotes
         exact.params, exact.frozen, exact.batch = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float64),
             (copied.params, copied.frozen, copied.batch),
         )
         exact.predicted, exact.features = jax.jit(exact.lift)(exact.params)
+        variables = {"params": exact.frozen["teacher"]["params"]}
+        exact.batch["teacher_pose_3d"], _ = jax.jit(teacher.apply)(
+            variables, exact.batch["keypoints_2d"]
+        )
         terms = exact.terms(distill__embedding__context="keyframe", distill__embedding__reach=0)
     for name in ("embedding", "attention", "temporal"):
         assert terms[name].shape == (2,) and terms[name].dtype == np.float64
@@ -172,7 +177,10 @@ def test_terms_without_a_weight_are_not_computed(scene):
             f"weighted_{name}"
         }
         params, _, frozen = jax.eval_shape(scjd.init, KEY, scene.batch)
-        assert ("projectors" in params) == (name == "embedding") and set(frozen) == {"teacher"}
+        assert ("projectors" in params) == (name == "embedding")
+        # The poses of the temporal term were computed before.
+        assert set(frozen) == (set() if name == "temporal" else {"teacher"})
+        assert scjd.reads_teacher_poses == (name == "temporal")
 
 
 @pytest.mark.parametrize(
