@@ -1,6 +1,9 @@
 """The page's network in plain JavaScript, run by Node.js, beside JAX."""
 
+import json
+import math
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from browser import build, plain
 from browser.sample import sample_for
 from kdpose_jax.codecs.poses import normalize_screen
 from kdpose_jax.errors import UserError
+from kdpose_jax.export.examples import at_random
 from kdpose_jax.predict.loading import computation
 from kdpose_jax.skeletons import MPII_16
 
@@ -86,13 +90,29 @@ def test_the_sample_is_lifted_as_by_jax(name, tmp_path):
 
 
 @with_node
-def test_large_numbers(student):
-    """The error function is 1 far out, and a softmax of large logits does not overflow."""
+def test_large_logits(student):
+    """A softmax takes logits whose exponentials overflow."""
     network = plain.restore(student, ignore)
-    generator = np.random.default_rng(0)
-    wild = 1e4 * generator.normal(size=(4, *network.about.input_shape)).astype(np.float32)
-    poses, _ = plain.run_in_node(NODE, plain.packed(student, network), wild)
-    np.testing.assert_allclose(poses, by_jax(network, wild), rtol=0, atol=METRES)
+    params = network.trained.params
+    for kind in ("spatial", "temporal"):
+        qkv = params["student"]["network"][f"{kind}_block_0"]["attention"]["qkv"]
+        # All logits grow about alike.
+        qkv["bias"] += np.repeat(np.float32([60, 60, 0]), len(qkv["bias"]) // 3)
+    windows = at_random(network.about).compared[:4]
+    poses, _ = plain.run_in_node(NODE, plain.packed(student, network), windows)
+    wanted = by_jax(network, windows)
+    assert np.isfinite(wanted).all()
+    # Logits of 60 * 60 * 4 / 2 have steps of 5e-4 in float32, which JAX keeps them in.
+    np.testing.assert_allclose(poses, wanted, rtol=0, atol=1e-2)
+
+
+@with_node
+def test_the_error_function():
+    places = np.linspace(-8, 8, 20_001).tolist()
+    code = f"{plain.script()}\nconsole.log(JSON.stringify({places}.map(erf)));"
+    done = subprocess.run([NODE, "-"], input=code, capture_output=True, text=True, check=True)
+    wanted = [math.erf(one) for one in places]
+    np.testing.assert_allclose(json.loads(done.stdout), wanted, rtol=0, atol=2e-9)
 
 
 @with_node
