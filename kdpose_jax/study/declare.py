@@ -40,7 +40,7 @@ class Run:
       name: names the run's folder.
       config: value of --config, relative to the repository.
       fields: config field -> value, for --config.FIELD=VALUE. An `Of` that refers to the run itself
-        is left out, because this run makes it.
+        is left out, because this run makes it. A tuple may hold several of other runs.
     """
 
     name: str
@@ -48,6 +48,12 @@ class Run:
     fields: Mapping[str, str | int | float | bool | tuple | Of] = dataclasses.field(
         default_factory=dict
     )
+
+
+def others_in(value: Any) -> tuple[Of, ...]:
+    """Lists the paths of other runs in the value of a field."""
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(one for one in values if isinstance(one, Of))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +132,10 @@ class Study:
         titles = [row.title for row in self.rows]
         mentioned = [(f"the row '{row.title}'", row.run) for row in self.rows]
         mentioned += [
-            (f"the run '{run.name}'", value.run)
+            (f"the run '{run.name}'", of.run)
             for run in self.runs
             for value in run.fields.values()
-            if isinstance(value, Of)
+            for of in others_in(value)
         ]
         for where, name in mentioned:
             if name not in names:

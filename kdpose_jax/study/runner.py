@@ -39,7 +39,7 @@ from kdpose_jax import buckets, entry, files, presets
 from kdpose_jax.errors import EXIT_CODES, UserError
 from kdpose_jax.folders import WorkFolder
 from kdpose_jax.report import results
-from kdpose_jax.study.declare import Comparison, Of, Run, Study
+from kdpose_jax.study.declare import Comparison, Run, Study, others_in
 from kdpose_jax.untrusted.documents import load_json
 
 LAUNCHER = (sys.executable, "-m", "kdpose_jax.command", "train")
@@ -265,13 +265,12 @@ def job(study: Study, run: Run, seed: int, out: pathlib.Path, fields: dict[str, 
     """Makes one job. The user's fields override those that all runs of the study have."""
     first, given, needs = study.seeds[0], {"seed": str(seed)}, []
     for name, value in run.fields.items():
-        if name in fields:
+        others = others_in(value)
+        if name in fields or [(of.run, first) for of in others] == [(run.name, seed)]:
             continue
-        if not isinstance(value, Of):
-            given[name] = str(value)
-        elif (value.run, first) != (run.name, seed):
-            needs.append((value.run, first))
-            given[name] = str(out / value.run / f"seed_{first}" / value.path)
+        needs += [(of.run, first) for of in others]
+        paths = tuple(str(out / of.run / f"seed_{first}" / of.path) for of in others)
+        given[name] = str(value if not others else paths if isinstance(value, tuple) else paths[0])
     command = (
         "--config",
         run.config,

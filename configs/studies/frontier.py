@@ -1,0 +1,145 @@
+"""Error against cost: every lifting network at three costs, alone and taught, under one budget.
+
+The three largest networks are the teachers of all others: students learn the mean of their poses.
+A MixSTE student learns from the large MixSTE's embeddings and attention as well (SCJD).
+
+  python -m kdpose_jax.study.runner configs/studies/frontier.py:mocap --config.data.records=DIR
+      Recorded motion. Options: epochs=5 of all networks, teacher_epochs=5 of the teachers.
+      `make frontier RECORDS=DIR` is this command on all cores.
+  python -m kdpose_jax.study.runner configs/studies/frontier.py
+      demo: generated motion and tiny networks, to try the study itself.
+
+Costs are multiply-adds a frame: about 0.2, 0.7 and 4 million for mocap. A student on keyframes
+(MixSTE) reads one frame in three.
+"""
+
+from typing import Any, NamedTuple
+
+from configs import blocks
+from configs.studies.parts import lifting
+from kdpose_jax.study.declare import Of, Row, Run, Study
+
+DATA = ("demo", "mocap")
+TITLES = {"mixste": "MixSTE", "poseformer_v2": "PoseFormerV2", "videopose3d": "VideoPose3D"}
+EPOCHS = {"demo": 4.0, "mocap": 5.0}
+
+
+class Size(NamedTuple):
+    """One network of the study.
+
+    Attributes:
+      network: its name.
+      words: says its size in the table.
+      fields: the fields of its `network` block that decide the size.
+      stride: frames between keyframes; 1 for a network that reads every frame.
+    """
+
+    network: str
+    words: str
+    fields: dict[str, int]
+    stride: int = 1
+
+
+def transformer(network: str, width: int, depth: int, heads: int, stride: int = 1) -> Size:
+    """Describes MixSTE or PoseFormerV2, whose width is that of a joint."""
+    on = f", keyframes of {stride}" if stride > 1 else ""
+    fields = {"width": width, "depth": depth, "heads": heads}
+    return Size(network, f"{width} x {depth}{on}", fields, stride)
+
+
+def convolutional(width: int) -> Size:
+    """Describes VideoPose3D."""
+    return Size("videopose3d", f"{width}", {"width": width})
+
+
+# The first of each network is the teacher.
+SIZES = {
+    "demo": (
+        transformer("mixste", 32, 2, 4),
+        transformer("poseformer_v2", 4, 2, 4),
+        convolutional(64),
+        transformer("mixste", 16, 2, 4, stride=3),
+        convolutional(32),
+    ),
+    "mocap": (
+        transformer("mixste", 64, 4, 4),  # 4.8 M multiply-adds a frame
+        transformer("poseformer_v2", 8, 4, 8),  # 3.8 M
+        convolutional(640),  # 3.8 M
+        transformer("mixste", 32, 2, 4, stride=3),  # 0.21 M
+        transformer("poseformer_v2", 2, 2, 2),  # 0.14 M
+        convolutional(144),  # 0.21 M
+        transformer("mixste", 32, 2, 4),  # 0.66 M
+        transformer("poseformer_v2", 4, 2, 4),  # 0.50 M
+        convolutional(272),  # 0.71 M
+    ),
+}
+
+
+def get_study(text: str = "") -> Study:
+    """Builds the study of `configs/studies/frontier.py[:data[,epochs=E,teacher_epochs=E]]`."""
+    data, chosen = blocks.parse_preset(text, DATA, {"epochs": 0.0, "teacher_epochs": 0.0})
+    epochs = chosen["epochs"] or EPOCHS[data]
+    teacher_epochs = chosen["teacher_epochs"] or epochs
+    teachers = {size.network: size for size in reversed(SIZES[data])}  # the first of each network
+    students = [size for size in SIZES[data] if size not in teachers.values()]
+    records = {"data.records": Of("mixste", "data")}
+    taught = {
+        **records,
+        "teacher.checkpoint": Of("mixste", "student"),
+        "distill.further_teachers": (Of("poseformer_v2", "student"), Of("videopose3d", "student")),
+    }
+    runs = [alone(data, size, teacher_epochs, records) for size in teachers.values()]
+    runs += [pair(data, size, epochs, taught) for size in students]
+    rows = [Row(f"{title(size)}, teacher", size.network, seeds=1) for size in teachers.values()]
+    for size in students:
+        rows += [
+            Row(f"{title(size)}, alone", name(size), "baseline"),
+            Row(f"{title(size)}, taught", name(size)),
+        ]
+    return Study(
+        name=f"frontier_{data}",
+        title="Error against cost",
+        runs=tuple(runs),
+        rows=tuple(rows),
+        columns=lifting.COLUMNS[data],
+        unit="frame",
+        reference=f"{title(students[0])}, alone",
+        published=lifting.PUBLISHED[data],
+        fixed=("data.frames", "student.train.epochs", "student.train.batch"),
+        note=(
+            f"One budget: students see every training frame {epochs:g} times and its mirror image "
+            f"as often, and teachers {teacher_epochs:g} times, in batches that predict as many "
+            "frames. Validation subjects chose the checkpoints, and the test subjects are scored "
+            "once, every frame once. Students are taught by the mean of the teachers' poses."
+        ),
+    )
+
+
+def title(size: Size) -> str:
+    """Names a network in the table."""
+    return f"{TITLES[size.network]} {size.words}"
+
+
+def name(size: Size) -> str:
+    """Names a student's run."""
+    return "_".join([size.network, *map(str, size.fields.values()), f"r{size.stride}"])
+
+
+def alone(data: str, size: Size, epochs: float, fields: dict[str, Any]) -> Run:
+    """Declares a teacher, which is trained alone."""
+    config = f"configs/lifters.py:{size.network},data={data},epochs={epochs:g}"
+    return Run(size.network, config, {**fields, **sized(size)})
+
+
+def pair(data: str, size: Size, epochs: float, fields: dict[str, Any]) -> Run:
+    """Declares a student, which is trained alone and taught in one run."""
+    config = f"{lifting.scjd(data)},student={size.network}"
+    own: dict[str, Any] = {"student.train.epochs": epochs}
+    if size.network == "mixste":
+        own |= {"student.input.stride": size.stride, "eval.settings.windows": "exact"}
+    return Run(name(size), config, {**fields, **own, **sized(size)})
+
+
+def sized(size: Size) -> dict[str, int]:
+    """Returns the fields of a network's size."""
+    return {f"student.network.{field}": value for field, value in size.fields.items()}
