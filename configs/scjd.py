@@ -214,6 +214,9 @@ def distill_block() -> ConfigDict:
             ),
             # Runs or PyTorch files whose poses are averaged with those of teacher.checkpoint.
             "further_teachers": (),
+            # Keeps what the teachers predict in every training frame, for several runs that have
+            # the same teachers. Empty: the work directory.
+            "poses_folder": "",
             "layer_map": (),  # 0-based teacher layer of every student layer; empty: in proportion
             # `kl` needs a 20th of the weight.
             "attention": ConfigDict({"kind": "mse", "heads": "mean", "gather": "keyframe"}),

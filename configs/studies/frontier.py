@@ -87,6 +87,7 @@ def get_study(text: str = "") -> Study:
         **records,
         "teacher.checkpoint": Of("mixste", "student"),
         "distill.further_teachers": (Of("poseformer_v2", "student"), Of("videopose3d", "student")),
+        "distill.poses_folder": Of("mixste", "poses"),
     }
     runs = [alone(data, size, teacher_epochs, records) for size in teachers.values()]
     runs += [pair(data, size, epochs, taught) for size in students]

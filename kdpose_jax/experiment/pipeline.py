@@ -328,6 +328,8 @@ def resolve_paths(config: ConfigDict) -> None:
         config.distill.further_teachers = tuple(
             loading.explicit(weights.resolve(path)) for path in further
         )
+    if "poses_folder" in config.distill:
+        config.distill.poses_folder = weights.resolve(config.distill.poses_folder)
     for name in ("records", "source"):
         config.data[name] = weights.resolve(config.data[name])
     for stage in (config.teacher, config.student):

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jaxtyping import Float
 
 from kdpose_jax import files, processes
@@ -42,7 +43,8 @@ def teach(run: Run, metadata: dict[str, Any], context: Context) -> Context:
     """
     if not build(run, 1).method.reads_teacher_poses:
         return context
-    folder, data = WorkFolder(context.workdir), context.training_data
+    folder = WorkFolder(epath.Path(run.config.distill.poses_folder or context.workdir))
+    data = context.training_data
     runs, _ = weights.teacher_runs(run.config)
     teachers = [restored(teacher, context) for teacher in runs]
     fingerprints = {
@@ -131,6 +133,7 @@ def write(
     folder: WorkFolder, poses: Float[np.ndarray, "N J 3"], origin: dict[str, Any], error_mm: float
 ) -> None:
     """Writes the poses, and last where they come from: without that, they do not count."""
+    folder.path.mkdir(parents=True, exist_ok=True)
     folder.taught_poses_origin.unlink(missing_ok=True)
     with files.written_whole(folder.taught_poses) as file:
         np.save(file, poses, allow_pickle=False)

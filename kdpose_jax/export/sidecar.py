@@ -78,8 +78,9 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
     for field in PATHS:
         block, name = field.split(".")
         config[block][name] = ""
-    if "further_teachers" in config["distill"]:
-        config["distill"]["further_teachers"] = []
+    for name, nothing in (("further_teachers", []), ("poses_folder", "")):
+        if name in config["distill"]:
+            config["distill"][name] = nothing
     for stage in ("teacher", "student"):
         config[stage]["pretrained"] = ""
     return config

@@ -201,6 +201,17 @@ def test_a_network_is_recommended_if_none_as_cheap_is_better():
     assert shipped([(1e6, None), (2e6, None)]) == []
 
 
+def test_a_run_may_take_several_others(place):
+    study = command.load("study.py")
+    mean = Run("mean", "configs/x.py", {"teachers": (Of("plain", "a"), Of("taught", "b"))})
+    study = Study(**{**vars(study), "runs": (*study.runs, mean)})
+    study.check()
+    job = command.job(study, mean, 5, place, {})
+    assert job.needs == (("plain", 4), ("taught", 4))
+    paths = (str(place / "plain" / "seed_4" / "a"), str(place / "taught" / "seed_4" / "b"))
+    assert job.command[-1] == f"--config.teachers={paths}"
+
+
 def test_what_is_done_is_not_done_again_and_seeds_can_be_added(place):
     assert start("--seeds", "4") == 0
     assert "| without |     1 |" in (place / "out" / "study.md").read_text()

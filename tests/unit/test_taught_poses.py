@@ -53,14 +53,25 @@ def teachers(tmp_path_factory):
     return stored
 
 
-def taught(workdir, *paths, shown=None):
+def taught(workdir, *paths, shown=None, kept_in=""):
     """Computes or finds the stored poses for a student that learns from poses alone."""
     pathlib.Path(workdir).mkdir(exist_ok=True)
     config = shrink(get_config("scjd", "mocap,student=videopose3d"))
     config.teacher.checkpoint, config.distill.further_teachers = paths[0], tuple(paths[1:])
+    config.distill.poses_folder = str(kept_in)
+    config.student.network.predicted_frames = 9
     weights.adopt_teacher(config)
     lines = [] if shown is None else shown
-    context = Context(epath.Path(workdir), motion(), None, mesh_of(1), lines.append, Stop())
+    context = Context(
+        workdir=epath.Path(workdir),
+        training_data=motion(),
+        selection_data=None,
+        chosen_on="",
+        test_data=None,
+        mesh=mesh_of(1),
+        show=lines.append,
+        stop=Stop(),
+    )
     run = Run("student", "student", "student", config)
     return taught_poses.teach(run, METADATA, context), run
 
@@ -159,6 +170,16 @@ def test_kept_poses_are_taken_again_unless_teacher_or_data_changed(teachers, tmp
     back, _ = taught(tmp_path, teachers["mixste"])
     poses = [one.training_data.teacher_pose_3d for one in (first, back)]
     np.testing.assert_array_equal(*poses)
+
+
+def test_runs_may_share_a_folder_of_poses(teachers, tmp_path):
+    shared, shown = tmp_path / "shared", []
+    first, _ = taught(tmp_path / "a", teachers["mixste"], kept_in=shared)
+    second, _ = taught(tmp_path / "b", teachers["mixste"], kept_in=shared, shown=shown)
+    assert not any("computing" in line for line in shown)
+    poses = [one.training_data.teacher_pose_3d for one in (first, second)]
+    np.testing.assert_array_equal(*poses)
+    assert not list((tmp_path / "a").iterdir()) and not list((tmp_path / "b").iterdir())
 
 
 def test_examples_and_their_mirrored_copies_have_the_poses(teachers, tmp_path):
