@@ -8,9 +8,9 @@ CHECKPOINT ?= runs/scjd_demo/student
 demo: .venv/run
 	.venv/bin/python launch.py --config configs/scjd.py
 
-# One offline page that runs a trained lifter. It needs npm.
-browser: .venv/export
-	.venv/bin/python -m browser.build --checkpoint $(CHECKPOINT)
+# One offline page that runs a trained lifter. RUNTIME=litert needs npm, and RUNTIME=plain nothing.
+browser: .venv/$(if $(filter litert,$(RUNTIME)),export,run)
+	.venv/bin/python -m browser.build --checkpoint $(CHECKPOINT) $(if $(RUNTIME),--runtime $(RUNTIME))
 
 test: .venv/dev
 	.venv/bin/python -m pytest

@@ -1,160 +1,86 @@
 """Builds one offline page that runs a lifter in the browser.
 
-  python -m browser.build --checkpoint RUN/student [--out FILE.html]
+  python -m browser.build --checkpoint RUN/student [--runtime plain|litert] [--out FILE.html]
 
-`--checkpoint` names a run, which is exported as LiteRT first, or a .tflite file that was exported
-before. npm must be installed. See docs/use/browser.md.
+`--checkpoint` names a run, or a .tflite file that was exported before. `--runtime plain` is plain
+JavaScript, for MixSTE. `--runtime litert` is LiteRT.js: a run is exported first, and npm must be
+installed. Without the flag, a small MixSTE runs in plain JavaScript. See docs/use/browser.md.
 
 Exit codes: 0 done; 2 a mistake, in one sentence.
 """
 
 import argparse
-import base64
-import gzip
 import pathlib
-import shutil
 import string
-import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
+from browser import litert, plain
+from browser.ready import Ready, Show
 from browser.sample import sample_for
 from kdpose_jax import entry, files
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import weights
-from kdpose_jax.export import pipeline
-from kdpose_jax.export.formats import table
 from kdpose_jax.keypoints import layouts
 from kdpose_jax.page import document
-from kdpose_jax.predict import artifacts
-from kdpose_jax.predict.description import LIFTER, Description
-from kdpose_jax.untrusted.documents import load_json
+from kdpose_jax.predict.description import Description
 
 HERE = pathlib.Path(__file__).parent
-MODULES = HERE / "node_modules"
-RUNTIME = MODULES / "@litertjs" / "core"
-# This build needs no relaxed SIMD, which not every browser has, and no headers of a server, as
-# threads do.
-GLUE, WASM = (RUNTIME / "wasm" / f"litert_wasm_compat_internal.{kind}" for kind in ("js", "wasm"))
-SCRIPTS = ("keypoints.js", "windows.js", "demo.js")  # in this order, after the player
-FORMAT = "litert"
-TAKEN = (FORMAT, "litert_float16", "litert_int8_dynamic")  # the others take integers
-LONGEST_S = 300  # for npm
-# The script comes with the WebAssembly from the page itself, as a blob.
-ALLOWS = ("'wasm-unsafe-eval'", "blob:")
+SCRIPTS = ("keypoints.js", "windows.js", "demo.js")  # in this order, after the runtime
+PLAIN, LITERT = RUNTIMES = ("plain", "litert")
 
 
-def build(checkpoint: str, out: str, show: Callable[[str], None]) -> pathlib.Path:
+def build(checkpoint: str, runtime: str, out: str, show: Show) -> pathlib.Path:
     """Builds the page.
 
     Args:
       checkpoint: a run's folder, one of its steps, or an exported .tflite file.
-      out: the page; "" puts it beside the exported file.
+      runtime: one of `RUNTIMES`; "" takes the one that suits the network.
+      out: the page; "" puts it beside the network's exported files.
       show: prints one line.
 
     Returns:
       The page.
 
     Raises:
-      UserError: npm is missing or fails, the network is not a lifter, or the user made any other
+      UserError: the runtime cannot run the network, it is not a lifter, or the user made any other
         mistake.
     """
-    install(show)
-    file, about = exported(checkpoint, show)
-    page = files.absolute(out) if out else file.with_suffix(".html")
-    content = page_of(file, about)
+    ready = made_ready(checkpoint, runtime, show)
+    page = pathlib.Path(str(files.absolute(out))) if out else ready.place
+    content = page_of(ready)
+    if not out:
+        page.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(page, content)
     show(f"{page}: {len(content) / 1e6:.1f} MB, opens in a browser, also without a server")
-    return pathlib.Path(page)
+    return page
 
 
-def install(show: Callable[[str], None]) -> None:
-    """Installs what package-lock.json pins, if it is not there. No script of a package is run.
+def made_ready(checkpoint: str, runtime: str, show: Show) -> Ready:
+    """Makes a network ready for the page; arguments and errors are those of `build`.
 
-    Raises:
-      UserError: npm is missing or fails.
+    Without a runtime, MixSTE of up to `plain.SMALL` parameters runs in plain JavaScript.
     """
-    wanted = load_json(HERE / "package.json")
-    pins = wanted["dependencies"] | wanted["devDependencies"]
-    if all(_version_of(name) == version for name, version in pins.items()):
-        return
-    npm = shutil.which("npm")
-    if npm is None:
-        raise UserError("The page needs npm, which is not installed: install Node.js 20 or later.")
-    show(f"installing {', '.join(f'{name} {version}' for name, version in pins.items())} by npm")
-    _call([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], "npm ci")
-
-
-def _version_of(name: str) -> str | None:
-    """Returns the version of an installed package, None if it is not there."""
-    try:
-        return load_json(MODULES / name / "package.json")["version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _call(command: list[str], name: str) -> str:
-    """Runs a command in this folder and returns its output.
-
-    Raises:
-      UserError: it fails or hangs.
-    """
-    try:
-        done = subprocess.run(
-            command, cwd=HERE, capture_output=True, text=True, timeout=LONGEST_S, check=False
+    if runtime == LITERT or (not runtime and not plain.is_served(checkpoint)):
+        return litert.ready(checkpoint, show)
+    network = plain.restore(checkpoint, show)
+    if not runtime:
+        small = network.parameters <= plain.SMALL
+        show(
+            f"runtime: {PLAIN if small else LITERT}, as {network.parameters:,} parameters are "
+            f"{'at most' if small else 'more than'} {plain.SMALL:,} (--runtime decides otherwise)"
         )
-    except subprocess.TimeoutExpired as error:
-        raise UserError(
-            f"`{name}` in {HERE} took over {LONGEST_S} s: look at the connection, and start again."
-        ) from error
-    if done.returncode:
-        told = " ".join(done.stderr.split())[-300:]
-        raise UserError(f"`{name}` in {HERE} failed ({told}): run it there to see why.")
-    return done.stdout
+        if not small:
+            return litert.ready(checkpoint, show)
+    return plain.ready(checkpoint, network, show)
 
 
-def exported(checkpoint: str, show: Callable[[str], None]) -> tuple[pathlib.Path, Description]:
-    """Finds a network's LiteRT file, and writes it if a run is named.
-
-    Raises:
-      UserError: it is not a lifter's, or of another format; or as in `export_and_report`.
-    """
-    path = weights.resolve(checkpoint)
-    if artifacts.is_artifact(path):
-        file = pathlib.Path(path)
-    elif weights.is_weight_file(path):
-        raise UserError(
-            f"--checkpoint is the file of weights '{checkpoint}': export it with --mode export "
-            f"--format {FORMAT} and its --config, and name the .tflite file."
-        )
-    else:
-        [file] = pipeline.export_and_report(None, path, FORMAT, "", "", show)
-    if table.format_of(file) not in TAKEN:
-        raise UserError(
-            f"--checkpoint is '{checkpoint}', and the page runs {', '.join(TAKEN)}: export one of "
-            "them, or name the network's run."
-        )
-    if not file.exists():
-        raise UserError(f"There is no '{file}': export a network with --mode export first.")
-    _, about = artifacts.read_sidecar(artifacts.sidecar_of(file))
-    if about.kind != LIFTER:
-        raise UserError(
-            f"'{checkpoint}' is a network for pictures, and the page lifts keypoints: name a "
-            "lifter."
-        )
-    return file, about
-
-
-def page_of(file: pathlib.Path, about: Description) -> bytes:
-    """Makes the page of an exported network."""
-    sample = sample_for(about.layout)
-    weight = file.stat().st_size
-    packages = load_json(HERE / "package.json")["dependencies"]
+def page_of(ready: Ready) -> bytes:
+    """Makes the page of a network."""
+    about = ready.about
     facts = [
         document.text(about.name),
         f"parameters <code>{document.text(about.fingerprint)}</code>",
-        f"{weight / 1000:,.0f} kB, {document.text(table.FORMATS[_format_of(file)].words)}",
+        document.text(ready.facts),
         f"reads {about.window} frames and lifts {about.predicted} at once",
     ]
     body = string.Template((HERE / "demo.html").read_text(encoding="utf-8")).substitute(
@@ -165,8 +91,8 @@ def page_of(file: pathlib.Path, about: Description) -> bytes:
             '"keypoints_2d": [frames][joints][x, y]}</code>.'
         ),
         runtime=(
-            "Keypoints stay on this machine: the page cannot send anything. The network runs by "
-            f"LiteRT.js {packages['@litertjs/core']} (Apache-2.0), in WebAssembly."
+            "Keypoints stay on this machine: the page cannot send anything. "
+            f"{document.text(ready.words)}"
         ),
     )
     head = (
@@ -175,28 +101,18 @@ def page_of(file: pathlib.Path, about: Description) -> bytes:
     )
     data = {
         "network": network_of(about),
-        "sample": sample,
-        "model": _text(file.read_bytes()),
-        "glue": _text(_zipped(GLUE)),
-        "wasm": _text(_zipped(WASM)),
+        "sample": sample_for(about.layout),
+        "runtime": ready.parts,
     }
+    own = (document.without_comments(document.source(str(HERE / name))) for name in SCRIPTS)
     return document.page(
         f"{about.name}: 2D keypoints to 3D poses",
         head + body,
         data,
         ("player.css", str(HERE / "demo.css")),
-        script(),
-        ALLOWS,
+        "\n".join([document.player_script(), ready.script, *own]),
+        ready.allows,
     )
-
-
-def script() -> str:
-    """Makes the page's script: the player, the runtime's package, and the sources here."""
-    esbuild = MODULES / ".bin" / "esbuild"
-    command = [str(esbuild), "runtime.js", "--bundle", "--minify", "--format=iife"]
-    bundled = _call([*command, "--global-name=runtime"], "esbuild")
-    own = (document.without_comments(document.source(str(HERE / name))) for name in SCRIPTS)
-    return "\n".join([document.player_script(), bundled, *own])
 
 
 def network_of(about: Description) -> dict[str, Any]:
@@ -211,6 +127,8 @@ def network_of(about: Description) -> dict[str, Any]:
         "predicted": about.predicted,
         "before": about.before,
         "keyframe_stride": about.keyframe_stride,
+        "keyframe_offset": about.keyframe_offset,
+        "keyframe_selection": about.keyframe_selection,
         "layouts": {name: _ways(one, layout.joints) for name, one in layouts.layouts().items()},
     }
 
@@ -228,20 +146,6 @@ def _ways(layout: layouts.Layout, wanted: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _format_of(file: pathlib.Path) -> str:
-    name = table.format_of(file)
-    assert name is not None  # `exported` has checked it
-    return name
-
-
-def _zipped(file: pathlib.Path) -> bytes:
-    return gzip.compress(file.read_bytes(), mtime=0)  # the same page from the same files
-
-
-def _text(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -250,10 +154,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", required=True, help="a run's folder, or an exported .tflite file"
     )
-    parser.add_argument("--out", default="", help="the page; by default beside the .tflite file")
+    parser.add_argument(
+        "--runtime",
+        default="",
+        choices=RUNTIMES,
+        help=f"what runs the network; by default plain for MixSTE of up to {plain.SMALL:,} "
+        "parameters, else litert",
+    )
+    parser.add_argument("--out", default="", help="the page; by default in the run's exports")
     given = parser.parse_args(arguments)
     try:
-        build(given.checkpoint, given.out, print)
+        build(given.checkpoint, given.runtime, given.out, print)
     except (UserError, OSError) as error:
         return entry.tell(error)
     return 0

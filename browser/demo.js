@@ -6,7 +6,7 @@ const RECENT = 200; // windows whose times are shown
 
 /** The page: files in, poses out. */
 class Demo {
-  /** @param data what build.py writes: {network, sample, glue, wasm, model} */
+  /** @param data what build.py writes: {network, sample, runtime} */
   constructor(data) {
     this.network = data.network;
     this.sample = data.sample;
@@ -17,15 +17,10 @@ class Demo {
   }
 
   /** Loads the network and shows the sample. */
-  async start({ glue, wasm, model }) {
-    const { window: frames, joints } = this.network;
+  async start({ sizes, bytes }) {
     this.tell("The network is being loaded ...");
-    this.run = await openTheNetwork({
-      glue: bytesOf(glue),
-      wasm: bytesOf(wasm),
-      network: bytesOf(model),
-      shape: [1, frames, joints.length, 2],
-    });
+    const decoded = Object.entries(bytes).map(([name, text]) => [name, bytesOf(text)]);
+    this.run = await runtime.openNetwork({ sizes, ...Object.fromEntries(decoded) });
     this.tell("The network is ready: open a file of keypoints.");
     if (this.sample && !this.files) this.openSample();
     await this.work();
@@ -187,13 +182,6 @@ class Demo {
   }
 }
 
-/** Opens the network, or says what the browser lacks. */
-async function openTheNetwork(parts) {
-  refuseUnless(typeof DecompressionStream !== "undefined" && typeof WebAssembly !== "undefined",
-    "This browser has no WebAssembly or no DecompressionStream: use one of 2023 or later.");
-  return runtime.openNetwork(parts);
-}
-
 /** Answers the buttons above the player, the numbers, and files that are dropped. */
 function listenToFiles(demo) {
   const on = (name, event, act) => demo.part(name).addEventListener(event, act);
@@ -223,7 +211,7 @@ function openDemo() {
   const data = JSON.parse(document.getElementById("data").textContent);
   window.demo = new Demo(data);
   window.player = window.demo.player;
-  window.demo.start(data).catch((error) => {
+  window.demo.start(data.runtime).catch((error) => {
     window.demo.tell("");
     window.demo.refuse(error instanceof Refusal ? error.message
       : `The network cannot run in this browser (${error.message}).`);

@@ -54,10 +54,24 @@ function keepPoses({ start, own: [from, to] }, poses, space, joints) {
   space.set(poses.subarray((from - start) * size, (to - start) * size), from * size);
 }
 
+/**
+ * Which frames of the clip the network reads, [one in so many, from which one], as `kdpose predict`
+ * says it. It is [1, 0] if they are not the same for all persons, stretches and windows.
+ */
+function keyframesOf(persons, network) {
+  const { keyframe_stride: every, keyframe_offset: offset, before, predicted } = network;
+  const firsts = persons.flatMap((person) => stretchesOf(person.valid).map(([start]) => (
+    (person.first + start + offset - before + every * before) % every)));
+  const fixed = network.keyframe_selection === "uniform" && predicted % every === 0
+    && new Set(firsts).size === 1;
+  return fixed ? [every, firsts[0]] : [1, 0];
+}
+
 /** The clip as the player shows it. No frame has a pose in space yet. */
 function sceneOf(clip, network) {
   const side = (name) => (/^(left|right)/i.exec(name) || ["middle"])[0].toLowerCase();
   const joints = network.joints.length;
+  const [every, from] = keyframesOf(clip.persons, network);
   return {
     joints: network.joints,
     parents: network.parents,
@@ -65,8 +79,8 @@ function sceneOf(clip, network) {
     size: clip.size,
     stride: 1,
     frames: clip.frames,
-    keyframe_stride: network.keyframe_stride,
-    keyframe_offset: network.keyframe_offset,
+    keyframe_stride: every,
+    keyframe_offset: from,
     sides: network.joints.map(side),
     flat: false,
     persons: clip.persons.map((person) => ({

@@ -104,5 +104,6 @@ def get_study(text: str = "") -> Study:
         columns=COLUMNS[preset],
         unit="person",
         reference="student, no distillation",
+        best_is_lowest=False,
         published=() if preset.startswith("coco") else (published.MPII,),
     )

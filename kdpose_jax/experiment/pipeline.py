@@ -27,6 +27,7 @@ from kdpose_jax.experiment.training import check_run, train_run
 from kdpose_jax.folders import RunFolder, WorkFolder
 from kdpose_jax.page import extremes, run_report
 from kdpose_jax.report import results, run_page
+from kdpose_jax.report.training_cost import training_cost
 from kdpose_jax.train import compiled, devices, sharding
 from kdpose_jax.train.preemption import Stop
 
@@ -161,6 +162,13 @@ def run_stages(
         run_folder = RunFolder(workdir / run.name)
         record = evaluate_once(run_folder, run, checkpoint, metadata, context)
         networks_done[run.name] = {"title": run.title, "checkpoint": checkpoint, **record}
+        if run_folder.metrics.exists():  # not of a teacher that was given
+            networks_done[run.name]["training"] = training_cost(
+                results.read_metrics(run_folder.metrics),
+                batch=run.block.train.batch,
+                unit=open_training(run, context).unit,
+                cores=results.host_cores(),
+            )
     if jax.process_index() == 0:
         student, work_folder = runs[-1], WorkFolder(workdir)
         protocol = open_protocol(student, context)

@@ -23,14 +23,15 @@ class CostPoint(NamedTuple):
     """One network in the score-against-cost figure.
 
     Attributes:
-      name: its entry in the legend; points with one name (several seeds) look alike.
+      name: its entry in the legend.
       cost: the horizontal value, above 0.
-      score: the vertical value.
+      scores: the vertical values, one per seed: their mean is drawn, with an interval from the
+        lowest to the highest.
     """
 
     name: str
     cost: float
-    score: float
+    scores: tuple[float, ...]
 
 
 def training_curves(
@@ -100,7 +101,7 @@ def score_against_cost(
 
     Args:
       path: the PNG file.
-      points: the networks.
+      points: the networks, each with a name of its own.
       cost_label: label of the cost axis, with the unit.
       score_label: label of the score axis, with the unit.
       dataset: name of the data set, for the title.
@@ -111,19 +112,20 @@ def score_against_cost(
     """
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.subplots()
-    names = list(dict.fromkeys(point.name for point in points))
-    for index, name in enumerate(names):
-        named = [point for point in points if point.name == name]
-        marker = (index + index // len(_COLOURS)) % len(_MARKERS)  # 49 different looks
-        axes.plot(
-            [point.cost for point in named],
-            [point.score for point in named],
+    for index, point in enumerate(points):
+        mean = math.fsum(point.scores) / len(point.scores)
+        reach = [[mean - min(point.scores)], [max(point.scores) - mean]]
+        axes.errorbar(
+            [point.cost],
+            [mean],
+            yerr=reach if len(point.scores) > 1 else None,
             linestyle="none",
-            marker=_MARKERS[marker],
-            markersize=9,
+            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],  # 49 looks
+            markersize=7,
             alpha=0.85,
+            capsize=4,
             color=_COLOURS[index % len(_COLOURS)],
-            label=name,
+            label=point.name,
         )
     axes.set_xscale("log")
     lowest = min(point.cost for point in points)

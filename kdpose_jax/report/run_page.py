@@ -159,7 +159,7 @@ def draw(
         figures.CostPoint(
             record["title"],
             record["cost"]["macs_total_per_output"],
-            record["table"][protocol.columns[0].key],
+            (record["table"][protocol.columns[0].key],),
         )
         for record in networks.values()
     ]

@@ -99,6 +99,7 @@ class Study:
       published: figures of others.
       note: text that a reader of the table must know.
       seeds: the seeds of each run.
+      best_is_lowest: whether a lower value of the first column is better.
       fixed: fields that the command line may not set, because the runs would not be comparable.
     """
 
@@ -113,6 +114,7 @@ class Study:
     note: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     fixed: tuple[str, ...] = ()
+    best_is_lowest: bool = True
 
     def check(self) -> None:
         """Refuses a study that cannot be run.
@@ -158,12 +160,15 @@ class Entry:
       title: the row's title.
       scores: column -> seed -> value. A seed that is not done yet is missing.
       cost: cost of the first seed, as in results.json; empty if no seed is done.
+      training: what each seed's training cost, as `training_cost` says it; a network that was given
+        has none.
       wanted: number of seeds that the row will have.
     """
 
     title: str
     scores: Mapping[str, Mapping[int, float]]
     cost: Mapping[str, Any]
+    training: tuple[Mapping[str, Any], ...]
     wanted: int
 
     @property
@@ -222,7 +227,10 @@ class Comparison:
             for key, _, _ in self.study.columns
         }
         cost = next(iter(records.values()))["cost"] if records else {}
-        return Entry(row.title, scores, cost, len(seeds))
+        training = tuple(
+            record["training"] for record in records.values() if record.get("training")
+        )
+        return Entry(row.title, scores, cost, training, len(seeds))
 
     def differences(self, entry: Entry) -> list[float]:
         """Computes entry minus reference in the first column, for every seed that both have.
@@ -240,8 +248,25 @@ class Comparison:
             else [own[seed] - reference[seed] for seed in own if seed in reference]
         )
 
+    def frontier(self) -> list[Entry]:
+        """Lists the networks to ship, cheapest first: none that costs as little is better.
+
+        Rows count whose seeds are all done, by their multiply-adds and the mean of the first
+        column.
+        """
+        done = [entry for entry in self.entries if entry.cost and entry.done == entry.wanted]
+        best: list[Entry] = []
+        for entry in sorted(done, key=lambda entry: (_macs(entry), self._badness(entry))):
+            if not best or self._badness(entry) < self._badness(best[-1]):
+                best.append(entry)
+        return best
+
+    def _badness(self, entry: Entry) -> float:
+        mean = statistics.fmean(entry.scores[self.study.columns[0][0]].values())
+        return mean if self.study.best_is_lowest else -mean
+
     def markdown(self) -> str:
-        """Writes the page: the table, the origin of its numbers, and the published block."""
+        """Writes the page: the table, its origin, what to ship, and the published block."""
         study, first = self.study, self.study.columns[0]
         against = f"{first[1]}, minus that of {study.reference}, seed by seed"
         rows = []
@@ -254,6 +279,7 @@ class Comparison:
             row["against"] = with_spread(self.differences(entry), first[2].replace(":", ":+"))
             row |= {key: entry.cost[key] if entry.cost else None for key in results.COSTS}
             row["rate"] = fastest(entry.cost) if entry.cost else None
+            row |= trained(entry.training)
             rows.append(row)
         columns = [Column("title", "network", str), Column("seeds", "seeds", str)]
         columns += [Column(key, header, str) for key, header, _ in study.columns]
@@ -263,6 +289,8 @@ class Comparison:
             for key, header in results.COSTS.items()
         ]
         columns.append(Column("rate", f"{study.unit}s/s (in a call)", str))
+        columns.append(Column("seen", f"{study.unit}s seen", str))
+        columns.append(Column("core_hours", "core-hours", str))
         text = f"# {study.title}\n\n{tables.markdown_table(rows, columns)}\n"
         text += f"{study.note}\n\n" if study.note else ""
         text += (
@@ -276,6 +304,7 @@ class Comparison:
         ]
         if missing:
             text += f"\n**Not finished**: {', '.join(missing)}.\n"
+        text += self.recommendation()
         if study.published:
             text += "\n## Published figures\n\n"
             text += "Of other sizes and training, and of other data unless named so: "
@@ -286,6 +315,29 @@ class Comparison:
                 lines, [Column(header, header, str) for header in block.columns]
             )
         return text
+
+    def recommendation(self) -> str:
+        """Writes which network to ship at which cost, once two rows are done."""
+        first, best = self.study.columns[0], self.frontier()
+        if len(best) < 2:
+            return ""
+        lines = [
+            {
+                "cost": tables.scaled(_macs(entry)),
+                "title": entry.title,
+                "score": with_spread(list(entry.scores[first[0]].values()), first[2]),
+            }
+            for entry in best
+        ]
+        columns = [
+            Column("cost", f"MACs/{self.study.unit} that can be spent", "from {}".format),
+            Column("title", "network to ship", str),
+            Column("score", first[1], str),
+        ]
+        return (
+            "\n## Which network to ship\n\nNo other row that is done costs as little and is "
+            f"better. Attention is counted.\n\n{tables.markdown_table(lines, columns)}"
+        )
 
     def origin(self) -> str:
         """Describes data, code and device in sentences, and lists what differs between runs."""
@@ -346,6 +398,7 @@ class Comparison:
                 },
                 "against_reference": self.differences(entry),
                 "cost": dict(entry.cost),
+                "training": [dict(one) for one in entry.training],
             }
             for entry in self.entries
         ]
@@ -355,15 +408,16 @@ class Comparison:
             "reference": self.study.reference,
             "origin": self.origin(),
         }
-        return {**about, "rows": entries, "published_elsewhere": published}
+        best = [entry.title for entry in self.frontier()]
+        return {**about, "rows": entries, "frontier": best, "published_elsewhere": published}
 
     def draw(self, path: epath.PathLike) -> None:
-        """Draws the first column against multiply-adds, with a point per seed."""
+        """Draws the first column against multiply-adds, with an interval over the seeds."""
         key, header, _ = self.study.columns[0]
         points = [
-            figures.CostPoint(entry.title, entry.cost["macs_total_per_output"], value)
+            figures.CostPoint(entry.title, entry.cost["macs_total_per_output"], tuple(scores))
             for entry in self.entries
-            for value in entry.scores[key].values()
+            if (scores := entry.scores[key].values())
         ]
         if not points:
             return
@@ -375,6 +429,21 @@ class Comparison:
             dataset=self.dataset(),
             generated=self.generated(),
         )
+
+
+def _macs(entry: Entry) -> float:
+    return entry.cost["macs_total_per_output"]
+
+
+def trained(training: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Writes the mean number of outputs seen in training, and the mean of the core-hours."""
+    if not training:
+        return {"seen": "-", "core_hours": "-"}
+    hours = [one["core_hours"] for one in training if one["core_hours"] is not None]
+    return {
+        "seen": tables.scaled(statistics.fmean(one["seen"] for one in training)),
+        "core_hours": f"{statistics.fmean(hours):.2f}" if hours else "-",
+    }
 
 
 def fastest(cost: Mapping[str, Any]) -> str:

@@ -132,6 +132,7 @@ ALLOWED = {
         "kdpose_jax.keypoints",
         "kdpose_jax.page",
         "kdpose_jax.experiment",
+        "kdpose_jax.codecs",
         "kdpose_jax.skeletons",
         "kdpose_jax.entry",
     ),

@@ -10,7 +10,7 @@ import stored_networks
 from moving import masked, person, video
 
 import kdpose_jax
-from browser import build
+from browser import build, litert
 from browser.sample import sample_for
 from kdpose_jax.errors import UserError
 from kdpose_jax.export.formats import table
@@ -23,40 +23,49 @@ from kdpose_jax.predict.request import Lifting
 from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 
 METRES = 1e-4
+KEYFRAMES = "[player.scene.keyframe_stride, player.scene.keyframe_offset]"
 FPS, SIZE = 25, (1280, 720)
 AS_THEY_ARE = Lifting(person=None, gap=0.5, score=0.0, rate=None, flip=False, overlap=False)
-PRESETS = {
-    "sparse": ("scjd", "demo", "student"),
-    "videopose": ("lifters", "videopose3d", "student"),
+# Name -> preset, and what runs it. All files are opened in the first one, which needs no package.
+PAGES = {
+    "plain": (("scjd", "demo", "student"), "plain"),
+    "sparse": (("scjd", "demo", "student"), "litert"),
+    "videopose": (("lifters", "videopose3d", "student"), "litert"),
 }
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The name of a network -> its run and the page that runs it."""
+    """The name of a page -> its network's run and the page."""
+    top, done = tmp_path_factory.mktemp("browser"), {}
+
+    def build_one(name):
+        preset, runtime = PAGES[name]
+        if runtime == "litert":
+            skip_without_litert()
+        if name not in done:
+            run = stored_networks.store_preset(top / name, *preset)
+            done[name] = run, build.build(run, runtime, "", print)
+        return done[name]
+
+    return build_one
+
+
+def skip_without_litert():
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
     try:
         table.require_packages("litert", to_write=True)
-        build.install(print)
+        litert.install(print)
     except UserError as missing:
         pytest.skip(str(missing))
-    top, done = tmp_path_factory.mktemp("browser"), {}
-
-    def build_one(name):
-        if name not in done:
-            run = stored_networks.store_preset(top / name, *PRESETS[name])
-            done[name] = run, build.build(run, "", print)
-        return done[name]
-
-    return build_one
 
 
 @pytest.fixture
 def demo(built, page):
     """Opens a network's page and waits for its sample; nothing may be said or asked for."""
 
-    def opened(name="sparse"):
+    def opened(name="plain"):
         run, file = built(name)
         page.media(prefers_reduced_motion="reduce")
         page.open(file)
@@ -107,14 +116,18 @@ def in_page(page):
 
 
 def by_this_program(file, network, **reading):
-    """What `kdpose predict` makes of a file: (first frame, poses, keypoints) of every person."""
+    """What `kdpose predict` makes of a file.
+
+    (first frame, poses, keypoints) of every person; (stride, first one) of the keyframes.
+    """
     keypoints = read_keypoints(str(file), **reading)
     ready = sequences.prepare(keypoints, network, AS_THEY_ARE, "it")
+    keyframes = [ready.about.keyframe_stride, ready.about.keyframe_offset]
     persons = {}
     for block in sequences.lift(ready, network, AS_THEY_ARE):
         for one in block.persons:
             persons.setdefault(one.name, []).append(one)
-    return [
+    found = [
         (
             parts[0].first_frame,
             np.concatenate([part.pose_3d for part in parts]),
@@ -122,6 +135,7 @@ def by_this_program(file, network, **reading):
         )
         for parts in persons.values()
     ]
+    return found, keyframes
 
 
 def agree(found, wanted):
@@ -134,7 +148,7 @@ def agree(found, wanted):
         np.testing.assert_allclose(space, wanted_space, rtol=1e-6, atol=METRES)
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("name", list(PAGES))
 def test_the_sample_is_lifted_as_by_the_network(name, demo, page):
     network = demo(name)
     sample = sample_for(H36M_17)
@@ -143,6 +157,8 @@ def test_the_sample_is_lifted_as_by_the_network(name, demo, page):
     [(first, space, _)] = in_page(page)
     assert first == 0
     np.testing.assert_allclose(space, wanted, rtol=1e-6, atol=METRES)
+    # Three frames in the middle of which the student reads one.
+    assert page.run(KEYFRAMES) == ([1, 0] if name == "videopose" else [3, 1])
     assert page.run("/^\\d+\\.\\d ms for /.test(demo.part('pace').textContent)")
     # The curve of errors is the distance from the true pose.
     shown = np.array(page.run("Array.from(player.charts.errors.curves[0].values)"))
@@ -185,8 +201,9 @@ def test_results_of_a_detector(demo, page, tmp_path):
     wait(page)
     alone = [one for one in entries if one["score"] > 0.5]  # the page shows one person
     (tmp_path / "alone.json").write_text(json.dumps(alone))
-    wanted = by_this_program(tmp_path / "alone.json", network, size=SIZE, fps=FPS)
+    wanted, keyframes = by_this_program(tmp_path / "alone.json", network, size=SIZE, fps=FPS)
     agree(in_page(page), wanted)
+    assert page.run(KEYFRAMES) == keyframes == [1, 0]  # two stretches have different ones
     notes = page.run("demo.part('notes').textContent")
     further = len(entries) - len(alone)
     assert f"{further} further persons were left out" in notes and "20 frames have no pose" in notes
@@ -280,9 +297,9 @@ def test_the_network_runs_as_the_player_comes_to_a_window(demo, page):
 def test_a_network_for_pictures_is_refused(tmp_path, monkeypatch):
     (tmp_path / "x.tflite").touch()
     about = SimpleNamespace(kind="pictures")
-    monkeypatch.setattr(build.artifacts, "read_sidecar", lambda path: ({}, about))
+    monkeypatch.setattr(litert.artifacts, "read_sidecar", lambda path: ({}, about))
     with pytest.raises(UserError, match="is a network for pictures, and the page lifts keypoints"):
-        build.exported(str(tmp_path / "x.tflite"), print)
+        litert.exported(str(tmp_path / "x.tflite"), print)
 
 
 def test_samples_fit_other_joints_where_they_can_be_made():
@@ -293,7 +310,7 @@ def test_samples_fit_other_joints_where_they_can_be_made():
 
 
 def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(build, "install", lambda show: None)
+    monkeypatch.setattr(litert, "install", lambda show: None)
     (tmp_path / "x.bin").touch()
     for name, told in (
         ("x.onnx", "the page runs litert, litert_float16, litert_int8_dynamic"),
@@ -306,7 +323,7 @@ def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys):
 
 
 def test_npm_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "MODULES", tmp_path)
+    monkeypatch.setattr(litert, "MODULES", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="needs npm, which is not installed: install Node.js"):
-        build.install(print)
+        litert.install(print)

@@ -24,6 +24,7 @@ from kdpose_jax.report.results import (
     write_results,
 )
 from kdpose_jax.report.tables import breakdown_table, markdown_table, scaled
+from kdpose_jax.report.training_cost import training_cost
 
 
 def test_results_survive_the_file(tmp_path):
@@ -228,8 +229,9 @@ ACTIONS = {
     "teacher": {"Walking": 30.0, "Sitting": 50.0},
     STUDENT: {"Walking": 33.0, "Sitting": None},
 }
-POINTS = [figures.CostPoint("teacher", 1.1e9, 40.9)] + [
-    figures.CostPoint(STUDENT, 9.5e7, error) for error in (44.0, 44.6)
+POINTS = [
+    figures.CostPoint("teacher", 1.1e9, (40.9,)),
+    figures.CostPoint(STUDENT, 9.5e7, (44.0, 44.9, 44.6)),
 ]
 LABELS = {"cost_label": "FLOPs per frame", "score_label": "MPJPE (mm)"}
 
@@ -295,7 +297,7 @@ def test_curves_show_what_was_recorded(tmp_path, drawn):
 
 @pytest.mark.parametrize("costs", [(3e6,), (2.9e6, 4e6), (1e6, 1e9), (1e3, 1e12)])
 def test_cost_axis_is_labelled_without_overlap(costs, tmp_path, drawn):
-    points = [figures.CostPoint("network", cost, 40.0) for cost in costs]
+    points = [figures.CostPoint(f"network {cost:g}", cost, (40.0,)) for cost in costs]
     figures.score_against_cost(
         tmp_path / "scatter.png", points, **LABELS, dataset="d", generated=False
     )
@@ -310,11 +312,27 @@ def test_cost_axis_is_labelled_without_overlap(costs, tmp_path, drawn):
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
+def test_training_cost_is_summed_over_the_log():
+    records = [
+        {"step": 1, "loss": 2.0},  # the first step, which compiles, has no time
+        {"step": 50, "loss": 1.0, "interval_seconds": 30.0},
+        {"step": 50, "test_error": 4.0},
+        {"step": 90, "loss": 1.0, "interval_seconds": 42.0},
+    ]
+    spent = training_cost(records, batch=4, unit=("frames", 27), cores=2)
+    assert spent == {"steps": 90, "seen": 90 * 4 * 27, "unit": "frames", "core_hours": 0.04}
+    assert training_cost([], batch=4, unit=("frames", 27), cores=2)["core_hours"] is None
+
+
 def test_points_and_bars_show_what_was_given(tmp_path, drawn):
     draw_scatter(tmp_path / "scatter.png", dataset="d", generated=False)
     draw_bars(tmp_path / "bars.png", dataset="d", generated=False)
     scatter, bars = (figure.axes[0] for figure in drawn)
-    np.testing.assert_array_equal(scatter.lines[1].get_xydata(), [[9.5e7, 44.0], [9.5e7, 44.6]])
+    teacher, student = scatter.containers
+    np.testing.assert_allclose(student.lines[0].get_xydata(), [[9.5e7, 44.5]])  # the mean
+    (interval,) = student.lines[2][0].get_segments()
+    np.testing.assert_allclose(interval, [[9.5e7, 44.0], [9.5e7, 44.9]])
+    assert not teacher.lines[2]  # one seed has no interval
     assert scatter.get_xscale() == "log"
     heights = [[patch.get_height() for patch in group] for group in bars.containers]
     assert heights == [[50.0, 30.0], [33.0]]  # Sitting, Walking

@@ -56,8 +56,9 @@ gain, seed = float(words.get("config.gain", 0)), int(words["config.seed"])
 cost = {{"parameters": 2000, "macs_linear_per_output": 10.0, "macs_total_per_output": 12.0 + gain,
          "outputs_per_example": 27, "outputs_per_second_batch1": 5.0,
          "outputs_per_second_batch16": 1234.0}}
+training = {{"steps": 9, "seen": 1000 * (seed - 3), "unit": "frames", "core_hours": seed / 8}}
 record = {{"table": {{"error": 100 - 10 * gain + seed, "other": None}}, "cost": cost,
-           "loaded": "the best on the validation subject S8"}}
+           "training": training, "loaded": "the best on the validation subject S8"}}
 fingerprint = {{"commit": "abc", "uncommitted_changes": False, "device_count": 1,
                "device_kind": "none", "host_cores": 1, "versions": {{"jax": "1"}},
                "conditions": "Scores: made up.",
@@ -150,6 +151,8 @@ def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
         "10.00",
         "15.00",
         "1,234 (432)",
+        "1.500 k",  # 1000 and 2000
+        "0.56",  # 4 / 8 and 5 / 8
     ]
     assert "Not finished" not in text and "Scores: made up." in text and "commit abc" in text
     assert text.index("| Theirs") > text.index("## Published figures") > text.index("| with")
@@ -160,6 +163,42 @@ def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
     assert document["published_elsewhere"][0]["rows"] == [["Theirs", "1.0", "a paper"]]
     assert matplotlib.image.imread(place / "out" / "study.png").std() > 0
     assert "74.5 ± 0.7" in capsys.readouterr().out
+
+
+def shipped(costs_and_errors, **further):
+    """What a study with these networks recommends; None for an error that is not there yet."""
+    names = [chr(ord("a") + index) for index in range(len(costs_and_errors))]
+    study = Study(
+        name="n",
+        title="t",
+        runs=tuple(Run(name, "x.py") for name in names),
+        rows=tuple(Row(name.upper(), name) for name in names),
+        columns=(("e", "E mm", "{:.1f}"),),
+        unit="frame",
+        reference="A",
+        seeds=(0,),
+        **further,
+    )
+    cost = {"parameters": 1, "macs_linear_per_output": 1.0, "outputs_per_example": 1}
+    cost |= {"outputs_per_second_batch1": 1.0}
+    documents = {
+        (name, 0): {
+            "networks": {
+                "student": {"table": {"e": error}, "cost": {**cost, "macs_total_per_output": macs}}
+            }
+        }
+        for name, (macs, error) in zip(names, costs_and_errors, strict=True)
+        if error is not None
+    }
+    return [entry.title for entry in Comparison(study, documents).frontier()]
+
+
+def test_a_network_is_recommended_if_none_as_cheap_is_better():
+    networks = [(4e6, 50.0), (2e5, 70.0), (1e6, 71.0), (2e5, 69.0), (7e5, 60.0), (1e4, None)]
+    assert shipped(networks) == ["D", "E", "A"]
+    # Of a score that is better when it is higher.
+    assert shipped(networks, best_is_lowest=False) == ["B", "C"]
+    assert shipped([(1e6, None), (2e6, None)]) == []
 
 
 def test_what_is_done_is_not_done_again_and_seeds_can_be_added(place):

@@ -1,4 +1,4 @@
-/* Runs an exported network by LiteRT.js. build.py bundles this file with that package. */
+/* Runs an exported network by LiteRT.js. litert.py bundles this file with that package. */
 
 import { Environment, loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
 
@@ -11,13 +11,16 @@ async function unzipped(bytes) {
 /**
  * Opens a network of one input and one output.
  *
+ * @param sizes {shape} of the input
  * @param glue the script that comes with the WebAssembly, gzipped
  * @param wasm the WebAssembly, gzipped
  * @param network the bytes of the .tflite file
- * @param shape of the input
  * @returns an asynchronous function from the input's numbers to the output's, both Float32Array
  */
-export async function openNetwork({ glue, wasm, network, shape }) {
+export async function openNetwork({ sizes: { shape }, glue, wasm, network }) {
+  if (typeof DecompressionStream === "undefined" || typeof WebAssembly === "undefined") {
+    throw new Error("it has no WebAssembly or no DecompressionStream: use one of 2023 or later");
+  }
   const script = new Blob([await unzipped(glue)], { type: "text/javascript" });
   // Where a page has no server, the loader gets the WebAssembly from here.
   self.Module = { wasmBinary: (await unzipped(wasm)).buffer, print: () => {}, printErr: () => {} };
