@@ -28,6 +28,13 @@ def test_everything_is_left_behind(finished):
     assert set(results["networks"]) == set(NETWORKS)
     table = (workdir / "results.md").read_text()
     assert "student with SCJD" in table and "Generated motion" in table
+    # The generated subjects are G1 to train on, G2 to test on and G3 to choose on.
+    chose = "the best on the validation subject G3"
+    assert f"Checkpoint: of each network {chose}." in table
+    page = (workdir / "results.html").read_text()
+    assert chose in page and "validation mpjpe mm" in page
+    assert {network["loaded"] for network in results["networks"].values()} == {chose}
+    assert results["fingerprint"]["chosen_on"] == chose.removeprefix("the best on ")
     for figure in ("training", "score_against_cost", "breakdown"):
         assert (workdir / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     for name in NETWORKS:
@@ -42,6 +49,8 @@ def test_everything_is_left_behind(finished):
         ]
         steps = [line["step"] for line in lines if "loss" in line]
         assert steps == sorted(set(steps)) and "data_wait_seconds" in lines[0]
+        assert any("val_mpjpe_mm" in line for line in lines)
+        assert not any("test_mpjpe_mm" in line for line in lines)
         assert any((workdir / name / "tensorboard").iterdir())
 
 
