@@ -132,10 +132,10 @@ def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
         and none of them is the config's.
     """
     path, network = config.teacher.checkpoint, config.teacher.network
-    frames = teacher_run(config, "").config.data.frames
     imported = importing.import_network(network.name, path)
     found, notes = dict(imported["sizes"]), list(imported["notes"])
     if "readings" in found:
+        frames = teacher_run(config, network.name).config.data.frames
         try:
             chosen, choice = videopose3d.choose_reading(found.pop("readings"), frames)
         except UserError as error:

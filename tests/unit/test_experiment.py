@@ -413,6 +413,7 @@ def test_configs_of_older_versions_are_brought_up_to_date():
     assert new["distill"]["temperature"] == {"reversal": [1.0, 0.0], "loops": 210.0}
     assert (
         new["student"]["network"]["dense_kernels"] is False
+        and new["student"]["network"]["predicted_frames"] == 1
         and "dense_kernels" not in new["teacher"]["network"]
     )
     for name in ("mixste", "mixste_hot"):
@@ -422,8 +423,9 @@ def test_configs_of_older_versions_are_brought_up_to_date():
     assert stored["distill"]["temperature"]["reversal"] == "release"
     assert stored["teacher"]["train"] == {"batch": 4}
     assert configs.upgraded(new) == new
-    assert configs.upgraded(
-        {"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}
-    ) == {"student": {"network": {"name": "videopose3d", "dense_kernels": True}}}
+    newer = {"name": "videopose3d", "dense_kernels": True, "predicted_frames": 9}
+    assert configs.upgraded({"student": {"network": newer}}) == {"student": {"network": newer}}
+    old = {"student": {"network": {"name": "poseformer_v2"}}}
+    assert configs.upgraded(old)["student"]["network"]["predicted_frames"] == 1
     for malformed in ({}, {"distill": 3}, {"student": None}, {"student": {"network": []}}, []):
         assert configs.upgraded(malformed) == malformed

@@ -118,6 +118,35 @@ def test_spans():
         assert lifting_networks.span(block, frames, training=False) == evaluation
     block.causal = True
     assert lifting_networks.span(block, frames, training=False) == (81, 26, 0)
+    for name, evaluated in (("poseformer_v2", 1), ("videopose3d", 81)):
+        block, frames = network_of(name)
+        block.predicted_frames = 5
+        assert lifting_networks.span(block, frames, training=True) == (5, 13, 13)
+        assert lifting_networks.span(block, frames, training=False) == (evaluated, 13, 13)
+
+
+@pytest.mark.parametrize("name", ["poseformer_v2", "videopose3d"])
+def test_several_frames_are_predicted_as_each_one_alone(name):
+    """Frame f of an example of 3 + 26 frames depends on the 27 frames from f on."""
+    block, frames = network_of(name)
+    network = lifting_networks.build_lifter(
+        block, joints=17, frames=frames, training=True, place="student.network"
+    )
+    points = np.random.default_rng(3).normal(size=(2, 29, 17, 2)).astype(np.float32)
+    shapes, generator = shapes_of(network, points), np.random.default_rng(4)
+
+    def drawn(leaf):
+        return (np.abs(0.3 * generator.normal(size=leaf.shape)) + 0.1).astype(np.float32)
+
+    variables = jax.tree.map(drawn, shapes)
+    apply = jax.jit(lambda points: network.apply(variables, points)[0])
+    found = apply(points)
+    assert found.shape == (2, 3, 17, 3)
+    alone = [apply(points[:, first : first + 27])[:, 0] for first in range(3)]
+    np.testing.assert_allclose(found, np.stack(alone, 1), rtol=1e-4)
+    assert np.ptp(np.asarray(found), axis=1).max() > 1e-2 * np.abs(found).max()
+    with pytest.raises(ValueError, match="26 frames are fewer than"):
+        network.apply(variables, points[:, :26])
 
 
 def test_poseformer_v2_sees_the_frames_around_its_own():

@@ -155,6 +155,7 @@ def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
         "0.56",  # 4 / 8 and 5 / 8
     ]
     assert "Not finished" not in text and "Scores: made up." in text and "commit abc" in text
+    assert "Checkpoint of each network: the best on the validation subject S8." in text
     assert text.index("| Theirs") > text.index("## Published figures") > text.index("| with")
     document = json.loads((place / "out" / "study.json").read_text())
     assert document["rows"][2]["scores"]["error"] == {"4": 74.0, "5": 75.0} and document["rows"][2][

@@ -3,7 +3,6 @@
 docs/methods/scjd.md#which-pairs-have-which-terms has the table that follows from this.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kdpose_jax.errors import UserError
@@ -99,7 +98,7 @@ def why_not(term: str, student: Lifter, teacher: Lifter) -> str:
     return ""
 
 
-def require_terms(options: Mapping[str, Any], student: Lifter, teacher: Lifter) -> None:
+def require_terms(options: Any, student: Lifter, teacher: Lifter) -> None:
     """Refuses a weight for a term that the pair does not have.
 
     Args:
