@@ -264,8 +264,8 @@ class Scoring:
     unit = ("frames", 27)
 
 
-def write_report(folder, packed):
-    metadata = {"generated": True, "kind": "pose_sequences", "keypoints": "generated"}
+def write_report(folder, packed, **changes):
+    metadata = {"generated": True, "kind": "pose_sequences", "keypoints": "generated"} | changes
     networks = {
         name: {
             "title": title,
@@ -320,6 +320,18 @@ def test_a_run_of_pictures_has_no_player(tmp_path):
     written = write_report(WorkFolder(epath.Path(tmp_path)), packing.pack(crops(), {}))
     assert '<section class="player"' not in written
     assert written.count("data:image/jpeg;base64,") == 5
+
+
+@pytest.mark.parametrize("kind", ["photographs", "generated pictures", "motion"])
+def test_a_page_with_photographs_says_who_publishes_them(tmp_path, kind):
+    if kind == "motion":
+        packed = packing.pack(extremes.of_motion(motions(), H36M_17, 3), {"fps": 50})
+    else:
+        packed = packing.pack(crops(), {})
+    changes = {"generated": kind == "generated pictures", "settings": {"name": "coco"}}
+    written = write_report(WorkFolder(epath.Path(tmp_path)), packed, **changes)
+    said = "Whoever publishes this page publishes these test photographs" in written
+    assert said == (kind == "photographs")
 
 
 def test_the_page_of_a_run_in_a_browser(page, tmp_path):
