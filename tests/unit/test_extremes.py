@@ -168,7 +168,8 @@ def test_persons_are_ranked_by_their_distance_in_the_crop(name):
     found = protocol.extremes({"joints": true + wrong, "scores": np.ones((7, 16))}, 2)
     assert [one.name for one in found.worst] == [f"{n:03d}.jpg, person {n + 1}" for n in (2, 5)]
     assert [one.name for one in found.best] == [f"{n:03d}.jpg, person {n + 1}" for n in (1, 4)]
-    assert [one.error for one in found.worst] == pytest.approx([6, 5], abs=1e-3)
+    assert [one.error for one in found.worst] == pytest.approx([600 / 32, 500 / 32], abs=1e-2)
+    assert found.unit == "% of the crop"
     first = found.worst[0]
     assert first.picture.shape == (32, 32, 3)
     np.testing.assert_array_equal(np.isnan(first.target[:, 0]), ~visible[2])
@@ -176,7 +177,9 @@ def test_persons_are_ranked_by_their_distance_in_the_crop(name):
     means = [
         np.mean([[3, 1, 6, 0, 2, 5, 4][n] for n in range(7) if visible[n, j]]) for j in range(16)
     ]
-    np.testing.assert_allclose(list(found.by_joint.values()), means, atol=1e-3)
+    np.testing.assert_allclose(
+        list(found.by_joint.values()), np.multiply(means, 100 / 32), atol=1e-2
+    )
 
 
 def test_nobody_is_among_the_best_and_the_worst():
