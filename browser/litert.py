@@ -24,7 +24,7 @@ RUNTIME = MODULES / "@litertjs" / "core"
 # threads do.
 GLUE, WASM = (RUNTIME / "wasm" / f"litert_wasm_compat_internal.{kind}" for kind in ("js", "wasm"))
 FORMAT = "litert"
-TAKEN = (FORMAT, "litert_float16", "litert_int8_dynamic")  # the others take integers
+TAKEN = (FORMAT, "litert_float16", "litert_int8_dynamic")  # those that were tried in a browser
 LONGEST_S = 300  # for npm
 # The script comes with the WebAssembly from the page itself, as a blob.
 ALLOWS = ("'wasm-unsafe-eval'", "blob:")

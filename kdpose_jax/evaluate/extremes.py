@@ -63,7 +63,8 @@ class Crop:
       picture: what the network saw, `[S, S, 3]` uint8 RGB.
       predicted: `[J, 2]`, pixels of `picture`.
       target: `[J, 2]`, pixels of `picture`; NaN where a joint is not labelled.
-      error: mean distance of the labelled joints, pixels of `picture`.
+      error: mean distance of the labelled joints, percent of the side of `picture`, so that
+        networks that read crops of different sizes compare.
     """
 
     name: str
@@ -163,7 +164,7 @@ def of_pictures(
     everybody = np.arange(len(persons))
     affine = crops.crop_affine(persons.center, persons.scale, np.zeros(len(persons)), (side, side))
     target = crops.transform_points(persons.joints[everybody].astype(np.float64), affine)
-    errors = np.linalg.norm(predicted - target, axis=-1)
+    errors = np.linalg.norm(predicted - target, axis=-1) * 100 / side
     errors = np.where(persons.visible, errors, np.nan)
     labelled = np.flatnonzero(persons.visible.any(-1))
     means = np.nanmean(errors[labelled], axis=-1)
@@ -192,4 +193,4 @@ def of_pictures(
     # Nobody is among the best and the worst.
     half = len(order) // 2
     worst, best = order[::-1][: min(count, len(order) - half)], order[: min(count, half)]
-    return Extremes(persons.skeleton, "px", by_joint, crops_of(worst), crops_of(best))
+    return Extremes(persons.skeleton, "% of the crop", by_joint, crops_of(worst), crops_of(best))

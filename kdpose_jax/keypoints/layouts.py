@@ -225,8 +225,8 @@ def _way(joint: str, known: Sequence[str], asked: tuple[str, ...]) -> Recipe | N
 
 def _mixed(track: Track, weights: np.ndarray) -> Track:
     """Returns a track whose joints are weighted sums, `weights` being `[wanted, K]`."""
-    points = np.zeros((len(track.frames), len(weights), 2))
-    scores = np.full(points.shape[:2], np.inf)
+    points = np.zeros((len(track.frames), len(weights), 2), np.float32)
+    scores = np.full(points.shape[:2], np.inf, np.float32)
     for row, shares in enumerate(weights):
         for column in np.flatnonzero(shares):
             points[:, row] += shares[column] * track.points[:, column]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kdpose_jax.errors import UserError
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
-_VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 _LARGEST = 100_000  # pixels along one side
 # What tools append to a video's name.
 _ENDINGS = re.compile(r"(DLC_.*|_keypoints|_pose|_poses|_2d|_openpose|_json|_predictions)$", re.I)
@@ -76,10 +76,10 @@ def beside(path: str) -> Beside | None:
     stem = name if os.path.isdir(path) else os.path.splitext(name)[0]
     for one in dict.fromkeys([stem, stem.split(".")[0], _ENDINGS.sub("", stem)]):
         # Detectron's file of a.mp4 is a.mp4.npz, and its stem is the video.
-        for ending in ("", *_VIDEOS, *_PICTURES):
+        for ending in ("", *VIDEOS, *_PICTURES):
             for spelled in dict.fromkeys([one + ending, one + ending.upper()]):
                 found = os.path.join(folder, spelled)
-                if spelled.lower().endswith((*_VIDEOS, *_PICTURES)) and os.path.isfile(found):
+                if spelled.lower().endswith((*VIDEOS, *_PICTURES)) and os.path.isfile(found):
                     return _header(found)
     if os.path.isdir(path):
         with os.scandir(path) as entries:

@@ -12,8 +12,9 @@ class Track:
     Attributes:
       name: the person's identity in the file, or the number that tracking gave.
       frames: numbers of the frames with this person, from 0 and rising, `[T]` int64.
-      points: where the joints are, `[T, K, 2]` float64, pixels; NaN where a joint was not found.
-      scores: the detector's scores, `[T, K]` float64; 1 where the file has none, 0 where a joint
+      points: where the joints are, `[T, K, 2]` float32, pixels; NaN where a joint was not found.
+        Readers return views of one array with all persons.
+      scores: the detector's scores, `[T, K]` float32; 1 where the file has none, 0 where a joint
         was not found.
     """
 

@@ -28,6 +28,9 @@ LEGEND = """<ul class="legend">
   <li class="truth">labelled</li>
 </ul>"""
 
+LICENCE = """<p class="facts">Whoever publishes this page publishes these test photographs, and the
+licence of their data set (COCO, MPII) must allow it; results.md has the scores without them.</p>"""
+
 
 def pack(extremes: Extremes, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Writes examples as plain values, which are kept beside the scores.

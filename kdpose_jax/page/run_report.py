@@ -41,7 +41,7 @@ def write(
         if folder.run(name).metrics.exists()
     }
     titled = {networks[name]["title"]: packed for name, packed in examples.items()}
-    shown, clips = best_and_worst(titled)
+    shown, clips = best_and_worst(titled, bool(metadata["generated"]))
     title = f"Results on {run_page.name_of(metadata)}"
     facts = run_page.caption(networks, origin, metadata, protocol)
     fingerprint = json.dumps(results.plain(origin), indent=1)
@@ -138,10 +138,16 @@ def parts(
     return f'<h2>Part by part</h2>\n<div class="parts">\n{drawn}\n</div>' if drawn else ""
 
 
-def best_and_worst(examples: Mapping[str, Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+def best_and_worst(
+    examples: Mapping[str, Mapping[str, Any]], generated: bool
+) -> tuple[str, list[dict[str, Any]]]:
     """Shows every network's examples: clips in one player, or pictures.
 
     The last network is the one that the run is about. It comes first, and its list is open.
+
+    Args:
+      examples: title of a network -> its best and worst examples.
+      generated: whether the data are generated, so that their pictures are nobody's photographs.
 
     Returns:
       The section of HTML, and the clips in the order of its buttons.
@@ -161,5 +167,7 @@ def best_and_worst(examples: Mapping[str, Mapping[str, Any]]) -> tuple[str, list
     if not groups:
         return "", []
     player = document.source("player.html") if clips else extremes.LEGEND
+    if not clips and not generated:
+        player = f"{extremes.LICENCE}\n{player}"
     lists = "\n".join(groups)
     return f"<h2>Best and worst on the test split</h2>\n{player}\n{lists}", clips

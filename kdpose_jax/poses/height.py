@@ -8,8 +8,10 @@ from kdpose_jax.errors import UserError
 
 HEIGHTS = (0.3, 2.8)  # metres; from a newborn child to beyond the tallest
 _TOPS = ("head", "head_top")
-# The ankle's height over the floor as a share of the body's height: Winter, Biomechanics and Motor
-# Control of Human Movement, 4th edition, figure 4.1.
+# The ankle's height over the floor as a share of the body's height: R. Drillis and R. Contini, Body
+# Segment Parameters, Technical Report 1166.03, New York University, 1966. It is quoted from D. A.
+# Winter, Biomechanics and Motor Control of Human Movement, 4th edition, Wiley, 2009, figure 4.1 on
+# page 83 (doi:10.1002/9780470549148).
 ANKLE = 0.039
 
 

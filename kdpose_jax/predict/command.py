@@ -1,4 +1,4 @@
-"""Does everything that `--mode predict` does with keypoints: files to poses, and a page."""
+"""Does everything that `--mode predict` does with motion: files to poses, and a page."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -41,9 +41,14 @@ def predict_and_report(
       UserError: any mistake of the user's.
     """
     share = jax.process_index(), jax.process_count()
-    videos = many.videos_in(request.given) if request.kind == "keypoints" else None
+    videos = None
+    if request.kind != "pictures":
+        videos = many.inputs_in(request.kind, request.given)
     if videos is None and share[0] > 0:
-        show(f"note: process 0 predicts '{request.given}'; only many files of keypoints are shared")
+        show(
+            f"note: process 0 predicts '{request.given}'; only many videos or files of keypoints "
+            "are shared"
+        )
         return
     if request.kind == "pictures":
         photographs.find_joints(request, config, show, stop)
@@ -52,8 +57,8 @@ def predict_and_report(
     early.check_values(request, formats)
     if videos is not None and name is not None:
         raise UserError(
-            f"--out is the file '{request.out}', and --keypoints stands for {len(videos)} videos: "
-            "give a folder."
+            f"--out is the file '{request.out}', and --{request.kind} is a folder or a pattern: "
+            "give a folder with --out."
         )
     early.require_place(place)
     network, rate = loading.load_by_flags(request.checkpoint, config)
@@ -72,7 +77,10 @@ def predict_and_report(
         ready = sequences.prepare(
             find_keypoints(request, path, base, show), network, request.lifting, f"'{path}'"
         )
-        return lift_and_write(request, ready, path, network, base, formats, show, stop)
+        paths, notes = lift_and_write(request, ready, path, network, base, formats, show, stop)
+        # A video without the keypoints that were kept is not done: it is detected again.
+        kept = [video.kept_beside(base)] if request.kind == "video" else []
+        return [*paths, *kept], notes
 
     if videos is None:
         predict(request.given, place / (name or many.stem_of(request.given)))

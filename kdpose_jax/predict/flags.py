@@ -17,7 +17,9 @@ from kdpose_jax.predict.request import Lifting, Request
 KEYPOINTS = flags.DEFINE_string(
     "keypoints", "", "2D keypoints of a detector: a file, a folder, or a pattern such as 'a/*.json'"
 )
-VIDEO = flags.DEFINE_string("video", "", "A video; --detector finds its keypoints")
+VIDEO = flags.DEFINE_string(
+    "video", "", "A video, a folder of videos or a pattern; --detector finds their keypoints"
+)
 PICTURES = flags.DEFINE_string("pictures", "", "A picture, a folder of pictures or a pattern")
 BOXES = flags.DEFINE_string(
     "boxes", "", "For --pictures: COCO's annotations or detections; without it a picture is a crop"

@@ -12,6 +12,7 @@ from etils import epath
 
 from kdpose_jax import files
 from kdpose_jax.errors import UserError
+from kdpose_jax.keypoints import sizes
 from kdpose_jax.keypoints.formats import recognise
 from kdpose_jax.untrusted.documents import load_json
 
@@ -20,29 +21,43 @@ DONE = ".done.json"  # the ending of the file that says that a video's outputs a
 _TOLD = 5  # failures that the last sentence names
 
 
-def videos_in(path: str) -> list[str] | None:
-    """Lists the files and folders of keypoints that a path stands for.
+class CommandError(UserError):
+    """A mistake in the command itself, which every input would run into."""
+
+
+def inputs_in(kind: str, path: str) -> list[str] | None:
+    """Lists the files and folders of keypoints, or the videos, that a path stands for.
 
     Args:
-      path: the value of `--keypoints`: a file, a folder, or a pattern such as `clips/*.json`.
+      kind: the flag that has the path, `keypoints` or `video`.
+      path: its value: a file, a folder, or a pattern such as `clips/*.json`.
 
     Returns:
       The paths, sorted; None if the path is that of one video.
 
     Raises:
-      UserError: a pattern fits nothing, or two paths would have outputs of one name.
+      UserError: a pattern fits nothing, a folder has no videos, or two paths would have outputs of
+        one name.
     """
+    if "://" in path:
+        return None  # reading it says what is wrong
     if os.path.exists(path):
-        if not os.path.isdir(path) or recognise.is_video(path):
+        if not os.path.isdir(path) or (kind == "keypoints" and recognise.is_video(path)):
             return None
+        may_be = _may_be_keypoints if kind == "keypoints" else _may_be_video
         found = [os.path.join(path, name) for name in sorted(os.listdir(path))]
-        found = [one for one in found if _may_be_keypoints(one)]
+        found = [one for one in found if may_be(one)]
+        if not found and kind == "video":
+            raise UserError(
+                f"--video '{path}' is a folder without videos ({', '.join(sizes.VIDEOS)}): give a "
+                "video, a folder of videos or a pattern."
+            )
         if not found:
             return None  # reading it says what is wrong
     elif glob.has_magic(path):
         found = sorted(glob.glob(path))
         if not found:
-            raise UserError(f"--keypoints '{path}' fits no file: give a file, folder or pattern.")
+            raise UserError(f"--{kind} '{path}' fits no file: give a file, folder or pattern.")
     else:
         return None
     stems: dict[str, str] = {}
@@ -60,6 +75,11 @@ def videos_in(path: str) -> list[str] | None:
 def _may_be_keypoints(path: str) -> bool:
     name = os.path.basename(path)
     return not name.startswith(".") and (os.path.isdir(path) or name.lower().endswith(_ENDINGS))
+
+
+def _may_be_video(path: str) -> bool:
+    name = os.path.basename(path)
+    return not name.startswith(".") and os.path.isfile(path) and name.lower().endswith(sizes.VIDEOS)
 
 
 def stem_of(path: str) -> str:
@@ -117,7 +137,7 @@ def run_all(
     """Predicts every path that is not done. A file that cannot be read does not stop the others.
 
     Args:
-      paths: the files and folders of keypoints.
+      paths: the files and folders of keypoints, or the videos.
       folder: takes the outputs, named as their inputs.
       task: what the files have in common.
       predict: (path, base of its outputs) -> the files that it wrote, and its notes.
@@ -126,6 +146,7 @@ def run_all(
 
     Raises:
       UserError: some paths could not be predicted. The others are written.
+      CommandError: no path can be predicted by this command. It is not tried on the others.
     """
     own, failed, skipped = paths[share[0] :: share[1]], [], 0
     for number, path in enumerate(own, 1):
@@ -137,6 +158,8 @@ def run_all(
         show(f"[{number}/{len(own)}] {path}")
         try:
             written, notes = predict(path, base)
+        except CommandError:
+            raise
         except UserError as error:
             show(f"error: {error}")
             failed.append(f"{os.path.basename(path)}: {error}")

@@ -33,7 +33,7 @@ class Request:
 
     Attributes:
       checkpoint: the network: a run's folder, a step's, a PyTorch file or an exported one.
-      given: the file, folder or pattern of keypoints, the video, or the pictures.
+      given: the file, folder or pattern of keypoints, of videos or of pictures.
       kind: what `given` is: `keypoints`, `video` or `pictures`.
       out: a folder, or the file of one format; "" for the folder `poses`.
       formats: names of formats (`--to`); () for npz and the page.
@@ -60,4 +60,7 @@ class Request:
     def wishes(self) -> dict[str, Any]:
         """Returns what decides the outputs beside the network and the content of the input."""
         everything = dataclasses.asdict(self)
-        return {name: everything[name] for name in ("reading", "lifting", "writing", "formats")}
+        names = ["reading", "lifting", "writing", "formats"]
+        if self.kind == "video":
+            names.append("detector")
+        return {name: everything[name] for name in names}

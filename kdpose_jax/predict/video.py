@@ -16,6 +16,7 @@ from kdpose_jax.keypoints import sizes
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
 from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.predict import detecting
+from kdpose_jax.predict.many import CommandError
 from kdpose_jax.untrusted import streams
 
 # How each detector is installed, in an environment of its own.
@@ -48,8 +49,8 @@ def detect(
       show: prints one line.
 
     Raises:
-      UserError: there is no such video, it cannot be decoded, the detector is not installed, or it
-        found nobody.
+      UserError: there is no such video, it cannot be decoded, or the detector found nobody.
+      CommandError: the detector is not installed.
     """
     if not os.path.isfile(path):
         remedy = "copy it to a disk first" if "://" in path else "give a video"
@@ -60,7 +61,7 @@ def detect(
             f"--video '{path}' cannot be decoded by OpenCV: convert it, for example with `ffmpeg "
             f"-i '{path}' -pix_fmt yuv420p video.mp4`."
         )
-    found = base.parent / f"{base.name}{ENDING}"
+    found = kept_beside(base)
     if _is_made_from(found, detecting.made_from(detector, path)):
         show(f"note: the keypoints in '{found}' are taken; delete it to detect them again")
     else:
@@ -70,6 +71,11 @@ def detect(
     given: dict[str, Any] = {"size": header.size, "fps": header.fps}
     given |= {name: value for name, value in reading.items() if value is not None}
     return read_keypoints(os.fspath(found), **given)
+
+
+def kept_beside(base: epath.Path) -> epath.Path:
+    """Returns the file beside the outputs that keeps what a detector found."""
+    return base.parent / f"{base.name}{ENDING}"
 
 
 def _is_made_from(found: epath.Path, source: dict[str, Any]) -> bool:
@@ -85,14 +91,15 @@ def _run(detector: str, python: str, path: str, out: str) -> None:
     """Runs the detector's process, with a bar on terminals.
 
     Raises:
-      UserError: it cannot be run, lacks the detector, or failed.
+      UserError: it failed.
+      CommandError: it cannot be run, or lacks the detector.
     """
     command = [python, os.path.abspath(detecting.__file__), detector, os.path.abspath(path), out]
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)
         except OSError as error:
-            raise UserError(
+            raise CommandError(
                 f"--detector_python '{python}' cannot be run ({error.strerror}): give the "
                 f"interpreter of an environment in which `{INSTALLED_BY[detector]}` was run, such "
                 "as envs/detector/bin/python."
@@ -109,7 +116,7 @@ def _run(detector: str, python: str, path: str, out: str) -> None:
         lines = said.read().decode(errors="replace").strip().splitlines()
     last = (lines or ["it said nothing"])[-1][:300]
     if process.returncode == detecting.NOT_INSTALLED:
-        raise UserError(
+        raise CommandError(
             f"--detector {detector} is not installed in '{python}' ({last}): run "
             f"`{INSTALLED_BY[detector]}` in an environment of its own, and name its interpreter "
             "with --detector_python."

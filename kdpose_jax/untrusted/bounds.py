@@ -12,7 +12,7 @@
 | BVH, ASF, AMC | 35 times the size (a list of short lines), which is at most `TEXT`; |
 | | 300 bytes for each of `PLACES` |
 | JSON | 40 times the size (a list of empty dictionaries), which is at most `JSON` |
-| keypoints (JSON, csv, txt) | 32 bytes for each of `KEYPOINTS`, twice; 40 times `JSON_PART` or |
+| keypoints (JSON, csv, txt) | 16 bytes for each of `KEYPOINTS`, twice; 40 times `JSON_PART` or |
 | | `LINE` for the part that is read |
 | JPEG, PNG, BMP | `PICTURE_BYTES` and nine bytes for each of `PIXELS`, per decoding thread |
 | TFRecord | three times the size of the shard: no record is longer than its file |

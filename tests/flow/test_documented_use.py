@@ -93,6 +93,8 @@ def home(tmp_path_factory):
     boxes = [{"image_id": number, "bbox": [5, 5, 40, 50]} for number in (1, 2)]
     (top / "boxes.json").write_text(json.dumps(boxes))
     write_video(top / "walk.mp4")
+    (top / "videos").mkdir()
+    write_video(top / "videos" / "a.mp4")
     for name in ("mediapipe", "rtmlib"):
         write_detector(top / "envs" / name / "bin" / "python", top / "walk.json")
     return top

@@ -117,6 +117,27 @@ def test_an_exported_network_is_loaded_like_the_checkpoint(exported, networks):
         pictures(crops, flip=True)
 
 
+@pytest.mark.parametrize("name", ["sparse", "pictures"])
+def test_only_layers_with_weights_compute_in_int8(name, exported):
+    try:
+        table.require_packages("litert_int8", to_write=True)
+    except UserError as missing:
+        pytest.skip(str(missing))
+    from ai_edge_litert.interpreter import Interpreter
+
+    opened = Interpreter(str(exported(name, "litert_int8")))
+    kinds = {one["index"]: one["dtype"] for one in opened.get_tensor_details()}
+    in_int8 = {
+        one["op_name"]
+        for one in opened._get_ops_details()
+        if np.int8 in [kinds.get(tensor) for tensor in one["outputs"]]
+    }
+    layers = {"FULLY_CONNECTED"} if name == "sparse" else {"FULLY_CONNECTED", "CONV_2D"}
+    assert in_int8 == layers | {"QUANTIZE"}
+    for end in (*opened.get_input_details(), *opened.get_output_details()):
+        assert end["dtype"] == np.float32
+
+
 @pytest.mark.parametrize(("name", "form"), OTHERS)
 def test_other_formats_agree_in_their_own_runtimes(name, form, exported, networks):
     try:

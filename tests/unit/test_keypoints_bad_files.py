@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 
 import keypoint_files as files
 import numpy as np
@@ -187,7 +188,7 @@ def test_frames_twice(tmp_path):
 def test_frames_out_of_order_are_sorted_and_said(tmp_path):
     frames = files.mmpose_frames(VALUES)[::-1]
     read = read_keypoints(files.write_json(tmp_path / "m.json", frames))
-    np.testing.assert_array_equal(read.tracks[0].points, VALUES[0, ..., :2])
+    np.testing.assert_array_equal(read.tracks[0].points, np.float32(VALUES[0, ..., :2]))
     assert any("out of order" in note for note in read.notes)
 
 
@@ -277,7 +278,23 @@ def test_large_files_are_streamed(tmp_path, monkeypatch):
     path = files.alphapose(tmp_path / "a.json", values)
     assert (tmp_path / "a.json").stat().st_size > 20 * 5000
     read = read_keypoints(path)
-    np.testing.assert_array_equal(read.tracks[1].points, values[1, ..., :2])
+    np.testing.assert_array_equal(read.tracks[1].points, np.float32(values[1, ..., :2]))
+
+
+def test_long_files_are_held_once(tmp_path):
+    """x, y and score of a joint take 12 bytes, and the number of the frame a little."""
+    values = files.scene(17, persons=2, frames=500)
+    path = files.alphapose(tmp_path / "a.json", values)
+    read_keypoints(path)  # what is kept for all files
+    tracemalloc.start()
+    try:
+        read = read_keypoints(path)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 16 * 2 * 500 * 17
+    np.testing.assert_array_equal(read.tracks[1].points, np.float32(values[1, ..., :2]))
+    np.testing.assert_array_equal(read.tracks[0].scores, np.float32(values[0, ..., 2]))
 
 
 def test_map_without_names(tmp_path):

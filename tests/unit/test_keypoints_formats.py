@@ -122,7 +122,9 @@ def test_alphapose_forms_of_openpose(form, tmp_path):
         middle = expected[:, [5, 6], :2].mean(axis=1)
         np.testing.assert_allclose(track.points[:, 1], middle, atol=1e-9)
         ankle = read.joints.index("left_ankle")
-        np.testing.assert_array_equal(track.points[:, ankle], expected[:, LEFT_ANKLE, :2])
+        np.testing.assert_array_equal(
+            track.points[:, ankle], np.float32(expected[:, LEFT_ANKLE, :2])
+        )
     pictures = json.loads((tmp_path / "a.json").read_text())
     for name, content in pictures.items():  # the folder sep-json beside it
         files.write_json(tmp_path / "sep-json" / f"{name.split('.')[0]}.json", content)
@@ -188,7 +190,9 @@ def test_mmpose_demo_names_joints_and_tracks(tmp_path):
     names |= {"0": "left_ankle", "15": "nose"}  # another order is another meaning
     swapped = read_keypoints(files.write_json(tmp_path / "b.json", content))
     nose = swapped.joints.index("nose")
-    np.testing.assert_array_equal(swapped.tracks[0].points[:, nose], values[0, :, 15, :2])
+    np.testing.assert_array_equal(
+        swapped.tracks[0].points[:, nose], np.float32(values[0, :, 15, :2])
+    )
 
 
 def test_mmpose_pictures(tmp_path):
@@ -264,7 +268,7 @@ def test_coco_ids_of_pictures_are_not_frames(tmp_path):
     for entry, image in zip(entries, (397133, 37777, 252219), strict=True):
         entry["image_id"] = image
     read = read_keypoints(files.write_json(tmp_path / "a.json", entries))
-    np.testing.assert_array_equal(read.tracks[0].points[0], values[0, 1, :, :2])
+    np.testing.assert_array_equal(read.tracks[0].points[0], np.float32(values[0, 1, :, :2]))
     assert read.length == 3 and any("counted in their order" in note for note in read.notes)
 
 
@@ -383,9 +387,9 @@ def test_deeplabcut(individuals, scores, tmp_path):
     assert [track.name for track in read.tracks] == (individuals or ["1"])
     last = read.tracks[-1]
     assert last.frames.tolist() == [0, 2, 3, 4, 5]
-    np.testing.assert_array_equal(last.points, values[-1, last.frames, :, :2])
+    np.testing.assert_array_equal(last.points, np.float32(values[-1, last.frames, :, :2]))
     expected = values[-1, last.frames, :, 2] if scores else np.ones((5, 17))
-    np.testing.assert_array_equal(last.scores, expected)
+    np.testing.assert_array_equal(last.scores, np.float32(expected))
     assert any("'elbow_l' for left_elbow" in note for note in read.notes)
 
 
@@ -397,7 +401,7 @@ def test_deeplabcut_by_a_map(tmp_path):
     table = files.write_json(tmp_path / "m.json", {"snout": "nose", "pawR": "RWrist"})
     read = read_keypoints(path, map_file=table)
     assert (read.joints, read.layout) == (("nose", "right_wrist"), "own")
-    np.testing.assert_array_equal(read.tracks[0].points, values[0][:, [0, 2], :2])
+    np.testing.assert_array_equal(read.tracks[0].points, np.float32(values[0][:, [0, 2], :2]))
     assert any("1 joints of the file were left out: pawL" in note for note in read.notes)
 
 
@@ -490,5 +494,5 @@ def test_case_alphapose_two_persons_who_change_places(tmp_path):
     for track in read.tracks:
         expected = values[int(track.name) - 1, frames]
         assert track.frames.tolist() == frames
-        np.testing.assert_array_equal(track.points, expected[..., :2])
+        np.testing.assert_array_equal(track.points, np.float32(expected[..., :2]))
     assert any(note.startswith("10 detections share their id") for note in read.notes)

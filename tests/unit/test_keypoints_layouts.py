@@ -85,7 +85,7 @@ def test_coco_to_human36m_by_mmpose():
     assert "5 were made" in said and "the middle of the eyes (left_eye, right_eye)" in said
     scores, index = read.tracks[0].scores, read.joints.index
     lowest = np.minimum(scores[:, index("left_hip")], scores[:, index("right_hip")])
-    np.testing.assert_array_equal(result.tracks[0].scores[:, 0], lowest)
+    np.testing.assert_array_equal(result.tracks[0].scores[:, 0], np.float32(lowest))
 
 
 def test_halpe_and_body_25_give_hip_and_neck():
@@ -120,11 +120,11 @@ def test_mpii_and_human36m_into_each_other():
     read, points = layout("mpii_16")
     found, _ = converted(read, H36M)
     for ours, theirs in {"hip": "pelvis", "neck": "upper_neck", "head": "head_top"}.items():
-        np.testing.assert_array_equal(found[ours], points[theirs])
+        np.testing.assert_array_equal(found[ours], np.float32(points[theirs]))
     read, points = layout("h36m_17")
     found, _ = converted(read, MPII)
     for ours, theirs in {"pelvis": "hip", "upper_neck": "neck", "head_top": "head"}.items():
-        np.testing.assert_array_equal(found[ours], points[theirs])
+        np.testing.assert_array_equal(found[ours], np.float32(points[theirs]))
 
 
 def test_missing_ingredients_make_a_joint_missing():

@@ -299,9 +299,9 @@ def test_two_videos_of_one_name_are_refused(tmp_path):
     for ending in ("json", "npz"):
         (tmp_path / f"walk.{ending}").write_bytes(b"x")
     with pytest.raises(UserError, match="both be written as 'walk'"):
-        many.videos_in(str(tmp_path / "walk.*"))
+        many.inputs_in("keypoints", str(tmp_path / "walk.*"))
     with pytest.raises(UserError, match="fits no file"):
-        many.videos_in(str(tmp_path / "run*.json"))
+        many.inputs_in("keypoints", str(tmp_path / "run*.json"))
 
 
 @pytest.mark.parametrize(
@@ -385,10 +385,10 @@ def write_video(path, frames, size=(64, 48)):
     writer.release()
 
 
-def test_a_video_goes_through_a_detector(tmp_path, monkeypatch, opened):
-    """A detector's process finds a person in every frame; its file is kept and taken again."""
-    write_video(tmp_path / "clip.avi", 6)
-    stand_in = tmp_path / "python"  # an interpreter in which a detector is a loop
+@pytest.fixture
+def detected(tmp_path):
+    """A function that makes a request for videos, with an interpreter whose detector is a loop."""
+    stand_in = tmp_path / "python"
     names = [f'"{name}"' for name in H36M_17.joints]
     stand_in.write_text(
         "#!/bin/sh\n"
@@ -403,16 +403,15 @@ def test_a_video_goes_through_a_detector(tmp_path, monkeypatch, opened):
         "END\n"
     )
     stand_in.chmod(0o755)
-    asked = request(
-        tmp_path / "clip.avi",
-        tmp_path / "poses.npz",
-        kind="video",
-        detector="rtmlib",
-        python=str(stand_in),
-        joints=None,
-        size=None,
-        fps=None,
-    )
+    own = {"kind": "video", "detector": "rtmlib", "python": str(stand_in)}
+    own |= {"joints": None, "size": None, "fps": None}
+    return lambda given, out, **changes: request(given, out, **(own | changes))
+
+
+def test_a_video_goes_through_a_detector(tmp_path, opened, detected):
+    """A detector's process finds a person in every frame; its file is kept and taken again."""
+    write_video(tmp_path / "clip.avi", 6)
+    asked = detected(tmp_path / "clip.avi", tmp_path / "poses.npz")
     said = run(asked)
     with np.load(tmp_path / "poses.npz") as found:
         assert tuple(found["size"]) == (64, 48) and found["fps"] == 12
@@ -427,6 +426,57 @@ def test_a_video_goes_through_a_detector(tmp_path, monkeypatch, opened):
     with pytest.raises(UserError, match="--detector mediapipe failed|not installed"):
         run(other)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_folder_of_videos_goes_through_a_detector_once(tmp_path, opened, detected):
+    """What is done is left; what changed, or lost its keypoints, is detected again."""
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    for name, frames in (("a.avi", 4), ("b.AVI", 5)):
+        write_video(clips / name, frames)
+    (clips / "bad.mp4").write_bytes(b"not a video")
+    (clips / "notes.txt").write_text("not a video either")
+    asked = detected(clips, out, formats=("npz",))
+    with pytest.raises(UserError, match=r"^1 of 3 inputs could not be predicted: bad\.mp4"):
+        run(asked)
+    for name, frames in (("a", 4), ("b", 5)):
+        with np.load(out / f"{name}.npz") as found:
+            np.testing.assert_allclose(
+                found["keypoints_2d"][0][:, 0, 0], np.arange(frames) * 10, atol=2
+            )
+    (clips / "bad.mp4").unlink()
+    write_video(clips / "b.AVI", 3)
+    said = run(asked)
+    assert "1 of 2 were done before" in said and said.count("finding keypoints") == 1
+    with np.load(out / "b.npz") as found:
+        assert found["length"] == 3
+    (out / "a.keypoints.json").unlink()
+    said = run(detected(clips / "*.[aA][vV][iI]", out, formats=("npz",)))
+    assert "1 of 2 were done before" in said and f"with rtmlib in {clips / 'a.avi'}" in said
+    assert "2 of 2 were done before" in run(asked)
+    shown = []
+    with pytest.raises(UserError, match="--detector_python '/no/python' cannot be run"):
+        other = detected(clips, tmp_path / "other", python="/no/python")
+        command.predict_and_report(other, None, shown.append, Stop())
+    # The second video is not tried with a detector that is not there.
+    assert sum(line.startswith("[") for line in shown) == 1
+
+
+def test_videos_that_cannot_be_told_apart_or_found(tmp_path, opened, detected):
+    write_video(tmp_path / "a.avi", 2)
+    with pytest.raises(
+        UserError, match="--video is a folder or a pattern: give a folder with --out"
+    ):
+        run(detected(tmp_path, tmp_path / "poses.npz"))
+    write_video(tmp_path / "a.mp4", 2)
+    with pytest.raises(UserError, match="both be written as 'a'"):
+        run(detected(tmp_path, tmp_path / "out"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="is a folder without videos"):
+        run(detected(tmp_path / "empty", tmp_path / "out"))
+    with pytest.raises(UserError, match="--video '.*' fits no file"):
+        run(detected(tmp_path / "*.mkv", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_detector_ends_with_the_program_that_started_it(tmp_path, monkeypatch):

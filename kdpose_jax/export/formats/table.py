@@ -86,7 +86,7 @@ FORMATS: Mapping[str, Format] = {
         "write_int8",
         "TO_QUANTIZE",
         False,
-        "LiteRT, int8 weights and activations; one example a call",
+        "LiteRT, dense and convolutional layers in int8, all else float32; one example a call",
     ),
 }
 

@@ -17,6 +17,7 @@ _OUTSIDE = 0.05
 # Coordinates are shares if so many of them are as small as shares are, and signed ones if so many
 # are negative. The others lie outside the picture.
 _SMALL, _NEGATIVE = 0.75, 1 / 3
+_AT_ONCE = 10_000  # detections that are looked at together, which bounds what comparing them takes
 
 
 def to_pixels(
@@ -33,7 +34,8 @@ def to_pixels(
         )
     with np.errstate(over="ignore"):
         if unit == SIGNED_SHARES:
-            values[..., :2] = (values[..., :2] + 1) / 2
+            values[..., :2] += 1
+            values[..., :2] /= 2
         values[..., :2] *= size
     return [f"Coordinates were {unit}; they are pixels of {size[0]}x{size[1]} now."]
 
@@ -62,41 +64,52 @@ def mark_missing(values: np.ndarray) -> list[str]:
     They have a score that is not above 0, no coordinates, or lie at exactly (0, 0), where no
     detector finds a joint.
     """
-    score = values[..., 2]
-    far = (np.abs(values[..., :2]) > _FARTHEST).any(axis=-1)
-    missing = far | ~(np.isfinite(values).all(axis=-1) & (score > 0))
-    missing |= (values[..., :2] == 0).all(axis=-1)
-    values[missing] = (np.nan, np.nan, 0)
+    far = missing = 0
+    for part in _parts(values):
+        is_far = (np.abs(part[..., :2]) > _FARTHEST).any(axis=-1)
+        is_missing = is_far | ~(np.isfinite(part).all(axis=-1) & (part[..., 2] > 0))
+        is_missing |= (part[..., :2] == 0).all(axis=-1)
+        part[is_missing] = (np.nan, np.nan, 0)
+        far += int(is_far.sum())
+        missing += int(is_missing.sum())
     notes = []
-    if far.any():
+    if far:
+        notes.append(f"{far:,} joints farther than {_FARTHEST:,.0f} pixels away count as missing.")
+    if missing:
+        total = values[..., 2].size
         notes.append(
-            f"{int(far.sum()):,} joints farther than {_FARTHEST:,.0f} pixels away count as missing."
-        )
-    if missing.any():
-        notes.append(
-            f"{int(missing.sum()):,} of {missing.size:,} joints ({missing.mean():.1%}) are missing "
-            f"in the file."
+            f"{missing:,} of {total:,} joints ({missing / total:.1%}) are missing in the file."
         )
     return notes
 
 
+def _parts(values: np.ndarray) -> list[np.ndarray]:
+    """Cuts detections `[N, K, 3]` into views that are looked at together."""
+    return [values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE)]
+
+
 def require_inside(values: np.ndarray, size: tuple[int, int] | None, place: str) -> list[str]:
     """Compares joints with the size of the video, which a user may have mistyped."""
-    points = values[..., :2][values[..., 2] > 0]
-    if size is None or not len(points):
+    if size is None:
         return []
-    outside = ((points < 0) | (points > size)).any(axis=-1)
-    if outside.mean() > 0.5:
-        low, high = points.min(axis=0), points.max(axis=0)
+    found = outside = 0
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    for part in _parts(values):
+        points = part[..., :2][part[..., 2] > 0]
+        found += len(points)
+        outside += int(((points < 0) | (points > size)).any(axis=-1).sum())
+        low = np.minimum(low, points.min(axis=0, initial=np.inf))
+        high = np.maximum(high, points.max(axis=0, initial=-np.inf))
+    if not outside:
+        return []
+    if outside / found > 0.5:
         raise UserError(
-            f"{place}: {outside.mean():.0%} of the joints lie outside a video of "
+            f"{place}: {outside / found:.0%} of the joints lie outside a video of "
             f"{size[0]}x{size[1]} (they are between {low[0]:.0f},{low[1]:.0f} and "
             f"{high[0]:.0f},{high[1]:.0f}): give the size of the video that was detected, such as "
             f"--size 1920x1080."
         )
-    if not outside.any():
-        return []
     return [
-        f"{int(outside.sum()):,} of {len(points):,} joints lie outside the video of "
-        f"{size[0]}x{size[1]}; they were kept."
+        f"{outside:,} of {found:,} joints lie outside the video of {size[0]}x{size[1]}; they were "
+        f"kept."
     ]

@@ -14,12 +14,15 @@ from kdpose_jax.keypoints.persons import Detections
 from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.untrusted import bounds
 
+_AT_ONCE = 10_000  # detections that are converted together
 # The identity of the only person that a file can have.
 ONE: tuple[str, ...] = ("1",)
 
 
 class Collector:
-    """Takes the detections of a file one by one. Three numbers of a joint take 24 bytes.
+    """Takes the detections of a file one by one. Three numbers of a joint take 12 bytes.
+
+    They are float32, which is exact to 1/1000 of a pixel in pictures of up to 16,384 pixels.
 
     Attributes:
       path: the file or folder.
@@ -32,7 +35,7 @@ class Collector:
         self.path, self.place = path, f"'{path}'"
         self.notes: list[str] = []
         self.counts: dict[str, int] = {}
-        self._values = array.array("d")
+        self._values = array.array("f")
         self._numbers: list[int] = []
         self._ids: list[tuple[str, ...]] = []
         self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -81,7 +84,7 @@ class Collector:
                 f"{self.place} has more than {bounds.KEYPOINTS:,} joints: split the video into "
                 f"parts."
             )
-        self._values.extend(values)
+        self._values.frombytes(_in_float32(values))
         self._numbers.append(frame)
         key = tuple(ids)
         self._ids.append(self._shared.setdefault(key, key))
@@ -105,7 +108,8 @@ class Collector:
                 f"{self.place} has more than {bounds.KEYPOINTS:,} joints: split the video into "
                 f"parts."
             )
-        self._values.frombytes(np.ascontiguousarray(triples[1:], np.float64).tobytes())
+        for start in range(1, len(triples), _AT_ONCE):
+            self._values.frombytes(_in_float32(triples[start : start + _AT_ONCE]))
         self._numbers.extend(frames[1:])
         self._ids.extend([self._ids[-1]] * (len(frames) - 1))
 
@@ -203,12 +207,19 @@ class Collector:
 
     def _take_values(self, columns: Sequence[int]) -> np.ndarray:
         """Returns x, y and score of some joints, `[N, len(columns), 3]`; forgets the others."""
-        values = np.frombuffer(self._values).reshape(len(self._ids), self._joints, 3)
-        self._values = array.array("d")
+        values = np.frombuffer(self._values, np.float32)
+        values = values.reshape(len(self._ids), self._joints, 3)
+        self._values = array.array("f")
         return values if list(columns) == list(range(self._joints)) else values[:, list(columns)]
 
 
 REPAIR = "repair the file, or let the detector write it again"
+
+
+def _in_float32(values: Any) -> bytes:
+    """Returns numbers as the bytes of float32. Those beyond its range become infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32).tobytes()
 
 
 def numbers(values: Any, where: str) -> array.array:

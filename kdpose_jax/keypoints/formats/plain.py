@@ -69,7 +69,8 @@ def read(path: str, options: Options) -> Keypoints:
 def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> Keypoints:
     key = _key(values, collector.place)
     where = f"{collector.place} ({key})" if key else collector.place
-    points = values[key].astype(np.float64)
+    with np.errstate(over="ignore"):
+        points = values[key].astype(np.float32)
     points = points if points.ndim == 4 else points[None]
     if os.path.basename(collector.path).lower().startswith(_FREEMOCAP):
         points = _of_camera(points, collector, options.clip)
@@ -150,7 +151,7 @@ def _scores(values: dict[str, Any], shape: tuple[int, ...], where: str) -> np.nd
     """Returns the scores, `[P, T, K, 1]`; 1 if the file has none."""
     scores = next((values[key] for key in ("scores", "keypoint_scores") if key in values), None)
     if scores is None:
-        return np.ones((*shape, 1))
+        return np.ones((*shape, 1), np.float32)
     if (
         not isinstance(scores, np.ndarray)
         or scores.dtype.kind not in "fiub"
@@ -160,7 +161,8 @@ def _scores(values: dict[str, Any], shape: tuple[int, ...], where: str) -> np.nd
             f"{where} is of {list(shape[1:])} frames and joints, and its scores are not: write a "
             f"score for each joint, or none."
         )
-    return scores.astype(np.float64).reshape(*shape, 1)
+    with np.errstate(over="ignore"):
+        return scores.astype(np.float32).reshape(*shape, 1)
 
 
 def _require_scores(third: np.ndarray, where: str) -> None:

@@ -41,7 +41,7 @@ def read(path: str, options: Options) -> Keypoints:
     clips = _clips(values["positions_2d"], collector.place)
     name = choose_clip(list(clips), options.clip, collector.place)
     points = _points(clips[name], f"{collector.place}, clip '{name[:60]}'")
-    scores = np.ones((*points.shape[:2], 1))
+    scores = np.ones((*points.shape[:2], 1), np.float32)
     collector.add_all(range(len(points)), np.concatenate([points, scores], axis=-1), ONE)
     collector.notes.append("The file has no scores: all joints count as found.")
     metadata = values.get("metadata")
@@ -75,7 +75,7 @@ def _clips(positions: Any, place: str) -> dict[str, Any]:
 
 
 def _points(value: Any, where: str) -> np.ndarray:
-    """Returns the points of a sequence, `[T, K, 2]` float64."""
+    """Returns the points of a sequence, `[T, K, 2]` float32."""
     if (
         not isinstance(value, np.ndarray)
         or value.dtype.kind not in "fiu"
@@ -85,4 +85,5 @@ def _points(value: Any, where: str) -> np.ndarray:
     ):
         shape = f"an array {list(value.shape)}" if isinstance(value, np.ndarray) else "no array"
         raise UserError(f"{where} is {shape} where frames x joints x 2 must be: {REPAIR}.")
-    return value.astype(np.float64)
+    with np.errstate(over="ignore"):
+        return value.astype(np.float32)
