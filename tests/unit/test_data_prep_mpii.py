@@ -289,6 +289,8 @@ def test_persons_outside_their_photograph_are_left_out_and_counted(folder):
     ]
     data, test = (persons.read(folder.parent / "records", split) for split in ("train", "test"))
     assert (data.unseen, data.unseen_joints.tolist(), test.unseen) == (1, [1] * 16, 0)
+    both = persons.read(folder.parent / "records", "train", "val")
+    assert (both.unseen, both.unseen_joints.tolist()) == (1, [1] * 16)
 
 
 def test_joints_outside_the_photograph_are_kept(folder):

@@ -255,6 +255,14 @@ def test_test_records_are_not_cut_for_training(folder):
         persons.open_training(persons.read(folder / "png", "test"), views=VIEWS, seed=0, **TRAINING)
 
 
+def test_several_splits_are_read_as_one(folder):
+    """They reach as far as the one that was cut closest."""
+    both = persons.read(folder / "png", "train", "test")
+    parts = [persons.read(folder / "png", split) for split in ("train", "test")]
+    assert both.file == parts[0].file + parts[1].file and both.reach == crops.NO_REACH
+    np.testing.assert_array_equal(both.joints, np.concatenate([part.joints for part in parts]))
+
+
 def test_another_split_or_kind(folder, tmp_path):
     with pytest.raises(
         UserError, match=r"has no split 'valid' but \['test', 'test_detections', 'train', 'val'\]"
