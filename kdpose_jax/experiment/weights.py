@@ -60,11 +60,12 @@ def adopt_teacher(config: ConfigDict, *, named: str = TEACHER) -> list[str]:
                 f"'{config.task}': give a run of that task."
             )
         found = {name: trained.config.data[name] for name in config.data.must_fit}
-        for part in set(block.shape) - set(trained.block.shape):
-            del block[part]
-        block.shape = trained.block.shape
-        for part in (*block.shape, "loss"):  # its loss fits the frames that it predicts
-            block[part] = trained.block[part]
+        with block.unlocked():  # the command line locks the config
+            for part in set(block.shape) - set(trained.block.shape):
+                del block[part]
+            block.shape = trained.block.shape
+            for part in (*block.shape, "loss"):  # its loss fits the frames that it predicts
+                block[part] = trained.block[part]
     own = block.data if "data" in block else ()  # what need not be as the student's
     for name in config.data.must_fit:
         if name in found and name in own:
