@@ -21,9 +21,13 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import H36M_17
 
 CDKD = "CDKD/CDKD"
-# Imported by the references and not used by what runs here. `timm` needs torchvision.
+# Imported by the references and not used by what runs here. `timm` needs torchvision, and the
+# modules of `nms` must be compiled.
 UNUSED = (
     "local_attention",
+    "json_tricks",
+    "nms.cpu_nms",
+    "nms.gpu_nms",
     "timm",
     "timm.data",
     "timm.models",
