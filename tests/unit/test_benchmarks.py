@@ -194,8 +194,8 @@ def small(monkeypatch, idle):
     monkeypatch.setattr(demos, "WATCHED", 0.1)
     for name, count in {"FRAMES": 20, "STUDIO_FRAMES": 20, "CLIPS": 2, "CLIP_FRAMES": 100}.items():
         monkeypatch.setattr(convert, name, count)
-    monkeypatch.setattr(convert, "PICTURES", 2)
-    monkeypatch.setattr(convert, "TEST_PICTURES", 1)
+    few = {"train_pictures": 2, "val_pictures": 1, "test_pictures": 1}
+    monkeypatch.setattr(convert, "PICTURES", few)
     monkeypatch.setattr(results, "host_cores", lambda: 1)
     monkeypatch.setattr(sharding, "make_mesh", lambda: tiny.mesh_of(1))
 
