@@ -61,8 +61,10 @@ def along_time(
 def windows(keypoints_2d: Float[Array, "B N J 2"], length: int) -> Float[Array, "W length J 2"]:
     """Cuts every window of `length` frames out of the input; those of one example are in a row."""
     batch, frames, joints, _ = keypoints_2d.shape
-    rows = np.arange(frames - length + 1)[:, None] + np.arange(length)  # [F, length]
-    return keypoints_2d[:, rows].reshape(batch * len(rows), length, joints, 2)
+    count = frames - length + 1  # may be a symbol, in an exported program
+    rows = jnp.arange(count)[:, None] + jnp.arange(length)[None]  # [F, length]
+    cut = jnp.take(keypoints_2d, rows, axis=1, mode="clip")  # [B, F, length, J, 2]
+    return cut.reshape(batch * count, length, joints, 2)
 
 
 class MLP(nn.Module):
@@ -174,8 +176,8 @@ class PoseFormerV2(nn.Module):
             raise ValueError(
                 f"{keypoints_2d.shape[1]} frames are fewer than a window of {self.frames}"
             )
-        examples, predicted = len(keypoints_2d), keypoints_2d.shape[1] - self.frames + 1
-        if predicted > 1:
+        examples, predicted = keypoints_2d.shape[0], keypoints_2d.shape[1] - self.frames + 1
+        if predicted != 1:  # the number may be a symbol, in an exported program
             keypoints_2d = windows(keypoints_2d, self.frames)
         batch, frames, joints, _ = keypoints_2d.shape
         kept, coefficients, width = self.kept_frames, self.kept_coefficients, self.width
