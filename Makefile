@@ -2,8 +2,9 @@
 PYTHON ?= python3
 SECONDS ?= 1200
 CHECKPOINT ?= runs/scjd_demo/student
+JOBS ?= 2
 
-.PHONY: demo browser test lint format dev fuzz chaos bench
+.PHONY: demo browser test lint format dev fuzz chaos bench frontier
 
 demo: .venv/run
 	.venv/bin/python launch.py --config configs/scjd.py
@@ -40,6 +41,12 @@ chaos: .venv/run
 bench: .venv/run
 	for name in step inference pipeline convert compile; do \
 	  .venv/bin/python -m benchmarks.$$name || exit; done
+
+# The central table and picture of docs/results/frontier.md, from the records of recorded motion.
+# Hours; the same command goes on where it stopped.
+frontier: .venv/run
+	.venv/bin/python -m kdpose_jax.study.runner configs/studies/frontier.py:mocap \
+	  --config.data.records=$(RECORDS) --jobs $(JOBS)
 
 .venv/run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python %d.%d is too old: name a Python 3.11 or later with make PYTHON=..." % sys.version_info[:2])'

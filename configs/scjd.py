@@ -102,7 +102,7 @@ def get_config(text: str = "") -> ConfigDict:
 
 def parse(text: str, further: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Parses a preset and its options, for a config with the same presets and `further` options."""
-    preset = text.split(",")[0].strip()
+    preset = text.split(",")[0].strip() or next(iter(OPTIONS))
     return blocks.parse_preset(
         text, tuple(OPTIONS), {**(OPTIONS[preset] if preset in OPTIONS else {}), **further}
     )

@@ -37,7 +37,8 @@ class Batch(TypedDict, total=False):
       keypoints_2d: 2D joints in the frames that are read, `[B, N, J, 2]`, screen units (x from -1
         to 1).
       pose_3d: 3D joints in the frames that are predicted, `[B, F, J, 3]`, metres, root-relative.
-      teacher_pose_3d: what the teachers predict in these frames, as `pose_3d`; in training alone.
+      teacher_pose_3d: what the teachers predict there, `[B, F, J, 3]`, as `pose_3d`; in training
+        alone.
       image: crops, `[B, H, W, 3]` uint8 RGB.
       teacher_image: the teacher's larger crops of the same persons, `[B, H, W, 3]` uint8 RGB.
       joints: 2D joints, `[B, J, 2]`, pixels of `image`.

@@ -76,10 +76,18 @@ def test_a_pair_builds_with_its_terms_and_refuses_the_others(student, teacher):
                 built_on(config, 64)
 
 
+def with_motion(config):
+    """Makes a student predict nine frames of an example, and weighs their motion."""
+    if "predicted_frames" in config.student.network:
+        config.student.network.predicted_frames = 9
+    config.distill.temporal.velocity, config.distill.temporal.correlation = 2.0, 0.1
+    return config
+
+
 @every_student
 def test_a_student_takes_a_step(student):
     """All that is trained has a gradient, and more predicted frames than one have a motion."""
-    config = config_of(student, "videopose3d")
+    config = with_motion(config_of(student, "videopose3d"))
     method, locked = built_on(config, 64)
     batch = example_batch(config)
     assert batch["teacher_pose_3d"].shape == (2, 9, 17, 3)
@@ -117,8 +125,7 @@ def test_a_student_takes_a_step(student):
     ({"distill.temporal.correlation": -1.0}, "distill.temporal.correlation is -1"),
 ])  # fmt: skip
 def test_terms_that_a_student_does_not_have(changes, message):
-    config = config_of("videopose3d", "mixste")
-    config.student.loss.smoothness = config.student.loss.velocity = 0.0
+    config = with_motion(config_of("videopose3d", "mixste"))
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=message) as caught:
         built_on(config, 64)
@@ -126,10 +133,7 @@ def test_terms_that_a_student_does_not_have(changes, message):
 
 
 def test_a_single_frame_learns_from_poses_alone():
-    config = config_of("videopose3d", "mixste")
-    config.student.network.predicted_frames = 1
-    config.student.loss.smoothness = config.student.loss.velocity = 0.0
-    config.distill.temporal.velocity = config.distill.temporal.correlation = 0.0
+    config = config_of("videopose3d", "mixste")  # as the preset is
     assert built_on(config, 64)[0].reads_teacher_poses
     assert example_batch(config)["teacher_pose_3d"].shape == (2, 1, 17, 3)
 

@@ -13,7 +13,7 @@ from tiny import get_config
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import checks, configs, modules, pipeline
 from kdpose_jax.study import runner as command
-from kdpose_jax.study.declare import Of, Run
+from kdpose_jax.study.declare import Run, others_in
 
 STUDIES = sorted(pathlib.Path("configs/studies").glob("[a-z]*.py"))
 LIFTING = ("", "mocap", "h36m", "3dhp")
@@ -27,6 +27,7 @@ TEXTS = {
         "coco32",
         "coco64",
     ),
+    "frontier": ("", "mocap", "mocap,epochs=0.5,teacher_epochs=2"),
     "lifters": ("", "mocap,epochs=0.5", "mocap,epochs=0.5,teacher=T", "h36m"),
     "sampling": ("", "mocap,teacher=T", "h36m"),
 }
@@ -51,11 +52,11 @@ def config_of(run: Run) -> ConfigDict:
         for part in blocks:
             block = block[part]
         assert field in block, f"{run.name}: {name}"
-        if not isinstance(value, Of):
+        if not others_in(value):
             block[field] = value  # of another type: a TypeError
     found = configs.flatten(config.to_dict())
     for name, value in run.fields.items():  # none of them has changed another
-        assert isinstance(value, Of) or found[name] == value, f"{run.name}: {name}"
+        assert others_in(value) or found[name] == value, f"{run.name}: {name}"
     return config
 
 
