@@ -8,6 +8,8 @@ A MixSTE student learns from the large MixSTE's embeddings and attention as well
       `make frontier RECORDS=DIR` is this command on all cores.
   python -m kdpose_jax.study.runner configs/studies/frontier.py
       demo: generated motion and tiny networks, to try the study itself.
+  scripts/gpu_frontier.sh
+      gpu: larger networks in bfloat16 and batches of 64 windows, for ten minutes of one GPU.
 
 Costs are multiply-adds a frame: about 0.2, 0.7 and 4 million for mocap. A student on keyframes
 (MixSTE) reads one frame in three.
@@ -19,9 +21,12 @@ from configs import blocks
 from configs.studies.parts import lifting
 from kdpose_jax.study.declare import Of, Row, Run, Study
 
-DATA = ("demo", "mocap")
+DATA = ("demo", "mocap", "gpu")
 TITLES = {"mixste": "MixSTE", "poseformer_v2": "PoseFormerV2", "videopose3d": "VideoPose3D"}
-EPOCHS = {"demo": 4.0, "mocap": 5.0}
+EPOCHS = {"demo": 4.0, "mocap": 5.0, "gpu": 1.0}
+# Of each, the preset of the two configs.
+PRESETS = {"demo": "demo", "mocap": "mocap", "gpu": "mocap"}
+GPU_WINDOWS = 64  # of 27 frames in a batch
 
 
 class Size(NamedTuple):
@@ -72,6 +77,14 @@ SIZES = {
         transformer("poseformer_v2", 4, 2, 4),  # 0.50 M
         convolutional(272),  # 0.71 M
     ),
+    "gpu": (
+        transformer("mixste", 256, 8, 8),
+        transformer("poseformer_v2", 32, 4, 8),
+        convolutional(1024),
+        transformer("mixste", 128, 4, 8, stride=3),
+        transformer("poseformer_v2", 8, 4, 8),
+        convolutional(512),
+    ),
 }
 
 
@@ -102,10 +115,10 @@ def get_study(text: str = "") -> Study:
         title="Error against cost",
         runs=tuple(runs),
         rows=tuple(rows),
-        columns=lifting.COLUMNS[data],
+        columns=lifting.COLUMNS[PRESETS[data]],
         unit="frame",
         reference=f"{title(students[0])}, alone",
-        published=lifting.PUBLISHED[data],
+        published=lifting.PUBLISHED[PRESETS[data]],
         fixed=("data.frames", "student.train.epochs", "student.train.batch"),
         note=(
             f"One budget: students see every training frame {epochs:g} times and its mirror image "
@@ -128,14 +141,22 @@ def name(size: Size) -> str:
 
 def alone(data: str, size: Size, epochs: float, fields: dict[str, Any]) -> Run:
     """Declares a teacher, which is trained alone."""
-    config = f"configs/lifters.py:{size.network},data={data},epochs={epochs:g}"
-    return Run(size.network, config, {**fields, **sized(size)})
+    config = f"configs/lifters.py:{size.network},data={PRESETS[data]},epochs={epochs:g}"
+    return Run(size.network, config, {**fields, **sized(size), **on_a_gpu(data, size)})
+
+
+def on_a_gpu(data: str, size: Size) -> dict[str, Any]:
+    """Returns the type and the batch of a network for `gpu`."""
+    if data != "gpu":
+        return {}
+    windows = GPU_WINDOWS * (1 if size.network == "mixste" else 27)
+    return {"student.network.compute": "bfloat16", "student.train.batch": windows}
 
 
 def pair(data: str, size: Size, epochs: float, fields: dict[str, Any]) -> Run:
     """Declares a student, which is trained alone and taught in one run."""
-    config = f"{lifting.scjd(data)},student={size.network}"
-    own: dict[str, Any] = {"student.train.epochs": epochs}
+    config = f"{lifting.scjd(PRESETS[data])},student={size.network}"
+    own: dict[str, Any] = {"student.train.epochs": epochs, **on_a_gpu(data, size)}
     if size.network == "mixste":
         own |= {"student.input.stride": size.stride, "eval.settings.windows": "exact"}
     return Run(name(size), config, {**fields, **own, **sized(size)})

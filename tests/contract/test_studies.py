@@ -27,7 +27,7 @@ TEXTS = {
         "coco32",
         "coco64",
     ),
-    "frontier": ("", "mocap", "mocap,epochs=0.5,teacher_epochs=2"),
+    "frontier": ("", "gpu", "mocap", "mocap,epochs=0.5,teacher_epochs=2"),
     "lifters": ("", "mocap,epochs=0.5", "mocap,epochs=0.5,teacher=T", "h36m"),
     "sampling": ("", "mocap,teacher=T", "h36m"),
 }
