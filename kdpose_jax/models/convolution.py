@@ -46,6 +46,9 @@ class ConvNorm(nn.Module):
             self.features,
             (self.kernel, self.kernel),
             strides=(self.stride, self.stride),
+            # `convolve` pads by itself. jax2onnx 0.13.0 makes its own operator from these fields
+            # and calls no `conv_general_dilated`: flax's "SAME" would shift the map of stride 2.
+            padding=self.kernel // 2,
             use_bias=False,
             kernel_init=convolution_init(),
             dtype=self.dtype,
@@ -58,7 +61,7 @@ class ConvNorm(nn.Module):
 def _convolve_for_flax(
     inputs: Array, kernel: Array, strides: tuple[int, int], padding: Any, **options: Any
 ) -> Array:
-    del padding, options  # those of `convolve`
+    del padding, options  # `convolve` has its own, of the same values
     return convolve(inputs, kernel, strides[0])
 
 

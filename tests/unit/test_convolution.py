@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import export
 
+from kdpose_jax.models import convolution
 from kdpose_jax.models.convolution import convolve, convolve_on_cpu, convolve_plainly
 
 # Rows and columns of the map: one cell, one output at stride 2, products at stride 2 alone, and a
@@ -76,3 +77,26 @@ def test_a_kernel_on_one_cell_is_its_centre():
     gradient = jax.grad(lambda weights: convolve(inputs, weights, 1).sum())(kernel)
     np.testing.assert_array_equal(gradient[1, 1], [[5.0] * 4, [7.0] * 4, [9.0] * 4])
     assert np.count_nonzero(gradient) == 3 * 4
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("side", [1, 3])
+def test_the_fields_of_the_layer_describe_it(side, stride, monkeypatch):
+    """jax2onnx converts Flax's layer by its fields, and never calls `convolve`."""
+    layer = convolution.ConvNorm(4, side, stride)
+    generator = np.random.default_rng(side + stride)
+    inputs = generator.normal(size=(2, 4, 6, 3)).astype(np.float32)
+    kernel = generator.normal(size=(side, side, 3, 4)).astype(np.float32)
+    variables = layer.init(jax.random.key(0), inputs, False)
+    variables["params"]["conv"]["kernel"] = kernel
+    called = []
+
+    def of_flax(*operands, **options):
+        called.append(options)
+        return jax.lax.conv_general_dilated(*operands, **options)
+
+    monkeypatch.setattr(convolution, "_convolve_for_flax", of_flax)
+    found = layer.apply(variables, inputs, False)
+    wanted = sum_over_taps(inputs, kernel, stride) / np.sqrt(1 + 1e-5)  # fresh batch statistics
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert len(called) == 1
