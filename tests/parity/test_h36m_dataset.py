@@ -104,9 +104,10 @@ def test_files_in_the_original_layout(tmp_path):
         summary = convert.prepare(
             "human36m", str(tmp_path / out), source=str(source), workers=1, **settings
         )
-        # 4 takes of each subject, but for the corrupt one of S11, in 4 views
+        # 4 takes of each subject, but for the corrupt one of S11, in 4 views; S8 chooses checkpoints
         assert {split: count for split, (count, _) in summary.splits.items()} == {
-            "train": 80,
+            "train": 64,
+            "val": 16,
             "test": 28,
         }
         assert summary.left_out == ["S11 Directions: corrupt take"]
@@ -155,10 +156,14 @@ def test_real_motion_is_counted_and_placed_like_its_own_loader(tmp_path):
         source=str(source),
         keypoints="det",
         test_subjects=("HDMmm",),
+        val_subjects=("HDMdg",),
         workers=1,
     )
-    # Its README's table.
-    assert summary.splits == {"train": (186 * 4, 18_522 * 4), "test": (43 * 4, 4_976 * 4)}
+    # Its README's table, whose training subjects are `train` and `val` here.
+    splits = summary.splits
+    together = tuple(map(sum, zip(splits["train"], splits["val"], strict=True)))
+    assert together == (186 * 4, 18_522 * 4) and splits["test"] == (43 * 4, 4_976 * 4)
+    assert splits["val"][1] == 5_571 * 4
     positions, table, _ = loader.load_3d(folder, "test", ("hdm05",))
     detections = loader.load_2d(folder, "det", "test", ("hdm05",))
     for record in read_records(tmp_path / "out")["test"]:
