@@ -49,7 +49,10 @@ def mini(tmp_path_factory):
     settings = {"detections": str(detections.relative_to(folder)), "workers": 1}
     summary = convert.prepare("coco", str(folder / "records"), source=str(folder), **settings)
     return Mini(
-        folder, summary, persons.read(summary.out, "train"), coco_protocol.read(summary.out, "test")
+        folder,
+        summary,
+        persons.read(summary.out, "train", "val"),  # all persons of train2017
+        coco_protocol.read(summary.out, "test"),
     )
 
 
@@ -97,7 +100,8 @@ def five(annotated):
 
 def test_coco_persons(mini):
     assert mini.summary.splits == {
-        "train": (86, 86),
+        "train": (75, 75),
+        "val": (11, 11),  # of a photograph or two of the 28
         "test": (80, 80),
         "test_detections": (118, 118),
     }
