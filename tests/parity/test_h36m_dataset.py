@@ -104,7 +104,7 @@ def test_files_in_the_original_layout(tmp_path):
         summary = convert.prepare(
             "human36m", str(tmp_path / out), source=str(source), workers=1, **settings
         )
-        # 4 takes of each subject, but for the corrupt one of S11, in 4 views; S8 chooses checkpoints
+        # 4 takes of each subject, but for the corrupt one of S11, in 4 views. S8 is `val`.
         assert {split: count for split, (count, _) in summary.splits.items()} == {
             "train": 64,
             "val": 16,

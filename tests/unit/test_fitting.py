@@ -134,7 +134,12 @@ def load(tmp_path):
             else table
         )
         (tmp_path / "cameras.json").write_text(json.dumps(table))
-        return human36m._load(files.find_files(str(tmp_path), "gt", None, ("P2",)), "gt", 50.0)
+        source = files.find_files(str(tmp_path), "gt", None, ("P2",), None)
+        recordset = human36m._load(source, "gt", 50.0)
+        *notes, without_val = recordset.described["notes"]  # there is one training subject
+        assert without_val.startswith("no split 'val', as P1 is the only training subject")
+        described = {**recordset.described, "notes": notes}
+        return dataclasses.replace(recordset, described=described)
 
     return read
 
@@ -525,7 +530,7 @@ def test_3d_that_is_no_body_is_refused(load, change):
 @pytest.mark.parametrize("fps", [0.0, -5.0, float("nan"), float("inf"), 1e6])
 def test_rates_that_are_none_are_refused(tmp_path, fps):
     with pytest.raises(UserError, match=re.escape(f"--fps is {fps:g}: give the frames per second")):
-        human36m.convert(str(tmp_path), str(tmp_path / "out"), "gt", None, None, fps, 1)
+        human36m.convert(str(tmp_path), str(tmp_path / "out"), "gt", None, None, None, fps, 1)
 
 
 # MPI-INF-3DHP: no cameras in the files.
