@@ -323,9 +323,9 @@ class Comparison:
         return text
 
     def recommendation(self) -> str:
-        """Writes which network to ship at which cost, once two rows are done."""
+        """Writes which network to ship at which cost, once a row is done."""
         first, best = self.study.columns[0], self.frontier()
-        if len(best) < 2:
+        if not best:
             return ""
         lines = [
             {
