@@ -154,11 +154,14 @@ class Demo {
     const { predicted, window } = this.network;
     const usual = quantile(this.times, 0.5);
     const frames = predicted === 1 ? `a frame (from ${window})` : `${predicted} frames`;
-    const pace = Math.round((1000 * predicted) / usual).toLocaleString("en");
+    // A browser may round its clock, even to nothing.
+    const pace = usual > 0
+      ? `: ${Math.round((1000 * predicted) / usual).toLocaleString("en")} frames per second`
+      : "";
     const number = document.createElement("b");
     number.textContent = `${usual.toFixed(1)} ms`;
     const left = this.left ? `, ${this.left} of ${this.windows.length} windows are left` : "";
-    this.tell(number, ` for ${frames}: ${pace} frames per second on one core of this machine `
+    this.tell(number, ` for ${frames}${pace} on one core of this machine `
       + `(the last window took ${this.times.at(-1).toFixed(1)} ms${left})`);
   }
 
