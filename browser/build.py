@@ -71,7 +71,7 @@ def made_ready(checkpoint: str, runtime: str, show: Show) -> Ready:
         )
         if not small:
             return litert.ready(checkpoint, show)
-    return plain.ready(checkpoint, network, show)
+    return plain.ready(network, show)
 
 
 def page_of(ready: Ready) -> bytes:

@@ -37,12 +37,14 @@ class Restored(NamedTuple):
     """A run's network.
 
     Attributes:
+      path: the run's folder, or one of its steps.
       run: the run.
       about: the network's description.
       trained: its variables.
       mesh: its device.
     """
 
+    path: str
     run: Run
     about: Description
     trained: Trained
@@ -89,28 +91,26 @@ def restore(checkpoint: str, show: Show) -> Restored:
         )
     for note in notes:
         show(note)
-    return Restored(run, *loading.restore(run, path))
+    return Restored(path, run, *loading.restore(run, path))
 
 
-def ready(checkpoint: str, network: Restored, show: Show) -> Ready:
+def ready(network: Restored, show: Show) -> Ready:
     """Makes a network ready for the page, and compares it with JAX.
 
     Args:
-      checkpoint: the run's folder, or one of its steps.
       network: the network.
       show: prints one line.
 
     Raises:
       UserError: Node.js computes other poses than JAX, or the user made any other mistake.
     """
-    path = loading.accessible(weights.resolve(checkpoint))
-    found = packed(path, network)
-    check(found, network, path, show)
+    found = packed(network)
+    check(found, network, show)
     return found
 
 
-def packed(path: str, network: Restored) -> Ready:
-    """Packs a network for the page; `path` is the checkpoint's.
+def packed(network: Restored) -> Ready:
+    """Packs a network for the page.
 
     Raises:
       UserError: the run's folder cannot be written.
@@ -119,7 +119,7 @@ def packed(path: str, network: Restored) -> Ready:
     name = network.about.name
     return Ready(
         about=network.about,
-        place=pipeline.folder_of("", path) / f"{name}.html",
+        place=pipeline.folder_of("", network.path) / f"{name}.html",
         facts=f"{network.parameters:,} parameters, {len(parameters) / 1000:,.0f} kB, float32",
         words="The network runs in plain JavaScript, by mixste.js of kdpose_jax (Apache-2.0).",
         script=script(),
@@ -168,7 +168,7 @@ def contents(network: Restored) -> tuple[dict[str, Any], bytes]:
     return sizes, values.astype("<f4").tobytes()
 
 
-def check(found: Ready, network: Restored, checkpoint: str, show: Show) -> None:
+def check(found: Ready, network: Restored, show: Show) -> None:
     """Compares the page's network with JAX, where Node.js is installed.
 
     Raises:
@@ -179,7 +179,7 @@ def check(found: Ready, network: Restored, checkpoint: str, show: Show) -> None:
         show("note: Node.js is not installed, so the page's network was not compared with JAX")
         return
     about = network.about
-    examples = pipeline.examples_of(network.run, about, checkpoint, "")
+    examples = pipeline.examples_of(network.run, about, network.path, "")
     compute = loading.computation(
         network.trained.method.predict, about, network.trained, network.mesh
     )

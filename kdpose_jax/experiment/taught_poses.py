@@ -20,6 +20,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import runner
 from kdpose_jax.evaluate.metrics.poses_3d import mpjpe_per_frame
 from kdpose_jax.experiment import configs, existing, splits, weights
+from kdpose_jax.experiment.evaluation import kept_record
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.experiment.run import Context, Run, build, reads
 from kdpose_jax.folders import WorkFolder
@@ -52,29 +53,30 @@ def teach(run: Run, metadata: dict[str, Any], context: Context) -> Context:
     }
     split = "+".join(splits.training_splits(run.config, metadata))
     origin = origin_of(fingerprints, metadata, split)
-    if not processes.first_process_says(is_kept(folder, origin)):
+    record = kept_record(folder.taught_poses_origin, origin)
+    is_kept = record is not None and folder.taught_poses.exists()
+    if processes.first_process_says(is_kept):
+        mean = kept_poses(folder, data.pose_3d.shape)
+    else:
         count = f"{len(data.frame_mask):,} training frames"
         context.show(f"computing what {len(runs)} teacher(s) predict in {count}, with flip")
         mean = mean_prediction(teachers, context)
-        error_mm = 1000 * float(mpjpe_per_frame(mean, data.pose_3d).mean())
-        if not np.isfinite(error_mm):
-            paths = ", ".join(f"'{teacher.config.teacher.checkpoint}'" for teacher in runs)
-            raise UserError(
-                f"Of the teachers {paths}, one predicts NaN or infinity in training frames: give "
-                "others."
-            )
-        if jax.process_index() == 0:
-            write(folder, mean, origin, error_mm)
-        processes.wait_for_all("the teachers' poses are written")
-    with folder.taught_poses.open("rb") as file:
-        kept = np.load(file, allow_pickle=False)
-    error_mm = configs.read_json(folder.taught_poses_origin)["mpjpe_mm"]
+    error_mm = 1000 * float(mpjpe_per_frame(mean, data.pose_3d).mean())
+    if not np.isfinite(error_mm):
+        paths = ", ".join(f"'{teacher.config.teacher.checkpoint}'" for teacher in runs)
+        raise UserError(
+            f"Of the teachers {paths}, one predicts NaN or infinity in training frames: give "
+            "others."
+        )
+    if not is_kept and jax.process_index() == 0:
+        write(folder, mean, origin, error_mm)
+    processes.wait_for_all("the teachers' poses are written")
     context.show(
         f"teachers' poses  {folder.taught_poses}: MPJPE {error_mm:.2f} mm on the training split"
     )
     return dataclasses.replace(
         context,
-        training_data=dataclasses.replace(data, teacher_pose_3d=kept),
+        training_data=dataclasses.replace(data, teacher_pose_3d=mean),
         taught_by=fingerprints,
         sources={},  # examples without the poses, which would stay in memory beside the new ones
     )
@@ -121,12 +123,23 @@ def origin_of(fingerprints: dict[str, str], metadata: dict[str, Any], split: str
     }
 
 
-def is_kept(folder: WorkFolder, origin: dict[str, Any]) -> bool:
-    """Returns whether the folder has poses of this origin."""
-    if not (folder.taught_poses_origin.exists() and folder.taught_poses.exists()):
-        return False
-    found = configs.read_json(folder.taught_poses_origin)
-    return {name: found[name] if name in found else None for name in origin} == origin
+def kept_poses(folder: WorkFolder, shape: tuple[int, ...]) -> Float[np.ndarray, "N J 3"]:
+    """Reads the stored poses, which must have this shape.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        with folder.taught_poses.open("rb") as file:
+            poses = np.load(file, allow_pickle=False)
+        if poses.shape != shape:
+            raise ValueError(f"its shape is {poses.shape}")
+    except (ValueError, EOFError) as error:
+        raise UserError(
+            f"'{folder.taught_poses}' is damaged ({error}): delete it, and the same command "
+            "computes it again."
+        ) from error
+    return poses
 
 
 def write(
@@ -137,4 +150,5 @@ def write(
     folder.taught_poses_origin.unlink(missing_ok=True)
     with files.written_whole(folder.taught_poses) as file:
         np.save(file, poses, allow_pickle=False)
-    files.write_json(folder.taught_poses_origin, {**origin, "mpjpe_mm": error_mm})
+    record = {"asked": origin, "record": {"mpjpe_mm": error_mm}}  # as `kept_record` reads it
+    files.write_json(folder.taught_poses_origin, record)

@@ -70,7 +70,7 @@ def student(tmp_path_factory):
 
 def by_jax(network, windows):
     """Poses of windows `[B, F, J, 2]` in screen units, by the network that was trained."""
-    _, about, trained, mesh = network
+    _, _, about, trained, mesh = network
     return computation(trained.method.predict, about, trained, mesh)(windows)[0]
 
 
@@ -83,7 +83,7 @@ def test_the_sample_is_lifted_as_by_jax(name, tmp_path):
     points = normalize_screen(np.array(clip["keypoints_2d"], np.float32), *clip["size"])
     windows = points[: len(points) // length * length].reshape(-1, length, *points.shape[1:])
     wanted = by_jax(network, windows)
-    poses, milliseconds = plain.run_in_node(NODE, plain.packed(checkpoint, network), windows)
+    poses, milliseconds = plain.run_in_node(NODE, plain.packed(network), windows)
     np.testing.assert_allclose(poses, wanted, rtol=0, atol=METRES)
     assert np.ptp(wanted, axis=0).max() > 100 * METRES  # the pose moves
     assert milliseconds > 0
@@ -99,7 +99,7 @@ def test_large_logits(student):
         # All logits grow about alike.
         qkv["bias"] += np.repeat(np.float32([60, 60, 0]), len(qkv["bias"]) // 3)
     windows = at_random(network.about).compared[:4]
-    poses, _ = plain.run_in_node(NODE, plain.packed(student, network), windows)
+    poses, _ = plain.run_in_node(NODE, plain.packed(network), windows)
     wanted = by_jax(network, windows)
     assert np.isfinite(wanted).all()
     # Logits of 60 * 60 * 4 / 2 have steps of 5e-4 in float32, which JAX keeps them in.

@@ -42,6 +42,14 @@ OTHERS = [
 ]
 
 
+def skip_without(form):
+    """Skips a test where the packages that write a format are absent."""
+    try:
+        table.require_packages(form, to_write=True)
+    except UserError as missing:
+        pytest.skip(str(missing))
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """(network, format) -> the exported file; written when it is first asked for."""
@@ -119,10 +127,7 @@ def test_an_exported_network_is_loaded_like_the_checkpoint(exported, networks):
 
 @pytest.mark.parametrize("name", ["sparse", "pictures"])
 def test_only_layers_with_weights_compute_in_int8(name, exported):
-    try:
-        table.require_packages("litert_int8", to_write=True)
-    except UserError as missing:
-        pytest.skip(str(missing))
+    skip_without("litert_int8")
     from ai_edge_litert.interpreter import Interpreter
 
     opened = Interpreter(str(exported(name, "litert_int8")))
@@ -140,10 +145,7 @@ def test_only_layers_with_weights_compute_in_int8(name, exported):
 
 @pytest.mark.parametrize(("name", "form"), OTHERS)
 def test_other_formats_agree_in_their_own_runtimes(name, form, exported, networks):
-    try:
-        table.require_packages(form, to_write=True)
-    except UserError as missing:
-        pytest.skip(str(missing))
+    skip_without(form)
     network, loaded = networks(name), kdpose_jax.load(exported(name, form))
     if name == "pictures":
         crops = np.stack([picture(32, 32, seed) for seed in range(9)])
@@ -161,10 +163,7 @@ def test_other_formats_agree_in_their_own_runtimes(name, form, exported, network
 @pytest.mark.parametrize("name", ["sparse", "poseformer"])
 def test_onnx_is_for_quantisers_and_has_no_transform(name, exported):
     """Linear layers are MatMul, the cosine transform is not an FFT, and the batch is symbolic."""
-    try:
-        table.require_packages("onnx", to_write=True)
-    except UserError as missing:
-        pytest.skip(str(missing))
+    skip_without("onnx")
     import onnx
 
     model = onnx.load(exported(name, "onnx"))

@@ -143,7 +143,7 @@ def test_every_frame_is_predicted_once(teachers, name, tmp_path):
     assert (found[:, 0] == 0).all()
     error = np.linalg.norm(found - motion().pose_3d, axis=-1).mean() * 1000
     kept = configs.read_json(WorkFolder(epath.Path(tmp_path)).taught_poses_origin)
-    np.testing.assert_allclose(kept["mpjpe_mm"], error, rtol=1e-5)
+    np.testing.assert_allclose(kept["record"]["mpjpe_mm"], error, rtol=1e-5)
 
 
 def test_several_teachers_are_averaged(teachers, tmp_path):
@@ -170,6 +170,24 @@ def test_kept_poses_are_taken_again_unless_teacher_or_data_changed(teachers, tmp
     back, _ = taught(tmp_path, teachers["mixste"])
     poses = [one.training_data.teacher_pose_3d for one in (first, back)]
     np.testing.assert_array_equal(*poses)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00v\x00", b"[1, 2]"])
+def test_damaged_poses_are_told_and_damaged_origins_are_made_again(teachers, tmp_path, content):
+    folder, shown = WorkFolder(epath.Path(tmp_path)), []
+    first, _ = taught(tmp_path, teachers["mixste"])
+    folder.taught_poses_origin.write_bytes(content)
+    again, _ = taught(tmp_path, teachers["mixste"], shown=shown)
+    assert any("computing" in line for line in shown)
+    poses = [one.training_data.teacher_pose_3d for one in (first, again)]
+    np.testing.assert_array_equal(*poses)
+    folder.taught_poses.write_bytes(content)
+    with pytest.raises(UserError, match="taught_poses.npy' is damaged .*: delete it"):
+        taught(tmp_path, teachers["mixste"])
+    with folder.taught_poses.open("wb") as file:
+        np.save(file, poses[0][:-1])
+    with pytest.raises(UserError, match=r"is damaged \(its shape is .*: delete it"):
+        taught(tmp_path, teachers["mixste"])
 
 
 def test_runs_may_share_a_folder_of_poses(teachers, tmp_path):
