@@ -1,11 +1,13 @@
 """Error against cost: every lifting network at three costs, alone and taught, under one budget.
 
-The three largest networks are the teachers of all others: students learn the mean of their poses.
-A MixSTE student learns from the large MixSTE's embeddings and attention as well (SCJD).
+The largest PoseFormerV2 and the largest VideoPose3D are the teachers: every student learns the mean
+of their poses. The cheapest MixSTE student is also taught by the largest MixSTE, from its poses, its
+embeddings and its attention (SCJD).
 
   python -m kdpose_jax.study.runner configs/studies/frontier.py:mocap --config.data.records=DIR
-      Recorded motion. Options: epochs=5 of all networks, teacher_epochs=5 of the teachers.
-      `make frontier RECORDS=DIR` is this command on all cores.
+      Recorded motion. Options: epochs=2.5 of all networks, teacher_epochs=2.5 of the largest ones.
+      An epoch has every frame once and once mirrored, so that 2.5 epochs see every frame five
+      times. `make frontier RECORDS=DIR` is this command on all cores.
   python -m kdpose_jax.study.runner configs/studies/frontier.py
       demo: generated motion and tiny networks, to try the study itself.
   scripts/gpu_frontier.sh
@@ -23,7 +25,8 @@ from kdpose_jax.study.declare import Of, Row, Run, Study
 
 DATA = ("demo", "mocap", "gpu")
 TITLES = {"mixste": "MixSTE", "poseformer_v2": "PoseFormerV2", "videopose3d": "VideoPose3D"}
-EPOCHS = {"demo": 4.0, "mocap": 5.0, "gpu": 1.0}
+EPOCHS = {"demo": 4.0, "mocap": 2.5, "gpu": 1.0}
+TEACHERS = ("poseformer_v2", "videopose3d")
 # Of each, the preset of the two configs.
 PRESETS = {"demo": "demo", "mocap": "mocap", "gpu": "mocap"}
 GPU_WINDOWS = 64  # of 27 frames in a batch
@@ -57,7 +60,7 @@ def convolutional(width: int) -> Size:
     return Size("videopose3d", f"{width}", {"width": width})
 
 
-# The first of each network is the teacher.
+# The first of each network is the largest, and the fourth is the MixSTE that SCJD teaches.
 SIZES = {
     "demo": (
         transformer("mixste", 32, 2, 4),
@@ -93,23 +96,30 @@ def get_study(text: str = "") -> Study:
     data, chosen = blocks.parse_preset(text, DATA, {"epochs": 0.0, "teacher_epochs": 0.0})
     epochs = chosen["epochs"] or EPOCHS[data]
     teacher_epochs = chosen["teacher_epochs"] or epochs
-    teachers = {size.network: size for size in reversed(SIZES[data])}  # the first of each network
-    students = [size for size in SIZES[data] if size not in teachers.values()]
-    records = {"data.records": Of("mixste", "data")}
-    taught = {
+    largest = {size.network: size for size in reversed(SIZES[data])}  # the first of each network
+    students = [size for size in SIZES[data] if size not in largest.values()]
+    records = {"data.records": Of(TEACHERS[0], "data")}
+    first, *others = (Of(name, "student") for name in TEACHERS)
+    poses = {
         **records,
-        "teacher.checkpoint": Of("mixste", "student"),
-        "distill.further_teachers": (Of("poseformer_v2", "student"), Of("videopose3d", "student")),
-        "distill.poses_folder": Of("mixste", "poses"),
+        "teacher.checkpoint": first,
+        "distill.further_teachers": tuple(others),
+        "distill.poses_folder": Of(TEACHERS[0], "poses"),
     }
-    runs = [alone(data, size, teacher_epochs, records) for size in teachers.values()]
-    runs += [pair(data, size, epochs, taught) for size in students]
-    rows = [Row(f"{title(size)}, teacher", size.network, seeds=1) for size in teachers.values()]
+    features = {**records, "teacher.checkpoint": Of("mixste", "student"), "baseline": False}
+    runs = [alone(data, largest[name], teacher_epochs, records) for name in TEACHERS]
+    runs += [
+        taught(data, size, epochs, poses, teacher=TEACHERS[0], name=name(size)) for size in students
+    ]
+    runs.append(alone(data, largest["mixste"], teacher_epochs, records))
+    runs.append(taught(data, students[0], epochs, features, teacher="mixste", name="scjd"))
+    rows = [Row(f"{title(size)}, alone", size.network, seeds=1) for size in largest.values()]
     for size in students:
         rows += [
             Row(f"{title(size)}, alone", name(size), "baseline"),
-            Row(f"{title(size)}, taught", name(size)),
+            Row(f"{title(size)}, taught poses", name(size)),
         ]
+    rows.append(Row(f"{title(students[0])}, SCJD", "scjd"))
     return Study(
         name=f"frontier_{data}",
         title="Error against cost",
@@ -122,9 +132,11 @@ def get_study(text: str = "") -> Study:
         fixed=("data.frames", "student.train.epochs", "student.train.batch"),
         note=(
             f"One budget: students see every training frame {epochs:g} times and its mirror image "
-            f"as often, and teachers {teacher_epochs:g} times, in batches that predict as many "
-            "frames. Validation subjects chose the checkpoints, and the test subjects are scored "
-            "once, every frame once. Students are taught by the mean of the teachers' poses."
+            f"as often, and the largest networks {teacher_epochs:g} times, in batches that predict "
+            "as many frames. Validation subjects chose the checkpoints, and the test subjects are "
+            f"scored once, every frame once. 'Taught poses' learn the mean of the poses of "
+            f"{' and '.join(title(largest[name]) for name in TEACHERS)}. 'SCJD' learns from "
+            f"{title(largest['mixste'])}."
         ),
     )
 
@@ -140,7 +152,7 @@ def name(size: Size) -> str:
 
 
 def alone(data: str, size: Size, epochs: float, fields: dict[str, Any]) -> Run:
-    """Declares a teacher, which is trained alone."""
+    """Declares one of the largest networks, which is trained alone."""
     config = f"configs/lifters.py:{size.network},data={PRESETS[data]},epochs={epochs:g}"
     return Run(size.network, config, {**fields, **sized(size), **on_a_gpu(data, size)})
 
@@ -153,13 +165,15 @@ def on_a_gpu(data: str, size: Size) -> dict[str, Any]:
     return {"student.network.compute": "bfloat16", "student.train.batch": windows}
 
 
-def pair(data: str, size: Size, epochs: float, fields: dict[str, Any]) -> Run:
-    """Declares a student, which is trained alone and taught in one run."""
-    config = f"{lifting.scjd(PRESETS[data])},student={size.network}"
+def taught(
+    data: str, size: Size, epochs: float, fields: dict[str, Any], *, teacher: str, name: str
+) -> Run:
+    """Declares a student that is taught, and trained alone beside it unless the fields say no."""
+    config = f"{lifting.scjd(PRESETS[data])},student={size.network},teacher_network={teacher}"
     own: dict[str, Any] = {"student.train.epochs": epochs, **on_a_gpu(data, size)}
     if size.network == "mixste":
         own |= {"student.input.stride": size.stride, "eval.settings.windows": "exact"}
-    return Run(name(size), config, {**fields, **own, **sized(size)})
+    return Run(name, config, {**fields, **own, **sized(size)})
 
 
 def sized(size: Size) -> dict[str, int]:

@@ -122,6 +122,11 @@ class Study:
     fixed: tuple[str, ...] = ()
     best_is_lowest: bool = True
 
+    def seeds_of(self, run: str) -> tuple[int, ...]:
+        """Returns the seeds that a run needs: those of its rows, and the first for other runs."""
+        shown = [row.seeds or len(self.seeds) for row in self.rows if row.run == run]
+        return self.seeds[: max(shown, default=1)]
+
     def check(self) -> None:
         """Refuses a study that cannot be run.
 

@@ -250,7 +250,7 @@ def plan(study: Study, out: pathlib.Path, fields: dict[str, str], only: Sequence
     jobs = {
         (run.name, seed): job(study, run, seed, out, fields)
         for run in study.runs
-        for seed in study.seeds
+        for seed in study.seeds_of(run.name)
     }
     wanted = [key for key in jobs if not only or key[0] in only]
     for key in wanted:  # grows in the loop

@@ -236,6 +236,18 @@ def test_only_some_runs_bring_what_they_need(place):
     assert "**Not finished**: without (1 of 2)." in (place / "out" / "study.md").read_text()
 
 
+def test_a_run_that_others_need_has_no_more_seeds_than_are_shown(place):
+    once = STUDY.replace('Row("without", "plain")', 'Row("without", "plain", seeds=1)')
+    (place / "study.py").write_text(once)
+    assert start() == 0
+    assert [one[:2] for one in calls(place)] == [
+        ["plain", "seed_4"],
+        ["taught", "seed_4"],
+        ["taught", "seed_5"],
+    ]
+    assert "Not finished" not in (place / "out" / "study.md").read_text()
+
+
 def test_fields_of_the_user_go_to_every_run_and_before_what_all_runs_have(place):
     assert start("--config.epochs=1", "--config.teacher=/given") == 0
     for run, seed, words in calls(place):
