@@ -1,8 +1,8 @@
 """Error against cost: every lifting network at three costs, alone and taught, under one budget.
 
-The largest PoseFormerV2 and the largest VideoPose3D are the teachers: every student learns the mean
-of their poses. The cheapest MixSTE student is also taught by the largest MixSTE, from its poses, its
-embeddings and its attention (SCJD).
+The largest PoseFormerV2 and the largest VideoPose3D are the teachers: every student learns the
+mean of their poses. The cheapest MixSTE student is also taught by the largest MixSTE, from its
+poses, its embeddings and its attention (SCJD).
 
   python -m kdpose_jax.study.runner configs/studies/frontier.py:mocap --config.data.records=DIR
       Recorded motion. Options: epochs=2.5 of all networks, teacher_epochs=2.5 of the largest ones.
