@@ -117,7 +117,11 @@ def get_study(text: str = "") -> Study:
     for size in students:
         rows += [
             Row(f"{title(size)}, alone", name(size), "baseline"),
-            Row(f"{title(size)}, taught poses", name(size)),
+            Row(
+                f"{title(size)}, taught poses",
+                name(size),
+                against=f"{title(size)}, alone",
+            ),
         ]
     rows.append(Row(f"{title(students[0])}, SCJD", "scjd"))
     return Study(
