@@ -42,7 +42,7 @@ def collect(
     named = list(zip(groups or [0] * len(examples), examples, strict=True))
     numbers = {name: number for number, name in enumerate(dict.fromkeys(named))}
     rows = np.array([numbers[name] for name in named], int)
-    of_groups = {group: number for number, group in enumerate(sorted({name[0] for name in named}))}
+    of_groups = {group: number for number, group in enumerate(dict.fromkeys(groups or [0]))}
     added = np.bincount(rows, np.asarray(sums, float), len(numbers))
     counted = np.bincount(rows, np.asarray(counts, float), len(numbers)).astype(int)
     belongs = np.array([of_groups[group] for group, _ in numbers], int)

@@ -62,4 +62,4 @@ def test_parts_of_an_example_are_one_and_empty_ones_are_left_out():
     )
     assert found["sums"].tolist() == [5.0, 2.0, 16.0]
     assert found["counts"].tolist() == [2, 1, 3]
-    assert found["groups"].tolist() == [1, 1, 0]
+    assert found["groups"].tolist() == [0, 0, 1]
