@@ -51,8 +51,8 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise UserError(
-                f"{self._place} holds a pickled '{module}.{name}', which is no array data and "
-                f"could run code; it was not loaded: {self._remedy}."
+                f"{self._place} holds a pickled '{module}.{name}', which is not data of an array "
+                f"and could run code; it was not loaded: {self._remedy}."
             ) from None
 
 

@@ -117,9 +117,13 @@ class Protocol:
     def conditions(self) -> str:
         """Says how the figures in `columns` were obtained."""
         flip = "with" if self.flip else "without"
+        counted = {
+            "compat": "as MixSTE counts windows (compat)",
+            "exact": "every frame counted once (exact)",
+        }
         return (
-            f"Scores: unweighted means over actions, {flip} test-time flip, windows counted as "
-            f"`{self.windows}`, in float32."
+            f"Scores: unweighted means over actions, {flip} test-time flip, "
+            f"{counted[self.windows]}, in float32."
         )
 
     def extremes(self, prediction: np.ndarray, count: int) -> Extremes:

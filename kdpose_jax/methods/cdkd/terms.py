@@ -266,6 +266,6 @@ def check_alignment(config: Any) -> None:
     small, large = config.student.input.size, config.teacher.input.size
     if large % small and options.grouping != "hat":
         raise UserError(
-            f"teacher.input.size {large} is no multiple of student.input.size {small}, and "
+            f"teacher.input.size {large} is not a multiple of student.input.size {small}, and "
             f"distill.alignment.grouping is '{options.grouping}': set it to 'hat'."
         )
