@@ -2,7 +2,7 @@
 
 Source: Li et al., Hourglass Tokenizer for Efficient Transformer-Based 3D Human Pose Estimation,
 CVPR 2024, and its released code (docs/methods/lifting.md#hot). The clustering by density peaks is
-from Rodriguez and Laio, Science 2014. Parameter names are ours; `torch_import` maps the published
+from Rodriguez and Laio, Science 2014. Parameter names are ours; `pytorch.mixste` maps the published
 ones onto them.
 """
 
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.models.sparse_mixste import take_frames
 from kdpose_jax.models.upsampling import CrossAttentionRecovery
 
 

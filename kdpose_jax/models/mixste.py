@@ -1,7 +1,7 @@
 """MixSTE: a 2D-to-3D lifter for sequences, of alternating spatial and temporal blocks.
 
 Source: Zhang et al., MixSTE, CVPR 2022, and its released code (docs/methods/lifting.md#mixste).
-Parameter names are ours; `torch_import` maps the published ones onto them.
+Parameter names are ours; `pytorch.mixste` maps the published ones onto them.
 """
 
 import operator

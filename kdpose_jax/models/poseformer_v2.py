@@ -1,8 +1,8 @@
 """PoseFormerV2: lifts one frame, from central frames of a window and low frequencies of all.
 
 Source: Zhao et al., PoseFormerV2, CVPR 2023, and its released code
-(docs/methods/lifting.md#poseformerv2). Parameter names are ours; `torch_import` maps the published
-ones onto them.
+(docs/methods/lifting.md#poseformerv2). Parameter names are ours; `pytorch.poseformer_v2` maps the
+published ones onto them.
 """
 
 import operator

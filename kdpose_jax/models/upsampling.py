@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
-from kdpose_jax.models.attention import Linear
+from kdpose_jax.models.layers import Linear
 
 UPSAMPLINGS = ("linear_pose", "linear_feat", "learned", "cross_attn")
 ENDS = ("hold", "extrapolate")

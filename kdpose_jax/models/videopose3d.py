@@ -1,8 +1,8 @@
 """VideoPose3D: temporal convolutions over 2D keypoints.
 
 Source: Pavllo et al., 3D human pose estimation in video with temporal convolutions and
-semi-supervised training, CVPR 2019. Parameter names are ours; `torch_import` maps the published
-ones onto them.
+semi-supervised training, CVPR 2019. Parameter names are ours; `pytorch.videopose3d` maps the
+published ones onto them.
 """
 
 import math

@@ -65,7 +65,7 @@ class Protocol:
       side: side of the crops, pixels.
       flip: whether the table shows scores with test-time flip; records have both.
       shown: kind of boxes in the table, one of `BOXES`; records have both if there are both.
-      rules: joint_threshold, nms and nms_threshold for `coco_metrics.detections_of`.
+      rules: joint_threshold, nms and nms_threshold for `coco_ap.detections_of`.
     """
 
     sources: dict[str, PersonSource]
