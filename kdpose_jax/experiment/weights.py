@@ -280,7 +280,7 @@ def load_network(network: str, path: str, target: Any) -> dict[str, Any]:
         wanted = {"params": {"student": target["params"]}}
         if target["state"]:
             wanted["model_state"] = {"student": target["state"]}
-        restored, _, _ = loading.load_variables(path, wanted, which="best", prefer_ema=True)
+        restored, _, _ = loading.load_variables(path, wanted, prefer_ema=True)
         return variables_of(
             "student", restored["params"], restored["model_state"] if target["state"] else {}
         )

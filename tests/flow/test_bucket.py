@@ -13,6 +13,7 @@ import sys
 import jax
 import moving_person
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from bucket import PERMISSIONS, bucket_service
 from launching import TINY, final_params, launch_main
@@ -125,9 +126,10 @@ def test_killed_while_it_saves(service):
     assert run.latest_step() == max(marked)
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {"weights": jax.ShapeDtypeStruct((64,), np.float32, sharding=everywhere)}
+    assert run.restore(wanted)[1] == {"step": max(marked)}
     for step in marked:
-        state, meta = run.restore(wanted, step)
-        assert meta == {"step": step}
+        with ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(f"gs://killed/run/{step}/state", wanted)
         np.testing.assert_array_equal(state["weights"], np.full(64, step, np.float32))
     following = max(stored) + 1
     for step in range(max(marked) + 1, following + 1):

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 from jax.sharding import AxisType
 
 import launch
-from kdpose_jax.checkpoint.loading import load_variables
+from kdpose_jax.checkpoint.loading import explicit, load_variables
 from kdpose_jax.experiment import weights
 from kdpose_jax.train import sharding
 
@@ -67,6 +67,6 @@ def final_params(run):
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params
     )
     return [
-        load_variables(run, {"params": target}, which="latest", prefer_ema=ema)[0]["params"]
+        load_variables(explicit(f"{run}/latest"), {"params": target}, prefer_ema=ema)[0]["params"]
         for ema in (False, True)
     ]
