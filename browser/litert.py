@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 from browser.ready import Ready, Show, refuse_pictures
+from kdpose_jax import files
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import weights
 from kdpose_jax.export import pipeline
@@ -115,7 +116,7 @@ def exported(checkpoint: str, show: Show) -> tuple[pathlib.Path, Description]:
     Raises:
       UserError: it is not a lifter's, or of another format; or as in `export_and_report`.
     """
-    path = weights.resolve(checkpoint)
+    path = files.absolute_or_empty(checkpoint)
     if artifacts.is_artifact(path):
         file = pathlib.Path(path)
     elif weights.is_weight_file(path):

@@ -17,7 +17,7 @@ from kdpose_jax import files, processes
 from kdpose_jax.contracts import Predict, Source
 from kdpose_jax.evaluate import cost, runner
 from kdpose_jax.evaluate.extremes import Extremes
-from kdpose_jax.experiment import configs, existing, weights
+from kdpose_jax.experiment import configs, existing, stored_runs
 from kdpose_jax.experiment.run import Context, Run, open_protocol
 from kdpose_jax.folders import RunFolder
 from kdpose_jax.page import extremes as seen
@@ -75,7 +75,7 @@ def evaluate_network(
     with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
         scores = protocol.full(predictors, predict)
     record = {
-        "loaded": weights.which_checkpoint(checkpoint),
+        "loaded": stored_runs.which_checkpoint(checkpoint),
         "scores": scores,
         "table": protocol.row(scores),
         "breakdown": protocol.breakdown(scores),
@@ -159,7 +159,7 @@ def evaluate_once(
     asked |= {block: values[block] for block in ("eval", "decode") if block in values}
     # Latencies depend on the device.
     asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"
-    places = (folder, RunFolder(weights.run_folder(checkpoint)))
+    places = (folder, RunFolder(stored_runs.run_folder(checkpoint)))
     stored = (kept_record(place.evaluation, asked) for place in places)
     record = next((record for record in stored if record is not None), None)
     if processes.first_process_says(record is not None):

@@ -93,7 +93,7 @@ def check_run(run: Run, context: Context) -> None:
     memory.require_room(run.name, needed, jax.local_devices()[0])
     if block.pretrained:
         params, model_state, _ = jax.eval_shape(built.method.init, jax.random.key(0), example)
-        variables = weights.variables_of("student", params, model_state)
+        variables = weights.student_variables(params, model_state)
         weights.check_pretrained(run.stage, block, variables)
 
 
@@ -308,7 +308,7 @@ def report_gradients(
 
 def with_pretrained(run: Run, fresh: state.TrainState) -> state.TrainState:
     """Fills published weights into the network of a state at step 0."""
-    variables = weights.variables_of("student", fresh.params, fresh.model_state)
+    variables = weights.student_variables(fresh.params, fresh.model_state)
     filled = weights.start_from(run.block.network.name, run.block.pretrained, variables)
     model_state = fresh.model_state
     if filled["state"]:

@@ -10,7 +10,7 @@ from etils import epath
 import kdpose_jax
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import cost
-from kdpose_jax.experiment import configs, weights
+from kdpose_jax.experiment import configs, stored_runs, weights
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.experiment.run import Run
 from kdpose_jax.export.examples import Examples
@@ -155,7 +155,7 @@ def training_of(run: Run, checkpoint: str, examples: Examples) -> dict[str, Any]
         "data": data,
         "method": run.method_name,
         "seed": run.config.seed,
-        "weights": weights.which_checkpoint(checkpoint),
+        "weights": stored_runs.which_checkpoint(checkpoint),
         "reported": reported_scores(run, checkpoint),
     }
 
@@ -175,7 +175,7 @@ def results_beside(checkpoint: str) -> dict[str, Any] | None:
     """Reads the results.json of a network's run; None if it is not there or is damaged."""
     if weights.is_weight_file(checkpoint):
         return None
-    path = WorkFolder(epath.Path(weights.run_folder(checkpoint)).parent).results
+    path = WorkFolder(epath.Path(stored_runs.run_folder(checkpoint)).parent).results
     try:
         return results.read_results(path)
     except UserError:

@@ -10,7 +10,7 @@ from jax.sharding import AxisType
 
 import launch
 from kdpose_jax.checkpoint.loading import explicit, load_variables
-from kdpose_jax.experiment import weights
+from kdpose_jax.experiment import stored_runs
 from kdpose_jax.train import sharding
 
 TINY = (
@@ -58,7 +58,7 @@ def launch_main(*arguments: str, devices: int = 1) -> int:
 
 def final_params(run):
     """Returns a run's last parameters, with averaged ones."""
-    stored = weights.stored_run(str(run))
+    stored = stored_runs.run_of_checkpoint(str(run))
     method = stored.method.build(stored.config.lock(), stored.stage)
     batch = {"keypoints_2d": np.zeros((1, stored.config.data.frames, 17, 2), np.float32)}
     params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
