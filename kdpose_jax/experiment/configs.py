@@ -3,6 +3,7 @@
 A config is written beside the results of its run. It is compared when the run is resumed.
 """
 
+import hashlib
 import json
 from typing import Any
 
@@ -145,6 +146,11 @@ def holds_other_data(workdir: epath.Path, metadata: dict[str, Any]) -> bool:
 def data_identity(metadata: dict[str, Any]) -> dict[str, Any]:
     """Picks the metadata entries that identify a data set."""
     return {name: metadata[name] for name in DATA_IDENTITY}
+
+
+def data_checksum(metadata: dict[str, Any]) -> str:
+    """Returns the sha256 of what identifies a data set, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(data_identity(metadata), sort_keys=True).encode()).hexdigest()
 
 
 def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:

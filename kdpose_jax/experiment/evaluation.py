@@ -3,8 +3,6 @@
 They are kept in the network's folder, so that a resumed run does not measure them again.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -120,8 +118,13 @@ def cost_of(
     return cost.Cost(cost.count_parameters(params), macs, source.unit[1], latencies).as_dict()
 
 
+def keep_record(path: epath.Path, asked: dict[str, Any], record: dict[str, Any]) -> None:
+    """Stores a record with the question that it answers."""
+    files.write_json(path, {"asked": asked, "record": record})
+
+
 def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the stored record if it answers the question `asked`, else None.
+    """Returns the record that `keep_record` stored if it answers the question `asked`, else None.
 
     A damaged file counts as absent.
     """
@@ -147,13 +150,10 @@ def evaluate_once(
       context: test data and devices.
     """
     values = configs.as_dict(run.config)
-    data = hashlib.sha256(
-        json.dumps(configs.data_identity(metadata), sort_keys=True).encode()
-    ).hexdigest()
     asked = {
         "version": RECORD_VERSION,
         "checkpoint": checkpoint,
-        "data": data,
+        "data": configs.data_checksum(metadata),
         "split": "test",
     }
     asked |= {block: values[block] for block in ("eval", "decode") if block in values}
@@ -169,5 +169,5 @@ def evaluate_once(
     if jax.process_index() == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
         files.write_json(folder.extremes, seen.pack(extremes, metadata), indent=None)
-        files.write_json(folder.evaluation, {"asked": asked, "record": record})
+        keep_record(folder.evaluation, asked, record)
     return record

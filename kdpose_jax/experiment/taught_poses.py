@@ -4,8 +4,6 @@ A teacher may be any network of the task: each has windows and a context of its 
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +18,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import runner
 from kdpose_jax.evaluate.metrics.poses_3d import mpjpe_per_frame
 from kdpose_jax.experiment import configs, existing, splits, teachers
-from kdpose_jax.experiment.evaluation import kept_record
+from kdpose_jax.experiment.evaluation import keep_record, kept_record
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.experiment.run import Context, Run, build, reads
 from kdpose_jax.folders import WorkFolder
@@ -115,10 +113,9 @@ def mean_prediction(networks: Sequence[Trained], context: Context) -> Float[np.n
 
 def origin_of(fingerprints: dict[str, str], metadata: dict[str, Any], split: str) -> dict[str, Any]:
     """Says what the stored poses depend on."""
-    data = json.dumps(configs.data_identity(metadata), sort_keys=True)
     return {
         "teachers": fingerprints,
-        "data": hashlib.sha256(data.encode()).hexdigest(),
+        "data": configs.data_checksum(metadata),
         "split": split,
     }
 
@@ -150,5 +147,4 @@ def write(
     folder.taught_poses_origin.unlink(missing_ok=True)
     with files.written_whole(folder.taught_poses) as file:
         np.save(file, poses, allow_pickle=False)
-    record = {"asked": origin, "record": {"mpjpe_mm": error_mm}}  # as `kept_record` reads it
-    files.write_json(folder.taught_poses_origin, record)
+    keep_record(folder.taught_poses_origin, origin, {"mpjpe_mm": error_mm})
