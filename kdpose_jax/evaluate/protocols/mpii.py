@@ -15,7 +15,7 @@ from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import crop_predictions, extremes
+from kdpose_jax.evaluate import crop_predictions, extremes, flipping
 from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import pckh
 from kdpose_jax.evaluate.protocols import pck
@@ -61,7 +61,7 @@ class Protocol:
         missed = ", as wrong those of the others, whose boxes show nothing" if unseen else ""
         return (
             f"Scores: percent of the joints but pelvis and thorax, "
-            f"{crop_predictions.flip_words(self.flip)}; joints of {shown:,} of "
+            f"{flipping.words(self.flip)}, in float32; joints of {shown:,} of "
             f"{shown + unseen:,} annotated persons scored{missed}."
         )
 
@@ -116,12 +116,12 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
-        scores = record[crop_predictions.table_entry(self.flip)]
+        scores = flipping.shown(record, self.flip)
         return {"pckh": scores["0.5"]["Mean"], "pckh_0.1": scores["0.1"]["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns PCKh@0.5 for each joint group."""
-        scores = record[crop_predictions.table_entry(self.flip)]["0.5"]
+        scores = flipping.shown(record, self.flip)["0.5"]
         return {group: scores[group] for group in pckh.GROUPS}
 
     def score(
@@ -151,7 +151,7 @@ def check_settings(*, flip: bool) -> None:
     Raises:
       UserError: a value is not allowed.
     """
-    crop_predictions.check_flip(flip)
+    flipping.check(flip)
 
 
 def read(records: str, split: str) -> Persons:

@@ -17,7 +17,7 @@ from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import crop_predictions, extremes
+from kdpose_jax.evaluate import crop_predictions, extremes, flipping
 from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
@@ -77,7 +77,7 @@ class Protocol:
         first, second = (name.replace("_", " ") for name in REFERENCES[self.reference])
         return (
             f"Scores: percent of the joints within {self.threshold:g} of the {self.reference} "
-            f"length ({first} to {second}), {crop_predictions.flip_words(self.flip)}."
+            f"length ({first} to {second}), {flipping.words(self.flip)}, in float32."
         )
 
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
@@ -123,11 +123,11 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
-        return {"pck": record[crop_predictions.table_entry(self.flip)]["Mean"]}
+        return {"pck": flipping.shown(record, self.flip)["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the PCK of each joint group."""
-        scores = record[crop_predictions.table_entry(self.flip)]
+        scores = flipping.shown(record, self.flip)
         return {group: scores[group] for group in scores if group != "Mean"}
 
     def score(
@@ -171,7 +171,7 @@ def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
     Raises:
       UserError: a value is not allowed.
     """
-    crop_predictions.check_flip(flip)
+    flipping.check(flip)
     require("eval.settings.reference", reference, REFERENCES)
     if not 0 < threshold < np.inf:
         raise UserError(

@@ -12,7 +12,7 @@ from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, open_whole
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import extremes
+from kdpose_jax.evaluate import extremes, flipping
 from kdpose_jax.evaluate.extremes import Extremes, Motion3D
 from kdpose_jax.evaluate.metrics.poses_3d import Scores, SequencePoses, score_sequences
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
@@ -110,10 +110,9 @@ class Protocol:
     @property
     def conditions(self) -> str:
         """Says how the figures in `columns` were obtained."""
-        flip = "with" if self.flip else "without"
         return (
-            f"Scores: unweighted means over actions, {flip} test-time flip, windows counted as "
-            f"`{self.windows}`, in float32."
+            f"Scores: unweighted means over actions, {flipping.words(self.flip)}, windows counted "
+            f"as `{self.windows}`, in float32."
         )
 
     def extremes(self, prediction: np.ndarray, count: int) -> Extremes:
@@ -136,7 +135,7 @@ class Protocol:
 
     def row(self, record: dict[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`, averaged over actions."""
-        shown = record["flip" if self.flip else "plain"]
+        shown = flipping.shown(record, self.flip)
         row = dict(shown[self.windows]["mean_over_actions"])
         row["keyframe_mpjpe_mm"] = None
         if "keyframes" in shown:
@@ -145,7 +144,7 @@ class Protocol:
 
     def breakdown(self, record: dict[str, Any]) -> dict[str, float | None]:
         """Returns MPJPE in mm for each action, as in `row`."""
-        scores = record["flip" if self.flip else "plain"][self.windows]["per_action"]
+        scores = flipping.shown(record, self.flip)[self.windows]["per_action"]
         return {action: values["mpjpe_mm"] for action, values in scores.items()}
 
     def score(self, predicted: np.ndarray, windows: str) -> Scores:
@@ -210,6 +209,7 @@ def check_settings(*, windows: str, flip: bool, keyframe_stride: int, keyframe_o
       UserError: a value is not allowed.
     """
     require("eval.settings.windows", windows, WINDOWS)
+    flipping.check(flip)
     if keyframe_stride < 1 or not -1 <= keyframe_offset < keyframe_stride:
         raise UserError(
             f"eval.settings.keyframe_stride is {keyframe_stride} and keyframe_offset "
