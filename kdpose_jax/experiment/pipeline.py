@@ -375,7 +375,11 @@ def start_devices(platform: str) -> jax.sharding.Mesh:
 
 
 def announce(
-    config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]
+    config: ConfigDict,
+    workdir: epath.Path,
+    runs: list[Run],
+    mesh: jax.sharding.Mesh,
+    show: Callable[[str], None],
 ) -> None:
     """Shows in a few lines what will be done, and on which devices."""
     found = jax.devices()

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.models.hourglass_mixste import HourglassMixSTE
@@ -29,7 +30,7 @@ class Span(NamedTuple):
     after: int
 
 
-def span(network: Any, frames: int, *, training: bool) -> Span:
+def span(network: ConfigDict, frames: int, *, training: bool) -> Span:
     """Returns the frames that a network predicts at once, and the context that it reads.
 
     Args:
@@ -49,7 +50,7 @@ def span(network: Any, frames: int, *, training: bool) -> Span:
 
 
 def build_lifter(
-    network: Any, *, joints: int, frames: int, training: bool, place: str
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
 ) -> nn.Module:
     """Builds a lifting network from its `network` block.
 
@@ -83,7 +84,9 @@ def build_lifter(
     return build_mixste(network, joints=joints, frames=frames, training=training, place=place)
 
 
-def build_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> MixSTE:
+def build_mixste(
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
+) -> MixSTE:
     """Builds MixSTE. Arguments and errors are as in `build_lifter`.
 
     The block has width, depth, heads, mlp_ratio, drop_path, compute, remat, scan and
@@ -95,7 +98,7 @@ def build_mixste(network: Any, *, joints: int, frames: int, training: bool, plac
 
 
 def build_hourglass_mixste(
-    network: Any, *, joints: int, frames: int, training: bool, place: str
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
 ) -> HourglassMixSTE:
     """Builds HoT on MixSTE. Arguments and errors are as in `build_lifter`.
 
@@ -121,7 +124,7 @@ def build_hourglass_mixste(
 
 
 def build_poseformer_v2(
-    network: Any, *, joints: int, frames: int, training: bool, place: str
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
 ) -> PoseFormerV2:
     """Builds PoseFormerV2. Arguments and errors are as in `build_lifter`.
 
@@ -149,7 +152,7 @@ def build_poseformer_v2(
 
 
 def build_videopose3d(
-    network: Any, *, joints: int, frames: int, training: bool, place: str
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
 ) -> VideoPose3D:
     """Builds VideoPose3D. Arguments and errors are as in `build_lifter`.
 
@@ -186,7 +189,7 @@ def build_videopose3d(
     )
 
 
-def _check_predicted(network: Any, place: str) -> None:
+def _check_predicted(network: ConfigDict, place: str) -> None:
     """Checks the number of frames that a training example predicts."""
     if network.predicted_frames < 1:
         raise UserError(
@@ -194,7 +197,7 @@ def _check_predicted(network: Any, place: str) -> None:
         )
 
 
-def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) -> MixSTE:
+def _mixste(network: ConfigDict, joints: int, frames: int, training: bool, place: str) -> MixSTE:
     """MixSTE, alone or as a part of another network."""
     options = _transformer(network, frames, training, place)
     if network.joint_position_std < 0:
@@ -211,7 +214,7 @@ def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) 
     )
 
 
-def _transformer(network: Any, frames: int, training: bool, place: str) -> dict[str, Any]:
+def _transformer(network: ConfigDict, frames: int, training: bool, place: str) -> dict[str, Any]:
     """Checks the fields that all transformers have, and returns them as keyword arguments."""
     require(f"{place}.compute", network.compute, COMPUTE_TYPES)
     if network.heads < 1 or network.width % network.heads:

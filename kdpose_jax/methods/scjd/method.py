@@ -4,10 +4,9 @@ L = L_task + lambda_e L_DJED + lambda_a L_AJAD + lambda_t L_TCD. Weights and for
 (docs/methods/scjd.md#total-loss).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from kdpose_jax.contracts import Method, Teacher
 from kdpose_jax.methods.loss_terms import from_terms
@@ -23,7 +22,7 @@ TITLE = "SCJD"
 reads = lifting.reads  # the student's frames, which a teacher that runs beside it reads too
 
 
-def build(config: Any, stage: str) -> Method:
+def build(config: ConfigDict, stage: str) -> Method:
     """Builds the method.
 
     Args:
