@@ -148,15 +148,6 @@ class Program:
             default=0,
         )
 
-    def costliest(self, count: int) -> Iterator[str]:
-        """Describes the instructions with the most estimated cycles."""
-        ranked = sorted(self.executed, key=lambda pair: -pair[0].cycles * pair[1])
-        for instruction, times in ranked[:count]:
-            yield (
-                f"{instruction.cycles * times / 1e6:.2f} M {instruction.name} "
-                f"{instruction.shape[:60]} {instruction.path}"
-            )
-
 
 def parse(text: str) -> Program:
     """Reads the text of a compiled program."""
