@@ -55,7 +55,9 @@ def read_detections(
         on any of the photographs.
     """
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"'{path}' is no list of detections: give a file in COCO's results format.")
+        raise UserError(
+            f"'{path}' is not a list of detections: give a file in COCO's results format."
+        )
     for index, entry in enumerate(entries):
         for key in FIELDS:
             if key not in entry:

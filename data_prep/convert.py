@@ -1,9 +1,11 @@
-"""Raw files -> records: `python -m data_prep.convert NAME --source DIR --out DIR`; synthetic and
-people need no files.
+"""Makes records of raw files.
+
+  python -m data_prep.convert NAME --source DIR --out DIR
+
+The converters synthetic and people generate their data, and need no files.
 
 Exit codes: 0 done; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM or a closed
-  terminal and 130 by Ctrl-C: the same
-command goes on.
+terminal; 130 stopped by Ctrl-C. After the last two, the same command goes on.
 """
 
 import argparse

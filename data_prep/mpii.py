@@ -167,7 +167,7 @@ def read_persons(entries: Any, path: str) -> list[Person]:
         or not all(isinstance(entry, dict) for entry in entries)
     ):
         raise UserError(
-            f"'{path}' is no list of persons: give a file in the layout of HRNet's MPII "
+            f"'{path}' is not a list of persons: give a file in the layout of HRNet's MPII "
             f"annotations."
         )
     persons, image_ids = [], {}

@@ -134,8 +134,9 @@ class Converter(Protocol):
 
 
 class Converters(Protocol):
-    """What makes records of raw files: `data_prep.convert`, which an entry point hands to the
-    program.
+    """The module that makes records of raw files, `data_prep.convert`.
+
+    The library does not import it. An entry point hands it over.
 
     Attributes:
       CONVERTERS: name -> module.

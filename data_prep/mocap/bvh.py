@@ -171,7 +171,7 @@ def _read_channels(path: str, line: int, words: list[str], joint: _Joint) -> Non
         raise fault(
             path,
             line,
-            f"'{wrong[0]}' of joint '{joint.name}' is no channel ({', '.join(CHANNELS)})",
+            f"'{wrong[0]}' of joint '{joint.name}' is not a channel ({', '.join(CHANNELS)})",
         )
     if len(words) < 2 or words[1] != str(len(channels)) or joint.is_end:
         raise fault(

@@ -204,7 +204,7 @@ def _group(option: str, pattern: str, path: str) -> str:
             return match[1]
     except (re.error, IndexError) as error:
         raise UserError(
-            f"{option} '{pattern}' is no pattern with a group ({error}): write one such as "
+            f"{option} '{pattern}' is not a pattern with a group ({error}): write one such as "
             f"'_([a-z]+)_'."
         ) from error
     raise UserError(

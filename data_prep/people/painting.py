@@ -111,8 +111,8 @@ class Canvas:
           axes: `[2, 3]` unit vectors in the world, left and forward for the material; "up" points
             from start to end.
           material: its colours.
-          label: for `Canvas.label`.
-          owner: for `Canvas.covered`.
+          label: what `Canvas.label` gets where it is seen.
+          owner: the key in `Canvas.covered` under which it is kept.
         """
         view, ends = self.viewpoint, self.viewpoint.to_camera(np.stack([start, end]))
         if ends[:, 2].min() < NEAREST:
@@ -170,8 +170,8 @@ class Canvas:
           axes: `[3, 3]` rows left, up and forward in the world.
           sizes: half axes in this order, metres.
           material: its colours.
-          label: for `Canvas.label`.
-          owner: for `Canvas.covered`.
+          label: what `Canvas.label` gets where it is seen.
+          owner: the key in `Canvas.covered` under which it is kept.
           keep: place on the unit sphere `[N, 3]` -> bool `[N]`, whether the surface exists there;
             None for all of it.
         """

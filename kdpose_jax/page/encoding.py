@@ -17,7 +17,7 @@ MISSING = -32768
 LARGEST = 32767
 # What a page may hold before it leaves out frames; base64 makes 4 characters of 3 bytes.
 PAGE_BYTES = 4_500_000
-# Anything farther away is no pose: a network that diverged, or a detector's nonsense.
+# Anything farther away is not a pose: a network diverged, or a detector found nonsense.
 FARTHEST_M, FARTHEST_SIZES = 100.0, 10.0
 FINEST_M, FINEST_PX = 0.001, 0.1
 

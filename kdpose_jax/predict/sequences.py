@@ -96,7 +96,7 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
 
 
 def _keyframes(tracks: tuple[WholeTrack, ...], network: Lifter, overlap: bool) -> tuple[int, int]:
-    """Says which frames of the video are read: one in so many, from which one.
+    """Says which frames of the video are read: every r-th one, and which is the first.
 
     It is (1, 0) if they are not the same for all persons, stretches and windows.
     """

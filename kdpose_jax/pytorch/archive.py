@@ -97,7 +97,7 @@ class _Archive(Objects):
             case ("storage", StorageType(dtype=dtype), str(key), str(), int(count)) if count >= 0:
                 pass
             case _:
-                raise self.refused("a reference that is no storage")
+                raise self.refused("a reference that is not a storage")
         if (key, dtype) not in self._storages:
             self._storages[key, dtype] = self._storage_values(key, dtype)
         values = self._storages[key, dtype]

@@ -108,7 +108,7 @@ class _Legacy(Objects):
                     "the network's state_dict() alone, where the file comes from."
                 )
             case _:
-                raise self.refused("a reference that is no storage")
+                raise self.refused("a reference that is not a storage")
         if key not in self._storages:
             self._bytes_named += 8 + count * dtype.itemsize
             if self._bytes_named > self._file_size:

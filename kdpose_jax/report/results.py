@@ -140,7 +140,7 @@ def read_results(path: epath.PathLike) -> dict[str, Any]:
         raise UserError(f"There is no {path}: run the evaluation (--mode eval) first.") from None
     except ValueError as error:
         raise UserError(
-            f"{path} is no valid JSON ({error}): delete it and run the evaluation again."
+            f"{path} is not valid JSON ({error}): delete it and run the evaluation again."
         ) from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION or not {"fingerprint", "networks"} <= document.keys():
@@ -186,7 +186,7 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
             if number == len(lines):  # the run was killed while it wrote this line
                 break
             raise UserError(
-                f"{path}, line {number}, is no record with a step: delete that line."
+                f"{path}, line {number}, is not a record with a step: delete that line."
             ) from None
     return sorted(records.values(), key=lambda record: record["step"])
 

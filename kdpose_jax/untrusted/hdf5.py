@@ -48,7 +48,7 @@ def _read(h5py: Any, file: Any, name: str, left: int) -> tuple[np.ndarray, int]:
         or entry.external
         or entry.is_virtual
     ):
-        raise ValueError(f"'{name}' is no array of numbers in the file itself")
+        raise ValueError(f"'{name}' is not an array of numbers in the file itself")
     # h5py reads a whole chunk, however little of it is wanted.
     size = max(entry.nbytes, math.prod(entry.chunks or ()) * entry.dtype.itemsize)
     if size > left:

@@ -51,7 +51,7 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise UserError(
-                f"{self._place} holds a pickled '{module}.{name}', which is no array data and "
+                f"{self._place} holds a pickled '{module}.{name}', which is not array data and "
                 f"could run code; it was not loaded: {self._remedy}."
             ) from None
 
@@ -96,8 +96,7 @@ class _TooManyError(Exception):
 
 
 def _refuse_bombs(file: BinaryIO | Clipped) -> None:
-    """Refuses what no honest pickle of this length has, by following what each opcode takes from
-    and puts on the stack.
+    """Refuses what no honest pickle of this length has.
 
     It follows what each opcode takes from the stack and puts on it. Three things are refused. A
     memo index beyond the position asks for gigabytes of memo table in nine bytes. Many opcodes

@@ -156,7 +156,7 @@ def test_detections_of_another_data_set(folder):
     with pytest.raises(UserError, match="are of the test photographs, which --splits leaves out"):
         prepare_coco(folder, detections="detections.json", splits=("train",))
     (folder / "detections.json").write_text('{"annotations": []}')
-    with pytest.raises(UserError, match="is no list of detections"):
+    with pytest.raises(UserError, match="is not a list of detections"):
         prepare_coco(folder, detections="detections.json")
 
 

@@ -294,8 +294,8 @@ def test_a_bad_file_ends_it_or_is_left_out(cmu, tmp_path):
     ({"fps": "007_*=60"}, "--fps has '007_.*=60', which decides no file's rate: correct it, or "
                           "move it to the front"),
     ({"fps": "60,35_*=30"}, "--fps has '35_.*=30', which decides no file's rate"),
-    ({"subject": "("}, "--subject '.' is no pattern"),
-    ({"subject": "07"}, "--subject '07' is no pattern with a group"),
+    ({"subject": "("}, "--subject '.' is not a pattern"),
+    ({"subject": "07"}, "--subject '07' is not a pattern with a group"),
     ({"action": "([a-z]{30})"}, "--action .* does not fit '07/07_01.amc'"),
     ({"test_subjects": ("08",)}, "Test subject '08' is not there .found: 07, 35.: correct "
                                  "--test-subjects"),

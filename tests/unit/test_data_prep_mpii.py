@@ -255,8 +255,8 @@ def test_annotations_with_faults(folder, change, sentence):
 def test_files_of_another_kind(folder):
     for text, sentence in (
         ("{", "cannot be read as JSON"),
-        ("{}", "is no list of persons"),
-        ("[]", "is no list of persons"),
+        ("{}", "is not a list of persons"),
+        ("[]", "is not a list of persons"),
     ):
         (folder / "annot" / "valid.json").write_text(text)
         with pytest.raises(UserError, match=sentence):

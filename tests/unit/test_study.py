@@ -316,7 +316,7 @@ def test_damaged_results_are_found_before_anything_runs(place, capsys):
     (place / "out" / "taught" / "seed_4" / "results.json").write_text("{")
     before = calls(place)
     assert start() == 2
-    assert "results.json is no valid JSON" in capsys.readouterr().err and calls(place) == before
+    assert "results.json is not valid JSON" in capsys.readouterr().err and calls(place) == before
 
 
 def test_a_stop_is_passed_on_and_the_same_command_goes_on(place):

@@ -348,13 +348,13 @@ FOUR_FLOATS = Storage("storage", torch.FloatStorage, "0", "cpu", 4)
         ),
         (
             made_up_tensor(Storage("module", torch.FloatStorage, "0", "cpu", 4), 0, (4,), (1,)),
-            "no storage",
+            "not a storage",
         ),
         (
             made_up_tensor(
                 Storage("storage", collections.OrderedDict, "0", "cpu", 4), 0, (4,), (1,)
             ),
-            "no storage",
+            "not a storage",
         ),
         (made_up_tensor(FOUR_FLOATS, 0, (10**6, 10**6), (0, 0)), r"size \[1000000, 1000000\]"),
         (made_up_tensor(FOUR_FLOATS, 0, (8,), (0,)), r"size \[8\]"),

@@ -159,7 +159,7 @@ def test_a_made_up_old_file_is_read(tmp_path):
             {"objects": pickled_tensor(*FOUR[:4], 10**12, None)},
             "of 1000000000000 float32 values, which it is too small for",
         ),
-        ({"objects": pickled_tensor(*FOUR[:4], -1, None)}, "no storage"),
+        ({"objects": pickled_tensor(*FOUR[:4], -1, None)}, "not a storage"),
         ({"objects": pickled_tensor(*FOUR[:5], ("1", 0, 2))}, "parts of others.*torch.save"),
         (
             {"objects": pickled_tensor("module", torch.FloatStorage, "model.py", "class")},
