@@ -9,8 +9,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
+
+from kdpose_jax.precision import float32_or_wider
 
 FORMS = ("mean", "norm", "sum", "mean_gaussian", "gaussian")
 GAUSSIAN_FORMS = ("mean_gaussian", "gaussian")  # their labels are Gaussians, not one smoothed bin
@@ -98,7 +99,7 @@ def heatmap_error(
 
 
 def _log_softmax(logits: Array) -> Array:
-    return jax.nn.log_softmax(logits.astype(np.promote_types(logits.dtype, jnp.float32)), axis=-1)
+    return jax.nn.log_softmax(float32_or_wider(logits), axis=-1)
 
 
 def _check_axes(logits: Array, target: Array) -> None:

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float
 
 from kdpose_jax.losses.lifting import weighted_joint_error
+from kdpose_jax.precision import float32_or_wider
 
 
 def output_loss(
@@ -45,7 +46,7 @@ def hint_loss(guided: Float[Array, "B K J D"], hint: Float[Array, "B K J D"]) ->
       hint: u_h(x), the teacher's embeddings.
     """
     _check_same_shape(guided, hint)
-    return 0.5 * jnp.square(_float32(guided) - _float32(hint)).mean((1, 2, 3))
+    return 0.5 * jnp.square(float32_or_wider(guided) - float32_or_wider(hint)).mean((1, 2, 3))
 
 
 def activation_map(embeddings: Float[Array, "B K J C"]) -> Float[Array, "B K J"]:
@@ -53,7 +54,7 @@ def activation_map(embeddings: Float[Array, "B K J C"]) -> Float[Array, "B K J"]
 
     Source: Zagoruyko and Komodakis, section 3.1.
     """
-    return jnp.square(_float32(embeddings)).sum(-1)
+    return jnp.square(float32_or_wider(embeddings)).sum(-1)
 
 
 def attention_loss(
@@ -100,7 +101,7 @@ def relation_losses(
     pairs = frames * (frames - 1)
     potentials = []
     for embeddings in (student, teacher):
-        products = _products(_float32(embeddings))
+        products = _products(float32_or_wider(embeddings))
         distances = _distances(products)
         mean = distances.sum((1, 2), keepdims=True) / pairs
         potentials.append((distances / jnp.maximum(mean, 1e-12), _cosines(products, distances)))
@@ -134,10 +135,6 @@ def _cosines(
     inner = products[:, None] - products[:, :, :, None] - products[:, :, None] + squares
     lengths = distances[:, :, :, None] * distances[:, :, None]
     return jnp.where(lengths == 0, 0.0, inner / jnp.where(lengths == 0, 1.0, lengths))
-
-
-def _float32(values: Array) -> Array:
-    return values.astype(np.promote_types(values.dtype, jnp.float32))
 
 
 def _check_same_shape(first: Array, second: Array) -> None:

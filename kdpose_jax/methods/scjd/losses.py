@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from kdpose_jax.losses.lifting import pose_distance, weighted_joint_error
 from kdpose_jax.models.keyframes import take_frames
+from kdpose_jax.precision import float32_or_wider
 
 CONTEXTS = ("dynamic", "mean", "keyframe")
 ATTENTION_KINDS = ("mse", "kl", "full", "hop2")
@@ -47,7 +48,7 @@ def context_weights(
     numbers = jnp.expand_dims(jnp.arange(frames), range(keyframes.ndim))
     away = jnp.abs(numbers - keyframes[..., None])  # [*B, K, F]
     away = (away[None] if away.ndim == 2 else away)[:, :, None]  # [B or 1, K, 1, F]
-    embeddings = embeddings.astype(np.promote_types(embeddings.dtype, jnp.float32))
+    embeddings = float32_or_wider(embeddings)
     if context == "dynamic":
         unit = embeddings / jnp.maximum(jnp.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
         here = take_frames(unit, keyframes)
@@ -66,13 +67,13 @@ def gather_context(
     The sum runs over all frames, although most weights are zero: a product of matrices is cheaper
     than a gather for each of the 2 w + 1 frames that count.
     """
-    values = values.astype(np.promote_types(values.dtype, jnp.float32))
+    values = float32_or_wider(values)
     return jnp.einsum("bkjm,bmj...->bkj...", weights, values, precision=_EXACT)
 
 
 def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
     """Applies LN0, layer normalisation without affine parameters."""
-    values = values.astype(np.promote_types(values.dtype, jnp.float32))
+    values = float32_or_wider(values)
     centred = values - values.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
 
@@ -177,7 +178,7 @@ def motion_correlation(pose: Float[Array, "B F J 3"]) -> Float[Array, "B J F F"]
     Args:
       pose: metres, relative to the root.
     """
-    pose = pose.astype(np.promote_types(pose.dtype, jnp.float32))
+    pose = float32_or_wider(pose)
     moved = (pose - pose.mean(1, keepdims=True)).swapaxes(1, 2)  # [B, J, F, 3]
     squared = jnp.sum(jnp.square(moved), axis=-1, keepdims=True) + STILL**2
     direction = moved * jax.lax.rsqrt(squared)
