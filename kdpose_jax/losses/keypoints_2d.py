@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from kdpose_jax.losses.shapes import require_same_shape
 from kdpose_jax.precision import float32_or_wider
 
 FORMS = ("mean", "norm", "sum", "mean_gaussian", "gaussian")
@@ -89,10 +90,7 @@ def heatmap_error(
 
     Source: HRNet, JointsMSELoss.
     """
-    if predicted.shape != target.shape:
-        raise ValueError(
-            f"heatmaps of shapes {predicted.shape} and {target.shape} cannot be compared"
-        )
+    require_same_shape(predicted, target)
     weight = weight.astype(predicted.dtype)[..., None, None]
     difference = weight * (predicted - target.astype(predicted.dtype))
     return 0.5 * jnp.square(difference).mean((1, 2, 3))

@@ -4,12 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.losses.shapes import require_same_shape
+
 
 def pose_distance(
     first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"]
 ) -> Float[Array, "B F J"]:
     """Computes every joint's Euclidean distance, with zero gradient (not NaN) where it is 0."""
-    _check_same_shape(first, second)
+    require_same_shape(first, second)
     squared = jnp.sum(jnp.square(first - second), axis=-1)
     zero = squared == 0  # not "above zero", so that NaN stays NaN
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
@@ -47,7 +49,7 @@ def velocity_error(
 
     Source: MixSTE, common/loss.py, mean_velocity_error_train.
     """
-    _check_same_shape(predicted, target)
+    require_same_shape(predicted, target)
     distance = pose_distance(jnp.diff(predicted, axis=1), jnp.diff(target, axis=1))
     return jnp.mean(distance, axis=(1, 2))
 
@@ -87,10 +89,3 @@ def lifting_loss(
 
 def _per_joint(joint_weights: np.ndarray, dtype: jnp.dtype) -> Array:
     return jnp.asarray(np.asarray(joint_weights), dtype)
-
-
-def _check_same_shape(first: Array, second: Array) -> None:
-    if first.shape != second.shape:
-        raise ValueError(
-            f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean"
-        )

@@ -1,6 +1,7 @@
 """Builds lifting networks from their config blocks, and says which frames each one reads."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,8 +13,6 @@ from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.poseformer_v2 import PoseFormerV2
 from kdpose_jax.models.videopose3d import VideoPose3D
 from kdpose_jax.tasks.task import COMPUTE_TYPES
-
-NETWORKS = ("mixste", "mixste_hot", "poseformer_v2", "videopose3d")
 
 
 class Span(NamedTuple):
@@ -68,20 +67,9 @@ def build_lifter(
     Raises:
       UserError: the network cannot have one of the values.
     """
-    require(f"{place}.name", network.name, NETWORKS)
-    if network.name == "mixste_hot":
-        return build_hourglass_mixste(
-            network, joints=joints, frames=frames, training=training, place=place
-        )
-    if network.name == "poseformer_v2":
-        return build_poseformer_v2(
-            network, joints=joints, frames=frames, training=training, place=place
-        )
-    if network.name == "videopose3d":
-        return build_videopose3d(
-            network, joints=joints, frames=frames, training=training, place=place
-        )
-    return build_mixste(network, joints=joints, frames=frames, training=training, place=place)
+    require(f"{place}.name", network.name, BUILDERS)
+    build = BUILDERS[network.name]
+    return build(network, joints=joints, frames=frames, training=training, place=place)
 
 
 def build_mixste(
@@ -187,6 +175,15 @@ def build_videopose3d(
         dense_kernels=network.dense_kernels,
         dtype=COMPUTE_TYPES[network.compute] if training else None,
     )
+
+
+# `network.name` -> what builds it.
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "mixste": build_mixste,
+    "mixste_hot": build_hourglass_mixste,
+    "poseformer_v2": build_poseformer_v2,
+    "videopose3d": build_videopose3d,
+}
 
 
 def _check_predicted(network: ConfigDict, place: str) -> None:

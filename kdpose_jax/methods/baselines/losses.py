@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float
 
 from kdpose_jax.losses.lifting import weighted_joint_error
+from kdpose_jax.losses.shapes import require_same_shape
 from kdpose_jax.precision import float32_or_wider
 
 
@@ -45,7 +46,7 @@ def hint_loss(guided: Float[Array, "B K J D"], hint: Float[Array, "B K J D"]) ->
       guided: r(v_g(x)), the student's embeddings after the learned regressor.
       hint: u_h(x), the teacher's embeddings.
     """
-    _check_same_shape(guided, hint)
+    require_same_shape(guided, hint)
     return 0.5 * jnp.square(float32_or_wider(guided) - float32_or_wider(hint)).mean((1, 2, 3))
 
 
@@ -69,7 +70,7 @@ def attention_loss(
       student: Q_S, each frame's map as a vector.
       teacher: Q_T, each frame's map as a vector.
     """
-    _check_same_shape(student, teacher)
+    require_same_shape(student, teacher)
     return jnp.square(_unit(student) - _unit(teacher)).sum(-1).mean(1)
 
 
@@ -135,10 +136,3 @@ def _cosines(
     inner = products[:, None] - products[:, :, :, None] - products[:, :, None] + squares
     lengths = distances[:, :, :, None] * distances[:, :, None]
     return jnp.where(lengths == 0, 0.0, inner / jnp.where(lengths == 0, 1.0, lengths))
-
-
-def _check_same_shape(first: Array, second: Array) -> None:
-    if first.shape != second.shape:
-        raise ValueError(
-            f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean"
-        )

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.losses.shapes import require_same_shape
+
 GROUPINGS = ("floor", "centred", "hat")
 ORDERS = ("temper_then_sum", "lse")
 MASKS = ("none", "visible")
@@ -30,8 +32,7 @@ def projection_loss(
       projected: the student's maps in the teacher's size.
       teacher: the teacher's maps.
     """
-    if projected.shape != teacher.shape:
-        raise ValueError(f"maps of shapes {projected.shape} and {teacher.shape} cannot be compared")
+    require_same_shape(projected, teacher)
     over = (1, 2, 3)
 
     def length(maps: Float[Array, "B J H W"]) -> Float[Array, "B"]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kdpose_jax.losses.lifting import pose_distance, weighted_joint_error
+from kdpose_jax.losses.shapes import require_same_shape
 from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.precision import float32_or_wider
 
@@ -92,10 +93,7 @@ def embedding_loss(
       context: the teacher's multi-frame context.
       joint_weights: motion weights with mean 1; None weighs all joints equally.
     """
-    if projected.shape != context.shape:
-        raise ValueError(
-            f"embeddings of shapes {projected.shape} and {context.shape} cannot be compared"
-        )
+    require_same_shape(projected, context)
     squared = jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1)
     return (squared if joint_weights is None else squared * joint_weights).mean((1, 2))
 
@@ -146,10 +144,7 @@ def attention_loss(
         A~. `kl` restricts rows to the neighbourhood and renormalises them. It is KL(teacher ||
         student) plus the squared difference between the masses of the restricted rows.
     """
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"attention of shapes {student.shape} and {teacher.shape} cannot be compared"
-        )
+    require_same_shape(student, teacher)
     near = jnp.asarray(adjacent, student.dtype)[None, None, None]
     if kind != "kl":
         squared = jnp.sum(near * jnp.square(student - teacher), axis=(3, 4))
@@ -189,8 +184,7 @@ def correlation_loss(
     student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"]
 ) -> Float[Array, "B"]:
     """Computes the mean squared difference of Gamma over joints and pairs of frames."""
-    if student.shape != teacher.shape:
-        raise ValueError(f"poses of shapes {student.shape} and {teacher.shape} cannot be compared")
+    require_same_shape(student, teacher)
     difference = motion_correlation(student) - motion_correlation(teacher)
     return jnp.square(difference).mean((1, 2, 3))
 

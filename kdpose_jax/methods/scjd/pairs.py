@@ -38,7 +38,7 @@ class Lifter(NamedTuple):
     """What decides which terms a network has.
 
     Attributes:
-      network: its name, one of `lifting_networks.NETWORKS`.
+      network: its name, one of `lifting_networks.BUILDERS`.
       frames: `data.frames`, the number of frames that a predicted frame depends on.
       predicted: number of frames that a training example predicts.
       on_keyframes: whether it reads keyframes alone.
