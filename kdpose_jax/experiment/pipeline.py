@@ -331,19 +331,8 @@ def open_context(
 
 def resolve_paths(config: ConfigDict) -> None:
     """Makes the config's paths absolute, so that stored ones are valid from any folder."""
-    teacher = files.absolute_or_empty(config.teacher.checkpoint)
-    config.teacher.checkpoint = loading.explicit(teacher)
-    further = teachers.further_teachers(config)
-    if further:
-        config.distill.further_teachers = tuple(
-            loading.explicit(files.absolute_or_empty(path)) for path in further
-        )
-    if "poses_folder" in config.distill:
-        config.distill.poses_folder = files.absolute_or_empty(config.distill.poses_folder)
-    for name in ("records", "source"):
-        config.data[name] = files.absolute_or_empty(config.data[name])
-    for stage in (config.teacher, config.student):
-        stage.pretrained = files.absolute_or_empty(stage.pretrained)
+    configs.change_paths(config, files.absolute_or_empty)
+    configs.change_paths(config, loading.explicit, configs.CHECKPOINT_PATHS)
 
 
 def check_what_is_read(config: ConfigDict) -> None:

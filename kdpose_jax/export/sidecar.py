@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from ml_collections import ConfigDict
 
 import kdpose_jax
 from kdpose_jax.errors import UserError
@@ -18,8 +19,6 @@ from kdpose_jax.folders import WorkFolder
 from kdpose_jax.predict.artifacts import SIDECAR, VERSION
 from kdpose_jax.predict.description import LIFTER, Description
 from kdpose_jax.report import results
-
-PATHS = ("data.records", "data.source", "teacher.checkpoint")
 
 
 def sidecar_of(
@@ -59,7 +58,7 @@ def sidecar_of(
             "name": run.name,
             "stage": run.stage,
             "method": run.method_name,
-            "config": without_paths(configs.as_dict(run.config)),
+            "config": without_paths(run.config),
         },
         "artifacts": {},
         "speed": {},
@@ -73,17 +72,11 @@ def macs_of(about: Description, trained: Trained) -> cost.Macs:
     return cost.count_macs(trained.method.predict, trained.params, trained.model_state, example)
 
 
-def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+def without_paths(config: ConfigDict) -> dict[str, Any]:
     """Blanks the paths in a config, which nobody else has and which may name their user."""
-    for field in PATHS:
-        block, name = field.split(".")
-        config[block][name] = ""
-    for name, nothing in (("further_teachers", []), ("poses_folder", "")):
-        if name in config["distill"]:
-            config["distill"][name] = nothing
-    for stage in ("teacher", "student"):
-        config[stage]["pretrained"] = ""
-    return config
+    values = configs.as_dict(config)
+    configs.change_paths(values, lambda path: "")
+    return values
 
 
 def input_of(about: Description) -> dict[str, Any]:
