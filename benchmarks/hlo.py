@@ -119,7 +119,7 @@ class Program:
         return sum(times * one.cycles for one, times in self.executed) / once if once else 1.0
 
     def moves(self, at_least: int) -> int:
-        """Counts the copies and transposes that make at least so many bytes."""
+        """Counts the copies and transposes that make at least this many bytes."""
         return sum(
             times
             for instruction, times in self.executed

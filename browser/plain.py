@@ -28,7 +28,7 @@ from kdpose_jax.predict.description import LIFTER, Description, describe
 
 HERE = pathlib.Path(__file__).parent
 NETWORK = "mixste"
-# Up to so many parameters it is what a page takes without --runtime. A frame of 17 joints then
+# Parameters up to which it is what a page takes without --runtime. A frame of 17 joints then
 # takes up to 1.7 million products, about 3 ms, so that a video is lifted faster than it plays.
 SMALL = 100_000
 LONGEST_S = 600  # for the check

@@ -62,7 +62,7 @@ def encode(
       poses: the network's poses in the frames of the page: those of the video whose number
         divides by `stride`.
       overlays: poses of the same persons, frames and joints to show with them.
-      stride: the page has one frame of the video in so many.
+      stride: k, where the page has every k-th frame of the video.
 
     Returns:
       What `player.js` calls a scene, and sentences on what was left out.
