@@ -177,7 +177,6 @@ def quick_stage(
     stage.optim.schedule = "cosine"
     stage.optim.warmup_epochs = warmup_epochs
     stage.train = train(batch=16, epochs=epochs, ema_decay=ema_decay)
-    stage.train.save_every_steps = 200
     stage.train.evaluate_every_epochs = evaluate_every_epochs
     stage.train.evaluate_examples = evaluate_examples
 

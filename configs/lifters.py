@@ -152,7 +152,6 @@ def train(
         # Both numbers are as in configs/scjd.py.
         window, budget = config.data.frames, 432 if demo else 108
         student.train.batch = max(window, budget // window * window) // predicted
-        student.train.save_every_steps = 200 if demo else 1000
         config.eval.latency_runs = 20
         config.eval.latency_batches = (1, 432 // frames)
     # An eighth fits a CPU core's cache.

@@ -297,7 +297,6 @@ def mocap(
         # Small batches learn far more from the same frames (docs/results/motion.md).
         stage.train.batch = 4
         stage.network.joint_position_std = 1.0
-        stage.train.save_every_steps = 1000
     config.distill.warmup_epochs = 0.05
     config.eval.batch = 8  # fits a CPU core's cache
     set_lifters(config, "mocap", student=student, teacher_network=teacher_network)

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 if TYPE_CHECKING:  # at run time this module imports nothing from the package
     from kdpose_jax.data import schema
+    from kdpose_jax.evaluate.example_scores import ExampleScores
     from kdpose_jax.evaluate.extremes import Extremes
 
 Array = np.ndarray | jax.Array
@@ -263,6 +264,17 @@ class EvaluationProtocol(Protocol):
         Args:
           prediction: the predictions on all examples of `source`.
           count: how many of each.
+        """
+        ...
+
+    def example_scores(self, prediction: Any) -> "ExampleScores | None":
+        """Splits the first figure of the table into what each test example adds to it.
+
+        Args:
+          prediction: the predictions on all examples of `source`.
+
+        Returns:
+          The parts; None for a figure that is not a mean over examples, such as AP.
         """
         ...
 

@@ -106,18 +106,23 @@ def get_study(text: str = "") -> Study:
         "distill.further_teachers": tuple(others),
         "distill.poses_folder": Of(TEACHERS[0], "poses"),
     }
-    features = {**records, "teacher.checkpoint": Of("mixste", "student"), "baseline": False}
-    runs = [alone(data, largest[name], teacher_epochs, records) for name in TEACHERS]
-    runs += [
-        taught(data, size, epochs, poses, teacher=TEACHERS[0], name=name(size)) for size in students
-    ]
-    runs.append(alone(data, largest["mixste"], teacher_epochs, records))
-    runs.append(taught(data, students[0], epochs, features, teacher="mixste", name="scjd"))
+    features = {**records, "teacher.checkpoint": Of("mixste", "student")}
+    runs = [large(data, largest[name], teacher_epochs, records) for name in TEACHERS]
+    for size in students:  # alone first: that needs no teacher
+        without = {**records, "method": "supervised"}
+        runs.append(small(f"{name(size)}_alone", data, size, epochs, without))
+        runs.append(small(name(size), data, size, epochs, poses, teacher=TEACHERS[0]))
+    runs.append(large(data, largest["mixste"], teacher_epochs, records))
+    runs.append(small("scjd", data, students[0], epochs, features))
     rows = [Row(f"{title(size)}, alone", size.network, seeds=1) for size in largest.values()]
     for size in students:
         rows += [
-            Row(f"{title(size)}, alone", name(size), "baseline"),
-            Row(f"{title(size)}, taught poses", name(size)),
+            Row(f"{title(size)}, alone", f"{name(size)}_alone"),
+            Row(
+                f"{title(size)}, taught poses",
+                name(size),
+                against=f"{title(size)}, alone",
+            ),
         ]
     rows.append(Row(f"{title(students[0])}, SCJD", "scjd"))
     return Study(
@@ -151,8 +156,8 @@ def name(size: Size) -> str:
     return "_".join([size.network, *map(str, size.fields.values()), f"r{size.stride}"])
 
 
-def alone(data: str, size: Size, epochs: float, fields: dict[str, Any]) -> Run:
-    """Declares one of the largest networks, which is trained alone."""
+def large(data: str, size: Size, epochs: float, fields: dict[str, Any]) -> Run:
+    """Declares one of the largest networks, which are trained alone."""
     config = f"configs/lifters.py:{size.network},data={PRESETS[data]},epochs={epochs:g}"
     return Run(size.network, config, {**fields, **sized(size), **on_a_gpu(data, size)})
 
@@ -165,15 +170,20 @@ def on_a_gpu(data: str, size: Size) -> dict[str, Any]:
     return {"student.network.compute": "bfloat16", "student.train.batch": windows}
 
 
-def taught(
-    data: str, size: Size, epochs: float, fields: dict[str, Any], *, teacher: str, name: str
+def small(
+    run: str,
+    data: str,
+    size: Size,
+    epochs: float,
+    fields: dict[str, Any],
+    teacher: str = "mixste",
 ) -> Run:
-    """Declares a student that is taught, and trained alone beside it unless the fields say no."""
+    """Declares a student of a kind of teacher, which is taught as the fields say."""
     config = f"{lifting.scjd(PRESETS[data])},student={size.network},teacher_network={teacher}"
-    own: dict[str, Any] = {"student.train.epochs": epochs, **on_a_gpu(data, size)}
+    own: dict[str, Any] = {"student.train.epochs": epochs, "baseline": False}
     if size.network == "mixste":
         own |= {"student.input.stride": size.stride, "eval.settings.windows": "exact"}
-    return Run(name, config, {**fields, **own, **sized(size)})
+    return Run(run, config, {**fields, **own, **sized(size), **on_a_gpu(data, size)})
 
 
 def sized(size: Size) -> dict[str, int]:

@@ -140,9 +140,13 @@ def _ranked(clips: list[Clip], count: int, sign: int) -> list[Clip]:
     """Returns the first clips by error, and of one take the first alone."""
     chosen: dict[str, Clip] = {}
     for clip in sorted(clips, key=lambda clip: sign * clip.error):
-        take = clip.motion.name.rpartition("/")[0] or clip.motion.name
-        chosen.setdefault(take, clip)
+        chosen.setdefault(take_of(clip.motion.name), clip)
     return list(chosen.values())[:count]
+
+
+def take_of(sequence: str) -> str:
+    """Names the take of a sequence: "subject/take" of "subject/take/camera"."""
+    return sequence.rpartition("/")[0] or sequence
 
 
 def of_pictures(

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from kdpose_jax import files, processes
 from kdpose_jax.contracts import Predict, Source
 from kdpose_jax.evaluate import cost, runner
+from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.experiment import configs, existing, stored_runs
 from kdpose_jax.experiment.run import Context, Run, open_protocol
@@ -23,7 +24,7 @@ from kdpose_jax.report import results
 from kdpose_jax.train import compiling, sharding
 from kdpose_jax.untrusted.documents import load_json
 
-RECORD_VERSION = 3  # a stored evaluation.json of another version is measured again
+RECORD_VERSION = 4  # a stored evaluation.json of another version is measured again
 EXTREMES = 10  # test examples that the page shows, of the best and of the worst
 
 
@@ -39,7 +40,8 @@ def evaluate_network(
 
     Returns:
       A record for `results.json`: which checkpoint was `loaded`, `scores`, their `table` row and
-        `breakdown`, and `cost`. Second, the test examples with the best and the worst predictions.
+        `breakdown`, what the first figure of the row is made of (`examples`, an `ExampleScores` or
+        None), and `cost`. Second, the test examples with the best and the worst predictions.
 
     Raises:
       UserError: the checkpoint holds another network.
@@ -53,6 +55,7 @@ def evaluate_network(
     predictors = {"plain": method.predict, "flip": method.predict_with_flip}
     shown = predictors["flip" if protocol.flip else "plain"]
     extremes: list[Extremes] = []
+    examples: list[ExampleScores | None] = []
 
     def predict(function: Predict, source: Source | None = None) -> Any:
         context.stop.obey()
@@ -67,6 +70,7 @@ def evaluate_network(
         )
         if function is shown and source is protocol.source:
             extremes.append(protocol.extremes(prediction, EXTREMES))
+            examples.append(protocol.example_scores(prediction))
         return prediction
 
     context.show(f"evaluating {checkpoint} on {protocol.test_set}")
@@ -77,6 +81,7 @@ def evaluate_network(
         "scores": scores,
         "table": protocol.row(scores),
         "breakdown": protocol.breakdown(scores),
+        "examples": examples[0],
         "cost": cost_of(
             method.predict, student, model_state, protocol.source, run.config, context.show
         ),

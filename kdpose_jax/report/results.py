@@ -6,6 +6,7 @@ import math
 import operator
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -116,7 +117,13 @@ def write_results(
     """
     document = {"schema_version": SCHEMA_VERSION, "fingerprint": origin, "networks": networks}
     text = json.dumps(plain(document), indent=2, allow_nan=False) + "\n"
+    # Lists of numbers go into one line each. A line break in JSON is never inside a text.
+    text = re.sub(r"\[\n[^\[\]{}\"]*\]", lambda found: _in_one_line(found.group()), text)
     write_atomically(path, text.encode())
+
+
+def _in_one_line(numbers: str) -> str:
+    return f"[{' '.join(numbers.strip('[]').split())}]"
 
 
 def largest_call(cost: Mapping[str, Any]) -> int:

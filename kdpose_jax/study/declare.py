@@ -15,6 +15,7 @@ from etils import epath
 from kdpose_jax.contracts import RATE, Column
 from kdpose_jax.errors import UserError
 from kdpose_jax.report import figures, results, tables
+from kdpose_jax.study import intervals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +67,14 @@ class Row:
       network: names the network in that run: teacher, baseline or student.
       seeds: how many of the run's seeds to show; 0 for all. A teacher takes 1, because
         all seeds share it.
+      against: title of the row that it is compared with; empty for the study's reference.
     """
 
     title: str
     run: str
     network: str = "student"
     seeds: int = 0
+    against: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +159,12 @@ class Study:
                     f"Study '{self.name}' has "
                     f"{f'the {what} {twice[0]} twice' if twice else f'no {what}'}: change that."
                 )
-        if self.reference not in titles:
-            raise UserError(
-                f"Study '{self.name}' is compared with '{self.reference}', which is no row: use "
-                f"one of {', '.join(titles)}."
-            )
+        for reference in (self.reference, *(row.against for row in self.rows if row.against)):
+            if reference not in titles:
+                raise UserError(
+                    f"Study '{self.name}' is compared with '{reference}', which is not a row: use "
+                    f"one of {', '.join(titles)}."
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +173,10 @@ class Entry:
 
     Attributes:
       title: the row's title.
+      against: title of the row that it is compared with; its own for the study's reference.
       scores: column -> seed -> value. A seed that is not done yet is missing.
+      examples: seed -> what the first column is made of, an `ExampleScores` as in results.json. A
+        figure that is not a mean over examples has none.
       cost: cost of the first seed, as in results.json; empty if no seed is done.
       training: what each seed's training cost, as `training_cost` says it; a network that was given
         has none.
@@ -177,7 +184,9 @@ class Entry:
     """
 
     title: str
+    against: str
     scores: Mapping[str, Mapping[int, float]]
+    examples: Mapping[int, Mapping[str, Any]]
     cost: Mapping[str, Any]
     training: tuple[Mapping[str, Any], ...]
     wanted: int
@@ -241,22 +250,44 @@ class Comparison:
         training = tuple(
             record["training"] for record in records.values() if record.get("training")
         )
-        return Entry(row.title, scores, cost, training, len(seeds))
+        examples = {
+            seed: record["examples"] for seed, record in records.items() if record.get("examples")
+        }
+        return Entry(
+            title=row.title,
+            against=row.against or self.study.reference,
+            scores=scores,
+            examples=examples,
+            cost=cost,
+            training=training,
+            wanted=len(seeds),
+        )
+
+    def reference_of(self, entry: Entry) -> Entry | None:
+        """Returns the row that an entry is compared with; the study's reference has none."""
+        if entry.title == entry.against:
+            return None
+        return next(other for other in self.entries if other.title == entry.against)
 
     def differences(self, entry: Entry) -> list[float]:
-        """Computes entry minus reference in the first column, for every seed that both have.
+        """Computes entry minus its reference in the first column, for every seed that both have."""
+        key, reference = self.study.columns[0][0], self.reference_of(entry)
+        if reference is None:
+            return []
+        own, others = entry.scores[key], reference.scores[key]
+        return [own[seed] - others[seed] for seed in own if seed in others]
 
-        The reference itself has no differences.
-        """
-        key = self.study.columns[0][0]
-        reference = next(
-            other for other in self.entries if other.title == self.study.reference
-        ).scores[key]
-        own = entry.scores[key]
-        return (
-            []
-            if entry.title == self.study.reference
-            else [own[seed] - reference[seed] for seed in own if seed in reference]
+    def interval(self, entry: Entry) -> tuple[float, float] | None:
+        """Computes the 95 % interval of the mean of `differences`, None if it has none."""
+        reference = self.reference_of(entry)
+        if reference is None:
+            return None
+        return intervals.of_difference(
+            [
+                (own, reference.examples[seed])
+                for seed, own in entry.examples.items()
+                if seed in reference.examples
+            ]
         )
 
     def frontier(self) -> list[Entry]:
@@ -279,15 +310,15 @@ class Comparison:
     def markdown(self) -> str:
         """Writes the page: the table, its origin, what to ship, and the published block."""
         study, first = self.study, self.study.columns[0]
-        against = f"{first[1]}, minus that of {study.reference}, seed by seed"
-        rows = []
+        signed, rows = first[2].replace(":", ":+"), []
         for entry in self.entries:
             row: dict[str, Any] = {"title": entry.title, "seeds": str(entry.done)}
             row |= {
                 key: with_spread(list(entry.scores[key].values()), form)
                 for key, _, form in study.columns
             }
-            row["against"] = with_spread(self.differences(entry), first[2].replace(":", ":+"))
+            row["against"] = with_spread(self.differences(entry), signed)
+            row["interval"] = between(self.interval(entry), signed)
             row |= {key: entry.cost[key] if entry.cost else None for key in results.COSTS}
             row["rate"] = fastest(entry.cost) if entry.cost else None
             row |= trained(entry.training)
@@ -295,6 +326,7 @@ class Comparison:
         columns = [Column("title", "network", str), Column("seeds", "seeds", str)]
         columns += [Column(key, header, str) for key, header, _ in study.columns]
         columns.append(Column("against", "against the reference", str))
+        columns.append(Column("interval", "95 %", str))
         columns += [
             Column(key, header.format(unit=study.unit), tables.scaled)
             for key, header in results.COSTS.items()
@@ -304,10 +336,7 @@ class Comparison:
         columns.append(Column("core_hours", "core-hours", str))
         text = f"# {study.title}\n\n{tables.markdown_table(rows, columns)}\n"
         text += f"{study.note}\n\n" if study.note else ""
-        text += (
-            f"Mean ± standard deviation over seeds. Against the reference: {against}. "
-            f"{self.origin()}\n"
-        )
+        text += f"Mean ± standard deviation over seeds. {self.compared()} {self.origin()}\n"
         missing = [
             f"{entry.title} ({entry.done} of {entry.wanted})"
             for entry in self.entries
@@ -324,6 +353,24 @@ class Comparison:
             lines = [dict(zip(block.columns, row, strict=True)) for row in block.rows]
             text += f"\n{block.protocol}:\n\n" + tables.markdown_table(
                 lines, [Column(header, header, str) for header in block.columns]
+            )
+        return text
+
+    def compared(self) -> str:
+        """Says what is compared with what, and what the intervals are of."""
+        text = (
+            f"Against the reference: {self.study.columns[0][1]}, minus that of "
+            f"{self.study.reference}, seed by seed."
+        )
+        own = [row for row in self.study.rows if row.against]
+        if own:
+            pairs = "; ".join(f"{row.title}: {row.against}" for row in own)
+            text += f" Rows with a reference of their own: {pairs}."
+        if any(self.interval(entry) for entry in self.entries):
+            text += (
+                " 95 %: bootstrap of this difference over test examples and seeds "
+                f"({intervals.DRAWS:,} draws). Where it does not hold zero, the difference is more "
+                "than chance."
             )
         return text
 
@@ -407,7 +454,9 @@ class Comparison:
                 "standard_deviation": {
                     key: spread(list(values.values())) for key, values in entry.scores.items()
                 },
+                "against": entry.against,
                 "against_reference": self.differences(entry),
+                "interval": self.interval(entry),
                 "cost": dict(entry.cost),
                 "training": [dict(one) for one in entry.training],
             }
@@ -461,6 +510,11 @@ def fastest(cost: Mapping[str, Any]) -> str:
     """Writes outputs per second in the largest timed call, and that call's number of outputs."""
     examples = results.largest_call(cost)
     return f"{cost[f'{RATE}{examples}']:,.0f} ({examples * cost['outputs_per_example']:,})"
+
+
+def between(interval: tuple[float, float] | None, form: str) -> str:
+    """Writes an interval as "-1.2 to +0.3"."""
+    return "-" if interval is None else " to ".join(form.format(end) for end in interval)
 
 
 def spread(values: Sequence[float]) -> float | None:

@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 
+import jax
 import numpy as np
 import pytest
 from tiny import EXPERIMENTS, example_batch, get_config, shrink
@@ -268,6 +269,27 @@ def test_other_predictions_score_worse_within_bounds(name, opened):
             assert row[column.key] > truth[column.key] + 1, column.header
         else:
             assert 0 <= shown < float(column.form(truth[column.key])), column.header
+
+
+@every_protocol
+def test_examples_make_up_the_first_figure(name, opened):
+    """They do so for a prediction that is right in some of them and wrong in others."""
+    first = opened.columns[0].key
+
+    def half_spoiled(source):
+        truth, wrong = perfect(source), spoiled(perfect(source))
+        return jax.tree.map(
+            lambda right, off: np.where(right > np.mean(right), right, off), *(truth, wrong)
+        )
+
+    examples = opened.example_scores(half_spoiled(opened.source))
+    if examples is None:
+        assert first == "ap"  # a mean over thresholds, not over persons
+        return
+    sums, counts, groups = (np.asarray(examples[key]) for key in ("sums", "counts", "groups"))
+    means = [sums[groups == one].sum() / counts[groups == one].sum() for one in np.unique(groups)]
+    assert len(sums) and (counts > 0).all()
+    assert np.mean(means) == pytest.approx(table_of(opened, half_spoiled)[first], rel=1e-9)
 
 
 @every_protocol

@@ -51,7 +51,8 @@ def test_results_survive_the_file(tmp_path):
             "student": {"per_action": {"Walking": None}, "curve": [1.5, None], "none": None},
         },
     }
-    assert "NaN" not in (tmp_path / "results.json").read_text()
+    text = (tmp_path / "results.json").read_text()
+    assert "NaN" not in text and '      "curve": [1.5, null],\n' in text
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 

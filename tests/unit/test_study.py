@@ -57,7 +57,10 @@ cost = {{"parameters": 2000, "macs_linear_per_output": 10.0, "macs_total_per_out
          "outputs_per_example": 27, "outputs_per_second_batch1": 5.0,
          "outputs_per_second_batch16": 1234.0}}
 training = {{"steps": 9, "seen": 1000 * (seed - 3), "unit": "frames", "core_hours": seed / 8}}
+examples = {{"sums": [95 - 10 * gain + seed, 105 - 9.5 * gain + seed], "counts": [1, 1],
+            "groups": [0, 0]}}
 record = {{"table": {{"error": 100 - 10 * gain + seed, "other": None}}, "cost": cost,
+          "examples": examples,
           "training": training, "loaded": "the best on the validation subject S8"}}
 fingerprint = {{"commit": "abc", "uncommitted_changes": False, "device_count": 1,
                "device_kind": "none", "host_cores": 1, "versions": {{"jax": "1"}},
@@ -140,13 +143,14 @@ def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
         if "|" in line
     }
     # Seeds 4 and 5: 104 and 105, 74 and 75; their sample deviation is 1 / sqrt 2.
-    assert rows["teacher"][:4] == ["1", "104.0", "-", "+0.0"]
-    assert rows["without"][:4] == ["2", "104.5 ± 0.7", "-", "-"]
+    assert rows["teacher"][:5] == ["1", "104.0", "-", "+0.0", "+0.0 to +0.0"]
+    assert rows["without"][:5] == ["2", "104.5 ± 0.7", "-", "-", "-"]
     assert rows["with"] == [
         "2",
         "74.5 ± 0.7",
         "-",
         "-30.0 ± 0.0",
+        "-30.0 to -28.5",  # a quarter of the draws has one of the two examples twice
         "2.000 k",
         "10.00",
         "15.00",
@@ -164,6 +168,16 @@ def test_the_table_has_means_spreads_and_paired_differences(place, capsys):
     assert document["published_elsewhere"][0]["rows"] == [["Theirs", "1.0", "a paper"]]
     assert matplotlib.image.imread(place / "out" / "study.png").std() > 0
     assert "74.5 ± 0.7" in capsys.readouterr().out
+
+
+def test_a_row_may_have_a_reference_of_its_own(place):
+    own = STUDY.replace('Row("without", "plain")', 'Row("without", "plain", against="with")')
+    (place / "study.py").write_text(own)
+    assert start() == 0
+    text = (place / "out" / "study.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| without "))
+    assert [cell.strip() for cell in row.split("|")[5:7]] == ["+30.0 ± 0.0", "+28.5 to +30.0"]
+    assert "Rows with a reference of their own: without: with." in text
 
 
 def shipped(costs_and_errors, seeds=(0,), **further):
@@ -429,7 +443,8 @@ def test_names_that_do_not_fit_are_refused():
         ),
         ({"runs": (run, run)}, "has the run a twice"),
         ({"rows": ()}, "has no row"),
-        ({"reference": "B"}, "is compared with 'B', which is no row"),
+        ({"reference": "B"}, "is compared with 'B', which is not a row"),
+        ({"rows": (row, Row("B", "a", against="C"))}, "is compared with 'C', which is not a row"),
     ]:
         with pytest.raises(UserError, match=said):
             Study(**{"runs": (run,), "rows": (row,), "reference": "A", **parts, **changed}).check()

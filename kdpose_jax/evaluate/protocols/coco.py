@@ -162,6 +162,9 @@ class Protocol:
         persons, joints = self.data.ground_truth, prediction["joints"]
         return extremes.of_pictures(self.source, persons, self.side, joints, count)
 
+    def example_scores(self, prediction: crop_predictions.Prediction) -> None:
+        """Returns None: AP is not a mean over persons."""
+
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
         scores = flipping.shown(record, self.flip)[self.shown]

@@ -14,7 +14,8 @@ from kdpose_jax.contracts import Batch, Column, Predict
 from kdpose_jax.data import schema, sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import extremes, flipping
+from kdpose_jax.evaluate import example_scores, extremes, flipping
+from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes, Motion3D
 from kdpose_jax.evaluate.metrics import pck_3d
 from kdpose_jax.evaluate.metrics.pck_3d import PartScores
@@ -182,6 +183,12 @@ class Protocol:
     def extremes(self, prediction: Float[np.ndarray, "W F J 3"], count: int) -> Extremes:
         """Finds the clips with the lowest and the highest error, of frames that count alone."""
         return extremes.of_motion(self._motions(prediction), H36M_17, count)
+
+    def example_scores(self, prediction: Float[np.ndarray, "W F J 3"]) -> ExampleScores:
+        """Splits MPJPE in mm into the test sequences."""
+        errors = self.errors(prediction, np.arange(len(self.source))).mean(-1)
+        once = np.ones(len(errors), int)
+        return example_scores.collect(errors, once, self.sequence.tolist())
 
     def _motions(self, predicted: np.ndarray) -> Iterator[Motion3D]:
         motion, centre = self.source.windows.motion, predicted.shape[1] // 2

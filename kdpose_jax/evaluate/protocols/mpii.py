@@ -15,9 +15,10 @@ from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import crop_predictions, extremes, flipping
+from kdpose_jax.evaluate import crop_predictions, example_scores, extremes, flipping
+from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes
-from kdpose_jax.evaluate.metrics import pckh
+from kdpose_jax.evaluate.metrics import keypoints_2d, pckh
 from kdpose_jax.evaluate.protocols import pck
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
@@ -113,6 +114,17 @@ class Protocol:
         """Finds the persons whose joints are found best and worst."""
         joints = prediction["joints"]
         return extremes.of_pictures(self.source, self.persons, self.side, joints, count)
+
+    def example_scores(self, prediction: crop_predictions.Prediction) -> ExampleScores:
+        """Splits PCKh@0.5 into persons. All who were not predicted count as one, and as wrong."""
+        persons, over = self.persons, list(pckh.MEAN_OVER)
+        everybody = np.arange(len(self.source))
+        joints = crop_predictions.photograph_joints(prediction, persons, everybody, self.side)
+        errors = keypoints_2d.relative_errors(joints, persons.joints, persons.head_size)[:, over]
+        labelled = np.concatenate([persons.visible[:, over], persons.unseen_joints[None, over]])
+        correct = np.zeros(labelled.shape, int)
+        correct[:-1] = (errors <= 0.5) & persons.visible[:, over]
+        return example_scores.of_persons(correct, labelled)
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""

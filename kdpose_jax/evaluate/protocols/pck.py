@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import crop_predictions, extremes, flipping
+from kdpose_jax.evaluate import crop_predictions, example_scores, extremes, flipping
+from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
@@ -121,6 +122,13 @@ class Protocol:
         joints = prediction["joints"]
         return extremes.of_pictures(self.source, self.persons, self.side, joints, count)
 
+    def example_scores(self, prediction: crop_predictions.Prediction) -> ExampleScores:
+        """Splits PCK into the persons who have a reference length."""
+        errors, labelled = self._errors(prediction, np.arange(len(self.source)))
+        over = self._mean_over()
+        correct = (errors <= self.threshold) & labelled
+        return example_scores.of_persons(correct[:, over], labelled[:, over])
+
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
         return {"pck": flipping.shown(record, self.flip)["Mean"]}
@@ -134,17 +142,33 @@ class Protocol:
         self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, "N"]
     ) -> dict[str, float | None]:
         """Computes the PCK of predictions on the crops of the persons with these numbers."""
+        errors, labelled = self._errors(prediction, numbers)
+        return keypoints_2d.pck(
+            errors,
+            labelled,
+            self.threshold,
+            groups=joint_groups(self.persons.skeleton),
+            mean_over=self._mean_over(),
+        )
+
+    def _errors(
+        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, "N"]
+    ) -> tuple[Float[np.ndarray, "N J"], Bool[np.ndarray, "N J"]]:
+        """Computes the errors over the reference length, and which joints are labelled.
+
+        Persons without a reference length are left out.
+        """
         joints = crop_predictions.photograph_joints(prediction, self.persons, numbers, self.side)
         counts = self.lengths[numbers] > 0
         scored = numbers[counts]
         errors = keypoints_2d.relative_errors(
             joints[counts], self.persons.joints[scored], self.lengths[scored]
         )
+        return errors, np.asarray(self.persons.visible[scored], bool)
+
+    def _mean_over(self) -> list[int]:
         groups = joint_groups(self.persons.skeleton)
-        mean_over = sorted(joint for joints in groups.values() for joint in joints)
-        return keypoints_2d.pck(
-            errors, self.persons.visible[scored], self.threshold, groups=groups, mean_over=mean_over
-        )
+        return sorted(joint for joints in groups.values() for joint in joints)
 
 
 def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:

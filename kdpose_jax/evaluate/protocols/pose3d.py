@@ -12,9 +12,15 @@ from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, open_whole
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import extremes, flipping
+from kdpose_jax.evaluate import example_scores, extremes, flipping
+from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes, Motion3D
-from kdpose_jax.evaluate.metrics.poses_3d import Scores, SequencePoses, score_sequences
+from kdpose_jax.evaluate.metrics.poses_3d import (
+    Scores,
+    SequencePoses,
+    mpjpe_per_frame,
+    score_sequences,
+)
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
 
 WINDOWS = ("compat", "exact")
@@ -118,6 +124,18 @@ class Protocol:
     def extremes(self, prediction: np.ndarray, count: int) -> Extremes:
         """Finds the clips with the lowest and the highest MPJPE, each real frame counted once."""
         return extremes.of_motion(self._motions(prediction), self.motion.skeleton, count)
+
+    def example_scores(self, prediction: np.ndarray) -> ExampleScores:
+        """Splits MPJPE in mm into takes, whose cameras show the same motion."""
+        sums, counts = [], []
+        for sequence in self._sequences(prediction, self.windows):
+            errors = mpjpe_per_frame(sequence.predicted, sequence.target)
+            sums.append(1000 * errors[sequence.frame_mask].sum())
+            counts.append(sequence.frame_mask.sum())
+        takes = [extremes.take_of(name) for name in self.motion.names]
+        return example_scores.collect(
+            np.array(sums), np.array(counts), takes, groups=self.motion.actions
+        )
 
     def _motions(self, predicted: np.ndarray) -> Iterator[Motion3D]:
         length = predicted.shape[1]
