@@ -26,7 +26,7 @@ from kdpose_jax.data import schema
 from kdpose_jax.data.tfrecords import read_records
 from kdpose_jax.errors import UserError
 from kdpose_jax.poses.writers import outputs
-from kdpose_jax.poses.writers.table import FORMATS, Wishes
+from kdpose_jax.poses.writers.table import FORMATS, WritingOptions
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ def test_bucket_is_used_without_a_lock_and_says_so(service):
 def test_poses_are_written_into_a_bucket(service, tmp_path):
     service.make("poses")
     video = moving_person.poses(moving_person.person(moving_person.walk(5)))
-    wishes = Wishes(height=1.8, root="floor", focal=None, frames=None)
+    options = WritingOptions(height=1.8, root="floor", focal=None, frames=None)
     for base in ("gs://poses/out/walk", tmp_path / "disk" / "walk"):
-        outputs.write(video, base, tuple(FORMATS), wishes)
+        outputs.write(video, base, tuple(FORMATS), options)
     found = service.save("poses", tmp_path / "bucket") / "out"
     expected = {path.name: path.read_bytes() for path in (tmp_path / "disk").iterdir()}
     assert {path.name: path.read_bytes() for path in found.iterdir()} == expected
