@@ -60,7 +60,7 @@ def load_pickle(
     file: BinaryIO | Clipped,
     allowed: Mapping[tuple[str, str], Any],
     place: str,
-    persistent_load=None,
+    persistent_load: Callable[[Any], Any] | None = None,
     remedy: str = "get the file from its original source",
     **options: Any,
 ) -> Any:
