@@ -146,15 +146,15 @@ class Converters(Protocol):
     CONVERTERS: Mapping[str, Converter]
 
     def needs_source(self, name: str) -> bool:
-        """Whether a converter reads raw files; others generate their data."""
+        """Tells whether a converter reads raw files; others generate their data."""
         ...
 
     def expected_files(self, name: str, settings: Mapping[str, Any]) -> str:
-        """The files that a converter reads, in words."""
+        """Names the files that a converter reads, in words."""
         ...
 
     def options(self, name: str) -> dict[str, Any]:
-        """The options of a converter's command: as the user writes it -> its argparse action."""
+        """Returns a converter's options: as the user writes one -> its argparse action."""
         ...
 
     def check(self, name: str, settings: Mapping[str, Any]) -> None:

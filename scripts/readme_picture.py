@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def predict(run: Run, folder: WorkFolder) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """One test window and the pose that a trained network predicts for it, `[F, J, 3]` metres."""
+    """Returns a test window and the pose that a network predicts for it, `[F, J, 3]` metres."""
     mesh = sharding.make_mesh()
     test = protocol_of(run.config.eval.protocol).read(str(folder.records), "test")
     context = Context(folder.path, None, test, mesh, print, Stop())

@@ -269,7 +269,7 @@ class Checkpoints:
 
 
 def _storage_failure(error: BaseException) -> str | None:
-    """Why a write failed, if the storage is to blame, else None."""
+    """Says why a write failed, if the storage is to blame, else None."""
     cause: BaseException | None = error
     while cause is not None:
         said = buckets.failure(cause)

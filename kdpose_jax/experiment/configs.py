@@ -52,7 +52,7 @@ OLD_REVERSALS = {"reversed": [0.0, -1.0], "release": [1.0, 0.0]}
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries -> {"a.b.c": value}; lists become tuples, as JSON knows no tuples."""
+    """Turns nested dictionaries into {"a.b.c": value}, and lists, as JSON has them, into tuples."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):

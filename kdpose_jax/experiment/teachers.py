@@ -127,7 +127,7 @@ def read_sizes(config: ConfigDict) -> tuple[dict[str, Any], list[str]]:
 
 
 def assumptions(config: ConfigDict, found: dict[str, Any]) -> list[str]:
-    """Lists, as sentences, what the teacher's file does not say and the config decided.
+    """Lists in sentences what the teacher's file does not say and the config decided.
 
     Args:
       config: the experiment's config.

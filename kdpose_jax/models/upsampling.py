@@ -102,7 +102,7 @@ class CrossAttentionRecovery(nn.Module):
         depth = width // self.heads
 
         def split(values: Array) -> Array:
-            """[..., S, C] -> [..., A, S, C/A]."""
+            """Splits the heads: `[..., S, C]` -> `[..., A, S, C/A]`."""
             return values.reshape(*values.shape[:-1], self.heads, depth).swapaxes(-3, -2)
 
         keys = split(Linear(width, name="key")(tokens.swapaxes(1, 2)))  # [B, J, A, K, C/A]

@@ -195,7 +195,7 @@ def _check_predicted(network: ConfigDict, place: str) -> None:
 
 
 def _mixste(network: ConfigDict, joints: int, frames: int, training: bool, place: str) -> MixSTE:
-    """MixSTE, alone or as a part of another network."""
+    """Builds MixSTE, alone or as a part of another network."""
     options = _transformer(network, frames, training, place)
     if network.joint_position_std < 0:
         raise UserError(

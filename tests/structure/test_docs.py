@@ -265,6 +265,21 @@ def test_docstrings_begin_with_one_line(name):
     assert not [text for text in found if len(text.split("\n\n")[0].splitlines()) > 1]
 
 
+def functions(tree):
+    """The functions and methods that are called; properties have the docstrings of values."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            decorators = {ast.unparse(one).rpartition(".")[2] for one in node.decorator_list}
+            if not decorators & {"property", "cached_property"}:
+                yield node
+
+
+@pytest.mark.parametrize("name", outside_tests())
+def test_docstrings_of_functions_begin_with_what_they_do(name):
+    found = [ast.get_docstring(node) or "Has none." for node in functions(ast.parse(read(name)))]
+    assert not [text for text in found if not re.match(r"[A-Z][a-z]+s[ ,.]", text)]
+
+
 NAMED = re.compile(r"`([A-Za-z_][\w.]*)`")
 # Names of other programs, and made-up ones, which docstrings and comments mention.
 ELSEWHERE = {

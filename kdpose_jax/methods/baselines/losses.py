@@ -114,13 +114,13 @@ def relation_losses(
 
 
 def _products(embeddings: Float[Array, "B K D"]) -> Float[Array, "B K K"]:
-    """Inner products of all pairs, after subtraction of the mean, which saves digits later."""
+    """Multiplies all pairs, after subtraction of the mean, which saves digits later."""
     centred = embeddings - embeddings.mean(1, keepdims=True)
     return jnp.einsum("bid,bjd->bij", centred, centred, precision=jax.lax.Precision.HIGHEST)
 
 
 def _distances(products: Float[Array, "B K K"]) -> Float[Array, "B K K"]:
-    """|t_i - t_j|, with a zero gradient (not NaN) where it is zero."""
+    """Computes |t_i - t_j|, with a zero gradient (not NaN) where it is zero."""
     squares = jnp.diagonal(products, axis1=1, axis2=2)
     squared = squares[:, :, None] + squares[:, None] - 2 * products
     zero = squared <= 0
