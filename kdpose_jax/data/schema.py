@@ -168,7 +168,7 @@ def features_of(kind: str, num_joints: int) -> Any:
 
 
 def _feature_kinds() -> tuple[Any, Any]:
-    """TFDS's module of features, and a function that makes array features stored as raw bytes.
+    """Returns TFDS's module of features, and a function that makes array features of raw bytes.
 
     Bytes are parsed in one copy; a list of numbers would cost a call for each of them.
     """

@@ -130,7 +130,7 @@ def _distances(products: Float[Array, "B K K"]) -> Float[Array, "B K K"]:
 def _cosines(
     products: Float[Array, "B K K"], distances: Float[Array, "B K K"]
 ) -> Float[Array, "B K K K"]:
-    """cos of the angle at t_j between t_i and t_k, indexed j, i, k; 0 where two frames coincide."""
+    """Computes cosines of angles at t_j from t_i to t_k, `[B, j, i, k]`; 0 where two coincide."""
     squares = jnp.diagonal(products, axis1=1, axis2=2)[:, :, None, None]
     # <t_i - t_j, t_k - t_j>
     inner = products[:, None] - products[:, :, :, None] - products[:, :, None] + squares
