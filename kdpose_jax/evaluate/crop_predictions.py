@@ -14,7 +14,7 @@ Score = Callable[[Prediction], dict[str, float]]
 
 
 def photograph_joints(
-    prediction: Prediction, persons: Persons, numbers: Int[np.ndarray, "N"], side: int
+    prediction: Prediction, persons: Persons, numbers: Int[np.ndarray, " N"], side: int
 ) -> Float[np.ndarray, "N J 2"]:
     """Checks the predictions on unrotated square crops, and maps them to the photographs.
 

@@ -63,7 +63,7 @@ def joint_loss(
     *,
     bins: tuple[int, int],
     form: str,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes the loss of each example from its joints. Joints of weight 0 count in every mean.
 
     Args:
@@ -85,7 +85,7 @@ def joint_loss(
 
 def heatmap_error(
     predicted: Float[Array, "B J H W"], target: Float[Array, "B J H W"], weight: Float[Array, "B J"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes half the mean over joints and cells of (w (predicted - target))^2.
 
     Source: HRNet, JointsMSELoss.

@@ -20,8 +20,8 @@ def pose_distance(
 def weighted_joint_error(
     predicted: Float[Array, "B F J 3"],
     target: Float[Array, "B F J 3"],
-    joint_weights: Float[np.ndarray, "J"],
-) -> Float[Array, "B"]:
+    joint_weights: Float[np.ndarray, " J"],
+) -> Float[Array, " B"]:
     """Computes L_W, the mean over frames and joints of the weighted distance (MixSTE, run.py).
 
     See docs/methods/lifting.md#task-loss.
@@ -31,8 +31,8 @@ def weighted_joint_error(
 
 
 def smoothness(
-    predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
-) -> Float[Array, "B"]:
+    predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, " J"]
+) -> Float[Array, " B"]:
     """Computes L_TC, the mean of weighted squared frame differences (MixSTE, run.py).
 
     The mean is over frames, joints and coordinates.
@@ -44,7 +44,7 @@ def smoothness(
 
 def velocity_error(
     predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes L_V, the mean distance of frame differences.
 
     Source: MixSTE, common/loss.py, mean_velocity_error_train.
@@ -58,10 +58,10 @@ def lifting_loss(
     predicted: Float[Array, "B F J 3"],
     target: Float[Array, "B F J 3"],
     *,
-    joint_weights: Float[np.ndarray, "J"],
+    joint_weights: Float[np.ndarray, " J"],
     smoothness_weight: float,
     velocity_weight: float,
-) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]]]:
+) -> tuple[Float[Array, " B"], dict[str, Float[Array, " B"]]]:
     """Computes MixSTE's task loss: L_W + smoothness_weight L_TC + velocity_weight L_V.
 
     Args:

@@ -361,7 +361,7 @@ def checkpoint_json(folder: pathlib.Path) -> Reader:
     from configs import scjd
     from kdpose_jax.checkpoint import loading, stored
     from kdpose_jax.errors import UserError
-    from kdpose_jax.experiment import configs
+    from kdpose_jax.experiment import configs, stored_runs
 
     step = folder / "checkpoints" / "3"
     for item in (stored.STATE, stored.META, stored.METRICS):

@@ -179,7 +179,7 @@ class Protocol:
         self,
         prediction: crop_predictions.Prediction,
         boxes: str,
-        chosen: Int[np.ndarray, "N"],
+        chosen: Int[np.ndarray, " N"],
         annotations: dict[str, Any],
     ) -> dict[str, Any]:
         """Scores predictions on the crops of some persons.

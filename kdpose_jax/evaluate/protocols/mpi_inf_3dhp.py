@@ -164,7 +164,7 @@ class Protocol:
         }
 
     def errors(
-        self, predicted: Float[np.ndarray, "B F J 3"], chosen: Int[np.ndarray, "B"]
+        self, predicted: Float[np.ndarray, "B F J 3"], chosen: Int[np.ndarray, " B"]
     ) -> Float[np.ndarray, "B J"]:
         """Computes the error of every joint in the centre of some windows, mm.
 

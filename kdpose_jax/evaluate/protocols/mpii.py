@@ -139,7 +139,7 @@ class Protocol:
     def score(
         self,
         prediction: crop_predictions.Prediction,
-        chosen: Int[np.ndarray, "N"],
+        chosen: Int[np.ndarray, " N"],
         missed: Int[np.ndarray, "16"],
     ) -> dict[str, dict[str, float | None]]:
         """Computes PCKh of predictions on the crops of some persons, by threshold.

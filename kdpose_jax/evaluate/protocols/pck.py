@@ -139,7 +139,7 @@ class Protocol:
         return {group: scores[group] for group in scores if group != "Mean"}
 
     def score(
-        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, "N"]
+        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, " N"]
     ) -> dict[str, float | None]:
         """Computes the PCK of predictions on the crops of the persons with these numbers."""
         errors, labelled = self._errors(prediction, numbers)
@@ -152,7 +152,7 @@ class Protocol:
         )
 
     def _errors(
-        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, "N"]
+        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, " N"]
     ) -> tuple[Float[np.ndarray, "N J"], Bool[np.ndarray, "N J"]]:
         """Computes the errors over the reference length, and which joints are labelled.
 
@@ -181,7 +181,7 @@ def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
     return groups
 
 
-def reference_lengths(persons: Persons, reference: str) -> Float[np.ndarray, "persons"]:
+def reference_lengths(persons: Persons, reference: str) -> Float[np.ndarray, " persons"]:
     """Computes each person's reference length in photograph pixels, 0 if an end is not labelled."""
     first, second = (persons.skeleton.joints.index(name) for name in REFERENCES[reference])
     joints = np.asarray(persons.joints, np.float64)

@@ -19,8 +19,8 @@ from kdpose_jax.precision import float32_or_wider
 def output_loss(
     student: Float[Array, "B F J 3"],
     teacher: Float[Array, "B F J 3"],
-    joint_weights: Float[np.ndarray, "J"],
-) -> Float[Array, "B"]:
+    joint_weights: Float[np.ndarray, " J"],
+) -> Float[Array, " B"]:
     """Computes the error against the teacher's output: the mean of w_j |P_S - P_T|.
 
     The mean is over frames and joints. Source: Hinton et al., "Distilling the Knowledge in a Neural
@@ -35,7 +35,7 @@ def output_loss(
     return weighted_joint_error(student, teacher, joint_weights)
 
 
-def hint_loss(guided: Float[Array, "B K J D"], hint: Float[Array, "B K J D"]) -> Float[Array, "B"]:
+def hint_loss(guided: Float[Array, "B K J D"], hint: Float[Array, "B K J D"]) -> Float[Array, " B"]:
     """Computes L_HT = 1/2 |u_h(x) - r(v_g(x))|^2, a mean over frames, joints and channels.
 
     Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, equation 3. There it
@@ -60,7 +60,7 @@ def activation_map(embeddings: Float[Array, "B K J C"]) -> Float[Array, "B K J"]
 
 def attention_loss(
     student: Float[Array, "B K P"], teacher: Float[Array, "B K P"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes L_AT of one layer: | Q_S / |Q_S| - Q_T / |Q_T| |^2, averaged over frames.
 
     It is from 0 to 2, as maps are not negative. Source: Zagoruyko and Komodakis, "Paying More
@@ -80,7 +80,7 @@ def _unit(maps: Float[Array, "B K P"]) -> Float[Array, "B K P"]:
 
 def relation_losses(
     student: Float[Array, "B K C"], teacher: Float[Array, "B K D"]
-) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
     """Computes Huber's losses of distances between frames and of angles between three frames.
 
     psi_D(t_i, t_j) = |t_i - t_j| / mu, where mu is the mean distance of all pairs.

@@ -93,7 +93,7 @@ def distillation_terms(
     batch: Batch,
     predicted: Float[Array, "B F J 3"],
     features: SparseFeatures,
-) -> dict[str, Float[Array, "B"]]:
+) -> dict[str, Float[Array, " B"]]:
     """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
 
     Args:

@@ -155,7 +155,7 @@ def projection_term(
     model_state: Tree,
     maps: Float[Array, "B J h w"],
     taught: Float[Array, "B J S S"],
-) -> tuple[Float[Array, "B"], Tree]:
+) -> tuple[Float[Array, " B"], Tree]:
     """Computes SAPE, and the batch statistics with the new ones of its norms.
 
     The released code stops the gradient at the student's maps and hands no optimiser the projectors
@@ -208,7 +208,7 @@ def alignment_term(
     taught: dict[str, jax.Array],
     heat: jax.Array,
     batch: Batch,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes CCA from the logits of both networks at temperature `heat`."""
     options = distillation.options.alignment
     weight = None

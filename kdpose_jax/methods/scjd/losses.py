@@ -81,7 +81,7 @@ def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
 
 def embedding_loss(
     projected: Float[Array, "B K J C"], context: Float[Array, "B K J C"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes DJED for one layer, the mean squared difference after LN0.
 
     It is from 0 to 4, and about 2 for unrelated features.
@@ -113,7 +113,7 @@ def attention_loss(
     teacher: Float[Array, "B K A J J"],
     adjacent: Float[np.ndarray, "J J"],
     kind: str,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes AJAD for one layer, the mean over frames and heads.
 
     Args:
@@ -162,7 +162,7 @@ def motion_correlation(pose: Float[Array, "B F J 3"]) -> Float[Array, "B J F F"]
 
 def correlation_loss(
     student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes the mean squared difference of Gamma over joints and pairs of frames."""
     require_same_shape(student, teacher)
     difference = motion_correlation(student) - motion_correlation(teacher)
@@ -172,10 +172,10 @@ def correlation_loss(
 def temporal_loss(
     student: Float[Array, "B F J 3"],
     teacher: Float[Array, "B F J 3"],
-    joint_weights: Float[np.ndarray, "J"],
+    joint_weights: Float[np.ndarray, " J"],
     velocity_weight: float,
     correlation_weight: float,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes TCD: the distance to the teacher's poses, velocities and motion correlation.
 
     Args:

@@ -152,7 +152,7 @@ def distillation_terms(
     batch: Batch,
     predicted: Float[Array, "B F J 3"],
     features: Any,
-) -> dict[str, Float[Array, "B"]]:
+) -> dict[str, Float[Array, " B"]]:
     """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
 
     Args:
@@ -200,7 +200,7 @@ def embedding_term(
     keyframes: Int[Array, "*B K"],
     student: Mapping[str, Any],
     taught: Mapping[str, Any],
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes DJED, the mean over its layers, from the `MixSTEFeatures` of both networks.
 
     `options` is the block `distill.embedding`.
@@ -222,7 +222,7 @@ def attention_term(
     keyframes: Int[Array, "*B K"],
     student: MixSTEFeatures,
     taught: MixSTEFeatures,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes AJAD, the mean over all student layers, from the features of both networks."""
     options = distillation.options.attention
     adjacent = losses.adjacency(distillation.skeleton.hops(), options.kind)
