@@ -1,5 +1,4 @@
-"""What a run in a bucket makes of a bad network and of being killed: faults, retries, and what
-differs from a run on a disk.
+"""Compares a run in a bucket, through a bad network and kills, with a run on a disk.
 
   python -m benchmarks.bucket_faults [--rate 0.05] [--kills 4] [--seed 0]
 

@@ -1,5 +1,4 @@
-"""Kills runs at random moments and compares what they end up with against runs that nobody
-disturbed, bit for bit.
+"""Kills runs at random moments, and compares them bit for bit with undisturbed runs.
 
   make chaos, or
   python -m benchmarks.chaos [--kills 100] [--processes 1,2] [--methods scjd,cdkd] [--side_by_side

@@ -119,7 +119,7 @@ class Program:
         return sum(times * one.cycles for one, times in self.executed) / once if once else 1.0
 
     def moves(self, at_least: int) -> int:
-        """Counts the copies and transposes that make at least so many bytes."""
+        """Counts the copies and transposes that make at least this many bytes."""
         return sum(
             times
             for instruction, times in self.executed
@@ -147,15 +147,6 @@ class Program:
             ),
             default=0,
         )
-
-    def costliest(self, count: int) -> Iterator[str]:
-        """Describes the instructions with the most estimated cycles."""
-        ranked = sorted(self.executed, key=lambda pair: -pair[0].cycles * pair[1])
-        for instruction, times in ranked[:count]:
-            yield (
-                f"{instruction.cycles * times / 1e6:.2f} M {instruction.name} "
-                f"{instruction.shape[:60]} {instruction.path}"
-            )
 
 
 def parse(text: str) -> Program:

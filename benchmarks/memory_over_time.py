@@ -1,11 +1,11 @@
-"""Whether a long run's memory stays flat: 20,000 steps of a tiny network, logged, saved and
-evaluated on the way.
+"""Measures whether a long run's memory stays flat.
 
   python -m benchmarks.memory_over_time [--steps 20000] [--every 1000] [--workdir DIR]
 
-Prints resident memory, live jax arrays and their bytes, threads and open files at intervals, then
-how much each has grown since the first fifth of the run, by when caches are full. Exits with 1 if
-memory grew by more than 5 % or anything else by more than a handful.
+A tiny network takes 20,000 steps, and is logged, saved and evaluated on the way. Prints resident
+memory, live jax arrays and their bytes, threads and open files at intervals, then how much each has
+grown since the first fifth of the run, by when caches are full. Exits with 1 if memory grew by more
+than 5 % or anything else by more than a handful.
 """
 
 import argparse

@@ -1,6 +1,4 @@
-"""Our networks, built from presets as a run builds them: with random weights and inputs, or from
-shapes alone.
-"""
+"""Builds our networks from presets, as a run does, with random weights or from shapes alone."""
 
 import dataclasses
 from collections.abc import Callable

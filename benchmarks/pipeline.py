@@ -33,7 +33,7 @@ WINDOW_BATCHES = (4, 16)
 VIEWS = {"image": 64, "teacher_image": 256}  # pixels
 CROP_BATCH = 32
 PICTURES = 400  # generated
-# A DataLoader starts anew after each epoch. It gets so many examples that this does not matter.
+# A DataLoader starts anew after each epoch. With this number of examples, that does not matter.
 EPOCH = 4096
 AHEAD = 8  # batches that either side may have ready when a turn begins
 

@@ -58,7 +58,7 @@ class Demo {
 
   /** Opens keypoints, and shows them. */
   openText(text, name) {
-    const clip = readKeypoints(text, name, this.wishes(), this.network);
+    const clip = readKeypoints(text, name, this.defaults(), this.network);
     this.refuse("");
     this.clip = clip;
     this.windows = windowsOf(clip.persons, this.network);
@@ -82,8 +82,8 @@ class Demo {
     if (!still && !this.player.playing && scene.frames > 1) this.player.play(true);
   }
 
-  /** What the user filled in. */
-  wishes() {
+  /** What the user filled in, for what a file does not say. */
+  defaults() {
     const number = (name) => (this.part(name).value === "" ? null : Number(this.part(name).value));
     const size = [number("width"), number("height")];
     return { size: size.includes(null) ? null : size, fps: number("rate") };

@@ -30,10 +30,10 @@ function refuseUnless(right, sentence) {
  *
  * @param text the file's content
  * @param name the file's name
- * @param wishes {size, fps}: what is taken where the file does not say it; null where not known
+ * @param defaults {size, fps}: what is taken where the file does not say it; null where not known
  * @param network the page's network: {joints, layouts}
  */
-function readKeypoints(text, name, wishes, network) {
+function readKeypoints(text, name, defaults, network) {
   let content;
   try {
     content = JSON.parse(text.replace(/\bNaN\b/g, "null"));
@@ -43,8 +43,8 @@ function readKeypoints(text, name, wishes, network) {
   const read = [readResults, readPoses, readPlain].find((one) => one.takes(content));
   refuseUnless(read, `'${name}' has no keypoints that this page reads: give ${KNOWN_FORMATS}.`);
   const found = { size: null, fps: null, notes: [], filled: false, ...read(content, name, network) };
-  const size = sizeOf(found, wishes, name);
-  const fps = rateOf(found, wishes, name);
+  const size = sizeOf(found, defaults, name);
+  const fps = rateOf(found, defaults, name);
   const frames = found.persons.reduce((sum, one) => sum + one.rows.length, 0);
   refuseUnless(frames > 0, `'${name}' has nobody in it: give keypoints of at least one frame.`);
   refuseUnless(frames <= MOST_FRAMES, `'${name}' has ${frames} frames, and this page takes up to `
@@ -62,8 +62,8 @@ function readKeypoints(text, name, wishes, network) {
 }
 
 /** Width and height, from the file or else from the user. */
-function sizeOf(found, wishes, name) {
-  const size = found.size || wishes.size;
+function sizeOf(found, defaults, name) {
+  const size = found.size || defaults.size;
   refuseUnless(size, `'${name}' does not say the size of the video: fill in width and height.`);
   const right = Array.isArray(size) && size.length === 2
     && size.every((side) => Number.isInteger(side) && side > 0 && side <= 100000);
@@ -72,8 +72,8 @@ function sizeOf(found, wishes, name) {
   return size;
 }
 
-function rateOf(found, wishes, name) {
-  const fps = found.fps === null ? wishes.fps : found.fps;
+function rateOf(found, defaults, name) {
+  const fps = found.fps === null ? defaults.fps : found.fps;
   if (found.fps === null) {
     found.notes.push(`'${name}' does not say its rate: ${fps} frames per second are assumed.`);
   }

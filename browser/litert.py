@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 from browser.ready import Ready, Show, refuse_pictures
+from kdpose_jax import files
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import existing, weights
 from kdpose_jax.export import pipeline
@@ -119,7 +120,7 @@ def checked(checkpoint: str) -> str:
     Raises:
       UserError: it is not a lifter's, is not there, or is a file that the page does not run.
     """
-    path = weights.resolve(checkpoint)
+    path = files.absolute_or_empty(checkpoint)
     if artifacts.is_artifact(path):
         file = pathlib.Path(path)
         if table.format_of(file) not in TAKEN:

@@ -15,6 +15,7 @@ import numpy as np
 from flax import traverse_util
 
 from browser.ready import Ready, Show, refuse_pictures
+from kdpose_jax import files
 from kdpose_jax.codecs.keyframes import KeyframeGrid
 from kdpose_jax.errors import UserError
 from kdpose_jax.experiment import existing, weights
@@ -27,7 +28,7 @@ from kdpose_jax.predict.description import LIFTER, Description, describe
 
 HERE = pathlib.Path(__file__).parent
 NETWORK = "mixste"
-# Up to so many parameters it is what a page takes without --runtime. A frame of 17 joints then
+# Parameters up to which it is what a page takes without --runtime. A frame of 17 joints then
 # takes up to 1.7 million products, about 3 ms, so that a video is lifted faster than it plays.
 SMALL = 100_000
 LONGEST_S = 600  # for the check
@@ -62,7 +63,7 @@ def is_served(checkpoint: str) -> bool:
     Raises:
       UserError: there is no such checkpoint.
     """
-    path = weights.resolve(checkpoint)
+    path = files.absolute_or_empty(checkpoint)
     if artifacts.is_artifact(path) or weights.is_weight_file(path):
         return False
     run, _ = existing.find_run(loading.accessible(path), None)
@@ -75,7 +76,7 @@ def restore(checkpoint: str, show: Show) -> Restored:
     Raises:
       UserError: there is no such run, or its network is not MixSTE.
     """
-    path = weights.resolve(checkpoint)
+    path = files.absolute_or_empty(checkpoint)
     if artifacts.is_artifact(path) or weights.is_weight_file(path):
         raise UserError(
             f"--checkpoint is the file '{checkpoint}', and --runtime plain takes the parameters of "

@@ -5,6 +5,7 @@ Equations: VideoPose3D, camera.py and quaternion.py.
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -269,7 +270,11 @@ def _parse_camera(entry: Any, place: str) -> Camera:
     return Camera(width, height, intrinsic, orientation, translation)
 
 
-def _parse_place(entry: dict[str, Any], numbers, place: str) -> tuple[np.ndarray, np.ndarray]:
+def _parse_place(
+    entry: dict[str, Any],
+    numbers: Callable[[tuple[str, ...], tuple[int, ...]], np.ndarray],
+    place: str,
+) -> tuple[np.ndarray, np.ndarray]:
     """Reads orientation (camera to world) and position (metres) from a table's entry.
 
     `numbers` is the function in `_parse_camera`.

@@ -48,7 +48,9 @@ def draw_subjects(frames: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(drawn) or (min(frames, key=lambda name: (frames[name], place_of(name))),)
 
 
-def check_subjects(named: tuple[str, ...] | None, train: Collection[str], test: Collection[str]):
+def check_subjects(
+    named: tuple[str, ...] | None, train: Collection[str], test: Collection[str]
+) -> None:
     """Checks the names of `--val-subjects`.
 
     Args:

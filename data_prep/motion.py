@@ -152,7 +152,12 @@ def generate(
 
 
 def _limb_angles(
-    rng, action: Action, style: np.ndarray, phase: np.ndarray, beat: np.ndarray, side: str
+    rng: np.random.Generator,
+    action: Action,
+    style: np.ndarray,
+    phase: np.ndarray,
+    beat: np.ndarray,
+    side: str,
 ) -> dict[str, np.ndarray]:
     """Computes the angles for one leg and one arm, `[F]` each, within LIMITS."""
     frames = len(phase)
@@ -194,7 +199,11 @@ def _limit(angle: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _course(
-    rng, action: Action, style: np.ndarray, bones: dict[str, float], frames: int
+    rng: np.random.Generator,
+    action: Action,
+    style: np.ndarray,
+    bones: dict[str, float],
+    frames: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes heading `[F]` (radians) and place on the floor `[F, 2]`.
 

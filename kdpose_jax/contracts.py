@@ -135,8 +135,9 @@ class Converter(Protocol):
 
 
 class Converters(Protocol):
-    """What makes records of raw files: `data_prep.convert`, which an entry point hands to the
-    program.
+    """The module that makes records of raw files, `data_prep.convert`.
+
+    The library does not import it. An entry point hands it over.
 
     Attributes:
       CONVERTERS: name -> module.
@@ -145,15 +146,15 @@ class Converters(Protocol):
     CONVERTERS: Mapping[str, Converter]
 
     def needs_source(self, name: str) -> bool:
-        """Whether a converter reads raw files; others generate their data."""
+        """Tells whether a converter reads raw files; others generate their data."""
         ...
 
     def expected_files(self, name: str, settings: Mapping[str, Any]) -> str:
-        """The files that a converter reads, in words."""
+        """Names the files that a converter reads, in words."""
         ...
 
     def options(self, name: str) -> dict[str, Any]:
-        """The options of a converter's command: as the user writes it -> its argparse action."""
+        """Returns a converter's options: as the user writes one -> its argparse action."""
         ...
 
     def check(self, name: str, settings: Mapping[str, Any]) -> None:

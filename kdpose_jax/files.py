@@ -69,6 +69,15 @@ def absolute(path: epath.PathLike) -> epath.Path:
     return epath.Path(home_filled_in(text)).resolve()
 
 
+def absolute_or_empty(path: str) -> str:
+    """Makes a path absolute, so that it is valid from any folder. An empty path stays empty.
+
+    Raises:
+      UserError: as for `absolute`.
+    """
+    return str(absolute(path)) if path else path
+
+
 def home_filled_in(text: str) -> str:
     """Fills in `~` or `~USER` at the beginning of a path.
 

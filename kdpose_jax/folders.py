@@ -129,5 +129,5 @@ class WorkFolder:
         return WorkFolder(self.path / "eval")
 
     def run(self, name: str) -> RunFolder:
-        """The folder of one of the experiment's networks."""
+        """Returns the folder of one of the experiment's networks."""
         return RunFolder(self.path / name)

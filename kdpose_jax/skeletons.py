@@ -54,7 +54,7 @@ class Skeleton:
         return tuple(permutation)
 
     def hops(self) -> np.ndarray:
-        """Number of bones between every two joints, `[J, J]` integers."""
+        """Counts the bones between every two joints, `[J, J]` integers."""
         distance = np.full((self.num_joints, self.num_joints), self.num_joints)
         np.fill_diagonal(distance, 0)
         for parent, child in self.bones:
@@ -202,7 +202,7 @@ H36M_32_TO_17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 
 
 def find_skeleton(name: str, joints: int) -> Skeleton:
-    """The skeleton that a config names.
+    """Returns the skeleton that a config names.
 
     Raises:
       UserError: there is none of this name, or it has another number of joints.

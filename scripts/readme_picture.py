@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from etils import epath
 
-from kdpose_jax.experiment import weights
+from kdpose_jax.experiment import stored_runs, weights
 from kdpose_jax.experiment.modules import protocol as protocol_of
 from kdpose_jax.experiment.run import Context, Run, build_method, open_protocol, plan_of
 from kdpose_jax.folders import WorkFolder
@@ -41,7 +41,7 @@ def main() -> None:
     folder = WorkFolder(epath.Path(options.run))
     predictions = {}
     for name in ("teacher", "student"):
-        run = weights.stored_run(str(folder.run(name).path))
+        run = stored_runs.run_of_checkpoint(str(folder.run(name).path))
         batch, predictions[name] = predict(run, folder)
     skeleton = SKELETONS[run.config.data.skeleton]
     keyframes = keyframe_grid(run.config, "student").keyframes
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def predict(run: Run, folder: WorkFolder) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """One test window and the pose that a trained network predicts for it, `[F, J, 3]` metres."""
+    """Returns a test window and the pose that a network predicts for it, `[F, J, 3]` metres."""
     mesh = sharding.make_mesh()
     test = protocol_of(run.config.eval.protocol).read(str(folder.records), "test")
     context = Context(folder.path, None, test, mesh, print, Stop())
@@ -60,7 +60,7 @@ def predict(run: Run, folder: WorkFolder) -> tuple[dict[str, np.ndarray], np.nda
     everywhere = sharding.replicated(mesh)
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
-        weights.variables_of("student", params, model_state),
+        weights.student_variables(params, model_state),
     )
     checkpoint = str(folder.run(run.name).path)
     network = weights.load_network(run.block.network.name, checkpoint, target)

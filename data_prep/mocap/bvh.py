@@ -91,29 +91,11 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
                 path, index, f"'{text[:60]}' where the brace of '{joints[-1].name}' must be"
             )
         if kind in ("ROOT", "JOINT", "END"):
-            if (kind == "ROOT") != (not joints):
-                raise fault(
-                    path, index, "a second ROOT" if joints else f"{entry[0]} where the ROOT must be"
-                )
-            if kind != "ROOT" and not stack:
-                raise fault(path, index, f"{entry[0]} outside the braces of the ROOT")
-            if kind != "ROOT" and joints[stack[-1]].is_end:
-                raise fault(path, index, f"{entry[0]} below an End Site")
-            if len(entry) < 2:
-                raise fault(path, index, f"{entry[0]} without a name")
-            name = " ".join(entry[1:])
-            if kind == "END":
-                ends = sum(joint.is_end and joint.parent == stack[-1] for joint in joints)
-                name = joints[stack[-1]].name + END + (str(ends + 1) if ends else "")
-            if name in names:
-                raise fault(path, index, f"a second joint '{name}'")
-            names.add(name)
-            is_end = kind == "END"
-            joints.append(
-                _Joint(
-                    name, stack[-1] if stack else -1, index, is_end, channels=() if is_end else None
-                )
-            )
+            joint = _new_joint(path, index, entry, joints, stack)
+            if joint.name in names:
+                raise fault(path, index, f"a second joint '{joint.name}'")
+            names.add(joint.name)
+            joints.append(joint)
             opened = False
         elif kind == "{" and not opened:
             stack.append(len(joints) - 1)
@@ -125,12 +107,7 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
         elif kind == "CHANNELS" and stack:
             _read_channels(path, index, entry, joints[stack[-1]])
         elif kind == "}" and stack:
-            joint = joints[stack.pop()]
-            missing = (
-                "OFFSET" if joint.offset is None else "CHANNELS" if joint.channels is None else ""
-            )
-            if missing:
-                raise fault(path, joint.line, f"joint '{joint.name}' has no {missing}")
+            _require_complete(path, joints[stack.pop()])
         elif kind == "MOTION" and joints and not stack:
             column = 0
             for joint in joints:
@@ -149,6 +126,35 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
         len(lines) - 1,
         "the file ends before its MOTION" if joints else "the file has no ROOT",
     )
+
+
+def _new_joint(
+    path: str, line: int, entry: list[str], joints: list[_Joint], stack: list[int]
+) -> _Joint:
+    """Returns the joint that a line such as JOINT Head begins, below the last one of `stack`."""
+    kind = entry[0].upper()
+    if (kind == "ROOT") != (not joints):
+        raise fault(path, line, "a second ROOT" if joints else f"{entry[0]} where the ROOT must be")
+    if kind != "ROOT" and not stack:
+        raise fault(path, line, f"{entry[0]} outside the braces of the ROOT")
+    if kind != "ROOT" and joints[stack[-1]].is_end:
+        raise fault(path, line, f"{entry[0]} below an End Site")
+    if len(entry) < 2:
+        raise fault(path, line, f"{entry[0]} without a name")
+    parent = stack[-1] if stack else -1
+    name = " ".join(entry[1:])
+    is_end = kind == "END"
+    if is_end:
+        ends = sum(joint.is_end and joint.parent == parent for joint in joints)
+        name = joints[parent].name + END + (str(ends + 1) if ends else "")
+    return _Joint(name, parent, line, is_end, channels=() if is_end else None)
+
+
+def _require_complete(path: str, joint: _Joint) -> None:
+    """Raises UserError unless the joint has its OFFSET and its CHANNELS."""
+    missing = "OFFSET" if joint.offset is None else "CHANNELS" if joint.channels is None else ""
+    if missing:
+        raise fault(path, joint.line, f"joint '{joint.name}' has no {missing}")
 
 
 def _pieces(lines: list[str], start: int) -> Iterator[tuple[int, str]]:

@@ -4,6 +4,7 @@ All of it is our own design.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -121,25 +122,12 @@ def make_body(rng: np.random.Generator, place: np.ndarray) -> Body:
 
 def paint_body(canvas: Canvas, body: Body, owner: int) -> None:
     """Paints a person; part p has the label owner * 32 + 1 + p, see `seen_part`."""
-    joints, frames, outfit = body.joints, body.frames, body.outfit
-
-    def label(part: str) -> int:
-        return owner * 32 + 1 + PARTS.index(part)
-
-    def limb(part: str, start, end, radii, frame: str, material: Material) -> None:
-        radii = np.asarray(radii) * outfit.build
-        canvas.capsule(start, end, radii, frames[frame][[0, 2]], material, label(part), owner)
-
-    def lump(part: str, center, frame: str, sizes, material: Material, keep=None) -> None:
-        canvas.ellipsoid(
-            center, frames[frame], np.asarray(sizes), material, label(part), owner, keep
-        )
-
-    _paint_trunk(joints, frames, outfit, limb, lump)
-    _paint_head(joints, frames, outfit, limb, lump)
+    painter = _Painter(canvas, body, owner)
+    _paint_trunk(painter)
+    _paint_head(painter)
     for side in ("left", "right"):
-        _paint_arm(side, joints, outfit, limb)
-        _paint_leg(side, joints, frames, outfit, limb)
+        _paint_arm(painter, side)
+        _paint_leg(painter, side)
 
 
 def seen_part(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,26 +136,85 @@ def seen_part(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(person, (label - 1) // 32, -1), np.where(person, (label - 1) % 32, -1)
 
 
-def _paint_trunk(joints, frames, outfit: Outfit, limb, lump) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Painter:
+    """Paints the solids of one person.
+
+    Attributes:
+      canvas: takes them.
+      body: the person.
+      owner: the person's number on the canvas.
+    """
+
+    canvas: Canvas
+    body: Body
+    owner: int
+
+    def limb(
+        self,
+        part: str,
+        start: np.ndarray,
+        end: np.ndarray,
+        radii: tuple[float, float],
+        frame: str,
+        material: Material,
+    ) -> None:
+        """Paints a capsule: `start` and `end` `[3]`, metres; radii of a body of medium build."""
+        self.canvas.capsule(
+            start,
+            end,
+            np.asarray(radii) * self.body.outfit.build,
+            self.body.frames[frame][[0, 2]],
+            material,
+            self._label(part),
+            self.owner,
+        )
+
+    def lump(
+        self,
+        part: str,
+        center: np.ndarray,
+        frame: str,
+        sizes: Sequence[float] | np.ndarray,
+        material: Material,
+        keep: Material | None = None,
+    ) -> None:
+        """Paints an ellipsoid: `center` `[3]` and half axes left, up and forward, metres."""
+        self.canvas.ellipsoid(
+            center,
+            self.body.frames[frame],
+            np.asarray(sizes),
+            material,
+            self._label(part),
+            self.owner,
+            keep,
+        )
+
+    def _label(self, part: str) -> int:
+        return self.owner * 32 + 1 + PARTS.index(part)
+
+
+def _paint_trunk(painter: _Painter) -> None:
+    joints, frames, outfit = painter.body.joints, painter.body.frames, painter.body.outfit
     thorax, pelvis, wide = joints["thorax"], joints["pelvis"], outfit.build
     middle = 0.45 * pelvis + 0.55 * thorax + 0.02 * frames["chest"][2]
-    lump(
+    painter.lump(
         "chest",
         thorax - 0.17 * frames["chest"][1],
         "chest",
         (0.165 * wide, 0.2, 0.115 * wide),
         outfit.chest,
     )
-    lump(
+    painter.lump(
         "belly",
         middle - 0.03 * frames["chest"][1],
         "chest",
         (0.145 * wide, 0.19, 0.112 * wide),
         outfit.belly,
     )
-    lump("pelvis", pelvis, "pelvis", (0.16 * wide, 0.13, 0.118 * wide), outfit.trousers)
+    painter.lump("pelvis", pelvis, "pelvis", (0.16 * wide, 0.13, 0.118 * wide), outfit.trousers)
     for side in ("left", "right"):  # shoulders slope from the neck
-        limb(
+        painter.limb(
             "chest",
             thorax - 0.035 * frames["chest"][1],
             joints[f"{side}_shoulder"],
@@ -179,7 +226,7 @@ def _paint_trunk(joints, frames, outfit: Outfit, limb, lump) -> None:
             joints[f"{side}_hip"],
             joints[f"{side}_shoulder"] * 0.7 + thorax * 0.3 - 0.16 * frames["chest"][1],
         )
-        limb(
+        painter.limb(
             "belly",
             rib,
             hip * 0.6 + pelvis * 0.4 + 0.08 * frames["pelvis"][1],
@@ -189,13 +236,14 @@ def _paint_trunk(joints, frames, outfit: Outfit, limb, lump) -> None:
         )
     if outfit.baggage is not None:
         place = thorax - 0.2 * frames["chest"][1] - 0.17 * wide * frames["chest"][2]
-        lump("baggage", place, "chest", (0.15, 0.22, 0.1), outfit.baggage)
+        painter.lump("baggage", place, "chest", (0.15, 0.22, 0.1), outfit.baggage)
 
 
-def _paint_head(joints, frames, outfit: Outfit, limb, lump) -> None:
+def _paint_head(painter: _Painter) -> None:
+    joints, frames, outfit = painter.body.joints, painter.body.frames, painter.body.outfit
     head = frames["head"]
     middle = joints["upper_neck"] + 0.1 * head[1] + 0.02 * head[2]
-    limb(
+    painter.limb(
         "neck",
         joints["thorax"] - 0.02 * frames["chest"][1],
         joints["upper_neck"] + 0.03 * head[1],
@@ -203,8 +251,8 @@ def _paint_head(joints, frames, outfit: Outfit, limb, lump) -> None:
         "chest",
         outfit.skin,
     )
-    lump("head", middle, "head", HEAD, outfit.face)
-    lump(
+    painter.lump("head", middle, "head", HEAD, outfit.face)
+    painter.lump(
         "head",
         middle + (np.asarray([0, -0.12, 1.0]) * HEAD) @ head,
         "head",
@@ -212,7 +260,7 @@ def _paint_head(joints, frames, outfit: Outfit, limb, lump) -> None:
         outfit.skin,
     )
     for side in (1, -1):
-        lump(
+        painter.lump(
             "head",
             middle + (np.asarray([side, -0.05, -0.02]) * HEAD) @ head,
             "head",
@@ -229,9 +277,11 @@ def _paint_head(joints, frames, outfit: Outfit, limb, lump) -> None:
             place[..., 2] > 0.15, line, np.where(np.abs(place[..., 0]) > 0.7, 0.1, -0.6)
         )
 
-    lump("head", middle + 0.004 * head[1] - 0.006 * head[2], "head", HEAD * 1.09, cover, grown)
+    painter.lump(
+        "head", middle + 0.004 * head[1] - 0.006 * head[2], "head", HEAD * 1.09, cover, grown
+    )
     if outfit.hair_style == "cap":
-        lump(
+        painter.lump(
             "head",
             middle + (np.asarray([0, 0.42, 1.0]) * HEAD) @ head,
             "head",
@@ -239,7 +289,7 @@ def _paint_head(joints, frames, outfit: Outfit, limb, lump) -> None:
             cover,
         )
     if outfit.hair_style == "long":
-        lump(
+        painter.lump(
             "head",
             middle - 0.09 * head[1] - 0.055 * head[2],
             "head",
@@ -248,39 +298,41 @@ def _paint_head(joints, frames, outfit: Outfit, limb, lump) -> None:
         )
 
 
-def _paint_arm(side: str, joints, outfit: Outfit, limb) -> None:
+def _paint_arm(painter: _Painter, side: str) -> None:
+    joints, outfit = painter.body.joints, painter.body.outfit
     shoulder, elbow, wrist = (joints[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
     hand = wrist + 0.1 * (wrist - elbow) / np.linalg.norm(wrist - elbow)
-    limb(f"{side}_hand", wrist, hand, (0.034, 0.036), "chest", outfit.skin)
+    painter.limb(f"{side}_hand", wrist, hand, (0.034, 0.036), "chest", outfit.skin)
     if outfit.sleeves > 1:
-        limb(f"{side}_upper_arm", shoulder, elbow, (0.062, 0.05), "chest", outfit.shirt)
-        limb(f"{side}_forearm", elbow, wrist, (0.05, 0.037), "chest", outfit.shirt)
+        painter.limb(f"{side}_upper_arm", shoulder, elbow, (0.062, 0.05), "chest", outfit.shirt)
+        painter.limb(f"{side}_forearm", elbow, wrist, (0.05, 0.037), "chest", outfit.shirt)
         return
     hem = shoulder + outfit.sleeves * (elbow - shoulder)
-    limb(f"{side}_upper_arm", shoulder, hem, (0.062, 0.054), "chest", outfit.shirt)
-    limb(f"{side}_upper_arm", hem, elbow, (0.046, 0.04), "chest", outfit.skin)
-    limb(f"{side}_forearm", elbow, wrist, (0.041, 0.029), "chest", outfit.skin)
+    painter.limb(f"{side}_upper_arm", shoulder, hem, (0.062, 0.054), "chest", outfit.shirt)
+    painter.limb(f"{side}_upper_arm", hem, elbow, (0.046, 0.04), "chest", outfit.skin)
+    painter.limb(f"{side}_forearm", elbow, wrist, (0.041, 0.029), "chest", outfit.skin)
 
 
-def _paint_leg(side: str, joints, frames, outfit: Outfit, limb) -> None:
+def _paint_leg(painter: _Painter, side: str) -> None:
+    joints, frames, outfit = painter.body.joints, painter.body.frames, painter.body.outfit
     hip, knee, ankle = (joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
     calf = ankle + 0.66 * (knee - ankle)
     if outfit.legs > 1:
-        limb(f"{side}_thigh", hip, knee, (0.097, 0.066), "pelvis", outfit.trousers)
-        limb(f"{side}_shank", knee, ankle, (0.066, 0.053), "pelvis", outfit.trousers)
+        painter.limb(f"{side}_thigh", hip, knee, (0.097, 0.066), "pelvis", outfit.trousers)
+        painter.limb(f"{side}_shank", knee, ankle, (0.066, 0.053), "pelvis", outfit.trousers)
     else:
         hem = hip + outfit.legs * (knee - hip)
-        limb(f"{side}_thigh", hip, hem, (0.097, 0.074), "pelvis", outfit.trousers)
-        limb(f"{side}_thigh", hem, knee, (0.062, 0.056), "pelvis", outfit.skin)
-        limb(f"{side}_shank", knee, calf, (0.055, 0.054), "pelvis", outfit.skin)
-        limb(f"{side}_shank", calf, ankle, (0.054, 0.038), "pelvis", outfit.skin)
+        painter.limb(f"{side}_thigh", hip, hem, (0.097, 0.074), "pelvis", outfit.trousers)
+        painter.limb(f"{side}_thigh", hem, knee, (0.062, 0.056), "pelvis", outfit.skin)
+        painter.limb(f"{side}_shank", knee, calf, (0.055, 0.054), "pelvis", outfit.skin)
+        painter.limb(f"{side}_shank", calf, ankle, (0.054, 0.038), "pelvis", outfit.skin)
     # The foot points forward, at a right angle to the shank.
     shank = (ankle - knee) / np.linalg.norm(ankle - knee)
     ahead = frames["pelvis"][2] - (frames["pelvis"][2] @ shank) * shank + 0.15 * shank
     ahead /= np.linalg.norm(ahead)
     heel = ankle + 0.045 * shank - 0.03 * ahead
-    limb(f"{side}_foot", heel, heel + 0.17 * ahead, (0.042, 0.034), "pelvis", outfit.shoes)
-    limb(f"{side}_foot", ankle, heel, (0.042, 0.042), "pelvis", outfit.shoes)
+    painter.limb(f"{side}_foot", heel, heel + 0.17 * ahead, (0.042, 0.034), "pelvis", outfit.shoes)
+    painter.limb(f"{side}_foot", ankle, heel, (0.042, 0.042), "pelvis", outfit.shoes)
 
 
 def _frame(left: np.ndarray, up: np.ndarray) -> np.ndarray:

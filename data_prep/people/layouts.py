@@ -159,5 +159,5 @@ def _coco_annotation(image_id: int, index: int, person: Person) -> dict[str, Any
     }
 
 
-def _rounded(point) -> list[float]:
+def _rounded(point: np.ndarray) -> list[float]:
     return [round(float(value), 3) for value in point]

@@ -100,7 +100,14 @@ class Canvas:
         self.covered: dict[int, np.ndarray] = {}
 
     def capsule(
-        self, start, end, radii, axes: np.ndarray, material: Material, label: int, owner: int
+        self,
+        start: np.ndarray,
+        end: np.ndarray,
+        radii: np.ndarray,
+        axes: np.ndarray,
+        material: Material,
+        label: int,
+        owner: int,
     ) -> None:
         """Paints a rounded, tapered limb.
 
@@ -111,8 +118,8 @@ class Canvas:
           axes: `[2, 3]` unit vectors in the world, left and forward for the material; "up" points
             from start to end.
           material: its colours.
-          label: for `Canvas.label`.
-          owner: for `Canvas.covered`.
+          label: what `Canvas.label` gets where it is seen.
+          owner: the key in `Canvas.covered` under which it is kept.
         """
         view, ends = self.viewpoint, self.viewpoint.to_camera(np.stack([start, end]))
         if ends[:, 2].min() < NEAREST:
@@ -155,9 +162,9 @@ class Canvas:
 
     def ellipsoid(
         self,
-        center,
+        center: np.ndarray,
         axes: np.ndarray,
-        sizes,
+        sizes: np.ndarray,
         material: Material,
         label: int,
         owner: int,
@@ -170,8 +177,8 @@ class Canvas:
           axes: `[3, 3]` rows left, up and forward in the world.
           sizes: half axes in this order, metres.
           material: its colours.
-          label: for `Canvas.label`.
-          owner: for `Canvas.covered`.
+          label: what `Canvas.label` gets where it is seen.
+          owner: the key in `Canvas.covered` under which it is kept.
           keep: place on the unit sphere `[N, 3]` -> bool `[N]`, whether the surface exists there;
             None for all of it.
         """
@@ -264,7 +271,9 @@ class Canvas:
             np.arange(y0, y1, dtype=float)[:, None],
         )
 
-    def _claim(self, window, inside: np.ndarray, depth: np.ndarray, owner: int) -> np.ndarray:
+    def _claim(
+        self, window: tuple[slice, slice], inside: np.ndarray, depth: np.ndarray, owner: int
+    ) -> np.ndarray:
         """Notes what a solid covers.
 
         Returns where the solid is in front of all that is painted, bool `[h, w]`.
@@ -276,7 +285,7 @@ class Canvas:
 
     def _put(
         self,
-        window,
+        window: tuple[slice, slice],
         chosen: np.ndarray,
         depth: np.ndarray,
         normal: np.ndarray,

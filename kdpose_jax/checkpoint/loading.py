@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -23,22 +23,19 @@ from kdpose_jax.files import absolute
 
 FINGERPRINT_LENGTH = 16
 # As the last part of a path: the newest checkpoint of the network in front of it.
-LATEST: Final = "latest"
-Which = Literal["best", "latest"] | int
+LATEST = "latest"
 
 
 def load_variables(
-    directory: epath.PathLike, target: Mapping[str, Any], *, which: Which, prefer_ema: bool
+    directory: epath.PathLike, target: Mapping[str, Any], *, prefer_ema: bool
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Restores some variables, without optimiser, from the checkpoints of another run.
+    """Restores some variables, without optimiser, from the best checkpoint of another run.
 
     Args:
-      directory: a run's folder, its `checkpoints` folder, or the folder of one step. The last one
-        decides the step.
+      directory: as for `best_checkpoint`.
       target: "params" and, if there are any, "model_state" -> {name of a network or adapter: tree
         of `jax.ShapeDtypeStruct` with shardings}. Other names of the run are not read. Within a
         name everything must agree.
-      which: "best", "latest" or a step.
       prefer_ema: whether to take the moving average of the parameters if the run kept one.
 
     Returns:
@@ -49,7 +46,7 @@ def load_variables(
       UserError: there is no such folder, it has no such checkpoint, the checkpoint has another
         model, or files are damaged.
     """
-    step_directory = _step_directory(directory, which)
+    step_directory = best_checkpoint(directory)
     place = f"The checkpoint of step {step_directory.name} in {step_directory.parent}"
     with stored.damage_errors(place):
         require_whole(step_directory)
@@ -87,7 +84,7 @@ def run_meta(directory: epath.PathLike) -> dict[str, Any]:
     Raises:
       UserError: there is no such folder, it has no checkpoint, or the checkpoint is damaged.
     """
-    step_directory = _step_directory(directory, LATEST)
+    step_directory = _named_step(directory) or _newest_checkpoint(directory)
     require_whole(step_directory, SMALL)
     return stored.read_meta(step_directory)["run"]
 
@@ -100,7 +97,7 @@ def require_step(directory: epath.PathLike) -> None:
     Raises:
       UserError: as in `load_variables`, except for errors in the arrays.
     """
-    _step_directory(directory, "best")
+    best_checkpoint(directory)
 
 
 def explicit(path: str) -> str:
@@ -114,7 +111,7 @@ def explicit(path: str) -> str:
     named = epath.Path(path)
     if named.name != LATEST or named.exists():
         return path
-    return str(_step_directory(named.parent, LATEST))
+    return str(_named_step(named.parent) or _newest_checkpoint(named.parent))
 
 
 def network_folder(checkpoint: epath.PathLike) -> epath.Path:
@@ -167,11 +164,36 @@ def fingerprint(params: Any) -> str:
     return digest.hexdigest()[:FINGERPRINT_LENGTH]
 
 
-def _step_directory(directory: epath.PathLike, which: Which) -> epath.Path:
-    """The folder of the checkpoint to read.
+def best_checkpoint(directory: epath.PathLike) -> epath.Path:
+    """Finds the folder of a network's best checkpoint.
+
+    Args:
+      directory: a run's folder, its `checkpoints` folder, or the folder of one step, which is then
+        the one that is returned.
 
     Raises:
-      UserError: there is no such folder, or it has no such checkpoint.
+      UserError: there is no such folder, or none of its checkpoints is whole and has a score.
+    """
+    if named := _named_step(directory):
+        return named
+    path = absolute(directory)
+    found = _steps_of(path)
+    # The plan's steps come first: the interrupted one has no scores.
+    folder = next(folder for folder in reversed(_folders_of(path)) if folder in found.values())
+    return folder / str(_best_step(folder, [step for step in found if found[step] == folder]))
+
+
+def _newest_checkpoint(directory: epath.PathLike) -> epath.Path:
+    """Finds the folder of a network's newest checkpoint. Errors are as in `best_checkpoint`."""
+    found = _steps_of(absolute(directory))
+    return found[max(found)] / str(max(found))
+
+
+def _named_step(directory: epath.PathLike) -> epath.Path | None:
+    """Returns the folder of a step if the path names one, else None.
+
+    Raises:
+      UserError: there is no such folder, or the step is half-written.
     """
     path = absolute(directory)
     if not path.is_dir():
@@ -179,23 +201,26 @@ def _step_directory(directory: epath.PathLike, which: Which) -> epath.Path:
             f"There is no folder or file {path} to load a checkpoint from: name the folder of a "
             "run (it contains checkpoints/), or a file of weights."
         )
-    if is_step(path.name) and ((path / stored.STATE).is_dir() or _is_folder_of_steps(path.parent)):
-        stored.choose_step(
-            steps_in(path.parent), int(path.name), path.parent
-        )  # raises if it is half-written
-        return path
-    folders = _folders_of(path)
-    found = {step: folder for folder in folders for step in _whole_steps(folder)}
+    if not is_step(path.name):
+        return None
+    if not ((path / stored.STATE).is_dir() or _is_folder_of_steps(path.parent)):
+        return None
+    stored.choose_step(steps_in(path.parent), int(path.name), path.parent)
+    return path
+
+
+def _steps_of(path: epath.Path) -> dict[int, epath.Path]:
+    """Returns step -> its folder of checkpoints, for a network's whole checkpoints.
+
+    If two folders have one step, it is the plan's.
+
+    Raises:
+      UserError: there is none.
+    """
+    found = {step: folder for folder in _folders_of(path) for step in _whole_steps(folder)}
     if not found:
         raise UserError(_why_there_is_none(path))
-    if which == LATEST:
-        which = max(found)
-    elif which == "best":  # prefers the plan's steps: the interrupted one has no scores
-        chosen = next(folder for folder in reversed(folders) if folder in found.values())
-        return chosen / str(_best_step(chosen, [step for step in found if found[step] == chosen]))
-    assert isinstance(which, int), f"{which!r} is neither 'best', 'latest' nor a step"
-    step = stored.choose_step(list(found), which, path)
-    return found[step] / str(step)
+    return found
 
 
 def _folders_of(path: epath.Path) -> list[epath.Path]:

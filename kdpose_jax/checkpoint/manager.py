@@ -21,7 +21,6 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from kdpose_jax import buckets
 from kdpose_jax.checkpoint.integrity import require_whole, write_checksums
 from kdpose_jax.checkpoint.stored import (
-    best_of,
     choose_step,
     damage_errors,
     leaves,
@@ -135,30 +134,18 @@ class Checkpoints:
             self._manager.save(step, args=items, metrics=values, force=True)
             if not self._asynchronous:
                 self._manager.wait_until_finished()
-        self._metrics[step] = values
         return True
 
     def latest_step(self) -> int | None:
         """Returns the newest step that is saved or being saved, None if there is none."""
         return self._manager.latest_step()
 
-    def best_step(self) -> int | None:
-        """Returns the step with the best value of `best_metric`, None if no step has one."""
-        return best_of(
-            {step: self._metrics[step] for step in self._manager.all_steps()}, self._ranking
-        )
-
-    def metrics(self, step: int) -> dict[str, float] | None:
-        """Returns the scores of `step`, None if it was not evaluated or is not there."""
-        return self._metrics[step] if step in self._manager.all_steps() else None
-
-    def restore(self, abstract_state: Any, step: int | None = None) -> tuple[Any, dict[str, Any]]:
-        """Restores the whole state onto the devices that `abstract_state` names.
+    def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
+        """Restores the newest state, whole, onto the devices that `abstract_state` names.
 
         Args:
           abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, on any mesh. The tree is
             the saved one.
-          step: the step, or None for the newest.
 
         Returns:
           (state, meta): arrays in the tree and shardings of `abstract_state`, and the JSON values
@@ -169,7 +156,8 @@ class Checkpoints:
             are damaged.
         """
         self.wait()
-        step = self._existing(step)
+        steps = self._manager.all_steps()
+        step = choose_step(steps, max(steps, default=None), self._directory)
         place = f"The checkpoint of step {step} in {self._directory}"
         with damage_errors(place):
             require_whole(self._directory / str(step))
@@ -181,11 +169,6 @@ class Checkpoints:
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
             )
         return restored.state, meta
-
-    def read_meta(self, step: int | None = None) -> dict[str, Any]:
-        """Returns the JSON values saved with a step (None: the newest), without its arrays."""
-        self.wait()
-        return read_meta(self._directory / str(self._existing(step)))["run"]
 
     def wait(self) -> None:
         """Returns when the save in the background is on the disk.
@@ -247,10 +230,6 @@ class Checkpoints:
         )
         with damage_errors(f"A checkpoint in {self._directory}"):
             self._manager = _Manager(self._directory, options=options)
-            self._metrics = {}
-        for step in self._manager.all_steps():
-            with damage_errors(f"The checkpoint of step {step} in {self._directory}"):
-                self._metrics[step] = self._manager.metrics(step)
 
     def _open_for_writing(self, step: int) -> None:
         if not self._writes:
@@ -266,12 +245,6 @@ class Checkpoints:
         if jax.process_index() == 0:
             assert self._in_flight is not None  # Orbax calls this within a save, which sets it
             write_checksums(self._directory, self._in_flight)
-
-    def _existing(self, step: int | None) -> int:
-        steps = self._manager.all_steps()
-        return choose_step(
-            steps, max(steps, default=None) if step is None else step, self._directory
-        )
 
     @contextlib.contextmanager
     def _storage_errors(self) -> Iterator[None]:
@@ -296,7 +269,7 @@ class Checkpoints:
 
 
 def _storage_failure(error: BaseException) -> str | None:
-    """Why a write failed, if the storage is to blame, else None."""
+    """Says why a write failed, if the storage is to blame, else None."""
     cause: BaseException | None = error
     while cause is not None:
         said = buckets.failure(cause)

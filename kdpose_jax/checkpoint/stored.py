@@ -16,11 +16,12 @@ from etils import epath
 
 from kdpose_jax import buckets
 from kdpose_jax.errors import UserError
+from kdpose_jax.folders import CHECKPOINTS, INTERRUPTED
 
 STATE, META, METRICS = "state", "meta", "metrics"
 # The folders of one network's checkpoints: those of the plan, and the one of the step at which the
 # run was told to stop.
-FOLDERS = ("checkpoints", "interrupted")
+FOLDERS = (CHECKPOINTS, INTERRUPTED)
 
 
 def leaves(tree: Any) -> dict[str, Any]:

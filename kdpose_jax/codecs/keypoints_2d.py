@@ -24,7 +24,7 @@ FLIP_SHIFTS = ("one", "exact")
 
 
 def _library(array: Array) -> Any:
-    """NumPy or jax.numpy, whichever the array belongs to."""
+    """Returns NumPy or jax.numpy, whichever the array belongs to."""
     return np if isinstance(array, np.ndarray) else jnp
 
 
@@ -146,7 +146,7 @@ def decode(
 
 
 def probabilities(logits: Array) -> Array:
-    """Softmax over the last axis."""
+    """Computes the softmax over the last axis."""
     library = _library(logits)
     raised = library.exp(logits - library.max(logits, axis=-1, keepdims=True))
     return raised / library.sum(raised, axis=-1, keepdims=True)
@@ -270,7 +270,7 @@ def decode_heatmaps(
         inner = (column > 1) & (column < width - 1) & (row > 1) & (row < height - 1) & (peak > 0)
 
         def at(step: int) -> Array:
-            """The value `step` cells after the highest one in row-major order, `[..., J]`."""
+            """Returns values `step` cells after the highest in row-major order, `[..., J]`."""
             where = library.clip(place + step, 0, height * width - 1)
             return library.take_along_axis(flat, where[..., None], axis=-1)[..., 0]
 

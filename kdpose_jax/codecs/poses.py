@@ -67,17 +67,3 @@ def flip(coordinates: Array, flip_permutation: Sequence[int]) -> Array:
     sign[0] = -1
     swapped = coordinates[..., np.asarray(flip_permutation), :]
     return swapped * sign.reshape((1,) * (coordinates.ndim - 1) + sign.shape)
-
-
-def flip_intrinsics(intrinsics: Array) -> Array:
-    """Mirrors a camera to match `flip`: negates c_x and p_1 (VideoPose3D, generators.py).
-
-    Args:
-      intrinsics: f_x f_y c_x c_y k_1 k_2 k_3 p_1 p_2 in screen units, `[..., 9]`.
-
-    Returns:
-      An array of the same shape.
-    """
-    sign = np.ones(9, intrinsics.dtype)
-    sign[[2, 7]] = -1
-    return intrinsics * sign.reshape((1,) * (intrinsics.ndim - 1) + sign.shape)

@@ -1,1 +1,1 @@
-"""Records on disk -> batches of windows."""
+"""Reads records, and makes batches of windows or of crops from them."""

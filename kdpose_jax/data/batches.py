@@ -14,6 +14,7 @@ from kdpose_jax.contracts import Batch, Source
 from kdpose_jax.data import order
 from kdpose_jax.errors import StalledError
 
+BATCHES_AHEAD = 2  # how many are prepared while the loop computes
 SECONDS_TO_CLOSE = 10.0  # how long `close` waits for the batch that is being read
 
 
@@ -27,7 +28,6 @@ class TrainBatches:
       first_step: number of steps that the run has already taken.
       sharding: how the batch axis is spread over the devices.
       patience: seconds that `next` waits for a batch before it treats the input as hung.
-      ahead: number of batches that are prepared in advance.
 
     Attributes:
       waited: seconds that the last call of `next` waited for data.
@@ -42,11 +42,10 @@ class TrainBatches:
         first_step: int,
         sharding: jax.sharding.Sharding,
         patience: float,
-        ahead: int = 2,
     ):
         self.waited = 0.0
         self._step, self._patience = first_step, patience
-        self._ready: queue.Queue = queue.Queue(maxsize=ahead)
+        self._ready: queue.Queue = queue.Queue(maxsize=BATCHES_AHEAD)
         self._closed = threading.Event()
 
         def fill() -> None:

@@ -1,4 +1,4 @@
-"""Encoded bytes -> crops of persons, and the augmentation of their boxes.
+"""Decodes pictures, cuts crops of persons out of them, and augments the persons' boxes.
 
 Randomness is a pure function of (seed, pass, example).
 """
@@ -18,8 +18,13 @@ FLIP_PROBABILITY = 0.5
 
 
 def decode(encoded: np.ndarray) -> np.ndarray | None:
-    """Bytes of a JPEG or PNG file `[N]` -> `[H, W, 3]` uint8 RGB, the orientation in its EXIF data
-    ignored as in HRNet; None: damaged.
+    """Decodes a JPEG or PNG file. The orientation in its EXIF data is ignored, as in HRNet.
+
+    Args:
+      encoded: the file's bytes, `[N]` uint8.
+
+    Returns:
+      The picture, `[H, W, 3]` uint8 RGB; None if the file is damaged.
     """
     try:
         return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -28,16 +33,17 @@ def decode(encoded: np.ndarray) -> np.ndarray | None:
 
 
 def warp(picture: np.ndarray, sampled: np.ndarray, size: int) -> np.ndarray:
-    """Samples a square crop, bilinear, black outside the picture, the exact value rounded (OpenCV
-    5).
+    """Samples a square crop bilinearly. It is black outside the picture.
+
+    OpenCV 5 rounds the exact value. OpenCV 4 quantises sample positions.
 
     Args:
-      picture: `[H, W, 3]` uint8.
-      sampled: crop -> picture, `[2, 3]`.
+      picture: the picture, `[H, W, 3]` uint8.
+      sampled: maps the crop to the picture, `[2, 3]`.
       size: side S of the crop, pixels.
 
     Returns:
-      `[S, S, 3]` uint8.
+      The crop, `[S, S, 3]` uint8.
     """
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(
@@ -47,16 +53,17 @@ def warp(picture: np.ndarray, sampled: np.ndarray, size: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How training crops vary (HRNet, JointsDataset.py; docs/methods/pose2d.md#augmentation).
+    """Says how training crops vary (HRNet, JointsDataset.py; docs/methods/pose2d.md#augmentation).
 
     Attributes:
-      seed: of the run.
+      seed: the run's seed.
       scale_factor: the scale is multiplied by 1 + scale_factor times a normal draw, clipped at one
         scale_factor.
-      rotation_factor: degrees of a normal draw, clipped at twice as many; no rotation in 40 % of
-        the cases.
-      flip: half of the photographs are mirrored.
-      half_body_probability: of cutting out half of a person with more than 8 visible joints.
+      rotation_factor: degrees by which a normal draw is multiplied, clipped at twice as many. In
+        40 % of the cases a crop is not rotated.
+      flip: whether half of the photographs are mirrored.
+      half_body_probability: probability of cutting out half of a person with more than 8 visible
+        joints.
     """
 
     seed: int
@@ -74,8 +81,11 @@ class Augmentation:
 class Views:
     """The boxes of B crops.
 
-    Center `[B, 2]` (before the photograph is mirrored), scale `[B, 2]`, rotation `[B]` degrees,
-    flipped `[B]`.
+    Attributes:
+      center: centre of each box before the photograph is mirrored, `[B, 2]`, pixels.
+      scale: size of each box, `[B, 2]`, units of 200 pixels.
+      rotation: rotation of each box, `[B]`, degrees.
+      flipped: whether the photograph is mirrored, `[B]`.
     """
 
     center: np.ndarray
@@ -101,16 +111,16 @@ def draw(
 
     Args:
       augmentation: the settings.
-      passes: `[B]`, the pass over the data that each example is read in.
-      examples: `[B]`, their numbers.
-      center: `[B, 2]` pixels.
-      scale: `[B, 2]` units of 200 pixels.
-      joints: `[B, J, 2]` pixels.
-      visible: `[B, J]`.
-      upper_body: joints of the upper half.
+      passes: number of the pass over the data that each example is read in, `[B]`.
+      examples: numbers of the examples, `[B]`.
+      center: centre of each annotated box, `[B, 2]`, pixels.
+      scale: size of each annotated box, `[B, 2]`, units of 200 pixels.
+      joints: `[B, J, 2]`, pixels.
+      visible: whether each joint is visible, `[B, J]`.
+      upper_body: numbers of the joints in the upper half.
 
     Returns:
-      The boxes.
+      The boxes of the crops.
     """
     center, scale = center.astype(np.float64), scale.astype(np.float64)
     uniform, normal = np.empty((len(examples), 3)), np.empty((len(examples), 3))
@@ -141,16 +151,16 @@ def draw(
 def sampling_affines(
     views: Views, photograph_width: np.ndarray, region_corner: np.ndarray, size: int
 ) -> np.ndarray:
-    """Crop -> region: where in the stored region of its photograph each pixel of a crop is sampled.
+    """Builds the maps from crops to the stored regions of their photographs, for `warp`.
 
     Args:
-      views: B boxes.
-      photograph_width: `[B]` pixels.
-      region_corner: `[B, 2]`, x and y of the region in the photograph.
-      size: side of the crop.
+      views: the boxes of the crops.
+      photograph_width: width of each photograph, `[B]`, pixels.
+      region_corner: x and y of each region in its photograph, `[B, 2]`, pixels.
+      size: side of the crops, pixels.
 
     Returns:
-      `[B, 2, 3]` float64.
+      The maps, `[B, 2, 3]` float64.
     """
     sampled = crops.invert_affine(_photograph_affines(views, photograph_width, size))
     sampled = np.where(
@@ -168,18 +178,19 @@ def joints_in_crops(
     photograph_width: np.ndarray,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joints in pixels of the crops; invisible ones at (0, 0).
+    """Maps joints from photographs to crops.
 
     Args:
-      views: B boxes.
-      joints: `[B, J, 2]` pixels of the photograph.
-      visible: `[B, J]`.
-      permutation: swaps left and right.
-      photograph_width: `[B]` pixels.
-      size: side of the crop.
+      views: the boxes of the crops.
+      joints: `[B, J, 2]`, pixels of the photograph.
+      visible: whether each joint is visible, `[B, J]`.
+      permutation: `Skeleton.flip_permutation`, which swaps left and right.
+      photograph_width: width of each photograph, `[B]`, pixels.
+      size: side of the crops, pixels.
 
     Returns:
-      Joints `[B, J, 2]` and weights `[B, J]` (1 where visible, inside the crop or not), float32.
+      Joints `[B, J, 2]`, pixels of the crop, (0, 0) where not visible; and weights `[B, J]`, 1
+      where visible, even outside the crop. Both are float32.
     """
     mirrored, swapped = crops.flip_joints(
         joints.astype(np.float64), visible, permutation, photograph_width
@@ -191,7 +202,7 @@ def joints_in_crops(
 
 
 def _photograph_affines(views: Views, photograph_width: np.ndarray, size: int) -> np.ndarray:
-    """Photograph, mirrored where the view is, -> crop, `[B, 2, 3]`."""
+    """Builds the maps from photographs, mirrored where the view is, to crops, `[B, 2, 3]`."""
     center = views.center.copy()
     center[:, 0] = np.where(views.flipped, photograph_width - 1 - center[:, 0], center[:, 0])
     return crops.crop_affine(center, views.scale, views.rotation, size)

@@ -169,7 +169,7 @@ def features_of(kind: str, num_joints: int) -> Any:
 
 
 def _feature_kinds() -> tuple[Any, Any]:
-    """TFDS's module of features, and a function that makes array features stored as raw bytes.
+    """Returns TFDS's module of features, and a function that makes array features of raw bytes.
 
     Bytes are parsed in one copy; a list of numbers would cost a call for each of them.
     """
@@ -282,7 +282,7 @@ def require_splits(
 
 
 def _file_names(metadata: dict[str, Any]) -> list[str]:
-    """The names of all shards and of the files beside them."""
+    """Lists the names of all shards and of the files beside them."""
     shards = [name for split in metadata["splits"].values() for name in split["shards"]]
     return shards + list(metadata["files"] if "files" in metadata else ())
 
@@ -316,7 +316,7 @@ def _check_metadata(metadata: Any, kind: Kind, path: epath.Path, command: str) -
 
 
 def _wrong_entry(metadata: dict[str, Any], kind: Kind) -> str:
-    """The first entry whose values have other types than the writer gives them; "" for none."""
+    """Names the first entry that has another type than the writer gives it; "" for none."""
     if metadata["skeleton"] not in tuple(SKELETONS):
         return "skeleton"
     types = {

@@ -1,4 +1,4 @@
-"""Has the 2D protocols' shared parts, such as mapping predictions to the photograph."""
+"""Checks predictions on crops and maps them to the photographs, for the 2D protocols."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,24 +13,8 @@ Prediction = Mapping[str, np.ndarray]
 Score = Callable[[Prediction], dict[str, float]]
 
 
-def table_entry(flip: bool) -> str:
-    """Returns the key of the record's entry that the table shows."""
-    return "flip" if flip else "plain"
-
-
-def flip_words(flip: bool) -> str:
-    """Says how predictions were made, for `conditions`."""
-    return f"{'with' if flip else 'without'} test-time flip, in float32"
-
-
-def check_flip(flip: object) -> None:
-    """Raises UserError unless the setting is True or False."""
-    if not isinstance(flip, bool):
-        raise UserError(f"eval.settings.flip is {flip!r}: set it to True or False.")
-
-
 def photograph_joints(
-    prediction: Prediction, persons: Persons, numbers: Int[np.ndarray, "N"], side: int
+    prediction: Prediction, persons: Persons, numbers: Int[np.ndarray, " N"], side: int
 ) -> Float[np.ndarray, "N J 2"]:
     """Checks the predictions on unrotated square crops, and maps them to the photographs.
 

@@ -19,14 +19,14 @@ class ExampleScores(TypedDict):
       groups: number of each example's group, `[N]`, from 0. Groups have equal weights.
     """
 
-    sums: Float[np.ndarray, "N"]
-    counts: Int[np.ndarray, "N"]
-    groups: Int[np.ndarray, "N"]
+    sums: Float[np.ndarray, " N"]
+    counts: Int[np.ndarray, " N"]
+    groups: Int[np.ndarray, " N"]
 
 
 def collect(
-    sums: Float[np.ndarray, "parts"],
-    counts: Int[np.ndarray, "parts"],
+    sums: Float[np.ndarray, " parts"],
+    counts: Int[np.ndarray, " parts"],
     examples: Sequence[Hashable],
     groups: Sequence[Hashable] | None = None,
 ) -> ExampleScores:

@@ -37,7 +37,7 @@ class Chosen:
         return self.source.gather(self.examples[examples], passes)
 
 
-def evenly_spread(usable: Bool[np.ndarray, "examples"], count: int) -> Int[np.ndarray, "N"]:
+def evenly_spread(usable: Bool[np.ndarray, " examples"], count: int) -> Int[np.ndarray, " N"]:
     """Picks examples for a light evaluation, evenly spread over the usable ones.
 
     Args:

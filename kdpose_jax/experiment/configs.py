@@ -3,7 +3,9 @@
 A config is written beside the results of its run. It is compared when the run is resumed.
 """
 
+import hashlib
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from etils import epath
@@ -20,6 +22,17 @@ MAY_CHANGE = (
     ".train.log_every_steps", ".train.log_examples", ".train.patience_seconds", ".train.fsdp",
     ".network.remat", ".network.scan",
 )  # fmt: skip
+# Fields that hold checkpoints, whose path may end in "latest", and all fields that hold paths. Not
+# every method has all of them.
+CHECKPOINT_PATHS = ("teacher.checkpoint", "distill.further_teachers")
+PATHS = (
+    *CHECKPOINT_PATHS,
+    "teacher.pretrained",
+    "student.pretrained",
+    "data.records",
+    "data.source",
+    "distill.poses_folder",
+)
 # Metadata entries that identify a data set, wherever its files lie.
 DATA_IDENTITY = ("kind", "schema_version", "skeleton", "keypoints", "splits", "sources", "settings")
 # Fields without which this version cannot use a stored config.
@@ -39,7 +52,7 @@ OLD_REVERSALS = {"reversed": [0.0, -1.0], "release": [1.0, 0.0]}
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries -> {"a.b.c": value}; lists become tuples, as JSON knows no tuples."""
+    """Turns nested dictionaries into {"a.b.c": value}, and lists, as JSON has them, into tuples."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
@@ -63,6 +76,30 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
         return tuple(tuples(entry) for entry in value) if isinstance(value, list) else value
 
     return ConfigDict(tuples(values))
+
+
+def change_paths(
+    config: ConfigDict | dict[str, Any],
+    change: Callable[[str], str],
+    fields: Sequence[str] = PATHS,
+) -> None:
+    """Changes the paths in a config, in place.
+
+    Args:
+      config: the config, or the result of `as_dict`.
+      change: makes the new path of an old one, which may be empty.
+      fields: some of `PATHS`. A field may be absent. One that holds several paths drops those that
+        become empty.
+    """
+    for field in fields:
+        block, name = field.split(".")
+        if name not in config[block]:
+            continue
+        value = config[block][name]
+        if isinstance(value, tuple | list):
+            config[block][name] = type(value)(filter(None, map(change, value)))
+        else:
+            config[block][name] = change(value)
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +182,11 @@ def holds_other_data(workdir: epath.Path, metadata: dict[str, Any]) -> bool:
 def data_identity(metadata: dict[str, Any]) -> dict[str, Any]:
     """Picks the metadata entries that identify a data set."""
     return {name: metadata[name] for name in DATA_IDENTITY}
+
+
+def data_checksum(metadata: dict[str, Any]) -> str:
+    """Returns the sha256 of what identifies a data set, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(data_identity(metadata), sort_keys=True).encode()).hexdigest()
 
 
 def claim(workdir: epath.Path, config: ConfigDict, metadata: dict[str, Any]) -> None:

@@ -3,8 +3,6 @@
 They are kept in the network's folder, so that a resumed run does not measure them again.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +16,7 @@ from kdpose_jax.contracts import Predict, Source
 from kdpose_jax.evaluate import cost, runner
 from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes
-from kdpose_jax.experiment import configs, existing, weights
+from kdpose_jax.experiment import configs, existing, stored_runs
 from kdpose_jax.experiment.run import Context, Run, open_protocol
 from kdpose_jax.folders import RunFolder
 from kdpose_jax.page import extremes as seen
@@ -79,7 +77,7 @@ def evaluate_network(
     with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
         scores = protocol.full(predictors, predict)
     record = {
-        "loaded": weights.which_checkpoint(checkpoint),
+        "loaded": stored_runs.which_checkpoint(checkpoint),
         "scores": scores,
         "table": protocol.row(scores),
         "breakdown": protocol.breakdown(scores),
@@ -125,8 +123,13 @@ def cost_of(
     return cost.Cost(cost.count_parameters(params), macs, source.unit[1], latencies).as_dict()
 
 
+def keep_record(path: epath.Path, asked: dict[str, Any], record: dict[str, Any]) -> None:
+    """Stores a record with the question that it answers."""
+    files.write_json(path, {"asked": asked, "record": record})
+
+
 def kept_record(path: epath.Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the stored record if it answers the question `asked`, else None.
+    """Returns the record that `keep_record` stored if it answers the question `asked`, else None.
 
     A damaged file counts as absent.
     """
@@ -152,19 +155,16 @@ def evaluate_once(
       context: test data and devices.
     """
     values = configs.as_dict(run.config)
-    data = hashlib.sha256(
-        json.dumps(configs.data_identity(metadata), sort_keys=True).encode()
-    ).hexdigest()
     asked = {
         "version": RECORD_VERSION,
         "checkpoint": checkpoint,
-        "data": data,
+        "data": configs.data_checksum(metadata),
         "split": "test",
     }
     asked |= {block: values[block] for block in ("eval", "decode") if block in values}
     # Latencies depend on the device.
     asked["device"] = f"{jax.devices()[0].device_kind}, {results.host_cores()} cores"
-    places = (folder, RunFolder(weights.run_folder(checkpoint)))
+    places = (folder, RunFolder(stored_runs.run_folder(checkpoint)))
     stored = (kept_record(place.evaluation, asked) for place in places)
     record = next((record for record in stored if record is not None), None)
     if processes.first_process_says(record is not None):
@@ -174,5 +174,5 @@ def evaluate_once(
     if jax.process_index() == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
         files.write_json(folder.extremes, seen.pack(extremes, metadata), indent=None)
-        files.write_json(folder.evaluation, {"asked": asked, "record": record})
+        keep_record(folder.evaluation, asked, record)
     return record

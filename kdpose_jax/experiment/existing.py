@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Batch, Method, Tree
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs, weights
+from kdpose_jax.experiment import configs, stored_runs, teachers, weights
 from kdpose_jax.experiment.run import Run, build_method, plan_of
 
 
@@ -51,7 +51,7 @@ def restore(run: Run, checkpoint: str, example: Batch, sharding: jax.sharding.Sh
     params, model_state, _ = jax.eval_shape(method.init, jax.random.key(0), example)
     target = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        weights.variables_of("student", params, model_state),
+        weights.student_variables(params, model_state),
     )
     network = weights.load_network(alone.block.network.name, checkpoint, target)
     return Trained(
@@ -93,8 +93,8 @@ def run_of_file(checkpoint: str, config: ConfigDict | None, named: str) -> tuple
             f"example configs/scjd.py:h36m."
         )
     config.teacher.checkpoint = checkpoint
-    notes = weights.adopt_teacher(config, named=named)
-    return weights.teacher_run(config, pathlib.Path(checkpoint).name), notes
+    notes = teachers.adopt_teacher(config, named=named)
+    return teachers.teacher_run(config, pathlib.Path(checkpoint).name), notes
 
 
 def run_of_network(checkpoint: str, config: ConfigDict | None) -> tuple[Run, list[str]]:
@@ -105,7 +105,7 @@ def run_of_network(checkpoint: str, config: ConfigDict | None) -> tuple[Run, lis
     Raises:
       UserError: the folder holds no whole checkpoint, or the config has another network.
     """
-    run = weights.stored_run(checkpoint)
+    run = stored_runs.run_of_checkpoint(checkpoint)
     loading.require_step(checkpoint)
     return with_config(run, config, checkpoint), loading.passed_over(checkpoint)
 
@@ -139,7 +139,7 @@ def refuse_other_network(config: ConfigDict, stored: Run, checkpoint: str) -> No
         stage = "teacher"  # the checkpoint is the teacher of such an experiment
     wanted = Run(stored.name, stored.title, stage, config)
     if stage == "teacher":
-        wanted = weights.teacher_run(config, stored.name)
+        wanted = teachers.teacher_run(config, stored.name)
     if wanted.method_name != stored.method_name:  # blocks of different methods cannot be compared
         raise UserError(
             f"'{checkpoint}' has method {stored.method_name} and the config says "

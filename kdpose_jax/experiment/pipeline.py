@@ -13,7 +13,17 @@ from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Converters, EvaluationProtocol
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import checks, configs, data, modules, splits, taught_poses, weights
+from kdpose_jax.experiment import (
+    checks,
+    configs,
+    data,
+    modules,
+    splits,
+    stored_runs,
+    taught_poses,
+    teachers,
+    weights,
+)
 from kdpose_jax.experiment.evaluation import evaluate_once
 from kdpose_jax.experiment.run import (
     Context,
@@ -58,9 +68,9 @@ def train_and_report(
     resolve_paths(config)
     buckets.check_access(workdir, writes=True)
     check_what_is_read(config)
-    assumed = weights.adopt_teacher(config)
-    assumed += weights.teacher_runs(config)[1]
-    for teacher in (config.teacher.checkpoint, *weights.further_teachers(config)):
+    assumed = teachers.adopt_teacher(config)
+    assumed += teachers.teacher_runs(config)[1]
+    for teacher in (config.teacher.checkpoint, *teachers.further_teachers(config)):
         if teacher and not weights.is_weight_file(teacher):
             loading.require_step(teacher)
     configs.refuse_other_run(workdir, config)
@@ -196,7 +206,7 @@ def kept_examples(
     """
     found = {}
     for name, record in networks.items():
-        places = (folder.run(name), RunFolder(weights.run_folder(record["checkpoint"])))
+        places = (folder.run(name), RunFolder(stored_runs.run_folder(record["checkpoint"])))
         kept = (extremes.read(place.extremes) for place in places)
         packed = next((packed for packed in kept if packed is not None), None)
         if packed is not None:
@@ -232,7 +242,7 @@ def planned_runs(config: ConfigDict) -> list[Run]:
     title = modules.method(config.method, "method").TITLE
     if not title:
         return [Run("student", "student", "student", configs.copy_of(config))]
-    runs = [weights.teacher_run(config, "teacher")]
+    runs = [teachers.teacher_run(config, "teacher")]
     if config.baseline:
         alone = configs.without_distillation(config)
         runs.append(Run("baseline", "student without distillation", "student", alone))
@@ -321,19 +331,8 @@ def open_context(
 
 def resolve_paths(config: ConfigDict) -> None:
     """Makes the config's paths absolute, so that stored ones are valid from any folder."""
-    teacher = weights.resolve(config.teacher.checkpoint)
-    config.teacher.checkpoint = loading.explicit(teacher)
-    further = weights.further_teachers(config)
-    if further:
-        config.distill.further_teachers = tuple(
-            loading.explicit(weights.resolve(path)) for path in further
-        )
-    if "poses_folder" in config.distill:
-        config.distill.poses_folder = weights.resolve(config.distill.poses_folder)
-    for name in ("records", "source"):
-        config.data[name] = weights.resolve(config.data[name])
-    for stage in (config.teacher, config.student):
-        stage.pretrained = weights.resolve(stage.pretrained)
+    configs.change_paths(config, files.absolute_or_empty)
+    configs.change_paths(config, loading.explicit, configs.CHECKPOINT_PATHS)
 
 
 def check_what_is_read(config: ConfigDict) -> None:
@@ -345,7 +344,7 @@ def check_what_is_read(config: ConfigDict) -> None:
     for path in (
         config.data.records,
         config.teacher.checkpoint,
-        *weights.further_teachers(config),
+        *teachers.further_teachers(config),
         config.teacher.pretrained,
         config.student.pretrained,
     ):
@@ -365,7 +364,11 @@ def start_devices(platform: str) -> jax.sharding.Mesh:
 
 
 def announce(
-    config: ConfigDict, workdir: epath.Path, runs: list[Run], mesh: Any, show: Callable[[str], None]
+    config: ConfigDict,
+    workdir: epath.Path,
+    runs: list[Run],
+    mesh: jax.sharding.Mesh,
+    show: Callable[[str], None],
 ) -> None:
     """Shows in a few lines what will be done, and on which devices."""
     found = jax.devices()
@@ -381,7 +384,7 @@ def announce(
             how = f"from {config.teacher.checkpoint}"
         whole_numbers = (f"{name} {value}" for name, value in network.items() if type(value) is int)
         show(f"{run.name:9s} {network.name}, {', '.join(whole_numbers)}: {how}")
-    for path in weights.further_teachers(config):
+    for path in teachers.further_teachers(config):
         show(f"{'teacher':9s} further one, from {path}")
 
 

@@ -8,12 +8,12 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdpose_jax import buckets, processes
+from kdpose_jax import buckets, files, processes
 from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Converters
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.extremes import Extremes
-from kdpose_jax.experiment import checks, data, existing, pipeline, weights
+from kdpose_jax.experiment import checks, data, existing, pipeline, stored_runs, weights
 from kdpose_jax.experiment.evaluation import evaluate_network
 from kdpose_jax.experiment.run import Context, Run, open_protocol
 from kdpose_jax.folders import RunFolder, WorkFolder
@@ -48,7 +48,7 @@ def evaluate_and_report(
     Raises:
       UserError: the checkpoint has another model or method, or the user made any other mistake.
     """
-    checkpoint, records = weights.resolve(checkpoint), weights.resolve(records)
+    checkpoint, records = files.absolute_or_empty(checkpoint), files.absolute_or_empty(records)
     buckets.check_access(checkpoint, writes=workdir is None)
     if workdir is not None:
         buckets.check_access(workdir, writes=True)
@@ -71,7 +71,7 @@ def evaluate_and_report(
     folder = WorkFolder(home).evaluation
     with pipeline.held_by_first_process(folder.path, [folder.figures.name], show):
         with processes.first_process_first():
-            network = weights.run_folder(checkpoint)
+            network = stored_runs.run_folder(checkpoint)
             place = data.find_records(run.config, checkpoint, network, workdir, converters, show)
         metadata = pipeline.check_records(run.config, place)
         context = pipeline.open_context(run, place, home, mesh, show, stop, training=False)
@@ -112,7 +112,7 @@ def place_of_results(checkpoint: str) -> epath.Path:
     Raises:
       UserError: the checkpoint does not lie in a network's folder, so its parents are not ours.
     """
-    home = weights.run_folder(checkpoint)
+    home = stored_runs.run_folder(checkpoint)
     trained = RunFolder(home).metrics.exists() or loading.holds_checkpoints(checkpoint)
     if weights.is_weight_file(checkpoint) or trained:
         return home

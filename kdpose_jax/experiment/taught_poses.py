@@ -4,8 +4,6 @@ A teacher may be any network of the task: each has windows and a context of its 
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +17,8 @@ from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import runner
 from kdpose_jax.evaluate.metrics.poses_3d import mpjpe_per_frame
-from kdpose_jax.experiment import configs, existing, splits, weights
-from kdpose_jax.experiment.evaluation import kept_record
+from kdpose_jax.experiment import configs, existing, splits, teachers
+from kdpose_jax.experiment.evaluation import keep_record, kept_record
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.experiment.run import Context, Run, build, reads
 from kdpose_jax.folders import WorkFolder
@@ -46,10 +44,10 @@ def teach(run: Run, metadata: dict[str, Any], context: Context) -> Context:
         return context
     folder = WorkFolder(epath.Path(run.config.distill.poses_folder or context.workdir))
     data = context.training_data
-    runs, _ = weights.teacher_runs(run.config)
-    teachers = [restored(teacher, context) for teacher in runs]
+    runs, _ = teachers.teacher_runs(run.config)
+    networks = [restored(teacher, context) for teacher in runs]
     fingerprints = {
-        teacher.name: trained.fingerprint for teacher, trained in zip(runs, teachers, strict=True)
+        teacher.name: network.fingerprint for teacher, network in zip(runs, networks, strict=True)
     }
     split = "+".join(splits.training_splits(run.config, metadata))
     origin = origin_of(fingerprints, metadata, split)
@@ -60,7 +58,7 @@ def teach(run: Run, metadata: dict[str, Any], context: Context) -> Context:
     else:
         count = f"{len(data.frame_mask):,} training frames"
         context.show(f"computing what {len(runs)} teacher(s) predict in {count}, with flip")
-        mean = mean_prediction(teachers, context)
+        mean = mean_prediction(networks, context)
     error_mm = 1000 * float(mpjpe_per_frame(mean, data.pose_3d).mean())
     if not np.isfinite(error_mm):
         paths = ", ".join(f"'{teacher.config.teacher.checkpoint}'" for teacher in runs)
@@ -90,35 +88,34 @@ def restored(teacher: Run, context: Context) -> Trained:
     return existing.restore(teacher, checkpoint, example, sharding.replicated(context.mesh))
 
 
-def mean_prediction(teachers: Sequence[Trained], context: Context) -> Float[np.ndarray, "N J 3"]:
+def mean_prediction(networks: Sequence[Trained], context: Context) -> Float[np.ndarray, "N J 3"]:
     """Averages what networks predict in every training frame, in float32 and with test-time flip.
 
     Returns:
       Metres, relative to the root.
     """
     total: Any = 0.0
-    for teacher in teachers:
+    for network in networks:
         context.stop.obey()
-        source = sequences.open_whole(context.training_data, **reads(teacher.run, training=False))
+        source = sequences.open_whole(context.training_data, **reads(network.run, training=False))
         with jax.default_matmul_precision("highest"):  # on TPU the default is one bfloat16 pass
             predicted = runner.predict_all(
-                compiling.jit(teacher.method.predict_with_flip, context.mesh),
-                teacher.params,
-                teacher.model_state,
+                compiling.jit(network.method.predict_with_flip, context.mesh),
+                network.params,
+                network.model_state,
                 source,
-                batch=sharding.evaluation_batch(teacher.run.config.eval.batch, context.mesh),
+                batch=sharding.evaluation_batch(network.run.config.eval.batch, context.mesh),
                 sharding=sharding.over_batch(context.mesh),
             )
         total = total + sequences.each_frame_once(source, predicted)
-    return np.asarray(total / len(teachers), np.float32)
+    return np.asarray(total / len(networks), np.float32)
 
 
 def origin_of(fingerprints: dict[str, str], metadata: dict[str, Any], split: str) -> dict[str, Any]:
     """Says what the stored poses depend on."""
-    data = json.dumps(configs.data_identity(metadata), sort_keys=True)
     return {
         "teachers": fingerprints,
-        "data": hashlib.sha256(data.encode()).hexdigest(),
+        "data": configs.data_checksum(metadata),
         "split": split,
     }
 
@@ -150,5 +147,4 @@ def write(
     folder.taught_poses_origin.unlink(missing_ok=True)
     with files.written_whole(folder.taught_poses) as file:
         np.save(file, poses, allow_pickle=False)
-    record = {"asked": origin, "record": {"mpjpe_mm": error_mm}}  # as `kept_record` reads it
-    files.write_json(folder.taught_poses_origin, record)
+    keep_record(folder.taught_poses_origin, origin, {"mpjpe_mm": error_mm})

@@ -93,7 +93,7 @@ def check_run(run: Run, context: Context) -> None:
     memory.require_room(run.name, needed, jax.local_devices()[0])
     if block.pretrained:
         params, model_state, _ = jax.eval_shape(built.method.init, jax.random.key(0), example)
-        variables = weights.variables_of("student", params, model_state)
+        variables = weights.student_variables(params, model_state)
         weights.check_pretrained(run.stage, block, variables)
 
 
@@ -231,21 +231,7 @@ def train_from(
     training = loop.Training(
         start.state,
         start.interval,
-        computation=loop.Computation(
-            step=build_step(
-                built.method,
-                built.optimizer,
-                ema_decay=options.ema_decay,
-                accumulate=options.accumulate,
-                statistics_per_device=options.batch_statistics == "device",
-                layout=state.layout(start.state),
-            ),
-            frozen=start.frozen,
-            root_key=start.root_key,
-            learning_rate=built.rate,
-            evaluate=quick_evaluation(built, protocol, context.mesh),
-            evaluated_on=splits.selection_split(built.run.config),
-        ),
+        computation=computation_of(built, start, protocol, context.mesh),
         batches=batches,
         plan=plan,
         storage=loop.Storage(
@@ -275,6 +261,28 @@ def train_from(
             examples.close()
     if reports_gradients(built):
         report_gradients(folder, "end", measure, final, start)
+
+
+def computation_of(
+    built: Built, start: Start, protocol: EvaluationProtocol, mesh: jax.sharding.Mesh
+) -> loop.Computation:
+    """Builds what the loop computes: the step, and the evaluation that chooses among steps."""
+    options = built.run.block.train
+    return loop.Computation(
+        step=build_step(
+            built.method,
+            built.optimizer,
+            ema_decay=options.ema_decay,
+            accumulate=options.accumulate,
+            statistics_per_device=options.batch_statistics == "device",
+            layout=state.layout(start.state),
+        ),
+        frozen=start.frozen,
+        root_key=start.root_key,
+        learning_rate=built.rate,
+        evaluate=quick_evaluation(built, protocol, mesh),
+        evaluated_on=splits.selection_split(built.run.config),
+    )
 
 
 def shown_metrics(run: Run) -> tuple[str, ...]:
@@ -308,7 +316,7 @@ def report_gradients(
 
 def with_pretrained(run: Run, fresh: state.TrainState) -> state.TrainState:
     """Fills published weights into the network of a state at step 0."""
-    variables = weights.variables_of("student", fresh.params, fresh.model_state)
+    variables = weights.student_variables(fresh.params, fresh.model_state)
     filled = weights.start_from(run.block.network.name, run.block.pretrained, variables)
     model_state = fresh.model_state
     if filled["state"]:

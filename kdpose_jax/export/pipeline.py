@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from kdpose_jax import buckets, files
 from kdpose_jax.checkpoint import loading
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import data, existing, weights
+from kdpose_jax.experiment import data, existing, stored_runs, weights
 from kdpose_jax.experiment.run import Run
 from kdpose_jax.export import card, checking
 from kdpose_jax.export import examples as found_examples
@@ -62,7 +62,7 @@ def export_and_report(
         table.require_packages(name, to_write=True)
     if artifacts.is_artifact(checkpoint):
         raise UserError(f"--checkpoint '{checkpoint}' is exported already: name the network's run.")
-    checkpoint = loading.explicit(weights.resolve(checkpoint))
+    checkpoint = loading.explicit(files.absolute_or_empty(checkpoint))
     buckets.check_access(checkpoint, writes=False)
     run, notes = existing.find_run(checkpoint, config)
     for note in notes:
@@ -72,7 +72,7 @@ def export_and_report(
     if weights.is_weight_file(checkpoint):
         about = dataclasses.replace(about, name=pathlib.Path(checkpoint).stem)
     known = kept_artifacts(folder / f"{about.name}.json", about)
-    examples = examples_of(run, about, checkpoint, weights.resolve(records))
+    examples = examples_of(run, about, checkpoint, files.absolute_or_empty(records))
     show(f"checking on {examples.words}" + (f" and {examples.scored}" if examples.protocol else ""))
     compute = networks.computation(trained.method.predict, about, trained, mesh)
     sidecar = sidecars.sidecar_of(run, checkpoint, about, trained, examples)
@@ -151,7 +151,7 @@ def folder_of(out: str, checkpoint: str) -> pathlib.Path:
     Raises:
       UserError: it is not a folder of a disk.
     """
-    path = str(files.absolute(out)) if out else str(weights.run_folder(checkpoint) / FOLDER)
+    path = str(files.absolute(out)) if out else str(stored_runs.run_folder(checkpoint) / FOLDER)
     if buckets.is_bucket(path):
         raise UserError(
             f"Exported files are written to a disk, and the folder is '{path}': name another one "
@@ -207,7 +207,7 @@ def examples_of(run: Run, about: Description, checkpoint: str, records: str) -> 
     """
     if records:
         run.config.data.records = records
-    place = records or data.kept_records(run.config, epath.Path(weights.run_folder(checkpoint)))
+    place = records or data.kept_records(run.config, epath.Path(stored_runs.run_folder(checkpoint)))
     if not place:
         return found_examples.at_random(about)
     return found_examples.of_records(run, about, place)
@@ -242,7 +242,7 @@ def speed_of(
 
 def teacher_of(run: Run, checkpoint: str) -> str:
     """Returns the checkpoint of a student's teacher, "" if it has none or it is not there."""
-    beside = weights.run_folder(checkpoint).parent / "teacher"
+    beside = stored_runs.run_folder(checkpoint).parent / "teacher"
     if run.stage != "student" or not run.method.TITLE:
         return ""
     for place in (str(beside), run.config.teacher.checkpoint):

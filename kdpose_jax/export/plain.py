@@ -34,7 +34,7 @@ Replacements = Mapping[str, Callable[..., Any]]
 
 
 def gelu(values: Any) -> Any:
-    """The exact GELU by operations that every reader of StableHLO knows.
+    """Computes the exact GELU by operations that every reader of StableHLO knows.
 
     The networks use `erf`, which jax 0.10 writes as a composite that TensorFlow 2.21 cannot read.
     """

@@ -8,11 +8,11 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from kdpose_jax import processes
+from kdpose_jax import files, processes
 from kdpose_jax.contracts import Converters, EvaluationProtocol, Source
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import cost
-from kdpose_jax.experiment import checks, data, existing, pipeline, scoring, weights
+from kdpose_jax.experiment import checks, data, existing, pipeline, scoring, stored_runs
 from kdpose_jax.experiment.run import Run, open_protocol
 from kdpose_jax.export.examples import predictions
 from kdpose_jax.export.pipeline import FOLDER
@@ -47,7 +47,7 @@ def evaluate_artifact(
       UserError: the file cannot be read, its records are not there, or the user made any other
         mistake.
     """
-    path, records = weights.resolve(path), weights.resolve(records)
+    path, records = files.absolute_or_empty(path), files.absolute_or_empty(records)
     artifact = artifacts.open_artifact(path)
     run = existing.with_config(run_of(artifact), config, path)
     if records:
@@ -84,7 +84,7 @@ def run_of(artifact: Artifact) -> Run:
         raise UserError(
             f"The .json of '{artifact.path}' has no config of a run: export the network again."
         )
-    return weights.run_of_meta(stored, str(artifact.path), artifact.about.name)
+    return stored_runs.run_of_meta(stored, str(artifact.path), artifact.about.name)
 
 
 def record_of(

@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from ml_collections import ConfigDict
 
 import kdpose_jax
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate import cost
-from kdpose_jax.experiment import configs, weights
+from kdpose_jax.experiment import configs, stored_runs, weights
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.experiment.run import Run
 from kdpose_jax.export.examples import Examples
@@ -18,8 +19,6 @@ from kdpose_jax.folders import WorkFolder
 from kdpose_jax.predict.artifacts import SIDECAR, VERSION
 from kdpose_jax.predict.description import LIFTER, Description
 from kdpose_jax.report import results
-
-PATHS = ("data.records", "data.source", "teacher.checkpoint")
 
 
 def sidecar_of(
@@ -59,7 +58,7 @@ def sidecar_of(
             "name": run.name,
             "stage": run.stage,
             "method": run.method_name,
-            "config": without_paths(configs.as_dict(run.config)),
+            "config": without_paths(run.config),
         },
         "artifacts": {},
         "speed": {},
@@ -73,17 +72,11 @@ def macs_of(about: Description, trained: Trained) -> cost.Macs:
     return cost.count_macs(trained.method.predict, trained.params, trained.model_state, example)
 
 
-def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+def without_paths(config: ConfigDict) -> dict[str, Any]:
     """Blanks the paths in a config, which nobody else has and which may name their user."""
-    for field in PATHS:
-        block, name = field.split(".")
-        config[block][name] = ""
-    for name, nothing in (("further_teachers", []), ("poses_folder", "")):
-        if name in config["distill"]:
-            config["distill"][name] = nothing
-    for stage in ("teacher", "student"):
-        config[stage]["pretrained"] = ""
-    return config
+    values = configs.as_dict(config)
+    configs.change_paths(values, lambda path: "")
+    return values
 
 
 def input_of(about: Description) -> dict[str, Any]:
@@ -155,7 +148,7 @@ def training_of(run: Run, checkpoint: str, examples: Examples) -> dict[str, Any]
         "data": data,
         "method": run.method_name,
         "seed": run.config.seed,
-        "weights": weights.which_checkpoint(checkpoint),
+        "weights": stored_runs.which_checkpoint(checkpoint),
         "reported": reported_scores(run, checkpoint),
     }
 
@@ -175,7 +168,7 @@ def results_beside(checkpoint: str) -> dict[str, Any] | None:
     """Reads the results.json of a network's run; None if it is not there or is damaged."""
     if weights.is_weight_file(checkpoint):
         return None
-    path = WorkFolder(epath.Path(weights.run_folder(checkpoint)).parent).results
+    path = WorkFolder(epath.Path(stored_runs.run_folder(checkpoint)).parent).results
     try:
         return results.read_results(path)
     except UserError:

@@ -115,7 +115,7 @@ def layout_of(count: int, chosen: str | None, place: str, usual: Sequence[str]) 
       usual: names of the layouts that files of this format have.
 
     Raises:
-      UserError: no layout, or more than one, has so many joints; or the chosen one has not.
+      UserError: no layout, or more than one, has this number of joints, or the chosen one has not.
     """
     if chosen is not None:
         layout = find_layout(chosen)
@@ -136,8 +136,8 @@ def layout_of(count: int, chosen: str | None, place: str, usual: Sequence[str]) 
 
 
 _UNKNOWN_COUNT = (
-    "no layout has so many; write the file as csv with the joints' names in its header, or let the "
-    "detector write one of coco_17, body_25 and halpe_26."
+    "no layout has that many; write the file as csv with the joints' names in its header, or let "
+    "the detector write one of coco_17, body_25 and halpe_26."
 )
 
 

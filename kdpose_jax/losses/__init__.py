@@ -1,4 +1,4 @@
-"""Task losses shared by the methods, one file per task.
+"""Task losses shared by the methods, one file per task, and the check that all losses make.
 
-Every function returns one value per example.
+Every loss returns one value per example.
 """

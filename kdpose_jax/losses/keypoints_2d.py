@@ -9,8 +9,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
+
+from kdpose_jax.losses.shapes import require_same_shape
+from kdpose_jax.precision import float32_or_wider
 
 FORMS = ("mean", "norm", "sum", "mean_gaussian", "gaussian")
 GAUSSIAN_FORMS = ("mean_gaussian", "gaussian")  # their labels are Gaussians, not one smoothed bin
@@ -61,7 +63,7 @@ def joint_loss(
     *,
     bins: tuple[int, int],
     form: str,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes the loss of each example from its joints. Joints of weight 0 count in every mean.
 
     Args:
@@ -83,22 +85,19 @@ def joint_loss(
 
 def heatmap_error(
     predicted: Float[Array, "B J H W"], target: Float[Array, "B J H W"], weight: Float[Array, "B J"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes half the mean over joints and cells of (w (predicted - target))^2.
 
     Source: HRNet, JointsMSELoss.
     """
-    if predicted.shape != target.shape:
-        raise ValueError(
-            f"heatmaps of shapes {predicted.shape} and {target.shape} cannot be compared"
-        )
+    require_same_shape(predicted, target)
     weight = weight.astype(predicted.dtype)[..., None, None]
     difference = weight * (predicted - target.astype(predicted.dtype))
     return 0.5 * jnp.square(difference).mean((1, 2, 3))
 
 
 def _log_softmax(logits: Array) -> Array:
-    return jax.nn.log_softmax(logits.astype(np.promote_types(logits.dtype, jnp.float32)), axis=-1)
+    return jax.nn.log_softmax(float32_or_wider(logits), axis=-1)
 
 
 def _check_axes(logits: Array, target: Array) -> None:

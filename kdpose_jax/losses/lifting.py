@@ -4,12 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.losses.shapes import require_same_shape
+
 
 def pose_distance(
     first: Float[Array, "B F J 3"], second: Float[Array, "B F J 3"]
 ) -> Float[Array, "B F J"]:
     """Computes every joint's Euclidean distance, with zero gradient (not NaN) where it is 0."""
-    _check_same_shape(first, second)
+    require_same_shape(first, second)
     squared = jnp.sum(jnp.square(first - second), axis=-1)
     zero = squared == 0  # not "above zero", so that NaN stays NaN
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
@@ -18,8 +20,8 @@ def pose_distance(
 def weighted_joint_error(
     predicted: Float[Array, "B F J 3"],
     target: Float[Array, "B F J 3"],
-    joint_weights: Float[np.ndarray, "J"],
-) -> Float[Array, "B"]:
+    joint_weights: Float[np.ndarray, " J"],
+) -> Float[Array, " B"]:
     """Computes L_W, the mean over frames and joints of the weighted distance (MixSTE, run.py).
 
     See docs/methods/lifting.md#task-loss.
@@ -29,8 +31,8 @@ def weighted_joint_error(
 
 
 def smoothness(
-    predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, "J"]
-) -> Float[Array, "B"]:
+    predicted: Float[Array, "B F J 3"], joint_weights: Float[np.ndarray, " J"]
+) -> Float[Array, " B"]:
     """Computes L_TC, the mean of weighted squared frame differences (MixSTE, run.py).
 
     The mean is over frames, joints and coordinates.
@@ -42,12 +44,12 @@ def smoothness(
 
 def velocity_error(
     predicted: Float[Array, "B F J 3"], target: Float[Array, "B F J 3"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes L_V, the mean distance of frame differences.
 
     Source: MixSTE, common/loss.py, mean_velocity_error_train.
     """
-    _check_same_shape(predicted, target)
+    require_same_shape(predicted, target)
     distance = pose_distance(jnp.diff(predicted, axis=1), jnp.diff(target, axis=1))
     return jnp.mean(distance, axis=(1, 2))
 
@@ -56,10 +58,10 @@ def lifting_loss(
     predicted: Float[Array, "B F J 3"],
     target: Float[Array, "B F J 3"],
     *,
-    joint_weights: Float[np.ndarray, "J"],
+    joint_weights: Float[np.ndarray, " J"],
     smoothness_weight: float,
     velocity_weight: float,
-) -> tuple[Float[Array, "B"], dict[str, Float[Array, "B"]]]:
+) -> tuple[Float[Array, " B"], dict[str, Float[Array, " B"]]]:
     """Computes MixSTE's task loss: L_W + smoothness_weight L_TC + velocity_weight L_V.
 
     Args:
@@ -87,10 +89,3 @@ def lifting_loss(
 
 def _per_joint(joint_weights: np.ndarray, dtype: jnp.dtype) -> Array:
     return jnp.asarray(np.asarray(joint_weights), dtype)
-
-
-def _check_same_shape(first: Array, second: Array) -> None:
-    if first.shape != second.shape:
-        raise ValueError(
-            f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean"
-        )

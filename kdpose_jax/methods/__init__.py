@@ -1,1 +1,1 @@
-"""Training methods: one folder each, all built to the contract in `api`."""
+"""Training methods, one folder each. All satisfy `contracts.MethodModule`."""

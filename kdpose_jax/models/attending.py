@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from kdpose_jax.models import attending_tpu
+from kdpose_jax.precision import float32_or_wider
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))  # layers of one shape are traced once
@@ -49,7 +49,7 @@ def probabilities(
     """
     query, key, _ = (_by_head(part, heads, axis) for part in jnp.split(qkv, 3, axis=-1))
     logits = (query @ key.swapaxes(-1, -2)) * query.shape[-1] ** -0.5
-    softmax = jax.nn.softmax(logits.astype(np.promote_types(logits.dtype, jnp.float32)), axis=-1)
+    softmax = jax.nn.softmax(float32_or_wider(logits), axis=-1)
     batch, attending = qkv.shape[0], softmax.shape[-1]
     return softmax.reshape(batch, -1, heads, attending, attending)
 
@@ -78,7 +78,7 @@ def _attend_on_cpu(qkv: Array, heads: int, axis: int) -> Array:
 def _forward(qkv: Array, heads: int, axis: int) -> tuple[Array, tuple[Array, ...]]:
     query, key, value = (_by_head(part, heads, axis) for part in jnp.split(qkv, 3, axis=-1))
     logits = (_copied(query) @ _turned(key)) * _scale(query)
-    logits = logits.astype(np.promote_types(logits.dtype, jnp.float32))
+    logits = float32_or_wider(logits)
     weights = jnp.exp(logits - logits.max(-1, keepdims=True))
     divisor = weights.sum(-1, keepdims=True).astype(qkv.dtype)
     weights = weights.astype(qkv.dtype)

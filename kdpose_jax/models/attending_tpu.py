@@ -119,7 +119,7 @@ def _kernel(*arrays: Array, heads: int, axis: int, interpret: bool) -> Array:
 
 
 def _columns(columns: int, dtype: Any) -> int:
-    """Returns how many columns share a block: the rows of a tile, if there are so many."""
+    """Returns how many columns share a block: at most the rows of a tile."""
     return min(columns, 8 * 4 // jnp.dtype(dtype).itemsize)
 
 

@@ -78,7 +78,7 @@ def convolve(
     Args:
       inputs: the map.
       kernel: weights; k is odd.
-      stride: of both axes.
+      stride: distance between two outputs, along both axes.
     """
     return jax.lax.platform_dependent(
         inputs,

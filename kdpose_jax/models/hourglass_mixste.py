@@ -2,7 +2,7 @@
 
 Source: Li et al., Hourglass Tokenizer for Efficient Transformer-Based 3D Human Pose Estimation,
 CVPR 2024, and its released code (docs/methods/lifting.md#hot). The clustering by density peaks is
-from Rodriguez and Laio, Science 2014. Parameter names are ours; `torch_import` maps the published
+from Rodriguez and Laio, Science 2014. Parameter names are ours; `pytorch.mixste` maps the published
 ones onto them.
 """
 
@@ -11,12 +11,12 @@ from typing import TypedDict
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
+from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.mixste import MixSTE
-from kdpose_jax.models.sparse_mixste import take_frames
 from kdpose_jax.models.upsampling import CrossAttentionRecovery
+from kdpose_jax.precision import float32_or_wider
 
 
 class HourglassFeatures(TypedDict):
@@ -38,7 +38,7 @@ def distances(tokens: Float[Array, "B F C"]) -> Float[Array, "B F F"]:
 
     It is computed in float32 or wider, and is exactly 0 from a frame to itself.
     """
-    tokens = tokens.astype(np.promote_types(tokens.dtype, jnp.float32))
+    tokens = float32_or_wider(tokens)
     centred = tokens - tokens.mean(1, keepdims=True)  # so that the squares round less
     products = jnp.einsum("bfc,bgc->bfg", centred, centred, precision="highest")
     lengths = jnp.einsum("bff->bf", products)
@@ -119,7 +119,7 @@ class HourglassMixSTE(nn.Module):
         if sparse:
             tokens = self.network.run(sparse, tokens, deterministic)[1][-1]
         tokens = tokens.swapaxes(1, 2)
-        recovered = self.recovery(tokens.astype(np.promote_types(tokens.dtype, jnp.float32)))
+        recovered = self.recovery(float32_or_wider(tokens))
         return self.network.decode(recovered), HourglassFeatures(
             kept=kept, pruned=tokens, recovered=recovered
         )

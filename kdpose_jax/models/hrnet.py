@@ -1,7 +1,7 @@
 """HRNet: parallel branches of different resolutions, which each module mixes.
 
 Source: Sun et al., HRNet, CVPR 2019, and its released code, which SimCC and CDKD copy
-(docs/methods/pose2d.md#hrnet). Parameter names are ours; `torch_import` maps the published ones
+(docs/methods/pose2d.md#hrnet). Parameter names are ours; `pytorch.hrnet` maps the published ones
 onto them.
 """
 

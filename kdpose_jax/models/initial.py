@@ -52,7 +52,7 @@ class Undrawn(nn.meta.AxisMetadata[Any]):
         return dataclasses.replace(self, value=val)
 
     def add_axis(self, index: int, params: dict[Any, Any]) -> Any:
-        """Raises: no network here repeats a layer by `nn.scan` or `nn.vmap`."""
+        """Raises NotImplementedError: no network here repeats a layer by `nn.scan` or `nn.vmap`."""
         raise NotImplementedError("initial values of repeated layers")
 
     remove_axis = add_axis

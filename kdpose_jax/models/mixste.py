@@ -1,7 +1,7 @@
 """MixSTE: a 2D-to-3D lifter for sequences, of alternating spatial and temporal blocks.
 
 Source: Zhang et al., MixSTE, CVPR 2022, and its released code (docs/methods/lifting.md#mixste).
-Parameter names are ours; `torch_import` maps the published ones onto them.
+Parameter names are ours; `pytorch.mixste` maps the published ones onto them.
 """
 
 import operator
@@ -20,6 +20,7 @@ from kdpose_jax.models.attending import probabilities
 from kdpose_jax.models.attention import TransformerBlock
 from kdpose_jax.models.keyframes import take_frames
 from kdpose_jax.models.layers import Drops, LayerNorm, Linear, draw_drops
+from kdpose_jax.precision import float32_or_wider
 
 # Embeddings [B, J, F, C] after the spatial and the temporal block; what the spatial block attends
 # by, [B, J, F, 3C].
@@ -215,8 +216,7 @@ class MixSTE(nn.Module):
 
     def decode(self, tokens: Float[Array, "B F J C"]) -> Float[Array, "B F J 3"]:
         """Applies the regression head: joint embeddings of any number of frames -> metres."""
-        dtype = np.promote_types(tokens.dtype, jnp.float32)
-        return self.head(self.head_norm(tokens.astype(dtype)))
+        return self.head(self.head_norm(float32_or_wider(tokens)))
 
     def __call__(
         self,

@@ -7,13 +7,13 @@ from typing import TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from kdpose_jax.codecs.keypoints_2d import count_bins
 from kdpose_jax.models.convolution import convolution_init
 from kdpose_jax.models.hrnet import STRIDE, HRNet
 from kdpose_jax.models.simdr_head import SimDRHead
+from kdpose_jax.precision import float32_or_wider
 
 HEADS = ("simdr", "heatmap")
 
@@ -98,7 +98,7 @@ class PoseNet(nn.Module):
             name="backbone",
         )
         features = backbone(images, train)
-        features = features.astype(np.promote_types(features.dtype, np.float32))
+        features = float32_or_wider(features)
         joint_maps = nn.Conv(
             self.joints, (1, 1), kernel_init=convolution_init(), name="final_layer"
         )(features)

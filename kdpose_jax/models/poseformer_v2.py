@@ -1,8 +1,8 @@
 """PoseFormerV2: lifts one frame, from central frames of a window and low frequencies of all.
 
 Source: Zhao et al., PoseFormerV2, CVPR 2023, and its released code
-(docs/methods/lifting.md#poseformerv2). Parameter names are ours; `torch_import` maps the published
-ones onto them.
+(docs/methods/lifting.md#poseformerv2). Parameter names are ours; `pytorch.poseformer_v2` maps the
+published ones onto them.
 """
 
 import operator
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from kdpose_jax.models.attention import SelfAttention, TransformerBlock
 from kdpose_jax.models.layers import Drops, LayerNorm, Linear, draw_drops, dropped, gelu
+from kdpose_jax.precision import float32_or_wider
 
 
 class PoseFormerV2Features(TypedDict):
@@ -54,7 +55,7 @@ def along_time(
     matrix: Float[np.ndarray, "R T"], values: Float[Array, "B T E"]
 ) -> Float[Array, "B R E"]:
     """Applies a transform over time, in float32 or wider."""
-    values = values.astype(np.promote_types(values.dtype, jnp.float32))
+    values = float32_or_wider(values)
     return jnp.einsum("rt,bte->bre", jnp.asarray(matrix, values.dtype), values)
 
 
@@ -235,7 +236,7 @@ class PoseFormerV2(nn.Module):
 
     def _head(self, tokens: Float[Array, "B S E"]) -> Float[Array, "B D"]:
         """Sums coefficients and frames by trained weights, then norm and linear layer, float32."""
-        tokens = tokens.astype(np.promote_types(tokens.dtype, jnp.float32))
+        tokens = float32_or_wider(tokens)
         tokens = tokens.swapaxes(1, 2)  # [B, JC, N+K]
         slow = Linear(1, name="coefficient_mean")(tokens[..., : self.kept_coefficients])[..., 0]
         seen = Linear(1, name="frame_mean")(tokens[..., self.kept_coefficients :])[..., 0]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
-from kdpose_jax.models.attention import Linear
+from kdpose_jax.models.layers import Linear
 
 UPSAMPLINGS = ("linear_pose", "linear_feat", "learned", "cross_attn")
 ENDS = ("hold", "extrapolate")
@@ -102,7 +102,7 @@ class CrossAttentionRecovery(nn.Module):
         depth = width // self.heads
 
         def split(values: Array) -> Array:
-            """[..., S, C] -> [..., A, S, C/A]."""
+            """Splits the heads: `[..., S, C]` -> `[..., A, S, C/A]`."""
             return values.reshape(*values.shape[:-1], self.heads, depth).swapaxes(-3, -2)
 
         keys = split(Linear(width, name="key")(tokens.swapaxes(1, 2)))  # [B, J, A, K, C/A]

@@ -1,8 +1,8 @@
 """VideoPose3D: temporal convolutions over 2D keypoints.
 
 Source: Pavllo et al., 3D human pose estimation in video with temporal convolutions and
-semi-supervised training, CVPR 2019. Parameter names are ours; `torch_import` maps the published
-ones onto them.
+semi-supervised training, CVPR 2019. Parameter names are ours; `pytorch.videopose3d` maps the
+published ones onto them.
 """
 
 import math
@@ -10,11 +10,11 @@ from typing import TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from kdpose_jax.models import initial
 from kdpose_jax.models.layers import BatchNorm, Linear
+from kdpose_jax.precision import float32_or_wider
 
 
 class VideoPose3DFeatures(TypedDict):
@@ -135,7 +135,7 @@ class VideoPose3D(nn.Module):
             hidden = shortcut + changed
             after.append(hidden)
             dilation *= width
-        hidden = hidden.astype(np.promote_types(hidden.dtype, jnp.float32))
+        hidden = float32_or_wider(hidden)
         pose = Linear(joints * 3, name="shrink")(hidden)
         pose = pose.reshape(batch, -1, joints, 3)  # [B, F, 3J] -> [B, F, J, 3]
         return pose, VideoPose3DFeatures(hidden=tuple(after))

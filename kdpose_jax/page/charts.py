@@ -14,15 +14,13 @@ _WIDE = 30.0
 _MOST_POINTS = 400
 
 
-def curves(
-    title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, unit: str = "step"
-) -> str:
-    """Draws one line per series, with a legend.
+def curves(title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Draws one line per series over the steps of training, with a legend.
 
     Args:
       title: what the values are.
-      series: name -> (x, y) in the order of x. Points that are not finite break the line.
-      unit: what x counts.
+      series: name -> (step, value) in the order of steps. Points that are not finite break the
+        line.
 
     Returns:
       A `figure` of HTML. It is empty if there is no finite value.
@@ -51,7 +49,7 @@ def curves(
     ]
     for x, anchor in {first: "start", last: "end"}.items():
         place = f'x="{across(x):.1f}" y="{HEIGHT - 6}"'
-        parts.append(f'<text {place} text-anchor="{anchor}">{unit} {x:,.0f}</text>')
+        parts.append(f'<text {place} text-anchor="{anchor}">step {x:,.0f}</text>')
     for number, points in enumerate(series.values()):
         for run in _runs(_thinned(points)):
             line = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in run)

@@ -17,7 +17,7 @@ MISSING = -32768
 LARGEST = 32767
 # What a page may hold before it leaves out frames; base64 makes 4 characters of 3 bytes.
 PAGE_BYTES = 4_500_000
-# Anything farther away is of a network that diverged, or of a detector's mistake.
+# Anything farther away is not a pose: a network diverged, or a detector found nonsense.
 FARTHEST_M, FARTHEST_SIZES = 100.0, 10.0
 FINEST_M, FINEST_PX = 0.001, 0.1
 
@@ -62,7 +62,7 @@ def encode(
       poses: the network's poses in the frames of the page: those of the video whose number
         divides by `stride`.
       overlays: poses of the same persons, frames and joints to show with them.
-      stride: the page has one frame of the video in so many.
+      stride: k, where the page has every k-th frame of the video.
 
     Returns:
       What `player.js` calls a scene, and sentences on what was left out.

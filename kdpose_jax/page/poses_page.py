@@ -32,7 +32,7 @@ def write_poses_page(
       truth: the true poses, likewise.
       stride: the poses hold the frames of the video whose number divides by it, as
         `encoding.display_stride` chooses it. None if they hold all frames, of which the page then
-        shows one in so many.
+        shows those that it chooses.
 
     Raises:
       UserError: the file cannot be written.

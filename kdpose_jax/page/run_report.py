@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kdpose_jax.contracts import Column
+from kdpose_jax.contracts import Column, EvaluationProtocol
 from kdpose_jax.files import write_atomically
 from kdpose_jax.folders import WorkFolder
 from kdpose_jax.page import charts, document, extremes
@@ -18,7 +18,7 @@ def write(
     folder: WorkFolder,
     networks: Mapping[str, Mapping[str, Any]],
     origin: Mapping[str, Any],
-    protocol: Any,
+    protocol: EvaluationProtocol,
     metadata: Mapping[str, Any],
     examples: Mapping[str, Mapping[str, Any]],
 ) -> None:

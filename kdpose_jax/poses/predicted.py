@@ -49,7 +49,7 @@ class Poses:
       length: number of the video's frames.
       network: the network's name or path.
       fingerprint: identifies the network's parameters.
-      keyframe_stride: the network reads one frame in so many; 1 reads all, or nobody knows which.
+      keyframe_stride: r, where the network reads every r-th frame; 1 also if that is not known.
       keyframe_offset: number of the first frame in the video that it reads, below the stride. In
         the last window, which ends with the video, it may read others.
       notes: sentences on what was assumed, left out or converted, each with its count.

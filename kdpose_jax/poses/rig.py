@@ -34,7 +34,7 @@ class Node:
       name: the predicted joint's name, or "PARENT_to_CHILD" for a node that one bone needs.
       parent: index of the parent node, -1 for the root.
       joint: index of the predicted joint at which it lies.
-      offset: from the parent in the parent's axes, `[3]` metres.
+      offset: where it lies from its parent, in the parent's axes, `[3]`, metres.
       target: the predicted joint that it points to; None if it does not turn by itself.
       rest: direction to the target at rest, `[3]`.
       frame: the right, left, lower and upper joint that give all three angles, or None.

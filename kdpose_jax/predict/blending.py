@@ -22,7 +22,7 @@ def hop(length: int, stride: int) -> int:
 
     Args:
       length: number of frames in a window.
-      stride: a window reads one frame in so many.
+      stride: r, where a window reads every r-th frame.
     """
     return max(stride, length // 2 // stride * stride)
 

@@ -85,10 +85,10 @@ def predict_and_report(
     if videos is None:
         predict(request.given, place / (name or many.stem_of(request.given)))
         return
-    wishes = request.wishes() | {"formats": formats}
+    options = request.output_options() | {"formats": formats}
     if request.reading["map_file"] is not None:
-        wishes["map"] = joint_names.read_map(request.reading["map_file"])
-    task = many.Task(network.fingerprint, wishes)
+        options["map"] = joint_names.read_map(request.reading["map_file"])
+    task = many.Task(network.fingerprint, options)
     try:
         many.run_all(videos, place, task, predict, show, share)
     finally:

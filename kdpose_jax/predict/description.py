@@ -25,7 +25,7 @@ class Description:
       predicted: number F of frames that a call predicts at once; 1 for pictures.
       before: number of frames in front of them that are only read.
       after: number of frames behind them that are only read.
-      keyframe_stride: a lifter reads one frame in so many; 1 reads all.
+      keyframe_stride: r, where a lifter reads every r-th frame; 1 reads all.
       keyframe_offset: the first frame of a window that is read.
       keyframe_selection: `uniform`, or `correlated` if each window chooses its own keyframes.
       side: side S of the square crops, pixels; 0 for a lifter.

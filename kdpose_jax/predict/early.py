@@ -52,7 +52,7 @@ def check_values(request: Request, formats: Sequence[str]) -> None:
     """
     for name in formats:
         require("--to", name, (*table.FORMATS, PAGE))
-    table.check_wishes([name for name in formats if name != PAGE], request.writing)
+    table.check_options([name for name in formats if name != PAGE], request.writing)
     gaps.check_settings(request.lifting.gap, request.lifting.score)
     if request.lifting.rate is not None:
         rates.require_rate(request.lifting.rate, "--rate")

@@ -10,9 +10,9 @@ from kdpose_jax import files, presets
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints import gaps, sizes
 from kdpose_jax.poses import trajectory
-from kdpose_jax.poses.writers.table import FORMATS, Wishes
+from kdpose_jax.poses.writers.table import FORMATS, WritingOptions
 from kdpose_jax.predict.detecting import DETECTORS
-from kdpose_jax.predict.request import Lifting, Request
+from kdpose_jax.predict.request import LiftingOptions, Request
 
 KEYPOINTS = flags.DEFINE_string(
     "keypoints", "", "2D keypoints of a detector: a file, a folder, or a pattern such as 'a/*.json'"
@@ -135,10 +135,10 @@ def request(checkpoint: str, out: str, source_format: str) -> Request:
             "fps": FPS.value,
             "clip": CLIP.value,
         },
-        lifting=Lifting(
+        lifting=LiftingOptions(
             PERSON.value, GAP.value, SCORE.value, RATE.value, FLIP.value, OVERLAP.value
         ),
-        writing=Wishes(HEIGHT.value, ROOT.value, FOCAL.value, _frames(FRAMES.value)),
+        writing=WritingOptions(HEIGHT.value, ROOT.value, FOCAL.value, _frames(FRAMES.value)),
         detector=DETECTOR.value,
         python=files.home_filled_in(DETECTOR_PYTHON.value),
         boxes=files.home_filled_in(BOXES.value),

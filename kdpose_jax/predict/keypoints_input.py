@@ -11,7 +11,7 @@ from kdpose_jax.skeletons import Skeleton
 
 # Screen units lie around -1 to 1; joints outside the picture a little beyond.
 LARGEST_ON_SCREEN = 10.0
-# A person whose joints all lie within so many pixels of the corner was not given in pixels.
+# Pixels from the corner within which all joints of a person lie only if they are not in pixels.
 FEWEST_PIXELS = 2.0
 
 

@@ -10,12 +10,12 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from kdpose_jax import buckets, presets
+from kdpose_jax import buckets, files, presets
 from kdpose_jax.checkpoint import loading
 from kdpose_jax.contracts import Predict
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import checks, command_line, data, existing, weights
+from kdpose_jax.experiment import checks, command_line, data, existing, stored_runs, weights
 from kdpose_jax.experiment.existing import Trained
 from kdpose_jax.experiment.run import Run
 from kdpose_jax.predict import artifacts
@@ -30,7 +30,7 @@ Network = Lifter | PictureNetwork
 
 def load(path: str | os.PathLike, *, config: str | ConfigDict | None = None) -> Network:
     """Loads a network; see `kdpose_jax.load`."""
-    place = weights.resolve(os.fspath(path))
+    place = files.absolute_or_empty(os.fspath(path))
     if artifacts.is_artifact(place):
         return artifacts.network_of(artifacts.open_artifact(place))
     checkpoint = accessible(place)
@@ -48,7 +48,7 @@ def load_by_flags(checkpoint: str, config: ConfigDict | None) -> tuple[Network, 
     Raises:
       UserError: there is no such network, or it needs a config.
     """
-    place = weights.resolve(checkpoint)
+    place = files.absolute_or_empty(checkpoint)
     if artifacts.is_artifact(place):
         artifact = artifacts.open_artifact(place)
         return artifacts.network_of(artifact), artifacts.rate_of(artifact)
@@ -79,7 +79,7 @@ def network_of_run(run: Run, notes: Sequence[str], checkpoint: str) -> Network:
 def rate_of_records(run: Run, checkpoint: str) -> float | None:
     """Returns the frames per second of the records of a run; None if they are not there."""
     try:
-        records = data.kept_records(run.config, weights.run_folder(checkpoint))
+        records = data.kept_records(run.config, stored_runs.run_folder(checkpoint))
         metadata = load_json(epath.Path(records) / schema.METADATA_FILE) if records else {}
         return float(metadata["fps"]) if "fps" in metadata else None
     except (UserError, OSError, ValueError, TypeError):

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -94,19 +95,20 @@ class Task:
 
     Attributes:
       fingerprint: identifies the network's variables.
-      wishes: every flag that decides the outputs.
+      options: every flag that decides the outputs.
     """
 
     fingerprint: str
-    wishes: dict[str, Any]
+    options: dict[str, Any]
 
     def mark_of(self, path: str) -> str:
-        """Identifies the outputs of a path: what was wished of which content."""
+        """Identifies the outputs of a path: by the options and the content of the input."""
         inside = [path]
         if os.path.isdir(path):
             inside = [entry.path for entry in sorted(os.scandir(path), key=lambda one: one.name)]
-        stats = [(os.path.basename(one), *os.stat(one)[6:9:2]) for one in inside]
-        content = json.dumps([self.fingerprint, self.wishes, stats], sort_keys=True, default=str)
+        found = [(os.path.basename(one), os.stat(one)) for one in inside]
+        stats = [(name, one[stat.ST_SIZE], one[stat.ST_MTIME]) for name, one in found]
+        content = json.dumps([self.fingerprint, self.options, stats], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -120,7 +122,9 @@ def is_done(base: epath.Path, mark: str) -> bool:
         return False  # it is written again
 
 
-def set_done(base: epath.Path, mark: str, written: Sequence[epath.Path], notes: Sequence[str]):
+def set_done(
+    base: epath.Path, mark: str, written: Sequence[epath.Path], notes: Sequence[str]
+) -> None:
     """Says that a video's outputs are whole, and keeps its notes."""
     content = {"mark": mark, "files": [path.name for path in written], "notes": list(notes)}
     files.write_json(base.parent / (base.name + DONE), content)

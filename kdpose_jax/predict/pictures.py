@@ -15,6 +15,9 @@ from kdpose_jax.predict.network import DescribedNetwork
 PIXELS_AT_ONCE = 2**18  # in one call of the network, which bounds its memory
 LARGEST_SIDE = 32_000  # of a picture; OpenCV cuts crops from pictures up to 32,767 pixels
 
+# A picture `[H, W, 3]`, and the centre `[2]` and the scale `[2]` of a crop; see `crops`.
+_View = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 class Found(NamedTuple):
     """The joints that were found.
@@ -98,8 +101,8 @@ class PictureNetwork(DescribedNetwork):
         found = self._find(views, flip)
         return Found(found.joints[0], found.scores[0]) if alone else found
 
-    def _find(self, views: list[tuple[np.ndarray, np.ndarray, np.ndarray]], flip: bool) -> Found:
-        """Finds joints in views: pictures with the centre and scale of a crop each."""
+    def _find(self, views: Sequence[_View], flip: bool) -> Found:
+        """Finds joints in views of one person each."""
         compute = self._compute_with_flip if flip else self._compute
         assert compute is not None  # refused above
         joints, scores = [], []
@@ -115,7 +118,7 @@ class PictureNetwork(DescribedNetwork):
             return Found(np.empty((0, number, 2), np.float32), np.empty((0, number), np.float32))
         return Found(np.concatenate(joints), np.concatenate(scores))
 
-    def _cut(self, views: list[Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _cut(self, views: Sequence[_View]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields each view's crop `[S, S, 3]`, and the map from it to its picture `[2, 3]`."""
         side = self.description.side
         for picture, center, scale in views:
@@ -123,8 +126,8 @@ class PictureNetwork(DescribedNetwork):
             yield images.warp(picture, back, side), back
 
 
-def _whole(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A picture that is a crop already, with the box around all of it."""
+def _whole(picture: np.ndarray) -> _View:
+    """Returns the view of a picture that is a crop already: all of it."""
     height, width = picture.shape[:2]
     longest = max(width, height) / crops.UNIT
     return picture, np.asarray([width / 2, height / 2]), np.asarray([longest, longest])

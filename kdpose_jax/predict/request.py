@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Any
 
-from kdpose_jax.poses.writers.table import Wishes
+from kdpose_jax.poses.writers.table import WritingOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Lifting:
+class LiftingOptions:
     """How the keypoints of a file are taken.
 
     Attributes:
@@ -51,13 +51,13 @@ class Request:
     out: str
     formats: tuple[str, ...]
     reading: dict[str, Any]
-    lifting: Lifting
-    writing: Wishes
+    lifting: LiftingOptions
+    writing: WritingOptions
     detector: str
     python: str
     boxes: str
 
-    def wishes(self) -> dict[str, Any]:
+    def output_options(self) -> dict[str, Any]:
         """Returns what decides the outputs beside the network and the content of the input."""
         everything = dataclasses.asdict(self)
         names = ["reading", "lifting", "writing", "formats"]

@@ -12,7 +12,7 @@ from kdpose_jax.keypoints.tracks import Keypoints
 from kdpose_jax.poses.predicted import Poses, PosesOfPerson
 from kdpose_jax.predict import blending
 from kdpose_jax.predict.lifter import Lifter
-from kdpose_jax.predict.request import Lifting
+from kdpose_jax.predict.request import LiftingOptions
 
 # The rate of a video whose file does not say it, frames per second, where the network's rate is not
 # known either.
@@ -40,44 +40,44 @@ class Video:
         return sum(len(track.valid) for track in self.tracks)
 
 
-def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) -> Video:
+def prepare(keypoints: Keypoints, network: Lifter, options: LiftingOptions, place: str) -> Video:
     """Makes what the network reads of a file's keypoints.
 
     Args:
       keypoints: the file's content.
       network: the network.
-      wishes: how the keypoints are taken.
+      options: how the keypoints are taken.
       place: names the file in an error.
 
     Raises:
       UserError: the person is not there, a joint cannot be made, the size is not known, or no frame
         has all joints.
     """
-    if wishes.person is not None:
-        keypoints = persons.choose(keypoints, wishes.person)
+    if options.person is not None:
+        keypoints = persons.choose(keypoints, options.person)
     size = sizes.require_size(keypoints.size, place)
     keypoints = layouts.convert(keypoints, network.joints)
-    fps, notes = _rate_of(keypoints, wishes)
-    tracks, about_gaps = gaps.fill(keypoints, fps, wishes.gap, wishes.score)
-    resampled = wishes.rate is not None and not rates.is_same(fps, wishes.rate)
+    fps, notes = _rate_of(keypoints, options)
+    tracks, about_gaps = gaps.fill(keypoints, fps, options.gap, options.score)
+    resampled = options.rate is not None and not rates.is_same(fps, options.rate)
     if resampled:
         notes.append(
-            f"Keypoints were resampled from {fps:.4g} to the network's {wishes.rate:.4g} frames "
+            f"Keypoints were resampled from {fps:.4g} to the network's {options.rate:.4g} frames "
             "per second, and poses back."
         )
-    elif wishes.rate is None:
+    elif options.rate is None:
         notes.append(
             "The rate that the network was trained at is not known, so that it reads the frames as "
             "they are (--rate tells it)."
         )
-    overlaps = wishes.overlap and network.description.predicted > 1
+    overlaps = options.overlap and network.description.predicted > 1
     if overlaps:
         notes.append(
             f"Windows of {network.description.predicted} frames overlap by half and are averaged "
             "(--nooverlap lays them end to end, as in evaluation)."
         )
     # Keyframes of another rate lie between the video's frames.
-    stride, offset = (1, 0) if resampled else _keyframes(tracks, network, wishes.overlap)
+    stride, offset = (1, 0) if resampled else _keyframes(tracks, network, options.overlap)
     about = Poses(
         persons=(),
         joints=network.joints,
@@ -92,11 +92,11 @@ def prepare(keypoints: Keypoints, network: Lifter, wishes: Lifting, place: str) 
         keyframe_offset=offset,
         notes=(*network.notes, *keypoints.notes, *about_gaps, *notes),
     )
-    return Video(tracks, about, wishes.rate if resampled else None)
+    return Video(tracks, about, options.rate if resampled else None)
 
 
 def _keyframes(tracks: tuple[WholeTrack, ...], network: Lifter, overlap: bool) -> tuple[int, int]:
-    """Says which frames of the video are read: one in so many, from which one.
+    """Says which frames of the video are read: every r-th one, and which is the first.
 
     It is (1, 0) if they are not the same for all persons, stretches and windows.
     """
@@ -112,19 +112,19 @@ def _keyframes(tracks: tuple[WholeTrack, ...], network: Lifter, overlap: bool) -
     return (about.keyframe_stride, first.pop()) if fixed and len(first) == 1 else (1, 0)
 
 
-def _rate_of(keypoints: Keypoints, wishes: Lifting) -> tuple[float, list[str]]:
+def _rate_of(keypoints: Keypoints, options: LiftingOptions) -> tuple[float, list[str]]:
     """Returns the video's frames per second, and a sentence if they are assumed."""
     if keypoints.fps is not None:
         return keypoints.fps, []
-    fps = USUAL_RATE if wishes.rate is None else wishes.rate
-    whose = "" if wishes.rate is None else ", the network's rate,"
+    fps = USUAL_RATE if options.rate is None else options.rate
+    whose = "" if options.rate is None else ", the network's rate,"
     return fps, [
         f"The file does not say its frames per second: {fps:.4g}{whose} are assumed (--fps tells "
         "them)."
     ]
 
 
-def lift(video: Video, network: Lifter, wishes: Lifting) -> Iterator[Poses]:
+def lift(video: Video, network: Lifter, options: LiftingOptions) -> Iterator[Poses]:
     """Lifts a video and yields its poses in blocks, one person after the other.
 
     A person's frames between two masks are lifted by themselves, as if they were a video.
@@ -133,7 +133,7 @@ def lift(video: Video, network: Lifter, wishes: Lifting) -> Iterator[Poses]:
         for first, end in _stretches(track.valid):
             pose = None
             if track.valid[first]:
-                pose = _poses(track.points[first:end], video, network, wishes)
+                pose = _poses(track.points[first:end], video, network, options)
             yield from _blocks(track, first, end, pose, video.about)
 
 
@@ -145,14 +145,14 @@ def _stretches(valid: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _poses(
-    points: np.ndarray, video: Video, network: Lifter, wishes: Lifting
+    points: np.ndarray, video: Video, network: Lifter, options: LiftingOptions
 ) -> Iterator[np.ndarray]:
     """Lifts frames that follow one another, `[T, J, 2]` pixels -> pieces `[t, J, 3]` metres."""
     size, fps, rate, frames = video.about.size, video.about.fps, video.rate, len(points)
     pieces: Iterable[np.ndarray] = (
         points[start : start + BLOCK] for start in range(0, frames, BLOCK)
     )
-    how: dict[str, Any] = {"size": size, "flip": wishes.flip, "overlap": wishes.overlap}
+    how: dict[str, Any] = {"size": size, "flip": options.flip, "overlap": options.overlap}
     if rate is None:
         return network.blocks(pieces, **how)
     read = rates.resample_pieces(pieces, fps, rate, frames)

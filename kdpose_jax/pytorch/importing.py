@@ -144,24 +144,11 @@ def import_pretrained(name: str, path: epath.PathLike) -> dict[str, Any]:
     return {"params": whole["params"], "state": whole["state"]}
 
 
-def import_mixste(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads MixSTE's checkpoint.
-
-    Returns:
-      (params, sizes): see `torch_mixste.convert_mixste_state`; in float32.
-
-    Raises:
-      UserError: see `import_network`.
-    """
-    (params, sizes), _ = _convert(path, LIFTERS["mixste"])
-    return _as_float32(params), sizes
-
-
 def import_hrnet(path: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Reads a pose network, SimDR or heatmap, that HRNet's, SimCC's or CDKD's code wrote.
 
     Returns:
-      (params, batch_stats, sizes): see `torch_hrnet.convert_hrnet_state`; in float32.
+      (params, batch_stats, sizes): see `convert_hrnet_state`; in float32.
 
     Raises:
       UserError: see `import_network`.

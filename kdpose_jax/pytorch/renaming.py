@@ -3,7 +3,7 @@
 Every tensor of a map is used exactly once, or the file is refused.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,7 +156,7 @@ def _reordered(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return array.transpose(*axes, *dropped).reshape([array.shape[axis] for axis in axes])
 
 
-def _require_same_names(found, expected, network: str) -> None:
+def _require_same_names(found: Set[str], expected: Set[str], network: str) -> None:
     """Refuses tensors that are missing or left over.
 
     Raises:

@@ -144,7 +144,7 @@ def _without(checkpoint: Any, anchor: str, network: str) -> str:
                 else "an empty dictionary"
             )
         return (
-            "it has no network state, that is not a dictionary of tensors by their names, but "
+            "it has no network state, which is a dictionary of tensors by their names, but "
             f"{held}: save the network's state_dict()."
         )
     parts = []

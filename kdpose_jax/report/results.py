@@ -1,7 +1,4 @@
-"""Writes and reads results.json, and reads metrics.jsonl.
-
-It imports only `errors` and `files` of the package.
-"""
+"""Writes and reads results.json, and reads metrics.jsonl."""
 
 import importlib.metadata
 import json

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kdpose_jax.contracts import RATE, Column
+from kdpose_jax.contracts import RATE, Column, EvaluationProtocol
 from kdpose_jax.data import schema
 from kdpose_jax.files import write_atomically
 from kdpose_jax.folders import WorkFolder
@@ -14,7 +14,7 @@ def tell(
     folder: WorkFolder,
     networks: Mapping[str, Mapping[str, Any]],
     origin: Mapping[str, Any],
-    protocol: Any,
+    protocol: EvaluationProtocol,
     metadata: Mapping[str, Any],
     show: Callable[[str], None],
 ) -> None:
@@ -74,7 +74,9 @@ def breakdowns(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[s
     return {record["title"]: record["breakdown"] for record in networks.values()}
 
 
-def comparison_table(networks: Mapping[str, Mapping[str, Any]], protocol: Any) -> str:
+def comparison_table(
+    networks: Mapping[str, Mapping[str, Any]], protocol: EvaluationProtocol
+) -> str:
     """Makes a table with one line per network: the protocol's columns, then costs per output."""
     unit = protocol.unit[0]
     costs = dict(results.COSTS)
@@ -107,7 +109,7 @@ def caption(
     networks: Mapping[str, Mapping[str, Any]],
     origin: Mapping[str, Any],
     metadata: Mapping[str, Any],
-    protocol: Any,
+    protocol: EvaluationProtocol,
 ) -> str:
     """Says in plain text where the numbers come from."""
     contents = schema.KINDS[metadata["kind"]].contents
@@ -134,7 +136,7 @@ def caption(
 def draw(
     folder: WorkFolder,
     networks: Mapping[str, Mapping[str, Any]],
-    protocol: Any,
+    protocol: EvaluationProtocol,
     metadata: Mapping[str, Any],
 ) -> None:
     """Draws training curves, score against cost, and the parts of the score.

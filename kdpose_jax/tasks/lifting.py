@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from kdpose_jax.codecs import poses
 from kdpose_jax.contracts import Batch, Task
@@ -20,7 +21,7 @@ from kdpose_jax.skeletons import Skeleton, find_skeleton
 from kdpose_jax.tasks import lifting_networks, sparse_lifting
 
 
-def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
+def reads(config: ConfigDict, stage: str, *, training: bool) -> dict[str, Any]:
     """Says what a batch holds: the windows to predict, and the frames around them.
 
     Returns:
@@ -30,7 +31,7 @@ def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
     return {"frames": span.predicted, "context": (span.before, span.after)}
 
 
-def build_task(config: Any, stage: str) -> Task:
+def build_task(config: ConfigDict, stage: str) -> Task:
     """Builds the task of a lifting network.
 
     Args:
@@ -73,7 +74,9 @@ def build_task(config: Any, stage: str) -> Task:
     return Task(init, apply, loss, *predictors(evaluated.apply, skeleton))
 
 
-def build_network(config: Any, stage: str, skeleton: Skeleton, *, training: bool) -> nn.Module:
+def build_network(
+    config: ConfigDict, stage: str, skeleton: Skeleton, *, training: bool
+) -> nn.Module:
     """Builds a stage's network: on keyframes if its block has `input`, else on every frame.
 
     Raises:
@@ -91,7 +94,7 @@ def build_network(config: Any, stage: str, skeleton: Skeleton, *, training: bool
 
 
 def task_loss(
-    block: Any, skeleton: Skeleton, frames: int, *, place: str
+    block: ConfigDict, skeleton: Skeleton, frames: int, *, place: str
 ) -> Callable[[jax.Array, Batch], tuple[jax.Array, dict[str, jax.Array]]]:
     """Builds the loss from its config block.
 

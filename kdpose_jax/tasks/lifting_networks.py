@@ -1,9 +1,11 @@
 """Builds lifting networks from their config blocks, and says which frames each one reads."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.models.hourglass_mixste import HourglassMixSTE
@@ -11,8 +13,6 @@ from kdpose_jax.models.mixste import MixSTE
 from kdpose_jax.models.poseformer_v2 import PoseFormerV2
 from kdpose_jax.models.videopose3d import VideoPose3D
 from kdpose_jax.tasks.task import COMPUTE_TYPES
-
-NETWORKS = ("mixste", "mixste_hot", "poseformer_v2", "videopose3d")
 
 
 class Span(NamedTuple):
@@ -29,7 +29,7 @@ class Span(NamedTuple):
     after: int
 
 
-def span(network: Any, frames: int, *, training: bool) -> Span:
+def span(network: ConfigDict, frames: int, *, training: bool) -> Span:
     """Returns the frames that a network predicts at once, and the context that it reads.
 
     Args:
@@ -49,7 +49,7 @@ def span(network: Any, frames: int, *, training: bool) -> Span:
 
 
 def build_lifter(
-    network: Any, *, joints: int, frames: int, training: bool, place: str
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
 ) -> nn.Module:
     """Builds a lifting network from its `network` block.
 
@@ -67,23 +67,14 @@ def build_lifter(
     Raises:
       UserError: the network cannot have one of the values.
     """
-    require(f"{place}.name", network.name, NETWORKS)
-    if network.name == "mixste_hot":
-        return build_hourglass_mixste(
-            network, joints=joints, frames=frames, training=training, place=place
-        )
-    if network.name == "poseformer_v2":
-        return build_poseformer_v2(
-            network, joints=joints, frames=frames, training=training, place=place
-        )
-    if network.name == "videopose3d":
-        return build_videopose3d(
-            network, joints=joints, frames=frames, training=training, place=place
-        )
-    return build_mixste(network, joints=joints, frames=frames, training=training, place=place)
+    require(f"{place}.name", network.name, BUILDERS)
+    build = BUILDERS[network.name]
+    return build(network, joints=joints, frames=frames, training=training, place=place)
 
 
-def build_mixste(network: Any, *, joints: int, frames: int, training: bool, place: str) -> MixSTE:
+def build_mixste(
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
+) -> MixSTE:
     """Builds MixSTE. Arguments and errors are as in `build_lifter`.
 
     The block has width, depth, heads, mlp_ratio, drop_path, compute, remat, scan and
@@ -95,7 +86,7 @@ def build_mixste(network: Any, *, joints: int, frames: int, training: bool, plac
 
 
 def build_hourglass_mixste(
-    network: Any, *, joints: int, frames: int, training: bool, place: str
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
 ) -> HourglassMixSTE:
     """Builds HoT on MixSTE. Arguments and errors are as in `build_lifter`.
 
@@ -121,7 +112,7 @@ def build_hourglass_mixste(
 
 
 def build_poseformer_v2(
-    network: Any, *, joints: int, frames: int, training: bool, place: str
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
 ) -> PoseFormerV2:
     """Builds PoseFormerV2. Arguments and errors are as in `build_lifter`.
 
@@ -149,7 +140,7 @@ def build_poseformer_v2(
 
 
 def build_videopose3d(
-    network: Any, *, joints: int, frames: int, training: bool, place: str
+    network: ConfigDict, *, joints: int, frames: int, training: bool, place: str
 ) -> VideoPose3D:
     """Builds VideoPose3D. Arguments and errors are as in `build_lifter`.
 
@@ -186,7 +177,16 @@ def build_videopose3d(
     )
 
 
-def _check_predicted(network: Any, place: str) -> None:
+# `network.name` -> what builds it.
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "mixste": build_mixste,
+    "mixste_hot": build_hourglass_mixste,
+    "poseformer_v2": build_poseformer_v2,
+    "videopose3d": build_videopose3d,
+}
+
+
+def _check_predicted(network: ConfigDict, place: str) -> None:
     """Checks the number of frames that a training example predicts."""
     if network.predicted_frames < 1:
         raise UserError(
@@ -194,8 +194,8 @@ def _check_predicted(network: Any, place: str) -> None:
         )
 
 
-def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) -> MixSTE:
-    """MixSTE, alone or as a part of another network."""
+def _mixste(network: ConfigDict, joints: int, frames: int, training: bool, place: str) -> MixSTE:
+    """Builds MixSTE, alone or as a part of another network."""
     options = _transformer(network, frames, training, place)
     if network.joint_position_std < 0:
         raise UserError(
@@ -211,7 +211,7 @@ def _mixste(network: Any, joints: int, frames: int, training: bool, place: str) 
     )
 
 
-def _transformer(network: Any, frames: int, training: bool, place: str) -> dict[str, Any]:
+def _transformer(network: ConfigDict, frames: int, training: bool, place: str) -> dict[str, Any]:
     """Checks the fields that all transformers have, and returns them as keyword arguments."""
     require(f"{place}.compute", network.compute, COMPUTE_TYPES)
     if network.heads < 1 or network.width % network.heads:

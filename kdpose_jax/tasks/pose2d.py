@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from kdpose_jax.codecs import keypoints_2d
 from kdpose_jax.codecs.keypoints_2d import count_bins
@@ -26,7 +27,7 @@ MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
 
-def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
+def reads(config: ConfigDict, stage: str, *, training: bool) -> dict[str, Any]:
     """Says what a batch holds: one square crop per person.
 
     Returns:
@@ -35,7 +36,7 @@ def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
     return {"views": {"image": config[stage].input.size}}
 
 
-def build_task(config: Any, stage: str) -> Task:
+def build_task(config: ConfigDict, stage: str) -> Task:
     """Builds the task of a network that finds joints in a crop.
 
     Args:
@@ -111,7 +112,7 @@ def build_task(config: Any, stage: str) -> Task:
     return Task(init, apply, loss, predict, predict_with_flip)
 
 
-def _decode(x: jax.Array, y: jax.Array, config: Any) -> dict[str, jax.Array]:
+def _decode(x: jax.Array, y: jax.Array, config: ConfigDict) -> dict[str, jax.Array]:
     joints, scores = keypoints_2d.decode(
         x,
         y,
@@ -139,7 +140,7 @@ def pose_loss(
     prediction: dict[str, jax.Array],
     batch: dict[str, jax.Array],
     *,
-    block: Any,
+    block: ConfigDict,
     size: tuple[int, int],
     split_ratio: float,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -185,7 +186,7 @@ def pose_loss(
     return total, {"divergence_x": (weight * x).mean(1), "divergence_y": (weight * y).mean(1)}
 
 
-def network_of(config: Any, stage: str, *, training: bool) -> PoseNet:
+def network_of(config: ConfigDict, stage: str, *, training: bool) -> PoseNet:
     """Builds the network of a stage's block."""
     return build_pose_net(
         config[stage].network,
@@ -198,7 +199,7 @@ def network_of(config: Any, stage: str, *, training: bool) -> PoseNet:
 
 
 def build_pose_net(
-    network: Any, *, joints: int, size: int, split_ratio: float, training: bool, place: str
+    network: ConfigDict, *, joints: int, size: int, split_ratio: float, training: bool, place: str
 ) -> PoseNet:
     """Builds PoseNet from a `network` block.
 
@@ -256,7 +257,7 @@ def build_pose_net(
     )
 
 
-def check_decoding(decode: Any, *, head: str, split_ratio: float) -> None:
+def check_decoding(decode: ConfigDict, *, head: str, split_ratio: float) -> None:
     """Refuses a `decode` block with an unknown value or one that the head or bins do not allow."""
     for name, allowed in (
         ("flip_shift", keypoints_2d.FLIP_SHIFTS),
@@ -277,7 +278,7 @@ def check_decoding(decode: Any, *, head: str, split_ratio: float) -> None:
         )
 
 
-def check_loss(block: Any, *, place: str) -> None:
+def check_loss(block: ConfigDict, *, place: str) -> None:
     """Refuses a `loss` block with an unknown form or a number out of range."""
     require(f"{place}.form", block.form, losses.FORMS)
     if not 0 <= block.smoothing < 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from kdpose_jax.codecs.keyframes import KeyframeGrid
 from kdpose_jax.contracts import Batch, Group, Tree
@@ -18,7 +19,7 @@ from kdpose_jax.skeletons import Skeleton
 from kdpose_jax.tasks.lifting_networks import build_mixste
 
 
-def build_teacher(config: Any, skeleton: Skeleton) -> MixSTE:
+def build_teacher(config: ConfigDict, skeleton: Skeleton) -> MixSTE:
     """Builds the dense teacher, as it teaches a student of the same windows.
 
     Raises:
@@ -84,7 +85,7 @@ def draw_offset(
     return (offset,), jax.random.fold_in(key, 0)
 
 
-def groups(config: Any, stage: str) -> tuple[Group, ...]:
+def groups(config: ConfigDict, stage: str) -> tuple[Group, ...]:
     """Returns the optimiser groups of a network, () if it reads every frame."""
     if "input" not in config[stage] or config[stage].input.upsampling != "learned":
         return ()
@@ -92,7 +93,9 @@ def groups(config: Any, stage: str) -> tuple[Group, ...]:
     return (Group("student/upsampler/matrix", weight_decay=0.0),)
 
 
-def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool) -> SparseMixSTE:
+def build_student(
+    config: ConfigDict, stage: str, skeleton: Skeleton, *, training: bool
+) -> SparseMixSTE:
     """Builds the sparse student from its config block.
 
     Raises:
@@ -148,7 +151,7 @@ def build_student(config: Any, stage: str, skeleton: Skeleton, *, training: bool
     )
 
 
-def keyframe_grid(config: Any, stage: str) -> KeyframeGrid:
+def keyframe_grid(config: ConfigDict, stage: str) -> KeyframeGrid:
     """Returns the keyframes that a stage reads in evaluation, from its `input` block.
 
     Raises:
@@ -161,7 +164,7 @@ def keyframe_grid(config: Any, stage: str) -> KeyframeGrid:
         raise UserError(f"{stage}.input.{error}.") from error
 
 
-def keyframe_notes(config: Any, stage: str) -> tuple[str, ...]:
+def keyframe_notes(config: ConfigDict, stage: str) -> tuple[str, ...]:
     """Warns where the keyframe grid is not symmetric (docs/methods/scjd.md#keyframes)."""
     if "input" not in config[stage]:
         return ()

@@ -120,7 +120,7 @@ class MetricsLog:
 
 
 def _lines_until(path: epath.Path, step: int) -> list[str]:
-    """The lines of a file up to a step, without a line that is cut off."""
+    """Returns the lines of a file up to a step, without a line that is cut off."""
     lines = []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:

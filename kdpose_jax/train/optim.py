@@ -115,7 +115,7 @@ def build_optimizer(
 
 
 def _group_of(path: Any, groups: Sequence[Group]) -> str:
-    """The number of the first group that matches a path; the number of groups if none does."""
+    """Returns the number of the first group that matches a path, else the number of groups."""
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     matches = (str(number) for number, group in enumerate(groups) if re.search(group.pattern, name))
     return next(matches, str(len(groups)))

@@ -187,7 +187,7 @@ def _start_helper() -> None:
 
 
 def _children() -> set[int]:
-    """The processes that this one has started, where Linux tells."""
+    """Lists the processes that this one has started, where Linux tells."""
     children = set()
     for task in pathlib.Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread has ended meanwhile

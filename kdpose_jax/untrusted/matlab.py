@@ -106,7 +106,7 @@ def _elements(content: bytes, order: _Order) -> Iterator[tuple[int, bytes]]:
 
 
 def _variable(element: bytes, order: _Order, names: tuple[str, ...], depth: int) -> tuple[str, Any]:
-    """The name and the value of a variable, None unless it is wanted.
+    """Returns the name and the value of a variable, None unless it is wanted.
 
     Members of a cell have no names and are always wanted.
     """

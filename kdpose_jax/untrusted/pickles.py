@@ -51,8 +51,8 @@ class _AllowedNamesUnpickler(pickle.Unpickler):
             return self._allowed[module, name]
         except KeyError:
             raise UserError(
-                f"{self._place} holds a pickled '{module}.{name}', which is not data of an array "
-                f"and could run code; it was not loaded: {self._remedy}."
+                f"{self._place} holds a pickled '{module}.{name}', which is not array data and "
+                f"could run code; it was not loaded: {self._remedy}."
             ) from None
 
 
@@ -60,7 +60,7 @@ def load_pickle(
     file: BinaryIO | Clipped,
     allowed: Mapping[tuple[str, str], Any],
     place: str,
-    persistent_load=None,
+    persistent_load: Callable[[Any], Any] | None = None,
     remedy: str = "get the file from its original source",
     **options: Any,
 ) -> Any:
@@ -96,8 +96,7 @@ class _TooManyError(Exception):
 
 
 def _refuse_bombs(file: BinaryIO | Clipped) -> None:
-    """Refuses what no honest pickle of this length has, by following what each opcode takes from
-    and puts on the stack.
+    """Refuses what no honest pickle of this length has.
 
     It follows what each opcode takes from the stack and puts on it. Three things are refused. A
     memo index beyond the position asks for gigabytes of memo table in nine bytes. Many opcodes

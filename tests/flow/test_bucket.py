@@ -13,6 +13,7 @@ import sys
 import jax
 import moving_person
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from bucket import PERMISSIONS, bucket_service
 from launching import TINY, final_params, launch_main
@@ -25,7 +26,7 @@ from kdpose_jax.data import schema
 from kdpose_jax.data.tfrecords import read_records
 from kdpose_jax.errors import UserError
 from kdpose_jax.poses.writers import outputs
-from kdpose_jax.poses.writers.table import FORMATS, Wishes
+from kdpose_jax.poses.writers.table import FORMATS, WritingOptions
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +82,9 @@ def test_bucket_is_used_without_a_lock_and_says_so(service):
 def test_poses_are_written_into_a_bucket(service, tmp_path):
     service.make("poses")
     video = moving_person.poses(moving_person.person(moving_person.walk(5)))
-    wishes = Wishes(height=1.8, root="floor", focal=None, frames=None)
+    options = WritingOptions(height=1.8, root="floor", focal=None, frames=None)
     for base in ("gs://poses/out/walk", tmp_path / "disk" / "walk"):
-        outputs.write(video, base, tuple(FORMATS), wishes)
+        outputs.write(video, base, tuple(FORMATS), options)
     found = service.save("poses", tmp_path / "bucket") / "out"
     expected = {path.name: path.read_bytes() for path in (tmp_path / "disk").iterdir()}
     assert {path.name: path.read_bytes() for path in found.iterdir()} == expected
@@ -125,9 +126,10 @@ def test_killed_while_it_saves(service):
     assert run.latest_step() == max(marked)
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {"weights": jax.ShapeDtypeStruct((64,), np.float32, sharding=everywhere)}
+    assert run.restore(wanted)[1] == {"step": max(marked)}
     for step in marked:
-        state, meta = run.restore(wanted, step)
-        assert meta == {"step": step}
+        with ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(f"gs://killed/run/{step}/state", wanted)
         np.testing.assert_array_equal(state["weights"], np.full(64, step, np.float32))
     following = max(stored) + 1
     for step in range(max(marked) + 1, following + 1):

@@ -17,7 +17,7 @@ from launching import final_params, launch_main
 from repository import REPOSITORY
 
 from kdpose_jax.checkpoint.loading import run_meta
-from kdpose_jax.experiment import configs, weights
+from kdpose_jax.experiment import configs, stored_runs
 
 NETWORKS = ("teacher", "baseline", "student")
 
@@ -162,8 +162,8 @@ def test_evaluation_repeats_on_any_number_of_devices(finished, devices):
 
 def test_builder_reads_the_config_it_stored(finished):
     workdir, _ = finished
-    run = weights.stored_run(str(workdir / "student"))
+    run = stored_runs.run_of_checkpoint(str(workdir / "student"))
     method = run.method.build(run.config.lock(), run.stage)
     assert method.teachers[0].checkpoint == str(workdir / "teacher")
-    teacher = weights.stored_run(str(workdir / "teacher"))
+    teacher = stored_runs.run_of_checkpoint(str(workdir / "teacher"))
     assert (teacher.stage, teacher.method_name) == ("teacher", "supervised")

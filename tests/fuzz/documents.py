@@ -361,7 +361,7 @@ def checkpoint_json(folder: pathlib.Path) -> Reader:
     from configs import scjd
     from kdpose_jax.checkpoint import loading, stored
     from kdpose_jax.errors import UserError
-    from kdpose_jax.experiment import configs, weights
+    from kdpose_jax.experiment import configs, stored_runs
 
     step = folder / "checkpoints" / "3"
     for item in (stored.STATE, stored.META, stored.METRICS):
@@ -372,7 +372,7 @@ def checkpoint_json(folder: pathlib.Path) -> Reader:
         (step / stored.META / "metadata").write_bytes(meta)
         (step / stored.METRICS / stored.METRICS).write_bytes(metrics)
         for use in (
-            lambda: weights.stored_run(str(step)),
+            lambda: stored_runs.run_of_checkpoint(str(step)),
             lambda: loading._best_step(step.parent, [3]),
         ):
             try:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from golden import golden_files
 
-from kdpose_jax.codecs import poses
 from kdpose_jax.data.sequences import Motion, windows_of
 from kdpose_jax.data.windows import Windows, centred_starts, evaluation_starts
 from kdpose_jax.skeletons import H36M_17, Skeleton
@@ -64,7 +63,9 @@ def cameras_of(arrays: dict[str, np.ndarray], augment: bool) -> np.ndarray:
     `Motion.with_flips` has it.
     """
     plain = np.stack([arrays[name] for name in arrays if name.startswith("input/camera/")])
-    return np.concatenate([plain, poses.flip_intrinsics(plain)]) if augment else plain
+    mirrored = plain.copy()
+    mirrored[:, [2, 7]] *= -1  # c_x and p_1
+    return np.concatenate([plain, mirrored]) if augment else plain
 
 
 def batches_of(case: dict, motion: Motion, sequences: int):

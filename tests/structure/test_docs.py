@@ -243,3 +243,81 @@ def test_sections_of_docstrings_are_laid_out(name):
             elif section in ("Args", "Attributes", "Raises") and re.match(r"  \S", line):
                 wrong += [line] * (not ITEM.match(line))
     assert not wrong
+
+
+def docstrings(tree: ast.AST) -> list[str]:
+    """The docstrings of a file, of its classes and of its functions."""
+    found = [
+        ast.get_docstring(node)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+    ]
+    return [text for text in found if text]
+
+
+def outside_tests() -> list[str]:
+    return [name for name in sources() if not name.startswith("tests/")]
+
+
+@pytest.mark.parametrize("name", outside_tests())
+def test_docstrings_begin_with_one_line(name):
+    found = docstrings(ast.parse(read(name)))
+    assert not [text for text in found if len(text.split("\n\n")[0].splitlines()) > 1]
+
+
+def functions(tree):
+    """The functions and methods that are called; properties have the docstrings of values."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            decorators = {ast.unparse(one).rpartition(".")[2] for one in node.decorator_list}
+            if not decorators & {"property", "cached_property"}:
+                yield node
+
+
+@pytest.mark.parametrize("name", outside_tests())
+def test_docstrings_of_functions_begin_with_what_they_do(name):
+    found = [ast.get_docstring(node) or "Has none." for node in functions(ast.parse(read(name)))]
+    assert not [text for text in found if not re.match(r"[A-Z][a-z]+s[ ,.]", text)]
+
+
+NAMED = re.compile(r"`([A-Za-z_][\w.]*)`")
+# Names of other programs, and made-up ones, which docstrings and comments mention.
+ELSEWHERE = {
+    "ious", "pred_out_dir", "save_conf", "soft_oks_nms", "walk_000000000012_keypoints",
+    "weighted_NAME",
+}  # fmt: skip
+
+
+@functools.cache
+def known_names() -> frozenset[str]:
+    """Every name and every word of text in the code, docstrings and comments left out."""
+    found = set(ELSEWHERE)
+    for name in tracked():
+        found |= {part for piece in pathlib.PurePath(name).parts for part in piece.split(".")}
+        if name.endswith(".js"):
+            found |= set(re.findall(r"\w+", read(name)))
+        if not name.endswith(".py"):
+            continue
+        tree = ast.parse(read(name))
+        described = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if id(node) not in described:
+                    found |= set(re.findall(r"\w+", node.value))
+            for field in ("id", "attr", "arg", "name", "asname", "module"):
+                text = getattr(node, field, None)
+                found |= set(text.split(".")) if isinstance(text, str) else set()
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("name", outside_tests())
+def test_names_in_docstrings_exist(name):
+    """A name in backquotes is one of the code: a module that was renamed is not left in words."""
+    mentioned = {part for text in NAMED.findall(read(name)) for part in text.split(".") if part}
+    assert not mentioned - known_names()

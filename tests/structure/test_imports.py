@@ -19,6 +19,7 @@ EVERYBODY = (
     "kdpose_jax.folders",
     "kdpose_jax.buckets",
     "kdpose_jax.contracts",
+    "kdpose_jax.precision",
 )
 # Room -> what it may import beside itself and EVERYBODY; a name stands for everything below it.
 ALLOWED = {
@@ -28,6 +29,7 @@ ALLOWED = {
     "kdpose_jax.files": ("kdpose_jax.errors", "kdpose_jax.buckets"),
     "kdpose_jax.untrusted": ("kdpose_jax.errors",),
     "kdpose_jax.contracts": (),
+    "kdpose_jax.precision": (),
     "kdpose_jax.skeletons": (),
     "kdpose_jax.processes": (),
     "kdpose_jax.presets": (),

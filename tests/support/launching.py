@@ -9,8 +9,8 @@ from absl.testing import flagsaver
 from jax.sharding import AxisType
 
 import launch
-from kdpose_jax.checkpoint.loading import load_variables
-from kdpose_jax.experiment import weights
+from kdpose_jax.checkpoint.loading import explicit, load_variables
+from kdpose_jax.experiment import stored_runs
 from kdpose_jax.train import sharding
 
 TINY = (
@@ -58,7 +58,7 @@ def launch_main(*arguments: str, devices: int = 1) -> int:
 
 def final_params(run):
     """Returns a run's last parameters, with averaged ones."""
-    stored = weights.stored_run(str(run))
+    stored = stored_runs.run_of_checkpoint(str(run))
     method = stored.method.build(stored.config.lock(), stored.stage)
     batch = {"keypoints_2d": np.zeros((1, stored.config.data.frames, 17, 2), np.float32)}
     params, _, _ = jax.eval_shape(method.init, jax.random.key(0), batch)
@@ -67,6 +67,6 @@ def final_params(run):
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), params
     )
     return [
-        load_variables(run, {"params": target}, which="latest", prefer_ema=ema)[0]["params"]
+        load_variables(explicit(f"{run}/latest"), {"params": target}, prefer_ema=ema)[0]["params"]
         for ema in (False, True)
     ]

@@ -115,9 +115,10 @@ def test_a_source_that_hangs_ends_the_run_with_a_sentence(monkeypatch):
     hangs.set()
 
 
-def test_close_ends_a_thread_that_waits_for_room():
+def test_close_ends_a_thread_that_waits_for_room(monkeypatch):
+    monkeypatch.setattr("kdpose_jax.data.batches.BATCHES_AHEAD", 1)
     batches = TrainBatches(
-        Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0, ahead=1
+        Numbers(5), seed=0, batch=5, first_step=0, sharding=over_batch(1), patience=60.0
     )
     next(batches)
     batches.close()

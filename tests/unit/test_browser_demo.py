@@ -17,15 +17,15 @@ from kdpose_jax.export.formats import table
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
 from kdpose_jax.poses.trajectory import ROOTS
 from kdpose_jax.poses.writers import outputs
-from kdpose_jax.poses.writers.table import Wishes
+from kdpose_jax.poses.writers.table import WritingOptions
 from kdpose_jax.predict import sequences
-from kdpose_jax.predict.request import Lifting
+from kdpose_jax.predict.request import LiftingOptions
 from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 
 METRES = 1e-4
 KEYFRAMES = "[player.scene.keyframe_stride, player.scene.keyframe_offset]"
 FPS, SIZE = 25, (1280, 720)
-AS_THEY_ARE = Lifting(person=None, gap=0.5, score=0.0, rate=None, flip=False, overlap=False)
+AS_THEY_ARE = LiftingOptions(person=None, gap=0.5, score=0.0, rate=None, flip=False, overlap=False)
 # Name -> preset, and what runs it. All files are opened in the first one, which needs no package.
 PAGES = {
     "plain": (("scjd", "demo", "student"), "plain"),
@@ -216,8 +216,8 @@ def test_the_json_of_predict_with_two_persons_and_masks(demo, page, tmp_path):
     poses = video(
         masked(person(1, 70, first=4), slice(20, 40)), person(2, 9, name="two", first=30), length=80
     )
-    wishes = Wishes(height=None, root=ROOTS[0], focal=None, frames=None)
-    [file] = outputs.write(poses, tmp_path / "clip", ["json"], wishes).paths
+    options = WritingOptions(height=None, root=ROOTS[0], focal=None, frames=None)
+    [file] = outputs.write(poses, tmp_path / "clip", ["json"], options).paths
     give(page, str(file))
     wait(page)
     wanted = []

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_prep import cameras
 from kdpose_jax.codecs import poses
 from kdpose_jax.skeletons import H36M_17
 
@@ -90,29 +89,6 @@ def test_flip_and_root_relative_commute():
     np.testing.assert_allclose(
         first, poses.flip(poses.root_relative(pose, 0), permutation), atol=1e-6
     )
-
-
-@KINDS
-def test_flipped_camera_sees_the_flipped_picture(convert):
-    generator = np.random.default_rng(2)
-    intrinsics = generator.uniform(0.05, 0.3, 9)
-    intrinsics[:2] = 2.3, 2.2
-    space = generator.normal(size=(6, 17, 3)) * 0.3 + [0.2, 0.1, 5.0]
-    flipped = np.asarray(poses.flip_intrinsics(convert(intrinsics)), np.float64)
-    np.testing.assert_allclose(flipped, intrinsics * [1, 1, -1, 1, 1, 1, 1, -1, 1], rtol=1e-6)
-    mirrored = cameras.project_to_2d(poses.flip(space, H36M_17.flip_permutation), flipped)
-    expected = poses.flip(cameras.project_to_2d(space, intrinsics), H36M_17.flip_permutation)
-    np.testing.assert_allclose(mirrored, expected, atol=1e-6)
-    assert np.abs(expected).min() > 0
-
-
-def test_flip_intrinsics_of_several_cameras():
-    intrinsics = random_poses(4, 9)
-    np.testing.assert_array_equal(
-        poses.flip_intrinsics(poses.flip_intrinsics(intrinsics)), intrinsics
-    )
-    with pytest.raises(ValueError):
-        poses.flip_intrinsics(intrinsics[:, :8])
 
 
 def test_jitted_equals_numpy():

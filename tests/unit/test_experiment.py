@@ -18,7 +18,15 @@ from kdpose_jax.contracts import Method
 from kdpose_jax.data import sequences
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.extremes import Extremes
-from kdpose_jax.experiment import configs, data, evaluation, gradients, pipeline, scoring, weights
+from kdpose_jax.experiment import (
+    configs,
+    data,
+    evaluation,
+    gradients,
+    pipeline,
+    scoring,
+    stored_runs,
+)
 from kdpose_jax.experiment.run import Context, open_training
 from kdpose_jax.folders import RunFolder, WorkFolder
 from kdpose_jax.skeletons import H36M_17
@@ -38,7 +46,7 @@ from kdpose_jax.train.state import TrainState
     ("/runs/seed/7", "/runs/seed/7"),
 ])  # fmt: skip
 def test_folder_of_the_run_of_a_checkpoint(path, home):
-    assert str(weights.run_folder(path)) == home
+    assert str(stored_runs.run_folder(path)) == home
 
 
 def test_which_checkpoint_is_said(tmp_path, monkeypatch):
@@ -46,11 +54,11 @@ def test_which_checkpoint_is_said(tmp_path, monkeypatch):
         ({"chosen_on": "the validation subject S8"}, "the best on the validation subject S8"),
         ({}, "the best on the test split, as published"),  # of an older version
     ):
-        monkeypatch.setattr(weights.loading, "run_meta", lambda path, stored=stored: stored)
-        assert weights.which_checkpoint("/runs/student") == words
-    assert weights.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
+        monkeypatch.setattr(stored_runs.loading, "run_meta", lambda path, stored=stored: stored)
+        assert stored_runs.which_checkpoint("/runs/student") == words
+    assert stored_runs.which_checkpoint("/runs/student/checkpoints/200") == "of step 200"
     (tmp_path / "mixste").write_bytes(b"PK")  # a file is one of weights, whatever it is called
-    assert weights.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
+    assert stored_runs.which_checkpoint(str(tmp_path / "mixste")) == "imported from PyTorch"
 
 
 def test_config_of_another_version_is_refused(monkeypatch):
@@ -58,14 +66,14 @@ def test_config_of_another_version_is_refused(monkeypatch):
     a traceback later.
     """
     stored = configs.as_dict(get_config("scjd", "demo"))
-    monkeypatch.setattr(weights.loading, "run_meta", lambda path: {"config": stored})
-    assert weights.stored_run("/runs/old").config.task == "lifting"
+    monkeypatch.setattr(stored_runs.loading, "run_meta", lambda path: {"config": stored})
+    assert stored_runs.run_of_checkpoint("/runs/old").config.task == "lifting"
     del stored["task"], stored["student"]["pretrained"]
     with pytest.raises(
         UserError,
         match="'/runs/old' was trained by another version .* lacks task, student.pretrained",
     ) as caught:
-        weights.stored_run("/runs/old")
+        stored_runs.run_of_checkpoint("/runs/old")
     assert "\n" not in str(caught.value)
 
 
@@ -360,14 +368,14 @@ def test_checkpoints_say_which_block_was_trained(monkeypatch, stage):
     """Those of before version 0.2 had the trained block in the student's place, and say nothing."""
     stored = configs.as_dict(get_config("scjd", "demo"))
     meta = {"config": stored, "stage": stage}
-    monkeypatch.setattr(weights.loading, "run_meta", lambda path: meta)
-    run = weights.stored_run("/runs/demo/net")
+    monkeypatch.setattr(stored_runs.loading, "run_meta", lambda path: meta)
+    run = stored_runs.run_of_checkpoint("/runs/demo/net")
     assert (run.stage, run.name) == (stage, "net")
     assert run.method_name == {"teacher": "supervised", "student": "scjd"}[stage]
     assert configs.as_dict(run.block) == stored[stage]
     del meta["stage"]
     stored["method"], stored["student"] = "supervised", stored["teacher"]
-    old = weights.stored_run("/runs/demo/net")
+    old = stored_runs.run_of_checkpoint("/runs/demo/net")
     assert (old.stage, old.method_name) == ("student", "supervised")
     assert configs.as_dict(old.block) == stored["teacher"]
 

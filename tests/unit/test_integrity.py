@@ -103,9 +103,9 @@ def test_damaged_checkpoint_is_named(run):
         }
     }
     with pytest.raises(UserError, match="step 3 in .* is damaged"):
-        loading.load_variables(run, wanted, which="latest", prefer_ema=False)
+        loading.load_variables(loading.explicit(f"{run}/latest"), wanted, prefer_ema=False)
     # That one is whole.
-    assert loading.load_variables(run, wanted, which="best", prefer_ema=False)[2] == 1
+    assert loading.load_variables(run, wanted, prefer_ema=False)[2] == 1
 
 
 def test_damaged_newest_checkpoints_are_set_aside_and_said(run):
@@ -194,9 +194,7 @@ def test_older_that_is_not_whole_is_set_aside_too(run, harm):
     integrity.set_damaged_aside(run / "checkpoints", said.append)
     assert len(said) == 1 and "step 1" in said[0]
     assert "before" not in said[0].partition("moved to")[2]
-    checkpoints = open_checkpoints(run / "checkpoints")
-    assert checkpoints.best_step() == 2 and newest(run) == 3
-    checkpoints.close()
+    assert loading.best_checkpoint(run).name == "2" and newest(run) == 3
 
 
 def test_only_checkpoint_that_is_not_whole(run):
@@ -224,7 +222,7 @@ def test_added_file_is_no_damage(run, name, where):
     said = []
     integrity.set_damaged_aside(run / "checkpoints", said.append)
     assert not said and newest(run) == 3 and path.exists()
-    assert loading.load_variables(run, kernel(), which="latest", prefer_ema=False)[2] == 3
+    assert loading.explicit(f"{run}/latest") == str(run / "checkpoints" / "3")
 
 
 OTHER_NAMES = ("3 copy", "3 (1)", "._3", "0003", "٣", "²", "-3", "3.orbax-checkpoint-tmp-0")
@@ -242,12 +240,12 @@ def test_folders_that_are_not_steps_are_left_alone(run, name):
 def test_unwhole_steps_are_passed_over_where_a_network_is_read(run):
     emptied(run / "checkpoints" / "3")
     wanted = kernel()
-    assert loading.load_variables(run, wanted, which="latest", prefer_ema=False)[2] == 2
-    assert loading.load_variables(run, wanted, which="best", prefer_ema=False)[2] == 1
+    assert loading.explicit(f"{run}/latest") == str(run / "checkpoints" / "2")
+    assert loading.load_variables(run, wanted, prefer_ema=False)[2] == 1
     (note,) = loading.passed_over(run)
     assert note.startswith("note: step 3 in ") and note.endswith("it is passed over.")
     with pytest.raises(UserError, match="step 3 in .* is damaged .*checksums.json is missing"):
-        loading.load_variables(run / "checkpoints" / "3", wanted, which="latest", prefer_ema=False)
+        loading.load_variables(run / "checkpoints" / "3", wanted, prefer_ema=False)
     for step in (1, 2):
         emptied(run / "checkpoints" / str(step))
     with pytest.raises(UserError, match=r"no whole checkpoint in .* \(3 were not written"):

@@ -187,7 +187,7 @@ def test_layouts_by_count():
     assert layouts.layout_of(17, None, "'a'", ("coco_17", "halpe_26")).name == "coco_17"
     with pytest.raises(UserError, match="16 joints .* does not name them: give --joints mpii_16"):
         layouts.layout_of(16, None, "'a'", ("coco_17",))
-    with pytest.raises(UserError, match="12 joints .*no layout has so many"):
+    with pytest.raises(UserError, match="12 joints .*no layout has that many"):
         layouts.layout_of(12, None, "'a'", ())
     with pytest.raises(UserError, match="has 25 .* use --joints body_25"):
         layouts.layout_of(25, "coco_17", "'a'", ())

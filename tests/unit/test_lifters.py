@@ -18,7 +18,7 @@ from torch_states import hourglass_mixste_state, poseformer_v2_state, videopose3
 from configs import lifters as experiments
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.cost import count_macs, count_parameters
-from kdpose_jax.experiment import weights
+from kdpose_jax.experiment import teachers
 from kdpose_jax.pytorch import importing, videopose3d
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.tasks import lifting, lifting_networks
@@ -351,7 +351,7 @@ def test_what_a_weight_file_does_not_tell_is_said():
     for name, parts in said.items():
         config = experiments.get_config(name)
         config.teacher.checkpoint = "w.bin"
-        notes = weights.assumptions(config, {"frames": 27} if name != "poseformer_v2" else {})
+        notes = teachers.assumptions(config, {"frames": 27} if name != "poseformer_v2" else {})
         assert len(notes) == len(parts) and all(
             part in note for part, note in zip(parts, notes, strict=True)
         )
@@ -450,7 +450,7 @@ def test_a_teacher_of_dense_kernels_is_adopted(tmp_path):
     torch.save({"net": videopose3d_state(joints=17, width=8, filters=(3, 7, 19))}, tmp_path / "w")
     config = experiments.get_config("videopose3d")
     config.teacher.checkpoint = str(tmp_path / "w")
-    notes = weights.adopt_teacher(config)
+    notes = teachers.adopt_teacher(config)
     assert (
         config.teacher.network.filters == (3, 3, 3)
         and config.teacher.network.dense_kernels
@@ -463,7 +463,7 @@ def test_a_teacher_of_dense_kernels_is_adopted(tmp_path):
         UserError,
         match=r"^--checkpoint: The PyTorch file .*data.frames=399 or --config.data.frames=27",
     ):
-        weights.adopt_teacher(config, named="--checkpoint")
+        teachers.adopt_teacher(config, named="--checkpoint")
 
 
 @pytest.mark.parametrize("name", STATES)

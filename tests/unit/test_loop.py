@@ -14,6 +14,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from networks import abstract
 
+from kdpose_jax.checkpoint.loading import best_checkpoint
 from kdpose_jax.checkpoint.manager import Checkpoints
 from kdpose_jax.data.batches import TrainBatches
 from kdpose_jax.experiment.training import newest_of
@@ -150,20 +151,11 @@ def score(stop, state):
 
 def trace(directory):
     """All that a run leaves, timings left out."""
-    checkpoints = Checkpoints(
-        directory / "checkpoints",
-        keep_latest=2,
-        keep_best=1,
-        best_metric="error",
-        best_is_lowest=True,
-        asynchronous=True,
-    )
-    steps = {
-        int(path.name): checkpoints.metrics(int(path.name))
-        for path in (directory / "checkpoints").iterdir()
-    }
-    best = checkpoints.best_step()
-    checkpoints.close()
+    steps = {}
+    for path in (directory / "checkpoints").iterdir():
+        scores = path / "metrics" / "metrics"
+        steps[int(path.name)] = json.loads(scores.read_text()) if scores.exists() else None
+    best = int(best_checkpoint(directory).name)
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     lines = [
         {name: value for name, value in line.items() if "second" not in name} for line in lines

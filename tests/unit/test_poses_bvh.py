@@ -13,18 +13,18 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.poses import rig
 from kdpose_jax.poses.stored_poses import read_poses
 from kdpose_jax.poses.writers import outputs, to_bvh
-from kdpose_jax.poses.writers.table import Wishes
+from kdpose_jax.poses.writers.table import WritingOptions
 from kdpose_jax.skeletons import COCO_17, H36M_17, MPII_16
 
-NOTHING = Wishes(height=None, root="given", focal=None, frames=None)
+NOTHING = WritingOptions(height=None, root="given", focal=None, frames=None)
 MILLIMETRE = 1e-3
 # Four decimals of a centimetre, and six of a degree, along a chain of bones.
 ROUNDING = 5e-6
 
 
-def written(video, tmp_path, wishes=NOTHING):
+def written(video, tmp_path, options=NOTHING):
     """The notes about BVH, and the text of the BVH file of a video's only person."""
-    notes = outputs.write(video, tmp_path / "walk", ["bvh"], wishes).notes
+    notes = outputs.write(video, tmp_path / "walk", ["bvh"], options).notes
     return [note for note in notes if note.startswith("BVH")], (tmp_path / "walk.bvh").read_text()
 
 
@@ -201,8 +201,8 @@ def test_gaps_cannot_be_held(tmp_path):
     with pytest.raises(UserError, match=re.escape(words)):
         written(video, tmp_path)
     assert not list(tmp_path.iterdir())
-    wishes = dataclasses.replace(NOTHING, frames=(130, 155))
-    assert "Frames: 25\n" in written(video, tmp_path, wishes)[1]
+    options = dataclasses.replace(NOTHING, frames=(130, 155))
+    assert "Frames: 25\n" in written(video, tmp_path, options)[1]
     person.valid[:] = False
     with pytest.raises(UserError, match="person 'P1' has no frame with a whole pose"):
         written(video, tmp_path)

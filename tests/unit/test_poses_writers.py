@@ -14,10 +14,10 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.poses.stored_poses import read_poses
 from kdpose_jax.poses.writers import outputs
 from kdpose_jax.poses.writers.spool import Spool
-from kdpose_jax.poses.writers.table import FORMATS, Wishes
+from kdpose_jax.poses.writers.table import FORMATS, WritingOptions
 from kdpose_jax.skeletons import COCO_17, H36M_17
 
-NOTHING = Wishes(height=None, root="given", focal=None, frames=None)
+NOTHING = WritingOptions(height=None, root="given", focal=None, frames=None)
 MICROMETRE = 1e-6
 # What six decimals of a metre, and five, may lose.
 TRC_LOSS, TEXT_LOSS = 6e-7, 6e-6
@@ -297,9 +297,9 @@ def test_memory_does_not_grow_with_the_video(names, frames, tmp_path, monkeypatc
     monkeypatch.setattr("kdpose_jax.poses.writers.spool.BLOCK", frames)
     monkeypatch.setattr("kdpose_jax.poses.writers.spool.SAMPLE", 30)
     block = moving_person.person(moving_person.walk(frames))
-    wishes, peaks = dataclasses.replace(NOTHING, height=1.8), []
+    options, peaks = dataclasses.replace(NOTHING, height=1.8), []
     for count in (2, 2, 16):  # the first is for what is loaded once
-        with outputs.Outputs(tmp_path / f"{count}", names, wishes) as out:
+        with outputs.Outputs(tmp_path / f"{count}", names, options) as out:
             tracemalloc.start()
             for number in range(count):
                 one = dataclasses.replace(block, first_frame=frames * number)
@@ -321,12 +321,12 @@ def test_joints_in_pictures_are_written_without_3d(tmp_path):
     stored = json.loads((tmp_path / "joints.json").read_text())
     assert "pose_3d" not in stored["persons"][0]["frames"][0]
     assert (tmp_path / "joints.csv").read_text().startswith("person,frame,time_s,joint,u_px,v_px")
-    for wishes, words in (
+    for options, words in (
         (dataclasses.replace(NOTHING, height=1.8), "--height is for 3D poses"),
         (dataclasses.replace(NOTHING, root="floor"), "--root is for 3D poses"),
     ):
         with pytest.raises(UserError, match=words):
-            outputs.write(video, tmp_path / "no", ["npz"], wishes)
+            outputs.write(video, tmp_path / "no", ["npz"], options)
     for name in ("trc", "c3d", "bvh"):
         with pytest.raises(
             UserError, match=f"--format {name} holds 3D poses.*use npz, json or csv"
@@ -339,8 +339,8 @@ def test_the_height_scales_all_lengths(tmp_path):
     """The model's bones make 0.44 + 0.43 + 0.24 + 0.25 + |(0.11, 0.03)| + 0.115 m."""
     stands = (0.44 + 0.43 + 0.24 + 0.25 + np.hypot(0.11, 0.03) + 0.115) / (1 - 0.039)
     video = moving_person.poses(moving_person.person(moving_person.walk(20)))
-    wishes = dataclasses.replace(NOTHING, height=1.5)
-    written = outputs.write(video, tmp_path / "walk", ["npz", "trc"], wishes)
+    options = dataclasses.replace(NOTHING, height=1.5)
+    written = outputs.write(video, tmp_path / "walk", ["npz", "trc"], options)
     assert f"scaled by {1.5 / stands:.3f}, from {stands:.2f} m" in " ".join(written.notes)
     with np.load(tmp_path / "walk.npz") as stored:
         np.testing.assert_allclose(
@@ -378,9 +378,9 @@ def test_the_root_is_where_the_joints_project_onto_the_keypoints(tmp_path):
     walk = moving_person.walk(40, turns=0.5)
     person = moving_person.person(walk, masked=[7])
     person.keypoints_2d[2, 3] = np.nan
-    wishes = dataclasses.replace(NOTHING, root="camera", focal=moving_person.FOCAL)
+    options = dataclasses.replace(NOTHING, root="camera", focal=moving_person.FOCAL)
     video = moving_person.poses(person)
-    written = outputs.write(video, tmp_path / "walk", ["npz", "csv", "json"], wishes)
+    written = outputs.write(video, tmp_path / "walk", ["npz", "csv", "json"], options)
     assert "is an estimate" in written.notes[0] and "; 0 frames" in written.notes[0]
     expected = moving_person.before_camera(walk)[:, 0]
     expected[7] = np.nan
@@ -406,32 +406,32 @@ def test_the_camera_asks_for_what_it_needs(tmp_path):
         (video, "feet", None, "--root is 'feet': use one of given, floor, camera"),
         (unsized, "camera", 500.0, "add --size WIDTHxHEIGHT"),
     ):
-        wishes = dataclasses.replace(NOTHING, root=root, focal=focal)
+        options = dataclasses.replace(NOTHING, root=root, focal=focal)
         with pytest.raises(UserError, match=words):
-            outputs.write(one, tmp_path / "x", ["npz"], wishes)
+            outputs.write(one, tmp_path / "x", ["npz"], options)
 
 
 def test_the_camera_needs_keypoints(tmp_path):
     person = moving_person.person(moving_person.walk(3))
     person.keypoints_2d[:] = np.nan
-    wishes = dataclasses.replace(NOTHING, root="camera", focal=500.0)
+    options = dataclasses.replace(NOTHING, root="camera", focal=500.0)
     with pytest.raises(UserError, match="no place in any of 3 frames.*use --root floor"):
-        outputs.write(moving_person.poses(person), tmp_path / "x", ["npz"], wishes)
+        outputs.write(moving_person.poses(person), tmp_path / "x", ["npz"], options)
 
 
 def test_frames_without_a_place_are_masked_and_counted(tmp_path):
     person = moving_person.person(moving_person.walk(6))
     person.keypoints_2d[2, 1:] = np.nan
-    wishes = dataclasses.replace(NOTHING, root="camera", focal=500.0)
-    written = outputs.write(moving_person.poses(person), tmp_path / "x", ["npz"], wishes)
+    options = dataclasses.replace(NOTHING, root="camera", focal=500.0)
+    written = outputs.write(moving_person.poses(person), tmp_path / "x", ["npz"], options)
     assert "; 1 frames without a solution were masked" in written.notes[0]
     with np.load(tmp_path / "x.npz") as stored:
         assert stored["valid"][0].tolist() == [True, True, False, True, True, True]
 
 
 def test_some_frames_alone(video, tmp_path):
-    wishes = dataclasses.replace(NOTHING, frames=(10, 15))
-    with outputs.Outputs(tmp_path / "walk", ["npz"], wishes) as out:
+    options = dataclasses.replace(NOTHING, frames=(10, 15))
+    with outputs.Outputs(tmp_path / "walk", ["npz"], options) as out:
         for block in moving_person.blocks(video, 4):
             out.append(block)
         out.finish()

@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
-from kdpose_jax.poses.writers.table import Wishes
+from kdpose_jax.poses.writers.table import WritingOptions
 from kdpose_jax.predict import (
     artifacts,
     command,
@@ -28,7 +28,7 @@ from kdpose_jax.predict.artifacts import Artifact
 from kdpose_jax.predict.description import Description
 from kdpose_jax.predict.lifter import Lifter
 from kdpose_jax.predict.pictures import PictureNetwork
-from kdpose_jax.predict.request import Lifting, Request
+from kdpose_jax.predict.request import LiftingOptions, Request
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.train.preemption import Stop
 
@@ -88,7 +88,7 @@ def request(given, out="", **changes):
     lifting["overlap"] = False
     reading = {"joints": "h36m_17", "size": SIZE, "fps": 10.0, "map_file": None}
     fields = {"formats": (), "kind": "keypoints", "detector": "", "python": "", "boxes": ""}
-    wishes = Wishes(height=None, root="given", focal=None, frames=None)
+    options = WritingOptions(height=None, root="given", focal=None, frames=None)
     for name in [name for name in changes if name in lifting]:
         lifting[name] = changes.pop(name)
     for name in [name for name in changes if name in reading]:
@@ -98,8 +98,8 @@ def request(given, out="", **changes):
         given=str(given),
         out=str(out),
         reading=reading,
-        lifting=Lifting(**lifting),
-        writing=changes.pop("writing", wishes),
+        lifting=LiftingOptions(**lifting),
+        writing=changes.pop("writing", options),
         **(fields | changes),
     )
 
@@ -201,8 +201,8 @@ def scene_of(page):
 def test_the_page_shows_what_the_files_hold(tmp_path, opened):
     """Chosen frames and the person's height are in both; the root stays where poses have it."""
     np.save(tmp_path / "walk.npy", track(40))
-    wishes = Wishes(1.8, "floor", None, (10, 25))
-    run(request(tmp_path / "walk.npy", tmp_path, formats=("npz", "html"), writing=wishes))
+    options = WritingOptions(1.8, "floor", None, (10, 25))
+    run(request(tmp_path / "walk.npy", tmp_path, formats=("npz", "html"), writing=options))
     with np.load(tmp_path / "walk.npz") as found:
         poses = found["pose_3d"][0]
     scene = scene_of((tmp_path / "walk.html").read_text())
@@ -272,7 +272,7 @@ def test_a_folder_of_videos_is_finished_once(tmp_path, opened):
     said = run(request(clips / "clip*.npy", out, formats=("npz",)))
     assert "3 of 3 were done before" in said, "a pattern names the same files"
     said = run(request(clips / "clip*.npy", out, formats=("npz",), gap=0.1))
-    assert "done before" not in said, "another wish is another task"
+    assert "done before" not in said, "other options make another task"
 
 
 def test_processes_share_the_videos(tmp_path):
@@ -318,7 +318,10 @@ def test_two_videos_of_one_name_are_refused(tmp_path):
         ({"out": "walk.fbx"}, ".fbx is not a format"),
         ({"out": "walk.npy/poses"}, "--out: the folder .* cannot be written"),
         ({"kind": "video", "out": "gs://bucket/poses"}, "a folder of a disk with --video"),
-        ({"formats": ("npz",), "writing": Wishes(178.0, "given", None, None)}, "write 1.78"),
+        (
+            {"formats": ("npz",), "writing": WritingOptions(178.0, "given", None, None)},
+            "write 1.78",
+        ),
     ],
 )
 def test_mistakes_before_any_work(tmp_path, monkeypatch, opened, changes, sentence):

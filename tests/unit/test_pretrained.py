@@ -17,7 +17,7 @@ from torch_states import hrnet_state
 
 from configs import cdkd
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import weights
+from kdpose_jax.experiment import teachers, weights
 from kdpose_jax.models.pose_net import PoseNet
 from kdpose_jax.pytorch.importing import import_imagenet_hrnet
 
@@ -87,7 +87,7 @@ def test_the_size_of_pictures_of_a_heatmap_network_is_assumed(tmp_path):
     for head, said in (((), [size, order]), ((768, 768, 4096), [order])):
         torch.save(hrnet_state(joints=17, head=head), tmp_path / "w")
         config.teacher.checkpoint = str(tmp_path / "w")
-        notes = weights.adopt_teacher(config)
+        notes = teachers.adopt_teacher(config)
         assert len(notes) == len(said) and all(
             part in note for part, note in zip(said, notes, strict=True)
         )

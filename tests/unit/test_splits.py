@@ -16,7 +16,7 @@ from kdpose_jax.data import persons, schema, sequences
 from kdpose_jax.errors import UserError
 from kdpose_jax.evaluate.protocols import coco, mpii, pose3d
 from kdpose_jax.evaluate.runner import Chosen
-from kdpose_jax.experiment import checks, configs, existing, pipeline, splits, training, weights
+from kdpose_jax.experiment import checks, configs, existing, pipeline, splits, stored_runs, training
 from kdpose_jax.report import results
 from kdpose_jax.train import sharding
 from kdpose_jax.train.preemption import Stop
@@ -118,7 +118,7 @@ def test_the_split_that_chooses_decides_where_the_splits_disagree(
         for path in (folder, *(f"{folder}/checkpoints/{step}" for step in (1, 2, 3)))
     )
     assert [step == taken for step in steps] == [number == BEST[chooses] for number in range(3)]
-    assert weights.which_checkpoint(folder) == f"the best on {words}"
+    assert stored_runs.which_checkpoint(folder) == f"the best on {words}"
     lines = results.read_metrics(epath.Path(folder) / "metrics.jsonl")
     logged = [line[f"{chooses}_mpjpe_mm"] for line in lines if f"{chooses}_mpjpe_mm" in line]
     assert logged == list(SCORES[chooses])

@@ -13,8 +13,9 @@ from tiny import get_config, mesh_of, run_of, shrink
 from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import configs, taught_poses, weights
+from kdpose_jax.experiment import configs, stored_runs, taught_poses, weights
 from kdpose_jax.experiment.run import Context, Run, build, open_training
+from kdpose_jax.experiment.teachers import adopt_teacher
 from kdpose_jax.folders import WorkFolder
 from kdpose_jax.skeletons import H36M_17
 from kdpose_jax.train.preemption import Stop
@@ -60,7 +61,7 @@ def taught(workdir, *paths, shown=None, kept_in=""):
     config.teacher.checkpoint, config.distill.further_teachers = paths[0], tuple(paths[1:])
     config.distill.poses_folder = str(kept_in)
     config.student.network.predicted_frames = 9
-    weights.adopt_teacher(config)
+    adopt_teacher(config)
     lines = [] if shown is None else shown
     context = Context(
         workdir=epath.Path(workdir),
@@ -79,7 +80,7 @@ def taught(workdir, *paths, shown=None, kept_in=""):
 @functools.cache
 def stored_network(path):
     """Loads a stored network: keypoints `[1, N, J, 2]` -> poses `[1, F, J, 3]`."""
-    run = weights.stored_run(path)
+    run = stored_runs.run_of_checkpoint(path)
     method = build(run, 1).method
     batch = {"keypoints_2d": np.zeros((1, 89, 17, 2), np.float32)}
     if run.block.network.name != "videopose3d":
@@ -88,7 +89,7 @@ def stored_network(path):
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-        weights.variables_of("student", params, state),
+        weights.student_variables(params, state),
     )
     network = weights.load_network(run.block.network.name, path, target)
     state = {"student": network["state"]} if network["state"] else {}

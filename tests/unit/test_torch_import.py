@@ -27,6 +27,11 @@ from kdpose_jax.pytorch import importing, weight_file
 SIZES = {"frames": 5, "joints": 3, "width": 8, "depth": 2, "mlp_ratio": 2.0}
 
 
+def import_mixste(path):
+    network = importing.import_network("mixste", path)
+    return network["params"], network["sizes"]
+
+
 def assert_is_state(params, state):
     assert np.array_equal(
         params["joint_embedding"]["kernel"], state["Spatial_patch_to_embedding.weight"].numpy().T
@@ -74,13 +79,13 @@ def test_mixste_is_read_wherever_its_state_is(tmp_path, prefix, key):
     state = mixste_state()
     saved = collections.OrderedDict((prefix + name, value) for name, value in state.items())
     torch.save(saved if key is None else {"epoch": 3, key: saved}, tmp_path / "w.bin")
-    params, sizes = importing.import_mixste(tmp_path / "w.bin")
+    params, sizes = import_mixste(tmp_path / "w.bin")
     assert sizes == SIZES
     assert_is_state(params, state)
 
 
 def test_mixste_params_are_the_tree_of_our_network(checkpoint):
-    params, sizes = importing.import_mixste(checkpoint)
+    params, sizes = import_mixste(checkpoint)
     network = MixSTE(heads=2, drop_path=0.0, **sizes)
     keypoints_2d = jnp.zeros((1, sizes["frames"], sizes["joints"], 2))
     expected = shapes_of(network, keypoints_2d)["params"]
@@ -112,7 +117,7 @@ def test_checkpoint_of_a_training_run_is_read(tmp_path):
         },
         tmp_path / "w.bin",
     )
-    params, sizes = importing.import_mixste(tmp_path / "w.bin")
+    params, sizes = import_mixste(tmp_path / "w.bin")
     assert sizes == SIZES
     assert_is_state(params, state)
     # numpy 1 calls the package of its internals `core`, numpy 2 `_core`: a file may come from
@@ -125,13 +130,13 @@ def test_checkpoint_of_a_training_run_is_read(tmp_path):
     path = with_pickle(
         tmp_path / "w.bin", tmp_path / "other.bin", pickled.replace(written, names[0])
     )
-    assert_is_state(importing.import_mixste(path)[0], state)
+    assert_is_state(import_mixste(path)[0], state)
 
 
 def test_weights_of_half_precision_become_float32(tmp_path):
     state = mixste_state()
     torch.save({name: value.bfloat16() for name, value in state.items()}, tmp_path / "w.bin")
-    params, _ = importing.import_mixste(tmp_path / "w.bin")
+    params, _ = import_mixste(tmp_path / "w.bin")
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
     assert_is_state(params, {name: value.bfloat16().float() for name, value in state.items()})
 
@@ -199,7 +204,7 @@ def test_foreign_code_is_not_run(tmp_path):
         {"model_pos": mixste_state(), "extra": Command(tmp_path / "ran")}, tmp_path / "evil.bin"
     )
     with pytest.raises(UserError, match=r"(posix|nt)\.system.*could run code"):
-        importing.import_mixste(tmp_path / "evil.bin")
+        import_mixste(tmp_path / "evil.bin")
     assert not (tmp_path / "ran").exists()
 
 
@@ -208,7 +213,7 @@ def test_truncated_files_are_refused(checkpoint, tmp_path):
     for length in (0, 3, 100, len(data) // 2, len(data) - 1):
         (tmp_path / "cut.bin").write_bytes(data[:length])
         with pytest.raises(UserError, match="cut.bin"):
-            importing.import_mixste(tmp_path / "cut.bin")
+            import_mixste(tmp_path / "cut.bin")
 
 
 def test_flipped_byte_of_a_weight_is_noticed(checkpoint, tmp_path):
@@ -217,7 +222,7 @@ def test_flipped_byte_of_a_weight_is_noticed(checkpoint, tmp_path):
     data[data.index(weight) + 5] ^= 1
     (tmp_path / "flipped.bin").write_bytes(data)
     with pytest.raises(UserError, match=r"flipped.bin is (truncated or )?damaged"):
-        importing.import_mixste(tmp_path / "flipped.bin")
+        import_mixste(tmp_path / "flipped.bin")
 
 
 def test_other_formats_are_refused_with_the_remedy(tmp_path):
@@ -234,21 +239,21 @@ def test_other_formats_are_refused_with_the_remedy(tmp_path):
     ):
         (tmp_path / "other.bin").write_bytes(content)
         with pytest.raises(UserError, match=said) as caught:
-            importing.import_mixste(tmp_path / "other.bin")
+            import_mixste(tmp_path / "other.bin")
         assert str(caught.value).isprintable()
     with pytest.raises(UserError, match="is a folder"):
-        importing.import_mixste(tmp_path)
+        import_mixste(tmp_path)
     np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
     with pytest.raises(UserError, match=r"an archive of numpy arrays.*safetensors.numpy.save_file"):
-        importing.import_mixste(tmp_path / "arrays.npz")
+        import_mixste(tmp_path / "arrays.npz")
     with pytest.raises(UserError, match="no file"):
-        importing.import_mixste(tmp_path / "absent.bin")
+        import_mixste(tmp_path / "absent.bin")
     torch.save([1, 2], tmp_path / "list.bin")
     with pytest.raises(UserError, match="no network state"):
-        importing.import_mixste(tmp_path / "list.bin")
+        import_mixste(tmp_path / "list.bin")
     torch.save({"model": {"a": 1}}, tmp_path / "numbers.bin")
     with pytest.raises(UserError, match="no network state.* a dictionary of 'model'"):
-        importing.import_mixste(tmp_path / "numbers.bin")
+        import_mixste(tmp_path / "numbers.bin")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +289,7 @@ def test_another_network_is_refused_by_the_first_difference(tmp_path, name, repl
         state[name] = replacement
     torch.save({"model_pos": state}, tmp_path / "w.bin")
     with pytest.raises(UserError, match=f"w.bin.*{message}"):
-        importing.import_mixste(tmp_path / "w.bin")
+        import_mixste(tmp_path / "w.bin")
 
 
 def made_up_tensor(storage, offset, size, stride):
@@ -416,4 +421,4 @@ def test_pickle_cannot_alter_what_it_names(checkpoint, tmp_path, name):
     )
     with pytest.raises(UserError, match=re.escape("w.bin is damaged")):
         weight_file.read_torch_file(path)
-    assert importing.import_mixste(checkpoint)[1] == SIZES
+    assert import_mixste(checkpoint)[1] == SIZES

@@ -25,7 +25,7 @@ from kdpose_jax.checkpoint import loading, stored
 from kdpose_jax.data import schema, tfrecords
 from kdpose_jax.errors import LONGEST, UserError
 from kdpose_jax.evaluate.metrics import coco_ap
-from kdpose_jax.experiment import configs, weights
+from kdpose_jax.experiment import configs, stored_runs
 from kdpose_jax.pytorch import weight_file
 from kdpose_jax.report import results
 from kdpose_jax.untrusted import bounds, hdf5, matlab, pictures
@@ -309,7 +309,7 @@ def test_deeply_nested_json(tmp_path):
         lambda: schema.read_metadata(str(tmp_path), schema.SEQUENCES),
         lambda: coco_ap.read_annotations(str(path)),
         lambda: results.read_results(path),
-        lambda: weights.stored_run(str(step)),
+        lambda: stored_runs.run_of_checkpoint(str(step)),
     ):
         with pytest.raises(UserError, match="JSON|damaged"):
             read()
@@ -345,7 +345,7 @@ def test_a_checkpoint_that_lacks_its_meta(tmp_path, meta):
         (step / item).mkdir(parents=True)
     (step / stored.META / "metadata").write_text(json.dumps(meta))
     with pytest.raises(UserError, match="damaged|holds no config"):
-        weights.stored_run(str(step))
+        stored_runs.run_of_checkpoint(str(step))
     with pytest.raises(UserError, match="damaged|No checkpoint"):
         loading._best_step(tmp_path, [3])
 

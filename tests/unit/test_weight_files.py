@@ -94,7 +94,7 @@ def test_old_files_cut_anywhere_are_refused(tmp_path):
     for length in {0, 5, 14, 30, 200, *np.linspace(300, len(data) - 1, 60, dtype=int).tolist()}:
         (tmp_path / "cut").write_bytes(data[:length])
         with pytest.raises(UserError, match="cut") as caught:
-            importing.import_mixste(tmp_path / "cut")
+            importing.import_network("mixste", tmp_path / "cut")
         assert str(caught.value).isprintable()
 
 

@@ -51,10 +51,10 @@ def detections_of(
     joints: Float[np.ndarray, "N J 2"],
     joint_scores: Float[np.ndarray, "N J"],
     *,
-    image_id: Int[np.ndarray, "N"],
-    area: Float[np.ndarray, "N"],
-    box_score: Float[np.ndarray, "N"],
-    sigmas: Float[np.ndarray, "J"],
+    image_id: Int[np.ndarray, " N"],
+    area: Float[np.ndarray, " N"],
+    box_score: Float[np.ndarray, " N"],
+    sigmas: Float[np.ndarray, " J"],
     joint_threshold: float,
     nms: str,
     nms_threshold: float,
@@ -102,7 +102,7 @@ def detections_of(
 def evaluate(
     annotations: dict[str, Any],
     detections: list[dict[str, Any]],
-    sigmas: Float[np.ndarray, "J"],
+    sigmas: Float[np.ndarray, " J"],
 ) -> COCOeval:
     """Runs COCO's keypoint evaluation, and hides what it prints.
 

@@ -16,7 +16,7 @@ MOST_PER_PICTURE = 20
 
 
 def relative_errors(
-    predicted: Float[Array, "N J 2"], target: Float[Array, "N J 2"], length: Float[Array, "N"]
+    predicted: Float[Array, "N J 2"], target: Float[Array, "N J 2"], length: Float[Array, " N"]
 ) -> Float[Array, "N J"]:
     """Computes the distance of every joint over a length of its person (head size, torso).
 
@@ -88,7 +88,7 @@ def object_keypoint_similarity(
     squared_distance: Float[Array, "*pairs J"],
     area: Float[Array, "*pairs"],
     counted: Bool[Array, "*pairs J"],
-    sigmas: Float[Array, "J"],
+    sigmas: Float[Array, " J"],
 ) -> Float[Array, "*pairs"]:
     """Computes OKS, the mean over the joints that count of exp(-d^2 / (2 area (2 sigma)^2)).
 
@@ -109,7 +109,7 @@ def object_keypoint_similarity(
 
 
 def pose_similarity(
-    joints: Float[Array, "N J 2"], areas: Float[Array, "N"], sigmas: Float[Array, "J"]
+    joints: Float[Array, "N J 2"], areas: Float[Array, " N"], sigmas: Float[Array, " J"]
 ) -> Float[Array, "N N"]:
     """Computes OKS between every two predicted poses, over all joints.
 
@@ -127,8 +127,8 @@ def pose_similarity(
 
 
 def rescore(
-    box_scores: Float[Array, "N"], joint_scores: Float[Array, "N J"], joint_threshold: float
-) -> Float[Array, "N"]:
+    box_scores: Float[Array, " N"], joint_scores: Float[Array, "N J"], joint_threshold: float
+) -> Float[Array, " N"]:
     """Multiplies a person's box score with the mean score of the joints above the threshold.
 
     The result is 0 if no joint is above it. Source: HRNet, coco.py.
@@ -140,8 +140,8 @@ def rescore(
 
 
 def suppress(
-    similarity: Float[Array, "N N"], scores: Float[Array, "N"], threshold: float
-) -> Int[Array, "kept"]:
+    similarity: Float[Array, "N N"], scores: Float[Array, " N"], threshold: float
+) -> Int[Array, " kept"]:
     """Keeps persons by falling score, unless they are too similar to one that is already kept.
 
     Source: HRNet, nms.py.
@@ -165,8 +165,8 @@ def suppress(
 
 
 def suppress_softly(
-    similarity: Float[Array, "N N"], scores: Float[Array, "N"], threshold: float
-) -> Int[Array, "kept"]:
+    similarity: Float[Array, "N N"], scores: Float[Array, " N"], threshold: float
+) -> Int[Array, " kept"]:
     """Keeps up to 20 persons; each one lowers the scores of similar persons.
 
     The factor is exp(-similarity^2 / threshold). The lowered scores decide only which persons are

@@ -27,7 +27,7 @@ def score(
     predicted: Float[np.ndarray, "N 16 2"],
     joints: Float[np.ndarray, "N 16 2"],
     labelled: Bool[np.ndarray, "N 16"],
-    head_size: Float[np.ndarray, "N"],
+    head_size: Float[np.ndarray, " N"],
     missed: Int[np.ndarray, "16"],
 ) -> dict[str, dict[str, float | None]]:
     """Computes PCKh at each of `THRESHOLDS`.

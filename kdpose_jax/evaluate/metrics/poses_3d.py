@@ -160,7 +160,7 @@ class SequencePoses:
     action: str
     predicted: Float[Array, "F J 3"]
     target: Float[Array, "F J 3"]
-    frame_mask: Bool[Array, "F"]
+    frame_mask: Bool[Array, " F"]
 
 
 class Scores(TypedDict):
@@ -256,7 +256,7 @@ def _sequence_values(
 
 
 def aggregate(
-    values: Sequence[Mapping[str, Float[Array, "values"]]],
+    values: Sequence[Mapping[str, Float[Array, " values"]]],
     actions: Sequence[str],
     frames: Sequence[int],
 ) -> Scores:

@@ -18,7 +18,7 @@ from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import crop_predictions, extremes
+from kdpose_jax.evaluate import crop_predictions, extremes, flipping
 from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import coco_ap, keypoints_2d
 from kdpose_jax.evaluate.runner import Chosen, evenly_spread
@@ -65,7 +65,7 @@ class Protocol:
       side: side of the crops, pixels.
       flip: whether the table shows scores with test-time flip; records have both.
       shown: kind of boxes in the table, one of `BOXES`; records have both if there are both.
-      rules: joint_threshold, nms and nms_threshold for `coco_metrics.detections_of`.
+      rules: joint_threshold, nms and nms_threshold for `coco_ap.detections_of`.
     """
 
     sources: dict[str, PersonSource]
@@ -106,7 +106,7 @@ class Protocol:
     def conditions(self) -> str:
         """Says how the figures in `columns` were obtained."""
         boxes = "ground-truth boxes" if self.shown == "ground_truth" else "a detector's boxes"
-        return f"Scores: COCO's evaluation on {boxes}, {crop_predictions.flip_words(self.flip)}."
+        return f"Scores: COCO's evaluation on {boxes}, {flipping.words(self.flip)}, in float32."
 
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
         """Prepares a light evaluation on ground-truth boxes, for use during training.
@@ -167,19 +167,19 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
-        scores = record[crop_predictions.table_entry(self.flip)][self.shown]
+        scores = flipping.shown(record, self.flip)[self.shown]
         return {column.key: scores[column.key] for column in self.columns}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns AP for COCO's two sizes of persons."""
-        scores = record[crop_predictions.table_entry(self.flip)][self.shown]
+        scores = flipping.shown(record, self.flip)[self.shown]
         return {"medium": scores["ap_medium"], "large": scores["ap_large"]}
 
     def score(
         self,
         prediction: crop_predictions.Prediction,
         boxes: str,
-        chosen: Int[np.ndarray, "N"],
+        chosen: Int[np.ndarray, " N"],
         annotations: dict[str, Any],
     ) -> dict[str, Any]:
         """Scores predictions on the crops of some persons.
@@ -240,7 +240,7 @@ def check_settings(
     Raises:
       UserError: a value is not allowed.
     """
-    crop_predictions.check_flip(flip)
+    flipping.check(flip)
     require("eval.settings.boxes", boxes, BOXES)
     require("eval.settings.nms", nms, coco_ap.SUPPRESSIONS)
     if not 0 <= joint_threshold < 1:

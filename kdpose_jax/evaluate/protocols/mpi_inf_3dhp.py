@@ -14,7 +14,7 @@ from kdpose_jax.contracts import Batch, Column, Predict
 from kdpose_jax.data import schema, sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, windows_of
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import example_scores, extremes
+from kdpose_jax.evaluate import example_scores, extremes, flipping
 from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes, Motion3D
 from kdpose_jax.evaluate.metrics import pck_3d
@@ -103,12 +103,11 @@ class Protocol:
     @property
     def conditions(self) -> str:
         """Says how the figures in `columns` were obtained."""
-        flip = "with" if self.flip else "without"
         read = self.source.windows.windows.length + sum(self.source.windows.context)
         return (
-            f"Scores: all valid frames pooled, then the plain mean of the sequences, {flip} "
-            f"test-time flip, centre frame of a window of {read} around each frame, PCK within 150 "
-            "mm and AUC over 14 joints."
+            "Scores: all valid frames pooled, then the plain mean of the sequences, "
+            f"{flipping.words(self.flip)}, centre frame of a window of {read} around each frame, "
+            "PCK within 150 mm and AUC over 14 joints."
         )
 
     def quick(self, count: int) -> tuple[Chosen, Callable[[np.ndarray], dict[str, float]]]:
@@ -165,7 +164,7 @@ class Protocol:
         }
 
     def errors(
-        self, predicted: Float[np.ndarray, "B F J 3"], chosen: Int[np.ndarray, "B"]
+        self, predicted: Float[np.ndarray, "B F J 3"], chosen: Int[np.ndarray, " B"]
     ) -> Float[np.ndarray, "B J"]:
         """Computes the error of every joint in the centre of some windows, mm.
 
@@ -207,7 +206,7 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
-        chosen = record["flip" if self.flip else "plain"]
+        chosen = flipping.shown(record, self.flip)
         pooled = {measure: chosen["pooled"][measure] for measure in MEASURES}
         return pooled | {
             f"mean_{measure}": value for measure, value in chosen["mean_of_sequences"].items()
@@ -215,7 +214,7 @@ class Protocol:
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns MPJPE in mm for each sequence and, if frames are labelled, each activity."""
-        chosen = record["flip" if self.flip else "plain"]
+        chosen = flipping.shown(record, self.flip)
         parts: dict[str, PartScores] = chosen["sequences"] | chosen["activities"]
         return {name: part["mpjpe_mm"] for name, part in parts.items()}
 
@@ -231,8 +230,7 @@ def check_settings(*, flip: bool) -> None:
     Raises:
       UserError: a value is not allowed.
     """
-    if not isinstance(flip, bool):
-        raise UserError(f"eval.settings.flip is {flip!r}: use True or False.")
+    flipping.check(flip)
 
 
 def read(records: str, split: str) -> LabelledMotion:

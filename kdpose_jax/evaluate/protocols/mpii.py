@@ -15,7 +15,7 @@ from kdpose_jax.data import persons as person_records
 from kdpose_jax.data import schema
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError
-from kdpose_jax.evaluate import crop_predictions, example_scores, extremes
+from kdpose_jax.evaluate import crop_predictions, example_scores, extremes, flipping
 from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import keypoints_2d, pckh
@@ -64,7 +64,7 @@ class Protocol:
         )
         return (
             f"Scores: percent of the joints but pelvis and thorax, "
-            f"{crop_predictions.flip_words(self.flip)}. {shown:,} of {shown + unseen:,} annotated "
+            f"{flipping.words(self.flip)}, in float32. {shown:,} of {shown + unseen:,} annotated "
             f"persons were predicted.{missed if unseen else ''}"
         )
 
@@ -130,18 +130,18 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
-        scores = record[crop_predictions.table_entry(self.flip)]
+        scores = flipping.shown(record, self.flip)
         return {"pckh": scores["0.5"]["Mean"], "pckh_0.1": scores["0.1"]["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns PCKh@0.5 for each joint group."""
-        scores = record[crop_predictions.table_entry(self.flip)]["0.5"]
+        scores = flipping.shown(record, self.flip)["0.5"]
         return {group: scores[group] for group in pckh.GROUPS}
 
     def score(
         self,
         prediction: crop_predictions.Prediction,
-        chosen: Int[np.ndarray, "N"],
+        chosen: Int[np.ndarray, " N"],
         missed: Int[np.ndarray, "16"],
     ) -> dict[str, dict[str, float | None]]:
         """Computes PCKh of predictions on the crops of some persons, by threshold.
@@ -165,7 +165,7 @@ def check_settings(*, flip: bool) -> None:
     Raises:
       UserError: a value is not allowed.
     """
-    crop_predictions.check_flip(flip)
+    flipping.check(flip)
 
 
 def read(records: str, split: str) -> Persons:

@@ -17,7 +17,7 @@ from kdpose_jax.contracts import Column, Predict
 from kdpose_jax.data import persons as person_records
 from kdpose_jax.data.persons import Persons, PersonSource
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import crop_predictions, example_scores, extremes
+from kdpose_jax.evaluate import crop_predictions, example_scores, extremes, flipping
 from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes
 from kdpose_jax.evaluate.metrics import keypoints_2d
@@ -78,7 +78,7 @@ class Protocol:
         first, second = (name.replace("_", " ") for name in REFERENCES[self.reference])
         return (
             f"Scores: percent of the joints within {self.threshold:g} of the {self.reference} "
-            f"length ({first} to {second}), {crop_predictions.flip_words(self.flip)}."
+            f"length ({first} to {second}), {flipping.words(self.flip)}, in float32."
         )
 
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:
@@ -131,15 +131,15 @@ class Protocol:
 
     def row(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`."""
-        return {"pck": record[crop_predictions.table_entry(self.flip)]["Mean"]}
+        return {"pck": flipping.shown(record, self.flip)["Mean"]}
 
     def breakdown(self, record: Mapping[str, Any]) -> dict[str, float | None]:
         """Returns the PCK of each joint group."""
-        scores = record[crop_predictions.table_entry(self.flip)]
+        scores = flipping.shown(record, self.flip)
         return {group: scores[group] for group in scores if group != "Mean"}
 
     def score(
-        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, "N"]
+        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, " N"]
     ) -> dict[str, float | None]:
         """Computes the PCK of predictions on the crops of the persons with these numbers."""
         errors, labelled = self._errors(prediction, numbers)
@@ -152,7 +152,7 @@ class Protocol:
         )
 
     def _errors(
-        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, "N"]
+        self, prediction: crop_predictions.Prediction, numbers: Int[np.ndarray, " N"]
     ) -> tuple[Float[np.ndarray, "N J"], Bool[np.ndarray, "N J"]]:
         """Computes the errors over the reference length, and which joints are labelled.
 
@@ -181,7 +181,7 @@ def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
     return groups
 
 
-def reference_lengths(persons: Persons, reference: str) -> Float[np.ndarray, "persons"]:
+def reference_lengths(persons: Persons, reference: str) -> Float[np.ndarray, " persons"]:
     """Computes each person's reference length in photograph pixels, 0 if an end is not labelled."""
     first, second = (persons.skeleton.joints.index(name) for name in REFERENCES[reference])
     joints = np.asarray(persons.joints, np.float64)
@@ -195,7 +195,7 @@ def check_settings(*, flip: bool, reference: str, threshold: float) -> None:
     Raises:
       UserError: a value is not allowed.
     """
-    crop_predictions.check_flip(flip)
+    flipping.check(flip)
     require("eval.settings.reference", reference, REFERENCES)
     if not 0 < threshold < np.inf:
         raise UserError(

@@ -12,7 +12,7 @@ from kdpose_jax.data import sequences
 from kdpose_jax.data.sequences import Motion, WindowSource, open_whole
 from kdpose_jax.data.windows import evaluation_counts, evaluation_starts
 from kdpose_jax.errors import UserError, require
-from kdpose_jax.evaluate import example_scores, extremes
+from kdpose_jax.evaluate import example_scores, extremes, flipping
 from kdpose_jax.evaluate.example_scores import ExampleScores
 from kdpose_jax.evaluate.extremes import Extremes, Motion3D
 from kdpose_jax.evaluate.metrics.poses_3d import (
@@ -116,13 +116,12 @@ class Protocol:
     @property
     def conditions(self) -> str:
         """Says how the figures in `columns` were obtained."""
-        flip = "with" if self.flip else "without"
         counted = {
             "compat": "as MixSTE counts windows (compat)",
             "exact": "every frame counted once (exact)",
         }
         return (
-            f"Scores: unweighted means over actions, {flip} test-time flip, "
+            f"Scores: unweighted means over actions, {flipping.words(self.flip)}, "
             f"{counted[self.windows]}, in float32."
         )
 
@@ -158,7 +157,7 @@ class Protocol:
 
     def row(self, record: dict[str, Any]) -> dict[str, float | None]:
         """Returns the figures for `columns` from a record of `full`, averaged over actions."""
-        shown = record["flip" if self.flip else "plain"]
+        shown = flipping.shown(record, self.flip)
         row = dict(shown[self.windows]["mean_over_actions"])
         row["keyframe_mpjpe_mm"] = None
         if "keyframes" in shown:
@@ -167,7 +166,7 @@ class Protocol:
 
     def breakdown(self, record: dict[str, Any]) -> dict[str, float | None]:
         """Returns MPJPE in mm for each action, as in `row`."""
-        scores = record["flip" if self.flip else "plain"][self.windows]["per_action"]
+        scores = flipping.shown(record, self.flip)[self.windows]["per_action"]
         return {action: values["mpjpe_mm"] for action, values in scores.items()}
 
     def score(self, predicted: np.ndarray, windows: str) -> Scores:
@@ -232,6 +231,7 @@ def check_settings(*, windows: str, flip: bool, keyframe_stride: int, keyframe_o
       UserError: a value is not allowed.
     """
     require("eval.settings.windows", windows, WINDOWS)
+    flipping.check(flip)
     if keyframe_stride < 1 or not -1 <= keyframe_offset < keyframe_stride:
         raise UserError(
             f"eval.settings.keyframe_stride is {keyframe_stride} and keyframe_offset "

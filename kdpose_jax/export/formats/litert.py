@@ -58,7 +58,7 @@ def write(
 
 
 def _gelu(values: Any) -> Any:
-    """The exact GELU as a composite for which LiteRT has a kernel: one operator in place of 60."""
+    """Computes the exact GELU by a composite for which LiteRT has one operator in place of 60."""
     inner = jax.lax.composite(
         lambda given, approximate: jax.nn.gelu(given, approximate=False), name="aten.gelu.default"
     )

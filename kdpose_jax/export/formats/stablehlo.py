@@ -1,6 +1,7 @@
 """StableHLO by `jax.export`: any batch, any length of video, on a CPU, a GPU or a TPU."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -39,10 +40,12 @@ def write(
     path.write_bytes(exported.serialize())
 
 
-def _named(function, signature: Signature):
+def _named(
+    function: Callable[[Any], tuple[Any, ...]], signature: Signature
+) -> Callable[..., dict[str, Any]]:
     """Gives the outputs their names."""
 
-    def call(**given):
+    def call(**given: Any) -> dict[str, Any]:
         outputs = function(given[signature.input_name])
         return dict(zip(signature.output_names, outputs, strict=True))
 

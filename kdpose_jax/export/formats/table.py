@@ -5,6 +5,7 @@ import importlib.util
 import pathlib
 import platform
 import sys
+import types
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -169,5 +170,5 @@ def run(name: str, path: pathlib.Path, signature: Signature) -> Runner:
     return _module(name).run(path, signature)
 
 
-def _module(name: str):
+def _module(name: str) -> types.ModuleType:
     return importlib.import_module(f"kdpose_jax.export.formats.{FORMATS[name].module}")

@@ -6,7 +6,7 @@ import numpy as np
 
 from kdpose_jax.errors import UserError
 
-# Beyond so many pixels a detector's joint means nothing.
+# Pixels beyond which a detector's joint means nothing.
 _FARTHEST = 1e6
 # Units that the coordinates of a format may have.
 PIXELS = "pixels"
@@ -14,8 +14,8 @@ SHARES = "shares of the picture, from 0 to 1"
 SIGNED_SHARES = "shares of the picture, from -1 to 1"
 # A joint may lie this far outside the picture, in its size.
 _OUTSIDE = 0.05
-# Coordinates are shares if so many of them are as small as shares are, and signed ones if so many
-# are negative. The others lie outside the picture.
+# Coordinates are shares if at least this part of them is as small as shares are, and signed ones if
+# more than this part is negative. The others lie outside the picture.
 _SMALL, _NEGATIVE = 0.75, 1 / 3
 _AT_ONCE = 10_000  # detections that are looked at together, which bounds what comparing them takes
 

@@ -3,12 +3,12 @@
 from typing import Any
 
 
-def size_in(metadata: Any, width: str = "w", height: str = "h") -> tuple[int, int] | None:
-    """Returns width and height, pixels; None where they are not whole numbers above 0."""
+def size_in(metadata: Any) -> tuple[int, int] | None:
+    """Returns the width `w` and the height `h`, pixels; None where they are not above 0."""
     if not isinstance(metadata, dict):
         return None
     sides = []
-    for name in (width, height):
+    for name in ("w", "h"):
         try:
             side = int(metadata.get(name))  # type: ignore[arg-type]  # what fails is caught
         except (TypeError, ValueError, OverflowError):

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import bounds
@@ -38,7 +39,7 @@ def rows_of(path: str) -> Iterator[list[str]]:
         ) from error
 
 
-def _lines(path: str, file) -> Iterator[str]:
+def _lines(path: str, file: TextIO) -> Iterator[str]:
     while line := file.readline(bounds.LINE):
         if len(line) == bounds.LINE:
             raise UserError(

@@ -12,13 +12,15 @@ import optax
 from jaxtyping import Array, Float
 
 from kdpose_jax.losses.lifting import weighted_joint_error
+from kdpose_jax.losses.shapes import require_same_shape
+from kdpose_jax.precision import float32_or_wider
 
 
 def output_loss(
     student: Float[Array, "B F J 3"],
     teacher: Float[Array, "B F J 3"],
-    joint_weights: Float[np.ndarray, "J"],
-) -> Float[Array, "B"]:
+    joint_weights: Float[np.ndarray, " J"],
+) -> Float[Array, " B"]:
     """Computes the error against the teacher's output: the mean of w_j |P_S - P_T|.
 
     The mean is over frames and joints. Source: Hinton et al., "Distilling the Knowledge in a Neural
@@ -33,7 +35,7 @@ def output_loss(
     return weighted_joint_error(student, teacher, joint_weights)
 
 
-def hint_loss(guided: Float[Array, "B K J D"], hint: Float[Array, "B K J D"]) -> Float[Array, "B"]:
+def hint_loss(guided: Float[Array, "B K J D"], hint: Float[Array, "B K J D"]) -> Float[Array, " B"]:
     """Computes L_HT = 1/2 |u_h(x) - r(v_g(x))|^2, a mean over frames, joints and channels.
 
     Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, equation 3. There it
@@ -44,8 +46,8 @@ def hint_loss(guided: Float[Array, "B K J D"], hint: Float[Array, "B K J D"]) ->
       guided: r(v_g(x)), the student's embeddings after the learned regressor.
       hint: u_h(x), the teacher's embeddings.
     """
-    _check_same_shape(guided, hint)
-    return 0.5 * jnp.square(_float32(guided) - _float32(hint)).mean((1, 2, 3))
+    require_same_shape(guided, hint)
+    return 0.5 * jnp.square(float32_or_wider(guided) - float32_or_wider(hint)).mean((1, 2, 3))
 
 
 def activation_map(embeddings: Float[Array, "B K J C"]) -> Float[Array, "B K J"]:
@@ -53,12 +55,12 @@ def activation_map(embeddings: Float[Array, "B K J C"]) -> Float[Array, "B K J"]
 
     Source: Zagoruyko and Komodakis, section 3.1.
     """
-    return jnp.square(_float32(embeddings)).sum(-1)
+    return jnp.square(float32_or_wider(embeddings)).sum(-1)
 
 
 def attention_loss(
     student: Float[Array, "B K P"], teacher: Float[Array, "B K P"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes L_AT of one layer: | Q_S / |Q_S| - Q_T / |Q_T| |^2, averaged over frames.
 
     It is from 0 to 2, as maps are not negative. Source: Zagoruyko and Komodakis, "Paying More
@@ -68,7 +70,7 @@ def attention_loss(
       student: Q_S, each frame's map as a vector.
       teacher: Q_T, each frame's map as a vector.
     """
-    _check_same_shape(student, teacher)
+    require_same_shape(student, teacher)
     return jnp.square(_unit(student) - _unit(teacher)).sum(-1).mean(1)
 
 
@@ -78,7 +80,7 @@ def _unit(maps: Float[Array, "B K P"]) -> Float[Array, "B K P"]:
 
 def relation_losses(
     student: Float[Array, "B K C"], teacher: Float[Array, "B K D"]
-) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
     """Computes Huber's losses of distances between frames and of angles between three frames.
 
     psi_D(t_i, t_j) = |t_i - t_j| / mu, where mu is the mean distance of all pairs.
@@ -100,7 +102,7 @@ def relation_losses(
     pairs = frames * (frames - 1)
     potentials = []
     for embeddings in (student, teacher):
-        products = _products(_float32(embeddings))
+        products = _products(float32_or_wider(embeddings))
         distances = _distances(products)
         mean = distances.sum((1, 2), keepdims=True) / pairs
         potentials.append((distances / jnp.maximum(mean, 1e-12), _cosines(products, distances)))
@@ -112,13 +114,13 @@ def relation_losses(
 
 
 def _products(embeddings: Float[Array, "B K D"]) -> Float[Array, "B K K"]:
-    """Inner products of all pairs, after subtraction of the mean, which saves digits later."""
+    """Multiplies all pairs, after subtraction of the mean, which saves digits later."""
     centred = embeddings - embeddings.mean(1, keepdims=True)
     return jnp.einsum("bid,bjd->bij", centred, centred, precision=jax.lax.Precision.HIGHEST)
 
 
 def _distances(products: Float[Array, "B K K"]) -> Float[Array, "B K K"]:
-    """|t_i - t_j|, with a zero gradient (not NaN) where it is zero."""
+    """Computes |t_i - t_j|, with a zero gradient (not NaN) where it is zero."""
     squares = jnp.diagonal(products, axis1=1, axis2=2)
     squared = squares[:, :, None] + squares[:, None] - 2 * products
     zero = squared <= 0
@@ -128,20 +130,9 @@ def _distances(products: Float[Array, "B K K"]) -> Float[Array, "B K K"]:
 def _cosines(
     products: Float[Array, "B K K"], distances: Float[Array, "B K K"]
 ) -> Float[Array, "B K K K"]:
-    """cos of the angle at t_j between t_i and t_k, indexed j, i, k; 0 where two frames coincide."""
+    """Computes cosines of angles at t_j from t_i to t_k, `[B, j, i, k]`; 0 where two coincide."""
     squares = jnp.diagonal(products, axis1=1, axis2=2)[:, :, None, None]
     # <t_i - t_j, t_k - t_j>
     inner = products[:, None] - products[:, :, :, None] - products[:, :, None] + squares
     lengths = distances[:, :, :, None] * distances[:, :, None]
     return jnp.where(lengths == 0, 0.0, inner / jnp.where(lengths == 0, 1.0, lengths))
-
-
-def _float32(values: Array) -> Array:
-    return values.astype(np.promote_types(values.dtype, jnp.float32))
-
-
-def _check_same_shape(first: Array, second: Array) -> None:
-    if first.shape != second.shape:
-        raise ValueError(
-            f"shapes {first.shape} and {second.shape} differ; broadcasting would change the mean"
-        )

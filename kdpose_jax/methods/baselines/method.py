@@ -4,10 +4,9 @@ L = L_task + the sum of weight times term. The losses and their papers are in `l
 combined.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from kdpose_jax.contracts import Method, Teacher
 from kdpose_jax.methods.baselines.terms import build_distillation, distillation_terms
@@ -22,7 +21,7 @@ TITLE = "published distillation"
 reads = lifting.reads  # the dense window, from which both networks take their frames
 
 
-def build(config: Any, stage: str) -> Method:
+def build(config: ConfigDict, stage: str) -> Method:
     """Builds the method.
 
     Args:

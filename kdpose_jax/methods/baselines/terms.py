@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from kdpose_jax.contracts import Batch, Tree
 from kdpose_jax.errors import UserError, require
@@ -34,7 +35,7 @@ class Distillation:
       regressor: r, from the student's width to the teacher's.
     """
 
-    options: Any
+    options: ConfigDict
     skeleton: Skeleton
     teacher: MixSTE
     layers: tuple[int, ...]
@@ -47,7 +48,7 @@ class Distillation:
         return any(self.options.weights.values())
 
 
-def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
+def build_distillation(config: ConfigDict, skeleton: Skeleton) -> Distillation:
     """Resolves and checks the `distill` block.
 
     Raises:
@@ -92,7 +93,7 @@ def distillation_terms(
     batch: Batch,
     predicted: Float[Array, "B F J 3"],
     features: SparseFeatures,
-) -> dict[str, Float[Array, "B"]]:
+) -> dict[str, Float[Array, " B"]]:
     """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
 
     Args:

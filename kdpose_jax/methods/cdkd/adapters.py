@@ -241,6 +241,5 @@ def upsampling(side: int, size: int) -> Float[np.ndarray, "I A"]:
 
 
 def _around(centre: np.ndarray) -> nn.initializers.Initializer:
-    """A matrix plus noise, which differs between projectors and is `NOISE` of the input's size."""
-
+    """Initialises at `centre` plus noise, see `NOISE`, which differs between projectors."""
     return initial.normal(NOISE * centre.shape[0] ** -0.5, centre)

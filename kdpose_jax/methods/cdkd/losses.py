@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdpose_jax.losses.shapes import require_same_shape
+
 GROUPINGS = ("floor", "centred", "hat")
 ORDERS = ("temper_then_sum", "lse")
 MASKS = ("none", "visible")
@@ -21,7 +23,7 @@ EPSILON = 1e-8  # keeps lengths in the cosine above 0 (docs/methods/cdkd.md#proj
 
 def projection_loss(
     projected: Float[Array, "B J H W"], teacher: Float[Array, "B J H W"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes 1 - cosine between the two sets of maps, all joints together, from 0 to 2.
 
     See docs/methods/cdkd.md#projector-ensemble.
@@ -30,11 +32,10 @@ def projection_loss(
       projected: the student's maps in the teacher's size.
       teacher: the teacher's maps.
     """
-    if projected.shape != teacher.shape:
-        raise ValueError(f"maps of shapes {projected.shape} and {teacher.shape} cannot be compared")
+    require_same_shape(projected, teacher)
     over = (1, 2, 3)
 
-    def length(maps: Float[Array, "B J H W"]) -> Float[Array, "B"]:
+    def length(maps: Float[Array, "B J H W"]) -> Float[Array, " B"]:
         # The released code has no epsilon and gives NaN where every projection is zero.
         return jnp.sqrt(jnp.sum(jnp.square(maps), axis=over) + EPSILON**2)
 
@@ -118,7 +119,7 @@ def alignment_loss(
     reduction: str,
     weight: Float[Array, "B J"] | None,
     target_gradient: bool,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes CCA: T^2 KL(h || softmax(student / T)) over the student's bins, x plus y.
 
     See docs/methods/cdkd.md#class-alignment.

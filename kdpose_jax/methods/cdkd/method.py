@@ -1,5 +1,4 @@
-"""CDKD: wiring of the student on small crops, the teacher on large ones, and the terms between
-them.
+"""Builds CDKD: a student on small crops, its teacher on large ones, and the terms between them.
 
 L = L_task + lambda_p L_SAPE + lambda_a L_CCA (CDKD, arXiv 2405.11448, and its released code;
 docs/methods/cdkd.md#total-loss).
@@ -9,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from kdpose_jax.contracts import Group, Method, Teacher
 from kdpose_jax.methods.cdkd.terms import Distillation, build_distillation, distillation_terms
@@ -21,10 +21,11 @@ TASKS = ("pose2d",)
 TITLE = "CDKD"
 
 
-def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
-    """What a batch holds, as keyword arguments of the reader and of the protocol.
+def reads(config: ConfigDict, stage: str, *, training: bool) -> dict[str, Any]:
+    """Says what a batch holds: the student's crop and, to be taught, the teacher's.
 
-    The student's crop and, to be taught, the teacher's.
+    Returns:
+      Keyword arguments of the reader and of the protocol.
     """
     views = pose2d.reads(config, stage, training=training)["views"]
     if training and any(config.distill.weights.values()):
@@ -32,7 +33,7 @@ def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
     return {"views": views}
 
 
-def build(config: Any, stage: str) -> Method:
+def build(config: ConfigDict, stage: str) -> Method:
     """Builds the method.
 
     Args:
@@ -41,11 +42,11 @@ def build(config: Any, stage: str) -> Method:
       stage: name of the block that is trained, `student`.
 
     Returns:
-      The method. With every distillation weight zero it is the student's baseline: there is no
-      teacher and no adapter.
+      The method. If all distillation weights are zero, it is the student's baseline, without
+      teacher and adapters.
 
     Raises:
-      UserError: options that do not fit together.
+      UserError: options do not fit together.
     """
     task = pose2d.build_task(config, stage)
     distillation = build_distillation(config)
@@ -96,8 +97,8 @@ def build(config: Any, stage: str) -> Method:
     )
 
 
-def notes(config: Any) -> tuple[str, ...]:
-    """What a reader of the results should know of the options."""
+def notes(config: ConfigDict) -> tuple[str, ...]:
+    """Says what a reader of the results should know of the options."""
     kind = config.distill.projection.kind
     if not config.distill.weights.projection or kind == "dense":
         return ()
@@ -108,7 +109,7 @@ def notes(config: Any) -> tuple[str, ...]:
 
 
 def groups(distillation: Distillation) -> tuple[Group, ...]:
-    """The optimiser groups of what is trained beside the student."""
+    """Returns the optimiser groups of what is trained beside the student."""
     options, found = distillation.options, []
     if options.weights.alignment:
         # Adam would cancel lambda's size and keep its sign alone

@@ -1,21 +1,20 @@
-"""What the student is taught.
-
-The teacher's maps and logits, and the two terms on them, from the resolved options.
-"""
+"""Resolves CDKD's options, and computes its two terms on the teacher's maps and logits."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from kdpose_jax.codecs import keypoints_2d
+from kdpose_jax.contracts import Batch, Tree
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.cdkd import adapters, losses
 from kdpose_jax.methods.cdkd.adapters import ProjectorEnsemble, ScaleAdaptiveProjection
 from kdpose_jax.methods.cdkd.temperature import reversal_strength, temperature
 from kdpose_jax.models import initial
-from kdpose_jax.models.pose_net import PoseNet
+from kdpose_jax.models.pose_net import PoseFeatures, PoseNet
 from kdpose_jax.skeletons import find_skeleton
 from kdpose_jax.tasks import pose2d
 
@@ -36,8 +35,8 @@ class Distillation:
       projection: SAPE; None without a teacher.
     """
 
-    options: Any
-    run: Any
+    options: ConfigDict
+    run: ConfigDict
     size: int
     split_ratio: float
     teacher: PoseNet | None
@@ -49,22 +48,22 @@ class Distillation:
         """Whether any term has a weight."""
         return self.teacher is not None
 
-    def init_teacher(self, key: jax.Array, batch: Any) -> dict[str, Any]:
-        """Fresh variables of the teacher: {"params", "state"}."""
+    def init_teacher(self, key: jax.Array, batch: Batch) -> dict[str, Tree]:
+        """Initialises the frozen variables of the teacher, {"params", "state"}."""
         assert self.teacher is not None  # `active`: only then is there a teacher to initialise
-        pictures = pose2d.normalize(batch["teacher_image"])
+        pictures = pose2d.normalize(jnp.asarray(batch["teacher_image"]))
         variables = initial.variables(self.teacher, key, pictures, train=False)
         return {"params": variables["params"], "state": {"batch_stats": variables["batch_stats"]}}
 
 
-def build_distillation(config: Any) -> Distillation:
+def build_distillation(config: ConfigDict) -> Distillation:
     """Resolves and checks the `distill` block.
 
     Args:
       config: the locked config; reads `data`, `student`, `teacher`, `distill` and `run`.
 
     Raises:
-      UserError: options that do not fit together.
+      UserError: an option is out of range, or options do not fit together.
     """
     options, size = config.distill, config.student.input.size
     joints = find_skeleton(config.data.skeleton, config.data.joints).num_joints
@@ -107,31 +106,32 @@ def build_distillation(config: Any) -> Distillation:
 
 def distillation_terms(
     distillation: Distillation,
-    params: Any,
-    model_state: Any,
-    frozen: Any,
-    batch: Any,
-    prediction: Any,
-    features: Any,
+    params: Tree,
+    model_state: Tree,
+    frozen: Tree,
+    batch: Batch,
+    prediction: dict[str, jax.Array],
+    features: PoseFeatures,
     step: jax.Array,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Any]:
-    """The unweighted terms that have a weight.
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Tree]:
+    """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
 
     Args:
-      distillation: resolved options.
-      params: of the student's side.
-      model_state: of the student's side.
-      frozen: of the teacher.
-      batch: with `teacher_image`.
-      prediction: the student's.
-      features: the student's.
-      step: steps taken so far.
+      distillation: the resolved options.
+      params: the run's parameters, with `projection` and `temperature` if their terms have a
+        weight.
+      model_state: the run's batch statistics, with `projection` if that term has a weight.
+      frozen: the run's frozen variables, with `teacher`.
+      batch: the crops, with `teacher_image`.
+      prediction: the student's logits, {"x": `[B, J, W k]`, "y": `[B, J, H k]`}.
+      features: the student's features.
+      step: number of steps taken so far.
 
     Returns:
-      The terms `[B]` by name, further metrics `[B]`, and the state with the adapters' new one.
+      The terms `[B]` by name, further metrics `[B]` by name, and the new batch statistics.
     """
     weights = distillation.options.weights
-    images = pose2d.normalize(batch["teacher_image"])
+    images = pose2d.normalize(jnp.asarray(batch["teacher_image"]))
     variables = {"params": frozen["teacher"]["params"], **frozen["teacher"]["state"]}
     assert distillation.teacher is not None  # there is one wherever a term has a weight
     taught, taught_features = jax.lax.stop_gradient(
@@ -150,12 +150,23 @@ def distillation_terms(
 
 
 def projection_term(
-    distillation: Distillation, params: Any, model_state: Any, maps: jax.Array, taught: jax.Array
-) -> tuple[jax.Array, Any]:
-    """SAPE, `[B]`, and the state with the new statistics of its norms.
+    distillation: Distillation,
+    params: Tree,
+    model_state: Tree,
+    maps: Float[Array, "B J h w"],
+    taught: Float[Array, "B J S S"],
+) -> tuple[Float[Array, " B"], Tree]:
+    """Computes SAPE, and the batch statistics with the new ones of its norms.
 
     The released code stops the gradient at the student's maps and hands no optimiser the projectors
     (docs/methods/cdkd.md#deviations, D1 and D2): `student_gradient` and `trained`.
+
+    Args:
+      distillation: the resolved options.
+      params: the run's parameters, with `projection`.
+      model_state: the run's batch statistics, with `projection`.
+      maps: the student's final maps.
+      taught: the teacher's final maps.
     """
     options = distillation.options.projection
     maps = maps if options.student_gradient else jax.lax.stop_gradient(maps)
@@ -172,7 +183,7 @@ def projection_term(
 
 
 def current_temperature(distillation: Distillation, tau: jax.Array, step: jax.Array) -> jax.Array:
-    """ETHT: T at a step, whose gradient on tau is multiplied by lambda."""
+    """Computes ETHT's temperature at a step, whose gradient on tau is multiplied by lambda."""
     options, run = distillation.options.temperature, distillation.run
     strength = reversal_strength(
         step,
@@ -192,15 +203,22 @@ def current_temperature(distillation: Distillation, tau: jax.Array, step: jax.Ar
 
 
 def alignment_term(
-    distillation: Distillation, prediction: Any, taught: Any, heat: jax.Array, batch: Any
-) -> jax.Array:
-    """CCA, `[B]`."""
+    distillation: Distillation,
+    prediction: dict[str, jax.Array],
+    taught: dict[str, jax.Array],
+    heat: jax.Array,
+    batch: Batch,
+) -> Float[Array, " B"]:
+    """Computes CCA from the logits of both networks at temperature `heat`."""
     options = distillation.options.alignment
     weight = None
     if options.mask == "visible":
         side, ratio = distillation.size, distillation.split_ratio
         _, weight = keypoints_2d.to_bins(
-            batch["joints"], batch["joint_weight"], size=(side, side), split_ratio=ratio
+            jnp.asarray(batch["joints"]),
+            jnp.asarray(batch["joint_weight"]),
+            size=(side, side),
+            split_ratio=ratio,
         )
     return losses.alignment_loss(
         prediction,
@@ -214,8 +232,12 @@ def alignment_term(
     )
 
 
-def check_projection(options: Any) -> None:
-    """Refuses a `distill.projection` block that no ensemble has."""
+def check_projection(options: ConfigDict) -> None:
+    """Checks the block `distill.projection`.
+
+    Raises:
+      UserError: an option is out of range.
+    """
     place = "distill.projection"
     for name, allowed in (
         ("kind", adapters.KINDS),
@@ -228,9 +250,11 @@ def check_projection(options: Any) -> None:
             raise UserError(f"{place}.{name} is {options[name]}: use at least 1.")
 
 
-def check_alignment(config: Any) -> None:
-    """Refuses `distill.alignment` and `distill.temperature` blocks that mean nothing, or networks
-    that they cannot align.
+def check_alignment(config: ConfigDict) -> None:
+    """Checks the blocks `distill.alignment` and `distill.temperature` against the two networks.
+
+    Raises:
+      UserError: an option is out of range, or the networks' bins cannot be aligned.
     """
     options, softening = config.distill.alignment, config.distill.temperature
     for name, allowed in (

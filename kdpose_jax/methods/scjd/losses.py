@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kdpose_jax.losses.lifting import pose_distance, weighted_joint_error
+from kdpose_jax.losses.shapes import require_same_shape
 from kdpose_jax.models.keyframes import take_frames
+from kdpose_jax.precision import float32_or_wider
 
 CONTEXTS = ("dynamic", "mean", "keyframe")
 ATTENTION_KINDS = ("mse", "kl", "full", "hop2")
@@ -47,7 +49,7 @@ def context_weights(
     numbers = jnp.expand_dims(jnp.arange(frames), range(keyframes.ndim))
     away = jnp.abs(numbers - keyframes[..., None])  # [*B, K, F]
     away = (away[None] if away.ndim == 2 else away)[:, :, None]  # [B or 1, K, 1, F]
-    embeddings = embeddings.astype(np.promote_types(embeddings.dtype, jnp.float32))
+    embeddings = float32_or_wider(embeddings)
     if context == "dynamic":
         unit = embeddings / jnp.maximum(jnp.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
         here = take_frames(unit, keyframes)
@@ -66,22 +68,20 @@ def gather_context(
     The sum runs over all frames, although most weights are zero: a product of matrices is cheaper
     than a gather for each of the 2 w + 1 frames that count.
     """
-    values = values.astype(np.promote_types(values.dtype, jnp.float32))
+    values = float32_or_wider(values)
     return jnp.einsum("bkjm,bmj...->bkj...", weights, values, precision=_EXACT)
 
 
 def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
     """Applies LN0, layer normalisation without affine parameters."""
-    values = values.astype(np.promote_types(values.dtype, jnp.float32))
+    values = float32_or_wider(values)
     centred = values - values.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6)
 
 
 def embedding_loss(
-    projected: Float[Array, "B K J C"],
-    context: Float[Array, "B K J C"],
-    joint_weights: Float[Array, "B K J"] | None,
-) -> Float[Array, "B"]:
+    projected: Float[Array, "B K J C"], context: Float[Array, "B K J C"]
+) -> Float[Array, " B"]:
     """Computes DJED for one layer, the mean squared difference after LN0.
 
     It is from 0 to 4, and about 2 for unrelated features.
@@ -89,30 +89,9 @@ def embedding_loss(
     Args:
       projected: the student's embeddings, projected to the teacher's width.
       context: the teacher's multi-frame context.
-      joint_weights: motion weights with mean 1; None weighs all joints equally.
     """
-    if projected.shape != context.shape:
-        raise ValueError(
-            f"embeddings of shapes {projected.shape} and {context.shape} cannot be compared"
-        )
-    squared = jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1)
-    return (squared if joint_weights is None else squared * joint_weights).mean((1, 2))
-
-
-def motion_weights(
-    keypoints_2d: Float[Array, "B F J 2"], keyframes: Int[Array, "*B K"], reach: int
-) -> Float[Array, "B K J"]:
-    """Computes omega_{k,j}, the input's mean speed near a keyframe, scaled to mean 1 per window."""
-    speed = jnp.linalg.norm(jnp.diff(keypoints_2d, axis=1), axis=-1)  # [B, F - 1, J]
-    shifts = jnp.expand_dims(jnp.arange(-reach, reach + 1), range(keyframes.ndim))
-    position = keyframes[..., None] + shifts  # [..., K, D]
-    inside = ((position >= 0) & (position < speed.shape[1])).astype(speed.dtype)
-    near = jnp.stack(
-        [take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1
-    )
-    inside = (inside[None] if inside.ndim == 2 else inside)[:, :, None]
-    omega = jnp.sum(near * inside, axis=-1) / jnp.maximum(jnp.sum(inside, axis=-1), 1.0)
-    return omega / jnp.maximum(omega.mean((1, 2), keepdims=True), 1e-12)
+    require_same_shape(projected, context)
+    return jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1).mean((1, 2))
 
 
 def adjacency(hops: np.ndarray, kind: str) -> np.ndarray:
@@ -134,7 +113,7 @@ def attention_loss(
     teacher: Float[Array, "B K A J J"],
     adjacent: Float[np.ndarray, "J J"],
     kind: str,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes AJAD for one layer, the mean over frames and heads.
 
     Args:
@@ -145,10 +124,7 @@ def attention_loss(
         A~. `kl` restricts rows to the neighbourhood and renormalises them. It is KL(teacher ||
         student) plus the squared difference between the masses of the restricted rows.
     """
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"attention of shapes {student.shape} and {teacher.shape} cannot be compared"
-        )
+    require_same_shape(student, teacher)
     near = jnp.asarray(adjacent, student.dtype)[None, None, None]
     if kind != "kl":
         squared = jnp.sum(near * jnp.square(student - teacher), axis=(3, 4))
@@ -177,7 +153,7 @@ def motion_correlation(pose: Float[Array, "B F J 3"]) -> Float[Array, "B J F F"]
     Args:
       pose: metres, relative to the root.
     """
-    pose = pose.astype(np.promote_types(pose.dtype, jnp.float32))
+    pose = float32_or_wider(pose)
     moved = (pose - pose.mean(1, keepdims=True)).swapaxes(1, 2)  # [B, J, F, 3]
     squared = jnp.sum(jnp.square(moved), axis=-1, keepdims=True) + STILL**2
     direction = moved * jax.lax.rsqrt(squared)
@@ -186,10 +162,9 @@ def motion_correlation(pose: Float[Array, "B F J 3"]) -> Float[Array, "B J F F"]
 
 def correlation_loss(
     student: Float[Array, "B F J 3"], teacher: Float[Array, "B F J 3"]
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes the mean squared difference of Gamma over joints and pairs of frames."""
-    if student.shape != teacher.shape:
-        raise ValueError(f"poses of shapes {student.shape} and {teacher.shape} cannot be compared")
+    require_same_shape(student, teacher)
     difference = motion_correlation(student) - motion_correlation(teacher)
     return jnp.square(difference).mean((1, 2, 3))
 
@@ -197,11 +172,10 @@ def correlation_loss(
 def temporal_loss(
     student: Float[Array, "B F J 3"],
     teacher: Float[Array, "B F J 3"],
-    joint_weights: Float[np.ndarray, "J"],
+    joint_weights: Float[np.ndarray, " J"],
     velocity_weight: float,
     correlation_weight: float,
-    truth: Float[Array, "B F J 3"] | None = None,
-) -> Float[Array, "B"]:
+) -> Float[Array, " B"]:
     """Computes TCD: the distance to the teacher's poses, velocities and motion correlation.
 
     Args:
@@ -210,29 +184,11 @@ def temporal_loss(
       joint_weights: `Skeleton.loss_weights`.
       velocity_weight: beta_v, the weight of the distance between frame differences.
       correlation_weight: beta_c, the weight of `correlation_loss`.
-      truth: the true poses; a joint or a frame difference then counts only where the teacher is
-        nearer to the truth than the student. None counts everything. The correlation always counts.
     """
-    target = teacher if truth is None else where_nearer(student, teacher, truth)
-    total = weighted_joint_error(student, target, joint_weights)
+    total = weighted_joint_error(student, teacher, joint_weights)
     if velocity_weight:
         moved, motion = jnp.diff(student, axis=1), jnp.diff(teacher, axis=1)
-        if truth is not None:
-            motion = where_nearer(moved, motion, jnp.diff(truth, axis=1))
         total = total + velocity_weight * pose_distance(moved, motion).mean((1, 2))
     if correlation_weight:
         total = total + correlation_weight * correlation_loss(student, teacher)
     return total
-
-
-def where_nearer(
-    student: Float[Array, "B F J 3"],
-    teacher: Float[Array, "B F J 3"],
-    truth: Float[Array, "B F J 3"],
-) -> Float[Array, "B F J 3"]:
-    """Takes the teacher where it is nearer to the truth than the student, else the student.
-
-    The student's own values have no gradient.
-    """
-    nearer = pose_distance(teacher, truth) < pose_distance(student, truth)
-    return jnp.where(nearer[..., None], teacher, jax.lax.stop_gradient(student))

@@ -4,10 +4,9 @@ L = L_task + lambda_e L_DJED + lambda_a L_AJAD + lambda_t L_TCD. Weights and for
 (docs/methods/scjd.md#total-loss).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from kdpose_jax.contracts import Method, Teacher
 from kdpose_jax.methods.loss_terms import from_terms
@@ -23,11 +22,11 @@ TITLE = "SCJD"
 reads = lifting.reads  # the student's frames, which a teacher that runs beside it reads too
 
 
-def build(config: Any, stage: str) -> Method:
+def build(config: ConfigDict, stage: str) -> Method:
     """Builds the method.
 
     Args:
-      config: the locked config; reads `data`, `student`, `teacher`, `distill` and `run` (steps).
+      config: the locked config; reads `data`, `student`, `teacher`, `distill` and `run`.
       stage: name of the block that is trained, `student`.
 
     Returns:
@@ -68,12 +67,7 @@ def build(config: Any, stage: str) -> Method:
         weighted = {"task": total}
         if distillation is not None:
             added = distillation_terms(distillation, params, frozen, batch, predicted, features)
-            ramp = schedule.ramp(
-                step,
-                warmup_steps=warmup_steps,
-                steps=config.run.steps,
-                decay_fraction=options.decay_fraction,
-            )
+            ramp = schedule.ramp(step, warmup_steps)
             for name, value in added.items():
                 strength = 1.0 if name == "temporal" else ramp
                 weighted[name] = options.weights[name] * strength * value

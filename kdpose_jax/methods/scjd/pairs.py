@@ -3,7 +3,9 @@
 docs/methods/scjd.md#which-pairs-have-which-terms has the table that follows from this.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.tasks import lifting_networks
@@ -36,7 +38,7 @@ class Lifter(NamedTuple):
     """What decides which terms a network has.
 
     Attributes:
-      network: its name, one of `lifting_networks.NETWORKS`.
+      network: its name, one of `lifting_networks.BUILDERS`.
       frames: `data.frames`, the number of frames that a predicted frame depends on.
       predicted: number of frames that a training example predicts.
       on_keyframes: whether it reads keyframes alone.
@@ -48,17 +50,17 @@ class Lifter(NamedTuple):
     on_keyframes: bool
 
 
-def student_of(config: Any) -> Lifter:
+def student_of(config: ConfigDict) -> Lifter:
     """Describes the config's student."""
     return _lifter(config.student, config.data.frames)
 
 
-def teacher_of(config: Any) -> Lifter:
+def teacher_of(config: ConfigDict) -> Lifter:
     """Describes the config's teacher."""
     return _lifter(config.teacher, config.teacher.data.frames)
 
 
-def _lifter(block: Any, frames: int) -> Lifter:
+def _lifter(block: ConfigDict, frames: int) -> Lifter:
     span = lifting_networks.span(block.network, frames, training=True)
     return Lifter(block.network.name, frames, span.predicted, "input" in block)
 
@@ -98,7 +100,7 @@ def why_not(term: str, student: Lifter, teacher: Lifter) -> str:
     return ""
 
 
-def require_terms(options: Any, student: Lifter, teacher: Lifter) -> None:
+def require_terms(options: ConfigDict, student: Lifter, teacher: Lifter) -> None:
     """Refuses a weight for a term that the pair does not have.
 
     Args:

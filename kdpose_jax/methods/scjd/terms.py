@@ -5,17 +5,19 @@ The paper's equations were not available. Forms and options are inferred
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from kdpose_jax.contracts import Batch, Tree
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.methods.scjd import losses, pairs, schedule
 from kdpose_jax.methods.scjd.adapters import EmbeddingProjectors
-from kdpose_jax.models.mixste import MixSTE
+from kdpose_jax.models.mixste import MixSTE, MixSTEFeatures
 from kdpose_jax.skeletons import Skeleton
 from kdpose_jax.tasks import sparse_lifting
 
@@ -49,17 +51,17 @@ class Distillation:
       live: what embedding and attention need; None if neither has a weight.
     """
 
-    options: Any
+    options: ConfigDict
     skeleton: Skeleton
     live: Live | None
 
 
-def is_active(config: Any) -> bool:
+def is_active(config: ConfigDict) -> bool:
     """Returns whether any term has a weight."""
     return any(config.distill.weights.values())
 
 
-def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
+def build_distillation(config: ConfigDict, skeleton: Skeleton) -> Distillation:
     """Resolves and checks the `distill` block.
 
     Raises:
@@ -76,26 +78,33 @@ def build_distillation(config: Any, skeleton: Skeleton) -> Distillation:
         ("attention.gather", options.attention.gather, ("keyframe", "context")),
     ):
         require(f"distill.{name}", value, allowed)
-    for name, value, fits in (
-        ("embedding.reach", options.embedding.reach, options.embedding.reach >= -1),
-        ("embedding.temperature", options.embedding.temperature, options.embedding.temperature > 0),
-        ("temporal.velocity", options.temporal.velocity, options.temporal.velocity >= 0),
-        ("temporal.correlation", options.temporal.correlation, options.temporal.correlation >= 0),
-        ("warmup_epochs", options.warmup_epochs, options.warmup_epochs >= 0),
-        ("decay_fraction", options.decay_fraction, 0 <= options.decay_fraction <= 1),
-    ):
-        if not fits:
-            raise UserError(
-                f"distill.{name} is {value}: see the config for what it means and give a value in "
-                "its range."
-            )
+    check_ranges(options)
     live = None
     if options.weights.embedding or options.weights.attention:
         live = build_live(config, skeleton)
     return Distillation(options=options, skeleton=skeleton, live=live)
 
 
-def build_live(config: Any, skeleton: Skeleton) -> Live:
+def check_ranges(options: ConfigDict) -> None:
+    """Checks the numbers of the `distill` block.
+
+    Raises:
+      UserError: a number is out of its range.
+    """
+    for name, value, lowest in (
+        ("embedding.reach", options.embedding.reach, -1),
+        ("temporal.velocity", options.temporal.velocity, 0),
+        ("temporal.correlation", options.temporal.correlation, 0),
+        ("warmup_epochs", options.warmup_epochs, 0),
+    ):
+        if not value >= lowest:
+            raise UserError(f"distill.{name} is {value}: use at least {lowest}.")
+    temperature = options.embedding.temperature
+    if not temperature > 0:
+        raise UserError(f"distill.embedding.temperature is {temperature}: use a number above 0.")
+
+
+def build_live(config: ConfigDict, skeleton: Skeleton) -> Live:
     """Resolves what embedding and attention need. Errors are as in `build_distillation`."""
     options = config.distill
     network, teacher = config.student.network, config.teacher.network
@@ -122,7 +131,7 @@ def build_live(config: Any, skeleton: Skeleton) -> Live:
     )
 
 
-def teacher_layers(config: Any) -> tuple[int, ...]:
+def teacher_layers(config: ConfigDict) -> tuple[int, ...]:
     """Returns the teacher layer for each student layer: as configured, or in proportion."""
     student, teacher = config.student.network.depth, config.teacher.network.depth
     layers = tuple(config.distill.layer_map)
@@ -143,7 +152,7 @@ def distillation_terms(
     batch: Batch,
     predicted: Float[Array, "B F J 3"],
     features: Any,
-) -> dict[str, Float[Array, "B"]]:
+) -> dict[str, Float[Array, " B"]]:
     """Computes the unweighted terms, by the name of their weight; skips terms without a weight.
 
     Args:
@@ -169,7 +178,7 @@ def distillation_terms(
         )
         if weights.embedding:
             terms["embedding"] = embedding_term(
-                live, options.embedding, params, batch, keyframes, student, taught
+                live, options.embedding, params, keyframes, student, taught
             )
         if weights.attention:
             terms["attention"] = attention_term(distillation, live, keyframes, student, taught)
@@ -180,28 +189,22 @@ def distillation_terms(
             np.asarray(distillation.skeleton.loss_weights),
             options.temporal.velocity,
             options.temporal.correlation,
-            jnp.asarray(batch["pose_3d"]) if options.temporal.gate else None,
         )
     return terms
 
 
 def embedding_term(
     live: Live,
-    options: Any,
+    options: ConfigDict,
     params: Tree,
-    batch: Batch,
     keyframes: Int[Array, "*B K"],
-    student: Any,
-    taught: Any,
-) -> Float[Array, "B"]:
+    student: Mapping[str, Any],
+    taught: Mapping[str, Any],
+) -> Float[Array, " B"]:
     """Computes DJED, the mean over its layers, from the `MixSTEFeatures` of both networks.
 
     `options` is the block `distill.embedding`.
     """
-    omega = None
-    if options.motion_weight:
-        keypoints_2d = jnp.asarray(batch["keypoints_2d"])
-        omega = losses.motion_weights(keypoints_2d, keyframes, live.reach)
     embedded = {layer: student[options.feature][layer] for layer in live.embedding_layers}
     projected: Any = live.projectors.apply({"params": params["projectors"]}, embedded)
     total: Any = 0.0  # without a type of its own: the sum has the type of its terms
@@ -209,7 +212,7 @@ def embedding_term(
         embeddings = taught[options.feature][live.layers[layer]]
         weights = context_of(live, options, embeddings, keyframes)
         context = losses.gather_context(embeddings, weights)
-        total = total + losses.embedding_loss(projected[layer], context, omega)
+        total = total + losses.embedding_loss(projected[layer], context)
     return total / len(live.embedding_layers)
 
 
@@ -217,9 +220,9 @@ def attention_term(
     distillation: Distillation,
     live: Live,
     keyframes: Int[Array, "*B K"],
-    student: Any,
-    taught: Any,
-) -> Float[Array, "B"]:
+    student: MixSTEFeatures,
+    taught: MixSTEFeatures,
+) -> Float[Array, " B"]:
     """Computes AJAD, the mean over all student layers, from the features of both networks."""
     options = distillation.options.attention
     adjacent = losses.adjacency(distillation.skeleton.hops(), options.kind)
@@ -239,7 +242,10 @@ def attention_term(
 
 
 def context_of(
-    live: Live, options: Any, embeddings: Float[Array, "B F J C"], keyframes: Int[Array, "*B K"]
+    live: Live,
+    options: ConfigDict,
+    embeddings: Float[Array, "B F J C"],
+    keyframes: Int[Array, "*B K"],
 ) -> Float[Array, "B K J F"]:
     """Computes alpha, the weights of the frames around each keyframe, by `distill.embedding`."""
     return losses.context_weights(

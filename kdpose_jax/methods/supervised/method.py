@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from kdpose_jax.contracts import Method, Task
 from kdpose_jax.errors import require
 from kdpose_jax.methods.loss_terms import as_metrics
@@ -12,12 +14,12 @@ TASKS = {"lifting": lifting, "pose2d": pose2d}
 TITLE = ""
 
 
-def reads(config: Any, stage: str, *, training: bool) -> dict[str, Any]:
+def reads(config: ConfigDict, stage: str, *, training: bool) -> dict[str, Any]:
     """Returns what the task reads, as keyword arguments of the reader or of the protocol."""
     return _task_module(config).reads(config, stage, training=training)
 
 
-def build(config: Any, stage: str) -> Method:
+def build(config: ConfigDict, stage: str) -> Method:
     """Builds the method.
 
     Args:
@@ -55,6 +57,6 @@ def of_task(task: Task) -> Method:
     )
 
 
-def _task_module(config: Any) -> Any:
+def _task_module(config: ConfigDict) -> Any:
     require("task", config.task, TASKS)
     return TASKS[config.task]

@@ -16,7 +16,7 @@ from kdpose_jax.poses import axes, height, trajectory
 from kdpose_jax.poses.predicted import Poses, PosesOfPerson
 from kdpose_jax.poses.writers import to_json
 from kdpose_jax.poses.writers.spool import Person, Recording, Spool
-from kdpose_jax.poses.writers.table import FORMATS, Format, Wishes, check
+from kdpose_jax.poses.writers.table import FORMATS, Format, WritingOptions, check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +39,20 @@ class Outputs:
     disk what was predicted.
     """
 
-    def __init__(self, base: epath.PathLike, formats: Sequence[str], wishes: Wishes):
+    def __init__(self, base: epath.PathLike, formats: Sequence[str], options: WritingOptions):
         """Prepares the outputs.
 
         Args:
           base: the path of the files without their suffix. Its folder is made if needed.
           formats: names of formats.
-          wishes: what the user asks for.
+          options: what the user asks for.
 
         Raises:
           UserError: a format is unknown.
         """
         for name in formats:
             require("--format", name, FORMATS)
-        self._base, self._wishes = files.absolute(base), wishes
+        self._base, self._options = files.absolute(base), options
         self._formats = [name for name in FORMATS if name in formats]
         self._base.parent.mkdir(parents=True, exist_ok=True)
         folder = None
@@ -81,7 +81,7 @@ class Outputs:
           ValueError: the block does not fit those before it.
         """
         has_3d = all(person.pose_3d is not None for person in poses.persons)
-        check(self._formats, self._wishes, poses, has_3d)
+        check(self._formats, self._options, poses, has_3d)
         self._length = poses.length
         persons = tuple(self._placed(self._cut(person), poses) for person in poses.persons)
         self._spool.append(dataclasses.replace(poses, persons=persons))
@@ -90,12 +90,13 @@ class Outputs:
         """Writes the files.
 
         Raises:
-          UserError: no frame is there, a wish cannot be met, a file cannot be written, or a format
-            cannot hold the poses. Files of the formats before it in `FORMATS` are whole then.
+          UserError: no frame is there, an option cannot be met, a file cannot be written, or a
+            format cannot hold the poses. Files of the formats before it in `FORMATS` are whole
+            then.
         """
         recording = self._spool.recording()
         if recording is None:
-            frames = self._wishes.frames
+            frames = self._options.frames
             place = "" if frames is None else f" in --frames {frames[0]}:{frames[1]}"
             raise UserError(
                 f"there is no person{place} of the video's {self._length:,} frames: give other "
@@ -138,9 +139,9 @@ class Outputs:
 
     def _cut(self, person: PosesOfPerson) -> PosesOfPerson:
         """Returns the part of a block that lies in the frames to write, which may be empty."""
-        if self._wishes.frames is None:
+        if self._options.frames is None:
             return person
-        start, stop = (frame - person.first_frame for frame in self._wishes.frames)
+        start, stop = (frame - person.first_frame for frame in self._options.frames)
         inside = slice(max(start, 0), max(stop, 0))
         arrays: dict[str, Any] = {
             field.name: value[inside]
@@ -152,14 +153,14 @@ class Outputs:
     def _placed(self, person: PosesOfPerson, poses: Poses) -> PosesOfPerson:
         """Moves the root of a block by the rule that the user chose."""
         pose = person.pose_3d
-        if pose is None or self._wishes.root == "given":
+        if pose is None or self._options.root == "given":
             return person
-        if self._wishes.root == "floor":
+        if self._options.root == "floor":
             return dataclasses.replace(person, pose_3d=trajectory.on_floor(pose))
-        assert self._wishes.focal is not None and poses.size is not None
+        assert self._options.focal is not None and poses.size is not None
         pose = pose - pose[:, poses.root, None]
         path = trajectory.root_path(
-            pose, person.keypoints_2d, person.scores, self._wishes.focal, poses.size
+            pose, person.keypoints_2d, person.scores, self._options.focal, poses.size
         )
         solved = np.isfinite(path).all(axis=1)
         self._solved += int((person.valid & solved).sum())
@@ -169,12 +170,12 @@ class Outputs:
 
     def _root_notes(self, recording: Recording) -> tuple[str, ...]:
         """Says where the root is."""
-        if self._wishes.root == "floor":
+        if self._options.root == "floor":
             return (
                 "The lowest joint of every frame was put on the floor: jumps are lost, and the "
                 "hips do not move sideways.",
             )
-        if self._wishes.root == "camera":
+        if self._options.root == "camera":
             if self._solved == 0:
                 raise UserError(
                     f"--root camera finds no place in any of {self._unsolved:,} frames, because "
@@ -182,7 +183,7 @@ class Outputs:
                 )
             return (
                 f"The root's path is an estimate from the keypoints and a focal length of "
-                f"{self._wishes.focal:g} pixels, relative to the camera: its depth is in "
+                f"{self._options.focal:g} pixels, relative to the camera: its depth is in "
                 f"proportion to the size of the poses; {self._unsolved:,} frames without a "
                 "solution were masked.",
             )
@@ -195,7 +196,7 @@ class Outputs:
 
     def _scale(self, recording: Recording) -> list[str]:
         """Scales every person to the height that the user gave."""
-        wanted = self._wishes.height
+        wanted = self._options.height
         if wanted is None:
             return []
         notes = []
@@ -228,9 +229,11 @@ class Outputs:
         ]
 
 
-def write(poses: Poses, base: epath.PathLike, formats: Sequence[str], wishes: Wishes) -> Written:
+def write(
+    poses: Poses, base: epath.PathLike, formats: Sequence[str], options: WritingOptions
+) -> Written:
     """Writes poses that are in memory; arguments and errors are those of `Outputs`."""
-    with Outputs(base, formats, wishes) as outputs:
+    with Outputs(base, formats, options) as outputs:
         outputs.append(poses)
         return outputs.finish()
 

@@ -47,7 +47,7 @@ FASTEST = 10_000  # frames per second
 
 
 @dataclasses.dataclass(frozen=True)
-class Wishes:
+class WritingOptions:
     """What a user may ask for beside the formats.
 
     Attributes:
@@ -63,37 +63,37 @@ class Wishes:
     frames: tuple[int, int] | None
 
 
-def check_wishes(formats: Sequence[str], wishes: Wishes) -> None:
+def check_options(formats: Sequence[str], options: WritingOptions) -> None:
     """Checks what can be checked before any file is read.
 
     Raises:
-      UserError: a format is unknown, or a wish is out of range.
+      UserError: a format is unknown, or an option is out of range.
     """
     for name in formats:
         require("--format", name, FORMATS)
-    trajectory.check_root(wishes.root, wishes.focal)
-    height.check_height(wishes.height)
-    if wishes.frames is not None and not 0 <= wishes.frames[0] < wishes.frames[1]:
-        start, stop = wishes.frames
+    trajectory.check_root(options.root, options.focal)
+    height.check_height(options.height)
+    if options.frames is not None and not 0 <= options.frames[0] < options.frames[1]:
+        start, stop = options.frames
         raise UserError(
             f"--frames is '{start}:{stop}': give the first frame, counted from 0, and the frame "
             "behind the last one, such as 0:100."
         )
 
 
-def check(formats: Sequence[str], wishes: Wishes, about: Poses, has_3d: bool) -> None:
+def check(formats: Sequence[str], options: WritingOptions, about: Poses, has_3d: bool) -> None:
     """Checks what can be checked before the first prediction.
 
     Args:
       formats: names of formats.
-      wishes: what the user asks for.
+      options: what the user asks for.
       about: the joints, the rate and the size; its persons are not looked at.
       has_3d: whether the network predicts 3D poses.
 
     Raises:
-      UserError: a format is unknown or cannot hold the poses, or a wish cannot be met.
+      UserError: a format is unknown or cannot hold the poses, or an option cannot be met.
     """
-    check_wishes(formats, wishes)
+    check_options(formats, options)
     for name in formats:
         if FORMATS[name].only_3d and not has_3d:
             raise UserError(
@@ -104,15 +104,15 @@ def check(formats: Sequence[str], wishes: Wishes, about: Poses, has_3d: bool) ->
         raise UserError(
             f"--fps is {about.fps:g}: give the frames per second, above 0 and at most {FASTEST:,}."
         )
-    if not has_3d and (wishes.height is not None or wishes.root != "given"):
-        flag = "--height" if wishes.height is not None else "--root"
+    if not has_3d and (options.height is not None or options.root != "given"):
+        flag = "--height" if options.height is not None else "--root"
         raise UserError(
             f"{flag} is for 3D poses, and the network '{about.network}' finds joints in pictures: "
             f"leave {flag} out."
         )
-    if wishes.height is not None:
+    if options.height is not None:
         height.height_bones(about.joints, about.parents)
-    if wishes.root == "camera" and about.size is None:
+    if options.root == "camera" and about.size is None:
         raise UserError(
             "--root camera needs the size of the video, and the file does not say it: add --size "
             "WIDTHxHEIGHT."
