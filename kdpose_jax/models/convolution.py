@@ -1,6 +1,7 @@
 """A convolution with batch normalisation, initialised and padded as in PyTorch's HRNet."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -94,16 +95,28 @@ def _forward(inputs: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Ar
 
 @functools.partial(jax.jit, static_argnums=0)
 def _backward(stride: int, operands: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    # Both forms are linear, so that their gradients need no value of the forward pass.
-    def gradient_of(form, inputs, kernel, cotangent):
-        return jax.vjp(functools.partial(form, stride=stride), inputs, kernel)[1](cotangent)
-
     return jax.lax.platform_dependent(
         *operands,
         cotangent,
-        cpu=functools.partial(gradient_of, convolve_on_cpu),
-        default=functools.partial(gradient_of, convolve_plainly),
+        cpu=functools.partial(_gradients_on_cpu, stride=stride),
+        default=functools.partial(_gradients, form=convolve_plainly, stride=stride),
     )
+
+
+def _gradients(
+    inputs: Array, kernel: Array, cotangent: Array, *, form: Callable[..., Array], stride: int
+) -> tuple[Array, Array]:
+    # Both forms are linear, so that their gradients need no value of the forward pass.
+    return jax.vjp(functools.partial(form, stride=stride), inputs, kernel)[1](cotangent)
+
+
+def _gradients_on_cpu(
+    inputs: Array, kernel: Array, cotangent: Array, *, stride: int
+) -> tuple[Array, Array]:
+    # XLA turns both operands of the kernel's gradient. Without barriers it computes them anew in
+    # the turned order: on the way back a whole chain of residual blocks for every convolution.
+    inputs, cotangent = jax.lax.optimization_barrier((inputs, cotangent))
+    return _gradients(inputs, kernel, cotangent, form=convolve_on_cpu, stride=stride)
 
 
 convolve.defvjp(_forward, _backward)
