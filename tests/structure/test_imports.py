@@ -143,7 +143,11 @@ ALLOWED = {
 # Module -> what it may import for type checkers alone.
 FOR_TYPES = {
     "kdpose_jax": ("kdpose_jax.predict.loading",),
-    "kdpose_jax.contracts": ("kdpose_jax.data.schema", "kdpose_jax.evaluate.extremes"),
+    "kdpose_jax.contracts": (
+        "kdpose_jax.data.schema",
+        "kdpose_jax.evaluate.example_scores",
+        "kdpose_jax.evaluate.extremes",
+    ),
 }
 # What the plain modules may import beside the standard library.
 LIGHT = {
