@@ -7,6 +7,7 @@ Regions that are whole photographs keep their file's bytes either way, so they c
 size of all images. A mean is the mean over all pictures' means. Time is processor time.
 """
 
+import argparse
 import contextlib
 import os
 import sys
@@ -17,7 +18,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep import coco, convert
+from kdpose_jax import entry
 from kdpose_jax.data import images, persons
+from kdpose_jax.errors import UserError
 
 # Sides of the student's and teacher's crops, pixels.
 VIEWS = {"image": 64, "teacher_image": 256}
@@ -92,4 +95,13 @@ def decoding_seconds(encoded: Sequence[np.ndarray]) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.region_encoding",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a folder in COCO's layout")
+    try:
+        main(parser.parse_args().source)
+    except UserError as error:
+        sys.exit(entry.tell(error))

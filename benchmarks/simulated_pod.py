@@ -11,6 +11,7 @@ first row. All processes share this machine's cores. So the last column says wha
 cost, and nothing about a pod's speed.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -40,9 +41,8 @@ SMALL = {
 SHOWN = (1, 2, 4, 6)
 
 
-def main(words: list[str]) -> None:
+def main(method: str, counts: list[int]) -> None:
     """Makes the data once, runs every number of processes, and prints the table."""
-    method, counts = words[0], [int(word) for word in words[1:]] or [1, 2, 4, 8]
     with tempfile.TemporaryDirectory() as folder:
         records = f"{folder}/records"
         if method == "scjd":
@@ -150,4 +150,20 @@ def read(workdir: pathlib.Path) -> tuple[dict[tuple[str, int], float], float, fl
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.simulated_pod",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("method", choices=sorted(EXAMPLES))
+    parser.add_argument(
+        "processes",
+        nargs="*",
+        type=int,
+        default=[1, 2, 4, 8],
+        help="numbers of processes, which share the eight devices equally (default: 1 2 4 8)",
+    )
+    options = parser.parse_args()
+    if uneven := [count for count in options.processes if count < 1 or DEVICES % count]:
+        parser.error(f"{uneven[0]} processes cannot share {DEVICES} devices equally")
+    main(options.method, options.processes)

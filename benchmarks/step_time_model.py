@@ -8,6 +8,7 @@ Counts parameters, multiply-adds and bytes of the full-size runs from shapes alo
 in docs/running/pods.md, whose formulas these functions are.
 """
 
+import argparse
 import dataclasses
 import math
 
@@ -167,4 +168,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.step_time_model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     main()

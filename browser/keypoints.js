@@ -122,7 +122,7 @@ function readResults(content, name, network) {
   const frames = numbers.at(-1) - numbers[0] + 1;
   const first = numbers.at(-1) < most ? numbers[0] : 0;
   refuseUnless(frames <= most, `'${name}' has ${numbers.length} pictures with `
-    + `numbers from ${numbers[0]} to ${numbers.at(-1)}, which are no video: give its frames.`);
+    + `numbers from ${numbers[0]} to ${numbers.at(-1)}, which are not those of one video: give its frames.`);
   const count = best.get(numbers[0]).keypoints.length / 3;
   const layout = OF_RESULTS.find((one) => network.layouts[one].count === count);
   refuseUnless(layout, `'${name}' has ${count} joints for a person: give one of `

@@ -11,11 +11,11 @@ import subprocess
 from browser.ready import Ready, Show, refuse_pictures
 from kdpose_jax import files
 from kdpose_jax.errors import UserError
-from kdpose_jax.experiment import weights
+from kdpose_jax.experiment import existing, weights
 from kdpose_jax.export import pipeline
 from kdpose_jax.export.formats import table
-from kdpose_jax.predict import artifacts
-from kdpose_jax.predict.description import Description
+from kdpose_jax.predict import artifacts, loading
+from kdpose_jax.predict.description import Description, describe
 from kdpose_jax.untrusted.documents import load_json
 
 HERE = pathlib.Path(__file__).parent
@@ -42,10 +42,11 @@ def ready(checkpoint: str, show: Show) -> Ready:
       UserError: npm is missing or fails, the network is not a lifter, or the user made any other
         mistake.
     """
+    path = checked(checkpoint)
     install(show)
-    file, about = exported(checkpoint, show)
+    file, about = exported(path, show)
     name = table.format_of(file)
-    assert name is not None  # `exported` has checked it
+    assert name is not None  # `checked` has seen to it
     packages = load_json(HERE / "package.json")["dependencies"]
     return Ready(
         about=about,
@@ -110,32 +111,49 @@ def _call(command: list[str], name: str) -> str:
     return done.stdout
 
 
-def exported(checkpoint: str, show: Show) -> tuple[pathlib.Path, Description]:
-    """Finds a network's LiteRT file, and writes it if a run is named.
+def checked(checkpoint: str) -> str:
+    """Checks what the user named before anything is installed or exported.
+
+    Returns:
+      Its path.
 
     Raises:
-      UserError: it is not a lifter's, or of another format; or as in `export_and_report`.
+      UserError: it is not a lifter's, is not there, or is a file that the page does not run.
     """
     path = files.absolute_or_empty(checkpoint)
     if artifacts.is_artifact(path):
         file = pathlib.Path(path)
+        if table.format_of(file) not in TAKEN:
+            raise UserError(
+                f"--checkpoint is '{checkpoint}', and the page runs {', '.join(TAKEN)}: export one "
+                "of them, or name the network's run."
+            )
+        if not file.exists():
+            raise UserError(f"There is no '{file}': export a network with --mode export first.")
+        _, about = artifacts.read_sidecar(artifacts.sidecar_of(file))
     elif weights.is_weight_file(path):
         raise UserError(
             f"--checkpoint is the file of weights '{checkpoint}': export it with --mode export "
             f"--format {FORMAT} and its --config, and name the .tflite file."
         )
     else:
-        [file] = pipeline.export_and_report(None, path, FORMAT, "", "", show)
-    if table.format_of(file) not in TAKEN:
-        raise UserError(
-            f"--checkpoint is '{checkpoint}', and the page runs {', '.join(TAKEN)}: export one of "
-            "them, or name the network's run."
-        )
-    if not file.exists():
-        raise UserError(f"There is no '{file}': export a network with --mode export first.")
-    _, about = artifacts.read_sidecar(artifacts.sidecar_of(file))
+        run, _ = existing.find_run(loading.accessible(path), None)
+        about = describe(run, "")
     refuse_pictures(about, checkpoint)
-    return file, about
+    return path
+
+
+def exported(path: str, show: Show) -> tuple[pathlib.Path, Description]:
+    """Finds the LiteRT file of a network that `checked` let through. A run is exported first.
+
+    Raises:
+      UserError: as in `export_and_report`.
+    """
+    if artifacts.is_artifact(path):
+        file = pathlib.Path(path)
+    else:
+        [file] = pipeline.export_and_report(None, path, FORMAT, "", "", show)
+    return file, artifacts.read_sidecar(artifacts.sidecar_of(file))[1]
 
 
 def script() -> str:

@@ -208,6 +208,7 @@ def distill_block() -> ConfigDict:
                     "reach": -1,  # w; -1: r
                     "temperature": 0.1,
                     "feature": "spatial",
+                    "motion_weight": False,
                     "layers": (),  # 0-based layers; empty: the last third
                 }
             ),
@@ -219,8 +220,16 @@ def distill_block() -> ConfigDict:
             "layer_map": (),  # 0-based teacher layer of every student layer; empty: in proportion
             # `kl` needs a 20th of the weight.
             "attention": ConfigDict({"kind": "mse", "heads": "mean", "gather": "keyframe"}),
-            "temporal": ConfigDict({"velocity": 2.0, "correlation": 0.1}),
+            "temporal": ConfigDict(
+                {
+                    "velocity": 2.0,
+                    "correlation": 0.1,
+                    # True: count only where the teacher is nearer to the truth than the student.
+                    "gate": False,
+                }
+            ),
             "warmup_epochs": 5.0,  # used by the embedding and attention terms
+            "decay_fraction": 0.0,
         }
     )
 

@@ -1,11 +1,16 @@
-"""Makes records of raw files.
+"""Converts raw files to records. `synthetic` and `people` generate theirs and take no --source.
 
   python -m data_prep.convert NAME --source DIR --out DIR
+  python -m data_prep.convert NAME --help         the options of one converter
 
-The converters synthetic and people generate their data, and need no files.
+A conversion that was stopped goes on when the same command is given again. An installed package
+has the same command as `kdpose convert`.
 
-Exit codes: 0 done; 2 a mistake, or a full disk, in one sentence; 75 stopped by SIGTERM or a closed
-terminal; 130 stopped by Ctrl-C. After the last two, the same command goes on.
+Exit codes:
+  0    done
+  2    a mistake or a full disk, in one sentence
+  75   stopped by SIGTERM or a closed terminal
+  130  stopped by Ctrl-C
 """
 
 import argparse
@@ -25,7 +30,7 @@ from data_prep.human36m import convert as human36m  # noqa: E402
 from data_prep.mocap import convert as mocap  # noqa: E402
 from data_prep.mpi_inf_3dhp import convert as mpi_inf_3dhp  # noqa: E402
 from data_prep.people import generate as people  # noqa: E402
-from kdpose_jax import buckets, entry, files  # noqa: E402
+from kdpose_jax import buckets, entry, files, presets  # noqa: E402
 from kdpose_jax.errors import UserError  # noqa: E402
 from kdpose_jax.train import preemption  # noqa: E402
 
@@ -100,9 +105,14 @@ def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def needs_source(name: str) -> bool:
     """Tells whether a converter reads raw files; UserError if there is no such converter."""
+    _require(name)
+    return "--source" in options(name)
+
+
+def _require(name: str) -> None:
+    """Raises UserError unless there is a converter of this name."""
     if name not in CONVERTERS:
         raise UserError(f"There is no converter '{name}': use {', '.join(CONVERTERS)}.")
-    return "--source" in options(name)
 
 
 def expected_files(name: str, settings: dict[str, Any]) -> str:
@@ -192,7 +202,7 @@ def _show(summary: records.Summary, show: Callable[[str], None]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m data_prep.convert",
+        prog=presets.converter_command(),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -218,8 +228,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command line; returns the exit code 0, or 2 after a user's mistake."""
+    """Runs the command line and returns the exit code."""
     try:
+        if arguments and not arguments[0].startswith("-"):
+            _require(arguments[0])
         settings = vars(_parser().parse_args(arguments))
         with preemption.watching(f"what is finished in '{settings['out']}' is kept"):
             prepare(**settings)

@@ -153,8 +153,8 @@ def check(
         raise UserError(f"--encoding '{encoding}' must be {' or '.join(photographs.ENCODINGS)}.")
     if not splits or set(splits) - set(schema.SPLITS):
         raise UserError(
-            f"--splits {','.join(splits)!r} must be some of {', '.join(schema.SPLITS)}: "
-            f"{','.join(schema.SPLITS)}."
+            f"--splits {','.join(splits)!r} must be some of {', '.join(schema.SPLITS)}, with "
+            "commas between them."
         )
     if orientation is not None and orientation not in photographs.ORIENTATIONS:
         raise UserError(

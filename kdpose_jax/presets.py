@@ -1,4 +1,4 @@
-"""Finds the experiments, the studies and the sample clip that a command may name.
+"""Finds the experiments, the studies, the converters and the sample clip of a command.
 
 In a checkout they lie beside the package. In an installed package they lie inside it.
 """
@@ -13,11 +13,22 @@ BUNDLED = "bundled"
 SAMPLES = "samples"
 
 
+def bundled() -> pathlib.Path | None:
+    """Returns the folder that holds them in an installed package, None in a checkout."""
+    place = pathlib.Path(str(resources.files("kdpose_jax") / BUNDLED))
+    return place if place.is_dir() else None
+
+
 def bring_in() -> None:
     """Lets this process import `configs` and `data_prep` if the package has them bundled."""
-    bundled = pathlib.Path(str(resources.files("kdpose_jax") / BUNDLED))
-    if bundled.is_dir() and str(bundled) not in sys.path:
-        sys.path.insert(0, str(bundled))
+    place = bundled()
+    if place is not None and str(place) not in sys.path:
+        sys.path.insert(0, str(place))
+
+
+def converter_command() -> str:
+    """Returns the words that start a conversion, for messages and help."""
+    return "python -m data_prep.convert" if bundled() is None else "kdpose convert"
 
 
 def folder() -> pathlib.Path | None:
@@ -29,7 +40,7 @@ def folder() -> pathlib.Path | None:
 
 
 def names(part: str = "") -> list[str]:
-    """Lists the names that may stand for a file, in order.
+    """Lists the names that may stand for a file, in order. Files of shared parts have none.
 
     Args:
       part: "" for experiments, "studies" for studies.
@@ -37,8 +48,9 @@ def names(part: str = "") -> list[str]:
     place = folder()
     if place is None:
         return []
+    declares = "def get_study(" if part == "studies" else "def get_config("
     files = (place / part).glob("[a-z]*.py")
-    return sorted(file.stem for file in files if file.stem != "blocks")
+    return sorted(file.stem for file in files if declares in file.read_text(encoding="utf-8"))
 
 
 def resolve(text: str, part: str = "") -> str:

@@ -6,6 +6,7 @@ It parses the flags, starts the processes, and turns whatever ends a run into an
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 from typing import Any
@@ -24,9 +25,13 @@ from kdpose_jax.predict import flags as predict_flags  # noqa: E402
 from kdpose_jax.train import devices, preemption  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Experiment, such as configs/scjd.py:h36m,frames=81"
+    "config",
+    None,
+    "Experiment: a file of configs/ or its name, with a preset and options behind a colon, such as "
+    "scjd:h36m,frames=81. --config.FIELD=VALUE sets one of its fields",
 )
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "export"], "What to do")
+MODES = ["train", "eval", "predict", "export"]
+MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do")
 WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
@@ -68,6 +73,8 @@ DISTRIBUTED = flags.DEFINE_enum(
 )
 
 
+# absl lists these as the defaults of flags that have none.
+NO_DEFAULT = re.compile(r"\n\s*\(default: '(None)?'\)")
 SECONDS_UNTIL_HINT = 60
 SECONDS_UNTIL_ALONE = 60  # how long an exiting process waits for the others, which jax then ends
 
@@ -96,8 +103,15 @@ def parse_flags(argv: list[str]) -> tuple[list[str], ConfigDict | None]:
 
 def help_text(usage: str) -> str:
     """Returns what `--help` prints: how the program is used, and its flags."""
-    listed = flags.FLAGS.module_help(__name__).partition(":\n")[2]  # without this module's name
-    return f"{usage.strip()}\n\nFlags:\n{listed}"
+    groups = {
+        "Flags": __name__,
+        "Flags of --mode predict (some go with --mode export --poses too)": predict_flags.__name__,
+    }
+    text = usage.strip()
+    for title, module in groups.items():
+        listed = flags.FLAGS.module_help(module).partition(":\n")[2]  # without the module's name
+        text += f"\n\n{title}:\n{NO_DEFAULT.sub('', listed)}"
+    return text
 
 
 def import_jax() -> None:
@@ -213,10 +227,7 @@ def run(argv: list[str], converters: str, stop: preemption.Stop) -> None:
     refuse_fields_alone(argv)
     words, config = parse_flags(argv)
     if words:
-        raise UserError(
-            f"'{words[0]}' is not a flag: write --config.{words[0]} for a config field, or remove "
-            f"it (see --help)."
-        )
+        raise UserError(stray(words[0]))
     check_flags(config)
     logging.set_verbosity(logging.ERROR)  # Orbax warns at every checkpoint that has no scores
     # Orbax logs the errors that it raises. They are told in a sentence later.
@@ -271,6 +282,17 @@ def use(config: ConfigDict | None, stop: preemption.Stop) -> None:
         export_and_report(config, checkpoint, formats, OUT.value, RECORDS.value, show)
 
 
+def stray(word: str) -> str:
+    """Returns the sentence about a word that belongs to no flag."""
+    if word in MODES:
+        remedy = f"write --mode {word}"
+    elif re.fullmatch(r"[a-z]\w*(\.\w+)*(=.*)?", word):
+        remedy = f"write --config.{word} for a config field, or remove it (see --help)"
+    else:
+        remedy = "write the flag that it belongs to in front of it, such as --checkpoint (--help)"
+    return f"'{word}' is not a flag: {remedy}."
+
+
 def check_flags(config: ConfigDict | None) -> None:
     """Checks that the flags fit the mode.
 
@@ -279,7 +301,7 @@ def check_flags(config: ConfigDict | None) -> None:
     """
     mode = MODE.value
     if mode == "train" and config is None:
-        raise UserError("--config is missing: try --config configs/scjd.py.")
+        raise UserError("--config is missing: try --config scjd.")
     if mode == "eval" and CHECKPOINT.value and ARTIFACT.value:
         raise UserError("--checkpoint and --artifact name two networks: give one of them.")
     predict_flags.check(mode)

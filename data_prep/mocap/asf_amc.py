@@ -101,7 +101,7 @@ def read_skeleton(path: str) -> Skeleton:
     if bones[ROOT].line < 0 or not parents:
         missing = ":root" if bones[ROOT].line < 0 else ":hierarchy"
         raise fault(
-            path, len(lines) - 1, f"the file ends without a {missing}, so this is no ASF file"
+            path, len(lines) - 1, f"the file ends without a {missing}, so this is not an ASF file"
         )
     return Skeleton(path, _in_order(path, bones, parents), metres, degrees)
 

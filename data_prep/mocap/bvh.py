@@ -78,7 +78,7 @@ def _read_hierarchy(path: str, lines: list[str]) -> tuple[list[_Joint], int]:
     """Returns the joints, parents first, and the line with MOTION."""
     start = next((index for index, line in enumerate(lines) if line), 0)
     if not lines or lines[start].upper().split()[:1] != ["HIERARCHY"]:
-        raise fault(path, start, "no HIERARCHY, so this is no BVH file")
+        raise fault(path, start, "no HIERARCHY, so this is not a BVH file")
     joints: list[_Joint] = []
     names: set[str] = set()
     stack: list[int] = []

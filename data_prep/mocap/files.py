@@ -232,10 +232,11 @@ def choose_test_subjects(
     else:
         drawn = synthetic.generator(seed, "test subjects").permutation(found)
         test = tuple(sorted(map(str, drawn[: max(1, round(TEST_SHARE * len(found)))])))
-    if set(test) == set(found) or not test:
+    if not test:
+        raise UserError(f"--test-subjects names nobody: name some of {', '.join(found)}.")
+    if set(test) == set(found):
         raise UserError(
-            f"The subjects {', '.join(found)} with {', '.join(test) or 'none'} to test on leave "
-            "nothing for one of the splits: give other --test-subjects, or say with --subject what "
-            "a subject is."
+            f"All subjects ({', '.join(found)}) are for the test, and nobody is left to train on: "
+            "give other --test-subjects, or say with --subject what a subject is."
         )
     return test

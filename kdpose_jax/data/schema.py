@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from kdpose_jax import presets
 from kdpose_jax.errors import UserError
 from kdpose_jax.skeletons import SKELETONS
 from kdpose_jax.untrusted.documents import load_json
@@ -219,7 +220,8 @@ def read_metadata(directory: epath.PathLike, kind: Kind) -> dict[str, Any]:
     path = folder / METADATA_FILE
     shards = shard_name("train", 0, 8)
     expected = f"{METADATA_FILE}, features.json, dataset_info.json and files like {shards}"
-    command = f"`python -m data_prep.convert {kind.converter} --source DIR --out {directory}`"
+    start = presets.converter_command()
+    command = f"`{start} {kind.converter} --source DIR --out {directory}`"
     if not folder.is_dir():
         raise UserError(
             f"Data set folder '{directory}' does not exist (expected there: {expected}): write it "

@@ -47,9 +47,7 @@ def with_config(words: Sequence[str]) -> tuple[list[str], str]:
             continue
         if match[1] is None:
             if index + 1 == len(words) or words[index + 1].startswith("-"):
-                raise UserError(
-                    "--config names no file: write, for example, --config configs/scjd.py."
-                )
+                raise UserError("--config names no file: write, for example, --config scjd.")
             found[index + 1] = presets.resolve(files.home_filled_in(words[index + 1]))
             named.append(found[index + 1])
         else:
@@ -70,10 +68,7 @@ def _require_file(path: str) -> None:
     """Raises UserError unless there is a config file of this name."""
     if os.path.isfile(path):
         return
-    place = presets.folder()
-    known = {
-        os.path.join("configs", f"{name}.py"): f"{place}/{name}.py" for name in presets.names()
-    }
+    known = {os.path.join("configs", f"{name}.py"): name for name in presets.names()}
     here, elsewhere = os.getcwd(), os.path.normpath(path) in known
     if os.path.isdir(path):
         said = f"'{path}' is a folder and not a config file"
@@ -84,12 +79,11 @@ def _require_file(path: str) -> None:
             else f"There is no config file '{path}'"
         )
     if elsewhere:
-        preset = known[os.path.normpath(path)]
-        remedy = f"start the command in '{os.path.dirname(str(place))}', or write --config {preset}"
-    elif near := difflib.get_close_matches(path, [*known, *presets.names()], 1, 0.7):
+        remedy = f"write --config {known[os.path.normpath(path)]}, which works in every folder"
+    elif near := difflib.get_close_matches(path, [*known, *known.values()], 1, 0.7):
         remedy = f"did you mean --config {near[0]}?"
     else:
-        remedy = f"use one of {', '.join(known)}, or the path of your own"
+        remedy = f"use one of {', '.join(known.values())}, or the path of your own"
     raise UserError(f"{said}: {remedy}{'' if remedy.endswith('?') else '.'}")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from kdpose_jax import presets
 from kdpose_jax.data import schema
 from kdpose_jax.errors import UserError, require
 from kdpose_jax.experiment import configs, modules
@@ -75,7 +76,7 @@ def conversion(config: ConfigDict, converters: "Converters") -> tuple[str, dict[
                 f"'{config.name}' needs its raw files: give their folder with "
                 "--config.data.source=DIR (expected there: "
                 f"{converters.expected_files(name, settings)}; docs/data says where to get them), "
-                f"or records written by `python -m data_prep.convert {name}` with "
+                f"or records written by `{presets.converter_command()} {name}` with "
                 "--config.data.records=DIR."
             )
         settings["source"] = data.source
@@ -122,7 +123,8 @@ def in_fields(sentence: str, name: str, config: ConfigDict, converters: "Convert
     said = "`".join(parts)
     if not foreign:
         return said
-    which = f"{', '.join(dict.fromkeys(foreign))} belongs to `python -m data_prep.convert {name}`"
+    command = f"{presets.converter_command()} {name}"
+    which = f"{', '.join(dict.fromkeys(foreign))} belongs to `{command}`"
     return f"{said.removesuffix('.')} ({which}, whose records --config.data.records=DIR takes)."
 
 

@@ -53,5 +53,6 @@ def chosen_on(config: ConfigDict, metadata: dict[str, Any]) -> str:
     """Says in words on which examples the best checkpoint is chosen."""
     if selection_split(config) == "test":
         return ON_TEST
-    contents = schema.contents_of(metadata["splits"][schema.VAL_SPLIT])
-    return f"the validation {contents}"
+    split = metadata["splits"][schema.VAL_SPLIT]
+    contents = schema.contents_of(split)
+    return f"the validation split ({contents})" if "rule" in split else f"the validation {contents}"

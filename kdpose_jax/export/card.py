@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kdpose_jax.export import checking
 from kdpose_jax.export.formats import table
 from kdpose_jax.predict.description import LIFTER, Description
 
@@ -76,12 +77,12 @@ def value_line(value: Mapping[str, Any]) -> str:
 def files_table(about: Description, sidecar: Mapping[str, Any]) -> str:
     """Makes the table of files, with what was measured on each."""
     metric = sidecar["speed"].get("metric")
-    unit = "m" if about.kind == LIFTER else "px"
     head = ["file", "format", "kB", "largest difference", "ms"]
     rows = []
     for file, entry in sidecar["artifacts"].items():
         row = [f"`{file}`", table.FORMATS[entry["format"]].words, f"{entry['bytes'] / 1000:,.0f}"]
-        row += [f"{entry['largest_difference']:.2g} {unit}", f"{entry['milliseconds']:.2f}"]
+        apart = checking.distance(entry["largest_difference"], about)
+        row += [apart, f"{entry['milliseconds']:.2f}"]
         rows.append([*row, *([number(entry["score"])] if metric else [])])
     for name in ("network", "teacher"):
         if name in sidecar["speed"]:

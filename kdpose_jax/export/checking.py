@@ -79,11 +79,16 @@ def refuse_if_apart(name: str, measured: dict[str, Any], about: Description) -> 
         )
     allowed = SHARE_OF_TIES if about.kind != LIFTER else 0.0
     if table.FORMATS[name].is_float32 and measured["share_moved"] > allowed:
-        unit = "m" if about.kind == LIFTER else "px"
         raise UserError(
             f"--format {name}: the file that was written strays from the network by up to "
-            f"{measured['largest_difference']:.3g} {unit}: it was deleted, so use another format."
+            f"{distance(measured['largest_difference'], about)}: it was deleted, so use another "
+            "format."
         )
+
+
+def distance(value: float, about: Description) -> str:
+    """Writes a distance between predictions, which is in metres or in pixels, with its unit."""
+    return f"{1000 * value:.2g} mm" if about.kind == LIFTER else f"{value:.2g} px"
 
 
 def size_of(path: pathlib.Path) -> int:

@@ -26,7 +26,7 @@ from kdpose_jax.export.formats.signature import Functions, Runner
 from kdpose_jax.export.functions import functions_of, signature_of
 from kdpose_jax.predict import artifacts
 from kdpose_jax.predict import loading as networks
-from kdpose_jax.predict.description import LIFTER, Description
+from kdpose_jax.predict.description import Description
 from kdpose_jax.report import results
 
 FOLDER = "export"  # in the network's folder, where --out names no other
@@ -286,9 +286,8 @@ def line_of(title: str, entry: dict[str, Any], about: Description, speed: dict[s
     """Says in a line what was measured."""
     parts = []
     if "bytes" in entry:
-        unit = "m" if about.kind == LIFTER else "px"
         parts += [f"{entry['bytes'] / 1000:,.0f} kB"]
-        parts += [f"largest difference {entry['largest_difference']:.2g} {unit}"]
+        parts += [f"largest difference {checking.distance(entry['largest_difference'], about)}"]
     if entry["score"] is not None:
         parts.append(f"{speed['metric']} {entry['score']:.2f}")
     parts.append(f"{entry['milliseconds']:.2f} ms")

@@ -124,7 +124,7 @@ def _interpolate(points: np.ndarray, known: np.ndarray, longest: int) -> None:
 def _shares(
     tracks: tuple[WholeTrack, ...], joints: tuple[str, ...], gap: float, fps: float
 ) -> list[str]:
-    """Says how much was found, interpolated and masked."""
+    """Says how much was found, interpolated, and is still missing."""
     total = sum(track.seen.size for track in tracks)
     seen = sum(int(track.seen.sum()) for track in tracks)
     there = sum(int(np.isfinite(track.points[..., 0]).sum()) for track in tracks)
@@ -132,19 +132,19 @@ def _shares(
         f"Of {total:,} joints in {sum(len(track.valid) for track in tracks):,} frames, "
         f"{seen / total:.1%} were found, {(there - seen) / total:.1%} were interpolated over gaps "
         f"of up to {gap:g} s ({math.floor(gap * fps + _ROUNDING)} frames), and "
-        f"{(total - there) / total:.1%} are masked."
+        f"{(total - there) / total:.1%} are still missing."
     ]
     without = sum(int((~track.valid).sum()) for track in tracks)
     if without:
         notes.append(
-            f"{without:,} frames have no pose, because joints are masked in them: "
+            f"{without:,} frames have no pose, because joints are missing in them: "
             f"{_worst(tracks, joints)}."
         )
     return notes
 
 
 def _worst(tracks: tuple[WholeTrack, ...], joints: tuple[str, ...]) -> str:
-    """Names the joints that are masked most often, with their shares."""
+    """Names the joints that are missing most often, with their shares."""
     masked = np.sum([np.isnan(track.points[..., 0]).sum(axis=0) for track in tracks], axis=0)
     frames = sum(len(track.valid) for track in tracks)
     order = [index for index in np.argsort(-masked, kind="stable") if masked[index]][:_LISTED]

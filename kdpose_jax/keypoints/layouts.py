@@ -19,7 +19,7 @@ from kdpose_jax.keypoints.tracks import Keypoints, Track
 from kdpose_jax.untrusted.documents import load_json
 
 SHIPPED = os.path.join(os.path.dirname(__file__), "layouts.json")
-OWN = "own"  # the layout of files whose joints have names of their own
+OWN = "own"  # the layout of files whose joints belong to no known layout
 _LISTED = 12  # names in one sentence
 
 

@@ -49,7 +49,7 @@ def write(
         f"<h1>{document.text(title)}</h1>",
         f'<p class="facts">{document.text(facts)}</p>',
         results_table(networks, protocol.columns),
-        training(metrics),
+        training(metrics, protocol.columns),
         parts(networks, titled, protocol.breakdown_title, protocol.columns[0].form),
         shown,
         f"<details>\n<summary>Fingerprint</summary>\n<pre>{document.text(fingerprint)}</pre>\n"
@@ -78,8 +78,9 @@ def results_table(networks: Mapping[str, Mapping[str, Any]], columns: Sequence[C
     )
 
 
-def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]], columns: Sequence[Column]) -> str:
     """Draws losses and scores over the steps, and the terms of each network's loss."""
+    headers = {column.key: column.header for column in columns}
     drawn = [charts.curves("training loss", _over_steps(metrics, "loss"))]
     scores = dict.fromkeys(
         key for records in metrics.values() for record in records for key in record
@@ -87,7 +88,8 @@ def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     for key in scores:
         split, _, name = key.partition("_")
         if split in results.CHOSEN_ON:
-            title = f"{results.CHOSEN_ON[split]} {_words(name)}"
+            header = headers[name] if name in headers else _words(name)
+            title = f"{results.CHOSEN_ON[split]} {header}"
             drawn.append(charts.curves(title, _over_steps(metrics, key)))
     for name, records in metrics.items():
         keys = dict.fromkeys(key for record in records for key in record)
@@ -129,7 +131,10 @@ def parts(
 ) -> str:
     """Draws the parts of the score, which `form` writes, and the error of each joint."""
     breakdown = {record["title"]: record["breakdown"] for record in networks.values()}
-    by_joint = {name: packed["by_joint"] for name, packed in examples.items()}
+    by_joint = {
+        name: {_words(joint): error for joint, error in packed["by_joint"].items()}
+        for name, packed in examples.items()
+    }
     tables = [charts.bars(breakdown_title, breakdown, form)]
     if by_joint:
         unit = next(iter(examples.values()))["unit"]

@@ -42,7 +42,8 @@ def tell(
         record["title"]: record["table"][protocol.columns[0].key] for record in networks.values()
     }
     text = f"# Results on {name_of(metadata)}\n\n"
-    text += f"{caption(networks, origin, metadata, protocol)}\n\n{table}\n"
+    text += f"{caption(networks, origin, metadata, protocol)} "
+    text += f"The rate ({protocol.unit[0]}/s) is measured without flip.\n\n{table}\n"
     text += f"## {protocol.breakdown_title}\n\n"
     text += tables.breakdown_table(
         parts,
@@ -110,20 +111,23 @@ def caption(
     metadata: Mapping[str, Any],
     protocol: EvaluationProtocol,
 ) -> str:
-    """Says in a sentence where the numbers come from."""
+    """Says in plain text where the numbers come from."""
     contents = schema.KINDS[metadata["kind"]].contents
     kind = (
         f"Generated {contents}: these numbers say nothing about any real data set. "
         if metadata["generated"]
         else ""
     )
-    loaded = ", ".join(f"{record['title']}: {record['loaded']}" for record in networks.values())
-    if len({record["loaded"] for record in networks.values()}) == 1:
-        loaded = f"of each network {next(iter(networks.values()))['loaded']}"
+    each = {record["title"]: record["loaded"] for record in networks.values()}
+    if len(set(each.values())) == 1:
+        chosen = f"Checkpoint of each network: {next(iter(each.values()))}"
+    else:
+        chosen = f"Checkpoints: {'; '.join(f'{title}: {which}' for title, which in each.items())}"
+    lifts = metadata["kind"] == schema.SEQUENCES.name  # networks for pictures read no 2D joints
+    read = f" 2D input: {metadata['keypoints']}." if lifts else ""
     changed = " with uncommitted changes" if origin["uncommitted_changes"] else ""
     return (
-        f"{kind}{protocol.conditions} 2D input: {metadata['keypoints']}. Test split: "
-        f"{protocol.test_set}. Checkpoint: {loaded}. {protocol.unit[0]}/s without flip. Seed "
+        f"{kind}{protocol.conditions}{read} Test split: {protocol.test_set}. {chosen}. Seed "
         f"{origin['seed']}, commit {origin['commit']}{changed}, {origin['device_count']} x "
         f"{origin['device_kind']}, jax {origin['versions']['jax']}."
     )

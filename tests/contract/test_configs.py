@@ -319,6 +319,7 @@ def test_values_refused_before_anything_starts(key, value, message):
     ("student.network.joint_position_std", -1.0, "student.network.joint_position_std is -1"),
     ("distill.embedding.reach", -2, "distill.embedding.reach is -2"),
     ("distill.embedding.temperature", 0.0, "distill.embedding.temperature is 0"),
+    ("distill.decay_fraction", 3.0, "distill.decay_fraction is 3"),
     ("distill.warmup_epochs", -1.0, "distill.warmup_epochs is -1"),
 ])  # fmt: skip
 def test_options_refused_before_data_is_read(key, value, message):

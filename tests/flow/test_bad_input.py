@@ -42,7 +42,9 @@ def refusal(capsys, *arguments: str) -> str:
             (*CONFIG, "--config.student.network.width=1.5"),
             "width is '1.5', and this field takes a whole number",
         ),
-        ((*CONFIG, "lr=3"), "'lr=3' is not a flag"),
+        ((*CONFIG, "lr=3"), "'lr=3' is not a flag: write --config.lr=3"),
+        (("eval", "--checkpoint", "x"), "'eval' is not a flag: write --mode eval."),
+        (("--mode", "eval", "runs/x"), "'runs/x' is not a flag: write the flag that it belongs to"),
         (("--config", "configs/scjd.py:h63m"), "'h63m' is not a preset"),
         (("--config", "configs/scjd.py:h36m,r=4"), "r of preset h36m"),
         (("--config", "configs/scjd.py:h36m,depth=4"), "'depth=4' is not an option"),
@@ -114,7 +116,9 @@ def test_command_line(capsys, tmp_path, arguments, said):
 def test_help_lists_the_flags_that_sentences_point_to(capsys):
     assert launch_main("--help") == 0
     listed = capsys.readouterr().out
-    for flag in ("config", "mode", "workdir", "checkpoint", "records", "distributed"):
+    flags = ("config", "mode", "workdir", "checkpoint", "records", "distributed")
+    predict_flags = ("keypoints", "video", "pictures", "to", "size", "detector_python", "poses")
+    for flag in (*flags, *predict_flags):
         assert f"--{flag}:" in listed
 
 

@@ -30,9 +30,9 @@ def test_everything_is_left_behind(finished):
     assert "student with SCJD" in table and "Generated motion" in table
     # The generated subjects are G1 to train on, G2 to test on and G3 to choose on.
     chose = "the best on the validation subject G3"
-    assert f"Checkpoint: of each network {chose}." in table
+    assert f"Checkpoint of each network: {chose}." in table
     page = (workdir / "results.html").read_text()
-    assert chose in page and "validation mpjpe mm" in page
+    assert chose in page and "validation MPJPE mm" in page
     assert {network["loaded"] for network in results["networks"].values()} == {chose}
     assert results["fingerprint"]["chosen_on"] == chose.removeprefix("the best on ")
     for figure in ("training", "score_against_cost", "breakdown"):

@@ -36,7 +36,7 @@ ALLOWED = {
     "kdpose_jax.entry": (),
     "kdpose_jax.codecs": ("kdpose_jax.skeletons",),
     "kdpose_jax.losses": (),
-    "kdpose_jax.data": ("kdpose_jax.skeletons", "kdpose_jax.codecs"),
+    "kdpose_jax.data": ("kdpose_jax.skeletons", "kdpose_jax.codecs", "kdpose_jax.presets"),
     "kdpose_jax.models": ("kdpose_jax.codecs",),
     "kdpose_jax.pytorch": ("kdpose_jax.models", "kdpose_jax.codecs"),
     "kdpose_jax.tasks": (
@@ -123,6 +123,7 @@ ALLOWED = {
         "kdpose_jax.data.tfrecords",
         "kdpose_jax.skeletons",
         "kdpose_jax.codecs",
+        "kdpose_jax.presets",
         "kdpose_jax.entry",
         "kdpose_jax.train.preemption",
     ),

@@ -43,6 +43,7 @@ def test_presets_and_converters_are_found_without_a_checkout(tmp_path):
         (("train", "--config", "scdj"), 2, "did you mean --config scjd?"),
         (("study", "nothing"), 2, "use one of cdkd_audit, distillers"),
         (("convert", "synthetic", "--out", "x", "--frames", "0"), 2, "--frames is '0'"),
+        (("convert", "mocap", "--out", "x"), 2, "(options: `kdpose convert mocap --help`)"),
     ):
         done = kdpose(tmp_path, site, *words)
         assert done.returncode == code and said in done.stderr, done.stderr

@@ -299,7 +299,7 @@ def test_a_network_for_pictures_is_refused(tmp_path, monkeypatch):
     about = SimpleNamespace(kind="pictures")
     monkeypatch.setattr(litert.artifacts, "read_sidecar", lambda path: ({}, about))
     with pytest.raises(UserError, match="is a network for pictures, and the page lifts keypoints"):
-        litert.exported(str(tmp_path / "x.tflite"), print)
+        litert.checked(str(tmp_path / "x.tflite"))
 
 
 def test_samples_fit_other_joints_where_they_can_be_made():
@@ -310,7 +310,7 @@ def test_samples_fit_other_joints_where_they_can_be_made():
 
 
 def test_mistakes_on_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(litert, "install", lambda show: None)
+    monkeypatch.setattr(litert, "install", None)  # mistakes are found before anything is installed
     (tmp_path / "x.bin").touch()
     for name, told in (
         ("x.onnx", "the page runs litert, litert_float16, litert_int8_dynamic"),

@@ -122,8 +122,15 @@ def test_config_files(tmp_path, monkeypatch):
             command_line.with_config(["launch.py", *words])
         assert said in str(refused.value), words
     monkeypatch.chdir(tmp_path)  # started in another folder
-    with pytest.raises(UserError, match=f"start the command in '{presets.folder().parent}'"):
+    with pytest.raises(UserError, match="write --config scjd, which works in every folder"):
         command_line.with_config(["launch.py", "--config", "configs/scjd.py"])
+
+
+def test_every_name_of_a_preset_is_an_experiment():
+    assert presets.names() == ["baselines", "cdkd", "lifters", "scjd"]
+    assert "frontier" in presets.names("studies")
+    for name in presets.names():
+        assert command_line.load(f"{presets.folder()}/{name}.py").name.startswith(name)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from kdpose_jax.experiment import data
         (("coco", "--workers", "-1"), "--workers is '-1'"),
         (("mpii", "--workers", "two"), "--workers is 'two'"),
         (("synthetic", "--wrokers", "2"), "unrecognized arguments: --wrokers 2"),
-        (("synthetc",), "invalid choice: 'synthetc'"),
+        (("synthetc",), "There is no converter 'synthetc': use human36m, mpi_inf_3dhp"),
     ],
 )
 def test_numbers_out_of_range(capsys, tmp_path, words, said):

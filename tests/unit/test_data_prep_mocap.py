@@ -245,7 +245,7 @@ def test_bvh_files_rates_and_names(tmp_path):
 def test_units_and_a_single_subject(tmp_path):
     text, places = motion_files.bvh(seed=6, frames=60, fps=60, unit=0.01)
     (tmp_path / "a_1.bvh").write_text(text)
-    with pytest.raises(UserError, match="leave nothing for one of the splits"):
+    with pytest.raises(UserError, match="nobody is left to train on"):
         run(tmp_path, tmp_path / "out")
     (tmp_path / "b_1.bvh").write_text(text)
     run(tmp_path, tmp_path / "out", unit="cm", test_subjects=("a",), noise=0.0)
@@ -299,7 +299,7 @@ def test_a_bad_file_ends_it_or_is_left_out(cmu, tmp_path):
     ({"action": "([a-z]{30})"}, "--action .* does not fit '07/07_01.amc'"),
     ({"test_subjects": ("08",)}, "Test subject '08' is not there .found: 07, 35.: correct "
                                  "--test-subjects"),
-    ({"test_subjects": ("07", "35")}, "leave nothing for one of the splits"),
+    ({"test_subjects": ("07", "35")}, "nobody is left to train on"),
     ({"noise": 2.0}, "--noise is .2.0.: give a number of at least 0 and below 1"),
     ({"map_file": "nowhere.json"}, "Joint map 'nowhere.json' cannot be read"),
 ])  # fmt: skip

@@ -64,7 +64,7 @@ def test_truth_scores_100(joints):
         "persons": 4,
         "unseen": 0,
     }
-    assert protocol.conditions.endswith("; joints of 4 of 4 annotated persons scored.")
+    assert protocol.conditions.endswith(". 4 of 4 annotated persons were predicted.")
     assert protocol.row(record) == {"pckh": 100.0, "pckh_0.1": 100.0}
     assert {column.key for column in protocol.columns} == protocol.row(
         record
@@ -138,10 +138,8 @@ def test_persons_without_a_record_count_as_missed(joints):
     )
     # 14 joints of 4 persons, and 3 that are missed: the pelvis is in no figure.
     assert scores["Mean"] == pytest.approx(100 * 56 / 59)
-    assert (
-        "joints of 4 of 6 annotated persons scored, as wrong those of the others"
-        in protocol.conditions
-    )
+    told = "4 of 6 annotated persons were predicted. The joints of the others count as wrong"
+    assert told in protocol.conditions
     assert protocol.quick(0)[1](answer) == {"pckh": 100.0}  # the chosen alone
 
 

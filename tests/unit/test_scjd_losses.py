@@ -113,26 +113,54 @@ def normed(values):
 
 
 @wraps
-def test_embedding_loss(wrap):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_embedding_loss(wrap, weighted):
     student, teacher = draw(B, 3, J, C), 5 * draw(B, 3, J, C, seed=1) + 2
-    found = wrap(losses.embedding_loss)(jnp.asarray(student), jnp.asarray(teacher))
+    omega = np.abs(draw(B, 3, J, seed=2)) if weighted else None
+    found = wrap(
+        lambda *arrays: losses.embedding_loss(
+            *arrays, None if omega is None else jnp.asarray(omega)
+        )
+    )(jnp.asarray(student), jnp.asarray(teacher))
     expected = np.zeros(B)
     for b, k, j, c in np.ndindex(B, 3, J, C):
         difference = (
             normed(student[b, k, j].astype(np.float64))[c]
             - normed(teacher[b, k, j].astype(np.float64))[c]
         )
-        expected[b] += difference**2 / (3 * J * C)
+        expected[b] += difference**2 * (1.0 if omega is None else omega[b, k, j]) / (3 * J * C)
     assert found.shape == (B,)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_embedding_loss_is_free_of_scale_and_ranges_from_0_to_4():
     values = jnp.asarray(draw(B, 3, J, 64))
-    np.testing.assert_allclose(losses.embedding_loss(values, 7 * values + 3), 0, atol=1e-6)
-    np.testing.assert_allclose(losses.embedding_loss(values, -values), 4, rtol=1e-4)
-    unrelated = losses.embedding_loss(values, jnp.asarray(draw(B, 3, J, 64, seed=9)))
+    np.testing.assert_allclose(losses.embedding_loss(values, 7 * values + 3, None), 0, atol=1e-6)
+    np.testing.assert_allclose(losses.embedding_loss(values, -values, None), 4, rtol=1e-4)
+    unrelated = losses.embedding_loss(values, jnp.asarray(draw(B, 3, J, 64, seed=9)), None)
     np.testing.assert_allclose(unrelated, 2, atol=0.3)
+
+
+@wraps
+@both_grids
+@pytest.mark.parametrize("reach", [0, 2, 20])
+def test_motion_weights(wrap, keyframes, reach):
+    """Mean speed of the input around each keyframe, per joint, mean 1 over a window.
+
+    A step of the last frame does not exist.
+    """
+    keypoints_2d = draw(B, F, J, 2)
+    found = wrap(lambda points, chosen: losses.motion_weights(points, chosen, reach))(
+        jnp.asarray(keypoints_2d), jnp.asarray(keyframes, jnp.int32)
+    )
+    expected = np.zeros((B, 3, J))
+    for b, k, j in np.ndindex(B, 3, J):
+        middle = keyframes_of(keyframes, b)[k]
+        near = range(max(0, middle - reach), min(F - 2, middle + reach) + 1)
+        speeds = [np.linalg.norm(keypoints_2d[b, m + 1, j] - keypoints_2d[b, m, j]) for m in near]
+        expected[b, k, j] = np.mean(speeds) if speeds else 0.0
+    expected /= expected.mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_adjacency():
@@ -276,11 +304,42 @@ def test_terms_of_few_frames(frames):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@wraps
+@pytest.mark.parametrize("velocity_weight", [0.0, 2.0])
+def test_gate_counts_only_where_the_teacher_is_nearer_to_the_truth(wrap, velocity_weight):
+    student, teacher, truth = draw(B, F, J, 3), draw(B, F, J, 3, seed=1), draw(B, F, J, 3, seed=2)
+    weights = np.array([1, 2.5, 0, 4, 1.5])
+
+    def gated(student, teacher, truth):
+        return losses.temporal_loss(student, teacher, weights, velocity_weight, 0.0, truth)
+
+    found = wrap(gated)(*map(jnp.asarray, (student, teacher, truth)))
+    expected, counted = np.zeros(B), np.zeros((B, F, J), bool)
+    for b, t, j in np.ndindex(B, F, J):
+        one, other, true = student[b, t, j], teacher[b, t, j], truth[b, t, j]
+        counted[b, t, j] = np.linalg.norm(other - true) < np.linalg.norm(one - true)
+        expected[b] += counted[b, t, j] * weights[j] * np.linalg.norm(one - other) / (F * J)
+        if t:
+            one, other, true = (
+                pose[b, t, j] - pose[b, t - 1, j] for pose in (student, teacher, truth)
+            )
+            nearer = np.linalg.norm(other - true) < np.linalg.norm(one - true)
+            expected[b] += velocity_weight * nearer * np.linalg.norm(one - other) / ((F - 1) * J)
+    assert 0 < counted.sum() < counted.size
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    gradient = jax.grad(lambda pose: gated(pose, jnp.asarray(teacher), jnp.asarray(truth)).sum())(
+        jnp.asarray(student)
+    )
+    if not velocity_weight:
+        assert not np.any(np.asarray(gradient)[~counted])
+        assert np.all(np.any(np.asarray(gradient)[counted & (weights > 0)], axis=-1))
+
+
 @pytest.mark.parametrize(
     ("function", "shapes"),
     [
-        (losses.embedding_loss, [(B, 3, J, C), (B, 1, J, C)]),
-        (losses.embedding_loss, [(B, 3, J, C), (B, 3, J, C + 1)]),
+        (lambda a, b: losses.embedding_loss(a, b, None), [(B, 3, J, C), (B, 1, J, C)]),
+        (lambda a, b: losses.embedding_loss(a, b, None), [(B, 3, J, C), (B, 3, J, C + 1)]),
         (
             lambda a, b: losses.attention_loss(a, b, np.ones((J, J)), "mse"),
             [(B, 3, A, J, J), (B, 3, 1, J, J)],
@@ -303,16 +362,25 @@ def test_shapes_that_would_broadcast_raise(function, shapes):
 
 
 def test_ramp():
-    """0 to 1 over the warm-up, and then 1."""
+    """0 to 1 over the warm-up, and on request to 0 over the last fifth of the run."""
 
-    def values(warmup_steps):
-        return jax.jit(jax.vmap(lambda step: schedule.ramp(step, warmup_steps)))(
-            jnp.asarray([0, 5, 10, 50, 100])
+    def values(**options):
+        return jax.jit(jax.vmap(lambda step: schedule.ramp(step, **options)))(
+            jnp.asarray([0, 5, 10, 50, 80, 90, 100])
         )
 
-    np.testing.assert_allclose(values(0), [1] * 5)
-    np.testing.assert_allclose(values(10), [0, 0.5, 1, 1, 1])
-    np.testing.assert_allclose(values(20), [0, 0.25, 0.5, 1, 1])
+    np.testing.assert_allclose(values(warmup_steps=0, steps=100, decay_fraction=0.0), [1] * 7)
+    np.testing.assert_allclose(
+        values(warmup_steps=10, steps=100, decay_fraction=0.0), [0, 0.5, 1, 1, 1, 1, 1]
+    )
+    np.testing.assert_allclose(
+        values(warmup_steps=0, steps=100, decay_fraction=0.2), [1, 1, 1, 1, 1, 0.5, 0], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        values(warmup_steps=20, steps=100, decay_fraction=0.2),
+        [0, 0.25, 0.5, 1, 1, 0.5, 0],
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ def test_loss_is_the_weighted_sum(scene):
     scjd, config = build(
         **{f"distill__weights__{name}": weight for name, weight in weights.items()},
         distill__warmup_epochs=0.5,
+        distill__decay_fraction=0.5,
     )
     warmup, steps = int(0.5 * 64 / config.student.train.batch), config.run.steps
     terms = {name: np.asarray(value) for name, value in scene.terms().items()}
@@ -35,7 +36,8 @@ def test_loss_is_the_weighted_sum(scene):
         (0, 0.0),
         (warmup // 2, 0.5),
         (warmup, 1.0),
-        (steps, 1.0),
+        (steps // 2, 1.0),
+        (3 * steps // 4, 0.5),
     ):
         value, (metrics, _) = loss(
             scene.params, {}, scene.frozen, scene.batch, KEY, jnp.asarray(step)

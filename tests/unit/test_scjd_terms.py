@@ -3,6 +3,7 @@
 Every option against a numpy oracle on the networks' own features.
 """
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scjd_scene import ONLY, alpha_oracle, correlation_oracle, normed
@@ -18,6 +19,7 @@ from kdpose_jax.skeletons import H36M_17
         {"distill__embedding__context": "mean"},
         {"distill__embedding__context": "keyframe"},
         {"distill__embedding__feature": "temporal", "distill__embedding__reach": 1},
+        {"distill__embedding__motion_weight": True},
         {"distill__embedding__layers": (1,), "distill__embedding__reach": 0},
     ],
 )
@@ -38,6 +40,10 @@ def test_embedding_term(scene, changes):
         scene.network[feature][1] @ projector["kernel"].astype(np.float64) + projector["bias"]
     )
     squared = ((normed(projected) - normed(target)) ** 2).mean(-1)
+    if "distill__embedding__motion_weight" in changes:
+        squared = squared * losses.motion_weights(
+            scene.batch["keypoints_2d"], jnp.asarray(scene.keyframes), 3
+        )
     np.testing.assert_allclose(found["embedding"], squared.mean((1, 2)), rtol=1e-4)
 
 

@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 from tiny import get_config
 
-from data_prep import convert
+from data_prep import convert, held_out
 from kdpose_jax.contracts import Source
 from kdpose_jax.data import persons, schema, sequences
 from kdpose_jax.errors import UserError
@@ -32,6 +32,22 @@ def motion(tmp_path_factory):
     settings = {"train_subjects": 2, "val_subjects": 1, "test_subjects": 1, "frames": 30}
     convert.prepare("synthetic", out, lambda _: None, workers=1, **settings)
     return out
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"subjects": ["S8"]}, "the validation subject S8"),
+        ({"subjects": ["S7", "S8"]}, "the validation subjects S7, S8"),
+        (
+            {"rule": held_out.PHOTOGRAPHS_RULE},
+            "the validation split (one in 20 training photographs, by a hash of their names)",
+        ),
+    ],
+)
+def test_what_chose_is_said(entry, said):
+    config = small("validation")
+    assert splits.chosen_on(config, {"splits": {"val": entry}}) == said
 
 
 @pytest.fixture(scope="module")

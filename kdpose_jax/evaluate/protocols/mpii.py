@@ -59,11 +59,13 @@ class Protocol:
     def conditions(self) -> str:
         """Says how the figures in `columns` were obtained."""
         shown, unseen = len(self.source), self.persons.unseen
-        missed = ", as wrong those of the others, whose boxes show nothing" if unseen else ""
+        missed = (
+            " The joints of the others count as wrong: their boxes show nothing of the photograph."
+        )
         return (
             f"Scores: percent of the joints but pelvis and thorax, "
-            f"{flipping.words(self.flip)}, in float32; joints of {shown:,} of "
-            f"{shown + unseen:,} annotated persons scored{missed}."
+            f"{flipping.words(self.flip)}, in float32. {shown:,} of {shown + unseen:,} annotated "
+            f"persons were predicted.{missed if unseen else ''}"
         )
 
     def quick(self, count: int) -> tuple[Chosen, crop_predictions.Score]:

@@ -116,9 +116,13 @@ class Protocol:
     @property
     def conditions(self) -> str:
         """Says how the figures in `columns` were obtained."""
+        counted = {
+            "compat": "as MixSTE counts windows (compat)",
+            "exact": "every frame counted once (exact)",
+        }
         return (
-            f"Scores: unweighted means over actions, {flipping.words(self.flip)}, windows counted "
-            f"as `{self.windows}`, in float32."
+            f"Scores: unweighted means over actions, {flipping.words(self.flip)}, "
+            f"{counted[self.windows]}, in float32."
         )
 
     def extremes(self, prediction: np.ndarray, count: int) -> Extremes:

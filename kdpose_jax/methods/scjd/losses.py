@@ -80,7 +80,9 @@ def layer_norm(values: Float[Array, "*S C"]) -> Float[Array, "*S C"]:
 
 
 def embedding_loss(
-    projected: Float[Array, "B K J C"], context: Float[Array, "B K J C"]
+    projected: Float[Array, "B K J C"],
+    context: Float[Array, "B K J C"],
+    joint_weights: Float[Array, "B K J"] | None,
 ) -> Float[Array, " B"]:
     """Computes DJED for one layer, the mean squared difference after LN0.
 
@@ -89,9 +91,27 @@ def embedding_loss(
     Args:
       projected: the student's embeddings, projected to the teacher's width.
       context: the teacher's multi-frame context.
+      joint_weights: motion weights with mean 1; None weighs all joints equally.
     """
     require_same_shape(projected, context)
-    return jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1).mean((1, 2))
+    squared = jnp.square(layer_norm(projected) - layer_norm(context)).mean(-1)
+    return (squared if joint_weights is None else squared * joint_weights).mean((1, 2))
+
+
+def motion_weights(
+    keypoints_2d: Float[Array, "B F J 2"], keyframes: Int[Array, "*B K"], reach: int
+) -> Float[Array, "B K J"]:
+    """Computes omega_{k,j}, the input's mean speed near a keyframe, scaled to mean 1 per window."""
+    speed = jnp.linalg.norm(jnp.diff(keypoints_2d, axis=1), axis=-1)  # [B, F - 1, J]
+    shifts = jnp.expand_dims(jnp.arange(-reach, reach + 1), range(keyframes.ndim))
+    position = keyframes[..., None] + shifts  # [..., K, D]
+    inside = ((position >= 0) & (position < speed.shape[1])).astype(speed.dtype)
+    near = jnp.stack(
+        [take_frames(speed, position[..., column]) for column in range(2 * reach + 1)], axis=-1
+    )
+    inside = (inside[None] if inside.ndim == 2 else inside)[:, :, None]
+    omega = jnp.sum(near * inside, axis=-1) / jnp.maximum(jnp.sum(inside, axis=-1), 1.0)
+    return omega / jnp.maximum(omega.mean((1, 2), keepdims=True), 1e-12)
 
 
 def adjacency(hops: np.ndarray, kind: str) -> np.ndarray:
@@ -175,6 +195,7 @@ def temporal_loss(
     joint_weights: Float[np.ndarray, " J"],
     velocity_weight: float,
     correlation_weight: float,
+    truth: Float[Array, "B F J 3"] | None = None,
 ) -> Float[Array, " B"]:
     """Computes TCD: the distance to the teacher's poses, velocities and motion correlation.
 
@@ -184,11 +205,29 @@ def temporal_loss(
       joint_weights: `Skeleton.loss_weights`.
       velocity_weight: beta_v, the weight of the distance between frame differences.
       correlation_weight: beta_c, the weight of `correlation_loss`.
+      truth: the true poses; a joint or a frame difference then counts only where the teacher is
+        nearer to the truth than the student. None counts everything. The correlation always counts.
     """
-    total = weighted_joint_error(student, teacher, joint_weights)
+    target = teacher if truth is None else where_nearer(student, teacher, truth)
+    total = weighted_joint_error(student, target, joint_weights)
     if velocity_weight:
         moved, motion = jnp.diff(student, axis=1), jnp.diff(teacher, axis=1)
+        if truth is not None:
+            motion = where_nearer(moved, motion, jnp.diff(truth, axis=1))
         total = total + velocity_weight * pose_distance(moved, motion).mean((1, 2))
     if correlation_weight:
         total = total + correlation_weight * correlation_loss(student, teacher)
     return total
+
+
+def where_nearer(
+    student: Float[Array, "B F J 3"],
+    teacher: Float[Array, "B F J 3"],
+    truth: Float[Array, "B F J 3"],
+) -> Float[Array, "B F J 3"]:
+    """Takes the teacher where it is nearer to the truth than the student, else the student.
+
+    The student's own values have no gradient.
+    """
+    nearer = pose_distance(teacher, truth) < pose_distance(student, truth)
+    return jnp.where(nearer[..., None], teacher, jax.lax.stop_gradient(student))

@@ -26,7 +26,7 @@ def build(config: ConfigDict, stage: str) -> Method:
     """Builds the method.
 
     Args:
-      config: the locked config; reads `data`, `student`, `teacher`, `distill` and `run`.
+      config: the locked config; reads `data`, `student`, `teacher`, `distill` and `run` (steps).
       stage: name of the block that is trained, `student`.
 
     Returns:
@@ -67,7 +67,12 @@ def build(config: ConfigDict, stage: str) -> Method:
         weighted = {"task": total}
         if distillation is not None:
             added = distillation_terms(distillation, params, frozen, batch, predicted, features)
-            ramp = schedule.ramp(step, warmup_steps)
+            ramp = schedule.ramp(
+                step,
+                warmup_steps=warmup_steps,
+                steps=config.run.steps,
+                decay_fraction=options.decay_fraction,
+            )
             for name, value in added.items():
                 strength = 1.0 if name == "temporal" else ramp
                 weighted[name] = options.weights[name] * strength * value

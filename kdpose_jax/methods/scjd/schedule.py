@@ -7,16 +7,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def ramp(step: Int[Array, ""], warmup_steps: int) -> Float[Array, ""]:
-    """Rises linearly from 0 to 1 over the warm-up, and stays at 1.
+def ramp(
+    step: Int[Array, ""], *, warmup_steps: int, steps: int, decay_fraction: float
+) -> Float[Array, ""]:
+    """Rises linearly from 0 to 1 over the warm-up, and falls linearly to 0 at the run's end.
 
     Args:
       step: number of steps taken so far.
       warmup_steps: length of the warm-up; 0 for none.
+      steps: length of the run.
+      decay_fraction: the share of the run over which it falls; 0 for none.
     """
-    if not warmup_steps:
-        return jnp.ones((), jnp.float32)
-    return jnp.minimum(jnp.asarray(step, jnp.float32) / warmup_steps, 1.0)
+    now = jnp.asarray(step, jnp.float32)
+    factor = jnp.ones((), jnp.float32)
+    if warmup_steps:
+        factor = factor * jnp.minimum(now / warmup_steps, 1.0)
+    if decay_fraction:
+        factor = factor * jnp.clip((steps - now) / (decay_fraction * steps), 0.0, 1.0)
+    return factor
 
 
 def last_third(depth: int) -> tuple[int, ...]:

@@ -99,9 +99,11 @@ def check_ranges(options: ConfigDict) -> None:
     ):
         if not value >= lowest:
             raise UserError(f"distill.{name} is {value}: use at least {lowest}.")
-    temperature = options.embedding.temperature
+    temperature, decay = options.embedding.temperature, options.decay_fraction
     if not temperature > 0:
         raise UserError(f"distill.embedding.temperature is {temperature}: use a number above 0.")
+    if not 0 <= decay <= 1:
+        raise UserError(f"distill.decay_fraction is {decay}: use a share from 0 to 1.")
 
 
 def build_live(config: ConfigDict, skeleton: Skeleton) -> Live:
@@ -178,7 +180,7 @@ def distillation_terms(
         )
         if weights.embedding:
             terms["embedding"] = embedding_term(
-                live, options.embedding, params, keyframes, student, taught
+                live, options.embedding, params, batch, keyframes, student, taught
             )
         if weights.attention:
             terms["attention"] = attention_term(distillation, live, keyframes, student, taught)
@@ -189,6 +191,7 @@ def distillation_terms(
             np.asarray(distillation.skeleton.loss_weights),
             options.temporal.velocity,
             options.temporal.correlation,
+            jnp.asarray(batch["pose_3d"]) if options.temporal.gate else None,
         )
     return terms
 
@@ -197,6 +200,7 @@ def embedding_term(
     live: Live,
     options: ConfigDict,
     params: Tree,
+    batch: Batch,
     keyframes: Int[Array, "*B K"],
     student: Mapping[str, Any],
     taught: Mapping[str, Any],
@@ -205,6 +209,10 @@ def embedding_term(
 
     `options` is the block `distill.embedding`.
     """
+    omega = None
+    if options.motion_weight:
+        keypoints_2d = jnp.asarray(batch["keypoints_2d"])
+        omega = losses.motion_weights(keypoints_2d, keyframes, live.reach)
     embedded = {layer: student[options.feature][layer] for layer in live.embedding_layers}
     projected: Any = live.projectors.apply({"params": params["projectors"]}, embedded)
     total: Any = 0.0  # without a type of its own: the sum has the type of its terms
@@ -212,7 +220,7 @@ def embedding_term(
         embeddings = taught[options.feature][live.layers[layer]]
         weights = context_of(live, options, embeddings, keyframes)
         context = losses.gather_context(embeddings, weights)
-        total = total + losses.embedding_loss(projected[layer], context)
+        total = total + losses.embedding_loss(projected[layer], context, omega)
     return total / len(live.embedding_layers)
 
 
