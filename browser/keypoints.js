@@ -109,6 +109,9 @@ function shown(value) {
 /** COCO results and AlphaPose's json: a list with one person in one picture an entry. */
 function readResults(content, name, network) {
   const best = new Map();
+  const folders = new Set(content.map((entry) => String(entry.image_id).replace(/[^/\\]*$/, "")));
+  refuseUnless(folders.size < 2, `'${name}' has pictures of ${folders.size} folders `
+    + `(${[...folders].slice(0, 2).map(shown).join(" and ")}): give the frames of one video.`);
   for (const entry of content) {
     const digits = String(entry.image_id).match(/\d+(?=\D*$)/);
     refuseUnless(digits && Array.isArray(entry.keypoints), `'${name}' has an entry without a `
@@ -247,12 +250,13 @@ function converted({ name, first, rows }, ways, joints) {
   return { name, first, frames: rows.length, points, scores, seen };
 }
 
-/** Whether a joint was found. Detectors write 0, 0 or a score of 0 for one that was not. */
+/** Whether a joint was found. Detectors write 0, 0 or -1, -1 or a score of 0 for one that was not. */
 function isThere(point) {
   const [x, y] = Array.isArray(point) ? point : [];
   if (![x, y].every((one) => typeof one === "number" && Math.abs(one) <= FARTHEST)) return false;
   if (point[3] === false) return true; // interpolated before
-  return (x !== 0 || y !== 0) && (point[2] === undefined || point[2] > 0);
+  return [0, -1].every((mark) => x !== mark || y !== mark)
+    && (point[2] === undefined || point[2] > 0);
 }
 
 /** Fills gaps of at most `longest` frames, joint by joint, and marks frames with all joints. */

@@ -1,6 +1,7 @@
 """Turns annotated or detected persons and their photographs into records."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -206,6 +207,7 @@ def _describe(loaded: Loaded, options: Options, skeleton: Skeleton) -> records.R
             )
         pictures = list({item.photograph for item in items[split]})
         notes += [f"{split}: {note}" for note in photographs.conversions(pictures)]
+    notes += _shared(items)
     return records.Recordset(
         schema.PERSONS,
         skeleton.name,
@@ -218,6 +220,21 @@ def _describe(loaded: Loaded, options: Options, skeleton: Skeleton) -> records.R
         {"notes": notes, "unseen": unseen},
         loaded.files,
     )
+
+
+def _shared(items: dict[str, list[Item]]) -> list[str]:
+    """Returns notes about photographs that are in two splits, so that scores say too much."""
+    paths = {
+        split: {item.photograph.path for item in own}
+        for split, own in items.items()
+        if split != schema.DETECTIONS_SPLIT  # the test photographs by definition
+    }
+    return [
+        f"{count:,} photographs are in '{one}' and in '{other}', so that scores on one of them "
+        "are of what was trained on"
+        for one, other in itertools.combinations(paths, 2)
+        if (count := len(paths[one] & paths[other]))
+    ]
 
 
 def _items(

@@ -23,6 +23,11 @@ FEWER = (
     "wrong)"
 )
 MORE = "frames beyond those that 'Frames:' announces, which were taken too"
+RADIANS = (
+    "rotations that all lie within one turn in radians (BVH has degrees: if these are radians, "
+    "multiply them by 57.2958)"
+)
+STIR = 0.2  # by so much some rotation must change; a body at rest says nothing
 
 
 @dataclasses.dataclass
@@ -69,6 +74,7 @@ def read(path: str) -> Clip:
     values = _read_rows(path, rows, sum(len(joint.channels or ()) for joint in joints), notes)
     clip.add_note(notes, FEWER, max(int(frames) - len(rows), 0))
     clip.add_note(notes, MORE, max(len(rows) - int(frames), 0))
+    clip.add_note(notes, RADIANS, int(_seem_radians(joints, values)))
     return dataclasses.replace(
         _pose(joints, values, 1 / frame_time if frame_time > 0 else None), notes=notes
     )
@@ -263,6 +269,19 @@ def _read_row(path: str, line: int, words: list[str], channels: int) -> list[flo
                 path, line, f"'{word[:60]}' is not a number{clip.comma_hint(word)}"
             ) from None
     return values
+
+
+def _seem_radians(joints: list[_Joint], values: np.ndarray) -> bool:
+    """Tells whether no rotation in `values` `[F, channels]` needs more than 2 pi.
+
+    Whoever moves turns some joint by more than that many degrees.
+    """
+    channels = [channel for joint in joints for channel in joint.channels or ()]
+    turns = values[:, [channel.endswith("rotation") for channel in channels]]
+    turns = turns[np.isfinite(turns).all(axis=1)]
+    if not turns.size:
+        return False
+    return bool(np.abs(turns).max() <= 2 * np.pi and np.ptp(turns, axis=0).max() > STIR)
 
 
 def _pose(joints: list[_Joint], values: np.ndarray, fps: float | None) -> Clip:

@@ -28,8 +28,17 @@ def find_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
             f"--source '{source}' is not a folder: {unpack}give the folder that holds *.bvh, or "
             "*.asf and *.amc files."
         )
-    folders = {}
-    for folder, _, names in os.walk(source):
+    # Large data sets are linked in from other disks. A link may lead back, or to a folder that is
+    # here anyway.
+    own = {folder: os.path.realpath(folder) for folder, *_ in os.walk(source)}
+    folders, seen = {}, set(own.values())
+    for folder, below, names in os.walk(source, followlinks=True):
+        if folder not in own:
+            place = os.path.realpath(folder)
+            if place in seen:
+                below.clear()
+                continue
+            seen.add(place)
         folders[folder] = sorted(
             name for name in names if not name.startswith(".")
         )  # macOS puts ._07_01.amc into archives

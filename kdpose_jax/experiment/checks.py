@@ -9,6 +9,7 @@ from kdpose_jax.errors import UserError, require
 from kdpose_jax.experiment import modules, splits
 
 PLATFORMS = ("cpu", "gpu", "tpu")
+SEEDS = 2**32  # JAX drops further bits, so that larger seeds would repeat smaller ones
 BATCH_STATISTICS = ("global", "device")
 # Block, field and lowest value of the fields that both teacher and student have.
 LOWEST = (
@@ -82,8 +83,8 @@ def check_values(config: ConfigDict) -> None:
                 "False."
             )
     require("data.selection", config.data.selection, splits.SELECTIONS)
-    if config.seed < 0:
-        raise UserError(f"seed is {config.seed}: it must be at least 0.")
+    if not 0 <= config.seed < SEEDS:
+        raise UserError(f"seed is {config.seed}: it must be at least 0 and below {SEEDS}.")
     for field in ("batch", "latency_warmup", "latency_runs"):
         if config.eval[field] < 1:
             raise UserError(f"eval.{field} is {config.eval[field]}: it must be at least 1.")

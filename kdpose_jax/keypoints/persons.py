@@ -60,6 +60,13 @@ def track(detections: Detections, place: str) -> tuple[tuple[Track, ...], list[s
             f"{len(detections.frames) - len(seen):,} detections without any joint were left out."
         )
     seen = seen[np.argsort(detections.frames[seen], kind="stable")]
+    copies = _copies(detections, seen)
+    if copies.any():
+        notes.append(
+            f"{int(copies.sum()):,} detections stand in the file a second time with the same "
+            f"frame, id and joints, and were left out."
+        )
+        seen = seen[~copies]
     frames = detections.frames[seen]
     ids = [detections.ids[index] for index in seen.tolist()]
     owners, twice = _by_ids(frames, ids)
@@ -83,6 +90,33 @@ def track(detections: Detections, place: str) -> tuple[tuple[Track, ...], list[s
             )
         )
     return tuple(tracks), notes
+
+
+def _copies(detections: Detections, rows: np.ndarray) -> np.ndarray:
+    """Finds detections that repeat another one, as in files that somebody merged.
+
+    Args:
+      detections: the detections.
+      rows: those that have a joint, `[M]`, by frame.
+
+    Returns:
+      Whether a detection has the frame, the identities and the joints of one before it, `[M]`.
+    """
+    weights = np.random.default_rng(0).uniform(1, 2, detections.values.shape[1:])
+    sums = np.concatenate([
+        np.nansum(detections.values[rows[start : start + _AT_ONCE]] * weights, axis=(1, 2))
+        for start in range(0, len(rows), _AT_ONCE)
+    ])  # fmt: skip
+    frames = detections.frames[rows]
+    order = np.lexsort((sums, frames))  # stable: copies follow what they repeat
+    alike = (np.diff(frames[order]) == 0) & (np.diff(sums[order]) == 0)
+    copies = np.zeros(len(rows), bool)
+    for place in np.flatnonzero(alike).tolist():
+        one, other = rows[order[place]], rows[order[place + 1]]
+        copies[order[place + 1]] = detections.ids[one] == detections.ids[other] and np.array_equal(
+            detections.values[one], detections.values[other], equal_nan=True
+        )
+    return copies
 
 
 def _first(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

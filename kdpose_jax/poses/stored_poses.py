@@ -13,7 +13,7 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.poses import stored_joints
 from kdpose_jax.poses.predicted import Poses, PosesOfPerson
 from kdpose_jax.poses.stored_arrays import Arrays
-from kdpose_jax.untrusted import bounds, npz
+from kdpose_jax.untrusted import bounds, npz, persons_axis
 
 KEYS = (
     ("pose_3d", "root_path", "keypoints_2d", "scores", "seen", "valid", "joints", "joint_names")
@@ -46,6 +46,12 @@ def read_poses(path: str, fps: float | None, axes: str | None, layout: str | Non
     if "root_path" in stored:
         pose = pose + stored.floats("root_path", (*shape[:2], 3))[:, :, None]
     pose[~np.isfinite(pose).all(axis=-1)] = np.nan
+    if "fingerprint" not in stored and persons_axis.holds_frames(pose):
+        raise UserError(
+            f"'{path}' (pose_3d) has shape {list(shape)}, read as {shape[0]} persons in {shape[1]} "
+            "frames, and its first axis moves like time: write persons before frames "
+            "(swapaxes(0, 1))."
+        )
     if "fingerprint" not in stored:
         stored_joints.require_metres(stored, pose)
     pose, note = stored_joints.in_camera_axes(stored, pose, joints, axes)

@@ -188,7 +188,8 @@ def convert_poses(path: str, formats: str, request: Request, show: Callable[[str
         base = out / many.stem_of(path)
     if not names:
         raise UserError("--format is missing: give one of " + ", ".join(table.FORMATS) + ".")
-    found = stored_poses.read_poses(path, request.reading["fps"], None, request.reading["joints"])
+    said = request.reading
+    found = stored_poses.read_poses(path, said["fps"], request.axes, said["joints"])
     written = outputs.write(found, base, names, request.writing)
     for note in dict.fromkeys((*found.notes, *written.notes)):
         show(f"note: {note}")

@@ -9,7 +9,7 @@ from absl import flags
 from kdpose_jax import files, presets
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints import gaps, sizes
-from kdpose_jax.poses import trajectory
+from kdpose_jax.poses import axes, trajectory
 from kdpose_jax.poses.writers.table import FORMATS, WritingOptions
 from kdpose_jax.predict.detecting import DETECTORS
 from kdpose_jax.predict.request import LiftingOptions, Request
@@ -60,6 +60,9 @@ FRAMES = flags.DEFINE_string("frames", "", "The frames to write, such as 0:100")
 POSES = flags.DEFINE_string(
     "poses", "", "For --mode export: an npz file of poses, to be written as --format"
 )
+AXES = flags.DEFINE_string(
+    "axes", None, f"For --poses: the axes of a file that does not say them, {', '.join(axes.AXES)}"
+)
 
 _GIVEN = {"keypoints": KEYPOINTS, "video": VIDEO, "pictures": PICTURES}
 _KINDS = tuple(_GIVEN)
@@ -87,6 +90,8 @@ def check(mode: str) -> None:
         fits = mode == "predict" or flag.name in of_poses
         if flag.present and not fits:
             raise UserError(f"--{flag.name} goes with --mode predict: leave it out.")
+    if AXES.present and not (mode == "export" and POSES.value):
+        raise UserError("--axes goes with --poses of --mode export: leave it out.")
     if POSES.present and mode != "export":
         raise UserError("--poses goes with --mode export: give keypoints with --keypoints.")
     if mode != "predict":
@@ -142,6 +147,7 @@ def request(checkpoint: str, out: str, source_format: str) -> Request:
         detector=DETECTOR.value,
         python=files.home_filled_in(DETECTOR_PYTHON.value),
         boxes=files.home_filled_in(BOXES.value),
+        axes=AXES.value,
     )
 
 

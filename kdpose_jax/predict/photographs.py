@@ -13,7 +13,7 @@ from kdpose_jax import files
 from kdpose_jax.data import images
 from kdpose_jax.errors import UserError
 from kdpose_jax.predict import early, loading
-from kdpose_jax.predict.boxes import PERSON, read_boxes
+from kdpose_jax.predict.boxes import PERSON, read_boxes, require_pixels
 from kdpose_jax.predict.loading import Network
 from kdpose_jax.predict.pictures import Found, PictureNetwork
 from kdpose_jax.predict.request import Request
@@ -66,6 +66,7 @@ def find_joints(
     out = out if out.suffix == ".json" else out / RESULTS
     early.require_place(out.parent)
     listed = list_pictures(request.given, request.boxes)
+    turned = _look_at(listed, request.boxes)
     network, _ = loading.load_by_flags(request.checkpoint, config)
     if not isinstance(network, PictureNetwork):
         raise UserError(
@@ -91,8 +92,9 @@ def find_joints(
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_json(out, results)
     beside = out.parent / f"{out.stem}.about.json"
-    files.write_json(beside, _about(network, request, listed, unread))
-    for note in network.notes:
+    notes = [*network.notes, *_about_turned(turned, len(listed), request.boxes)]
+    files.write_json(beside, _about(network, request, listed, unread, notes))
+    for note in notes:
         show(f"note: {note}")
     if unread:
         show(
@@ -100,6 +102,39 @@ def find_joints(
             f"out, such as '{unread[0]}'"
         )
     show(f"{len(results):,} person(s) in {len(listed) - len(unread):,} pictures: {out}, {beside}")
+
+
+def _look_at(listed: list[Picture], boxes: str) -> int:
+    """Reads the pictures' headers; returns how many have an EXIF orientation that turns them.
+
+    Raises:
+      UserError: the boxes are not in pixels of these pictures.
+    """
+    turned, cut, sizes = 0, [], []
+    for picture in listed:
+        try:
+            header = pictures.header_of(picture.path, _FORMATS)
+        except Exception:  # a picture that cannot be read is told when its turn comes
+            continue
+        turned += header.orientation != 1
+        if picture.boxes is not None:
+            cut.append(picture.boxes)
+            sizes.append((header.width, header.height))
+    if cut:
+        require_pixels(cut, sizes, boxes)
+    return turned
+
+
+def _about_turned(turned: int, pictures_given: int, boxes: str) -> list[str]:
+    """Says that pictures were read as they are stored, if viewers turn some of them."""
+    if not turned:
+        return []
+    where = "and so were their boxes" if boxes else "so that persons in them may not stand upright"
+    return [
+        f"{turned:,} of {pictures_given:,} pictures have an EXIF orientation, by which viewers "
+        f"turn them: they were read as they are stored, {where} (turn the files, and leave the "
+        "orientation out, for joints in the pixels that a viewer shows)"
+    ]
 
 
 def _results(
@@ -122,7 +157,11 @@ def _results(
 
 
 def _about(
-    network: Network, request: Request, listed: list[Picture], unread: list[str]
+    network: Network,
+    request: Request,
+    listed: list[Picture],
+    unread: list[str],
+    notes: list[str],
 ) -> dict[str, Any]:
     """Says what the results are of; COCO's format has no place for it."""
     return {
@@ -133,7 +172,7 @@ def _about(
         "persons": "by boxes" if request.boxes else "one in each picture, which was taken whole",
         "images": [{"id": one.image_id, "file_name": os.path.basename(one.path)} for one in listed],
         "left_out": unread,
-        "notes": network.notes,
+        "notes": notes,
     }
 
 

@@ -43,6 +43,7 @@ class Request:
       detector: the source of a video's keypoints (`--detector`).
       python: the interpreter that has the detector (`--detector_python`); "" for this one.
       boxes: the file of boxes of persons in pictures (`--boxes`); "" takes pictures whole.
+      axes: the axes of a file of poses that does not say them (`--axes`); None to find them.
     """
 
     checkpoint: str
@@ -56,6 +57,7 @@ class Request:
     detector: str
     python: str
     boxes: str
+    axes: str | None = None
 
     def output_options(self) -> dict[str, Any]:
         """Returns what decides the outputs beside the network and the content of the input."""

@@ -12,19 +12,29 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.untrusted import archives, bounds
 from kdpose_jax.untrusted.arrays import load_arrays
 
+_KINDS = "biufUS"  # numpy's letters of numbers and texts
+_ENDING = ".npy"  # of an array's file in the archive
+
 
 def names_in(path: str) -> tuple[str, ...]:
     """Returns the names of the arrays in an npz file.
 
     Raises:
-      UserError: the file is not a zip file.
+      UserError: the file is not a zip file, or is one of other files.
     """
     try:
         with open(path, "rb") as file:
             archive, _ = archives.open_archive(file)
-            return tuple(name.removesuffix(".npy") for name in archive.namelist())
+            files = archive.namelist()
     except Exception as error:  # zipfile can raise almost anything
         raise _not_whole(path, error) from error
+    names = tuple(name.removesuffix(_ENDING) for name in files if name.endswith(_ENDING))
+    if files and not names:
+        raise UserError(
+            f"'{path}' is a zip archive of other files than arrays (the first is "
+            f"'{files[0][:60]}'): unpack it, and give what was in it."
+        )
+    return names
 
 
 def read_npz(path: str, keys: Collection[str], *, arrays: bool = True) -> dict[str, Any]:
@@ -104,8 +114,15 @@ def _read_value(content: bytes, place: str, arrays: bool) -> Any:
             else npy_format.read_array_header_2_0
         )
         shape, is_fortran, dtype = read_header(member)
+        if arrays and dtype.kind not in _KINDS and not dtype.hasobject:
+            raise UserError(
+                f"{place} holds values of type {str(dtype)[:60]} where numbers must be: save them "
+                f"as numbers, such as with astype('float32')."
+            )
         if arrays and not dtype.hasobject:
             return _numbers(content, member.tell(), shape, is_fortran, dtype)
+    except UserError:
+        raise
     except Exception as error:  # the header is a Python literal
         raise UserError(f"{place} is damaged ({error}): copy or download it again.") from error
     if not arrays and (shape != () or not dtype.hasobject):
@@ -123,7 +140,7 @@ def _numbers(
     content: bytes, start: int, shape: tuple[int, ...], is_fortran: bool, dtype: np.dtype
 ) -> np.ndarray:
     """Returns an array of numbers or texts, on the bytes that were read."""
-    if dtype.kind not in "biufUS" or len(shape) > bounds.DIMENSIONS or min(shape, default=0) < 0:
+    if len(shape) > bounds.DIMENSIONS or min(shape, default=0) < 0:
         raise ValueError(f"a {dtype} array of shape {shape}")
     expected = math.prod(shape) * dtype.itemsize
     if len(content) - start != expected:

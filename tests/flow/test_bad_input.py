@@ -69,6 +69,7 @@ def refusal(capsys, *arguments: str) -> str:
         ((*CONFIG, "--config.student.train.epochs=0"), "student.train.epochs is 0"),
         ((*CONFIG, "--config.distill.layer_map=(7,)"), "distill.layer_map is (7,)"),
         ((*CONFIG, "--config.seed=-1"), "seed is -1"),
+        ((*CONFIG, f"--config.seed={2**32}"), f"at least 0 and below {2**32}"),
         ((*CONFIG, "--config.distill.attention.kind=l1"), "'l1'"),
         ((*CONFIG, "--config.platform=tpu"), "platform is 'tpu'"),
         ((*CONFIG, "--config.platform=Cpu"), "platform is 'Cpu': use one of cpu, gpu, tpu"),

@@ -247,6 +247,9 @@ REFUSED = {
     "[]": "has no keypoints that this page reads",
     '[{"keypoints": [1]}]': "without a number in its image_id",
     '[{"image_id": 1, "keypoints": [1, 2, 3]}]': "has 1 joints for a person",
+    '[{"image_id": "a/1.jpg", "keypoints": []}, {"image_id": "b/2.jpg", "keypoints": []}]': (
+        'has pictures of 2 folders ("a/" and "b/")'
+    ),
     plain(size=[0, 5]): "The size of the video is [0,5]: give whole pixels",
     plain(size="big"): 'The size of the video is "big"',
     plain(fps=0): "The rate is 0: give frames per second",
@@ -258,6 +261,7 @@ REFUSED = {
     plain(keypoints_2d=[]): "has nobody in it",
     plain(keypoints_2d=[[["1", "2"]] * 17]): "has no frame with all 17 joints",
     plain(keypoints_2d=[[[0, 0]] * 17]): "has no frame with all 17 joints",
+    plain(keypoints_2d=[[[-1, -1]] * 17]): "has no frame with all 17 joints",
     plain(keypoints_2d=[[[None, 2]] * 17] * 3): "has no frame with all 17 joints",
     plain(keypoints_2d=[[[0.5, 0.25]] * 17]): "which are not pixels of a video of 1280 x 720",
     plain(keypoints_2d=[[[5000, 4000]] * 17]): "100 % of its coordinates outside",

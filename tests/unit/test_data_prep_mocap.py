@@ -376,14 +376,31 @@ def test_a_skeleton_may_lie_above_its_motion(tmp_path):
     assert files.find_files(str(tmp_path))[1] == [str(tmp_path / "walk" / "HDM_mm_001_120.amc")]
 
 
+def test_folders_that_are_links(tmp_path):
+    """Half of a data set lies on another disk; one link leads back, and one goes nowhere."""
+    (tmp_path / "disk" / "08").mkdir(parents=True)
+    (tmp_path / "disk" / "08" / "walk.bvh").write_text("")
+    source = tmp_path / "source"
+    (source / "07").mkdir(parents=True)
+    (source / "07" / "run.bvh").write_text("")
+    (source / "08").symlink_to(tmp_path / "disk" / "08")
+    (source / "07" / "again").symlink_to(source)
+    (source / "01").symlink_to(source / "07")  # is there under its own name
+    (source / "09").symlink_to(tmp_path / "gone")
+    assert files.find_files(str(source))[0] == [
+        (str(source / "07" / "run.bvh"), ""), (str(source / "08" / "walk.bvh"), "")
+    ]  # fmt: skip
+
+
 def test_a_file_name_that_is_no_text(tmp_path, monkeypatch):
     # Not every disk takes such a name.
-    monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["caf\udce9.bvh"])])
+    monkeypatch.setattr(os, "walk", lambda folder, **_: [(folder, [], ["caf\udce9.bvh"])])
     with pytest.raises(
         UserError, match=r"caf\\udce9.bvh' has a name that is not UTF-8: rename the file."
     ):
         files.find_files(str(tmp_path))
-    monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["caf\udce9.asf", "07_01.amc"])])
+    names = ["caf\udce9.asf", "07_01.amc"]
+    monkeypatch.setattr(os, "walk", lambda folder, **_: [(folder, [], names)])
     with pytest.raises(
         UserError, match=r"caf\\udce9.asf' has a name that is not UTF-8: rename the file."
     ):

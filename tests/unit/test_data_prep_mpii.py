@@ -305,6 +305,14 @@ def test_joints_outside_the_photograph_are_kept(folder):
     assert data.joints[0, 4].tolist() == [-31, 499] and data.visible[0, 4]
 
 
+def test_photographs_in_two_splits_are_told(folder):
+    summary = prepare(folder)
+    assert not any("so that scores" in note for note in summary.notes)
+    edit(folder / "annot", "train.json", lambda entries: entries[0].update(image="v1.jpg"))
+    said = [note for note in prepare(folder, "other").notes if "so that scores" in note]
+    assert len(said) == 1 and said[0].startswith("1 photographs are in 'train' and in 'test'")
+
+
 def test_without_head_boxes(folder):
     (folder / "annot" / "gt_valid.mat").unlink()
     summary = prepare(folder)

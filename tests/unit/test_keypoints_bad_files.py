@@ -3,6 +3,7 @@
 import json
 import re
 import tracemalloc
+import zipfile
 
 import keypoint_files as files
 import numpy as np
@@ -309,3 +310,46 @@ def test_sentences_name_no_more_than_fits(tmp_path):
     with pytest.raises(UserError) as caught:
         read_keypoints(path)
     assert len(str(caught.value)) < 2000 and re.search("and 388 more", str(caught.value))
+
+
+def test_pictures_of_several_folders(tmp_path):
+    """Two videos whose frames have different numbers would become one."""
+    path = changed(tmp_path, lambda entries: [
+        one.update(image_id=f"{'ab'[index // 3]}/{index}.jpg") for index, one in enumerate(entries)
+    ])  # fmt: skip
+    refused(path, "pictures of 2 folders .'a' and 'b'.*give a file of one of them")
+    values = VALUES[0, 0].reshape(-1).tolist()
+    content = {
+        "images": [{"id": n, "file_name": f"{'ab'[n // 2]}\\{n}.jpg"} for n in range(4)],
+        "annotations": [{"image_id": n, "category_id": 1, "keypoints": values} for n in range(4)],
+    }
+    refused(files.write_json(tmp_path / "c.json", content), "pictures of 2 folders")
+    rows = [["image", "nose_x", "nose_y"], ["a/1.jpg", 1, 2], ["b/2.jpg", 1, 2]]
+    refused(files.table(tmp_path / "a.csv", rows), "pictures of 2 folders")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([["frame", "nose_x", "nose_y"], [0.0333, 1, 2]], "line 2 has the frame 0.0333, which is"),
+        ([["frame", "nose_x", "nose_y", "nose_x"], [0, 1, 2, 3]], "the column 'nose_x' twice"),
+    ],
+)
+def test_columns_with_two_meanings(rows, said, tmp_path):
+    refused(files.table(tmp_path / "a.csv", rows), said)
+
+
+def test_arrays_that_are_no_numbers(tmp_path):
+    points = VALUES[0, ..., 0]
+    np.savez(tmp_path / "a.npz", keypoints_2d=points + 1j * points)
+    refused(tmp_path / "a.npz", r"\(keypoints_2d\) holds values of type complex128.*as numbers")
+    np.savez(tmp_path / "s.npz", keypoints_2d=np.zeros((5, 17), [("x", "f4"), ("y", "f4")]))
+    refused(tmp_path / "s.npz", r"holds values of type \[\('x'.*as numbers")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("walk_1_keypoints.json", "{}")
+    refused(tmp_path / "z.zip", "zip archive of other files than arrays .*unpack it")
+
+
+def test_three_dimensions_of_deeplabcut(tmp_path):
+    rows = [["scorer"] + ["s"] * 3, ["bodyparts"] + ["nose"] * 3, ["coords", "x", "y", "z"]]
+    refused(files.table(tmp_path / "a.csv", [*rows, [0, 1, 2, 3]]), "has z in its row 'coords'")

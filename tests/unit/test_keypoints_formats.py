@@ -496,3 +496,164 @@ def test_case_alphapose_two_persons_who_change_places(tmp_path):
         assert track.frames.tolist() == frames
         np.testing.assert_array_equal(track.points, np.float32(expected[..., :2]))
     assert any(note.startswith("10 detections share their id") for note in read.notes)
+
+
+def test_frames_before_persons_are_refused(tmp_path):
+    values = files.scene(17, persons=3, frames=12)[..., :2]
+    np.save(tmp_path / "a.npy", values.swapaxes(0, 1))
+    with pytest.raises(UserError, match=r"12 persons in 3 frames.*swapaxes\(0, 1\)"):
+        read_keypoints(str(tmp_path / "a.npy"), joints="coco_17")
+    # More persons than frames, who stand apart from each other.
+    np.save(tmp_path / "b.npy", files.scene(17, persons=5, frames=3))
+    assert len(read_keypoints(str(tmp_path / "b.npy"), joints="coco_17").tracks) == 5
+
+
+def test_a_list_of_frames_with_nobody_in_some(tmp_path):
+    values = files.scene(17, persons=2)
+    frames = np.empty(8, object)
+    for n in range(6):
+        frames[n] = values[:, n]
+    frames[1], frames[2] = values[:1, 1], values[0, 2]
+    frames[7] = np.zeros((0, 17, 3))
+    np.savez(tmp_path / "a.npz", keypoints_2d=frames, when=np.asarray(["2020"], "datetime64[D]"))
+    read = read_keypoints(str(tmp_path / "a.npz"), joints="coco_17")
+    assert read.length == 8
+    assert [track.frames.tolist() for track in read.tracks] == [[0, 1, 2, 3, 4, 5], [0, 3, 4, 5]]
+    for person, track in enumerate(read.tracks):
+        expected = values[person, track.frames].astype(np.float32)
+        np.testing.assert_array_equal(track.points, expected[..., :2])
+        np.testing.assert_array_equal(track.scores, expected[..., 2])
+    frames[4] = np.zeros((17, 5))
+    np.savez(tmp_path / "a.npz", keypoints_2d=frames)
+    with pytest.raises(UserError, match=r"frame 4 has the shape \[17, 5\]"):
+        read_keypoints(str(tmp_path / "a.npz"), joints="coco_17")
+
+
+def standing(frames=20):
+    """COCO's joints of a person of 170 pixels who stands and walks to the right, `[T, 17, 2]`."""
+    down = [10, 7, 7, 8, 8, 30, 30, 60, 60, 85, 85, 90, 90, 130, 130, 170, 170]
+    across = [0, 3, -3, 6, -6, 18, -18, 22, -22, 24, -24, 12, -12, 12, -12, 12, -12]
+    points = np.stack([across, down], axis=-1) + [300.0, 200.0]
+    return points + np.arange(frames)[:, None, None] * [2.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda points: points, None),
+        (lambda points: points[..., ::-1], "x and y are exchanged"),
+        (lambda points: np.stack([points[..., 0], 720 - points[..., 1]], -1), "y counts upwards"),
+        (lambda points: points[:5, :, ::-1], None),  # too few to tell
+    ],
+)
+def test_axes_that_no_standing_person_has(change, said, tmp_path):
+    np.save(tmp_path / "a.npy", change(standing()))
+    notes = read_keypoints(str(tmp_path / "a.npy"), joints="coco_17").notes
+    found = [note for note in notes if note.startswith("Heads are")]
+    assert (said in found[0] if said else not found) and len(found) <= 1
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_joints_at_minus_one_are_missing(share, tmp_path):
+    points = standing()
+    gone = np.random.default_rng(0).random(points.shape[:2]) < share
+    gone[0] = False
+    points[gone] = -1
+    np.save(tmp_path / "a.npy", points)
+    read = read_keypoints(str(tmp_path / "a.npy"), joints="coco_17", size=SIZE)
+    frames = read.tracks[0].frames
+    np.testing.assert_array_equal(read.tracks[0].scores == 0, gone[frames])
+    np.testing.assert_array_equal(np.isnan(read.tracks[0].points[..., 0]), gone[frames])
+
+
+def test_videopose3d_layouts_and_scores(tmp_path):
+    def written(metadata, dims=2):
+        points = files.scene(17)[0, ..., :dims].astype(np.float32)
+        np.savez(tmp_path / "v.npz", positions_2d={"x": {"custom": [points]}}, metadata=metadata)
+        return read_keypoints(str(tmp_path / "v.npz"))
+
+    coco = [[1, 3, 5, 7, 9, 11, 13, 15], [2, 4, 6, 8, 10, 12, 14, 16]]
+    h36m = [[4, 5, 6, 11, 12, 13], [1, 2, 3, 14, 15, 16]]  # VideoPose3D, prepare_data_h36m.py
+    assert written({}).layout == written({"keypoints_symmetry": coco}).layout == "coco_17"
+    assert written({"layout_name": "COCO "}).layout == "coco_17"
+    assert written({"keypoints_symmetry": h36m}).layout == "h36m_17"
+    for metadata in ({"layout_name": "coco", "keypoints_symmetry": h36m},
+                     {"keypoints_symmetry": [[1], [2]]}, {"layout_name": "mpii"}):  # fmt: skip
+        with pytest.raises(UserError, match="give --joints coco_17 or h36m_17"):
+            written(metadata)
+    read = written({}, dims=3)
+    np.testing.assert_array_equal(read.tracks[0].scores, files.scene(17)[0, ..., 2].astype("f4"))
+
+
+def wide_rows(numbers, head, persons=None):
+    """A csv's rows with `head` above the frames' numbers, and persons' names under `track`."""
+    values = files.scene(17, len(persons or "a"), len(numbers))
+    columns = [f"{name}_{kind}" for name in files.COCO_17 for kind in ("x", "y", "score")]
+    rows = [[head, *(["track"] if persons else []), "note", *columns]]
+    for frame, number in enumerate(numbers):
+        for person, name in enumerate(persons or "a"):
+            flat = values[person, frame].reshape(-1)
+            rows.append([number, *([name] if persons else []), "", *flat])
+    return rows, values
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [("frame_idx", "{}"), ("Frame #", "{}.0"), ("filename", "walk/{:05d}.jpg"), ("img", "{}.png")],
+)
+def test_columns_of_frames(head, name, tmp_path):
+    rows, values = wide_rows([name.format(2 * n) for n in range(6)], head, persons="ab")
+    read = read_keypoints(files.table(tmp_path / "a.csv", rows))
+    for person, track in enumerate(read.tracks):
+        assert track.name == "ab"[person] and track.frames.tolist() == [0, 2, 4, 6, 8, 10]
+        np.testing.assert_array_equal(track.points, values[person, ..., :2].astype(np.float32))
+    assert any("1 columns were not read: note." in note for note in read.notes)
+
+
+def test_columns_that_number_no_frames(tmp_path):
+    rows, _ = wide_rows([n / 30 for n in range(6)], "time")
+    read = read_keypoints(files.table(tmp_path / "a.csv", rows))
+    assert read.length == 6 and any("No column numbers the frames" in one for one in read.notes)
+    assert any("2 columns were not read: time, note." in note for note in read.notes)
+
+
+@pytest.mark.parametrize(("first", "said"), [(0, False), (1, True), (2, False)])
+def test_frames_that_may_count_from_one(first, said, tmp_path):
+    rows, _ = wide_rows(range(first, first + 5), "frame")
+    read = read_keypoints(files.table(tmp_path / "a.csv", rows))
+    assert read.tracks[0].frames.tolist() == list(range(first, first + 5))
+    assert any("one later here" in note for note in read.notes) == said
+
+
+def test_a_table_in_utf_16(tmp_path):
+    rows, values = wide_rows(range(4), "frame")
+    text = "\r\n".join("\t".join(map(str, row)) for row in rows)
+    (tmp_path / "a.txt").write_bytes(text.encode("utf-16"))
+    read = read_keypoints(str(tmp_path / "a.txt"))
+    np.testing.assert_array_equal(read.tracks[0].points, values[0, ..., :2].astype(np.float32))
+
+
+def test_coco_annotations_as_other_tools_write_them(tmp_path):
+    values = files.scene(17)
+    values[..., 2] = 2
+    names = [name.upper() for name in reversed(files.COCO_17)]
+    content = {
+        "images": [
+            {"id": float(n + 7), "file_name": f"v/{n}.jpg", "width": 64, "height": 48}
+            for n in range(6)
+        ],
+        "annotations": [
+            {"image_id": n + 7, "category_id": 3, "keypoints": values[0, n, ::-1].reshape(-1)
+             .tolist()} for n in range(6)
+        ],
+        "categories": [
+            {"id": 3, "name": "person", "keypoints": names},
+            {"id": 1, "name": "dog", "keypoints": ["nose", "tail"]},
+        ],
+    }  # fmt: skip
+    path = files.write_json(tmp_path / "a.json", content)
+    with pytest.raises(UserError, match="outside a video of 64x48"):
+        read_keypoints(path)  # the images with float ids say the size
+    read = read_keypoints(path, size=SIZE)
+    assert read.layout == "coco_17" and read.tracks[0].frames.tolist() == list(range(6))
+    np.testing.assert_array_equal(read.tracks[0].points, values[0, ..., :2].astype(np.float32))

@@ -147,3 +147,20 @@ def test_a_person_is_chosen_by_name():
     assert chosen.notes == ("Person b was chosen of 2.",)
     with pytest.raises(UserError, match="--person c is not .*: use one of . in 9 frames, . in 9"):
         persons.choose(keypoints, "c")
+
+
+def test_detections_that_stand_there_twice_are_left_out():
+    """Two files with some frames in common were merged, once with ids and once without."""
+    values = walkers(2, 30)
+    values[0, 7, 2] = (np.nan, np.nan, 0)
+    rows = [(p, f) for f in range(20) for p in (0, 1)] + [
+        (p, f) for f in range(5, 30) for p in (1, 0)
+    ]
+    for ids in ([()] * len(rows), [(f"p{p}",) for p, _ in rows]):
+        tracks, notes = persons.track(detections(values, rows, ids), "'a'")
+        for track in tracks:
+            assert track.frames.tolist() == list(range(30))
+        assert len(tracks) == 2 and notes[0].startswith("30 detections stand in the file a second")
+    # The same place under another id is another person's.
+    ids = [(f"{place}",) for place in range(len(rows))]
+    assert len(persons.track(detections(values, rows, ids), "'a'")[0]) == len(rows)

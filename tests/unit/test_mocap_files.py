@@ -182,6 +182,20 @@ def test_bvh_written_in_other_ways(good_bvh, tmp_path):
     np.testing.assert_array_equal(bvh.read(str(tmp_path / "b.bvh")).positions, expected)
 
 
+def test_angles_that_are_radians_are_told(tmp_path):
+    """Whoever moves needs more than 6.28 degrees for some joint; a body at rest does not."""
+    head = "HIERARCHY\nROOT Hips\n{\nOFFSET 0 0 0\nCHANNELS 4 Xposition Zrotation Xrotation "
+    head += "Yrotation\n}\nMOTION\nFrames: 3\nFrame Time: 0.02\n"
+
+    def notes(*rows):
+        return bvh.read(written(tmp_path / "a.bvh", head + "\n".join(rows))).notes
+
+    assert notes("900 0 0.5 -1.57", "901 0.1 0.9 -1.5", "902 0.2 1 3.1") == {bvh.RADIANS: 1}
+    assert notes("1 0 0.5 -1.57", "1 0.1 0.9 -1.5", "1 0.2 1 7") == {}
+    assert notes("1 0 0 0", "2 0 0 0.1", "3 0 0 0") == {}
+    assert notes("1 0 0.5 nan", "1 0.1 0.9 -1.5", "1 0.2 1.2 3.1") == {bvh.RADIANS: 1}
+
+
 def refused(call, path, line, message):
     with pytest.raises(UserError, match=message) as caught:
         call()

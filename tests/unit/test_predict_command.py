@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import os
 import pathlib
 import re
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from absl import flags as absl_flags
+from PIL import Image
 
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints.formats.recognise import read_keypoints
@@ -360,6 +362,7 @@ def parsed():
         ("export", ["--gap=1"], "--gap goes with --mode predict"),
         ("export", ["--height=1.8"], "--height goes with --mode predict"),
         ("predict", ["--poses=a"], "--poses goes with --mode export"),
+        ("predict", ["--keypoints=a", "--axes=y_up"], "--axes goes with --poses of --mode export"),
     ],
 )
 def test_flags_that_do_not_fit(parsed, mode, words, sentence):
@@ -367,9 +370,26 @@ def test_flags_that_do_not_fit(parsed, mode, words, sentence):
         parsed(*words).check(mode)
 
 
-@pytest.mark.parametrize("flag", ["fps=30", "joints=h36m_17", "height=1.7", "frames=0:9"])
+@pytest.mark.parametrize("flag", ["fps=30", "joints=h36m_17", "axes=y_up", "frames=0:9"])
 def test_poses_that_exist_are_exported_with_flags_of_their_own(parsed, flag):
     parsed("--poses=a.npz", f"--{flag}").check("export")
+
+
+def test_the_axes_of_poses_that_lie(parsed, tmp_path):
+    """Their file says no axes, and the flag that the sentence names decides."""
+    lying = np.zeros((4, J, 3), np.float32)
+    lying[:, :, 0] = np.linspace(0, 1.7, J)
+    np.savez(tmp_path / "a.npz", pose_3d=lying, fps=30, joints=np.asarray(H36M_17.joints))
+    words, said = [f"--poses={tmp_path / 'a.npz'}"], []
+    asked = parsed(*words).request("", str(tmp_path / "b.npz"), "")
+    with pytest.raises(UserError, match="add --axes with one of camera, y_up, z_up"):
+        command.convert_poses(str(tmp_path / "a.npz"), "", asked, said.append)
+    asked = parsed(*words, "--axes=z_up").request("", str(tmp_path / "b.npz"), "")
+    command.convert_poses(str(tmp_path / "a.npz"), "", asked, said.append)
+    written = np.load(tmp_path / "b.npz")["pose_3d"].reshape(lying.shape)
+    # With z up, x points towards the camera: against the camera's z.
+    np.testing.assert_allclose(written[..., 2], -lying[..., 0], atol=1e-6)
+    assert not written[..., :2].any()
 
 
 def test_flags_become_a_request(parsed):
@@ -567,6 +587,47 @@ def test_pictures_by_boxes(pictures, tmp_path):
         np.testing.assert_allclose(found, wanted, atol=0.51)
     about_them = json.loads((tmp_path / "out" / "keypoints.about.json").read_text())
     assert about_them["fingerprint"] == PICTURES.fingerprint
+
+
+def test_boxes_as_other_tools_write_them(pictures, tmp_path):
+    """The file's own table says who is a person; ids are 7.0; folders end with a backslash."""
+    boxes = {
+        "images": [{"id": 7.0, "file_name": "x\\b.png"}],
+        "annotations": [
+            {"image_id": 7, "category_id": 0.0, "bbox": [10, 10, 20, 20]},
+            {"image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 20]},
+        ],
+        "categories": [{"id": 0, "name": "Person"}, {"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    (listed,) = photographs.list_pictures(str(pictures), str(tmp_path / "boxes.json"))
+    assert (os.path.basename(listed.path), listed.image_id) == ("b.png", 7)
+    np.testing.assert_array_equal(listed.boxes, [[10, 10, 20, 20]])
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ([20, 10, 50, 38], "2 of 2 boxes reach beyond their picture.*x1, y1, x2, y2"),
+        ([0.2, 0.1, 0.7, 0.9], "2 of 2 boxes lie in the first 2 pixels, as shares"),
+    ],
+)
+def test_boxes_of_another_form_are_refused(pictures, tmp_path, box, said):
+    entries = [{"image_id": name, "bbox": box} for name in ("7.png", "b.png")]
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    asked = request(pictures, tmp_path / "out", kind="pictures", boxes=str(tmp_path / "boxes.json"))
+    with pytest.raises(UserError, match=said):
+        run(asked)
+
+
+def test_pictures_that_viewers_turn_are_told(pictures, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(pictures / "c.jpg", exif=exif)
+    said = run(request(pictures, tmp_path / "found.json", kind="pictures"))
+    assert "note: 1 of 3 pictures have an EXIF orientation" in said
+    about_them = json.loads((tmp_path / "found.about.json").read_text())
+    assert "may not stand upright" in " ".join(about_them["notes"])
 
 
 def test_whole_pictures_and_one_that_is_broken(pictures, tmp_path):

@@ -203,3 +203,12 @@ def test_claims_and_code_are_refused(tmp_path):
         archive.writestr("pose_3d.npy", member.getvalue())
     with pytest.raises(UserError, match="damaged"):
         read(path)
+
+
+def test_frames_before_persons_are_refused(tmp_path):
+    both = np.stack([WALK, WALK + np.float32([1, 0, 0])], axis=1)
+    with pytest.raises(UserError, match=r"12 persons in 2 frames.*swapaxes\(0, 1\)"):
+        read(stored(tmp_path, pose_3d=both))
+    assert len(read(stored(tmp_path, pose_3d=both.swapaxes(0, 1))).persons) == 2
+    many = np.stack([WALK[:2] + np.float32([one, 0, 0]) for one in range(5)])
+    assert len(read(stored(tmp_path, pose_3d=many)).persons) == 5

@@ -64,8 +64,22 @@ def read(path: str, options: Options) -> Keypoints:
             ids = piece.value["idx"] if "idx" in piece.value else None
             frame = pictures.index(piece.value["image_id"], where)
             collector.add(frame, piece.value["keypoints"], identities(ids), where)
+    naming.refuse_folders(pictures.names, collector.place)
     collector.renumber(naming.frame_numbers(pictures.names, collector.place, collector.notes))
     return collector.finish(NAME, options, LAYOUTS)
+
+
+def name_of(image_id: Any) -> str | None:
+    """Returns a picture's name, or its id as text, which may be written 7 or 7.0; None for others.
+
+    Raises:
+      ValueError: the id has thousands of digits.
+    """
+    if isinstance(image_id, float) and image_id.is_integer():
+        image_id = int(image_id)
+    if isinstance(image_id, bool) or not isinstance(image_id, str | int):
+        return None
+    return str(image_id)
 
 
 class Pictures:
@@ -85,17 +99,15 @@ class Pictures:
         Raises:
           UserError: it is named neither by a text nor by a whole number.
         """
-        if isinstance(image_id, float) and image_id.is_integer():
-            image_id = int(image_id)
-        if isinstance(image_id, bool) or not isinstance(image_id, str | int):
+        try:
+            name = name_of(image_id)
+        except ValueError:  # Python does not print integers of thousands of digits
+            raise UserError(f"{where} has an image_id of thousands of digits: {REPAIR}.") from None
+        if name is None:
             raise UserError(
                 f"{where} has image_id {str(image_id)[:60]!r}, which is neither a name nor a whole "
                 f"number: {REPAIR}."
             )
-        try:
-            name = str(image_id)
-        except ValueError:  # Python does not print integers of thousands of digits
-            raise UserError(f"{where} has an image_id of thousands of digits: {REPAIR}.") from None
         if name not in self._numbers:
             self._numbers[name] = len(self.names)
             self.names.append(name)

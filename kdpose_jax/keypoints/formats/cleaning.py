@@ -14,6 +14,8 @@ SHARES = "shares of the picture, from 0 to 1"
 SIGNED_SHARES = "shares of the picture, from -1 to 1"
 # A joint may lie this far outside the picture, in its size.
 _OUTSIDE = 0.05
+# Tools that do not write (0, 0) for a joint that was not found write (-1, -1).
+_MARK = -1.0
 # Coordinates are shares if at least this part of them is as small as shares are, and signed ones if
 # more than this part is negative. The others lie outside the picture.
 _SMALL, _NEGATIVE = 0.75, 1 / 3
@@ -23,8 +25,14 @@ _AT_ONCE = 10_000  # detections that are looked at together, which bounds what c
 def to_pixels(
     values: np.ndarray, units: Sequence[str], size: tuple[int, int] | None, place: str
 ) -> list[str]:
-    """Turns coordinates in `values` `[N, K, 3]` into pixels, in place; returns what to say."""
+    """Turns coordinates in `values` `[N, K, 3]` into pixels, in place; returns what to say.
+
+    Marks of joints that were not found become NaN.
+    """
     unit = units[0] if len(units) == 1 else _unit_of(values, units, place)
+    if unit != SIGNED_SHARES:  # among signed shares (-1, -1) is OpenPose's (0, 0)
+        for part in _parts(values):
+            part[(part[..., :2] == _MARK).all(axis=-1), :2] = np.nan
     if unit == PIXELS:
         return []
     if size is None:
@@ -43,6 +51,8 @@ def to_pixels(
 def _unit_of(values: np.ndarray, units: Sequence[str], place: str) -> str:
     """Finds the unit by the range of the coordinates, `[N, K, 3]`."""
     points = values[..., :2][np.isfinite(values[..., :2]).all(axis=-1)]
+    if SIGNED_SHARES not in units:
+        points = points[(points != _MARK).any(axis=-1)]
     found = points[(points != 0).any(axis=-1)]
     small = (np.abs(found) <= 1 + _OUTSIDE).all(axis=-1)
     if not len(found) or small.mean() < _SMALL:
@@ -62,7 +72,7 @@ def mark_missing(values: np.ndarray) -> list[str]:
     """Sets joints that were not found to NaN and their scores to 0, in `values` `[N, K, 3]`.
 
     They have a score that is not above 0, no coordinates, or lie at exactly (0, 0), where no
-    detector finds a joint.
+    detector finds a joint. `to_pixels` has taken the coordinates of those at (-1, -1).
     """
     far = missing = 0
     for part in _parts(values):

@@ -9,7 +9,7 @@ from typing import Any
 from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints import joint_names
 from kdpose_jax.keypoints.formats import naming, probing
-from kdpose_jax.keypoints.formats.alphapose import Pictures, is_result
+from kdpose_jax.keypoints.formats.alphapose import Pictures, is_result, name_of
 from kdpose_jax.keypoints.formats.collecting import REPAIR, Collector, numbers
 from kdpose_jax.keypoints.formats.identities import identities
 from kdpose_jax.keypoints.formats.options import Options
@@ -43,11 +43,13 @@ class _Annotations:
         self.sizes: collections.Counter[tuple[int, int]] = collections.Counter()
         self.persons: list[int] = []
         self.joints: list[str] | None = None
+        self._has_person = False
 
     def take_image(self, image: Any) -> None:
-        if not isinstance(image, dict) or not isinstance(image.get("id"), str | int):
+        name = name_of(image.get("id")) if isinstance(image, dict) else None
+        if name is None:
             return
-        self.files[str(image["id"])] = str(image.get("file_name", ""))
+        self.files[name] = str(image.get("file_name", ""))
         size = image.get("width"), image.get("height")
         if all(type(side) is int and 0 < side < 10**6 for side in size):
             self.sizes[size] += 1  # type: ignore[index]  # both are whole numbers
@@ -56,7 +58,10 @@ class _Annotations:
         if not isinstance(category, dict) or type(category.get("id")) is not int:
             return
         names = category.get("keypoints")
-        if str(category.get("name")).lower() == "person" or names:
+        is_person = str(category.get("name")).lower() == "person"
+        if is_person and not self._has_person:  # others that have joints are animals
+            self._has_person, self.persons, self.joints = True, [], None
+        if is_person or (names and not self._has_person):
             self.persons.append(category["id"])
             if isinstance(names, list) and all(isinstance(name, str) for name in names):
                 self.joints = names
@@ -137,6 +142,7 @@ def _as_scores(values: Any, where: str) -> Any:
 def _frames(pictures: Pictures, found: _Annotations, collector: Collector) -> list[int]:
     """Numbers frames by the names of the pictures if these count, else by their ids."""
     files = [found.files.get(name, "") for name in pictures.names]
+    naming.refuse_folders(files, collector.place)
     split = [naming.frame_number(file) for file in files]
     if all(number is not None for _, number in split) and len(set(split)) == len(split):
         if len({stem for stem, _ in split}) == 1:

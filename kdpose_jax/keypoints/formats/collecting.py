@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kdpose_jax.errors import UserError
-from kdpose_jax.keypoints import joint_names, layouts, persons
+from kdpose_jax.keypoints import joint_names, layouts, persons, posture
 from kdpose_jax.keypoints.formats import cleaning, naming
 from kdpose_jax.keypoints.formats.options import Options
 from kdpose_jax.keypoints.persons import Detections
@@ -167,6 +167,7 @@ class Collector:
                 f"give another file."
             )
         notes += cleaning.require_inside(values, size, self.place)
+        notes += posture.doubts(values, named.joints)
         first, frames = self._numbers[0], naming.as_frames(self._numbers, notes)
         if (np.diff(frames) < 0).any() and sorts:
             notes.append("Frames stood out of order in the file; they were sorted by number.")
@@ -247,6 +248,24 @@ def _is_number(value: Any) -> bool:
     except (TypeError, ValueError, OverflowError):
         return False
     return True
+
+
+def require_scores(third: np.ndarray, where: str) -> None:
+    """Refuses 3D poses: their third number is often negative or large, and a score is neither.
+
+    Args:
+      third: the third number of each joint, `[..., K]`.
+      where: names the array in the error.
+
+    Raises:
+      UserError: the numbers are not scores.
+    """
+    finite = third[np.isfinite(third)]
+    if finite.size and ((finite < 0).mean() > 0.05 or np.abs(finite).max() > 100):
+        raise UserError(
+            f"{where} has third numbers between {finite.min():.3g} and {finite.max():.3g}, which "
+            f"are not scores (are these 3D poses?): give x, y and score, or x and y alone."
+        )
 
 
 def _settle(

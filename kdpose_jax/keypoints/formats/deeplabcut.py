@@ -87,6 +87,11 @@ def _columns(
     for at in range(indices, len(coords)):
         joints = found.setdefault(individuals[at], {})
         joints.setdefault(parts[at], {})[coords[at].lower()] = at
+    if any("z" in one for joints in found.values() for one in joints.values()):
+        raise UserError(
+            f"{collector.place} has z in its row 'coords', so it holds DeepLabCut's 3D points, "
+            f"which are no pixels: give the csv of one camera's video."
+        )
     if len(found) > 1 and _SINGLE in found:
         collector.notes.append(
             f"{len(found.pop(_SINGLE))} body parts that belong to no individual were left out."

@@ -28,6 +28,24 @@ def frame_number(name: str) -> tuple[str, int | None]:
     return (stem, None) if found is None else (stem[: found.start()], int(found[1][-40:]))
 
 
+def refuse_folders(names: Iterable[str], place: str) -> None:
+    """Refuses pictures of several folders, which are several videos.
+
+    Args:
+      names: the pictures' names, with or without folders before them.
+      place: names the file in an error.
+
+    Raises:
+      UserError: the names are of more than one folder.
+    """
+    folders = sorted({os.path.dirname(name.replace("\\", "/")) for name in names})
+    if len(folders) > 1:
+        raise UserError(
+            f"{place} has pictures of {len(folders):,} folders ('{folders[0][:60]}' and "
+            f"'{folders[1][:60]}'), and each is taken for a video: give a file of one of them."
+        )
+
+
 def frame_numbers(names: Sequence[str], place: str, notes: list[str]) -> list[int]:
     """Finds the numbers of frames by their names.
 
@@ -100,6 +118,11 @@ def as_frames(numbers: Iterable[int], notes: list[str]) -> np.ndarray:
     most = max(_SPARSE * len(distinct), _SPARSE_AT_LEAST)
     lowest, highest = distinct[0], distinct[-1]
     if lowest >= 0 and highest < most:
+        if lowest == 1:
+            notes.append(
+                "Frames are counted from 0, and the file has none with that number: if it counts "
+                "from 1, its frames come one later here."
+            )
         return np.asarray(listed, np.int64)
     if highest - lowest < most:
         notes.append(f"Frames are counted from {lowest}, the lowest number in the file.")

@@ -1,6 +1,7 @@
 """Own arrays: npz, npy and csv.
 
-An array is `[T, K, 2]`, `[T, K, 3]` with scores, or has persons before: `[P, T, K, 2]`. An npz file
+An array is `[T, K, 2]`, `[T, K, 3]` with scores, or has persons before: `[P, T, K, 2]`. It may also
+be a list of frames, with one person (`[K, 2]`), several (`[P, K, 2]`) or None in each. An npz file
 may name the joints (`joint_names`), and say `scores`, `fps` and `size`. A csv file has columns such
 as `nose_x`, `nose_y` and `nose_score`, and `frame` and `person`.
 
@@ -17,11 +18,11 @@ from kdpose_jax.errors import UserError
 from kdpose_jax.keypoints import joint_names
 from kdpose_jax.keypoints.formats import wide
 from kdpose_jax.keypoints.formats.cleaning import PIXELS, SHARES
-from kdpose_jax.keypoints.formats.collecting import ONE, Collector
+from kdpose_jax.keypoints.formats.collecting import ONE, Collector, require_scores
 from kdpose_jax.keypoints.formats.options import Options, choose_clip
 from kdpose_jax.keypoints.formats.probing import Probe
 from kdpose_jax.keypoints.tracks import Keypoints
-from kdpose_jax.untrusted import npz, streams
+from kdpose_jax.untrusted import npz, persons_axis, streams
 
 NAME = "plain"
 WHAT = "own arrays: npz, npy and csv"
@@ -29,6 +30,8 @@ WHAT = "own arrays: npz, npy and csv"
 LAYOUTS = ("body_25", "halpe_26", "mediapipe_33", "coco_133", "halpe_136")
 _POINTS = ("keypoints_2d", "keypoints", "points_2d", "points")  # the array with the points
 _NAMES = ("joint_names", "joints", "keypoint_names", "bodyparts")
+_SCORES = ("scores", "keypoint_scores")
+_KEYS = (*_POINTS, *_NAMES, *_SCORES, "size", "fps")
 _UNITS = (PIXELS, SHARES)
 _FREEMOCAP, _BODY = "2ddata_numcams_numframes", 33  # the body's landmarks are the first
 
@@ -57,7 +60,10 @@ def read(path: str, options: Options) -> Keypoints:
     if head.startswith(b"\x93NUMPY"):
         return _finish(collector, options, {"": npz.read_npy(path)})
     if head.startswith(b"PK"):
-        return _finish(collector, options, npz.read_npz(path, npz.names_in(path)))
+        names = npz.names_in(path)
+        # What else people keep in the file, such as times or settings, need not be numbers.
+        wanted = [name for name in names if name in _KEYS] if {*_POINTS} & {*names} else names
+        return _finish(collector, options, npz.read_npz(path, wanted))
     if streams.starts_like_json(path):
         raise UserError(
             f"{collector.place} is JSON, which --format plain does not read: leave it out."
@@ -67,8 +73,13 @@ def read(path: str, options: Options) -> Keypoints:
 
 
 def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> Keypoints:
+    values = {key: _as_numbers(value) for key, value in values.items()}
     key = _key(values, collector.place)
     where = f"{collector.place} ({key})" if key else collector.place
+    frames = values[key]
+    if not _is_points(frames):
+        _add_frames(collector, frames, options, where)
+        return _made(collector, options, values, collector.joints, len(frames))
     with np.errstate(over="ignore"):
         points = values[key].astype(np.float32)
     points = points if points.ndim == 4 else points[None]
@@ -76,17 +87,30 @@ def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> K
         points = _of_camera(points, collector, options.clip)
     elif options.clip is not None:
         raise UserError(f"--clip {options.clip}: {where} is of one video: leave --clip out.")
+    elif persons_axis.holds_frames(points[..., :2]):
+        raise UserError(
+            f"{where} has the shape {list(points.shape)}, read as {points.shape[0]} persons in "
+            f"{points.shape[1]} frames, and its first axis moves like time: write persons before "
+            f"frames (swapaxes(0, 1))."
+        )
     if points.shape[-1] == 2:
         triples = np.concatenate([points, _scores(values, points.shape[:3], where)], axis=-1)
     else:
-        _require_scores(points[..., 2], where)
+        require_scores(points[..., 2], where)
         triples = points
     for person, sequence in enumerate(triples):
         ids = (str(person),) if len(triples) > 1 else ONE
         collector.add_all(range(len(sequence)), sequence, ids)
+    return _made(collector, options, values, *points.shape[2:0:-1])
+
+
+def _made(
+    collector: Collector, options: Options, values: dict[str, Any], joints: int, frames: int
+) -> Keypoints:
+    """Makes keypoints of what was collected and what the other arrays say."""
     names = _texts(values)
     named = None
-    if names is not None and len(names) == points.shape[2]:
+    if names is not None and len(names) == joints:
         named = joint_names.identify(names, collector.place, options.joints, options.names)
     return collector.finish(
         NAME,
@@ -94,11 +118,54 @@ def _finish(collector: Collector, options: Options, values: dict[str, Any]) -> K
         LAYOUTS,
         named=named,
         units=_UNITS,
-        length=points.shape[1],
+        length=frames,
         size=_size(values),
         fps=_rate(values),
         sorts=False,
     )
+
+
+def _as_numbers(value: Any) -> Any:
+    """Turns an array of objects that are numbers into one of numbers."""
+    if not isinstance(value, np.ndarray) or not value.dtype.hasobject or value.ndim < 2:
+        return value
+    try:
+        return value.astype(np.float64)
+    except (TypeError, ValueError):
+        return value
+
+
+def _is_frames(value: Any) -> bool:
+    """Tells whether a list has an array of points for a frame, and for no frame anything else."""
+    if not isinstance(value, list) and (not isinstance(value, np.ndarray) or value.ndim != 1):
+        return False
+    arrays = [one for one in value if one is not None]
+    return all(isinstance(one, np.ndarray) for one in arrays) and any(map(_is_of_frame, arrays))
+
+
+def _is_of_frame(value: np.ndarray) -> bool:
+    return value.dtype.kind in "fiu" and value.ndim in (2, 3) and value.shape[-1] in (2, 3)
+
+
+def _add_frames(collector: Collector, frames: Any, options: Options, where: str) -> None:
+    """Adds the persons of each frame, who have no identities."""
+    if options.clip is not None:
+        raise UserError(f"--clip {options.clip}: {where} is of one video: leave --clip out.")
+    for number, value in enumerate(frames):
+        place = f"{where}, frame {number}"
+        if value is None or not value.size:
+            continue
+        if not _is_of_frame(value):
+            raise UserError(
+                f"{place} has the shape {list(value.shape)} where joints x 2 or 3, or persons x "
+                f"joints x 2 or 3, must be: write x and y in pixels, and a score if there is one."
+            )
+        for person in value.reshape(-1, *value.shape[-2:]).astype(np.float64):
+            if person.shape[-1] == 3:
+                require_scores(person[:, 2], place)
+            else:
+                person = np.concatenate([person, np.ones((len(person), 1))], axis=-1)
+            collector.add(number, person.reshape(-1), (), place)
 
 
 def _of_camera(points: np.ndarray, collector: Collector, chosen: str | None) -> np.ndarray:
@@ -120,7 +187,7 @@ def _of_camera(points: np.ndarray, collector: Collector, chosen: str | None) -> 
 
 def _key(values: dict[str, Any], place: str) -> str:
     """Returns the key of the array with the points."""
-    fits = [key for key, value in values.items() if _is_points(value)]
+    fits = [key for key, value in values.items() if _is_points(value) or _is_frames(value)]
     for key in (*_POINTS, *(fits if len(fits) == 1 else ())):
         if key in fits:
             return key
@@ -149,7 +216,7 @@ def _is_points(value: Any) -> bool:
 
 def _scores(values: dict[str, Any], shape: tuple[int, ...], where: str) -> np.ndarray:
     """Returns the scores, `[P, T, K, 1]`; 1 if the file has none."""
-    scores = next((values[key] for key in ("scores", "keypoint_scores") if key in values), None)
+    scores = next((values[key] for key in _SCORES if key in values), None)
     if scores is None:
         return np.ones((*shape, 1), np.float32)
     if (
@@ -163,16 +230,6 @@ def _scores(values: dict[str, Any], shape: tuple[int, ...], where: str) -> np.nd
         )
     with np.errstate(over="ignore"):
         return scores.astype(np.float32).reshape(*shape, 1)
-
-
-def _require_scores(third: np.ndarray, where: str) -> None:
-    """Refuses 3D poses: their third number is often negative or large, and a score is neither."""
-    finite = third[np.isfinite(third)]
-    if finite.size and ((finite < 0).mean() > 0.05 or np.abs(finite).max() > 100):
-        raise UserError(
-            f"{where} has third numbers between {finite.min():.3g} and {finite.max():.3g}, which "
-            f"are not scores (are these 3D poses?): give x, y and score, or x and y alone."
-        )
 
 
 def _texts(values: dict[str, Any]) -> list[str] | None:

@@ -73,7 +73,7 @@ def probe(path: str) -> Probe:
         return Probe(path, "npy", False)
     if zipfile.is_zipfile(path):
         return Probe(path, "npz", False, keys=npz.names_in(path))
-    if b"\0" in head:
+    if b"\0" in head and not tables.is_utf16(head):
         return Probe(path, "", False)
     return Probe(path, "text", False, rows=tuple(itertools.islice(tables.rows_of(path), 6)))
 

@@ -1,5 +1,6 @@
 """Reads tables of text: csv files, and files with blanks between numbers."""
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from typing import TextIO
@@ -20,7 +21,9 @@ def rows_of(path: str) -> Iterator[list[str]]:
       UserError: the file is not a text, a line is too long, or a quotation mark is not closed.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, "rb") as binary:
+            encoding = "utf-16" if is_utf16(binary.read(2)) else "utf-8-sig"
+        with open(path, encoding=encoding, newline="") as file:
             lines = _lines(path, file)
             first = next(lines, "")
             mark = max(_MARKS, key=first.count)
@@ -37,6 +40,11 @@ def rows_of(path: str) -> Iterator[list[str]]:
             f"'{path}' cannot be read as a table ({type(error).__name__}: {error}): save it as csv "
             f"in UTF-8."
         ) from error
+
+
+def is_utf16(head: bytes) -> bool:
+    """Tells whether a file begins with the mark of UTF-16, in which Windows programs save texts."""
+    return head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def _lines(path: str, file: TextIO) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Reads csv files with columns for each joint, or a row for each joint."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -22,11 +23,36 @@ _FRAME = (
     "frameindex",
     "frameno",
     "framenum",
+    "frameidx",
+    "framenr",
     "image",
+    "imageid",
+    "imagename",
+    "imagefile",
+    "imagepath",
+    "img",
+    "file",
+    "filename",
+    "filepath",
     "index",
     "",
 )
-_PERSON = ("person", "personid", "trackid", "track", "id", "individual", "subject", "poseid")
+_PERSON = (
+    "person",
+    "personid",
+    "personidx",
+    "trackid",
+    "trackidx",
+    "track",
+    "id",
+    "identity",
+    "individual",
+    "instance",
+    "instanceid",
+    "subject",
+    "poseid",
+    "bodyid",
+)
 _JOINT = ("joint", "landmark", "keypoint", "bodypart", "landmarkid", "landmarkname", "name")
 _NUMBERS = ("x", "y")
 
@@ -40,12 +66,16 @@ class Header(NamedTuple):
       frame: the column with the number of the frame; -1 if rows are frames.
       person: the column with the person; -1 if there is one person.
       joint: the column with the joint, where each joint has a row; -1 otherwise.
+      unread: names of the columns that are none of these.
+      twice: a column of a joint that has the name of another; "" if there is none.
     """
 
     joints: dict[str, tuple[int, int, int]]
     frame: int
     person: int
     joint: int
+    unread: tuple[str, ...] = ()
+    twice: str = ""
 
 
 def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
@@ -61,6 +91,7 @@ def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
         score = next((plain.index(name) for name in _SCORES.split("|") if name in plain), -1)
         return Header({"": (plain.index("x"), plain.index("y"), score)}, frame, person, joint)
     found: dict[str, dict[str, int]] = {}
+    unread, twice = [], ""
     for column, cell in enumerate(rows[0]):
         after, before = _AFTER.fullmatch(cell), _BEFORE.fullmatch(cell)
         if before:
@@ -68,14 +99,18 @@ def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
         elif after:
             name, kind = after[1], after[2].lower()
         else:
+            unread += [] if column in (frame, person) or not cell else [cell]
             continue
-        found.setdefault(name, {}).setdefault(kind if kind in "xyz" else "score", column)
+        place = found.setdefault(name, {})
+        if kind in "xy" and kind in place:
+            twice = cell
+        place.setdefault(kind if kind in "xyz" else "score", column)
     joints = {
         name: (columns["x"], columns["y"], columns.get("score", -1))
         for name, columns in found.items()
         if name and "x" in columns and "y" in columns
     }
-    return Header(joints, frame, person, -1) if joints else None
+    return Header(joints, frame, person, -1, tuple(unread), twice) if joints else None
 
 
 def read(path: str, collector: Collector, options: Options) -> joint_names.Named | None:
@@ -93,6 +128,18 @@ def read(path: str, collector: Collector, options: Options) -> joint_names.Named
         raise UserError(
             f"{collector.place} names no columns of joints in its first line: write columns such "
             f"as nose_x, nose_y and nose_score, and frame."
+        )
+    if header.twice:
+        raise UserError(
+            f"{collector.place} has the column '{header.twice[:60]}' twice: rename one of them."
+        )
+    if header.unread:
+        collector.notes.append(
+            f"{len(header.unread)} columns were not read: {layouts.listed(header.unread)}."
+        )
+    if header.frame < 0 and header.joint < 0:
+        collector.notes.append(
+            "No column numbers the frames, so that each row is the frame behind the one before it."
         )
     names = (
         _read_long(rows, header, collector)
@@ -155,6 +202,7 @@ class _Places:
     def __init__(self, header: Header, collector: Collector, is_long: bool = False):
         self._header, self._collector, self._is_long = header, collector, is_long
         self._seen: set[tuple[int, tuple[str, ...]]] = set()
+        self._folders: dict[str, None] = {}
         self._rows = 0
 
     def of(self, row: Sequence[str], where: str) -> tuple[int, tuple[str, ...]]:
@@ -163,7 +211,12 @@ class _Places:
         self._rows += 1
         if header.frame >= 0:
             cell = row[header.frame] if header.frame < len(row) else ""
-            number = int(float(cell)) if _is_whole(cell) else naming.frame_number(cell)[1]
+            if tables.is_number(cell) and not _is_whole(cell):
+                raise UserError(
+                    f"{where} has the frame {cell[:60]}, which is not a whole number: write the "
+                    f"frame's number, or call the column 'time', which is not read."
+                )
+            number = int(float(cell)) if _is_whole(cell) else self._named(cell)
             if number is None:
                 raise UserError(f"{where} has no number of a frame ('{cell[:60]}'): repair it.")
             frame = number
@@ -185,6 +238,12 @@ class _Places:
                 )
             self._seen.add(place)
         return place
+
+    def _named(self, cell: str) -> int | None:
+        """Returns the number in the name of a picture, and keeps the picture's folder."""
+        self._folders.setdefault(os.path.dirname(cell.replace("\\", "/")))
+        naming.refuse_folders([f"{one}/" for one in self._folders], self._collector.place)
+        return naming.frame_number(cell)[1]
 
 
 def _is_whole(cell: str) -> bool:
