@@ -129,7 +129,7 @@ def test_persons_without_joints_are_left_out():
 
 
 def test_crowds_are_one_sentence():
-    values = np.ones((600, 1, 5, 3))
+    values = np.ones((600, 1, 5, 3)) * np.arange(1, 601)[:, None, None, None]
     rows = [(p, 0) for p in range(600)]
     with pytest.raises(UserError, match="600 persons in frame 0, and at most 500"):
         persons.track(detections(values, rows, [()] * 600), "'a'")
