@@ -218,7 +218,7 @@ def refused(call, path, line, message):
     ("\tCHANNELS 1 Xrotation\n", "\n", 10, "joint 'LeftLeg' has no CHANNELS"),
     ("CHANNELS 1 Xrotation", "CHANNELS 2 Xrotation", 13, "joint 'LeftLeg' announces 2 channels "
                                                          "and names 1"),
-    ("CHANNELS 1 Xrotation", "CHANNELS 1 Wrotation", 13, "'Wrotation' of joint 'LeftLeg' is no "
+    ("CHANNELS 1 Xrotation", "CHANNELS 1 Wrotation", 13, "'Wrotation' of joint 'LeftLeg' is not a "
                                                          "channel .Xposition"),
     ("OFFSET 0.0000000 0.0000000 0.0000000\n", "OFFSET 0.0 nan 0.0\n", 4, "OFFSET of 'Hips' is "
                                                                           "'0.0 nan 0.0' where "
