@@ -48,8 +48,8 @@ def of_difference(
 
 
 def _drawn(
-    groups: Int[np.ndarray, "N"], generator: np.random.Generator
-) -> list[tuple[Int[np.ndarray, "members"], Float[np.ndarray, "draws members"]]]:
+    groups: Int[np.ndarray, " N"], generator: np.random.Generator
+) -> list[tuple[Int[np.ndarray, " members"], Float[np.ndarray, "draws members"]]]:
     """Draws examples: for each group, its members and how often each of them is in each draw."""
     drawn = []
     for group in np.unique(groups):
@@ -62,9 +62,9 @@ def _drawn(
 
 def _figures(
     sums: Sequence[float],
-    counts: Float[np.ndarray, "N"],
+    counts: Float[np.ndarray, " N"],
     drawn: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> Float[np.ndarray, "draws"]:
+) -> Float[np.ndarray, " draws"]:
     """Computes a network's figure in every draw: see `ExampleScores`."""
     values = np.asarray(sums, float)
     of_groups = [(often @ values[own]) / (often @ counts[own]) for own, often in drawn]
