@@ -81,8 +81,8 @@ def test_write_into_a_missing_folder(tmp_path):
     "content, message",
     [
         (None, "There is no .*results.json"),
-        (b'{"schema_version": 1, "netw', "no valid JSON"),
-        (b"\xff\xfe", "no valid JSON"),
+        (b'{"schema_version": 1, "netw', "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
         (b"[]", "schema version None"),
         (b'{"schema_version": 99, "networks": {}, "fingerprint": {}}', "schema version 99"),
         (b'{"schema_version": 1}', "run the evaluation again"),
