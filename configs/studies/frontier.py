@@ -30,6 +30,8 @@ TEACHERS = ("poseformer_v2", "videopose3d")
 # Of each, the preset of the two configs.
 PRESETS = {"demo": "demo", "mocap": "mocap", "gpu": "mocap"}
 GPU_WINDOWS = 64  # of 27 frames in a batch
+# The same for all runs, so that what a teacher scored is read and not scored again by each student.
+EVALUATION = {"eval.batch": 64, "eval.latency_batches": (1, 64), "eval.latency_runs": 20}
 
 
 class Size(NamedTuple):
@@ -98,7 +100,7 @@ def get_study(text: str = "") -> Study:
     teacher_epochs = chosen["teacher_epochs"] or epochs
     largest = {size.network: size for size in reversed(SIZES[data])}  # the first of each network
     students = [size for size in SIZES[data] if size not in largest.values()]
-    records = {"data.records": Of(TEACHERS[0], "data")}
+    records = {"data.records": Of(TEACHERS[0], "data"), **EVALUATION}
     first, *others = (Of(name, "student") for name in TEACHERS)
     poses = {
         **records,
