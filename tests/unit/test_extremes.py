@@ -306,12 +306,12 @@ def test_the_page_of_a_run_says_what_was_trained(tmp_path):
         "Results on generated motion",
         "these numbers say nothing about any real data",
         "training loss",
-        "test mpjpe mm",
+        "test MPJPE mm",
         "weighted terms of the loss",
         "<td>55.00</td>",
         "MPJPE mm by action",
         "Error in mm by joint",
-        "right_wrist",
+        "right wrist",
         "&lt;/script&gt;",
     ):
         assert part in written, part
