@@ -311,7 +311,7 @@ def test_the_page_of_a_run_says_what_was_trained(tmp_path):
         "<td>55.00</td>",
         "MPJPE mm by action",
         "Error in mm by joint",
-        "right_wrist",
+        "right wrist",
         "&lt;/script&gt;",
     ):
         assert part in written, part
