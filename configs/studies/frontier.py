@@ -180,7 +180,10 @@ def small(
     fields: dict[str, Any],
     teacher: str = "mixste",
 ) -> Run:
-    """Declares a student of a kind of teacher, which is taught as the fields say."""
+    """Declares a student, whose teachers and method are in `fields`.
+
+    `teacher` names the network of the first teacher, on which the weights of the terms depend.
+    """
     config = f"{lifting.scjd(PRESETS[data])},student={size.network},teacher_network={teacher}"
     own: dict[str, Any] = {"student.train.epochs": epochs, "baseline": False}
     if size.network == "mixste":

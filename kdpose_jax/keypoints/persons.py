@@ -103,10 +103,10 @@ def _copies(detections: Detections, rows: np.ndarray) -> np.ndarray:
       Whether a detection has the frame, the identities and the joints of one before it, `[M]`.
     """
     weights = np.random.default_rng(0).uniform(1, 2, detections.values.shape[1:])
-    sums = np.concatenate([
-        np.nansum(detections.values[rows[start : start + _AT_ONCE]] * weights, axis=(1, 2))
-        for start in range(0, len(rows), _AT_ONCE)
-    ])  # fmt: skip
+    parts = np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE))
+    sums = np.concatenate(
+        [np.nansum(detections.values[part] * weights, axis=(1, 2)) for part in parts]
+    )
     frames = detections.frames[rows]
     order = np.lexsort((sums, frames))  # stable: copies follow what they repeat
     alike = (np.diff(frames[order]) == 0) & (np.diff(sums[order]) == 0)

@@ -208,6 +208,8 @@ class Comparison:
     def __init__(self, study: Study, documents: Mapping[tuple[str, int], Mapping[str, Any]]):
         self.study, self.documents = study, documents
         self.entries = tuple(self._entry(row) for row in study.rows)
+        # Title -> the 95 % interval of the mean of `differences`; None if it has none.
+        self.intervals = {entry.title: self._interval(entry) for entry in self.entries}
 
     def _entry(self, row: Row) -> Entry:
         seeds = self.study.seeds[: row.seeds or len(self.study.seeds)]
@@ -277,8 +279,7 @@ class Comparison:
         own, others = entry.scores[key], reference.scores[key]
         return [own[seed] - others[seed] for seed in own if seed in others]
 
-    def interval(self, entry: Entry) -> tuple[float, float] | None:
-        """Computes the 95 % interval of the mean of `differences`, None if it has none."""
+    def _interval(self, entry: Entry) -> tuple[float, float] | None:
         reference = self.reference_of(entry)
         if reference is None:
             return None
@@ -318,7 +319,7 @@ class Comparison:
                 for key, _, form in study.columns
             }
             row["against"] = with_spread(self.differences(entry), signed)
-            row["interval"] = between(self.interval(entry), signed)
+            row["interval"] = between(self.intervals[entry.title], signed)
             row |= {key: entry.cost[key] if entry.cost else None for key in results.COSTS}
             row["rate"] = fastest(entry.cost) if entry.cost else None
             row |= trained(entry.training)
@@ -366,7 +367,7 @@ class Comparison:
         if own:
             pairs = "; ".join(f"{row.title}: {row.against}" for row in own)
             text += f" Rows with a reference of their own: {pairs}."
-        if any(self.interval(entry) for entry in self.entries):
+        if any(self.intervals.values()):
             text += (
                 " 95 %: bootstrap of this difference over test examples and seeds "
                 f"({intervals.DRAWS:,} draws). Where it does not hold zero, the difference is more "
@@ -456,7 +457,7 @@ class Comparison:
                 },
                 "against": entry.against,
                 "against_reference": self.differences(entry),
-                "interval": self.interval(entry),
+                "interval": self.intervals[entry.title],
                 "cost": dict(entry.cost),
                 "training": [dict(one) for one in entry.training],
             }
